@@ -1,0 +1,144 @@
+"""The command line: parse, run one stage, turn errors into one line."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import errno
+import importlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from mri_transfer import __version__, progress
+from mri_transfer.errors import UserError
+from mri_transfer.files import to_json, write_json
+from mri_transfer.options import add_options, from_arguments
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One subcommand: its configuration and the function that takes it and returns a summary."""
+
+    help: str
+    config: str  # "module:Class"
+    run: str  # "module:function"
+
+
+COMMANDS = {
+    "demo": Command(
+        "the whole job in minutes on generated heads, no download",
+        "mri_transfer.demo:DemoConfig",
+        "mri_transfer.demo:demo",
+    ),
+    "slices": Command(
+        "MRI volumes (files, folders, BIDS trees) to a store of 2-D slices",
+        "mri_transfer.datasets.extract:SlicesConfig",
+        "mri_transfer.datasets.extract:extract",
+    ),
+    "audit": Command(
+        "what is wrong with a tumour folder: copies, near-copies, neighbours, leaks between its splits",
+        "mri_transfer.datasets.audit:AuditConfig",
+        "mri_transfer.datasets.audit:audit",
+    ),
+    "pretrain": Command(
+        "train an encoder on a slice store without labels, for a fixed time or number of steps",
+        "mri_transfer.pretrain.config:PretrainConfig",
+        "mri_transfer.pretrain.run:pretrain",
+    ),
+    "finetune": Command(
+        "turn an encoder into a four-class tumour classifier",
+        "mri_transfer.finetune.config:FinetuneConfig",
+        "mri_transfer.finetune.finetune:finetune",
+    ),
+    "compare": Command(
+        "which start is better? every arm on the same leak-free folds, with intervals and a report",
+        "mri_transfer.finetune.config:CompareConfig",
+        "mri_transfer.finetune.compare:compare",
+    ),
+    "predict": Command(
+        "class probabilities of a fine-tuned run for images",
+        "mri_transfer.finetune.config:PredictConfig",
+        "mri_transfer.finetune.predict:predict",
+    ),
+}
+
+
+def _load(reference: str):
+    module, name = reference.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser. Only the named command's options are filled in, so `--help` needs no TensorFlow."""
+    parser = argparse.ArgumentParser(
+        prog="mri-transfer",
+        description="Pretrain an encoder on unlabeled MRI, transfer it to a brain-tumour classifier, and find out "
+        "honestly whether that beats ImageNet.",
+        epilog="Every command can be interrupted at any moment and continued by running it again.",
+    )
+    parser.add_argument("--version", action="version", version=f"mri-transfer {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, about in COMMANDS.items():
+        sub = commands.add_parser(
+            name,
+            help=about.help,
+            description=about.help[0].upper() + about.help[1:] + ".",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == command:
+            config = _load(about.config)
+            sub.epilog = getattr(config, "EXAMPLE", None)
+            add_options(sub, config)
+        shared = sub.add_argument_group("shared options")
+        shared.add_argument("--json", type=Path, metavar="FILE", help="also write the summary here (- for standard output)")
+        shared.add_argument("--quiet", action="store_true", help="print nothing but errors")
+        shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"{where}no space left on the device; free some and run the same command again, it continues"
+    if isinstance(error, PermissionError):
+        return f"{error.filename}: permission denied; choose a folder you may write to"
+    return " ".join(str(error).split())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        0 when it finished, 2 for a user's mistake or a bad file, 130 when interrupted from the keyboard.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    chosen = next((word for word in arguments if word in COMMANDS), None)
+    parsed = build_parser(chosen).parse_args(arguments)
+    progress.set_quiet(parsed.quiet)
+    about = COMMANDS[parsed.command]
+    started = time.monotonic()
+    try:
+        config = from_arguments(_load(about.config), parsed)
+        summary = _load(about.run)(config)
+        summary = {"command": parsed.command, **summary, "seconds": round(time.monotonic() - started, 2)}
+        if parsed.json == Path("-"):
+            print(to_json(summary))
+        elif parsed.json:
+            write_json(parsed.json, summary)
+    except KeyboardInterrupt:
+        if parsed.debug:
+            raise
+        print("\ninterrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (UserError, OSError) as error:
+        if parsed.debug:
+            raise
+        print(f"mri-transfer {parsed.command}: {_one_line(error)}", file=sys.stderr)
+        return 2
+    return 0

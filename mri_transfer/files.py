@@ -1,0 +1,147 @@
+"""Files that survive being interrupted: written to a temporary name, fsynced and renamed."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from mri_transfer import __version__
+from mri_transfer.errors import UserError
+
+FOLDER_CARD = "folder.json"
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open `path` for writing so that it holds either its old content or all of the new one, never a part.
+
+    Args:
+        path: the final name; its folder must exist.
+        mode: "w" for text (UTF-8) or "wb" for bytes.
+
+    Raises:
+        OSError: the disk is full or the folder can't be written; the old file is then untouched.
+    """
+    path = Path(path)
+    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+    try:
+        with part.open(mode, **({} if "b" in mode else {"encoding": "utf-8", "newline": ""})) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+        fsync_folder(path.parent)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can't hold: paths become strings, NumPy scalars and arrays become numbers and lists."""
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, np.ndarray):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} does not go into JSON")
+
+
+def to_json(value: Any, indent: int | None = 2) -> str:
+    """Readable JSON of dictionaries, paths and NumPy values; a float that is not finite is an error."""
+    return json.dumps(value, indent=indent, default=_plain, allow_nan=False, ensure_ascii=False)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, atomically."""
+    with atomic_write(path) as file:
+        file.write(to_json(value) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        UserError: the file is missing, unreadable or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); restore it or make it again") from None
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def claim_folder(folder: Path, kind: str) -> bool:
+    """Make `folder` ours for one kind of content ("slice store", "pretraining run", ...), or find that it is.
+
+    Returns:
+        True if the folder was already claimed for this kind (so there may be work to resume), False if it is new.
+
+    Raises:
+        UserError: it is a file, holds something else, or belongs to another kind of content.
+    """
+    folder = Path(folder)
+    card = folder / FOLDER_CARD
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file; name a folder that does not exist yet")
+    if folder_kind(folder) == kind:
+        return True
+    if card.is_file():
+        raise UserError(f"{folder}: holds a {folder_kind(folder)}, not a {kind}; choose another --out")
+    if folder.is_dir() and any(not entry.name.endswith(".part") for entry in folder.iterdir()):
+        raise UserError(f"{folder}: holds something else; choose a new or empty folder for the {kind}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: can't be made ({error.strerror}); choose another --out") from None
+    write_json(card, {"kind": kind, "made_by": f"mri-transfer {__version__}"})
+    return False
+
+
+def folder_kind(folder: Path) -> str | None:
+    """What a folder was claimed for, or None if it was not claimed by this program."""
+    card = Path(folder) / FOLDER_CARD
+    return read_json(card).get("kind") if card.is_file() else None
+
+
+def require_folder(folder: Path, kind: str, made_by: str) -> Path:
+    """The folder itself, once it is known to hold `kind`.
+
+    Raises:
+        UserError: there is no such folder, or it holds something else. `made_by` names the command that makes one.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; `mri-transfer {made_by}` makes a {kind}")
+    found = folder_kind(folder)
+    if found != kind:
+        holds = f"holds a {found}" if found else "was not made by this program"
+        raise UserError(f"{folder}: {holds}, and a {kind} is needed; `mri-transfer {made_by}` makes one")
+    return folder

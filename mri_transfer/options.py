@@ -1,0 +1,158 @@
+"""A stage's configuration is one frozen dataclass; the command line is made from it.
+
+Each field is declared with :func:`option` or :func:`argument`, which carry the help text. The same dataclass
+is stored as JSON in the run folder and travels inside a checkpoint, so there is one place for every default.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import types
+import typing
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+Config = TypeVar("Config")
+
+
+def option(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,
+    choices: Sequence[str] | None = None,
+    metavar: str | None = None,
+    repeat: bool = False,
+    parse: Callable[[str], Any] | None = None,
+) -> Any:
+    """A dataclass field that becomes `--its-name`.
+
+    Args:
+        default: without one the option is required.
+        help: one sentence, with the unit; the default is appended.
+        choices: the only accepted values.
+        metavar: what to call the value in `--help`.
+        repeat: the option may be given several times; the field is then a tuple.
+        parse: turns the text into the value and raises ValueError with a remedy; else the field's type does.
+    """
+    metadata = {"help": help, "choices": choices, "metavar": metavar, "repeat": repeat, "parse": parse}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def argument(*, help: str, metavar: str, many: bool = False, default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field that becomes a positional argument; with `many`, one or more of them (a tuple)."""
+    metadata = {"help": help, "metavar": metavar, "positional": True, "many": many}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def positive_int(text: str) -> int:
+    """A whole number of at least one."""
+    value = int(text)
+    if value < 1:
+        raise ValueError("must be at least 1")
+    return value
+
+
+def positive_float(text: str) -> float:
+    """A finite number above zero."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError("must be a number above 0")
+    return value
+
+
+def fraction(text: str) -> float:
+    """A number above 0 and at most 1."""
+    value = float(text)
+    if not 0 < value <= 1:
+        raise ValueError("must be above 0 and at most 1")
+    return value
+
+
+def fractions(text: str) -> tuple[float, ...]:
+    """Comma-separated fractions, such as 0.05,0.25,1."""
+    return tuple(sorted({fraction(part) for part in text.split(",")}))
+
+
+def _base_type(annotation: Any) -> Any:
+    """`int` for `int | None` and for `tuple[int, ...]`; the annotation itself otherwise."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+    if typing.get_origin(annotation) is tuple:
+        annotation = typing.get_args(annotation)[0]
+    return annotation
+
+
+def _explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """argparse hides a ValueError's text; this keeps it."""
+
+    def convert(text: str) -> Any:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
+
+    return convert
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def add_options(parser: argparse.ArgumentParser, config: type) -> None:
+    """Add every field of the dataclass `config` to `parser`."""
+    annotations = typing.get_type_hints(config)
+    for field in dataclasses.fields(config):
+        about = field.metadata
+        if "help" not in about:
+            continue
+        base = _base_type(annotations[field.name])
+        has_default = field.default is not dataclasses.MISSING
+        if about.get("positional"):
+            arity = {"nargs": "+" if not has_default else "*"} if about["many"] else {}
+            parser.add_argument(
+                field.name, type=base, metavar=about["metavar"], help=about["help"], **arity
+            )
+            continue
+        flag = "--" + field.name.replace("_", "-")
+        text = about["help"].replace("%", "%%")
+        if base is bool:
+            parser.add_argument(flag, action="store_true", default=field.default, help=text)
+            continue
+        if has_default and field.default not in (None, ()):
+            text += f" (default: {_shown(field.default)})"
+        parser.add_argument(
+            flag,
+            type=_explained(about["parse"] or base),
+            default=field.default if has_default else None,
+            required=not has_default,
+            choices=about["choices"],
+            metavar=about["metavar"],
+            action="append" if about["repeat"] else "store",
+            help=text,
+        )
+
+
+def from_arguments(config: type[Config], arguments: argparse.Namespace) -> Config:
+    """The dataclass filled from parsed arguments; lists become tuples so that it stays hashable."""
+    values = {}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(arguments, field.name, field.default)
+        if isinstance(field.default, tuple) and isinstance(value, list) and field.metadata.get("repeat"):
+            value = value[len(field.default) :] if value[: len(field.default)] == list(field.default) else value
+        values[field.name] = tuple(value) if isinstance(value, list) else value
+    return config(**values)
+
+
+def as_dict(config: Any) -> dict[str, Any]:
+    """The configuration as plain JSON values, for run folders and provenance."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path):
+            return str(value)
+        return [plain(part) for part in value] if isinstance(value, tuple) else value
+
+    return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}

@@ -1,0 +1,35 @@
+"""Progress that is shown to people and kept from log files."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tqdm import tqdm
+
+_quiet = False
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence bars and messages (`--quiet`); errors are still printed."""
+    global _quiet
+    _quiet = quiet
+
+
+def shows_bars() -> bool:
+    """Bars are drawn only on a terminal."""
+    return not _quiet and sys.stderr.isatty()
+
+
+def bar(iterable: Any = None, *, desc: str, unit: str, total: float | None = None, **options: Any) -> tqdm:
+    """A tqdm bar with rate and time left, hidden where the output is no terminal."""
+    return tqdm(
+        iterable, desc=desc, unit=unit, total=total, disable=not shows_bars(), dynamic_ncols=True, **options
+    )
+
+
+def say(message: str = "") -> None:
+    """Tell the user something: to standard error, so that standard output stays for results."""
+    if not _quiet:
+        tqdm.write(message, file=sys.stderr)
+        sys.stderr.flush()

@@ -1,0 +1,191 @@
+"""Scores of a classifier, computed from sums over groups so that a bootstrap over groups costs a matrix
+product.
+
+Every score here is a function of numbers that add up over images: confusion counts, summed losses,
+calibration bins, counts of rightly ordered pairs. Summed once for each group, a resample of the groups is a
+weighted sum of them, and thousands of resamples take milliseconds. On the whole set each equals
+scikit-learn's value (see the tests).
+
+Arrays are named by their axes: `n` images, `seeds`, `groups`, `classes`; `...` is any number of leading axes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+CALIBRATION_BINS = 15
+
+
+def sum_by_group(values: np.ndarray, groups: np.ndarray, count: int) -> np.ndarray:
+    """Sum `values` (n, ...) over the images of each group 0..count-1: (count, ...), float64."""
+    sums = np.zeros((count, *values.shape[1:]))
+    np.add.at(sums, groups, values)
+    return sums
+
+
+def confusion_by_group(
+    labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, count: int, classes: int
+) -> np.ndarray:
+    """Confusion counts of each group.
+
+    Args:
+        labels: int (n,), the true class.
+        predicted: int (seeds, n).
+        groups: int (n,), values 0..count-1.
+
+    Returns:
+        float64 (groups, seeds, classes, classes); rows are the true class, columns the predicted one.
+    """
+    seeds = predicted.shape[0]
+    cell = ((groups * seeds + np.arange(seeds)[:, None]) * classes + labels) * classes + predicted
+    counts = np.bincount(cell.ravel(), minlength=count * seeds * classes * classes)
+    return counts.reshape(count, seeds, classes, classes).astype(np.float64)
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below, NaN where below is zero (a class that a resample does not contain)."""
+    return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below > 0)
+
+
+def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+    """Mean over the last axis, leaving NaN out; NaN where nothing is left."""
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1).astype(np.float64))
+
+
+def accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Share of images classified rightly: (..., classes, classes) -> (...)."""
+    return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum((-2, -1)))
+
+
+def recall(confusion: np.ndarray) -> np.ndarray:
+    """Share of each class that is found (sensitivity): (..., classes, classes) -> (..., classes)."""
+    return _ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1))
+
+
+def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Mean recall over the classes that occur (Brodersen et al. 2010, doi:10.1109/ICPR.2010.764)."""
+    return _mean_of_defined(recall(confusion))
+
+
+def macro_f1(confusion: np.ndarray) -> np.ndarray:
+    """Unweighted mean over classes of F1 = 2TP / (2TP + FP + FN).
+
+    The mean of the classes' F1, not the F1 of mean precision and recall (Opitz & Burst 2019,
+    arXiv:1911.03347). A class that is neither present nor predicted is left out, as
+    `sklearn.metrics.f1_score` does.
+    """
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return _mean_of_defined(_ratio(2 * hits, confusion.sum(-1) + confusion.sum(-2)))
+
+
+def loss_by_group(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, count: int
+) -> np.ndarray:
+    """Summed log loss and Brier score of each group.
+
+    Log loss is -ln p(true class), with p clipped to float32 precision as scikit-learn does. The Brier score
+    is the original, summed over classes (Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2): 0
+    is perfect, 2 is certain and wrong.
+
+    Args:
+        probabilities: (seeds, n, classes), rows sum to one.
+
+    Returns:
+        (groups, seeds, 3): summed log loss, summed Brier score, number of images.
+    """
+    seeds, n, classes = probabilities.shape
+    p = probabilities.astype(np.float64)
+    tiny = float(np.finfo(np.float32).eps)
+    log_loss = -np.log(np.clip(p[:, np.arange(n), labels], tiny, 1 - tiny))
+    brier = ((p - np.eye(classes)[labels]) ** 2).sum(-1)
+    return sum_by_group(np.stack([log_loss.T, brier.T, np.ones((n, seeds))], axis=-1), groups, count)
+
+
+def calibration_by_group(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    count: int,
+    bins: int = CALIBRATION_BINS,
+) -> np.ndarray:
+    """What a reliability diagram needs, for each group.
+
+    Returns:
+        (groups, seeds, bins, 3): images, summed confidence, images classified rightly, where confidence is
+        the probability of the predicted class and bins have equal width.
+    """
+    seeds = probabilities.shape[0]
+    confidence = probabilities.max(-1).astype(np.float64)
+    right = probabilities.argmax(-1) == labels
+    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    cell = ((groups * seeds + np.arange(seeds)[:, None]) * bins + bin_of).ravel()
+    sums = [
+        np.bincount(cell, weights=weights, minlength=count * seeds * bins)
+        for weights in (np.ones(cell.size), confidence.ravel(), right.ravel().astype(np.float64))
+    ]
+    return np.stack(sums, axis=-1).reshape(count, seeds, bins, 3)
+
+
+def expected_calibration_error(sums: np.ndarray) -> np.ndarray:
+    """Mean gap between confidence and accuracy, bins weighted by images: (..., bins, 3) -> (...).
+
+    Naeini et al. 2015 (AAAI 29, 2901-2907); Guo et al. 2017 (arXiv:1706.04599), equation 3.
+    """
+    images, confidence, right = np.moveaxis(sums, -1, 0)
+    return _ratio(np.abs(right - confidence).sum(-1), images.sum(-1))
+
+
+class PairCounts:
+    """How often an image of one class is scored above an image of the rest, counted by pairs of groups.
+
+    The area under the ROC curve is the share of such pairs that are ordered rightly, ties counting a half
+    (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747), so under weights w of the groups it is
+    wᵀPw / (wᵀa)(wᵀb), with P the pair counts and a, b the images inside and outside the class.
+    """
+
+    def __init__(self, scores: np.ndarray, inside: np.ndarray, groups: np.ndarray) -> None:
+        """`scores` (n,) of one class, `inside` bool (n,): belongs to it, `groups` int (n,)."""
+        self.rows, row = np.unique(groups[inside], return_inverse=True)
+        self.columns, column = np.unique(groups[~inside], return_inverse=True)
+        self.row_images = np.bincount(row, minlength=self.rows.size).astype(np.float32)
+        self.column_images = np.bincount(column, minlength=self.columns.size).astype(np.float32)
+        # One pass over the images outside the class, sorted by score: how many of each group lie below each
+        # image inside it. Memory stays at (images inside x groups outside).
+        order = np.argsort(scores[~inside], kind="stable")
+        outside_sorted = scores[~inside][order]
+        one_hot = np.zeros((order.size + 1, self.columns.size), dtype=np.float32)
+        one_hot[np.arange(order.size) + 1, column[order]] = 1
+        below = np.cumsum(one_hot, axis=0)
+        left = below[np.searchsorted(outside_sorted, scores[inside], side="left")]
+        right = below[np.searchsorted(outside_sorted, scores[inside], side="right")]
+        self.pairs = np.zeros((self.rows.size, self.columns.size), dtype=np.float32)
+        np.add.at(self.pairs, row, (left + right) / 2)
+
+    def auroc(self, weights: np.ndarray) -> np.ndarray:
+        """The area for each row of `weights` (draws, groups), float32; NaN where a class is missing."""
+        inside, outside = weights[:, self.rows], weights[:, self.columns]
+        ordered = np.einsum("dr,dr->d", inside, outside @ self.pairs.T).astype(np.float64)
+        possible = (inside @ self.row_images).astype(np.float64) * (outside @ self.column_images)
+        return _ratio(ordered, possible)
+
+
+def macro_auroc(
+    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """One-vs-rest area under the ROC curve, mean over classes (Fawcett 2006,
+    doi:10.1016/j.patrec.2005.10.010).
+
+    Args:
+        probabilities: (seeds, n, classes).
+        weights: (draws, groups), how often each group is counted.
+
+    Returns:
+        (draws, seeds).
+    """
+    weights = weights.astype(np.float32)
+    by_seed = [
+        [PairCounts(p[:, k], labels == k, groups).auroc(weights) for k in range(p.shape[1])]
+        for p in probabilities
+    ]
+    return _mean_of_defined(np.moveaxis(np.array(by_seed), -1, 0))

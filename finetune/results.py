@@ -1,0 +1,216 @@
+"""Out-of-fold predictions of a comparison, and every figure that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.errors import UserError
+from mri_transfer.finetune import metrics, statistics
+from mri_transfer.finetune.verdict import verdict
+
+Cell = tuple[str, str, float]
+"""(arm, mode, fraction), where mode is "probe" or "finetune" and fraction is that of the training groups."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What every arm said of every image it was not trained on.
+
+    Attributes:
+        arms: names, in the order of the command line.
+        classes: names, in the order of the labels.
+        labels: int (n,).
+        groups: int (n,), images that must stay together.
+        seeds: the seeds, in the order of the first axis of the probabilities.
+        probabilities: for each (arm, mode, fraction), float32 (seeds, n, classes), out of fold, rows sum to
+            one.
+        published: for each (arm, mode), float32 (seeds, m, classes) on the m test images of the published
+            split, by models trained on its training images; may be empty.
+        published_labels: int (m,).
+        published_leaked: bool (m,), pixel-identical to a training image of the published split.
+
+    Raises:
+        UserError: shapes or values that do not fit together; such trials must be made again.
+    """
+
+    arms: tuple[str, ...]
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    groups: np.ndarray
+    seeds: tuple[int, ...]
+    probabilities: Mapping[Cell, np.ndarray]
+    published: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    published_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    published_leaked: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+
+    def __post_init__(self) -> None:
+        if not self.probabilities:
+            raise UserError("no finished trials to summarise; run the comparison first")
+        if self.groups.shape != self.labels.shape:
+            raise UserError(f"{self.labels.size} labels but {self.groups.size} groups; they must match")
+        if self.labels.size and not (0 <= self.labels.min() <= self.labels.max() < len(self.classes)):
+            raise UserError(
+                f"labels outside 0..{len(self.classes) - 1}: not those of {len(self.classes)} classes"
+            )
+        for key, values in self.probabilities.items():
+            self._check(key, values, self.labels.size)
+        for published_key, values in self.published.items():
+            self._check(published_key, values, self.published_labels.size)
+        if self.published and self.published_leaked.shape != self.published_labels.shape:
+            raise UserError("the published split has another number of labels than of leak marks")
+
+    def _check(self, key: tuple, values: np.ndarray, images: int) -> None:
+        name = " ".join(str(part) for part in key)
+        if key[0] not in self.arms:
+            raise UserError(f"predictions of an arm that is not in the comparison: {name}")
+        expected = (len(self.seeds), images, len(self.classes))
+        if values.shape != expected:
+            raise UserError(f"{name}: predictions of shape {values.shape}, expected {expected}; run it again")
+        sums = values.sum(-1)
+        # NaN fails this comparison too: an image left without a prediction must not be scored.
+        if not (np.abs(sums - 1) < 1e-2).all() or (values < -1e-6).any():
+            raise UserError(f"{name}: rows are not probabilities that sum to one; run these trials again")
+
+    def cells(self) -> list[tuple[str, float]]:
+        """The (mode, fraction) pairs there are: probe before finetune, by growing fraction."""
+        found = {(mode, fraction) for _, mode, fraction in self.probabilities}
+        return sorted(found, key=lambda cell: (cell[0] != "probe", cell[0], cell[1]))
+
+    def arms_of(self, mode: str, fraction: float) -> list[str]:
+        """Arms with predictions in a cell, in order."""
+        return [arm for arm in self.arms if (arm, mode, fraction) in self.probabilities]
+
+
+def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: int = 0) -> dict[str, Any]:
+    """Score every arm, compare every pair of arms, and say what it comes to.
+
+    Each figure is the mean over seeds of the score on all out-of-fold predictions, with a 95% interval from
+    the bootstrap described in :mod:`mri_transfer.finetune.statistics`; all arms share the same draws.
+
+    Args:
+        draws: bootstrap draws, at least 2,000 for figures that are to be reported.
+        seed: of the draws.
+
+    Returns:
+        JSON-able {"images", "groups", "classes", "seeds", "draws", "results", "pairs", "published",
+        "verdict"}: one entry in "results" per arm, mode and fraction (confusion counts are averaged over
+        seeds), one in "pairs" per pair of arms, mode and fraction (differences of macro-F1, A - B; Holm over
+        the pairs of one mode and fraction).
+    """
+    resampling = statistics.Resampling.of(predictions.groups, draws, seed)
+    results, pairs = [], []
+    for mode, fraction in predictions.cells():
+        scores = {}
+        for arm in predictions.arms_of(mode, fraction):
+            entry, scores[arm] = _score(predictions, (arm, mode, fraction), resampling)
+            results.append(entry)
+        pairs += _pairs(predictions, scores, mode, fraction, resampling)
+    report = {
+        "images": int(predictions.labels.size),
+        "groups": resampling.count,
+        "effective_groups": resampling.effective,
+        "classes": list(predictions.classes),
+        "class_images": np.bincount(predictions.labels, minlength=len(predictions.classes)).tolist(),
+        "arm_names": list(predictions.arms),
+        "seeds": list(predictions.seeds),
+        "draws": draws,
+        "results": results,
+        "pairs": pairs,
+        "published": _published(predictions),
+    }
+    return {**report, "verdict": verdict(report)}
+
+
+def _score(
+    predictions: Predictions, cell: Cell, resampling: statistics.Resampling
+) -> tuple[dict[str, Any], np.ndarray]:
+    """One arm's entry, and its macro-F1 as (1 + draws, seeds) for the paired differences."""
+    labels, groups, count = predictions.labels, resampling.groups, resampling.count
+    probabilities = predictions.probabilities[cell]
+    by_group = metrics.confusion_by_group(
+        labels, probabilities.argmax(-1), groups, count, len(predictions.classes)
+    )
+    confusion = resampling.sums(by_group)
+    losses = resampling.sums(metrics.loss_by_group(labels, probabilities, groups, count))
+    bins = metrics.calibration_by_group(labels, probabilities, groups, count).sum(0)
+    macro_f1, recall = metrics.macro_f1(confusion), metrics.recall(confusion)
+    auroc = metrics.macro_auroc(labels, probabilities, groups, resampling.weights)
+
+    def share(values: np.ndarray) -> dict[str, float | None]:
+        return statistics.estimate(values, resampling).interval(0.0, 1.0)
+
+    def loss(values: np.ndarray) -> dict[str, float | None]:
+        return statistics.estimate(values, resampling).interval(0.0)
+
+    return {
+        "arm": cell[0],
+        "mode": cell[1],
+        "fraction": cell[2],
+        "macro_f1": share(macro_f1),
+        "macro_f1_by_seed": macro_f1[0].tolist(),
+        "balanced_accuracy": share(metrics.balanced_accuracy(confusion)),
+        "accuracy": share(metrics.accuracy(confusion)),
+        "recall": {name: share(recall[..., k]) for k, name in enumerate(predictions.classes)},
+        "auroc": share(auroc),
+        "log_loss": loss(losses[..., 0] / losses[..., 2]),
+        "brier": loss(losses[..., 1] / losses[..., 2]),
+        # No interval: resamples overstate this error (a mean of absolute gaps), so they would lie above it.
+        "ece": {
+            "estimate": float(metrics.expected_calibration_error(bins).mean()),
+            "low": None,
+            "high": None,
+        },
+        "confusion": by_group.sum(0).mean(0).tolist(),
+        "reliability": bins.mean(0).tolist(),
+    }, macro_f1
+
+
+def _pairs(
+    predictions: Predictions,
+    scores: dict[str, np.ndarray],
+    mode: str,
+    fraction: float,
+    resampling: statistics.Resampling,
+) -> list[dict[str, Any]]:
+    pairs = []
+    for a, b in combinations(scores, 2):
+        pair = {"a": a, "b": b, "mode": mode, "fraction": fraction}
+        pair |= statistics.compare(scores[a], scores[b], resampling)
+        if len(predictions.seeds) == 1:
+            right = [
+                predictions.probabilities[arm, mode, fraction][0].argmax(-1) == predictions.labels
+                for arm in (a, b)
+            ]
+            pair["mcnemar"] = statistics.mcnemar_exact(*right)
+        pairs.append(pair)
+    for pair, corrected in zip(pairs, statistics.holm([pair["p_value"] for pair in pairs]), strict=True):
+        pair["p_holm"] = corrected
+    return pairs
+
+
+def _published(predictions: Predictions) -> list[dict[str, Any]]:
+    """Scores on the published test images: all, those that leaked, and the rest; means over seeds."""
+    labels, leaked = predictions.published_labels, predictions.published_leaked
+    parts = {"all": np.ones(labels.size, dtype=bool), "leaked": leaked, "rest": ~leaked}
+    entries = []
+    for (arm, mode), probabilities in predictions.published.items():
+        predicted = probabilities.argmax(-1)
+        entry: dict[str, Any] = {"arm": arm, "mode": mode}
+        for name, chosen in parts.items():
+            images = int(chosen.sum())
+            nowhere = np.zeros(images, dtype=np.int64)
+            confusion = metrics.confusion_by_group(
+                labels[chosen], predicted[:, chosen], nowhere, 1, len(predictions.classes)
+            )[0]
+            entry[name] = {
+                "images": images,
+                "accuracy": float(metrics.accuracy(confusion).mean()) if images else None,
+                "macro_f1": float(metrics.macro_f1(confusion).mean()) if images else None,
+            }
+        entries.append(entry)
+    return entries

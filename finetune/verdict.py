@@ -1,0 +1,182 @@
+"""One sentence that answers the question, chosen by a rule that was fixed before the figures were known.
+
+The rule: the headline cell is fine-tuning on all labels if that was run, else fine-tuning at the largest
+fraction, else the linear probe at the largest fraction. In it, every arm that is neither ImageNet nor a
+control is compared with ImageNet; the one with the highest macro-F1 is named first, and Holm's correction
+over all pairs pays for the choice. A difference counts as shown when its corrected p-value is below 0.05.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+ALPHA = 0.05
+IMAGENET = "imagenet"
+CONTROLS = {"random", "scaled", "mean-variance", "pixels", "raw", "nearest"}
+MODES = {"probe": "linear probe", "finetune": "fine-tuning"}
+
+
+def headline_cell(results: list[dict[str, Any]]) -> tuple[str, float]:
+    """The (mode, fraction) that the verdict is about: see the rule at the top of this module."""
+    cells = {(entry["mode"], entry["fraction"]) for entry in results}
+    return max(cells, key=lambda cell: (cell[0] == "finetune", cell[1]))
+
+
+def describe_cell(mode: str, fraction: float) -> str:
+    """ "fine-tuning on all labels", "linear probe on 25% of the labels"."""
+    labels = "all labels" if fraction == 1 else f"{100 * fraction:g}% of the labels"
+    return f"{MODES.get(mode, mode)} on {labels}"
+
+
+def points(value: float, signed: bool = False) -> str:
+    """A share as points (hundredths) with one decimal and a true minus sign."""
+    return f"{100 * value:{'+' if signed else ''}.1f}".replace("-", "−")
+
+
+def oriented(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, Any]:
+    """The entry of the pair {a, b}, turned so that the difference is a - b."""
+    for pair in pairs:
+        if (pair["a"], pair["b"]) == (a, b):
+            return pair
+        if (pair["a"], pair["b"]) == (b, a):
+            turned = {**pair, "a": a, "b": b}
+            difference = pair["difference"]
+            if difference["estimate"] is not None:
+                turned["difference"] = {
+                    "estimate": -difference["estimate"],
+                    "low": -difference["high"],
+                    "high": -difference["low"],
+                }
+                turned["p_a_better"] = 1 - pair["p_a_better"]
+            return turned
+    raise KeyError((a, b))
+
+
+def outcome(pair: dict[str, Any]) -> str:
+    """ "ahead", "behind", "not settled" (lost to the correction for many comparisons) or "no difference"."""
+    difference = pair["difference"]["estimate"]
+    if difference is None:
+        return "undefined"
+    if pair["p_holm"] < ALPHA:
+        return "ahead" if difference > 0 else "behind"
+    return "not settled" if pair["p_value"] < ALPHA else "no difference"
+
+
+def _interval(pair: dict[str, Any]) -> str:
+    difference = pair["difference"]
+    return f"95% interval {points(difference['low'], True)} to {points(difference['high'], True)}"
+
+
+def _probability(p: float) -> str:
+    if p > 0.999:
+        return "above 99.9%"
+    return "below 0.1%" if p < 0.001 else f"{100 * p:.1f}%"
+
+
+def _lead(pair: dict[str, Any]) -> str:
+    """How far one arm is ahead of or behind the other, with interval and probability."""
+    a, b, p = pair["a"], pair["b"], pair["p_a_better"]
+    difference = pair["difference"]["estimate"]
+    side = "ahead of" if difference >= 0 else "behind"
+    return (
+        f"{a} is {points(abs(difference))} points of macro-F1 {side} {b} "
+        f"({_interval(pair)}; probability that {a} is better: {_probability(p)})"
+    )
+
+
+def _sentence(pair: dict[str, Any], pairs: int, subject: str) -> str:
+    """The verdict on one pair of `pairs`; `subject` is what has won if the first arm has."""
+    kind, b = outcome(pair), pair["b"]
+    if kind == "undefined":
+        return f"{pair['a']} and {b} can't be compared: a class is missing from the data."
+    if kind == "ahead":
+        return f"{subject} is the better start: {_lead(pair)}."
+    if kind == "behind":
+        return f"{_title(b)} is the better start: {_lead(pair)}."
+    if kind == "not settled":
+        return (
+            f"Not settled: {_lead(pair)}, but among {pairs} pairs compared that can be chance "
+            f"(corrected p = {pair['p_holm']:.2f})."
+        )
+    if pair["difference"]["estimate"] == 0 and pair["smallest_detectable"] == 0:
+        return f"No difference shown: {pair['a']} and {b} give the same predictions."
+    return (
+        f"No difference shown: {_lead(pair)}. This data could have shown a difference of "
+        f"{points(pair['smallest_detectable'])} points."
+    )
+
+
+def _title(arm: str) -> str:
+    return "ImageNet" if arm == IMAGENET else arm
+
+
+def verdict(report: dict[str, Any]) -> dict[str, Any]:
+    """What the comparison comes to.
+
+    Args:
+        report: with "results" and "pairs" as :func:`mri_transfer.finetune.results.summarise` makes them.
+
+    Returns:
+        {"sentence", "short", "outcome", "mode", "fraction", "arm", "baseline", "pair", "details", "rule"}.
+        "outcome" says how "arm" does against "baseline": "ahead", "behind", "not settled", "no difference",
+        "undefined", or "single" where there is one arm. "pair" is the entry of the two, arm minus baseline;
+        "details" are sentences about other arms and cells.
+    """
+    mode, fraction = headline_cell(report["results"])
+    here = [e for e in report["results"] if (e["mode"], e["fraction"]) == (mode, fraction)]
+    pairs = [p for p in report["pairs"] if (p["mode"], p["fraction"]) == (mode, fraction)]
+    score = {entry["arm"]: entry["macro_f1"]["estimate"] or 0.0 for entry in here}
+    ranked = sorted(score, key=lambda arm: -score[arm])
+    rule = " ".join((__doc__ or "").split("The rule:")[-1].split())
+    answer: dict[str, Any] = {"mode": mode, "fraction": fraction, "rule": rule}
+    if len(ranked) < 2:
+        sentence = (
+            f"Nothing to compare: {ranked[0]} alone, with {points(score[ranked[0]])} points of macro-F1."
+        )
+        return answer | {
+            "sentence": sentence,
+            "short": "Nothing to compare",
+            "outcome": "single",
+            "arm": ranked[0],
+            "baseline": None,
+            "pair": None,
+            "details": [],
+        }
+    if IMAGENET in score:
+        contenders = [arm for arm in ranked if arm != IMAGENET and arm not in CONTROLS]
+        baseline, others = IMAGENET, contenders or [arm for arm in ranked if arm != IMAGENET]
+    else:
+        baseline, others = ranked[1], ranked[:1]
+    subject = "MRI pretraining" if "mri" in others[0].lower() else others[0]
+    lead = oriented(pairs, others[0], baseline)
+    kind = outcome(lead)
+    winner = subject if kind == "ahead" else _title(baseline)
+    details = [_sentence(oriented(pairs, arm, baseline), len(pairs), arm) for arm in others[1:]]
+    return answer | {
+        "sentence": _sentence(lead, len(pairs), subject),
+        "short": {
+            "not settled": "Not settled",
+            "no difference": "No difference shown",
+            "undefined": "Can't be compared",
+        }.get(kind, f"{winner} is the better start"),
+        "outcome": kind,
+        "arm": others[0],
+        "baseline": baseline,
+        "pair": lead,
+        "details": details + _elsewhere(report, others[0], baseline, (mode, fraction)),
+    }
+
+
+def _elsewhere(report: dict[str, Any], arm: str, baseline: str, headline: tuple[str, float]) -> list[str]:
+    """How the same two arms compare in the other modes and fractions, one sentence each."""
+    sentences = []
+    for entry in report["pairs"]:
+        cell = (entry["mode"], entry["fraction"])
+        if cell == headline or {entry["a"], entry["b"]} != {arm, baseline}:
+            continue
+        pair = oriented([entry], arm, baseline)
+        kind = outcome(pair)
+        if kind != "undefined":
+            what = {"ahead": "shown", "behind": "shown"}.get(kind, "not shown")
+            sentences.append(f"{describe_cell(*cell).capitalize()}: {_lead(pair)}; {what} as a difference.")
+    return sentences

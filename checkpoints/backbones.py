@@ -1,0 +1,205 @@
+"""Encoders: a backbone with its own preprocessing in front and average pooling behind, as one flat Keras model.
+
+A backbone is `efficientnet_lite0` or any constructor of `keras.applications` by its snake_case name. Every encoder
+takes (batch, height, width, 1) in 0..255 of any number type and gives (batch, features) in float32.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import inspect
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+import keras
+import numpy as np
+from keras import initializers, layers
+
+from mri_transfer.checkpoints import efficientnet_lite
+from mri_transfer.errors import UserError
+
+# Published values (0.99 to 0.9997) average over hundreds to thousands of steps; a pretraining of a few hundred would
+# end on statistics of its start. 0.97 averages over about 33 steps, i.e. thousands of views.
+BATCH_NORM_MOMENTUM = 0.97
+RANDOM_KERNELS = {
+    "kernel_initializer": "kernel",
+    "depthwise_initializer": "depthwise_kernel",
+    "pointwise_initializer": "pointwise_kernel",
+}
+# Mean and standard deviation of ImageNet's red, green and blue in 0..1.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def snake_case(name: str) -> str:
+    """`EfficientNetV2B0` → `efficientnet_v2_b0`, `ConvNeXtTiny` → `convnext_tiny`, `NASNetLarge` → `nasnet_large`."""
+    name = re.sub(r"(NAS|[A-Z][a-z]*)Ne(Xt|t)", lambda match: match.group().capitalize(), name)
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+
+
+@cache
+def _constructors() -> dict[str, Any]:
+    """Every model function of keras.applications by its snake_case name."""
+    found = inspect.getmembers(keras.applications, inspect.isfunction)
+    return {snake_case(name): function for name, function in found}
+
+
+def backbones() -> tuple[str, ...]:
+    """All names that :func:`build_encoder` knows, the default first."""
+    return (efficientnet_lite.NAME, *sorted(_constructors()))
+
+
+def check_backbone(name: str) -> str:
+    """The name itself.
+
+    Raises:
+        UserError: there is no such backbone; close matches are named.
+    """
+    if name in backbones():
+        return name
+    close = difflib.get_close_matches(snake_case(name), backbones(), n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(backbones())}"
+    raise UserError(f"--backbone {name}: no such backbone; {hint}")
+
+
+def constructor(backbone: str) -> Any:
+    """The function of keras.applications that makes `backbone`."""
+    return _constructors()[check_backbone(backbone)]
+
+
+def grey_scaling(backbone: str) -> tuple[list[float], list[float]]:
+    """What the family's own `preprocess_input` does to grey, as one scale and one offset for each of three channels.
+
+    All of its modes ("tf", "torch", "caffe", none) are affine in each channel, so black and white tell everything.
+    Families that hold their preprocessing inside give scale 1 and offset 0.
+    """
+    if backbone == efficientnet_lite.NAME:
+        return [efficientnet_lite.SCALE] * 3, [efficientnet_lite.OFFSET] * 3
+    family = constructor(backbone).__module__.rpartition(".")[2]
+    preprocess = getattr(keras.applications, family).preprocess_input
+    black, white = (
+        np.asarray(preprocess(np.full((1, 1, 1, 3), grey, "float64"), data_format="channels_last")).ravel()
+        for grey in (0.0, 255.0)
+    )
+    return [float(scale) for scale in (white - black) / 255], [float(offset) for offset in black]
+
+
+def _preprocessed(image: Any, backbone: str) -> Any:
+    """Grey to three channels, scaled as the backbone's family wants it; in float32 whatever the policy."""
+    scale, offset = grey_scaling(backbone)
+    x = layers.Concatenate(name="grey_to_channels", dtype="float32")([image, image, image])
+    if scale == [1.0] * 3 and offset == [0.0] * 3:
+        return x
+    return layers.Rescaling(scale, offset, name="preprocess", dtype="float32")(x)
+
+
+def build_encoder(backbone: str = efficientnet_lite.NAME, size: int = 160, seed: int = 0) -> keras.Model:
+    """An encoder with random weights that depend on `seed` alone, not on the process or on global random states.
+
+    Args:
+        backbone: one of :func:`backbones`.
+        size: height and width of the input, pixels.
+        seed: of the random weights.
+
+    Returns:
+        Functional model named "encoder": (batch, size, size, 1) in 0..255 of any dtype → (batch, features) float32,
+        averaged over the positions of the last feature map. The backbone's layers are all in `.layers`, in order
+        (ConvNeXt keeps its stem and its down-sampling steps as small Sequential models).
+
+    Raises:
+        UserError: no such backbone, or it can't take images this small.
+    """
+    check_backbone(backbone)
+    image = keras.Input((size, size, 1), name="image", dtype="float32")
+    x = _preprocessed(image, backbone)
+    if backbone == efficientnet_lite.NAME:
+        x = efficientnet_lite.feature_maps(x)
+    else:
+        try:
+            x = constructor(backbone)(
+                include_top=False, weights=None, input_tensor=x, input_shape=(size, size, 3)
+            ).output
+        except ValueError as error:
+            raise UserError(
+                f"--size {size}: {backbone} can't take it ({' '.join(str(error).split())})"
+            ) from None
+    x = layers.GlobalAveragePooling2D(name="features", dtype="float32")(x)
+    encoder = keras.Model(image, x, name="encoder")
+    for _, layer in leaf_layers(encoder):
+        if isinstance(layer, layers.BatchNormalization):
+            layer.momentum = BATCH_NORM_MOMENTUM
+    set_normalization(encoder)
+    _seed_weights(encoder, seed)
+    return encoder
+
+
+def set_normalization(encoder: keras.Model) -> None:
+    """Give input normalisation that is kept as weights ImageNet's figures, in place.
+
+    Only the first EfficientNet family does so. Its published files hold the standard deviation where a variance
+    belongs, and keras.applications mends that with one more layer, which it adds with `weights="imagenet"` only.
+    Here both starts have the same layers, so the right variance is set instead; the outcome is the same.
+    """
+    for layer in encoder.layers:
+        if isinstance(layer, layers.Normalization) and layer.weights:
+            layer.set_weights(
+                [np.array(IMAGENET_MEAN), np.array(IMAGENET_STD) ** 2, np.array(0)][: len(layer.weights)]
+            )
+            layer.finalize_state()
+
+
+def leaf_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(path, layer) of every layer that is not itself a model, in order.
+
+    Keras numbers unnamed layers on and on within a process ("conv2d_37"); the paths count from 0 in each model, so
+    that they mean the same layer in every process.
+    """
+    counts: dict[str, int] = {}
+    for layer in model.layers:
+        kind = re.sub(
+            r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", type(layer).__name__)
+        ).lower()
+        name = layer.name
+        if re.fullmatch(rf"{re.escape(kind)}(_\d+)?", name):
+            name = f"{kind}_{counts.get(kind, 0)}"
+            counts[kind] = counts.get(kind, 0) + 1
+        if isinstance(layer, keras.Model):
+            yield from leaf_layers(layer, f"{prefix}{name}/")
+        else:
+            yield prefix + name, layer
+
+
+def named_weights(model: keras.Model) -> dict[str, Any]:
+    """Every weight of `model` by a name that is the same in every process, such as "stem_conv/kernel"."""
+    named: dict[str, Any] = {}
+    for path, layer in leaf_layers(model):
+        for variable in layer.weights:
+            name = f"{path}/{variable.name}"
+            while name in named:
+                name += "_"
+            named[name] = variable
+    return named
+
+
+def _derived(seed: int, path: str) -> int:
+    """A seed of 31 bits for one variable, unrelated to that of any other."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{path}".encode()).digest()[:4], "big") >> 1
+
+
+def _seed_weights(model: keras.Model, seed: int) -> None:
+    """Draw every random kernel anew by its own initialiser from (seed, layer), and seed the dropout layers."""
+    for path, layer in leaf_layers(model):
+        config = layer.get_config()
+        for key, attribute in RANDOM_KERNELS.items():
+            variable = getattr(layer, attribute, None)
+            if variable is None and key == "depthwise_initializer":
+                variable = getattr(layer, "kernel", None)  # DepthwiseConv2D's name for it
+            if key in config and variable is not None:
+                about = config[key]["config"] | {"seed": _derived(seed, f"{path}/{attribute}")}
+                initializer = getattr(initializers, config[key]["class_name"]).from_config(about)
+                variable.assign(initializer(variable.shape, dtype=variable.dtype))
+        generator = getattr(layer, "seed_generator", None)
+        if generator is not None:
+            generator.state.assign(np.array([_derived(seed, f"{path}/dropout"), 0], "uint32"))

@@ -1,0 +1,244 @@
+"""Encoders on disk: weights, configuration and where they come from.
+
+    FOLDER/encoder.json         a readable card: backbone, size, how to use it, provenance, SHA-256 of the weights
+    FOLDER/encoder-1a2b3c4d.npz the weights, named after their content
+
+The weights are complete before the card that names them is swapped in, and old weights go only after that, so a
+process killed at any instant leaves a loadable encoder: the old one or the new one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from mri_transfer.checkpoints.arrays import differences, read_arrays, write_arrays
+from mri_transfer.checkpoints.backbones import build_encoder, check_backbone, named_weights
+from mri_transfer.checkpoints.imagenet import load_imagenet
+from mri_transfer.errors import UserError
+from mri_transfer.files import read_json, write_json
+
+FORMAT = 1
+CARD = "encoder.json"
+FOLDER = "encoder"  # a run folder keeps its encoder in this subfolder
+WEIGHTS_NAME = re.compile(r"encoder-[0-9a-f]{8}\.npz")
+REMEDY = "copy it again from where it came, or make it again with `mri-transfer pretrain`"
+USE = (
+    "Feed (batch, height, width, 1), grey values 0..255 of any number type, not normalised: preprocessing is inside. "
+    "Out come (batch, {features}) float32 features, averaged over the last feature map. Trained at {size} px; other "
+    "sizes work. Load with mri_transfer.checkpoints.encoders.load_encoder(FOLDER)."
+)
+
+
+def _finite(value: Any) -> Any:
+    """The same with null for numbers that are not finite, which JSON lacks (the loss of a diverged run)."""
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    if isinstance(value, (float, np.floating)) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _as_stored(variable: Any) -> np.ndarray:
+    """float32 for every real number, so that an encoder trained in any precision loads in any other."""
+    array = keras.ops.convert_to_numpy(variable)
+    return array if array.dtype.kind in "iub" else np.asarray(array, "float32")
+
+
+def save_encoder(
+    model: keras.Model, folder: Path, *, backbone: str, size: int, provenance: dict[str, Any]
+) -> dict[str, Any]:
+    """Write an encoder, atomically; one that is already there is replaced.
+
+    Args:
+        model: of :func:`~mri_transfer.checkpoints.backbones.build_encoder`, trained or not.
+        folder: made if need be. A run passes RUN/encoder.
+        backbone: the model's backbone.
+        size: height and width it was trained at, pixels.
+        provenance: what made it: start, method, data, seconds, steps, versions, metrics, config.
+
+    Returns:
+        The card, as :func:`read_card` gives it.
+
+    Raises:
+        OSError: the disk is full or read-only; the encoder that was there still loads.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in [*folder.glob("encoder-*.part"), *folder.glob(f"{CARD}.*.part")]:
+        part.unlink(missing_ok=True)  # left by a process that was killed
+    fresh = folder / "encoder-new.npz"
+    digest = write_arrays(
+        fresh, {name: _as_stored(variable) for name, variable in named_weights(model).items()}
+    )
+    weights = folder / f"encoder-{digest[:8]}.npz"
+    fresh.replace(weights)
+    features = int(model.output_shape[-1])
+    card = {
+        "format": FORMAT,
+        "backbone": check_backbone(backbone),
+        "size": int(size),
+        "features": features,
+        "use": USE.format(features=features, size=size),
+        "weights": weights.name,
+        "weights_sha256": digest,
+        "provenance": _finite(provenance),
+    }
+    write_json(folder / CARD, card)
+    for old in folder.glob("encoder-*.npz"):
+        if old.name != weights.name:
+            old.unlink(missing_ok=True)
+    return read_card(folder)
+
+
+def _locate(path: Path) -> Path:
+    """The folder that holds the card: the path itself or the run's subfolder."""
+    path = Path(path)
+    for folder in (path, path / FOLDER):
+        if (folder / CARD).is_file():
+            return folder
+    if not path.exists():
+        raise UserError(f"{path}: no such folder; name a run of `mri-transfer pretrain`")
+    raise UserError(
+        f"{path}: holds no encoder ({CARD}); name a run of `mri-transfer pretrain` that has saved one"
+    )
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """The card of an encoder folder or of a run folder that holds one.
+
+    Raises:
+        UserError: there is none, it is damaged, or a newer program wrote it.
+    """
+    path = _locate(folder) / CARD
+    card = read_json(path)
+    if isinstance(card, dict) and isinstance(card.get("format"), int) and card["format"] > FORMAT:
+        raise UserError(
+            f"{path}: was written by a newer mri-transfer (format {card['format']}); update this one"
+        )
+    kinds = {
+        "format": int,
+        "backbone": str,
+        "size": int,
+        "weights": str,
+        "weights_sha256": str,
+        "provenance": dict,
+    }
+    wrong = [
+        key
+        for key, kind in kinds.items()
+        if not isinstance(card, dict) or not isinstance(card.get(key), kind)
+    ]
+    if wrong or not WEIGHTS_NAME.fullmatch(card["weights"]) or not 0 < card["size"] < 100_000:
+        raise UserError(
+            f"{path}: is not the card of an encoder ({', '.join(wrong) or 'weights or size'}); {REMEDY}"
+        )
+    return card
+
+
+def load_encoder(folder: Path, size: int | None = None) -> keras.Model:
+    """The encoder of an encoder folder or run folder, its content verified.
+
+    Args:
+        folder: the folder, or the run that holds it.
+        size: height and width of the input in pixels; None for the size it was trained at.
+
+    Raises:
+        UserError: there is none, a byte is not as it was written, or its weights don't fit its backbone; the line
+            says what differs.
+    """
+    card, arrays = _read(_locate(folder))
+    model = build_encoder(card["backbone"], size or card["size"])
+    variables = named_weights(model)
+    differ = differences({name: tuple(variable.shape) for name, variable in variables.items()}, arrays)
+    if differ:
+        raise UserError(
+            f"{folder}: its weights don't fit {card['backbone']} of this mri-transfer and Keras {keras.__version__} "
+            f"({differ}); use the versions named in its {CARD}, or pretrain again"
+        )
+    for name, variable in variables.items():
+        variable.assign(arrays[name].astype(variable.dtype))
+    return model
+
+
+def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Card and weights that belong together, even while a running pretraining replaces both."""
+    while True:
+        card = read_card(folder)
+        try:
+            return card, read_arrays(folder / card["weights"], card["weights_sha256"], REMEDY)
+        except UserError:
+            if read_card(folder)["weights_sha256"] == card["weights_sha256"]:
+                raise
+
+
+def start_encoder(
+    init: str,
+    *,
+    backbone: str | None,
+    size: int,
+    seed: int,
+    imagenet_weights: Path | None = None,
+) -> tuple[keras.Model, dict[str, Any]]:
+    """The encoder that a training starts from, and where it comes from.
+
+    Args:
+        init: "random", "imagenet", or the folder of a run or an encoder.
+        backbone: its name; None takes the folder's, or efficientnet_lite0.
+        size: height and width, pixels.
+        seed: of random weights.
+        imagenet_weights: file with the backbone's ImageNet weights; None takes the package or downloads.
+
+    Returns:
+        The model and a dictionary for provenance, with "init", "backbone" and: "seed" (random), "source" and
+        "weights_sha256" (imagenet), or "path", "weights_sha256" and the folder's own "provenance", which holds its
+        own start in turn, so that the whole chain can be read.
+
+    Raises:
+        UserError: no such folder or weights, or the folder's encoder has another backbone.
+    """
+    if init in ("random", "imagenet"):
+        name = check_backbone(backbone or "efficientnet_lite0")
+        model = build_encoder(name, size, seed)
+        start: dict[str, Any] = {"init": init, "backbone": name}
+        if init == "random":
+            return model, start | {"seed": seed}
+        return model, start | load_imagenet(model, name, imagenet_weights)
+    if not Path(init).exists():
+        raise UserError(
+            f"{init}: no such folder; a start is random, imagenet, or a run of `mri-transfer pretrain`"
+        )
+    card = read_card(Path(init))
+    if backbone is not None and backbone != card["backbone"]:
+        check_backbone(backbone)
+        raise UserError(
+            f"{init}: holds a {card['backbone']}, not a {backbone}; give --backbone {card['backbone']}"
+        )
+    model = load_encoder(Path(init), size)
+    kept = {key: card[key] for key in ("backbone", "weights_sha256", "provenance")}
+    return model, {"init": "encoder", "path": str(init)} | kept
+
+
+def describe_start(start: dict[str, Any]) -> str:
+    """One line for people, oldest first: "ImageNet → simclr (9000 slices of 85 subjects, 480 min)"."""
+    if start.get("init") != "encoder":
+        return {"random": "random weights", "imagenet": "ImageNet"}.get(
+            str(start.get("init")), "unknown start"
+        )
+    made = start.get("provenance") or {}
+    data = made.get("data") or {}
+    facts = []
+    if data.get("slices") is not None:
+        of = f" of {data['subjects']} subjects" if data.get("subjects") is not None else ""
+        facts.append(f"{data['slices']} slices{of}")
+    if made.get("seconds") is not None:
+        facts.append(f"{made['seconds'] / 60:.0f} min")
+    method = str(made.get("method") or "unknown method") + (f" ({', '.join(facts)})" if facts else "")
+    return f"{describe_start(made.get('start') or {})} → {method}"

@@ -1,0 +1,193 @@
+"""The labelled tumour images: distinct ones only, in groups of what belongs together, and an account of leaks."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mri_transfer.datasets.duplicates import NEAR_DUPLICATE, Pairs, similar_pairs
+from mri_transfer.datasets.groups import BLOCK, NEIGHBOUR, SAME_PATIENT, describe, group_images, sequences
+from mri_transfer.datasets.tumor_files import Decoded, ImageFile, decode, list_images
+from mri_transfer.errors import UserError
+
+CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
+"""Class folders of the public four-class set; any other names work as well."""
+
+
+@dataclass(frozen=True, eq=False)
+class TumorSet:
+    """`n` distinct labelled images.
+
+    `published_train` and `published_test` index the images as the published split uses them, copies and
+    leaks included (so with repeats); both are empty where the folder has no splits. A repeated image has the
+    label of the copy that was kept.
+    """
+
+    images: np.ndarray  # uint8 (n, size, size), padded to a square with black
+    labels: np.ndarray  # int (n,)
+    groups: np.ndarray  # int (n,)
+    paths: tuple[str, ...]  # relative to the folder, of the kept copies
+    classes: tuple[str, ...]
+    split: np.ndarray  # str (n,), of the kept copies
+    published_train: np.ndarray  # int
+    published_test: np.ndarray  # int
+    thumbs: np.ndarray  # uint8 (n, 2, side, side), to compare by
+    audit: dict
+    fingerprint: str  # of images, labels, groups and splits
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | None = None) -> TumorSet:
+    """Read a folder of tumour images, drop pixel-identical copies, and group what belongs together.
+
+    Args:
+        folder: holds one folder a class, or `Training` and `Testing` which do.
+        size: pixels of the square images.
+        strict: an unreadable image is an error; otherwise it is skipped, counted and listed in `audit`.
+        cache: a folder for the decoded images, so that the next call starts at once.
+
+    Raises:
+        UserError: the folder is missing or not laid out like this, a class has no readable image, or an image
+            is unreadable and `strict`.
+    """
+    files, classes = list_images(folder)
+    decoded = decode(folder, files, size, cache)
+    if decoded.skipped and strict:
+        worst = decoded.skipped[0]
+        more = f" (and {len(decoded.skipped) - 1} more)" if len(decoded.skipped) > 1 else ""
+        raise UserError(f"{Path(folder) / worst['file']}: {worst['reason']}{more}; mend or remove it")
+    files = [files[row] for row in decoded.rows]
+    labels = np.array([file.label for file in files], dtype=int)
+    for label, name in enumerate(classes):
+        if not (labels == label).any():
+            raise UserError(
+                f"{folder}: no image of class {name} can be read; put whole ones there or remove the class"
+            )
+
+    # Files come training first, so the first of several copies is Training's where there is one.
+    _, first, inverse = np.unique(decoded.pixels, return_index=True, return_inverse=True)
+    originals = np.sort(first)
+    kept = np.searchsorted(originals, first)[inverse.reshape(-1)]
+    thumbs = decoded.thumbs[originals]
+    pairs = similar_pairs(thumbs, SAME_PATIENT)
+
+    numbers = np.array([file.number for file in files])
+    runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
+    groups, measured = group_images(pairs, NEAR_DUPLICATE, runs, numbers, kept, thumbs)
+
+    splits = np.array([file.split for file in files])
+    train = np.char.startswith(np.char.lower(splits), "train")
+    published = splits != "all"
+    audit = _account(
+        files, classes, decoded, labels, kept, originals, train & published, ~train & published, pairs
+    )
+    audit["groups"] = describe(groups, thumbs)
+    audit["groups"]["by_class"] = {
+        name: len(np.unique(groups[labels[originals] == label])) for label, name in enumerate(classes)
+    }
+    audit["sequences"] = measured
+    return TumorSet(
+        images=decoded.images[originals],
+        labels=labels[originals],
+        groups=groups,
+        paths=tuple(files[original].path for original in originals),
+        classes=classes,
+        split=splits[originals],
+        published_train=kept[train & published],
+        published_test=kept[~train & published],
+        thumbs=thumbs,
+        audit=audit,
+        fingerprint=_fingerprint(
+            decoded.pixels[originals], labels[originals], groups, splits[originals], size
+        ),
+    )
+
+
+def _fingerprint(*parts: object) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(part.tolist() if isinstance(part, np.ndarray) else part).encode())
+    return digest.hexdigest()
+
+
+def _account(
+    files: Sequence[ImageFile],
+    classes: tuple[str, ...],
+    decoded: Decoded,
+    labels: np.ndarray,
+    kept: np.ndarray,
+    originals: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    pairs: Pairs,
+) -> dict:
+    """What is wrong with the set, in figures and lists. Arrays have one entry a readable file."""
+    near = pairs.above(NEAR_DUPLICATE)
+    identical = test & np.isin(kept, kept[train])
+    # A test image leaks if the picture itself, or one that is nearly the same, is a training image.
+    seen = np.zeros(len(originals), bool)
+    seen[kept[train]] = True
+    leaky = seen.copy()
+    leaky[near.first[seen[near.second]]] = True
+    leaky[near.second[seen[near.first]]] = True
+
+    def by_class(chosen: np.ndarray) -> dict[str, int]:
+        return {name: int((chosen & (labels == label)).sum()) for label, name in enumerate(classes)}
+
+    distinct = np.zeros(len(files), bool)
+    distinct[originals] = True
+    return {
+        "files": len(files) + len(decoded.skipped),
+        "readable": len(files),
+        "skipped": decoded.skipped,
+        "distinct": len(originals),
+        "distinct_by_class": by_class(distinct),
+        "training_files": int(train.sum()),
+        "test_files": int(test.sum()),
+        "test_identical": int(identical.sum()),
+        "test_identical_by_class": by_class(identical),
+        "test_byte_identical": int((test & np.isin(decoded.bytes, decoded.bytes[train])).sum()),
+        "test_near_duplicate": int((test & leaky[kept]).sum()),
+        "near_duplicate_pairs": len(near),
+        "label_conflicts": _conflicts(files, labels, kept, originals, near),
+        "thresholds": {
+            "near_duplicate": NEAR_DUPLICATE,
+            "same_patient": SAME_PATIENT,
+            "neighbour": NEIGHBOUR,
+            "block": BLOCK,
+        },
+    }
+
+
+def _conflicts(
+    files: Sequence[ImageFile], labels: np.ndarray, kept: np.ndarray, originals: np.ndarray, near: Pairs
+) -> list[dict]:
+    """Pictures that carry two labels: identical copies first, then near-duplicates."""
+    found = [
+        {
+            "first": files[originals[kept[row]]].path,
+            "second": files[row].path,
+            "correlation": 1.0,
+            "identical": True,
+        }
+        for row in range(len(files))
+        if labels[row] != labels[originals[kept[row]]]
+    ]
+    for first, second, correlation in zip(near.first, near.second, near.correlation, strict=True):
+        a, b = originals[first], originals[second]
+        if labels[a] != labels[b]:
+            found.append(
+                {
+                    "first": files[a].path,
+                    "second": files[b].path,
+                    "correlation": round(float(correlation), 4),
+                    "identical": False,
+                }
+            )
+    return found

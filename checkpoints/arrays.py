@@ -1,4 +1,4 @@
-"""Named arrays in one file: an uncompressed `.npz` that numpy opens, with a SHA-256 known as it is written."""
+"""Named arrays in one file: an uncompressed `.npz` that numpy opens, and its SHA-256."""
 
 from __future__ import annotations
 
@@ -80,25 +80,26 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
     return hashing.digest.hexdigest()
 
 
-def read_arrays(path: Path, sha256: str, remedy: str) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, sha256: str, remedy: str = "") -> dict[str, np.ndarray]:
     """Read what :func:`write_arrays` wrote, once its content is known to be what was written.
 
     Args:
         path: the file.
         sha256: the digest it must have.
-        remedy: what the user can do if it has not; ends the error's line.
+        remedy: what the user can do if it has not; ends the error's line. Without one the caller adds it.
 
     Raises:
         UserError: the file is missing, unreadable or not the one that was written.
     """
+    end = f"; {remedy}" if remedy else ""
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: is missing; {remedy}") from None
+        raise UserError(f"{path}: is missing{end}") from None
     except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror}); {remedy}") from None
+        raise UserError(f"{path}: can't be read ({error.strerror}){end}") from None
     if hashlib.sha256(content).hexdigest() != sha256:
-        raise UserError(f"{path}: is damaged (its SHA-256 is not the recorded one); {remedy}")
+        raise UserError(f"{path}: is damaged (its SHA-256 is not the recorded one){end}")
     try:
         arrays = {}
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -109,7 +110,7 @@ def read_arrays(path: Path, sha256: str, remedy: str) -> dict[str, np.ndarray]:
                     )
         return arrays
     except Exception as error:  # zipfile, struct and numpy each raise their own
-        raise UserError(f"{path}: holds no arrays ({' '.join(str(error).split())[:120]}); {remedy}") from None
+        raise UserError(f"{path}: holds no arrays ({' '.join(str(error).split())[:120]}){end}") from None
 
 
 def _listed(names: Iterable[str]) -> str:

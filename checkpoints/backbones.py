@@ -1,7 +1,7 @@
-"""Encoders: a backbone with its own preprocessing in front and average pooling behind, as one flat Keras model.
+"""Encoders: a backbone with its preprocessing in front and average pooling behind, as one flat Keras model.
 
-A backbone is `efficientnet_lite0` or any constructor of `keras.applications` by its snake_case name. Every encoder
-takes (batch, height, width, 1) in 0..255 of any number type and gives (batch, features) in float32.
+A backbone is `efficientnet_lite0` or any constructor of `keras.applications` by its snake_case name. Every
+encoder takes (batch, height, width, 1) in 0..255 of any number type and gives (batch, features) in float32.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from keras import initializers, layers
 from mri_transfer.checkpoints import efficientnet_lite
 from mri_transfer.errors import UserError
 
-# Published values (0.99 to 0.9997) average over hundreds to thousands of steps; a pretraining of a few hundred would
-# end on statistics of its start. 0.97 averages over about 33 steps, i.e. thousands of views.
+# Published values (0.99 to 0.9997) average over hundreds to thousands of steps; a pretraining of a few
+# hundred would end on statistics of its start. 0.97 averages over about 33 steps, i.e. thousands of views.
 BATCH_NORM_MOMENTUM = 0.97
 RANDOM_KERNELS = {
     "kernel_initializer": "kernel",
@@ -34,7 +34,7 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def snake_case(name: str) -> str:
-    """`EfficientNetV2B0` → `efficientnet_v2_b0`, `ConvNeXtTiny` → `convnext_tiny`, `NASNetLarge` → `nasnet_large`."""
+    """`EfficientNetV2B0` → `efficientnet_v2_b0`, `ConvNeXtTiny` → `convnext_tiny`."""
     name = re.sub(r"(NAS|[A-Z][a-z]*)Ne(Xt|t)", lambda match: match.group().capitalize(), name)
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
 
@@ -70,10 +70,10 @@ def constructor(backbone: str) -> Any:
 
 
 def grey_scaling(backbone: str) -> tuple[list[float], list[float]]:
-    """What the family's own `preprocess_input` does to grey, as one scale and one offset for each of three channels.
+    """What the family's own `preprocess_input` does to grey, as scale and offset for each of three channels.
 
-    All of its modes ("tf", "torch", "caffe", none) are affine in each channel, so black and white tell everything.
-    Families that hold their preprocessing inside give scale 1 and offset 0.
+    All of its modes ("tf", "torch", "caffe", none) are affine in each channel, so black and white tell
+    everything. Families that hold their preprocessing inside give scale 1 and offset 0.
     """
     if backbone == efficientnet_lite.NAME:
         return [efficientnet_lite.SCALE] * 3, [efficientnet_lite.OFFSET] * 3
@@ -96,7 +96,7 @@ def _preprocessed(image: Any, backbone: str) -> Any:
 
 
 def build_encoder(backbone: str = efficientnet_lite.NAME, size: int = 160, seed: int = 0) -> keras.Model:
-    """An encoder with random weights that depend on `seed` alone, not on the process or on global random states.
+    """An encoder with random weights that depend on `seed` alone, not on any global random state.
 
     Args:
         backbone: one of :func:`backbones`.
@@ -104,9 +104,9 @@ def build_encoder(backbone: str = efficientnet_lite.NAME, size: int = 160, seed:
         seed: of the random weights.
 
     Returns:
-        Functional model named "encoder": (batch, size, size, 1) in 0..255 of any dtype → (batch, features) float32,
-        averaged over the positions of the last feature map. The backbone's layers are all in `.layers`, in order
-        (ConvNeXt keeps its stem and its down-sampling steps as small Sequential models).
+        Functional model named "encoder": (batch, size, size, 1) in 0..255 of any dtype → (batch, features)
+        float32, averaged over the positions of the last feature map. The backbone's layers are all in
+        `.layers`, in order (ConvNeXt keeps its stem and its down-sampling steps as small Sequential models).
 
     Raises:
         UserError: no such backbone, or it can't take images this small.
@@ -138,9 +138,10 @@ def build_encoder(backbone: str = efficientnet_lite.NAME, size: int = 160, seed:
 def set_normalization(encoder: keras.Model) -> None:
     """Give input normalisation that is kept as weights ImageNet's figures, in place.
 
-    Only the first EfficientNet family does so. Its published files hold the standard deviation where a variance
-    belongs, and keras.applications mends that with one more layer, which it adds with `weights="imagenet"` only.
-    Here both starts have the same layers, so the right variance is set instead; the outcome is the same.
+    Only the first EfficientNet family does so. Its published files hold the standard deviation where a
+    variance belongs, and keras.applications mends that with one more layer, which it adds with
+    `weights="imagenet"` only. Here both starts have the same layers, so the right variance is set instead;
+    the outcome is the same.
     """
     for layer in encoder.layers:
         if isinstance(layer, layers.Normalization) and layer.weights:
@@ -153,8 +154,8 @@ def set_normalization(encoder: keras.Model) -> None:
 def leaf_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(path, layer) of every layer that is not itself a model, in order.
 
-    Keras numbers unnamed layers on and on within a process ("conv2d_37"); the paths count from 0 in each model, so
-    that they mean the same layer in every process.
+    Keras numbers unnamed layers on and on within a process ("conv2d_37"); the paths count from 0 in each
+    model, so that they mean the same layer in every process.
     """
     counts: dict[str, int] = {}
     for layer in model.layers:
@@ -189,7 +190,7 @@ def _derived(seed: int, path: str) -> int:
 
 
 def _seed_weights(model: keras.Model, seed: int) -> None:
-    """Draw every random kernel anew by its own initialiser from (seed, layer), and seed the dropout layers."""
+    """Draw every random kernel anew by its own initialiser from (seed, layer), and seed dropout layers."""
     for path, layer in leaf_layers(model):
         config = layer.get_config()
         for key, attribute in RANDOM_KERNELS.items():

@@ -1,8 +1,9 @@
 """EfficientNet-Lite0: EfficientNet without squeeze-excite and with ReLU6, made for edge devices.
 
-Architecture: M. Tan and Q. V. Le, "EfficientNet", ICML 2019 (arXiv:1905.11946), table 1, in the "lite" variant of the
-TensorFlow TPU repository: stem and head are not scaled, swish becomes ReLU6, squeeze-excite is dropped.
-The published weights were trained with TensorFlow and ported to torch, so padding is "same" in TensorFlow's sense.
+Architecture: M. Tan and Q. V. Le, "EfficientNet", ICML 2019 (arXiv:1905.11946), table 1, in the "lite"
+variant of the TensorFlow TPU repository: stem and head are not scaled, swish becomes ReLU6, squeeze-excite is
+dropped. The published weights were trained with TensorFlow and ported to torch, so padding is "same" in
+TensorFlow's sense.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ STAGES = (
 
 
 def _initializer() -> initializers.Initializer:
-    # The reference code's choice. Fan-out also suits a depthwise kernel (h, w, C, 1), whose fan-in Keras overstates.
+    # The reference code's choice. Fan-out also suits a depthwise kernel (h, w, C, 1), whose fan-in Keras
+    # overstates.
     return initializers.VarianceScaling(scale=2.0, mode="fan_out", distribution="truncated_normal")
 
 
@@ -103,7 +105,7 @@ def feature_maps(x: Any) -> Any:
 
 
 def classifier(size: int = 224) -> Any:
-    """The network as published: RGB (batch, size, size, 3) in 0..255 → probabilities of the 1000 ImageNet classes.
+    """The network as published: RGB (batch, size, size, 3) in 0..255 → ImageNet's 1000 probabilities.
 
     It exists to verify the weights against photographs whose class is known.
     """
@@ -129,7 +131,7 @@ def _torch_names() -> dict[str, str]:
 
 
 def _as_keras(layer: Any, prefix: str, state: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """A layer's arrays in the order Keras keeps them: OIHW → HWIO, depthwise (C,1,h,w) → (h,w,C,1), dense transposed."""
+    """A layer's arrays for Keras: OIHW → HWIO, depthwise (C,1,h,w) → (h,w,C,1), dense transposed."""
     if isinstance(layer, layers.BatchNormalization):
         return [state[f"{prefix}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
     weight = state[f"{prefix}.weight"]
@@ -158,8 +160,8 @@ def assign_torch_weights(model: Any, state: dict[str, np.ndarray]) -> None:
         for variable, value in zip(layer.weights, values, strict=True):
             if tuple(variable.shape) != value.shape:
                 raise UserError(
-                    f"weights for {NAME}: {layer.name} has shape {value.shape}, {tuple(variable.shape)} is needed; "
-                    "give the file published for it"
+                    f"weights for {NAME}: {layer.name} has shape {value.shape}, {tuple(variable.shape)} is "
+                    "needed; give the file published for it"
                 )
     for layer, values in zip(wanted, arrays, strict=True):
         layer.set_weights(values)

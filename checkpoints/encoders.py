@@ -1,10 +1,10 @@
 """Encoders on disk: weights, configuration and where they come from.
 
-    FOLDER/encoder.json         a readable card: backbone, size, how to use it, provenance, SHA-256 of the weights
-    FOLDER/encoder-1a2b3c4d.npz the weights, named after their content
+    FOLDER/encoder.json          the card: backbone, size, how to use it, provenance, SHA-256 of the weights
+    FOLDER/encoder-1a2b3c4d.npz  the weights, named after their content
 
-The weights are complete before the card that names them is swapped in, and old weights go only after that, so a
-process killed at any instant leaves a loadable encoder: the old one or the new one.
+The weights are complete before the card that names them is swapped in, and old weights go only after that, so
+a process killed at any instant leaves a loadable encoder: the old one or the new one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ FOLDER = "encoder"  # a run folder keeps its encoder in this subfolder
 WEIGHTS_NAME = re.compile(r"encoder-[0-9a-f]{8}\.npz")
 REMEDY = "copy it again from where it came, or make it again with `mri-transfer pretrain`"
 USE = (
-    "Feed (batch, height, width, 1), grey values 0..255 of any number type, not normalised: preprocessing is inside. "
-    "Out come (batch, {features}) float32 features, averaged over the last feature map. Trained at {size} px; other "
-    "sizes work. Load with mri_transfer.checkpoints.encoders.load_encoder(FOLDER)."
+    "Feed (batch, height, width, 1), grey values 0..255 of any number type, not normalised: preprocessing is "
+    "inside. Out come (batch, {features}) float32 features, averaged over the last feature map. Trained at "
+    "{size} px; other sizes work. Load with mri_transfer.checkpoints.encoders.load_encoder(FOLDER)."
 )
 
 
@@ -70,10 +70,11 @@ def save_encoder(
     Raises:
         OSError: the disk is full or read-only; the encoder that was there still loads.
     """
+    check_backbone(backbone)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for part in [*folder.glob("encoder-*.part"), *folder.glob(f"{CARD}.*.part")]:
-        part.unlink(missing_ok=True)  # left by a process that was killed
+    if (folder / CARD).is_file():
+        _remove_stale(folder, read_card(folder)["weights"])  # what a killed process left needs the room
     fresh = folder / "encoder-new.npz"
     digest = write_arrays(
         fresh, {name: _as_stored(variable) for name, variable in named_weights(model).items()}
@@ -83,7 +84,7 @@ def save_encoder(
     features = int(model.output_shape[-1])
     card = {
         "format": FORMAT,
-        "backbone": check_backbone(backbone),
+        "backbone": backbone,
         "size": int(size),
         "features": features,
         "use": USE.format(features=features, size=size),
@@ -92,10 +93,16 @@ def save_encoder(
         "provenance": _finite(provenance),
     }
     write_json(folder / CARD, card)
-    for old in folder.glob("encoder-*.npz"):
-        if old.name != weights.name:
-            old.unlink(missing_ok=True)
+    _remove_stale(folder, weights.name)
     return read_card(folder)
+
+
+def _remove_stale(folder: Path, weights: str) -> None:
+    """Remove weights that no card names, and files that a killed process left half-written."""
+    for path in folder.iterdir():
+        stale = path.name.startswith("encoder") and path.name.endswith((".npz", ".part"))
+        if stale and path.name != weights:
+            path.unlink(missing_ok=True)
 
 
 def _locate(path: Path) -> Path:
@@ -151,8 +158,8 @@ def load_encoder(folder: Path, size: int | None = None) -> keras.Model:
         size: height and width of the input in pixels; None for the size it was trained at.
 
     Raises:
-        UserError: there is none, a byte is not as it was written, or its weights don't fit its backbone; the line
-            says what differs.
+        UserError: there is none, a byte is not as it was written, or its weights don't fit its backbone; the
+            line says what differs.
     """
     card, arrays = _read(_locate(folder))
     model = build_encoder(card["backbone"], size or card["size"])
@@ -160,8 +167,8 @@ def load_encoder(folder: Path, size: int | None = None) -> keras.Model:
     differ = differences({name: tuple(variable.shape) for name, variable in variables.items()}, arrays)
     if differ:
         raise UserError(
-            f"{folder}: its weights don't fit {card['backbone']} of this mri-transfer and Keras {keras.__version__} "
-            f"({differ}); use the versions named in its {CARD}, or pretrain again"
+            f"{folder}: its weights don't fit {card['backbone']} of this mri-transfer and Keras "
+            f"{keras.__version__} ({differ}); use the versions named in its {CARD}, or pretrain again"
         )
     for name, variable in variables.items():
         variable.assign(arrays[name].astype(variable.dtype))
@@ -198,8 +205,8 @@ def start_encoder(
 
     Returns:
         The model and a dictionary for provenance, with "init", "backbone" and: "seed" (random), "source" and
-        "weights_sha256" (imagenet), or "path", "weights_sha256" and the folder's own "provenance", which holds its
-        own start in turn, so that the whole chain can be read.
+        "weights_sha256" (imagenet), or "path", "weights_sha256" and the folder's own "provenance", which
+        holds its own start in turn, so that the whole chain can be read.
 
     Raises:
         UserError: no such folder or weights, or the folder's encoder has another backbone.

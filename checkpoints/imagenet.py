@@ -42,9 +42,9 @@ def load_imagenet(encoder: keras.Model, backbone: str, weights_file: Path | None
     Args:
         encoder: of any size.
         backbone: its backbone's name.
-        weights_file: the file that Keras publishes for the backbone, with or without its top (`.h5`, `.weights.h5`);
-            for efficientnet_lite0 a legacy torch state dict (`.pth`). None takes the package for efficientnet_lite0,
-            and Keras's own download for the rest.
+        weights_file: the file that Keras publishes for the backbone, with or without its top (`.h5`,
+            `.weights.h5`); for efficientnet_lite0 a legacy torch state dict (`.pth`). None takes the package
+            for efficientnet_lite0, and Keras's own download for the rest.
 
     Returns:
         Where the weights came from: "source", and "weights_sha256" if it was a file.
@@ -77,8 +77,8 @@ def _downloaded(backbone: str) -> keras.Model:
     except Exception as error:  # Keras raises a bare Exception, urllib and h5py their own
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"ImageNet weights of {backbone} can't be downloaded ({reason}); fetch Keras's file for it on another "
-            "machine and give it by --imagenet-weights FILE"
+            f"ImageNet weights of {backbone} can't be downloaded ({reason}); fetch Keras's file for it on "
+            "another machine and give it by --imagenet-weights FILE"
         ) from None
 
 
@@ -99,8 +99,8 @@ def _from_file(backbone: str, path: Path) -> keras.Model:
         except Exception as error:  # h5py and Keras raise whatever comes to hand
             reasons.append(" ".join(str(error).split())[:160])
     raise UserError(
-        f"{path}: does not hold the weights of {backbone} ({reasons[0]}); --imagenet-weights takes the .h5 or .weights.h5 "
-        "file that Keras publishes for exactly this backbone"
+        f"{path}: does not hold the weights of {backbone} ({reasons[0]}); --imagenet-weights takes "
+        "the .h5 or .weights.h5 file that Keras publishes for exactly this backbone"
     )
 
 

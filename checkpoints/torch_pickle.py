@@ -1,9 +1,9 @@
 """Read a state dict from a legacy torch file (before the zip format of torch 1.6), without torch.
 
-Such a file is a chain of pickles (magic number, protocol, byte order, the state dict with its tensors left out,
-the list of storage keys), followed by each storage: its length as int64, then its numbers, little endian.
-A pickle can call any function by name, so this reader first refuses every opcode and then every name that a
-state dict does not need. torch is never imported, and nothing from the file is ever called.
+Such a file is a chain of pickles (magic number, protocol, byte order, the state dict with its tensors left
+out, the list of storage keys), followed by each storage: its length as int64, then its numbers, little
+endian. A pickle can call any function by name, so this reader first refuses every opcode and then every name
+that a state dict does not need. torch is never imported, and nothing from the file is ever called.
 """
 
 from __future__ import annotations
@@ -24,11 +24,14 @@ from mri_transfer.errors import UserError
 MAGIC = 0x1950A86A20F9469CFC6C
 PROTOCOL = 1001
 STORAGES = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
-OPCODES = frozenset(
-    "PROTO STOP MARK GLOBAL REDUCE BUILD BINPERSID NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINUNICODE "
-    "EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 APPEND APPENDS SETITEM SETITEMS "
-    "BINGET LONG_BINGET BINPUT LONG_BINPUT".split()
-)
+# fmt: off
+OPCODES = frozenset((
+    "PROTO", "STOP", "MARK", "GLOBAL", "REDUCE", "BUILD", "BINPERSID", "NONE", "NEWTRUE", "NEWFALSE",
+    "BININT", "BININT1", "BININT2", "LONG1", "BINUNICODE", "EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE",
+    "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "APPEND", "APPENDS", "SETITEM", "SETITEMS",
+    "BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT",
+))
+# fmt: on
 MEMO_LIMIT = 1_000_000  # the unpickler allocates as many slots as the largest index a file names
 
 
@@ -113,7 +116,7 @@ def _load_next(file: io.BytesIO) -> Any:
     for opcode, value, _ in pickletools.genops(file):
         if opcode.name not in OPCODES:
             raise _Refused(f"it uses the pickle opcode {opcode.name}, which no weights need")
-        if opcode.name == "LONG_BINPUT" and value > MEMO_LIMIT:
+        if opcode.name == "LONG_BINPUT" and int(value or 0) > MEMO_LIMIT:
             raise _Refused("its pickle names an absurd memo index")
     file.seek(start)
     return _Unpickler(file, encoding="utf-8").load()

@@ -1,0 +1,188 @@
+"""Training states: everything a training needs to go on as if it had never stopped, in two generations.
+
+    FOLDER/state-12.npz   weights, optimizer, seed generators (uncompressed)
+    FOLDER/state-12.json  its SHA-256 and whatever the training wants to remember; readable
+    FOLDER/state-11.*     the generation before, kept in case a byte of the newest one is lost
+
+The arrays are complete on disk before the JSON file that vouches for them appears, and the third-newest
+generation goes only after that. One process at a time may save into a folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mri_transfer import progress
+from mri_transfer.checkpoints.arrays import differences, read_arrays, write_arrays
+from mri_transfer.errors import UserError
+from mri_transfer.files import read_json, to_json, write_json
+
+if TYPE_CHECKING:
+    import keras
+
+FORMAT = 1
+KEPT = 2
+CARD_NAME = re.compile(r"state-(\d+)\.json")
+FILE_NAME = re.compile(r"state-(\d+)\.(json|npz)(\.[0-9a-f]+\.part)?")
+REMEDY = "delete the folder to begin again"
+
+
+class _NewerFormat(UserError):
+    """Not damage: this program is too old for the file."""
+
+
+def _generations(folder: Path) -> list[int]:
+    """Numbers of the complete generations, newest first."""
+    found = (CARD_NAME.fullmatch(path.name) for path in folder.iterdir()) if folder.is_dir() else ()
+    return sorted((int(match[1]) for match in found if match), reverse=True)
+
+
+def _info_sha256(info: dict[str, Any]) -> str:
+    """Of the information as JSON without blanks, so that a flipped digit in the readable file is found."""
+    return hashlib.sha256(to_json(info, indent=None).encode()).hexdigest()
+
+
+def save_state(folder: Path, arrays: dict[str, np.ndarray], info: dict[str, Any]) -> None:
+    """Save a new generation; the one before it is kept, older ones are removed.
+
+    Args:
+        folder: made if need be.
+        arrays: as of :func:`model_arrays`, or any numbers by name.
+        info: JSON values, such as step, elapsed seconds and data position; numbers must be finite.
+
+    Raises:
+        OSError: the disk is full or read-only; the generations that were there still load.
+        ValueError: an array or value that can't be stored.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    before = _generations(folder)
+    _remove_others(folder, before[:KEPT])  # what a killed process left half-written needs the room
+    new = before[0] + 1 if before else 0
+    digest = write_arrays(folder / f"state-{new}.npz", arrays)
+    card = {"format": FORMAT, "sha256": digest, "info_sha256": _info_sha256(info), "info": info}
+    write_json(folder / f"state-{new}.json", card)
+    _remove_others(folder, [new, *before[: KEPT - 1]])
+
+
+def _remove_others(folder: Path, kept: list[int]) -> None:
+    """Remove generations that are not `kept`, card first, and files that belong to none."""
+    names = {f"state-{number}.{suffix}" for number in kept for suffix in ("json", "npz")}
+    for path in sorted(folder.iterdir()):  # .json sorts before .npz
+        if FILE_NAME.fullmatch(path.name) and path.name not in names:
+            path.unlink(missing_ok=True)
+
+
+def load_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """The newest generation whose every byte is as it was written, or None if nothing was saved yet.
+
+    A damaged generation is set aside (as damaged.npz and damaged.json) and said so.
+
+    Raises:
+        UserError: there are generations, and none can be trusted, or a newer program wrote them.
+    """
+    folder = Path(folder)
+    problems = []
+    for number in _generations(folder):
+        try:
+            found = _load(folder, number)
+        except _NewerFormat:
+            raise
+        except UserError as error:
+            problems.append((number, str(error)))
+            continue
+        for damaged, problem in problems:
+            progress.say(f"{problem}; going on from the state saved before it")
+            _set_aside(folder, damaged)
+        return found
+    if problems:
+        raise UserError(f"{problems[0][1]}, and no older state can be read; {REMEDY}")
+    return None
+
+
+def _load(folder: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    path = folder / f"state-{number}.json"
+    card = read_json(path)
+    if isinstance(card, dict) and isinstance(card.get("format"), int) and card["format"] > FORMAT:
+        raise _NewerFormat(f"{path}: was written by a newer mri-transfer; update this one")
+    if not isinstance(card, dict) or not isinstance(card.get("info"), dict):
+        raise UserError(f"{path}: is damaged")
+    if _info_sha256(card["info"]) != card.get("info_sha256"):
+        raise UserError(f"{path}: is damaged (its SHA-256 is not the recorded one)")
+    return read_arrays(folder / f"state-{number}.npz", str(card.get("sha256"))), card["info"]
+
+
+def _set_aside(folder: Path, number: int) -> None:
+    """Keep a damaged generation for inspection, out of the count of generations."""
+    for suffix in ("json", "npz"):
+        path = folder / f"state-{number}.{suffix}"
+        try:
+            path.replace(folder / f"damaged.{suffix}")
+        except OSError:  # missing, or a disk that has become read-only: it will be skipped again
+            continue
+
+
+def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, Any]:
+    """Every variable by a name that does not depend on how Keras happened to number layers in this process."""
+    named = {}
+    groups = {"model": model.variables}
+    if optimizer is not None:
+        if not optimizer.built:
+            raise ValueError("build the optimizer before its state is collected or restored")
+        groups["optimizer"] = optimizer.variables
+    for group, variables in groups.items():
+        for index, variable in enumerate(variables):
+            kind = re.sub(r"_\d+$", "", variable.path.rpartition("/")[2])
+            if group == "optimizer":  # "adam/stem_conv_kernel_momentum": the layer's name may be numbered
+                kind = kind.rpartition("_")[2]
+            named[f"{group}/{index:04d}/{kind}"] = variable
+    return named
+
+
+def model_arrays(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+) -> dict[str, np.ndarray]:
+    """All that changes while a model trains: weights, moving statistics, seed generators, optimizer.
+
+    Names are "model/0012/kernel" or "optimizer/0003/momentum": the position counts, as Keras may number the
+    same layer differently in another process. bfloat16 is widened to float32, which is exact; other types are
+    kept. The arrays are copies, so training can go on while they are written.
+
+    Raises:
+        ValueError: the optimizer is not built yet.
+    """
+    from keras import ops
+
+    arrays = {}
+    for name, variable in _variables(model, optimizer).items():
+        array = np.array(ops.convert_to_numpy(variable))
+        arrays[name] = array.astype("float32") if array.dtype.name == "bfloat16" else array
+    return arrays
+
+
+def assign_arrays(
+    arrays: dict[str, np.ndarray], model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+) -> None:
+    """Put back what :func:`model_arrays` collected; nothing is set unless everything fits.
+
+    Raises:
+        UserError: the arrays are of another model or optimizer; the line says what differs.
+        ValueError: the optimizer is not built yet.
+    """
+    from keras import ops
+
+    variables = _variables(model, optimizer)
+    differ = differences({name: tuple(variable.shape) for name, variable in variables.items()}, arrays)
+    if differ:
+        raise UserError(f"the saved training state is of another model or optimizer ({differ}); {REMEDY}")
+    for name, variable in variables.items():
+        wanted, found = str(variable.dtype), arrays[name].dtype.name
+        if found != wanted and (wanted, found) != ("bfloat16", "float32"):
+            raise UserError(f"the saved training state has {name} in {found}, not in {wanted}; {REMEDY}")
+    for name, variable in variables.items():
+        variable.assign(ops.convert_to_tensor(arrays[name], dtype=variable.dtype))

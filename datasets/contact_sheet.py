@@ -1,0 +1,74 @@
+"""One picture of what a slice store holds, to see at a glance that heads are upright and contrast is sane."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mri_transfer.datasets.slices import PLANES
+from mri_transfer.datasets.store import SliceStore
+from mri_transfer.files import atomic_write
+
+_COLUMNS = 8
+_ROWS_OF_A_PLANE = 3
+_TILE = 160  # pixels
+_LABEL = 30
+_GAP = 4
+
+
+def write_contact_sheet(store: SliceStore, path: Path) -> None:
+    """Write a PNG with up to 24 slices of each plane, spread over sequences, subjects and positions."""
+    rows: list[list[int]] = []
+    for plane in PLANES:
+        chosen = _choose(store, plane, _COLUMNS * _ROWS_OF_A_PLANE)
+        rows += [chosen[start : start + _COLUMNS] for start in range(0, len(chosen), _COLUMNS)]
+    width = _GAP + _COLUMNS * (_TILE + _GAP)
+    height = _GAP + len(rows) * (_TILE + _LABEL + _GAP)
+    sheet = Image.new("L", (width, height), 24)
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.load_default(11)
+    for number, indices in enumerate(rows):
+        top = _GAP + number * (_TILE + _LABEL + _GAP)
+        for column, (index, pixels) in enumerate(zip(indices, store.images(indices), strict=True)):
+            left = _GAP + column * (_TILE + _GAP)
+            tile = Image.fromarray(pixels).resize((_TILE, _TILE), Image.Resampling.BICUBIC)
+            sheet.paste(tile, (left, top))
+            row = {key: values[index] for key, values in store.table.items()}
+            lines = (f"{row['plane']} {row['sequence']} {row['position_mm']:.0f} mm", str(row["subject"]))
+            for line, text in enumerate(lines):
+                draw.text((left + 1, top + _TILE + 1 + 14 * line), _shorten(text, font), fill=200, font=font)
+    with atomic_write(Path(path), "wb") as file:
+        sheet.save(file, format="PNG")
+
+
+def _choose(store: SliceStore, plane: str, count: int) -> list[int]:
+    """Rows of the table: sequences in turn, subjects evenly within each, low, middle and high positions."""
+    here = np.flatnonzero(store.table["plane"] == plane)
+    if not len(here):
+        return []
+    sequences = store.table["sequence"][here]
+    names = np.unique(sequences)
+    share = -(-count // len(names))
+    chosen: list[int] = []
+    for name in names:
+        rows = here[sequences == name]
+        volumes = np.unique(store.table["volume"][rows])
+        picked = volumes[
+            np.linspace(0, len(volumes) - 1, min(share, count - len(chosen))).round().astype(int)
+        ]
+        for turn, volume in enumerate(picked):
+            of_volume = rows[store.table["volume"][rows] == volume]
+            # A stride of about the golden ratio visits low, high and middle positions in turn.
+            place = (0.5 + turn * 0.618034) % 1.0
+            chosen.append(int(of_volume[int(place * len(of_volume))]))
+    return chosen
+
+
+def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    if font.getlength(text) <= _TILE:
+        return text
+    while text and font.getlength(text + "…") > _TILE:
+        text = text[:-1]
+    return text + "…"

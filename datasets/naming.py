@@ -1,0 +1,117 @@
+"""Who and what a volume shows, by its name: BIDS entities, habits of public collections, or a plain stem."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+SEQUENCES = ("T1", "T1c", "T2", "FLAIR", "PD", "unknown")
+
+_CONTRAST_WORDS = {
+    "ce",
+    "gd",
+    "gad",
+    "gado",
+    "gadolinium",
+    "post",
+    "postcontrast",
+    "postgad",
+    "contrast",
+    "enhanced",
+}
+_SEQUENCE_WORDS = {
+    "FLAIR": {"flair", "flairw", "t2flair", "t2f"},
+    "T1c": {"t1c", "t1ce", "t1gd", "t1post", "t1wce", "t1wpost", "t1contrast", "t1km", "t1wc"},
+    "T1": {"t1", "t1w", "t1n", "t1pre", "mprage", "t1mprage", "mpr", "spgr", "bravo", "unit1", "t1wn"},
+    "T2": {"t2", "t2w", "t2tse"},
+    "PD": {"pd", "pdw"},
+}
+
+# Subjects (and sessions) as public collections write them, wherever they stand in the file name.
+_COLLECTIONS = (
+    re.compile(r"(?P<subject>IXI\d{3,4})(?![0-9])"),
+    re.compile(r"(?P<subject>TCGA[-_][A-Z0-9]{2}[-_][A-Z0-9]{4})(?:[-_](?P<session>\d{8}))?", re.IGNORECASE),
+    re.compile(r"(?P<subject>OAS[123]_?\d{4,5})(?:_(?P<session>MR\d+|d\d{4}))?", re.IGNORECASE),
+    re.compile(r"(?P<subject>\d{3}_S_\d{4})"),  # ADNI
+)
+_ENTITY = re.compile(r"(?:^|_)(sub|ses|ce)-([^_/]+)")
+_DATE = re.compile(r"(?<!\d)(?:19|20)\d{6}(?!\d)")
+# Names that say nothing about whose head it is; the folder above does.
+_ANYONE = re.compile(
+    r"(scan|image|img|series|volume|vol|brain|head|anat|mri?|orig|nu|raw|nifti|data|se|s)?[-_ ]?\d{0,3}",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose volume it is. `subject` is never empty, `session` may be; `sequence` is in :data:`SEQUENCES`."""
+
+    subject: str
+    session: str
+    sequence: str
+
+
+def stem_of(name: str) -> str:
+    """A file name without its volume suffixes."""
+    return re.sub(r"(\.nii|\.hdr|\.img)?(\.gz)?$", "", name, flags=re.IGNORECASE)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a name in lower case: `T1_post-Gd` has t1, post and gd."""
+    return [word for word in re.split(r"[^0-9a-z]+", text.lower()) if word]
+
+
+def sequence_of(name: str) -> str | None:
+    """The sequence that a name states, or None."""
+    words = words_of(name)
+    found = [sequence for word in words for sequence, known in _SEQUENCE_WORDS.items() if word in known]
+    if not found:
+        return None
+    if "FLAIR" in found:  # T2_FLAIR
+        return "FLAIR"
+    if "T1c" in found or (found[-1] == "T1" and (_CONTRAST_WORDS & set(words))):
+        return "T1c"
+    return found[-1]
+
+
+def identify(path: PurePosixPath, dataset: str | None = None) -> Identity:
+    """Subject, session and sequence of a volume.
+
+    Args:
+        path: the file, with the folders above it that may tell something, root first.
+        dataset: name of the BIDS dataset it belongs to. `sub-01` of two datasets are two people, so it goes
+            into the subject.
+    """
+    stem = stem_of(path.name)
+    folders = path.parts[:-1]
+    sequence = next((found for part in (stem, *reversed(folders)) if (found := sequence_of(part))), "unknown")
+    entities: dict[str, str] = {}
+    for part in (*folders, stem):
+        entities.update(_ENTITY.findall(part))
+    if "sub" in entities:
+        subject = f"sub-{entities['sub']}"
+        return Identity(f"{dataset}/{subject}" if dataset else subject, entities.get("ses", ""), sequence)
+    for pattern in _COLLECTIONS:
+        if match := pattern.search(stem):
+            groups = match.groupdict()
+            return Identity(groups["subject"], groups.get("session") or "", sequence)
+    dates = _DATE.findall(stem)
+    session = dates[-1] if dates else ""
+    for part in (stem, *reversed(folders)):
+        rest = _without_sequence(part)
+        if not _ANYONE.fullmatch(rest):
+            return Identity(rest, session, sequence)
+    return Identity(stem, session, sequence)
+
+
+def _without_sequence(text: str) -> str:
+    """`nvr_stroke_T1` without the words that name a sequence, a contrast agent or a date."""
+    known = set().union(*_SEQUENCE_WORDS.values())
+    kept = ""
+    for word in re.findall(r"[^-_. ]+|[-_. ]+", text):
+        if word.lower() in known or (kept and word.lower() in _CONTRAST_WORDS) or _DATE.fullmatch(word):
+            continue
+        kept += word
+    return re.sub(r"([-_. ])[-_. ]+", r"\1", kept).strip("-_. ")

@@ -1,0 +1,214 @@
+"""A slice store on disk, opened for reading.
+
+STORE/folder.json       what the folder is
+STORE/manifest.json     settings, versions, counts, hashes of all the rest, skipped files; written last
+STORE/slices.csv        one row a slice: whose, which plane, where, from which file
+STORE/shards/00000.npy  uint8 (n, size, size), memory-mapped; slice i of the table is row i % k of shard i //
+k STORE/volumes.jsonl     the journal of the extraction, one line a file
+STORE/contact_sheet.png, STORE/summary.json
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.errors import UserError
+from mri_transfer.files import read_json, require_folder, sha256, to_json
+
+KIND = "slice store"
+FORMAT = 1
+MANIFEST = "manifest.json"
+TABLE = "slices.csv"
+JOURNAL = "volumes.jsonl"
+SHARDS = "shards"
+COLUMNS = (
+    *("subject", "session", "sequence", "plane", "position_mm", "position"),
+    *("volume", "source", "source_sha256"),
+)
+SHARD_HEADER_BYTES = 128
+_SHARD_BYTES = 1 << 27
+
+
+def shard_rows(size: int) -> int:
+    """Slices in a full shard: as many as fit into 128 MiB."""
+    return max(1, _SHARD_BYTES // (size * size))
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where shard `number` lies."""
+    return Path(folder) / SHARDS / f"{number:05d}.npy"
+
+
+def shard_header(rows: int, size: int) -> bytes:
+    """The header of an `.npy` file (format 1.0), of a length that does not depend on the number of rows.
+
+    So a shard can grow without being rewritten.
+    """
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({rows}, {size}, {size}), }}"
+    length = SHARD_HEADER_BYTES - 10
+    return b"\x93NUMPY\x01\x00" + length.to_bytes(2, "little") + f"{text:<{length - 1}}\n".encode("latin1")
+
+
+def fingerprint_of(manifest: dict[str, Any]) -> str:
+    """Identity of a store's content: the same settings, table and pixels give the same, on any machine."""
+    told = {key: manifest[key] for key in ("format", "settings", "table", "shards")}
+    return hashlib.sha256(to_json(told, indent=None).encode()).hexdigest()
+
+
+class SliceStore:
+    """Slices in memory-mapped shards, with a table that says where each comes from.
+
+    Attributes:
+        folder: where it lies.
+        manifest: settings, versions, counts, hashes and skipped files.
+        fingerprint: identity of the content, for provenance.
+        table: one array a column, one entry a slice: subject, session, sequence, plane, position_mm (float),
+            position (float, 0..1 of the volume), volume (int, index into `volumes`), source, source_sha256.
+        volumes: one dictionary a volume: subject, session, sequence, source, source_sha256.
+    """
+
+    def __init__(
+        self, folder: Path, manifest: dict[str, Any], table: dict[str, np.ndarray], volumes: list[dict]
+    ):
+        self.folder = Path(folder)
+        self.manifest = manifest
+        self.fingerprint: str = manifest["fingerprint"]
+        self.table = table
+        self.volumes = volumes
+        self._size = int(manifest["settings"]["size"])
+        self._rows = shard_rows(self._size)
+        self._shards = [
+            _map_shard(self.folder / shard["file"], shard["slices"], self._size)
+            for shard in manifest["shards"]
+        ]
+
+    @classmethod
+    def open(cls, folder: Path) -> SliceStore:
+        """Open a finished store; see whether its table, shards and manifest belong together.
+
+        The table is hashed, of the shards only sizes and headers are looked at: :meth:`verify` reads all of
+        them.
+
+        Raises:
+            UserError: it is no store, not finished, or damaged; the line names the file.
+        """
+        folder = require_folder(folder, KIND, "slices")
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise UserError(
+                f"{folder}: this slice store is not finished; run the same `mri-transfer slices` again"
+            )
+        manifest = read_json(path)
+        try:
+            if manifest["format"] != FORMAT:
+                raise UserError(f"{path}: store format {manifest['format']}, and this version reads {FORMAT}")
+            if fingerprint_of(manifest) != manifest["fingerprint"]:
+                raise UserError(f"{path}: was changed after it was written; {_REMEDY}")
+            rows = sum(shard["slices"] for shard in manifest["shards"])
+            table, volumes = _read_table(folder / TABLE, manifest["table"], rows)
+            return cls(folder, manifest, table, volumes)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); {_REMEDY}") from None
+
+    @property
+    def size(self) -> int:
+        """Side of a slice, pixels."""
+        return self._size
+
+    def __len__(self) -> int:
+        return len(self.table["volume"])
+
+    def images(self, indices: np.ndarray | list[int] | slice) -> np.ndarray:
+        """Slices by their row in the table, in the order asked for.
+
+        Returns:
+            uint8 (n, size, size), a copy.
+
+        Raises:
+            IndexError: there is no such slice.
+        """
+        if isinstance(indices, slice):
+            indices = np.arange(*indices.indices(len(self)))
+        wanted = np.asarray(indices, dtype=np.intp).reshape(-1)
+        if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
+            raise IndexError(f"slices are numbered 0 to {len(self) - 1}")
+        numbers, rows = np.divmod(wanted, self._rows)
+        if len(self._shards) == 1:
+            return self._shards[0][rows]
+        result = np.empty((len(wanted), self._size, self._size), dtype=np.uint8)
+        for number in np.unique(numbers):
+            where = np.flatnonzero(numbers == number)
+            result[where] = self._shards[number][rows[where]]
+        return result
+
+    def verify(self) -> None:
+        """Read everything again and compare it with the hashes in the manifest.
+
+        Raises:
+            UserError: a file is damaged; the line names it.
+        """
+        for shard in self.manifest["shards"]:
+            path = self.folder / shard["file"]
+            if sha256(path) != shard["sha256"]:
+                raise UserError(f"{path}: damaged, its SHA-256 differs from the manifest's; {_REMEDY}")
+        path = self.folder / TABLE
+        if sha256(path) != self.manifest["table"]["sha256"]:
+            raise UserError(f"{path}: damaged, its SHA-256 differs from the manifest's; {_REMEDY}")
+
+
+_REMEDY = "remove the store and extract it again"
+
+
+def _map_shard(path: Path, rows: int, size: int) -> np.ndarray:
+    if not path.is_file():
+        raise UserError(f"{path}: missing; {_REMEDY}")
+    expected = SHARD_HEADER_BYTES + rows * size * size
+    if path.stat().st_size != expected:
+        raise UserError(f"{path}: {path.stat().st_size} bytes instead of {expected}; {_REMEDY}")
+    with path.open("rb") as file:
+        if file.read(SHARD_HEADER_BYTES) != shard_header(rows, size):
+            raise UserError(f"{path}: header does not say {rows} slices of {size} x {size} pixels; {_REMEDY}")
+    return np.memmap(path, dtype=np.uint8, mode="r", offset=SHARD_HEADER_BYTES, shape=(rows, size, size))
+
+
+def _read_table(
+    path: Path, told: dict[str, Any], rows: int
+) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:
+    if not path.is_file():
+        raise UserError(f"{path}: missing; {_REMEDY}")
+    if sha256(path) != told["sha256"]:
+        raise UserError(f"{path}: was changed after it was written; {_REMEDY}")
+    volume = np.empty(rows, dtype=np.int64)
+    millimetres, fraction = np.empty(rows), np.empty(rows)
+    planes: list[str] = []
+    volumes: list[dict[str, str]] = []
+    with path.open(encoding="utf-8", newline="") as file:
+        reader = csv.reader(file)
+        if tuple(next(reader, ())) != COLUMNS:
+            raise UserError(f"{path}: its columns are not {', '.join(COLUMNS)}; {_REMEDY}")
+        for index, row in enumerate(reader):
+            if index >= rows:
+                raise UserError(f"{path}: more rows than the {rows} slices in the shards; {_REMEDY}")
+            subject, session, sequence, plane, mm, position, number, source, digest = row
+            volume[index], millimetres[index], fraction[index] = int(number), float(mm), float(position)
+            planes.append(plane)
+            if volume[index] == len(volumes):
+                keys = ("subject", "session", "sequence", "source", "source_sha256")
+                volumes.append(dict(zip(keys, (subject, session, sequence, source, digest), strict=True)))
+    if len(planes) != rows:
+        raise UserError(f"{path}: {len(planes)} rows for the {rows} slices in the shards; {_REMEDY}")
+    table: dict[str, np.ndarray] = {"plane": np.array(planes, dtype=str)}
+    for key in ("subject", "session", "sequence"):
+        table[key] = np.array([each[key] for each in volumes], dtype=str)[volume]
+    for key in (
+        "source",
+        "source_sha256",
+    ):  # long and shared by many rows: references, not copies of the text
+        table[key] = np.array([each[key] for each in volumes], dtype=object)[volume]
+    table |= {"position_mm": millimetres, "position": fraction, "volume": volume}
+    return {key: table[key] for key in COLUMNS}, volumes

@@ -93,7 +93,9 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             sub.epilog = getattr(config, "EXAMPLE", None)
             add_options(sub, config)
         shared = sub.add_argument_group("shared options")
-        shared.add_argument("--json", type=Path, metavar="FILE", help="also write the summary here (- for standard output)")
+        shared.add_argument(
+            "--json", type=Path, metavar="FILE", help="also write the summary here (- for standard output)"
+        )
         shared.add_argument("--quiet", action="store_true", help="print nothing but errors")
         shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser

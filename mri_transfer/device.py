@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
+import sys
+import tempfile
+from collections.abc import Iterator
 from functools import cache
 
 # Set before TensorFlow is first imported: its C++ side logs to the terminal and would tear the progress bar.
@@ -20,6 +24,27 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+@contextlib.contextmanager
+def _c_messages_held_back() -> Iterator[None]:
+    """TensorFlow's C++ side prints to the terminal while it is imported, whatever its log level is set to.
+
+    What it printed is shown after all if the import fails.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
 @cache
 def prepare() -> str:
     """Import Keras with settings that suit a shared-memory board, once.
@@ -30,25 +55,34 @@ def prepare() -> str:
         The name of the Keras backend, "tensorflow" or "jax".
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    import keras
+    with _c_messages_held_back():
+        import keras
 
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            import tensorflow as tf
 
-        tf.get_logger().setLevel("ERROR")
-        for gpu in tf.config.list_physical_devices("GPU"):
-            try:
-                tf.config.experimental.set_memory_growth(gpu, True)
-            except RuntimeError:
-                pass  # TensorFlow has already started its devices: a host program chose for itself
+            tf.get_logger().setLevel("ERROR")
+            for gpu in tf.config.list_physical_devices("GPU"):
+                # Once TensorFlow has started its devices, a host program has chosen for itself.
+                with contextlib.suppress(RuntimeError):
+                    tf.config.experimental.set_memory_growth(gpu, True)
     return backend
 
 
 def versions() -> dict[str, str]:
     """Versions of Python and of every library whose numbers can differ between releases."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in ("mri-transfer", "tensorflow", "keras", "jax", "numpy", "nibabel", "scikit-image", "scikit-learn"):
+    for name in (
+        "mri-transfer",
+        "tensorflow",
+        "keras",
+        "jax",
+        "numpy",
+        "nibabel",
+        "scikit-image",
+        "scikit-learn",
+    ):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

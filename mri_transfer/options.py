@@ -113,9 +113,7 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
         has_default = field.default is not dataclasses.MISSING
         if about.get("positional"):
             arity = {"nargs": "+" if not has_default else "*"} if about["many"] else {}
-            parser.add_argument(
-                field.name, type=base, metavar=about["metavar"], help=about["help"], **arity
-            )
+            parser.add_argument(field.name, type=base, metavar=about["metavar"], help=about["help"], **arity)
             continue
         flag = "--" + field.name.replace("_", "-")
         text = about["help"].replace("%", "%%")
@@ -142,7 +140,9 @@ def from_arguments(config: type[Config], arguments: argparse.Namespace) -> Confi
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         value = getattr(arguments, field.name, field.default)
         if isinstance(field.default, tuple) and isinstance(value, list) and field.metadata.get("repeat"):
-            value = value[len(field.default) :] if value[: len(field.default)] == list(field.default) else value
+            value = (
+                value[len(field.default) :] if value[: len(field.default)] == list(field.default) else value
+            )
         values[field.name] = tuple(value) if isinstance(value, list) else value
     return config(**values)
 

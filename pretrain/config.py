@@ -1,0 +1,120 @@
+"""Everything a pretraining run is told."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+from mri_transfer.options import argument, option, positive_float, positive_int
+
+# The methods by name; pretrain/methods/__init__.py maps each to its class (and so imports Keras).
+METHOD_NAMES = ("simclr",)
+POSITIVES = ("adjacent", "same")
+
+
+def _share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise ValueError("must be at least 0 and below 1")
+    return value
+
+
+def _whole(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError("must be at least 0")
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+    """Settings of one pretraining run; stored as `config.json` in the run folder and carried by its encoder."""
+
+    EXAMPLE: ClassVar[str] = """\
+examples:
+  mri-transfer pretrain STORE --out RUN --hours 8                    overnight, from random weights
+  mri-transfer pretrain STORE --out RUN --hours 8 --init imagenet    continue from ImageNet instead
+  mri-transfer pretrain STORE --out RUN --steps 2000 --batch 32      a fixed number of steps, repeatable to the bit
+
+Give exactly one of --hours, --minutes and --steps. Killed or interrupted, the same command continues the run.
+"""
+
+    store: Path = argument(metavar="STORE", help="slice store, made by `mri-transfer slices`")
+    out: Path = option(
+        help="run folder: the encoder, its provenance, metrics and the state to resume from", metavar="RUN"
+    )
+    hours: float | None = option(
+        None, help="time budget in hours, everything included", metavar="H", parse=positive_float
+    )
+    minutes: float | None = option(None, help="time budget in minutes", metavar="M", parse=positive_float)
+    steps: int | None = option(
+        None, help="number of optimizer steps, instead of a time", metavar="N", parse=positive_int
+    )
+    method: str = option("simclr", help="self-supervised method", choices=METHOD_NAMES)
+    backbone: str = option(
+        "efficientnet_lite0",
+        help="efficientnet_lite0 or any of keras.applications by its snake_case name",
+        metavar="NAME",
+    )
+    init: str = option(
+        "random", help="starting weights: random, imagenet, or an earlier run's folder", metavar="START"
+    )
+    imagenet_weights: Path | None = option(
+        None,
+        help="local ImageNet weight file for backbones whose weights can't be downloaded here",
+        metavar="FILE",
+    )
+    positives: str = option(
+        "adjacent",
+        help="two views of 'adjacent' slices (within --max-mm in the same volume and plane) or of the 'same' one",
+        choices=POSITIVES,
+    )
+    max_mm: float = option(
+        6.0, help="largest distance of two adjacent slices, in mm", metavar="MM", parse=positive_float
+    )
+    batch: int = option(64, help="pairs of slices in a step", metavar="PAIRS", parse=positive_int)
+    size: int | None = option(
+        None,
+        help="side of the views in pixels (default: that of the store)",
+        metavar="PX",
+        parse=positive_int,
+    )
+    strength: float = option(
+        1.0, help="how strongly views are disturbed; 0 is not at all", metavar="X", parse=float
+    )
+    learning_rate: float | None = option(
+        None,
+        help="peak rate of AdamW (default: 0.001 from random weights, 0.0003 from trained ones)",
+        metavar="RATE",
+        parse=positive_float,
+    )
+    weight_decay: float = option(
+        1e-4, help="decoupled weight decay; biases and normalisation are left out", metavar="X", parse=float
+    )
+    warmup: float = option(
+        0.05, help="share of the budget in which the rate rises to its peak", metavar="SHARE", parse=_share
+    )
+    temperature: float = option(
+        0.1, help="temperature of the contrastive loss", metavar="T", parse=positive_float
+    )
+    recompute: str = option(
+        "auto",
+        help="compute early activations twice instead of storing them: less memory, more time; auto does so when "
+        "they would take over 2 GB",
+        choices=("auto", "always", "never"),
+    )
+    save_minutes: float = option(
+        5.0, help="at most this much work is lost to a power cut", metavar="M", parse=positive_float
+    )
+    seed: int = option(0, help="seed of weights, batches and views", metavar="N", parse=_whole)
+    preview: Path | None = option(
+        None, help="only draw slices beside their views into this PNG, and stop", metavar="FILE"
+    )
+
+    @property
+    def seconds(self) -> float | None:
+        """The time budget in seconds, or None for a budget in steps."""
+        if self.hours is not None:
+            return self.hours * 3600
+        return self.minutes * 60 if self.minutes is not None else None

@@ -1,0 +1,142 @@
+"""How figures look: colours that everyone can tell apart, text that stays text, the same bytes every time.
+
+Each figure is narrow enough for a phone; the page sets several side by side where there is room. Figures are
+drawn on `matplotlib.figure.Figure` without pyplot, so nothing here depends on a display or on global state.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+INK, MUTED, RULE, PAPER = "#1c2430", "#586273", "#d9d5cb", "#ffffff"
+# Okabe & Ito 2008, "Color universal design"; yellow is left out because it is hard to see on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+MARKERS = ("o", "s", "D", "^", "v", "P", "X")
+RANDOM_COLOUR = "#7d838c"
+WIDTH = 4.4  # inches
+
+STYLE = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 9.5,
+    "text.color": INK,
+    "text.parse_math": False,  # a class called "$x$" is a name, not a formula
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9.5,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "svg.fonttype": "none",  # text stays text: searchable, read aloud, and set in the page's own font
+    "svg.hashsalt": "mri-transfer",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure ready for the page.
+
+    Attributes:
+        name: file name without suffix, and prefix of the identifiers inside.
+        svg: the drawing, without XML declaration.
+        alt: what it shows, for those who can't see it.
+        caption: what to look for.
+        width: natural width in CSS pixels.
+    """
+
+    name: str
+    svg: str
+    alt: str
+    caption: str
+    width: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """Colour and marker of an arm, the same in every figure."""
+
+    colour: str
+    marker: str
+
+
+def looks(arms: Sequence[str]) -> dict[str, Look]:
+    """A look for each arm: grey for random weights, orange for ImageNet, the other colours in order."""
+    fixed = {"random": Look(RANDOM_COLOUR, "o"), "imagenet": Look(COLOURS[1], "s")}
+    colours = [colour for colour in COLOURS if colour != COLOURS[1]]
+    markers = ("D", "^", "v", "P", "X", "o")
+    chosen = {}
+    for arm in arms:
+        position = sum(other not in fixed for other in chosen)
+        chosen[arm] = fixed.get(arm) or Look(
+            colours[position % len(colours)], markers[position % len(markers)]
+        )
+    return chosen
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save inside this."""
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # Names in other scripts: DejaVu Sans may lack the glyph, the reader's browser does not.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
+
+
+def canvas(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    """A figure of `width` by `height` inches with one set of axes."""
+    figure = Figure(figsize=(width, height), facecolor="none")
+    FigureCanvasSVG(figure)
+    axes = figure.add_subplot()
+    axes.set_facecolor("none")
+    return figure, axes
+
+
+def clean(text: Any) -> str:
+    """Text without control characters, which XML can't hold even escaped."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]", " ", str(text))
+
+
+def short(text: str, longest: int = 22) -> str:
+    """At most `longest` characters, cut in the middle so that both ends can be told apart."""
+    text = clean(text)
+    if len(text) <= longest:
+        return text
+    return f"{text[: longest // 2]}…{text[len(text) - longest + longest // 2 + 1 :]}"
+
+
+def class_label(name: str) -> str:
+    """A class folder's name as people write it: "glioma_tumor" is glioma, "no_tumor" stays no tumor."""
+    words = re.sub(r"(?<!^no)_tumou?r$", "", clean(name)).replace("_", " ").strip()
+    return words or clean(name)
+
+
+def picture(name: str, figure: Figure, alt: str, caption: str) -> Picture:
+    """Turn a figure into SVG without date, generator or fixed size, with identifiers unique to the page."""
+    buffer = io.BytesIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    svg = buffer.getvalue().decode()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
+    svg = re.sub(r'<svg ([^>]*?)width="[^"]*" height="[^"]*"', r"<svg \1", svg, count=1)
+    svg = re.sub(r'height="[^"]*"( viewBox="[^"]*")', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg [^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = re.sub(r'((?:xlink:)?href="|url\()#', rf"\g<1>#{name}-", svg)
+    return Picture(name, svg.strip(), alt, caption, round(figure.get_figwidth() * 96))

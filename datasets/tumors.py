@@ -1,4 +1,4 @@
-"""The labelled tumour images: distinct ones only, in groups of what belongs together, and an account of leaks."""
+"""The labelled tumour images: distinct ones, in groups of what belongs together, and an account of leaks."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mri_transfer.datasets.duplicates import Pairs, correlation_of, normalised
+from mri_transfer.datasets.duplicates import Pairs, coarse, correlation_of, normalised
 
 NEIGHBOUR = 0.65
 SAME_PATIENT = 0.93
@@ -90,7 +90,7 @@ def neighbour_links(
     numbers: np.ndarray,
     kept: np.ndarray,
     thumbs: np.ndarray,
-    near_duplicate: float,
+    near: Pairs,
 ) -> tuple[np.ndarray, dict[str, dict]]:
     """Links 2 and 3 of the module's list.
 
@@ -99,28 +99,31 @@ def neighbour_links(
         numbers: int (files,).
         kept: int (files,), the distinct image that each file shows.
         thumbs: uint8 (images, kinds, side, side).
-        near_duplicate: pairs from here on say nothing about whether numbers follow patients.
+        near: pairs of the same picture; they say nothing about whether numbers follow patients.
 
     Returns:
         Links between distinct images, int (links, 2), and what was measured for each sequence.
     """
     links: list[tuple[int, int]] = []
+    copies = set(zip(near.first.tolist(), near.second.tolist(), strict=True))
     measured: dict[str, dict] = {}
     for name, files in runs.items():
         if len(files) < 2:
             continue
         images = kept[files]
-        near = correlation_of(thumbs, images[:-1], images[1:])
+        alike = correlation_of(thumbs, images[:-1], images[1:])
+        steps = zip(images[:-1].tolist(), images[1:].tolist(), strict=True)
+        same = np.array([a == b or (min(a, b), max(a, b)) in copies for a, b in steps])
         adjacent = np.diff(numbers[files]) <= 2  # one number may be missing
-        telling = near[adjacent & (near < near_duplicate)]
+        telling = alike[adjacent & ~same]
         neighbours = float(np.median(telling)) if len(telling) else None
         distant = None
         if len(files) > DISTANT:
             distant = float(np.median(correlation_of(thumbs, images[:-DISTANT], images[DISTANT:])))
         follows = neighbours is not None and distant is not None and neighbours - distant > FOLLOWS
         run = 1
-        for step in range(len(near)):
-            linked = near[step] >= NEIGHBOUR or (follows and run < BLOCK)
+        for step in range(len(alike)):
+            linked = alike[step] >= NEIGHBOUR or (follows and run < BLOCK)
             if linked and adjacent[step]:
                 links.append((images[step], images[step + 1]))
                 run += 1
@@ -136,8 +139,8 @@ def neighbour_links(
 
 
 def group_images(
-    pairs: Pairs,
-    near_duplicate: float,
+    candidates: Pairs,
+    near: Pairs,
     runs: dict[str, np.ndarray],
     numbers: np.ndarray,
     kept: np.ndarray,
@@ -146,24 +149,30 @@ def group_images(
     """The group of each distinct image, by the module's four rules.
 
     Args:
-        pairs: alike images, down to `SAME_PATIENT`.
-        near_duplicate, runs, numbers, kept, thumbs: as in :func:`neighbour_links`.
+        candidates: pairs of alike images, from a coarse correlation below `SAME_PATIENT` on.
+        near: those that are the same picture.
+        runs, numbers, kept, thumbs: as in :func:`neighbour_links`.
 
     Returns:
         int (images,), and what was measured for each sequence of files.
     """
-    neighbours, measured = neighbour_links(runs, numbers, kept, thumbs, near_duplicate)
+    neighbours, measured = neighbour_links(runs, numbers, kept, thumbs, near)
     # Whole thumbnails of different patients reach 0.95 by their black frame alone; those without it do not.
-    upright = correlation_of(thumbs, pairs.first, pairs.second)
-    alike = (pairs.correlation >= near_duplicate) | (upright >= SAME_PATIENT)
-    links = np.concatenate([neighbours, np.stack([pairs.first[alike], pairs.second[alike]], axis=1)])
+    alike = correlation_of(thumbs, candidates.first, candidates.second) >= SAME_PATIENT
+    links = np.concatenate(
+        [
+            neighbours,
+            np.stack([candidates.first[alike], candidates.second[alike]], axis=1),
+            np.stack([near.first, near.second], axis=1),
+        ]
+    )
     return connected(links, len(thumbs)), measured
 
 
 def describe(groups: np.ndarray, thumbs: np.ndarray, chunk: int = 1024) -> dict:
     """Sizes of groups, and how alike images of different groups still are (upright, without borders)."""
     sizes = np.sort(np.bincount(groups))[::-1]
-    vectors = normalised(thumbs[:, 0])
+    vectors = normalised(coarse(thumbs[:, 0]))
     outside = np.empty(len(groups), np.float32)
     for start in range(0, len(groups), chunk):
         correlation = vectors[start : start + chunk] @ vectors.T

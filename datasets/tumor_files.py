@@ -22,7 +22,7 @@ from mri_transfer.files import atomic_write
 from mri_transfer.progress import bar
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 
 
 @dataclass(frozen=True)

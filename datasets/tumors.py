@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_transfer.datasets.duplicates import NEAR_DUPLICATE, Pairs, similar_pairs
+from mri_transfer.datasets.duplicates import CANDIDATE, NEAR_DUPLICATE, Pairs, near_duplicates, similar_pairs
 from mri_transfer.datasets.groups import BLOCK, NEIGHBOUR, SAME_PATIENT, describe, group_images, sequences
 from mri_transfer.datasets.tumor_files import Decoded, ImageFile, decode, list_images
 from mri_transfer.errors import UserError
@@ -75,17 +75,18 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
     originals = np.sort(first)
     kept = np.searchsorted(originals, first)[inverse.reshape(-1)]
     thumbs = decoded.thumbs[originals]
-    pairs = similar_pairs(thumbs, SAME_PATIENT)
+    candidates = similar_pairs(thumbs, CANDIDATE)
+    near = near_duplicates(thumbs, candidates)
 
     numbers = np.array([file.number for file in files])
     runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
-    groups, measured = group_images(pairs, NEAR_DUPLICATE, runs, numbers, kept, thumbs)
+    groups, measured = group_images(candidates, near, runs, numbers, kept, thumbs)
 
     splits = np.array([file.split for file in files])
     train = np.char.startswith(np.char.lower(splits), "train")
     published = splits != "all"
     audit = _account(
-        files, classes, decoded, labels, kept, originals, train & published, ~train & published, pairs
+        files, classes, decoded, labels, kept, originals, train & published, ~train & published, near
     )
     audit["groups"] = describe(groups, thumbs)
     audit["groups"]["by_class"] = {
@@ -125,10 +126,9 @@ def _account(
     originals: np.ndarray,
     train: np.ndarray,
     test: np.ndarray,
-    pairs: Pairs,
+    near: Pairs,
 ) -> dict:
     """What is wrong with the set, in figures and lists. Arrays have one entry a readable file."""
-    near = pairs.above(NEAR_DUPLICATE)
     identical = test & np.isin(kept, kept[train])
     # A test image leaks if the picture itself, or one that is nearly the same, is a training image.
     seen = np.zeros(len(originals), bool)

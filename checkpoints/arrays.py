@@ -51,14 +51,6 @@ def _pack(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
                 np.lib.format.write_array(member, array, allow_pickle=False)
 
 
-def pack_arrays(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """The file's content, in memory."""
-    _check(arrays)
-    buffer = io.BytesIO()
-    _pack(buffer, arrays)
-    return buffer.getvalue()
-
-
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
     """Write arrays to `path`, atomically. The same arrays always give the same bytes.
 

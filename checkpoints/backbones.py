@@ -105,8 +105,8 @@ def build_encoder(backbone: str = efficientnet_lite.NAME, size: int = 160, seed:
 
     Returns:
         Functional model named "encoder": (batch, size, size, 1) in 0..255 of any dtype → (batch, features)
-        float32, averaged over the positions of the last feature map. The backbone's layers are all in
-        `.layers`, in order (ConvNeXt keeps its stem and its down-sampling steps as small Sequential models).
+        float32, as the backbone's own average pooling gives them. Its layers are all in `.layers`, in order
+        (ConvNeXt keeps its stem and its down-sampling steps as small Sequential models).
 
     Raises:
         UserError: no such backbone, or it can't take images this small.
@@ -115,17 +115,16 @@ def build_encoder(backbone: str = efficientnet_lite.NAME, size: int = 160, seed:
     image = keras.Input((size, size, 1), name="image", dtype="float32")
     x = _preprocessed(image, backbone)
     if backbone == efficientnet_lite.NAME:
-        x = efficientnet_lite.feature_maps(x)
+        x = layers.GlobalAveragePooling2D(name="pool")(efficientnet_lite.feature_maps(x))
     else:
+        options = {"include_top": False, "weights": None, "pooling": "avg", "input_shape": (size, size, 3)}
         try:
-            x = constructor(backbone)(
-                include_top=False, weights=None, input_tensor=x, input_shape=(size, size, 3)
-            ).output
+            x = constructor(backbone)(input_tensor=x, **options).output
         except ValueError as error:
             raise UserError(
                 f"--size {size}: {backbone} can't take it ({' '.join(str(error).split())})"
             ) from None
-    x = layers.GlobalAveragePooling2D(name="features", dtype="float32")(x)
+    x = layers.Activation("linear", name="features", dtype="float32")(x)
     encoder = keras.Model(image, x, name="encoder")
     for _, layer in leaf_layers(encoder):
         if isinstance(layer, layers.BatchNormalization):
@@ -177,7 +176,7 @@ def named_weights(model: keras.Model) -> dict[str, Any]:
     named: dict[str, Any] = {}
     for path, layer in leaf_layers(model):
         for variable in layer.weights:
-            name = f"{path}/{variable.name}"
+            name = f"{path}/{re.sub(r'^variable_[0-9]+$', 'variable', variable.name)}"
             while name in named:
                 name += "_"
             named[name] = variable

@@ -113,7 +113,7 @@ def classifier(size: int = 224) -> Any:
 
     image = keras.Input((size, size, 3), name="image")
     x = feature_maps(layers.Rescaling(SCALE, OFFSET, name="preprocess")(image))
-    x = layers.GlobalAveragePooling2D(name="features")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(image, layers.Dense(CLASSES, activation="softmax", name="predictions")(x), name=NAME)
 
 

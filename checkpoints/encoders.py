@@ -9,6 +9,7 @@ a process killed at any instant leaves a loadable encoder: the old one or the ne
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from pathlib import Path
@@ -73,7 +74,7 @@ def save_encoder(
     check_backbone(backbone)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    if (folder / CARD).is_file():
+    with contextlib.suppress(UserError):  # no card yet, or a damaged one, which is about to be replaced
         _remove_stale(folder, read_card(folder)["weights"])  # what a killed process left needs the room
     fresh = folder / "encoder-new.npz"
     digest = write_arrays(

@@ -128,7 +128,7 @@ def _set_aside(folder: Path, number: int) -> None:
 
 
 def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, Any]:
-    """Every variable by a name that does not depend on how Keras happened to number layers in this process."""
+    """Every variable by a name that does not depend on how Keras numbered layers in this process."""
     named = {}
     groups = {"model": model.variables}
     if optimizer is not None:

@@ -1,0 +1,182 @@
+"""The classifier: an encoder, a fixed standardisation of its features, and one dense layer; and it on disk.
+
+RUN/encoder/             the encoder (see :mod:`mri_transfer.checkpoints.encoders`)
+RUN/head-1a2b3c4d.npz    mean, scale, kernel, bias
+RUN/classifier.json      classes, size, SHA-256 of the head and of the encoder it belongs to
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from mri_transfer.checkpoints.arrays import differences, read_arrays, write_arrays
+from mri_transfer.checkpoints.encoders import load_encoder, read_card, save_encoder
+from mri_transfer.errors import UserError
+from mri_transfer.files import read_json, write_json
+from mri_transfer.finetune.features import extract_features
+from mri_transfer.finetune.probe import Probe, softmax, standardise
+
+FORMAT = 1
+CARD = "classifier.json"
+REMEDY = "run `mri-transfer finetune` again into a new folder"
+
+
+def jit_compile() -> bool | str:
+    """Whether to compile with XLA: measured, it makes TensorFlow on a CPU about ten times slower."""
+    if keras.backend.backend() != "tensorflow":
+        return "auto"
+    import tensorflow as tf
+
+    return "auto" if tf.config.list_physical_devices("GPU") else False
+
+
+class Standardise(layers.Layer):
+    """(features - mean) / scale, with figures that training does not change.
+
+    keras.layers.Normalization can't serve: it bounds the deviation at 1e-7, and those of a random network may be
+    smaller by orders of magnitude.
+    """
+
+    def __init__(self, mean: np.ndarray, scale: np.ndarray, **options: Any):
+        super().__init__(trainable=False, **options)
+        self._values = (np.asarray(mean, np.float32), np.asarray(scale, np.float32))
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        for name, value in zip(("mean", "scale"), self._values, strict=True):
+            setattr(self, name, self.add_weight(shape=value.shape, name=name, trainable=False))
+            getattr(self, name).assign(value)
+
+    def call(self, features: Any) -> Any:
+        return (features - self.mean) / self.scale
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+    """A classifier in memory.
+
+    Attributes:
+        encoder: Keras model, (batch, size, size, 1) in 0..255 to (batch, d).
+        standardise: layer, (batch, d) to (batch, d).
+        head: dense layer, (batch, d) to logits (batch, classes).
+        classes: names, in the order of the logits.
+    """
+
+    encoder: keras.Model
+    standardise: Standardise
+    head: layers.Dense
+    classes: tuple[str, ...]
+
+    @property
+    def size(self) -> int:
+        """Side of the images, pixels."""
+        return int(self.encoder.input_shape[1])
+
+    def probabilities(self, images: np.ndarray, desc: str = "images") -> np.ndarray:
+        """Class probabilities float32 (n, classes) of uint8 images (n, size, size)."""
+        features = extract_features(self.encoder, images, desc)
+        mean, scale, kernel, bias = self.head_arrays().values()
+        return softmax(standardise(features, mean, scale) @ kernel + bias)
+
+    def head_arrays(self) -> dict[str, np.ndarray]:
+        """mean (d,), scale (d,), kernel (d, classes), bias (classes,): all float32."""
+        variables = (self.standardise.mean, self.standardise.scale, self.head.kernel, self.head.bias)
+        names = ("mean", "scale", "kernel", "bias")
+        return {
+            name: np.asarray(keras.ops.convert_to_numpy(variable), np.float32)
+            for name, variable in zip(names, variables, strict=True)
+        }
+
+
+def build_classifier(
+    encoder: keras.Model,
+    classes: tuple[str, ...],
+    *,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    kernel: np.ndarray,
+    bias: np.ndarray,
+) -> Classifier:
+    """Put a head on an encoder. The head's arrays are those of :meth:`Classifier.head_arrays`."""
+    standard = Standardise(mean, scale, name="standardise", dtype="float32")
+    head = layers.Dense(len(classes), name="logits", dtype="float32")
+    standard.build((None, len(mean)))
+    head.build((None, len(mean)))
+    head.set_weights([kernel, bias])
+    return Classifier(encoder, standard, head, tuple(classes))
+
+
+def with_probe_head(encoder: keras.Model, probe: Probe, classes: tuple[str, ...]) -> Classifier:
+    """The classifier that predicts exactly what the linear probe does."""
+    return build_classifier(
+        encoder, classes, mean=probe.mean, scale=probe.scale, kernel=probe.kernel, bias=probe.bias
+    )
+
+
+def save_classifier(classifier: Classifier, run: Path, *, backbone: str, provenance: dict[str, Any]) -> None:
+    """Write encoder, head and card into a run folder; the card is last, so it never names what is not there."""
+    run = Path(run)
+    card = save_encoder(
+        classifier.encoder, run / "encoder", backbone=backbone, size=classifier.size, provenance=provenance
+    )
+    fresh = run / "head-new.npz"
+    digest = write_arrays(fresh, classifier.head_arrays())
+    head = run / f"head-{digest[:8]}.npz"
+    fresh.replace(head)
+    write_json(
+        run / CARD,
+        {
+            "format": FORMAT,
+            "classes": list(classifier.classes),
+            "size": classifier.size,
+            "head": head.name,
+            "head_sha256": digest,
+            "encoder_sha256": card["weights_sha256"],
+        },
+    )
+    for old in run.glob("head-*.npz"):
+        if old.name != head.name:
+            old.unlink(missing_ok=True)
+
+
+def load_classifier(run: Path) -> Classifier:
+    """The classifier of a run folder, every byte verified.
+
+    Raises:
+        UserError: something is missing, damaged or does not belong together.
+    """
+    run = Path(run)
+    if not (run / CARD).is_file():
+        raise UserError(f"{run}: holds no finished classifier; `mri-transfer finetune` makes one")
+    card = read_json(run / CARD)
+    kinds = {
+        "format": int,
+        "classes": list,
+        "size": int,
+        "head": str,
+        "head_sha256": str,
+        "encoder_sha256": str,
+    }
+    wrong = [
+        key
+        for key, kind in kinds.items()
+        if not isinstance(card, dict) or not isinstance(card.get(key), kind)
+    ]
+    if wrong or Path(card["head"]).name != card["head"]:
+        raise UserError(f"{run / CARD}: is damaged ({', '.join(wrong) or 'head'}); {REMEDY}")
+    if card["format"] > FORMAT:
+        raise UserError(f"{run / CARD}: was written by a newer mri-transfer; update this one")
+    if read_card(run)["weights_sha256"] != card["encoder_sha256"]:
+        raise UserError(f"{run / 'encoder'}: is not the encoder that this head was trained on; {REMEDY}")
+    arrays = read_arrays(run / card["head"], card["head_sha256"], REMEDY)
+    encoder = load_encoder(run, card["size"])
+    features, count = int(encoder.output_shape[-1]), len(card["classes"])
+    shapes = {"mean": (features,), "scale": (features,), "kernel": (features, count), "bias": (count,)}
+    if differ := differences(shapes, arrays):
+        raise UserError(f"{run / card['head']}: does not fit its encoder ({differ}); {REMEDY}")
+    return build_classifier(encoder, tuple(str(name) for name in card["classes"]), **arrays)

@@ -1,0 +1,211 @@
+"""Settings of `finetune`, `compare` and `predict`; the command line is made from these."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+from mri_transfer.errors import UserError
+from mri_transfer.options import argument, fractions, option, positive_float, positive_int
+
+MODES = ("probe", "finetune")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a classifier is fine-tuned: the same for every arm, and part of every trial's identity.
+
+    Attributes:
+        epochs: passes over the training images in the second phase; the first phase is the linear probe's exact
+            solution, so it costs no pass.
+        batch: images a step.
+        rate: highest learning rate of AdamW; warmed up linearly, then a cosine down to zero.
+        unfreeze: share of the encoder's layers that have weights, from the top, trained in the second phase.
+        warmup: share of the steps spent on warming up.
+        weight_decay: AdamW's decoupled weight decay.
+        rotation: largest turn, degrees.
+        zoom: largest change of size, as a fraction.
+        shift: largest shift, as a fraction of the side.
+        light: largest change of gain, as a fraction, and of the logarithm of gamma.
+        flip: whether left and right are exchanged at random.
+    """
+
+    epochs: int = 12
+    batch: int = 32
+    rate: float = 3e-4
+    unfreeze: float = 0.5
+    warmup: float = 0.1
+    weight_decay: float = 1e-4
+    rotation: float = 10.0
+    zoom: float = 0.1
+    shift: float = 0.05
+    light: float = 0.2
+    flip: bool = True
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError("must lie between 0 and 1")
+    return value
+
+
+def folds(text: str) -> int:
+    """A whole number of at least two."""
+    value = int(text)
+    if value < 2:
+        raise ValueError(
+            "must be at least 2, so that there is something to train on and something to test on"
+        )
+    return value
+
+
+def whole(text: str) -> int:
+    """A whole number, zero or above."""
+    value = int(text)
+    if value < 0:
+        raise ValueError("must be 0 or above")
+    return value
+
+
+TUMORS = "folder with Training/ and Testing/, each with one folder a class"
+EPOCHS = "passes over the training images when fine-tuning"
+BATCH = "images in one step of fine-tuning"
+RATE = "highest learning rate of fine-tuning"
+UNFREEZE = "share of the encoder, from the top, that fine-tuning changes (0 trains the head only)"
+BACKBONE = (
+    "network of the random and ImageNet starts (default: that of the given encoders, else efficientnet_lite0)"
+)
+WEIGHTS = "file with the backbone's ImageNet weights, where they can't be downloaded"
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneConfig:
+    """One classifier from one encoder."""
+
+    EXAMPLE: ClassVar[str] = (
+        "example: mri-transfer finetune tumors/ --init runs/mri --out runs/classifier\n"
+        "One fold of groups is held out and scored; about ten minutes on two processor cores per epoch-dozen."
+    )
+
+    tumors: Path = argument(help=TUMORS, metavar="TUMORS")
+    out: Path = option(help="folder for the classifier", metavar="RUN")
+    init: str = option(
+        "imagenet",
+        help="start: random, imagenet, or the folder of a pretraining run or encoder",
+        metavar="START",
+    )
+    size: int = option(160, help="side of the images, pixels", metavar="PIXELS", parse=positive_int)
+    backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
+    imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
+    folds: int = option(5, help="one of this many folds of groups is held out", metavar="N", parse=folds)
+    epochs: int = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
+    batch: int = option(Recipe.batch, help=BATCH, metavar="N", parse=positive_int)
+    rate: float = option(Recipe.rate, help=RATE, metavar="RATE", parse=positive_float)
+    unfreeze: float = option(Recipe.unfreeze, help=UNFREEZE, metavar="SHARE", parse=share)
+    seed: int = option(0, help="seed of folds, augmentation and a random start", metavar="N", parse=whole)
+    strict: bool = option(False, help="stop at the first unreadable image instead of skipping it")
+
+    def recipe(self) -> Recipe:
+        """The fine-tuning settings among these."""
+        return Recipe(epochs=self.epochs, batch=self.batch, rate=self.rate, unfreeze=self.unfreeze)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareConfig:
+    """Every arm on the same folds."""
+
+    EXAMPLE: ClassVar[str] = (
+        "example: mri-transfer compare tumors/ --arm random --arm imagenet --arm mri=runs/mri --out report/\n"
+        "Linear probes take minutes. Fine-tuning every arm takes hours on a processor without a GPU:\n"
+        "         mri-transfer compare tumors/ --arm imagenet --arm mri=runs/mri --mode both --out report/\n"
+        "`--dry-run` says how many hours before they are spent."
+    )
+
+    tumors: Path = argument(help=TUMORS, metavar="TUMORS")
+    out: Path = option(help="folder for the report and the finished trials", metavar="REPORT")
+    arm: tuple[str, ...] = option(
+        (),
+        help="a start to compare: random, imagenet, or NAME=RUN with a pretraining run or encoder; repeat it "
+        "(default: random and imagenet)",
+        metavar="ARM",
+        repeat=True,
+    )
+    mode: str = option(
+        "probe",
+        help="linear probe on fixed features (minutes), fine-tuning (hours on a CPU), or both",
+        choices=("probe", "finetune", "both"),
+    )
+    folds: int = option(5, help="folds of groups", metavar="N", parse=folds)
+    seeds: int = option(
+        3, help="repetitions, each with its own folds and random numbers", metavar="N", parse=positive_int
+    )
+    fractions: tuple[float, ...] = option(
+        (1.0,),
+        help="shares of the training groups whose labels are used, e.g. 0.05,0.25,1",
+        metavar="LIST",
+        parse=fractions,
+    )
+    size: int = option(160, help="side of the images, pixels", metavar="PIXELS", parse=positive_int)
+    backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
+    mixed_backbones: bool = option(False, help="allow arms whose networks differ")
+    imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
+    against: tuple[Path, ...] = option(
+        (),
+        help="slice store to check for copies of tumour images; repeat it (default: the stores that the encoders "
+        "were pretrained on, where they still exist)",
+        metavar="STORE",
+        repeat=True,
+    )
+    epochs: int = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
+    batch: int = option(Recipe.batch, help=BATCH, metavar="N", parse=positive_int)
+    rate: float = option(Recipe.rate, help=RATE, metavar="RATE", parse=positive_float)
+    unfreeze: float = option(Recipe.unfreeze, help=UNFREEZE, metavar="SHARE", parse=share)
+    draws: int = option(2000, help="bootstrap draws over groups", metavar="N", parse=positive_int)
+    seed: int = option(
+        0, help="first seed of folds, augmentation and random starts", metavar="N", parse=whole
+    )
+    workers: int | None = option(
+        None, help="processes for linear probes (default: one a core)", metavar="N", parse=positive_int
+    )
+    title: str = option("Which start is better?", help="title of the report", metavar="TEXT")
+    dry_run: bool = option(
+        False, help="say how many trials there are and how long they would take, then stop"
+    )
+    strict: bool = option(False, help="stop at the first unreadable image instead of skipping it")
+    banner: str = ""  # not an option: what the demo writes across its report
+
+    def recipe(self) -> Recipe:
+        """The fine-tuning settings among these."""
+        return Recipe(epochs=self.epochs, batch=self.batch, rate=self.rate, unfreeze=self.unfreeze)
+
+    def modes(self) -> tuple[str, ...]:
+        """ "probe", "finetune" or both, in that order."""
+        return MODES if self.mode == "both" else (self.mode,)
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictConfig:
+    """Class probabilities for images."""
+
+    EXAMPLE: ClassVar[str] = (
+        "example: mri-transfer predict runs/classifier scan.png folder/ --csv probabilities.csv"
+    )
+
+    run: Path = argument(help="folder that `mri-transfer finetune` made", metavar="RUN")
+    images: tuple[Path, ...] = argument(help="image files, or folders of them", metavar="IMAGE", many=True)
+    csv: Path | None = option(None, help="write the table here instead of printing it", metavar="FILE")
+    batch: int = option(32, help="images at a time", metavar="N", parse=positive_int)
+    strict: bool = option(False, help="stop at the first unreadable image instead of skipping it")
+
+
+def require_tumors(folder: Path) -> None:
+    """Find out before any work whether there is a tumour folder at all.
+
+    Raises:
+        UserError: it does not exist or is a file.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; name the one that holds Training/ and Testing/")

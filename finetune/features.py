@@ -1,0 +1,94 @@
+"""Features of every image, computed once per encoder and kept beside the report."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer import progress
+from mri_transfer.files import atomic_write, to_json
+
+FORMAT = 1
+BATCH = 64
+
+
+def extract_features(encoder: Any, images: np.ndarray, desc: str = "features") -> np.ndarray:
+    """What the encoder gives for every image.
+
+    Args:
+        encoder: Keras model, (batch, size, size, 1) in 0..255 to (batch, d).
+        images: uint8 (n, size, size).
+
+    Returns:
+        float32 (n, d).
+    """
+    found = []
+    with progress.bar(total=len(images), desc=desc, unit="image") as bar:
+        for start in range(0, len(images), BATCH):
+            batch = images[start : start + BATCH, ..., None]
+            count = len(batch)
+            if count < BATCH and start:  # one shape only: another would be compiled anew
+                batch = np.concatenate([batch, np.repeat(batch[-1:], BATCH - count, axis=0)])
+            found.append(np.asarray(encoder.predict_on_batch(batch), np.float32)[:count])
+            bar.update(count)
+    return np.concatenate(found)
+
+
+class FeatureCache:
+    """The `features/` folder of a comparison: one file per encoder.
+
+    Args:
+        folder: made if it does not exist.
+        data: fingerprint of the images.
+        size: their side, pixels.
+    """
+
+    def __init__(self, folder: Path, data: str, size: int):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.data, self.size = data, size
+        self.damaged: list[str] = []
+
+    def path(self, weights: str) -> Path:
+        """Where the features of the encoder with this weights digest lie or would lie."""
+        key = hashlib.sha256(self._header(weights).encode()).hexdigest()
+        return self.folder / f"{weights[:12]}-{key[:12]}.npz"
+
+    def _header(self, weights: str) -> str:
+        return to_json(
+            {"format": FORMAT, "weights": weights, "data": self.data, "size": self.size}, indent=None
+        )
+
+    def load(self, weights: str, count: int) -> np.ndarray | None:
+        """The kept features (count, d), or None where there are none; a damaged file is noted and counts as none."""
+        path = self.path(weights)
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                features, header, digest = file["features"], str(file["header"]), str(file["sha256"])
+            if header != self._header(weights) or features.shape[:1] != (count,):
+                raise ValueError("it belongs to other images or another encoder")
+            if hashlib.sha256(features.tobytes()).hexdigest() != digest:
+                raise ValueError("its content does not match its checksum")
+            return features
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+            self.damaged.append(f"{path}: {error}")
+            return None
+
+    def save(self, weights: str, features: np.ndarray) -> Path:
+        """Keep features (n, d) of the encoder with this weights digest, atomically."""
+        path = self.path(weights)
+        features = np.ascontiguousarray(features, np.float32)
+        with atomic_write(path, "wb") as file:
+            np.savez(
+                file,
+                features=features,
+                header=np.array(self._header(weights)),
+                sha256=np.array(hashlib.sha256(features.tobytes()).hexdigest()),
+            )
+        return path

@@ -1,0 +1,108 @@
+"""Which images train and which test: the same for every arm.
+
+Headline splits are stratified K-folds over groups (near-duplicates and neighbouring slices stay together),
+repeated over seeds. A label fraction keeps that share of the training *groups*, class by class, and smaller
+fractions are subsets of larger ones, so a learning curve is not blurred by which images happened to be drawn.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from mri_transfer.datasets.folds import grouped_folds
+from mri_transfer.errors import UserError
+
+PUBLISHED = -1  # the "fold" of the split that the data set was published with
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Training and test images of one trial; indices into the distinct images.
+
+    `train` and `test` of the published split may repeat an index and overlap: that is its leak.
+    """
+
+    seed: int
+    fold: int
+    fraction: float
+    train: np.ndarray
+    test: np.ndarray
+
+
+def label_subset(
+    labels: np.ndarray, groups: np.ndarray, train: np.ndarray, fraction: float, seed: int, fold: int
+) -> np.ndarray:
+    """Keep a fraction of the training groups, class by class.
+
+    For each class the groups that hold it are put into an order drawn from (seed, fold, class); the first
+    `ceil(fraction × count)` of them are kept. The result is the union over classes, so every class present in
+    `train` is present in the result, and a smaller fraction's images are a subset of a larger one's.
+
+    Args:
+        labels: (n,) class of each image.
+        groups: (n,) group of each image.
+        train: indices of the training images.
+        fraction: above 0, at most 1.
+
+    Returns:
+        Sorted indices, a subset of `train`.
+    """
+    if fraction >= 1:
+        return np.sort(train)
+    kept: set[int] = set()
+    for label in np.unique(labels[train]):
+        members = np.unique(groups[train[labels[train] == label]])
+        order = np.random.default_rng([seed, fold, int(label)]).permutation(members)
+        kept.update(order[: int(np.ceil(fraction * len(order) - 1e-9))].tolist())
+    return np.sort(train[np.isin(groups[train], list(kept))])
+
+
+def grouped_splits(
+    labels: np.ndarray,
+    groups: np.ndarray,
+    *,
+    folds: int,
+    seeds: Sequence[int],
+    fractions: Sequence[float] = (1.0,),
+) -> Iterator[Split]:
+    """Every split of the leak-free protocol, seed by seed, fold by fold, fraction by fraction.
+
+    Raises:
+        UserError: there are too few groups, in all or in one class, for so many folds.
+    """
+    for seed in seeds:
+        fold_of = grouped_folds(labels, groups, folds, seed)
+        for fold in range(folds):
+            test = np.flatnonzero(fold_of == fold)
+            train = np.flatnonzero(fold_of != fold)
+            for fraction in fractions:
+                yield Split(
+                    seed, fold, fraction, label_subset(labels, groups, train, fraction, seed, fold), test
+                )
+
+
+def inner_splits(
+    labels: np.ndarray, groups: np.ndarray, seed: int, parts: int = 3
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Split training images once more, by groups, to choose settings without touching the test fold.
+
+    Args:
+        labels: (n,) classes of the training images only.
+        groups: (n,) their groups.
+        seed: of the split.
+        parts: each of so many parts validates once; fewer where the groups don't suffice.
+
+    Returns:
+        Pairs of positions (into the given arrays) that fit and that validate, both holding every class; none where
+        the groups allow no such split, as when a class has a single one.
+    """
+    for count in range(parts, 1, -1):
+        try:
+            part_of = grouped_folds(labels, groups, count, seed)
+        except UserError:
+            continue
+        return [(np.flatnonzero(part_of != part), np.flatnonzero(part_of == part)) for part in range(count)]
+    return []

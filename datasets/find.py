@@ -141,7 +141,7 @@ def _search(top: Path, found: Found, seen: set[Path]) -> None:
 
     def unreadable(error: OSError) -> None:
         folder = Path(error.filename)
-        reason = f"folder can't be read ({error.strerror.lower()})"
+        reason = f"folder can't be read ({(error.strerror or str(error)).lower()})"
         found.skipped.append(Skipped(folder, _name(root, folder), reason, broken=True))
 
     for current, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
@@ -246,16 +246,15 @@ def _override(sources: list[Source], table: Path) -> list[Source]:
         by_name[base] = None if base in by_name else row  # a name met twice identifies nothing
     result, matched = [], 0
     for source in sources:
-        row = next((by_path[file] for file in source.files if file in by_path), None) or by_name.get(
-            source.path.name
-        )
-        if row:
+        rows_here = [by_path[file] for file in source.files if file in by_path]
+        told = rows_here[0] if rows_here else by_name.get(source.path.name)
+        if told:
             matched += 1
             old = source.identity
             new = Identity(
-                subject=row.get("subject") or old.subject,
-                session=row.get("session") or old.session,
-                sequence=row.get("sequence") or old.sequence,
+                subject=told.get("subject") or old.subject,
+                session=told.get("session") or old.session,
+                sequence=told.get("sequence") or old.sequence,
             )
             source = Source(source.files, source.name, new, source.bytes, source.mtime_ns)
         result.append(source)

@@ -59,6 +59,11 @@ class _Distribution:
         self.values = values
         self.below = np.arange(1, len(values) + 1) if counts is None else np.cumsum(counts)
 
+    def without(self, value: float) -> _Distribution:
+        """The same without one value."""
+        keep = self.values != value
+        return _Distribution(self.values[keep], np.diff(self.below, prepend=0)[keep])
+
     def percentile(self, percent: float, start: int = 0) -> float:
         """The smallest value with `percent` of what lies from index `start` on at or below it."""
         before = int(self.below[start - 1]) if start else 0
@@ -119,6 +124,8 @@ def find_window(voxels: np.ndarray) -> Window:
     """
     seen = _distribution(voxels)
     hole = _hole(voxels, seen)
+    if hole is not None:
+        seen = seen.without(hole)
     bottom, top = seen.percentile(0.1), seen.percentile(99.9)
     if top <= bottom:
         bottom, top = float(seen.values[0]), float(seen.values[-1])

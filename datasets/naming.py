@@ -99,11 +99,13 @@ def identify(path: PurePosixPath, dataset: str | None = None) -> Identity:
             return Identity(groups["subject"], groups.get("session") or "", sequence)
     dates = _DATE.findall(stem)
     session = dates[-1] if dates else ""
-    for part in (stem, *reversed(folders)):
-        rest = _without_sequence(part)
-        if not _ANYONE.fullmatch(rest):
-            return Identity(rest, session, sequence)
-    return Identity(stem, session, sequence)
+    rest = _without_sequence(stem)
+    if rest.isdigit() and folders:  # 001.nii may be in many folders
+        return Identity(f"{folders[-1]}/{rest}", session, sequence)
+    for part in (rest, *(_without_sequence(folder) for folder in reversed(folders))):
+        if part.isdigit() or not _ANYONE.fullmatch(part):
+            return Identity(part, session, sequence)
+    return Identity(stem or path.name, session, sequence)
 
 
 def _without_sequence(text: str) -> str:

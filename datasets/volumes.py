@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import SpatialImage
 
@@ -79,7 +80,7 @@ def read_volume(files: Sequence[Path], max_bytes: int = 1 << 30) -> Volume:
             raise BadVolume(f"header promises {_size(promised)} of voxels, more than --max-mb allows")
         stored = _voxel_bytes(blobs[-1], proxy.offset, promised)
         del blobs
-    except (OSError, EOFError, zlib.error, nib.filebasedimages.ImageFileError) as error:
+    except (OSError, EOFError, zlib.error, ImageFileError) as error:
         raise BadVolume(_why_unreadable(error)) from None
     except MemoryError:
         raise BadVolume("needs more memory than there is") from None

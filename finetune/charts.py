@@ -23,21 +23,26 @@ from mri_transfer.finetune.figures import (
     short,
     style,
 )
-from mri_transfer.finetune.verdict import describe_cell, oriented, points
+from mri_transfer.finetune.verdict import CONTROLS, MODES, describe_cell, oriented, points
 
 Entry = dict[str, Any]
 ROW = 0.52  # inches a row
 
 
 def _rows(axes: Axes, count: int, height: float, below: float = 0.55, above: float = 0.12) -> None:
-    """Axes for `count` rows with their labels written above each, the first on top."""
+    """Axes for `count` rows with their labels written above each, the first on top.
+
+    Grid lines are drawn beside the marks only, so that no line crosses a label.
+    """
     axes.set_ylim(count - 0.45, -0.75)
     axes.set_yticks([])
-    axes.spines["left"].set_visible(False)
-    axes.grid(axis="x", color=RULE, linewidth=0.7)
-    axes.set_axisbelow(True)
     axes.tick_params(axis="x", length=0, pad=5)
-    axes.spines["bottom"].set_visible(False)
+    axes.spines[["left", "bottom"]].set_visible(False)
+    left, right = axes.get_xlim()
+    ticks = [tick for tick in axes.get_xticks() if left <= tick <= right]
+    for y in range(count):
+        axes.vlines(ticks, y - 0.17, y + 0.17, color=RULE, linewidth=0.8, zorder=0)
+    axes.set_xlim(left, right)
     axes.figure.subplots_adjust(left=0.03, right=0.97, bottom=below / height, top=1 - above / height)
 
 
@@ -104,35 +109,51 @@ def scores(entries: Sequence[Entry], look: dict[str, Look], name: str) -> Pictur
 
 
 def differences(
-    pairs: Sequence[Entry], look: dict[str, Look], name: str, baseline: str | None = None
+    pairs: Sequence[Entry],
+    look: dict[str, Look],
+    name: str,
+    *,
+    labels: Sequence[str] | None = None,
+    baseline: str | None = None,
+    what: str | None = None,
 ) -> Picture:
     """Differences between arms with 95% intervals around a line at zero.
 
     Args:
-        baseline: the arm that all pairs are measured from; rows are then named after the other arm alone.
+        labels: of the rows; by default the two arms' names.
+        baseline: the arm that all differences are measured from, to be named at the left end.
+        what: the setting; by default that of the first pair.
     """
     height = ROW * len(pairs) + (0.98 if baseline else 0.75)
-    what = describe_cell(pairs[0]["mode"], pairs[0]["fraction"])
+    what = what or describe_cell(pairs[0]["mode"], pairs[0]["fraction"])
+    labels = labels or [f"{short(pair['a'], 15)} − {short(pair['b'], 15)}" for pair in pairs]
     with style():
         figure, axes = canvas(height)
-        axes.axvline(0, color=INK, linewidth=1.1)
-        for y, pair in enumerate(pairs):
-            label = short(pair["a"]) if baseline else f"{short(pair['a'], 14)} − {short(pair['b'], 14)}"
+        for y, (pair, label) in enumerate(zip(pairs, labels, strict=True)):
+            axes.vlines(0, y - 0.2, y + 0.2, color=INK, linewidth=1.4)
             _row(axes, y, pair["difference"], look[pair["a"]], label, _span(pair["difference"], signed=True))
-        bounds = [abs(pair["difference"][end] or 0.0) for pair in pairs for end in ("low", "high")]
-        reach = 100 * max([*bounds, 0.005]) * 1.08
-        axes.set_xlim(-reach, reach)
-        _rows(axes, len(pairs), height, above=0.35 if baseline else 0.12)
+        ends = [100 * (pair["difference"][end] or 0.0) for pair in pairs for end in ("low", "high")]
+        span = max(max(ends) - min(ends), max(ends), -min(ends), 0.5)
+        axes.set_xlim(min(min(ends), -0.15 * span) - 0.05 * span, max(max(ends), 0.15 * span) + 0.05 * span)
         axes.set_xlabel(f"difference of macro-F1, points · {what}")
+        _rows(axes, len(pairs), height, above=0.35 if baseline else 0.12)
         if baseline:
-            side = {"y": 1.01, "color": MUTED, "va": "bottom", "transform": axes.transAxes}
-            axes.text(s=f"← {short(baseline)} better", x=0, ha="left", **side)
-            axes.text(s="this start better →", x=1, ha="right", **side)
+            top = 1 + 0.06 / (height - 0.9)
+            for x, side, text in (
+                (0.0, "left", f"← {short(baseline)} better"),
+                (
+                    1.0,
+                    "right",
+                    f"{short(pairs[0]['a']) if len({p['a'] for p in pairs}) == 1 else 'this start'} better →",
+                ),
+            ):
+                axes.text(x, top, text, ha=side, va="bottom", color=MUTED, transform=axes.transAxes)
         alt = f"Differences of macro-F1 in points, {what}: " + "; ".join(
-            f"{pair['a']} minus {pair['b']} {_span(pair['difference'], True)}" for pair in pairs
+            f"{label if baseline else ''} {pair['a']} minus {pair['b']} {_span(pair['difference'], True)}".strip()
+            for pair, label in zip(pairs, labels, strict=True)
         )
         caption = (
-            f"{what.capitalize()}. A bar that crosses zero: this data does not tell the two starts apart."
+            f"{what[:1].upper()}{what[1:]}. A bar that crosses zero: the data does not tell the two apart."
         )
         return picture(name, figure, alt, caption)
 
@@ -201,7 +222,7 @@ def confusion(entry: Entry, classes: Sequence[str], colour: str, name: str) -> P
     share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
     labels = [short(class_label(each), 13) for each in classes]
     with style():
-        figure, axes = canvas(3.25, 3.5)
+        figure, axes = canvas(2.45, 2.75)
         shades = LinearSegmentedColormap.from_list("shades", [PAPER, colour])
         axes.pcolormesh(share[::-1], cmap=shades, vmin=0, vmax=1.15, edgecolors=RULE, linewidth=0.8)
         size = 10 if len(classes) < 6 else 7
@@ -223,18 +244,14 @@ def confusion(entry: Entry, classes: Sequence[str], colour: str, name: str) -> P
         axes.tick_params(length=0)
         for spine in axes.spines.values():
             spine.set_visible(False)
-        axes.set_xlabel("classified as")
-        axes.set_ylabel("true class")
         axes.set_aspect("equal")
-        figure.subplots_adjust(left=0.3, right=0.99, bottom=0.27, top=0.99)
+        figure.subplots_adjust(left=0.33, right=0.99, bottom=0.29, top=0.99)
         alt = f"Confusion matrix of {entry['arm']}, rows true class: " + "; ".join(
             f"{class_label(each)}: "
             + ", ".join(f"{100 * p:.0f}% {class_label(other)}" for p, other in zip(row, classes, strict=True))
             for each, row in zip(classes, share, strict=True)
         )
-        return picture(
-            name, figure, alt, f"{entry['arm']}: each row shows where the images of one class went."
-        )
+        return picture(name, figure, alt, entry["arm"])
 
 
 def recall(entries: Sequence[Entry], classes: Sequence[str], look: dict[str, Look], name: str) -> Picture:
@@ -288,10 +305,9 @@ def reliability(entries: Sequence[Entry], look: dict[str, Look], name: str) -> P
     with style():
         figure, axes = canvas(3.5)
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        axes.text(97, 93, "perfect", color=MUTED, ha="right", va="top")
         for entry in entries:
             images, confidence, right = np.asarray(entry["reliability"]).T
-            full = images >= max(10.0, 0.005 * images.sum())
+            full = images >= max(15.0, 0.01 * images.sum())
             axes.plot(
                 100 * confidence[full] / images[full],
                 100 * right[full] / images[full],
@@ -308,7 +324,7 @@ def reliability(entries: Sequence[Entry], look: dict[str, Look], name: str) -> P
         figure.subplots_adjust(left=0.14, right=0.98, bottom=0.15, top=0.98)
         errors = ", ".join(f"{entry['arm']} {100 * entry['ece']['estimate']:.1f}" for entry in entries)
         alt = f"Reliability diagram. Expected calibration error in points: {errors}."
-        caption = f"Below the dashed line a start is surer than it should be. Mean gap in points: {errors}."
+        caption = f"Below the dashed line a start is surer than it should be. Mean gap, points: {errors}."
         return picture(name, figure, alt, caption)
 
 
@@ -407,13 +423,15 @@ def draw(report: dict[str, Any], look: dict[str, Look]) -> dict[str, list[Pictur
     drawn["confusion"] = []
     here = [e for e in results if (e["mode"], e["fraction"]) == headline]
     baseline = report["verdict"].get("baseline")
+    arm = report["verdict"]["arm"]
     if baseline is not None:
         at = [p for p in pairs if (p["mode"], p["fraction"]) == headline]
-        others = [entry["arm"] for entry in here if entry["arm"] != baseline]
-        ordered = sorted(
-            (oriented(at, arm, baseline) for arm in others), key=lambda p: -(p["difference"]["estimate"] or 0)
-        )
-        drawn["hero"].append(differences(ordered, look, "headline", baseline))
+        # A control far behind would squeeze the differences that matter; it has its place further down.
+        others = [e["arm"] for e in here if e["arm"] == arm or e["arm"] not in {baseline, *CONTROLS}]
+        turned = [oriented(at, other, baseline) for other in others]
+        turned.sort(key=lambda pair: -(pair["difference"]["estimate"] or 0))
+        names = [short(pair["a"]) for pair in turned]
+        drawn["hero"].append(differences(turned, look, "headline", labels=names, baseline=baseline))
     for mode in modes:
         most = max(e["fraction"] for e in results if e["mode"] == mode)
         cell = [e for e in results if (e["mode"], e["fraction"]) == (mode, most)]
@@ -424,8 +442,27 @@ def draw(report: dict[str, Any], look: dict[str, Look]) -> dict[str, list[Pictur
                 p if (p["difference"]["estimate"] or 0) >= 0 else oriented([p], p["b"], p["a"]) for p in at
             ]
             drawn["pairs"].append(differences(turned, look, f"differences-{mode}"))
-        if len({e["fraction"] for e in results if e["mode"] == mode}) > 1:
+        fractions = sorted({e["fraction"] for e in results if e["mode"] == mode})
+        if len(fractions) > 1:
             drawn["labels"].append(efficiency(results, look, mode, f"labels-{mode}"))
+    for mode in modes:
+        lines = [p for p in pairs if p["mode"] == mode and {p["a"], p["b"]} == {arm, baseline}]
+        if len(lines) > 1:
+            lines = [oriented([pair], arm, baseline) for pair in sorted(lines, key=lambda p: p["fraction"])]
+            shares = [
+                "all labels" if p["fraction"] == 1 else f"{100 * p['fraction']:g}% of the labels"
+                for p in lines
+            ]
+            drawn["labels"].append(
+                differences(
+                    lines,
+                    look,
+                    f"by-labels-{mode}",
+                    labels=shares,
+                    baseline=baseline,
+                    what=MODES.get(mode, mode),
+                )
+            )
     drawn["errors"] += [recall(here, classes, look, "recall"), reliability(here, look, "reliability")]
     for i, entry in enumerate(here):
         drawn["confusion"].append(confusion(entry, classes, look[entry["arm"]].colour, f"confusion-{i}"))

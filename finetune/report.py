@@ -84,6 +84,8 @@ def render(
     environment.filters.update(
         points=points,
         percent=_percent,
+        odds=_odds,
+        short_path=_short_path,
         count=_count,
         words=_words,
         hours=_hours,
@@ -121,6 +123,17 @@ def render(
 
 def _percent(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{100 * value:.{digits}f}%"
+
+
+def _odds(p: float) -> str:
+    """A probability from a few thousand draws: never 0 or 100%."""
+    return "> 99.9%" if p > 0.999 else "< 0.1%" if p < 0.001 else f"{100 * p:.1f}%"
+
+
+def _short_path(path: str) -> str:
+    """First and last part of a path, as much as tells two images apart beside their class."""
+    parts = Path(path).parts
+    return f"{parts[0]} … {parts[-1]}" if len(parts) > 2 else path
 
 
 def _count(value: Any) -> str:
@@ -178,7 +191,11 @@ def _audit(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
         steps.append(("distinct images", distinct, "kept"))
     if groups:
         steps.append(
-            ("groups", groups, "near-duplicates and neighbouring slices, never split between training and test")
+            (
+                "groups",
+                groups,
+                "near-duplicates and neighbouring slices, never split between training and test",
+            )
         )
     known = {"files", "distinct", "groups", "skipped", "label_conflicts", "conflicts"}
     return {
@@ -228,6 +245,7 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
     hours = arm.get("hours")
     if hours is None and isinstance(seconds, (int, float)):
         hours = seconds / 3600
+    digest = str(arm.get("sha256") or "")
     facts = [
         ("starts from", arm.get("start") or arm.get("init")),
         ("backbone", arm.get("backbone")),
@@ -235,14 +253,14 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
         ("pretraining slices", data.get("slices")),
         ("pretraining subjects", data.get("subjects")),
         ("steps", provenance.get("steps")),
-        ("pretraining time", _hours(hours) if isinstance(hours, (int, float)) else hours),
+        ("pretraining time", _hours(hours) if isinstance(hours, (int, float)) and hours > 0 else None),
         ("licence", provenance.get("licence") or arm.get("licence")),
-        ("weights, SHA-256", arm.get("sha256")),
+        ("weights, SHA-256", f"{digest[:16]}…" if digest else None),
     ]
     return {
         "name": arm.get("name", "?"),
         "facts": [(key, value) for key, value in facts if value not in (None, "", {})],
-        "rest": dict(_flat(provenance)),
+        "rest": ({"sha256 of the weights": digest} if digest else {}) | dict(_flat(provenance)),
     }
 
 

@@ -103,6 +103,8 @@ def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: 
         the pairs of one mode and fraction).
     """
     resampling = statistics.Resampling.of(predictions.groups, draws, seed)
+    if resampling.count < 2:
+        raise UserError("all images are in one group, so nothing can be said of others; check the grouping")
     results, pairs = [], []
     for mode, fraction in predictions.cells():
         scores = {}

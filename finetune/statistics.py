@@ -112,19 +112,22 @@ def estimate(values: np.ndarray, resampling: Resampling) -> Estimate:
         return Estimate(float("nan"), np.empty(0), float("nan"), float("nan"))
     seeds = on_data.size
     means = drawn.mean(axis=1)
-    of_groups, of_seeds = float(means.var(ddof=1)), 0.0
+    of_groups = float(means.var(ddof=1))
+    of_seeds, seeds_doubt = 0.0, 0.0
     if seeds > 1:
         covariance = np.cov(drawn, rowvar=False)
         between = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
         by_chance = np.trace(covariance) / seeds - between
-        of_seeds = max(0.0, float(on_data.var(ddof=1)) - by_chance) / seeds
+        spread = float(on_data.var(ddof=1))
+        if spread > by_chance:
+            of_seeds = (spread - by_chance) / seeds
+            seeds_doubt = (spread / seeds) ** 2 / (seeds - 1)
     total = of_groups + of_seeds
     critical = float(stats.norm.ppf((1 + LEVEL) / 2))
     widen = 1.0
     if total > 0:
-        groups_freedom = max(1.0, resampling.effective - 1)
-        doubt = of_groups**2 / groups_freedom + (of_seeds**2 / (seeds - 1) if seeds > 1 else 0.0)
-        t = float(stats.t.ppf((1 + LEVEL) / 2, total**2 / doubt))
+        groups_doubt = of_groups**2 / max(1.0, resampling.effective - 1)
+        t = float(stats.t.ppf((1 + LEVEL) / 2, total**2 / (groups_doubt + seeds_doubt)))
         widen, critical = t / critical, t
     noise = resampling.noise[: len(means)]
     deviations = (means - value) + np.sqrt(of_seeds) * noise

@@ -117,10 +117,12 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
         report: with "results" and "pairs" as :func:`mri_transfer.finetune.results.summarise` makes them.
 
     Returns:
-        {"sentence", "short", "outcome", "mode", "fraction", "arm", "baseline", "pair", "details", "rule"}.
+        {"sentence", "short", "outcome", "mode", "fraction", "arm", "baseline", "pair", "reason",
+        "details", "elsewhere", "rule"}.
         "outcome" says how "arm" does against "baseline": "ahead", "behind", "not settled", "no difference",
         "undefined", or "single" where there is one arm. "pair" is the entry of the two, arm minus baseline;
-        "details" are sentences about other arms and cells.
+        "reason" is the sentence without its first words, which "short" says; "details" are sentences about
+        other arms, "elsewhere" about the same two arms in other modes and fractions.
     """
     mode, fraction = headline_cell(report["results"])
     here = [e for e in report["results"] if (e["mode"], e["fraction"]) == (mode, fraction)]
@@ -140,7 +142,9 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
             "arm": ranked[0],
             "baseline": None,
             "pair": None,
+            "reason": sentence,
             "details": [],
+            "elsewhere": [],
         }
     if IMAGENET in score:
         contenders = [arm for arm in ranked if arm != IMAGENET and arm not in CONTROLS]
@@ -152,8 +156,11 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
     kind = outcome(lead)
     winner = subject if kind == "ahead" else _title(baseline)
     details = [_sentence(oriented(pairs, arm, baseline), len(pairs), arm) for arm in others[1:]]
+    sentence = _sentence(lead, len(pairs), subject)
+    reason = sentence.split(": ", 1)[1] if kind != "undefined" else sentence
     return answer | {
-        "sentence": _sentence(lead, len(pairs), subject),
+        "sentence": sentence,
+        "reason": reason,
         "short": {
             "not settled": "Not settled",
             "no difference": "No difference shown",
@@ -163,7 +170,8 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
         "arm": others[0],
         "baseline": baseline,
         "pair": lead,
-        "details": details + _elsewhere(report, others[0], baseline, (mode, fraction)),
+        "details": details,
+        "elsewhere": _elsewhere(report, others[0], baseline, (mode, fraction)),
     }
 
 

@@ -1,0 +1,219 @@
+"""The statistics are right: false alarms, coverage and power by simulation, the rest against hand-made examples."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mri_transfer.finetune import metrics, statistics
+
+CLASSES = 4
+
+
+def simulate(generator, groups=200, seeds=3, arms=2, *, advantage=0.0, of_seed=0.1, mean_size=8):
+    """Images in groups of unequal size, classified rightly where a latent score is above zero.
+
+    The score holds what is hard for every arm (group and image), what is hard for one arm, the chance of one
+    training run for a group and for an image, and how good a training run is as a whole (`of_seed`).
+    """
+    sizes = 1 + generator.geometric(1 / mean_size, size=groups)
+    group = np.repeat(np.arange(groups), sizes)
+    n = group.size
+    labels = generator.choice(CLASSES, size=groups, p=[0.31, 0.29, 0.11, 0.29])[group]
+    wrong = (labels + 1 + generator.choice(3, size=n, p=[0.6, 0.3, 0.1])) % CLASSES
+    hard = 0.8 * generator.normal(size=groups)[group] + 0.6 * generator.normal(size=n)
+    predicted = []
+    for arm in range(arms):
+        score = 1.2 + arm * advantage + hard + 0.5 * generator.normal(size=groups)[group]
+        score = (
+            score + 0.5 * generator.normal(size=n) + 0.5 * generator.normal(size=(seeds, groups))[:, group]
+        )
+        score += 0.5 * generator.normal(size=(seeds, n)) + of_seed * generator.normal(size=(seeds, 1))
+        predicted.append(np.where(score > 0, labels, wrong))
+    return labels, group, predicted
+
+
+def macro_f1(labels, predicted, resampling):
+    by_group = metrics.confusion_by_group(labels, predicted, resampling.groups, resampling.count, CLASSES)
+    return metrics.macro_f1(resampling.sums(by_group))
+
+
+def experiment(runs, seed, draws=2000, **settings):
+    """Paired differences and first arm's intervals of many simulated comparisons."""
+    generator = np.random.default_rng(seed)
+    pairs, singles = [], []
+    for run in range(runs):
+        labels, group, predicted = simulate(generator, **settings)
+        resampling = statistics.Resampling.of(group, draws, seed=run)
+        scores = [macro_f1(labels, each, resampling) for each in predicted]
+        pairs.append(statistics.compare(scores[1], scores[0], resampling))
+        singles.append(statistics.estimate(scores[0], resampling).interval())
+    return pairs, singles
+
+
+def truth(seed=99, **settings):
+    """Macro-F1 of each arm on very many groups, mean over very many training runs."""
+    generator = np.random.default_rng(seed)
+    scores = []
+    for _ in range(20):
+        labels, _, predicted = simulate(generator, groups=4000, seeds=40, **settings)
+        everything = np.zeros(labels.size, dtype=int)
+        scores.append(
+            [
+                metrics.macro_f1(metrics.confusion_by_group(labels, each, everything, 1, CLASSES)[0]).mean()
+                for each in predicted
+            ]
+        )
+    return np.mean(scores, axis=0)
+
+
+def rejections(pairs):
+    return np.mean([pair["p_value"] < 0.05 for pair in pairs])
+
+
+def coverage(intervals, value):
+    return np.mean([interval["low"] <= value <= interval["high"] for interval in intervals])
+
+
+def test_equal_arms_are_told_apart_rarely():
+    pairs, _ = experiment(200, seed=1, draws=400)
+    # 200 runs at 5%: more than 23 or fewer than 2 happens once in a thousand times.
+    assert 2 <= 200 * rejections(pairs) <= 23
+
+
+@pytest.mark.slow
+def test_equal_arms_are_told_apart_in_five_per_cent():
+    pairs, _ = experiment(2000, seed=2)
+    assert 0.04 <= rejections(pairs) <= 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "of_seed"), [(3, 0.0), (1, 0.0), (3, 0.25), (5, 0.1)])
+def test_false_alarms_stay_near_five_per_cent_whatever_seeds_do(seeds, of_seed):
+    pairs, _ = experiment(1000, seed=3, seeds=seeds, of_seed=of_seed)
+    assert 0.02 <= rejections(pairs) <= 0.085
+
+
+@pytest.mark.slow
+def test_intervals_cover():
+    settings = {"advantage": 0.15}
+    worse, better = truth(**settings)
+    pairs, singles = experiment(2000, seed=4, **settings)
+    assert 0.93 <= coverage(singles, worse) <= 0.97
+    assert 0.93 <= coverage([pair["difference"] for pair in pairs], better - worse) <= 0.97
+
+
+@pytest.mark.slow
+def test_an_advantage_is_found_as_often_as_promised():
+    settings = {"advantage": 0.33, "of_seed": 0.05}
+    worse, better = truth(**settings)
+    pairs, _ = experiment(600, seed=5, **settings)
+    detectable = np.mean([pair["smallest_detectable"] for pair in pairs])
+    error = detectable / (1.96 + 0.8416)
+    promised = stats.norm.cdf((better - worse) / error - 1.96)
+    assert 0.5 < promised < 0.99
+    assert rejections(pairs) == pytest.approx(promised, abs=0.07)
+
+
+def test_a_large_advantage_is_found():
+    pairs, _ = experiment(40, seed=6, draws=500, advantage=1.0, of_seed=0.05)
+    assert rejections(pairs) > 0.95
+    assert all(pair["difference"]["estimate"] > 0.05 for pair in pairs)
+    assert np.mean([pair["p_a_better"] for pair in pairs]) > 0.99
+
+
+def test_identical_arms_differ_by_exactly_nothing():
+    labels, group, predicted = simulate(np.random.default_rng(7))
+    resampling = statistics.Resampling.of(group, 300)
+    scores = macro_f1(labels, predicted[0], resampling)
+    pair = statistics.compare(scores, scores.copy(), resampling)
+    assert pair["difference"] == {"estimate": 0, "low": 0, "high": 0}
+    assert pair["p_value"] == 1
+    assert pair["p_a_better"] == 0.5
+    assert pair["smallest_detectable"] == 0
+
+
+def test_swapping_the_arms_turns_the_difference_round():
+    labels, group, predicted = simulate(np.random.default_rng(8))
+    resampling = statistics.Resampling.of(group, 2000)
+    a, b = (macro_f1(labels, each, resampling) for each in predicted)
+    there, back = statistics.compare(a, b, resampling), statistics.compare(b, a, resampling)
+    assert there["difference"]["estimate"] == -back["difference"]["estimate"]
+    assert there["p_a_better"] == pytest.approx(1 - back["p_a_better"], abs=0.02)
+    # The seeds' noise is not mirrored, so the ends agree only as well as 2,000 draws can tell.
+    assert there["difference"]["low"] == pytest.approx(-back["difference"]["high"], abs=0.006)
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    generator = np.random.default_rng(9)
+    labels, group, (predicted,) = simulate(generator, arms=1, of_seed=0)
+    resampling = statistics.Resampling.of(group, 2000)
+    alike = statistics.estimate(macro_f1(labels, predicted, resampling), resampling)
+    scores = macro_f1(labels, predicted, resampling) + np.array([-0.3, 0.0, 0.3])
+    apart = statistics.estimate(scores, resampling)
+    assert apart.error > 2 * alike.error
+    assert apart.error == pytest.approx(np.hypot(alike.error, 0.3 / np.sqrt(3)), rel=0.2)
+    assert apart.critical > 3 > 2.1 > alike.critical
+
+
+def test_renaming_groups_changes_nothing():
+    generator = np.random.default_rng(10)
+    _, group, _ = simulate(generator, groups=50)
+    names = generator.permutation(50) * 7 + 3
+    first, second = statistics.Resampling.of(group, 100, 5), statistics.Resampling.of(names[group], 100, 5)
+    np.testing.assert_array_equal(first.weights, second.weights)
+    np.testing.assert_array_equal(first.groups, second.groups)
+    assert first.effective == second.effective
+
+
+def test_a_resample_has_as_many_groups_as_the_data():
+    resampling = statistics.Resampling.of(np.repeat(np.arange(30), 4), 500)
+    assert resampling.weights.shape == (501, 30)
+    assert (resampling.weights[0] == 1).all()
+    assert (resampling.weights.sum(1) == 30).all()
+    assert resampling.effective == pytest.approx(30)
+    assert resampling.weights[1:].mean(0) == pytest.approx(np.ones(30), abs=0.2)
+
+
+def test_few_unequal_groups_are_worth_less():
+    resampling = statistics.Resampling.of(np.repeat(np.arange(3), [98, 1, 1]), 10)
+    assert 1 < resampling.effective < 1.1
+
+
+def test_holm_by_hand():
+    # Holm 1979: sorted .005 .01 .03 .04 times 4 3 2 1 = .02 .03 .06 .04, and the last may not fall below .06.
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.9, 0.6]) == [1.0, 1.0]
+    assert statistics.holm([0.02, None]) == [0.02, None]
+    assert statistics.holm([]) == []
+
+
+def test_smallest_detectable_is_two_point_eight_errors():
+    assert statistics.smallest_detectable(0.01) == pytest.approx((1.95996 + 0.84162) * 0.01, rel=1e-4)
+
+
+def test_mcnemar_by_hand():
+    right_a = np.array([True] * 9 + [False] * 1 + [True] * 50)
+    right_b = np.array([False] * 9 + [True] * 1 + [True] * 50)
+    found = statistics.mcnemar_exact(right_a, right_b)
+    # Two-sided: twice the chance of at most one head in ten tosses, 2 * (1 + 10) / 1024.
+    assert found == {"only_a": 9, "only_b": 1, "p_value": pytest.approx(22 / 1024)}
+    assert statistics.mcnemar_exact(right_a, right_a)["p_value"] == 1
+
+
+def test_p_value_is_never_zero_and_inverts_the_interval():
+    assert statistics.p_value(np.full(999, 1.0)) == pytest.approx(2 / 1000)
+    generator = np.random.default_rng(11)
+    for shift in (1.8, 1.9, 2.02, 2.15):
+        draws = generator.normal(size=20001) + shift
+        assert (np.quantile(draws, 0.025) > 0) == (statistics.p_value(draws) < 0.05)
+
+
+def test_an_undefined_score_stays_undefined():
+    resampling = statistics.Resampling.of(np.arange(10), 50)
+    nothing = np.full((51, 2), np.nan)
+    assert statistics.estimate(nothing, resampling).interval() == {
+        "estimate": None,
+        "low": None,
+        "high": None,
+    }
+    assert statistics.compare(nothing, nothing, resampling)["p_value"] is None

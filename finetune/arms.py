@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mri_transfer import device
 from mri_transfer.errors import UserError
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
@@ -87,6 +88,7 @@ def resolve_arms(
             )
 
     # Keras takes seconds to import, and a mistyped path need not wait for it.
+    device.prepare()
     from mri_transfer.checkpoints.backbones import check_backbone
     from mri_transfer.checkpoints.encoders import read_card
 

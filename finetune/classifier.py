@@ -77,8 +77,8 @@ class Classifier:
         """Side of the images, pixels."""
         return int(self.encoder.input_shape[1])
 
-    def probabilities(self, images: np.ndarray, desc: str = "images") -> np.ndarray:
-        """Class probabilities float32 (n, classes) of uint8 images (n, size, size)."""
+    def probabilities(self, images: np.ndarray, desc: str | None = "images") -> np.ndarray:
+        """Class probabilities float32 (n, classes) of uint8 images (n, size, size); `desc` None shows no bar."""
         features = extract_features(self.encoder, images, desc)
         mean, scale, kernel, bias = self.head_arrays().values()
         return softmax(standardise(features, mean, scale) @ kernel + bias)

@@ -59,7 +59,6 @@ def compare(config: CompareConfig) -> dict[str, Any]:
                 fractions=config.fractions,
             )
         )
-        device.prepare()
         runner = Runner(
             config.out, tumors, config.size, config.recipe(), config.imagenet_weights, config.workers
         )

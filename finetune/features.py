@@ -16,25 +16,29 @@ FORMAT = 1
 BATCH = 64
 
 
-def extract_features(encoder: Any, images: np.ndarray, desc: str = "features") -> np.ndarray:
+def extract_features(encoder: Any, images: np.ndarray, desc: str | None = "features") -> np.ndarray:
     """What the encoder gives for every image.
 
     Args:
         encoder: Keras model, (batch, size, size, 1) in 0..255 to (batch, d).
         images: uint8 (n, size, size).
+        desc: label of the progress bar; None shows none.
 
     Returns:
         float32 (n, d).
     """
     found = []
-    with progress.bar(total=len(images), desc=desc, unit="image") as bar:
-        for start in range(0, len(images), BATCH):
-            batch = images[start : start + BATCH, ..., None]
-            count = len(batch)
-            if count < BATCH and start:  # one shape only: another would be compiled anew
-                batch = np.concatenate([batch, np.repeat(batch[-1:], BATCH - count, axis=0)])
-            found.append(np.asarray(encoder.predict_on_batch(batch), np.float32)[:count])
+    bar = progress.bar(total=len(images), desc=desc, unit="image") if desc else None
+    for start in range(0, len(images), BATCH):
+        batch = images[start : start + BATCH, ..., None]
+        count = len(batch)
+        if count < BATCH and start:  # one shape only: another would be compiled anew
+            batch = np.concatenate([batch, np.repeat(batch[-1:], BATCH - count, axis=0)])
+        found.append(np.asarray(encoder.predict_on_batch(batch), np.float32)[:count])
+        if bar is not None:
             bar.update(count)
+    if bar is not None:
+        bar.close()
     return np.concatenate(found)
 
 

@@ -119,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in arguments if word in COMMANDS), None)
     parsed = build_parser(chosen).parse_args(arguments)
-    progress.set_quiet(parsed.quiet)
+    progress.set_quiet(parsed.quiet, stdout_taken=parsed.json == Path("-"))
     about = COMMANDS[parsed.command]
     started = time.monotonic()
     try:

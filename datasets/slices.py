@@ -21,7 +21,7 @@ _STACK = 64  # slices in floating point at a time
 # picture axes run against the volume's: rows from front (axial) or top to back or bottom, columns from the
 # patient's right to left (radiological convention) or, sagittal, from front to back, so that the face looks
 # to the left.
-_AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
+AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,17 @@ def cut(
     """
     window = find_window(volume.voxels)
     inside = window.foreground(volume.voxels)
-    usable = [plane for plane in planes if _is_usable(volume, plane)]
+    usable = [plane for plane in planes if is_usable(volume, plane)]
     if not usable:
         zooms = " x ".join(f"{zoom:.3g}" for zoom in volume.zooms)
         shape = " x ".join(map(str, volume.voxels.shape))
         raise BadVolume(f"no wanted plane has usable pixels ({shape} voxels of {zooms} mm)")
     images, names, millimetres, fractions = [], [], [], []
     for plane in usable:
-        across, down, along = _AXES[plane]
+        across, down, along = AXES[plane]
         pixel = (volume.zooms[down], volume.zooms[along])
         stack = volume.voxels.transpose(across, down, along)
-        extent = max(stack.shape[1] * pixel[0], stack.shape[2] * pixel[1])
-        share = inside.sum(axis=(down, along), dtype=np.int64) * (pixel[0] * pixel[1] / extent**2)
-        chosen = _spaced(np.flatnonzero(share >= min_foreground), volume.zooms[across], spacing)
+        chosen = keep(volume, inside, plane, spacing, min_foreground)
         for start in range(0, len(chosen), _STACK):
             grey = window.grey(stack[chosen[start : start + _STACK]])
             grey = resample_stack(grey, pixel, size, flip=(True, True))
@@ -92,17 +90,32 @@ def cut(
     )
 
 
-def _is_usable(volume: Volume, plane: str) -> bool:
-    _, down, along = _AXES[plane]
+def is_usable(volume: Volume, plane: str) -> bool:
+    """Whether a plane's pixels are square enough, and enough of them, to be shown."""
+    _, down, along = AXES[plane]
     short, long = sorted((volume.zooms[down], volume.zooms[along]))
     fewest = min(volume.voxels.shape[down], volume.voxels.shape[along])
     return long / short <= MAX_ANISOTROPY + 1e-6 and fewest >= _FEWEST_PIXELS
 
 
-def _spaced(candidates: np.ndarray, thickness: float, spacing: float) -> np.ndarray:
-    """Of rising slice numbers, the first and every next one at least `spacing` mm further."""
+def keep(volume: Volume, inside: np.ndarray, plane: str, spacing: float, min_foreground: float) -> np.ndarray:
+    """Numbers of the slices worth keeping: with enough head, and apart from each other.
+
+    Args:
+        inside: boolean (x, y, z), the foreground.
+        spacing, min_foreground: as in :func:`cut`.
+
+    Returns:
+        Rising indices along the volume's axis across `plane`: the first slice with enough foreground, and every
+        next one at least `spacing` mm further.
+    """
+    across, down, along = AXES[plane]
+    height, width = (volume.voxels.shape[axis] * volume.zooms[axis] for axis in (down, along))
+    pixel_share = volume.zooms[down] * volume.zooms[along] / max(height, width) ** 2
+    share = inside.sum(axis=(down, along), dtype=np.int64) * pixel_share
+    thickness = volume.zooms[across]
     chosen: list[int] = []
-    for index in candidates:
+    for index in np.flatnonzero(share >= min_foreground):
         if not chosen or (index - chosen[-1]) * thickness >= spacing - 1e-3 * thickness:
             chosen.append(int(index))
     return np.asarray(chosen, dtype=np.intp)

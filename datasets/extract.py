@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -189,8 +189,11 @@ def _extract_all(config: SlicesConfig, todo: list[Source], writer: StoreWriter) 
     paths = {entry["path"]: entry for entry in writer.used}
     began = time.monotonic()
     first = writer.slices
-    with bar(total=len(todo), desc="volumes", unit="volume") as progress:
-        for source, result in _results(config, todo):
+    with (
+        contextlib.closing(_results(config, todo)) as results,
+        bar(total=len(todo), desc="volumes", unit="volume") as progress,
+    ):
+        for source, result in results:
             key = _key(source)
             reason = result.reason
             if reason and config.strict:
@@ -222,7 +225,7 @@ def _extract_all(config: SlicesConfig, todo: list[Source], writer: StoreWriter) 
             progress.set_postfix_str(f"{writer.slices} slices, {rate:.0f}/s", refresh=False)
 
 
-def _results(config: SlicesConfig, todo: list[Source]) -> Iterator[tuple[Source, _Result]]:
+def _results(config: SlicesConfig, todo: list[Source]) -> Generator[tuple[Source, _Result], None, None]:
     """Every source with what became of it, in the given order, with few results waiting in memory."""
     workers = min(config.workers or cores(), len(todo))
     if workers <= 1:

@@ -90,7 +90,7 @@ def ours(sources: list[Source], size: int) -> int:
 
 
 def with_monai(sources: list[Source], chosen: list[dict[str, list[int]]], size: int) -> int:
-    """MONAI: LoadImage, Orientation, ScaleIntensityRangePercentiles, then per slice SpatialPad and Resize."""
+    """MONAI: LoadImage, Orientation, ScaleIntensityRangePercentiles, then SpatialPad and Resize of whole stacks."""
     from monai import transforms
     from monai.data import MetaTensor
 
@@ -112,11 +112,11 @@ def with_monai(sources: list[Source], chosen: list[dict[str, list[int]]], size: 
             side = max(voxels.shape[1 + axis] * zooms[axis] for axis in (down, along))
             padded = [round(side / zooms[axis]) for axis in (down, along)]
             pad = transforms.SpatialPad(padded)
-            stack = voxels.permute(0, 1 + across, 1 + down, 1 + along).flip(2, 3)
-            for index in indices:
-                picture = resize(pad(stack[:, index]))
-                picture.round().clamp(0, 255).byte().numpy()
-                count += 1
+            stack = (
+                voxels[0].permute(across, down, along).flip(1, 2)[indices]
+            )  # slices in the place of channels
+            resize(pad(stack)).round().clamp(0, 255).byte().numpy()
+            count += len(indices)
     return count
 
 
@@ -140,7 +140,7 @@ def with_torchio(sources: list[Source], chosen: list[dict[str, list[int]]], size
             spacing, box = [0.0] * 3, [0] * 3
             spacing[across], spacing[down], spacing[along] = zooms[across], pixel, pixel
             box[across], box[down], box[along] = len(indices), size, size
-            stack = tio.Resample(spacing, image_interpolation="bspline", antialias=True)(kept)
+            stack = tio.Resample(spacing, image_interpolation="linear", antialias=True)(kept)
             stack = tio.CropOrPad(tuple(box))(stack)
             stack.data.round().clamp(0, 255).byte().numpy()
             count += len(indices)

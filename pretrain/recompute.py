@@ -34,20 +34,21 @@ def early_cuts(encoder: keras.Model) -> list[keras.layers.Layer]:
     Ordered, within the early part; between two of them lies at least four times what they keep.
     """
     layers = encoder.layers
-    number = {layer.name: i for i, layer in enumerate(layers)}
-    last_use = dict.fromkeys(number, 0)
+    used_by: dict[str, list[int]] = {layer.name: [] for layer in layers}
     for i, layer in enumerate(layers[1:], start=1):
         for tensor in keras.tree.flatten(layer.input):
-            last_use[tensor._keras_history.operation.name] = i
+            used_by[tensor._keras_history.operation.name].append(i)
     side = encoder.input_shape[1]
     cuts, since, busy_until = [], 0, 0
     for i, layer in enumerate(layers[:-1]):
         since += _elements(layer)
         alone = busy_until <= i  # no earlier output is still needed after this layer
-        busy_until = max(busy_until, last_use[layer.name])
+        busy_until = max([busy_until, *used_by[layer.name]])
         if len(layer.output.shape) != 4 or layer.output.shape[1] < side * EARLY_SIDE:
             continue
-        if alone and since >= 4 * _elements(layer) and _elements(layers[i + 1]) >= _elements(layer):
+        # A block begins where the network widens or where a residual branches off.
+        begins = _elements(layers[i + 1]) > _elements(layer) or len(used_by[layer.name]) > 1
+        if alone and begins and since >= 4 * _elements(layer):
             cuts.append(layer)
             since = 0
     return cuts

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import shutil
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +98,19 @@ def _check_same_run(config: PretrainConfig, store: SliceStore) -> None:
         )
 
 
+@contextlib.contextmanager
+def _sigterm_as(action: Callable[[], None]) -> Iterator[None]:
+    """What `kill` and a shutting-down system send becomes a clean stop. Only the main thread may ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda number, frame: action())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class _Run:
     """One process's part of a run: everything that lives between two power cuts."""
 
@@ -157,7 +172,13 @@ class _Run:
 
     def train(self) -> dict[str, Any]:
         """The loop: batch, rate, step; report every few seconds, save every few minutes."""
-        self._stop_cleanly_on_sigterm()
+        with _sigterm_as(self._interrupt):
+            return self._train()
+
+    def _interrupt(self) -> None:
+        self.interrupted = True
+
+    def _train(self) -> dict[str, Any]:
         self._save_state()
         next_save = self.budget.elapsed() + self.config.save_minutes * 60
         report_from, reported_at, waited = self.step, self.budget.elapsed(), 0.0
@@ -205,13 +226,6 @@ class _Run:
             self._save_state()
             raise KeyboardInterrupt
         return self._finish()
-
-    def _stop_cleanly_on_sigterm(self) -> None:
-        def stop(signum, frame):
-            self.interrupted = True
-
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, stop)
 
     def _bar(self):
         if self.config.steps is not None:

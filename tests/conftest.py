@@ -1,0 +1,103 @@
+"""Shared by all tests: small stores, and the command line in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# A shared machine may stall for a moment; a deadline would call that a failure.
+settings.register_profile("patient", deadline=None)
+settings.load_profile("patient")
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def command():
+    """Run `mri-transfer` as a user does; returns the finished process with its output as text."""
+
+    def run(*arguments: object, **options) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            [sys.executable, "-m", "mri_transfer", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=600,
+            **options,
+        )
+
+    return run
+
+
+@pytest.fixture
+def cli(capfd):
+    """Run the command line in this process, which spares the seconds that TensorFlow takes to start."""
+    from mri_transfer.cli import main
+
+    def run(*arguments: object) -> subprocess.CompletedProcess:
+        capfd.readouterr()
+        code = main([str(part) for part in arguments])
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(arguments, code, out, err)
+
+    return run
+
+
+@pytest.fixture
+def refuses(cli):
+    """Check that a command line ends with code 2 and one line that holds the given words."""
+
+    def check(*arguments: object, words: tuple[object, ...]) -> None:
+        done = cli(*arguments)
+        assert done.returncode == 2, done.stderr
+        lines = done.stderr.strip().splitlines()
+        assert len(lines) == 1, done.stderr
+        for word in words:
+            assert str(word) in lines[0]
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def start_command():
+    """Start `mri-transfer` and return at once, to be killed in the middle."""
+
+    def start(*arguments: object) -> subprocess.Popen:
+        return subprocess.Popen(
+            [sys.executable, "-m", "mri_transfer", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        )
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def small_store(tmp_path_factory) -> Path:
+    """A slice store of 48 px, from five subjects' volumes that differ in shape and texture."""
+    import nibabel
+
+    from mri_transfer.datasets.extract import SlicesConfig, extract
+
+    folder = tmp_path_factory.mktemp("volumes")
+    rng = np.random.default_rng(0)
+    x, y, z = np.mgrid[-1:1:24j, -1:1:28j, -1:1:20j]
+    for subject in range(5):
+        a, b, c = rng.uniform(0.6, 0.9, 3)
+        inside = (x / a) ** 2 + (y / b) ** 2 + (z / c) ** 2 < 1
+        texture = 1 + 0.5 * np.sin(rng.uniform(3, 9) * x + rng.uniform(3, 9) * y * z)
+        volume = (inside * texture * 500).astype(np.int16)
+        image = nibabel.Nifti1Image(volume, np.diag([5.0, 5.0, 5.0, 1.0]))
+        nibabel.save(image, folder / f"sub-{subject:02d}_T1w.nii.gz")
+    out = tmp_path_factory.mktemp("store") / "store"
+    extract(SlicesConfig(paths=(folder,), out=out, size=48, workers=1))
+    return out

@@ -1,0 +1,204 @@
+"""The run as a whole, through the command line: budgets, resuming, bad input."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from mri_transfer.checkpoints.encoders import load_encoder, read_card
+from mri_transfer.pretrain.run import _Run
+
+# MobileNet has half as many layers as the default backbone, so its graph is compiled in half the time.
+TINY = ("--batch", 4, "--size", 32, "--backbone", "mobilenet")
+
+
+def weights(run):
+    return {v.path: np.asarray(v) for v in load_encoder(run).weights}
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_store, command, tmp_path_factory):
+    """A finished run of 12 steps."""
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    done = command("pretrain", small_store, "--out", out, "--steps", 12, *TINY)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_a_run_leaves_an_encoder_that_knows_where_it_comes_from(undisturbed):
+    card = read_card(undisturbed)
+    provenance = card["provenance"]
+    assert provenance["method"] == "simclr"
+    assert provenance["steps"] == 12
+    assert provenance["data"]["subjects"] == 5
+    assert provenance["config"]["batch"] == 4
+    assert provenance["seconds"] > 0
+    assert "keras" in provenance["versions"]
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    assert summary["views"] == 12 * 8
+    lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 12
+    assert all(np.isfinite(line["loss"]) for line in lines)
+    assert not (undisturbed / "state").exists()
+
+
+def test_the_same_command_gives_the_same_bits(undisturbed, small_store, cli, tmp_path):
+    assert cli("pretrain", small_store, "--out", tmp_path / "again", "--steps", 12, *TINY).returncode == 0
+    assert same(undisturbed, tmp_path / "again")
+
+
+def test_killed_and_continued_equals_undisturbed_to_the_last_bit(
+    undisturbed, small_store, start_command, command, tmp_path
+):
+    out = tmp_path / "killed"
+    arguments = ("pretrain", small_store, "--out", out, "--steps", 12, *TINY, "--save-minutes", 0.0001)
+    process = start_command(*arguments)
+    cards = out / "state"
+    deadline = time.monotonic() + 120
+    while (
+        time.monotonic() < deadline
+    ):  # a few generations in: neither before the first step nor after the last
+        numbers = (
+            [int(path.stem.split("-")[1]) for path in cards.glob("state-*.json")] if cards.is_dir() else []
+        )
+        if numbers and max(numbers) >= 3:
+            break
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (out / "summary.json").exists()
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "continuing" in done.stderr
+    assert same(undisturbed, out)
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 12
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_the_run_goes_on(undisturbed, small_store, start_command, command, tmp_path):
+    out = tmp_path / "terminated"
+    arguments = ("pretrain", small_store, "--out", out, "--steps", 12, *TINY)
+    process = start_command(*arguments)
+    while not (out / "metrics.jsonl").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=120)[0]
+    if process.returncode != 0:  # on a fast machine it may have finished first
+        assert process.returncode == 130, output
+        assert "run the same command again" in output
+        assert command(*arguments).returncode == 0
+    assert same(undisturbed, out)
+
+
+@pytest.mark.slow
+def test_a_time_budget_is_kept(small_store, command, tmp_path):
+    started = time.monotonic()
+    done = command("pretrain", small_store, "--out", tmp_path / "run", "--minutes", 0.75, *TINY)
+    assert done.returncode == 0, done.stderr
+    seconds = json.loads((tmp_path / "run" / "summary.json").read_text())["training_seconds"]
+    assert seconds == pytest.approx(45, rel=0.03)
+    assert time.monotonic() - started < 45 * 1.03 + 15  # Python and TensorFlow start before the clock does
+
+
+def test_a_finished_run_is_left_alone(undisturbed, small_store, cli):
+    before = (undisturbed / "encoder" / "encoder.json").read_bytes()
+    done = cli("pretrain", small_store, "--out", undisturbed, "--steps", 12, *TINY)
+    assert done.returncode == 0
+    assert "already finished" in done.stderr
+    assert (undisturbed / "encoder" / "encoder.json").read_bytes() == before
+
+
+def test_another_run_can_be_the_start(undisturbed, small_store, cli, tmp_path):
+    done = cli(
+        "pretrain", small_store, "--out", tmp_path / "next", "--init", undisturbed, "--steps", 1, *TINY
+    )
+    assert done.returncode == 0, done.stderr
+    start = read_card(tmp_path / "next")["provenance"]["start"]
+    assert read_card(undisturbed)["weights_sha256"] in json.dumps(start)
+
+
+def test_bad_input_gets_one_line(undisturbed, small_store, refuses, tmp_path):
+    full, none, out = tmp_path / "full", tmp_path / "none", tmp_path / "r"
+    full.mkdir()
+    (full / "thesis.txt").write_text("years of work")
+    steps = ("--steps", 12)
+    refuses("pretrain", none, "--out", out, *steps, words=(none, "slices"))
+    refuses("pretrain", undisturbed, "--out", out, *steps, words=("pretraining run", "slice store"))
+    refuses("pretrain", small_store, "--out", full, *steps, words=(full, "something else"))
+    assert (full / "thesis.txt").read_text() == "years of work"
+    refuses("pretrain", small_store, "--out", out, words=("--hours",))
+    refuses("pretrain", small_store, "--out", out, *steps, "--hours", 1, words=("exactly one",))
+    refuses("pretrain", small_store, "--out", out, *steps, "--init", none, words=("--init",))
+    refuses("pretrain", small_store, "--out", out, *steps, "--backbone", "resnet5", words=("resnet50",))
+    other = (*steps, *TINY, "--seed", 1)
+    refuses("pretrain", small_store, "--out", undisturbed, *other, words=("--seed was 0", "another --out"))
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_a_diverged_run_says_so(small_store, cli, tmp_path):
+    done = cli(
+        "pretrain", small_store, "--out", tmp_path / "r", "--steps", 40, *TINY, "--learning-rate", 1e30
+    )
+    last_line = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2
+    assert "diverged" in last_line
+    assert "--learning-rate" in last_line
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing(small_store, command, tmp_path, undisturbed):
+    """On a real file system that is full: the line says so, and with room again the run goes on."""
+    import os
+    import subprocess
+
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=130m", "none", disk]).returncode
+    ):
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        filler = disk / "filler"
+        with filler.open("wb") as file:
+            file.write(bytes(100 << 20))  # the state alone takes 40 MB
+        arguments = ("pretrain", small_store, "--out", disk / "run", "--steps", 12, *TINY)
+        done = command(*arguments)
+        assert done.returncode == 2
+        assert "no space left" in done.stderr.strip().splitlines()[-1]
+        filler.unlink()
+        assert command(*arguments).returncode == 0
+        assert same(undisturbed, disk / "run")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_lines_that_a_power_cut_tore_or_undid_are_dropped(tmp_path):
+    run = object.__new__(_Run)
+    run.metrics_file, run.last = tmp_path / "metrics.jsonl", {}
+    run.metrics_file.write_text('{"step": 1}\n{"step": 5}\n{"step": 9}\n{"ste')
+    run._drop_metrics_after(5)
+    assert run.metrics_file.read_text() == '{"step": 1}\n{"step": 5}\n'
+    assert run.last == {"step": 5}
+
+
+def test_the_preview_shows_slices_beside_their_views(small_store, cli, tmp_path):
+    from PIL import Image
+
+    done = cli("pretrain", small_store, "--out", tmp_path / "r", "--preview", tmp_path / "views.png")
+    assert done.returncode == 0, done.stderr
+    picture = np.asarray(Image.open(tmp_path / "views.png"))
+    assert picture.shape == (8 * 52, 10 * 52)
+    assert picture[:48, :48].std() > 10
+    assert not (tmp_path / "r").exists()

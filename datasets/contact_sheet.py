@@ -18,19 +18,28 @@ _LABEL = 30
 _GAP = 4
 
 
-def write_contact_sheet(store: SliceStore, path: Path) -> None:
-    """Write a PNG with up to 24 slices of each plane, spread over sequences, subjects and positions."""
+def write_contact_sheet(store: SliceStore, path: Path, banner: str = "") -> None:
+    """Write a PNG with up to 24 slices of each plane, spread over sequences, subjects and positions.
+
+    Args:
+        store: the slices.
+        path: of the PNG.
+        banner: what must be read above the slices, such as that they were generated.
+    """
     rows: list[list[int]] = []
     for plane in PLANES:
         chosen = _choose(store, plane, _COLUMNS * _ROWS_OF_A_PLANE)
         rows += [chosen[start : start + _COLUMNS] for start in range(0, len(chosen), _COLUMNS)]
     width = _GAP + _COLUMNS * (_TILE + _GAP)
-    height = _GAP + len(rows) * (_TILE + _LABEL + _GAP)
+    head = _LABEL if banner else 0
+    height = head + _GAP + len(rows) * (_TILE + _LABEL + _GAP)
     sheet = Image.new("L", (width, height), 24)
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(11)
+    if banner:
+        draw.text((_GAP + 1, 6), banner, fill=255, font=ImageFont.load_default(18))
     for number, indices in enumerate(rows):
-        top = _GAP + number * (_TILE + _LABEL + _GAP)
+        top = head + _GAP + number * (_TILE + _LABEL + _GAP)
         for column, (index, pixels) in enumerate(zip(indices, store.images(indices), strict=True)):
             left = _GAP + column * (_TILE + _GAP)
             tile = Image.fromarray(pixels).resize((_TILE, _TILE), Image.Resampling.BICUBIC)

@@ -87,6 +87,7 @@ class SlicesConfig:
         metavar="N",
     )
     strict: bool = option(False, help="stop at the first file that can't be used")
+    banner: str = ""  # not an option: what the demo writes across its contact sheet
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,7 +139,7 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
         added = writer.slices - before
         manifest = writer.finish()
         if stale or added:
-            write_contact_sheet(SliceStore.open(config.out), config.out / CONTACT_SHEET)
+            write_contact_sheet(SliceStore.open(config.out), config.out / CONTACT_SHEET, config.banner)
         seconds = time.monotonic() - started
         summary = {
             "out": str(config.out),

@@ -26,7 +26,7 @@ MARKERS = ("D", "^", "v", "P", "X")
 RANDOM_COLOUR = "#7d838c"
 WIDTH = 4.4  # inches
 
-STYLE = {
+STYLE: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9.5,
@@ -78,7 +78,7 @@ def looks(arms: Sequence[str]) -> dict[str, Look]:
     """A look for each arm: grey for random weights, orange for ImageNet, the other colours in order."""
     fixed = {"random": Look(RANDOM_COLOUR, "o"), "imagenet": Look(COLOURS[1], "s")}
     colours = [colour for colour in COLOURS if colour != COLOURS[1]]
-    chosen = {}
+    chosen: dict[str, Look] = {}
     for arm in arms:
         position = sum(other not in fixed for other in chosen)
         chosen[arm] = fixed.get(arm) or Look(

@@ -241,11 +241,9 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
     """An arm's provenance: a few facts for people, the rest flattened."""
     provenance = arm.get("provenance") or {}
     data = provenance.get("data") or {}
-    seconds = provenance.get("seconds")
-    hours = arm.get("hours")
-    if hours is None and isinstance(seconds, (int, float)):
-        hours = seconds / 3600
-    digest = str(arm.get("sha256") or "")
+    digests = arm.get("sha256") or ()
+    digests = [digests] if isinstance(digests, str) else list(digests)
+    hours = arm.get("hours", _pretraining_seconds(provenance) / 3600)
     facts = [
         ("starts from", arm.get("start") or arm.get("init")),
         ("backbone", arm.get("backbone")),
@@ -254,14 +252,28 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
         ("pretraining subjects", data.get("subjects")),
         ("steps", provenance.get("steps")),
         ("pretraining time", _hours(hours) if isinstance(hours, (int, float)) and hours > 0 else None),
+        ("time in this comparison", _hours(arm["trial_hours"]) if arm.get("trial_hours") else None),
+        ("trials that diverged", arm.get("diverged_trials") or None),
         ("licence", provenance.get("licence") or arm.get("licence")),
-        ("weights, SHA-256", f"{digest[:16]}…" if digest else None),
+        ("weights, SHA-256", f"{digests[0][:16]}…" if len(digests) == 1 else None),
+        ("weights", f"{len(digests)}, one for each seed" if len(digests) > 1 else None),
     ]
     return {
         "name": arm.get("name", "?"),
         "facts": [(key, value) for key, value in facts if value not in (None, "", {})],
-        "rest": ({"sha256 of the weights": digest} if digest else {}) | dict(_flat(provenance)),
+        "rest": ({"sha256 of the weights": ", ".join(digests)} if digests else {}) | dict(_flat(provenance)),
     }
+
+
+def _pretraining_seconds(provenance: Mapping[str, Any]) -> float:
+    """What an encoder cost, with that of every encoder it started from."""
+    total, link = 0.0, provenance
+    while isinstance(link, Mapping) and link:
+        seconds = link.get("seconds")
+        total += seconds if isinstance(seconds, (int, float)) else 0.0
+        start = link.get("start")
+        link = (start.get("provenance") or {}) if isinstance(start, Mapping) else {}
+    return total
 
 
 def _galleries(

@@ -179,9 +179,9 @@ def _pairs(
     fraction: float,
     resampling: statistics.Resampling,
 ) -> list[dict[str, Any]]:
-    pairs = []
+    pairs: list[dict[str, Any]] = []
     for a, b in combinations(scores, 2):
-        pair = {"a": a, "b": b, "mode": mode, "fraction": fraction}
+        pair: dict[str, Any] = {"a": a, "b": b, "mode": mode, "fraction": fraction}
         pair |= statistics.compare(scores[a], scores[b], resampling)
         if len(predictions.seeds) == 1:
             right = [

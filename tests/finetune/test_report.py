@@ -181,6 +181,17 @@ def test_figures_from_the_data_are_on_the_page(tmp_path, images):
     assert "not a medical device" in text
 
 
+def test_the_cost_of_an_encoder_includes_those_it_started_from(tmp_path, images):
+    first = {"method": "simclr", "seconds": 5400, "start": {"init": "imagenet"}}
+    second = {"method": "byol", "seconds": 9000, "start": {"init": "encoder", "provenance": first}}
+    arm = {"name": "mri", "sha256": ["12" * 32, "34" * 32], "provenance": second, "trial_hours": 0.25}
+    text = page(tmp_path, images, arms=[arm])
+    check(text)
+    assert "<dd>4.0 h</dd>" in text
+    assert "<dd>15 min</dd>" in text
+    assert "2, one for each seed" in text
+
+
 def test_missing_parts_leave_their_sections_out(tmp_path, images):
     text = page(tmp_path, images)
     check(text)

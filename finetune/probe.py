@@ -22,7 +22,15 @@ from mri_transfer.finetune.protocol import inner_splits
 GRID = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
 FALLBACK = 1e-2  # where a class has a single training group, so that nothing can be held out
 PATIENCE = 2  # the path is left after so many weaker penalties in a row that predict worse
-SETTINGS = {"grid": GRID, "fallback": FALLBACK, "patience": PATIENCE, "tolerance": 1e-4, "iterations": 1000}
+TOLERANCE, FINAL_TOLERANCE = 1e-4, 1e-5  # largest gradient, while choosing and in the end
+ITERATIONS = 1000
+SETTINGS = {
+    "grid": GRID,
+    "fallback": FALLBACK,
+    "patience": PATIENCE,
+    "tolerance": [TOLERANCE, FINAL_TOLERANCE],
+    "iterations": ITERATIONS,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +86,10 @@ def standardise(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np
     return ((features - mean) / scale).astype(np.float32)
 
 
-def _regression():
+def _regression(tolerance: float = TOLERANCE):
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(tol=SETTINGS["tolerance"], max_iter=SETTINGS["iterations"], warm_start=True)
+    return LogisticRegression(tol=tolerance, max_iter=ITERATIONS, warm_start=True)
 
 
 def _fit_quietly(model, features: np.ndarray, labels: np.ndarray, strength: float) -> bool:
@@ -139,13 +147,21 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed
     Raises:
         ValueError: a class between 0 and the largest is missing, or there is only one.
     """
+    from threadpoolctl import threadpool_limits
+
+    # On one thread BLAS sums in one order, so every process gives the same digits; and the matrices are small.
+    with threadpool_limits(1, "blas"):
+        return _fit(features, labels, groups, seed)
+
+
+def _fit(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> Probe:
     classes = int(labels.max()) + 1
     if classes < 2 or len(np.unique(labels)) != classes:
         raise ValueError("a probe needs at least two classes, each with a training image")
     strength, tried = choose_strength(features, labels, groups, seed)
     mean, scale = standardisation(features)
     standard = standardise(features, mean, scale)
-    model = _regression()
+    model = _regression(FINAL_TOLERANCE)
     converged = _fit_quietly(model, standard, labels, strength)
     kernel, bias = model.coef_.T, model.intercept_
     if classes == 2:  # scikit-learn keeps the log odds of the second class only
@@ -175,13 +191,10 @@ def probe_trial(
     Returns:
         float32 (len(test), classes), and what was found on the way.
     """
-    from threadpoolctl import threadpool_limits
-
     started = time.monotonic()
-    with threadpool_limits(1):
-        features = _features(Path(path))
-        probe = fit_probe(features[train], labels[train], groups[train], seed)
-        found = probe.probabilities(features[test])
+    features = _features(Path(path))
+    probe = fit_probe(features[train], labels[train], groups[train], seed)
+    found = probe.probabilities(features[test])
     return found, {
         "strength": probe.strength,
         "tried": {f"{strength:g}": round(loss, 5) for strength, loss in probe.tried.items()},

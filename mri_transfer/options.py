@@ -120,13 +120,15 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
         if base is bool:
             parser.add_argument(flag, action="store_true", default=field.default, help=text)
             continue
+        default: Any = field.default if has_default else None
+        if about["repeat"]:
+            default = list(default or ())  # argparse appends to a copy of it, and can't to a tuple
         if has_default and field.default not in (None, ()):
             text += f" (default: {_shown(field.default)})"
         parser.add_argument(
             flag,
             type=_explained(about["parse"] or base),
-            # argparse appends to the default itself, and can't to a tuple
-            default=(list(field.default) if about["repeat"] else field.default) if has_default else None,
+            default=default,
             required=not has_default,
             choices=about["choices"],
             metavar=about["metavar"],

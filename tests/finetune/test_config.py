@@ -1,0 +1,67 @@
+import subprocess
+import sys
+
+import pytest
+
+from mri_transfer.cli import build_parser
+from mri_transfer.finetune.config import CompareConfig, FinetuneConfig, Recipe
+from mri_transfer.options import from_arguments
+
+
+def parse(*words: str) -> CompareConfig:
+    return from_arguments(CompareConfig, build_parser("compare").parse_args(["compare", *words]))
+
+
+def test_arms_and_stores_can_be_repeated():
+    config = parse("t", "--out", "o", "--arm", "random", "--arm", "mri=r", "--against", "a", "--against", "b")
+    assert config.arm == ("random", "mri=r")
+    assert [str(path) for path in config.against] == ["a", "b"]
+    assert parse("t", "--out", "o").arm == ()
+
+
+def test_fractions_are_a_sorted_list():
+    assert parse("t", "--out", "o", "--fractions", "1,0.05,0.25").fractions == (0.05, 0.25, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("folds", "1"),
+        ("seeds", "0"),
+        ("fractions", "0"),
+        ("fractions", "1.5"),
+        ("unfreeze", "2"),
+        ("rate", "0"),
+        ("size", "x"),
+    ],
+)
+def test_impossible_values_are_refused(option, value, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        parse("t", "--out", "o", f"--{option}", value)
+    assert stopped.value.code == 2
+    assert f"--{option}" in capsys.readouterr().err
+
+
+def test_the_recipe_has_one_place_for_its_defaults():
+    assert parse("t", "--out", "o").recipe() == Recipe()
+    assert FinetuneConfig(tumors="t", out="o").recipe() == Recipe()
+    assert parse("t", "--out", "o", "--epochs", "3", "--rate", "0.01").recipe() == Recipe(epochs=3, rate=0.01)
+
+
+def test_help_says_that_fine_tuning_takes_hours(capsys):
+    with pytest.raises(SystemExit):
+        build_parser("compare").parse_args(["compare", "--help"])
+    text = capsys.readouterr().out
+    assert "hours" in text
+    assert "--mode both" in text
+    assert "banner" not in text
+
+
+def test_configuration_and_probe_workers_import_no_keras():
+    code = (
+        "import sys, mri_transfer.finetune.config, mri_transfer.finetune.probe; print('keras' in sys.modules)"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        == "False\n"
+    )

@@ -82,11 +82,9 @@ def start_command():
 
 
 @pytest.fixture(scope="session")
-def small_store(tmp_path_factory) -> Path:
-    """A slice store of 48 px, from five subjects' volumes that differ in shape and texture."""
+def small_volumes(tmp_path_factory) -> Path:
+    """A folder with the volumes of five subjects, which differ in shape and texture."""
     import nibabel
-
-    from mri_transfer.datasets.extract import SlicesConfig, extract
 
     folder = tmp_path_factory.mktemp("volumes")
     rng = np.random.default_rng(0)
@@ -98,6 +96,14 @@ def small_store(tmp_path_factory) -> Path:
         volume = (inside * texture * 500).astype(np.int16)
         image = nibabel.Nifti1Image(volume, np.diag([5.0, 5.0, 5.0, 1.0]))
         nibabel.save(image, folder / f"sub-{subject:02d}_T1w.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_store(small_volumes, tmp_path_factory) -> Path:
+    """A slice store of 48 px, from the small volumes."""
+    from mri_transfer.datasets.extract import SlicesConfig, extract
+
     out = tmp_path_factory.mktemp("store") / "store"
-    extract(SlicesConfig(paths=(folder,), out=out, size=48, workers=1))
+    extract(SlicesConfig(paths=(small_volumes,), out=out, size=48, workers=1))
     return out

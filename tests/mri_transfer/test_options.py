@@ -1,0 +1,77 @@
+import argparse
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from mri_transfer.options import (
+    add_options,
+    argument,
+    as_dict,
+    fractions,
+    from_arguments,
+    option,
+    positive_int,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    paths: tuple[Path, ...] = argument(help="inputs", metavar="PATH", many=True)
+    out: Path = option(help="output")
+    size: int = option(160, help="side", parse=positive_int)
+    hours: float | None = option(None, help="time")
+    arm: tuple[str, ...] = option((), help="arm", repeat=True)
+    shares: tuple[float, ...] = option((1.0,), help="100% of it", parse=fractions)
+    how: str = option("a", help="choice", choices=("a", "b"))
+    strict: bool = option(False, help="flag")
+    hidden: str = "kept"
+
+
+def parse(*words):
+    parser = argparse.ArgumentParser()
+    add_options(parser, Config)
+    return from_arguments(Config, parser.parse_args(words))
+
+
+def test_defaults_and_types():
+    config = parse("a", "b", "--out", "o")
+    assert config == Config(paths=(Path("a"), Path("b")), out=Path("o"))
+    assert config.hidden == "kept"
+    config = parse(
+        "a", "--out", "o", "--hours", "1.5", "--arm", "x", "--arm", "y=z", "--shares", "1,0.05", "--strict"
+    )
+    assert config.hours == 1.5
+    assert config.arm == ("x", "y=z")
+    assert config.shares == (0.05, 1.0)
+    assert config.strict
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("a",), "--out"),
+        (("a", "--out", "o", "--size", "0"), "must be at least 1"),
+        (("a", "--out", "o", "--size", "big"), "--size"),
+        (("a", "--out", "o", "--shares", "0.5,2"), "at most 1"),
+        (("a", "--out", "o", "--how", "c"), "--how"),
+    ],
+)
+def test_mistakes_name_the_option(words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(*words)
+    assert stop.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_help_shows_defaults_and_survives_percent_signs(capsys):
+    with pytest.raises(SystemExit):
+        parse("--help")
+    text = capsys.readouterr().out
+    assert "default: 160" in text
+    assert "100% of it" in text
+
+
+def test_a_configuration_becomes_plain_values():
+    assert as_dict(parse("a", "--out", "o"))["paths"] == ["a"]
+    assert as_dict(parse("a", "--out", "o"))["shares"] == [1.0]

@@ -254,10 +254,23 @@ def confusion(entry: Entry, classes: Sequence[str], colour: str, name: str) -> P
         return picture(name, figure, alt, entry["arm"])
 
 
+def _key(axes: Axes, entries: Sequence[Entry], look: dict[str, Look], height: float, bottom: float) -> None:
+    """Which mark is which arm, below the axes, which keep `bottom` inches for their ticks and label."""
+    handles = []
+    for entry in entries:
+        arm = look[entry["arm"]]
+        handles += axes.plot([], [], arm.marker, color=arm.colour, markersize=6.5, label=short(entry["arm"]))
+    axes.figure.legend(
+        handles=handles, loc="lower center", ncols=2, frameon=False, handletextpad=0.2, columnspacing=1.5
+    )
+    lines = (len(entries) + 1) // 2
+    axes.figure.subplots_adjust(bottom=(bottom + 0.1 + 0.19 * lines) / height)
+
+
 def recall(entries: Sequence[Entry], classes: Sequence[str], look: dict[str, Look], name: str) -> Picture:
     """Share of each class that is found, by arm, with 95% intervals."""
     step = 0.19
-    height = len(classes) * (0.38 + step * len(entries)) + 0.55
+    height = len(classes) * (0.38 + step * len(entries)) + 0.65 + 0.1 * (len(entries) + 1)
     with style():
         figure, axes = canvas(height)
         y = 0.0
@@ -290,7 +303,8 @@ def recall(entries: Sequence[Entry], classes: Sequence[str], look: dict[str, Loo
         axes.tick_params(length=0)
         axes.spines[["left", "bottom"]].set_visible(False)
         axes.set_xlabel("recall: share of the class that is found, %")
-        figure.subplots_adjust(left=0.03, right=0.97, bottom=0.5 / height, top=1 - 0.05 / height)
+        figure.subplots_adjust(left=0.03, right=0.97, top=1 - 0.05 / height)
+        _key(axes, entries, look, height, 0.5)
         alt = "Recall in per cent. " + " ".join(
             f"{class_label(each)}: "
             + ", ".join(f"{entry['arm']} {_span(entry['recall'][each])}" for entry in entries)
@@ -303,7 +317,8 @@ def recall(entries: Sequence[Entry], classes: Sequence[str], look: dict[str, Loo
 def reliability(entries: Sequence[Entry], look: dict[str, Look], name: str) -> Picture:
     """Accuracy against confidence; on the diagonal, a probability means what it says."""
     with style():
-        figure, axes = canvas(3.5)
+        height = 3.6 + 0.1 * (len(entries) + 1)
+        figure, axes = canvas(height)
         axes.plot([0, 100], [0, 100], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         for entry in entries:
             images, confidence, right = np.asarray(entry["reliability"]).T
@@ -315,13 +330,13 @@ def reliability(entries: Sequence[Entry], look: dict[str, Look], name: str) -> P
                 marker=look[entry["arm"]].marker,
                 markersize=5.5,
                 markeredgecolor=PAPER,
-                label=short(entry["arm"]),
             )
         axes.set(xlabel="confidence in the predicted class, %", ylabel="images classified rightly, %")
         axes.set(xlim=(20, 102), ylim=(0, 104))
         axes.grid(color=RULE, linewidth=0.7)
         axes.tick_params(length=0)
-        figure.subplots_adjust(left=0.14, right=0.98, bottom=0.15, top=0.98)
+        figure.subplots_adjust(left=0.14, right=0.98, top=0.98)
+        _key(axes, entries, look, height, 0.52)
         errors = ", ".join(f"{entry['arm']} {100 * entry['ece']['estimate']:.1f}" for entry in entries)
         alt = f"Reliability diagram. Expected calibration error in points: {errors}."
         caption = f"Below the dashed line a start is surer than it should be. Mean gap, points: {errors}."

@@ -136,56 +136,61 @@ def expected_calibration_error(sums: np.ndarray) -> np.ndarray:
     return _ratio(np.abs(right - confidence).sum(-1), images.sum(-1))
 
 
-class PairCounts:
-    """How often an image of one class is scored above an image of the rest, counted by pairs of groups.
+class MacroAuroc:
+    """One-vs-rest area under the ROC curve, mean over classes (Fawcett 2006, doi:10.1016/j.patrec.2005.10.010).
 
-    The area under the ROC curve is the share of such pairs that are ordered rightly, ties counting a half
-    (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747), so under weights w of the groups it is
-    wᵀPw / (wᵀa)(wᵀb), with P the pair counts and a, b the images inside and outside the class.
+    For one class the area is the share of pairs, an image of the class and one of the rest, in which the first is
+    scored higher, ties counting a half (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747). Counted once
+    for each pair of groups, P, it is wᵀPw / (wᵀa)(wᵀb) under weights w of the groups, with a and b the images
+    inside and outside the class. What depends on labels and weights alone is prepared once for all arms.
     """
 
-    def __init__(self, scores: np.ndarray, inside: np.ndarray, groups: np.ndarray) -> None:
-        """`scores` (n,) of one class, `inside` bool (n,): belongs to it, `groups` int (n,)."""
-        self.rows, row = np.unique(groups[inside], return_inverse=True)
-        self.columns, column = np.unique(groups[~inside], return_inverse=True)
-        self.row_images = np.bincount(row, minlength=self.rows.size).astype(np.float32)
-        self.column_images = np.bincount(column, minlength=self.columns.size).astype(np.float32)
-        # One pass over the images outside the class, sorted by score: how many of each group lie below each
-        # image inside it. Memory stays at (images inside x groups outside).
-        order = np.argsort(scores[~inside], kind="stable")
-        outside_sorted = scores[~inside][order]
-        one_hot = np.zeros((order.size + 1, self.columns.size), dtype=np.float32)
-        one_hot[np.arange(order.size) + 1, column[order]] = 1
-        below = np.cumsum(one_hot, axis=0)
-        left = below[np.searchsorted(outside_sorted, scores[inside], side="left")]
-        right = below[np.searchsorted(outside_sorted, scores[inside], side="right")]
-        self.pairs = np.zeros((self.rows.size, self.columns.size), dtype=np.float32)
-        np.add.at(self.pairs, row, (left + right) / 2)
+    def __init__(self, labels: np.ndarray, groups: np.ndarray, weights: np.ndarray, classes: int) -> None:
+        """`labels` and `groups` int (n,); `weights` (draws, groups): how often each group is counted."""
+        self.draws = len(weights)
+        self.classes = [
+            self._prepare(labels == k, groups, weights.astype(np.float32)) for k in range(classes)
+        ]
 
-    def auroc(self, weights: np.ndarray) -> np.ndarray:
-        """The area for each row of `weights` (draws, groups), float32; NaN where a class is missing."""
-        inside, outside = weights[:, self.rows], weights[:, self.columns]
-        ordered = np.einsum("dr,dr->d", inside, outside @ self.pairs.T).astype(np.float64)
-        possible = (inside @ self.row_images).astype(np.float64) * (outside @ self.column_images)
-        return _ratio(ordered, possible)
+    @staticmethod
+    def _prepare(inside: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
+        """Images of a class sorted by group, where each group starts, and the weights of either side."""
+        images = np.flatnonzero(inside)
+        images = images[np.argsort(groups[images], kind="stable")]
+        rows, starts, row_images = np.unique(groups[images], return_index=True, return_counts=True)
+        others = np.flatnonzero(~inside)
+        columns, column_of, column_images = np.unique(groups[others], return_inverse=True, return_counts=True)
+        of_rows, of_columns = weights[:, rows], weights[:, columns]
+        possible = (of_rows @ row_images).astype(np.float64) * (of_columns @ column_images)
+        return {
+            "images": images,
+            "starts": starts,
+            "others": others,
+            "column_of": column_of,
+            "rows": of_rows,
+            "columns": of_columns,
+            "possible": possible,
+        }
 
+    def __call__(self, probabilities: np.ndarray) -> np.ndarray:
+        """`probabilities` (seeds, n, classes) -> areas (draws, seeds); NaN where no class has both sides."""
+        areas = [
+            [self._area(p[:, k], prepared) for k, prepared in enumerate(self.classes)] for p in probabilities
+        ]
+        return _mean_of_defined(np.moveaxis(np.array(areas), -1, 0))
 
-def macro_auroc(
-    labels: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, weights: np.ndarray
-) -> np.ndarray:
-    """One-vs-rest area under the ROC curve, mean over classes (Fawcett 2006,
-    doi:10.1016/j.patrec.2005.10.010).
-
-    Args:
-        probabilities: (seeds, n, classes).
-        weights: (draws, groups), how often each group is counted.
-
-    Returns:
-        (draws, seeds).
-    """
-    weights = weights.astype(np.float32)
-    by_seed = [
-        [PairCounts(p[:, k], labels == k, groups).auroc(weights) for k in range(p.shape[1])]
-        for p in probabilities
-    ]
-    return _mean_of_defined(np.moveaxis(np.array(by_seed), -1, 0))
+    def _area(self, scores: np.ndarray, of: dict[str, np.ndarray]) -> np.ndarray:
+        if not of["images"].size or not of["others"].size:
+            return np.full(self.draws, np.nan)
+        # One pass over the rest, sorted by score: how many images of each group lie below any place in the order.
+        order = np.argsort(scores[of["others"]], kind="stable")
+        sorted_scores = scores[of["others"]][order]
+        below = np.zeros((order.size + 1, of["columns"].shape[1]), dtype=np.float32)
+        below[np.arange(order.size) + 1, of["column_of"][order]] = 1
+        np.cumsum(below, axis=0, out=below)
+        inside = scores[of["images"]]
+        wins = below[np.searchsorted(sorted_scores, inside, side="left")]
+        wins += below[np.searchsorted(sorted_scores, inside, side="right")]
+        pairs = np.add.reduceat(wins, of["starts"], axis=0) / 2
+        ordered = np.einsum("dr,dr->d", of["rows"], of["columns"] @ pairs.T)
+        return _ratio(ordered.astype(np.float64), of["possible"])

@@ -105,11 +105,14 @@ def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: 
     resampling = statistics.Resampling.of(predictions.groups, draws, seed)
     if resampling.count < 2:
         raise UserError("all images are in one group, so nothing can be said of others; check the grouping")
+    auroc = metrics.MacroAuroc(
+        predictions.labels, resampling.groups, resampling.weights, len(predictions.classes)
+    )
     results, pairs = [], []
     for mode, fraction in predictions.cells():
         scores = {}
         for arm in predictions.arms_of(mode, fraction):
-            entry, scores[arm] = _score(predictions, (arm, mode, fraction), resampling)
+            entry, scores[arm] = _score(predictions, (arm, mode, fraction), resampling, auroc)
             results.append(entry)
         pairs += _pairs(predictions, scores, mode, fraction, resampling)
     report = {
@@ -129,7 +132,7 @@ def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: 
 
 
 def _score(
-    predictions: Predictions, cell: Cell, resampling: statistics.Resampling
+    predictions: Predictions, cell: Cell, resampling: statistics.Resampling, auroc: metrics.MacroAuroc
 ) -> tuple[dict[str, Any], np.ndarray]:
     """One arm's entry, and its macro-F1 as (1 + draws, seeds) for the paired differences."""
     labels, groups, count = predictions.labels, resampling.groups, resampling.count
@@ -141,7 +144,6 @@ def _score(
     losses = resampling.sums(metrics.loss_by_group(labels, probabilities, groups, count))
     bins = metrics.calibration_by_group(labels, probabilities, groups, count).sum(0)
     macro_f1, recall = metrics.macro_f1(confusion), metrics.recall(confusion)
-    auroc = metrics.macro_auroc(labels, probabilities, groups, resampling.weights)
 
     def share(values: np.ndarray) -> dict[str, float | None]:
         return statistics.estimate(values, resampling).interval(0.0, 1.0)
@@ -158,7 +160,7 @@ def _score(
         "balanced_accuracy": share(metrics.balanced_accuracy(confusion)),
         "accuracy": share(metrics.accuracy(confusion)),
         "recall": {name: share(recall[..., k]) for k, name in enumerate(predictions.classes)},
-        "auroc": share(auroc),
+        "auroc": share(auroc(probabilities)),
         "log_loss": loss(losses[..., 0] / losses[..., 2]),
         "brier": loss(losses[..., 1] / losses[..., 2]),
         # No interval: resamples overstate this error (a mean of absolute gaps), so they would lie above it.

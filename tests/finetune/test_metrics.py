@@ -59,7 +59,7 @@ def test_losses_equal_sklearn(case):
 def test_auroc_equals_sklearn_with_ties(case):
     labels, probabilities, groups, count, weights, repeated = case
     both = np.stack([np.ones(count), weights])
-    found = metrics.macro_auroc(labels, probabilities, groups, both)
+    found = metrics.MacroAuroc(labels, groups, both, CLASSES)(probabilities)
     for seed in range(2):
         for row, images in enumerate((np.arange(labels.size), repeated)):
             p = probabilities[seed][images]

@@ -22,7 +22,8 @@ from mri_transfer.files import atomic_write
 from mri_transfer.progress import bar
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-CACHE_FORMAT = 2
+CACHE_FORMAT = 4
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # by a damaged .npz
 
 
 @dataclass(frozen=True)
@@ -263,5 +264,5 @@ def _load_cache(path: Path) -> Decoded | None:
         with np.load(path, allow_pickle=False) as arrays:
             names = ("rows", "images", "thumbs", "pixels", "bytes")
             return Decoded(*(arrays[name] for name in names), json.loads(arrays["skipped"].tobytes()))
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+    except UNREADABLE:
         return None

@@ -9,10 +9,26 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_transfer.datasets.duplicates import CANDIDATE, NEAR_DUPLICATE, Pairs, near_duplicates, similar_pairs
+from mri_transfer.datasets.duplicates import (
+    CANDIDATE,
+    COARSE,
+    NEAR_DUPLICATE,
+    THUMBNAIL,
+    Pairs,
+    near_duplicates,
+    similar_pairs,
+)
 from mri_transfer.datasets.groups import BLOCK, NEIGHBOUR, SAME_PATIENT, describe, group_images, sequences
-from mri_transfer.datasets.tumor_files import Decoded, ImageFile, decode, list_images
+from mri_transfer.datasets.tumor_files import (
+    CACHE_FORMAT,
+    UNREADABLE,
+    Decoded,
+    ImageFile,
+    decode,
+    list_images,
+)
 from mri_transfer.errors import UserError
+from mri_transfer.files import atomic_write
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 """Class folders of the public four-class set; any other names work as well."""
@@ -75,8 +91,7 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
     originals = np.sort(first)
     kept = np.searchsorted(originals, first)[inverse.reshape(-1)]
     thumbs = decoded.thumbs[originals]
-    candidates = similar_pairs(thumbs, CANDIDATE)
-    near = near_duplicates(thumbs, candidates)
+    candidates, near = _alike(thumbs, decoded.pixels[originals], cache)
 
     numbers = np.array([file.number for file in files])
     runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
@@ -108,6 +123,34 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
             decoded.pixels[originals], labels[originals], groups, splits[originals], size
         ),
     )
+
+
+def _alike(thumbs: np.ndarray, pixels: np.ndarray, cache: Path | None) -> tuple[Pairs, Pairs]:
+    """Candidates and near-duplicates: the slow part, kept in the cache folder for these very pixels."""
+    kept = None
+    if cache is not None:
+        settings = (THUMBNAIL, COARSE, CANDIDATE, NEAR_DUPLICATE, CACHE_FORMAT)
+        kept = Path(cache) / f"pairs-{_fingerprint(pixels, settings)[:16]}.npz"
+        try:
+            with np.load(kept, allow_pickle=False) as arrays:
+                fields = [[arrays[f"{which}_{n}"] for n in range(4)] for which in ("candidates", "near")]
+                return Pairs(*fields[0]), Pairs(*fields[1])
+        except UNREADABLE:
+            pass  # not there yet, or damaged: made again
+    candidates = similar_pairs(thumbs, CANDIDATE)
+    near = near_duplicates(thumbs, candidates)
+    if kept is not None:
+        found = {"candidates": candidates, "near": near}
+        with atomic_write(kept, "wb") as file:
+            np.savez(
+                file,
+                **{
+                    f"{which}_{n}": part
+                    for which, pairs in found.items()
+                    for n, part in enumerate(pairs.fields())
+                },
+            )
+    return candidates, near
 
 
 def _fingerprint(*parts: object) -> str:

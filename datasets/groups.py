@@ -18,7 +18,7 @@ So four kinds of links make a group, and groups are what the links connect:
 4. any two images that correlate at least `SAME_PATIENT`.
 
 With plain blocks of ten numbers about 230 images had their most similar image as a numbered neighbour in another
-group; with these rules 21 of 2,069 do. 2,870 images make 551 groups, the largest of 75; 297 are single, all but one
+group; with these rules 21 of 2,069 do. 2,870 images make 550 groups, the largest of 75; 295 are single, all but one
 of them from sequences whose numbers say nothing.
 """
 

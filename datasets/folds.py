@@ -41,8 +41,11 @@ def grouped_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int)
                 f"use fewer --folds or add patients of that class"
             )
     fold = np.full(len(labels), -1)
-    splitter = StratifiedGroupKFold(n_splits=folds, shuffle=True, random_state=seed)
-    for number, (_, held_out) in enumerate(splitter.split(labels[:, None], labels, groups)):
+    # Shuffled here: `shuffle=True` loses the stratification in older releases, and would make folds differ by release.
+    names, members = np.unique(groups, return_inverse=True)
+    shuffled = np.random.default_rng(seed).permutation(len(names))[members.reshape(-1)]
+    splitter = StratifiedGroupKFold(n_splits=folds)
+    for number, (_, held_out) in enumerate(splitter.split(labels[:, None], labels, shuffled)):
         fold[held_out] = number
     for label in np.unique(labels):
         missing = set(range(folds)) - set(fold[labels == label].tolist())

@@ -1,0 +1,173 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+
+from mri_transfer.cli import main
+from mri_transfer.errors import UserError
+from mri_transfer.finetune import training
+from mri_transfer.finetune.classifier import CARD, load_classifier
+from mri_transfer.finetune.config import FinetuneConfig, PredictConfig
+from mri_transfer.finetune.finetune import finetune
+from mri_transfer.finetune.predict import find_images, predict, table
+
+SMALL = {"size": 64, "epochs": 2, "batch": 16, "unfreeze": 0.1, "folds": 3}
+
+
+@pytest.fixture(scope="module")
+def run(tumor_folder, encoder_folder, tmp_path_factory):
+    """Folder and summary of a finished run that was interrupted after its first epoch."""
+    out = tmp_path_factory.mktemp("finetune") / "run"
+    config = FinetuneConfig(tumors=tumor_folder, out=out, init=str(encoder_folder), **SMALL)
+    epoch = training.Finetuning.train_epoch
+
+    def interrupted(self, on_step=None):
+        if self.epoch == 1:
+            raise KeyboardInterrupt
+        return epoch(self, on_step)
+
+    training.Finetuning.train_epoch = interrupted
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            finetune(config)
+    finally:
+        training.Finetuning.train_epoch = epoch
+    assert not (out / CARD).exists()
+    return out, finetune(config), config
+
+
+def test_an_interrupted_run_goes_on_from_its_last_epoch(run):
+    assert len(run[1]["losses_of_last_process"]) == 1
+    assert not (run[0] / "state").exists()
+
+
+def test_the_summary_scores_the_held_out_fold(run):
+    summary = json.loads((run[0] / "summary.json").read_text())
+    held = summary["held_out"]
+    assert 0 <= held["macro_f1"] <= 1
+    assert held["balanced_accuracy"] == pytest.approx(np.mean(list(held["recall"].values())))
+    assert held["images"] + summary["train_images"] > 100
+    assert list(held["recall"]) == summary["classes"]
+
+
+def test_the_encoder_can_be_a_start_again(run):
+    from mri_transfer.checkpoints.encoders import read_card
+
+    card = read_card(run[0])
+    assert card["provenance"]["method"] == "fine-tuning"
+    assert card["provenance"]["start"]["provenance"]["method"] == "simclr"
+
+
+def test_a_finished_run_says_so_and_other_settings_are_refused(run, capsys):
+    assert finetune(run[2]) == run[1] | json.loads((run[0] / "summary.json").read_text())
+    assert "finished before" in capsys.readouterr().err
+    with pytest.raises(UserError, match="other settings"):
+        finetune(FinetuneConfig(**{**run[2].__dict__, "rate": 0.01}))
+
+
+def test_predictions_are_the_models_own_output(run, tumor_folder):
+    from mri_transfer.datasets.tumor_files import read_grey, square
+
+    found = predict(PredictConfig(run=run[0], images=(tumor_folder / "Testing",), batch=7))
+    classifier = load_classifier(run[0])
+    files = sorted((tumor_folder / "Testing").rglob("*.jpg"))
+    assert [row["file"] for row in found["images"]] == [str(file) for file in files]
+    images = np.stack([square(read_grey(file), 64) for file in files])
+    head = classifier.head_arrays()
+    features = np.asarray(classifier.encoder.predict(images[..., None], verbose=0), np.float64)
+    logits = (features - head["mean"]) / head["scale"] @ head["kernel"] + head["bias"]
+    expected = np.exp(logits - logits.max(1, keepdims=True))
+    expected /= expected.sum(1, keepdims=True)
+    got = np.array([[row["probabilities"][name] for name in classifier.classes] for row in found["images"]])
+    assert np.abs(got - expected).max() < 1e-4
+    assert [row["class"] for row in found["images"]] == [classifier.classes[k] for k in expected.argmax(1)]
+
+
+def test_unreadable_images_are_skipped_counted_and_fatal_when_strict(run, tumor_folder, tmp_path):
+    good = next((tumor_folder / "Testing").rglob("*.jpg"))
+    bad = tmp_path / "cut.jpg"
+    bad.write_bytes(good.read_bytes()[:200])
+    found = predict(PredictConfig(run=run[0], images=(good, bad)))
+    assert [row["file"] for row in found["images"]] == [str(good)]
+    assert [entry["file"] for entry in found["skipped"]] == [str(bad)]
+    with pytest.raises(UserError, match=r"cut\.jpg"):
+        predict(PredictConfig(run=run[0], images=(good, bad), strict=True))
+    with pytest.raises(UserError, match="none of 1"):
+        predict(PredictConfig(run=run[0], images=(bad,)))
+
+
+def test_other_shapes_and_modes_are_taken(run, tmp_path):
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for mode, shape in {"RGB": (30, 90, 3), "RGBA": (64, 64, 4), "L": (5, 200), "I;16": (80, 40)}.items():
+        kind = np.uint16 if mode == "I;16" else np.uint8
+        Image.fromarray(rng.integers(0, 255, shape).astype(kind)).save(
+            tmp_path / f"{mode.replace(';', '')}.png"
+        )
+    found = predict(PredictConfig(run=run[0], images=(tmp_path,)))
+    assert len(found["images"]) == 4
+    for row in found["images"]:
+        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+def test_table_csv_and_json_go_where_they_are_asked_to(run, tumor_folder, tmp_path, capsys):
+    image = next((tumor_folder / "Testing").rglob("*.jpg"))
+    assert main(["predict", str(run[0]), str(image)]) == 0
+    assert str(image) in capsys.readouterr().out
+    assert main(["predict", str(run[0]), str(image), "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["images"][0]["file"] == str(image)
+    assert main(["predict", str(run[0]), str(image), "--csv", str(tmp_path / "p.csv")]) == 0
+    assert capsys.readouterr().out == ""
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    assert lines[0] == "file,class,glioma_tumor,meningioma_tumor,no_tumor,pituitary_tumor"
+    assert len(lines) == 2
+
+
+def test_table_marks_the_most_probable_class():
+    rows = [{"file": "a.png", "class": "x_tumor", "probabilities": {"x_tumor": 0.75, "no_tumor": 0.25}}]
+    assert "0.750*" in table(rows, ("x_tumor", "no_tumor"))
+
+
+def test_images_are_found_once_and_missing_ones_named(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").touch()
+    (tmp_path / "a" / "notes.txt").touch()
+    assert find_images([tmp_path / "a", tmp_path / "a" / "1.png"]) == [tmp_path / "a" / "1.png"]
+    with pytest.raises(UserError, match="no such file"):
+        find_images([tmp_path / "b.png"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no images"):
+        find_images([tmp_path / "empty"])
+
+
+@pytest.mark.parametrize("name", ["classifier.json", "head", "encoder/encoder.json"])
+def test_a_damaged_run_is_named(run, tmp_path, name):
+    broken = tmp_path / "run"
+    shutil.copytree(run[0], broken)
+    path = next(broken.glob("head-*.npz")) if name == "head" else broken / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    image = tmp_path / "x.png"
+    image.touch()
+    with pytest.raises(UserError, match=path.name):
+        predict(PredictConfig(run=broken, images=(image,)))
+
+
+def test_an_encoder_of_another_run_is_noticed(run, encoder_folder, tmp_path):
+    broken = tmp_path / "run"
+    shutil.copytree(run[0], broken)
+    shutil.rmtree(broken / "encoder")
+    shutil.copytree(encoder_folder, broken / "encoder")
+    with pytest.raises(UserError, match="not the encoder that this head"):
+        load_classifier(broken)
+
+
+def test_what_is_no_run_is_named(tmp_path, encoder_folder):
+    for folder in (tmp_path / "none", tmp_path):
+        with pytest.raises(UserError, match="fine-tuning run"):
+            predict(PredictConfig(run=folder, images=(tmp_path,)))
+    with pytest.raises(UserError, match="no such folder"):
+        finetune(FinetuneConfig(tumors=tmp_path / "t", out=tmp_path / "o"))
+    assert not (tmp_path / "o").exists()

@@ -62,6 +62,30 @@ def positive_float(text: str) -> float:
     return value
 
 
+def whole(text: str) -> int:
+    """A whole number of at least zero."""
+    value = int(text)
+    if value < 0:
+        raise ValueError("must be at least 0")
+    return value
+
+
+def non_negative_float(text: str) -> float:
+    """A finite number of at least zero."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError("must be a number of at least 0")
+    return value
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError("must lie between 0 and 1")
+    return value
+
+
 def fraction(text: str) -> float:
     """A number above 0 and at most 1."""
     value = float(text)

@@ -6,24 +6,24 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
-from mri_transfer.options import argument, option, positive_float, positive_int
+from mri_transfer.options import (
+    argument,
+    non_negative_float,
+    option,
+    positive_float,
+    positive_int,
+    share,
+    whole,
+)
 
 # The methods by name; pretrain/methods/__init__.py maps each to its class (and so imports Keras).
 METHOD_NAMES = ("simclr",)
 POSITIVES = ("adjacent", "same")
 
 
-def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < 1:
-        raise ValueError("must be at least 0 and below 1")
-    return value
-
-
-def _whole(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError("must be at least 0")
+def _warmup(text: str) -> float:
+    if (value := share(text)) == 1:
+        raise ValueError("must be below 1, or the rate never falls")
     return value
 
 
@@ -52,9 +52,10 @@ Give exactly one of --hours, --minutes and --steps. Killed or interrupted, the s
         None, help="number of optimizer steps, instead of a time", metavar="N", parse=positive_int
     )
     method: str = option("simclr", help="self-supervised method", choices=METHOD_NAMES)
-    backbone: str = option(
-        "efficientnet_lite0",
-        help="efficientnet_lite0 or any of keras.applications by its snake_case name",
+    backbone: str | None = option(
+        None,
+        help="efficientnet_lite0 or any of keras.applications by its snake_case name (default: that of an --init RUN, "
+        "else efficientnet_lite0)",
         metavar="NAME",
     )
     init: str = option(
@@ -81,7 +82,7 @@ Give exactly one of --hours, --minutes and --steps. Killed or interrupted, the s
         parse=positive_int,
     )
     strength: float = option(
-        1.0, help="how strongly views are disturbed; 0 is not at all", metavar="X", parse=float
+        1.0, help="how strongly views are disturbed; 0 is not at all", metavar="X", parse=non_negative_float
     )
     learning_rate: float | None = option(
         None,
@@ -90,10 +91,13 @@ Give exactly one of --hours, --minutes and --steps. Killed or interrupted, the s
         parse=positive_float,
     )
     weight_decay: float = option(
-        1e-4, help="decoupled weight decay; biases and normalisation are left out", metavar="X", parse=float
+        1e-4,
+        help="decoupled weight decay; biases and normalisation are left out",
+        metavar="X",
+        parse=non_negative_float,
     )
     warmup: float = option(
-        0.05, help="share of the budget in which the rate rises to its peak", metavar="SHARE", parse=_share
+        0.05, help="share of the budget in which the rate rises to its peak", metavar="SHARE", parse=_warmup
     )
     temperature: float = option(
         0.1, help="temperature of the contrastive loss", metavar="T", parse=positive_float
@@ -107,7 +111,7 @@ Give exactly one of --hours, --minutes and --steps. Killed or interrupted, the s
     save_minutes: float = option(
         5.0, help="at most this much work is lost to a power cut", metavar="M", parse=positive_float
     )
-    seed: int = option(0, help="seed of weights, batches and views", metavar="N", parse=_whole)
+    seed: int = option(0, help="seed of weights, batches and views", metavar="N", parse=whole)
     preview: Path | None = option(
         None, help="only draw slices beside their views into this PNG, and stop", metavar="FILE"
     )

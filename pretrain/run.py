@@ -53,22 +53,34 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         store, positives=config.positives, max_mm=config.max_mm, batch=config.batch, seed=config.seed
     )
     device.prepare()
-    _check_start(config)
+    backbone = _backbone(config)
     claim_folder(config.out, KIND)
     _check_same_run(config, store)
     summary_file = config.out / "summary.json"
     if summary_file.is_file():
         progress.say(f"{config.out}: already finished; choose another --out for a new run")
         return read_json(summary_file)
-    return _Run(config, store, sampler, started).train()
+    return _Run(config, backbone, store, sampler, started).train()
 
 
-def _check_start(config: PretrainConfig) -> None:
+def _backbone(config: PretrainConfig) -> str:
+    """The network: as given, or that of the run to start from, or the default."""
     from mri_transfer.checkpoints.backbones import check_backbone
+    from mri_transfer.checkpoints.efficientnet_lite import NAME as DEFAULT
+    from mri_transfer.checkpoints.encoders import read_card
 
-    check_backbone(config.backbone)
-    if config.init not in ("random", "imagenet") and not Path(config.init).exists():
-        raise UserError(f"--init {config.init}: no such run; give random, imagenet or a run folder")
+    if (config.out / "state").is_dir():  # begun: the run it started from may be gone
+        return read_json(config.out / "start.json")["backbone"]
+    if config.init not in ("random", "imagenet"):
+        if not Path(config.init).exists():
+            raise UserError(f"--init {config.init}: no such run; give random, imagenet or a run folder")
+        found = read_card(Path(config.init))["backbone"]
+        if config.backbone not in (None, found):
+            raise UserError(f"--init {config.init}: is a {found}, not a {config.backbone}; leave --backbone out")
+        return found
+    backbone = config.backbone or DEFAULT
+    check_backbone(backbone)
+    return backbone
 
 
 def _check_same_run(config: PretrainConfig, store: SliceStore) -> None:
@@ -80,7 +92,8 @@ def _check_same_run(config: PretrainConfig, store: SliceStore) -> None:
         "slices": len(store),
         "subjects": len(set(store.table["subject"].tolist())),
     }
-    if not file.is_file():
+    begun = (config.out / "state").is_dir() or (config.out / "summary.json").is_file()
+    if not (file.is_file() and begun):
         write_json(file, {"config": as_dict(config), "data": data, "versions": device.versions()})
         return
     before = read_json(file)
@@ -114,7 +127,9 @@ def _sigterm_as(action: Callable[[], None]) -> Iterator[None]:
 class _Run:
     """One process's part of a run: everything that lives between two power cuts."""
 
-    def __init__(self, config: PretrainConfig, store: SliceStore, sampler: PairSampler, started: float):
+    def __init__(
+        self, config: PretrainConfig, backbone: str, store: SliceStore, sampler: PairSampler, started: float
+    ):
         import keras
 
         from mri_transfer.checkpoints.backbones import build_encoder
@@ -124,23 +139,24 @@ class _Run:
         from mri_transfer.pretrain.recompute import activation_bytes, recomputing
         from mri_transfer.pretrain.views import Views
 
-        self.config, self.store, self.sampler = config, store, sampler
+        self.config, self.backbone, self.store, self.sampler = config, backbone, store, sampler
         self.size = config.size or store.size
         self.state_folder = config.out / "state"
         saved = load_state(self.state_folder)
         start_file = config.out / "start.json"
         if saved:
             # The starting weights may be gone by now; the state holds everything.
-            self.encoder = build_encoder(config.backbone, self.size, config.seed)
+            self.encoder = build_encoder(backbone, self.size, config.seed)
             self.start = read_json(start_file)
         else:
-            self.encoder, self.start = start_encoder(
+            self.encoder, start = start_encoder(
                 config.init,
-                backbone=config.backbone,
+                backbone=backbone,
                 size=self.size,
                 seed=config.seed,
                 imagenet_weights=config.imagenet_weights,
             )
+            self.start = {"backbone": backbone, **start}
             write_json(start_file, self.start)
         stored = 2 * config.batch * activation_bytes(self.encoder)
         recompute = config.recompute == "always" or (config.recompute == "auto" and stored > RECOMPUTE_ABOVE)
@@ -308,7 +324,7 @@ class _Run:
         save_encoder(
             self.encoder,
             out / "encoder",
-            backbone=self.config.backbone,
+            backbone=self.backbone,
             size=self.size,
             provenance=provenance,
         )

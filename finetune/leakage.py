@@ -64,7 +64,7 @@ def check(tumors: TumorSet, stores: dict[str, SliceStore], unchecked: Sequence[s
         {"images", "stores": {path: {"slices", "fingerprint", "leaks": as of leaks_between}}, "leaked_images",
         "not_checked": sentences}.
     """
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for path, store in stores.items():
         leaks = leaks_between(tumors, store)
         found[path] = {"slices": len(store), "fingerprint": store.fingerprint, "leaks": leaks}

@@ -56,7 +56,7 @@ def parts(store_folder: Path, batch: int) -> dict[str, float]:
     """Seconds of the parts of a step, each alone: reading, views, and a training step without views."""
     from mri_transfer import device
 
-    backend = device.prepare()
+    device.prepare()
     import keras
     import numpy as np
 
@@ -73,7 +73,7 @@ def parts(store_folder: Path, batch: int) -> dict[str, float]:
 
     ready = sampler(0)
     images = np.concatenate([ready["a"], ready["b"]])
-    jit = "auto" if backend == "jax" else False
+    jit = device.jit_compile()
     views = keras.Sequential([keras.Input(images.shape[1:], dtype="uint8"), Views(store.size)])
     views.compile(jit_compile=jit)
     making = median_seconds(lambda: views.predict_on_batch(images))

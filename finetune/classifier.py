@@ -27,15 +27,6 @@ CARD = "classifier.json"
 REMEDY = "run `mri-transfer finetune` again into a new folder"
 
 
-def jit_compile() -> bool | str:
-    """Whether to compile with XLA: measured, it makes TensorFlow on a CPU about ten times slower."""
-    if keras.backend.backend() != "tensorflow":
-        return "auto"
-    import tensorflow as tf
-
-    return "auto" if tf.config.list_physical_devices("GPU") else False
-
-
 class Standardise(layers.Layer):
     """(features - mean) / scale, with figures that training does not change.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mri_transfer.errors import UserError
-from mri_transfer.options import argument, fractions, option, positive_float, positive_int
+from mri_transfer.options import argument, fractions, option, positive_float, positive_int, share, whole
 
 MODES = ("probe", "finetune")
 
@@ -44,14 +44,6 @@ class Recipe:
     flip: bool = True
 
 
-def share(text: str) -> float:
-    """A number from 0 to 1."""
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError("must lie between 0 and 1")
-    return value
-
-
 def folds(text: str) -> int:
     """A whole number of at least two."""
     value = int(text)
@@ -59,14 +51,6 @@ def folds(text: str) -> int:
         raise ValueError(
             "must be at least 2, so that there is something to train on and something to test on"
         )
-    return value
-
-
-def whole(text: str) -> int:
-    """A whole number, zero or above."""
-    value = int(text)
-    if value < 0:
-        raise ValueError("must be 0 or above")
     return value
 
 

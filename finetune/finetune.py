@@ -80,7 +80,7 @@ def _finished(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, A
 
 def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]:
     from mri_transfer.checkpoints.encoders import start_encoder
-    from mri_transfer.finetune.classifier import jit_compile, save_classifier, with_probe_head
+    from mri_transfer.finetune.classifier import save_classifier, with_probe_head
     from mri_transfer.finetune.features import extract_features
     from mri_transfer.finetune.training import Finetuning, train
 
@@ -94,7 +94,7 @@ def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]
         seed=config.seed,
         imagenet_weights=config.imagenet_weights if arm.start == "imagenet" else None,
     )
-    encoder.compile(jit_compile=jit_compile())
+    encoder.compile(jit_compile=device.jit_compile())
     features = extract_features(encoder, tumors.images[split.train], "features")
     probe = fit_probe(features, tumors.labels[split.train], tumors.groups[split.train], config.seed)
     classifier = with_probe_head(encoder, probe, tumors.classes)

@@ -75,10 +75,10 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     require_folder(config.run, KIND, "finetune")
     paths = find_images(config.images)
     device.prepare()
-    from mri_transfer.finetune.classifier import jit_compile, load_classifier
+    from mri_transfer.finetune.classifier import load_classifier
 
     classifier = load_classifier(config.run)
-    classifier.encoder.compile(jit_compile=jit_compile())
+    classifier.encoder.compile(jit_compile=device.jit_compile())
     skipped: list[dict[str, str]] = []
     rows: list[dict[str, Any]] = []
 

@@ -86,7 +86,6 @@ class Runner:
         import keras
 
         from mri_transfer.checkpoints.encoders import start_encoder
-        from mri_transfer.finetune.classifier import jit_compile
 
         keras.utils.clear_session()  # else every network built so far stays in memory
         model, about = start_encoder(
@@ -96,7 +95,7 @@ class Runner:
             seed=seed if arm.per_seed else 0,
             imagenet_weights=self.imagenet_weights if arm.start == "imagenet" else None,
         )
-        model.compile(jit_compile=jit_compile())
+        model.compile(jit_compile=device.jit_compile())
         return model, about
 
     def prepare(self, arm: Arm, seed: int) -> Start:

@@ -19,10 +19,10 @@ import keras
 import numpy as np
 from keras import layers
 
-from mri_transfer import progress
+from mri_transfer import device, progress
 from mri_transfer.checkpoints.backbones import leaf_layers
 from mri_transfer.checkpoints.state import assign_arrays, load_state, model_arrays, save_state
-from mri_transfer.finetune.classifier import Classifier, jit_compile
+from mri_transfer.finetune.classifier import Classifier
 from mri_transfer.finetune.config import Recipe
 
 
@@ -161,7 +161,7 @@ class Finetuning:
         self.model.compile(
             optimizer=keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, global_clipnorm=1.0),
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-            jit_compile=jit_compile(),
+            jit_compile=device.jit_compile(),
         )
         self.model.optimizer.build(self.model.trainable_variables)
 

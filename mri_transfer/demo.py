@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from mri_transfer import progress
 from mri_transfer.files import claim_folder, read_json, write_json
-from mri_transfer.options import option, positive_float, positive_int
+from mri_transfer.options import option, positive_float, positive_int, whole
 
 BANNER = "generated heads, no evidence"
 SUBJECTS, IMAGES_PER_CLASS = 8, 60
@@ -36,7 +36,7 @@ The heads are drawn from ellipsoids and noise. What comes out says nothing about
     )
     size: int = option(96, help="side of slices and images in pixels", metavar="PX", parse=positive_int)
     batch: int = option(16, help="pairs of slices in a pretraining step", metavar="PAIRS", parse=positive_int)
-    seed: int = option(0, help="of the heads, and of everything after them", metavar="N", parse=int)
+    seed: int = option(0, help="of the heads, and of everything after them", metavar="N", parse=whole)
 
 
 def demo(config: DemoConfig) -> dict[str, Any]:

@@ -76,7 +76,9 @@ def _backbone(config: PretrainConfig) -> str:
             raise UserError(f"--init {config.init}: no such run; give random, imagenet or a run folder")
         found = read_card(Path(config.init))["backbone"]
         if config.backbone not in (None, found):
-            raise UserError(f"--init {config.init}: is a {found}, not a {config.backbone}; leave --backbone out")
+            raise UserError(
+                f"--init {config.init}: is a {found}, not a {config.backbone}; leave --backbone out"
+            )
         return found
     backbone = config.backbone or DEFAULT
     check_backbone(backbone)
@@ -170,9 +172,7 @@ class _Run:
         self.peak_rate = config.learning_rate or (1e-3 if config.init == "random" else 3e-4)
         self.optimizer = keras.optimizers.AdamW(self.peak_rate, weight_decay=config.weight_decay)
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-        # XLA made a step on a processor ten times slower; JAX knows no other way.
-        jit = "auto" if keras.backend.backend() == "jax" else False
-        self.model.compile(optimizer=self.optimizer, jit_compile=jit)
+        self.model.compile(optimizer=self.optimizer, jit_compile=device.jit_compile())
         self.optimizer.build(self.model.trainable_variables)
         self.step, spent, self.first_loss = 0, 0.0, None
         if saved:

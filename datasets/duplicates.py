@@ -163,15 +163,15 @@ def similar_pairs(
                 once = rows + begin < columns + start
                 rows, columns = rows[once], columns[once]
             found.append((rows + begin, columns + start, best[rows, columns], orientation[rows, columns]))
-    first, second, correlation, orientation = (
+    first, second, alike, turn = (
         (np.concatenate(part) for part in zip(*found, strict=True)) if found else (np.empty(0, int),) * 4
     )
-    order = np.lexsort((second, first, -correlation))
+    order = np.lexsort((second, first, -alike))
     return Pairs(
         first[order],
         second[order],
-        np.minimum(correlation[order], 1).astype(np.float32),
-        orientation[order].astype(int),
+        np.minimum(alike[order], 1).astype(np.float32),
+        turn[order].astype(int),
     )
 
 

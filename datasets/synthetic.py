@@ -190,9 +190,8 @@ def _write_slices(folder: Path, label: int, paths: Sequence[str], rng: np.random
     if kind in KINDS:
         add_lesion(head, lesion)
     contrast = str(rng.choice(("T1c", *CONTRASTS), p=(0.75, 0.05, 0.05, 0.1, 0.05)))
-    blur = [0.6] * 3
-    blur[plane] = 0.0
-    stack = acquire(head.labels, head.axes, contrast, rng, noise=rng.uniform(0.01, 0.035), blur=tuple(blur))
+    blur = tuple(0.0 if axis == plane else 0.6 for axis in range(3))
+    stack = acquire(head.labels, head.axes, contrast, rng, noise=rng.uniform(0.01, 0.035), blur=blur)  # type: ignore[arg-type]  # three of them
     gain, gamma = rng.uniform(0.75, 1.15), rng.uniform(0.8, 1.35)
     stack = np.round(255 * np.clip(gain * stack, 0, 1) ** gamma).astype(np.uint8)
     if plane == 0:  # the last axis becomes columns: nose left, crown up

@@ -30,24 +30,25 @@ class Lesion:
         radius = rng.uniform(*size)
         if kind == "glioma":
             # Inside the brain, off the midline.
-            centre = (rng.choice([-1, 1]) * rng.uniform(18, 42), rng.uniform(-52, 48), rng.uniform(-6, 42))
-            radii = tuple(radius * rng.uniform(0.8, 1.25, 3))
+            side = rng.choice([-1, 1])
+            centre = np.array([side * rng.uniform(18, 42), rng.uniform(-52, 48), rng.uniform(-6, 42)])
+            radii = radius * rng.uniform(0.8, 1.25, 3)
         elif kind == "meningioma":
             # Against the inner skull, so that a third of it is cut off by the bone.
             direction = rng.normal(size=3)
             direction[2] = abs(direction[2]) * 0.9 - 0.1
             direction /= np.linalg.norm(direction)
             surface = direction / np.linalg.norm(direction / (67, 87, 70))
-            centre = tuple(surface * (1 - 0.62 * radius / np.linalg.norm(surface)))
-            radii = tuple(radius * rng.uniform(0.9, 1.12, 3))
+            centre = np.asarray(surface * (1 - 0.62 * radius / np.linalg.norm(surface)))
+            radii = radius * rng.uniform(0.9, 1.12, 3)
         elif kind == "pituitary":
             # In the sella, growing upwards.
-            centre = (rng.normal(0, 1.5), 12 + rng.normal(0, 1), -31 + 0.55 * radius)
-            radii = (radius * rng.uniform(0.85, 1.15), radius * 0.85, radius * rng.uniform(0.9, 1.3))
+            centre = np.array([rng.normal(0, 1.5), 12 + rng.normal(0, 1), -31 + 0.55 * radius])
+            radii = radius * np.array([rng.uniform(0.85, 1.15), 0.85, rng.uniform(0.9, 1.3)])
         return cls(
             kind=kind,
-            centre=tuple(float(value) for value in centre),
-            radii=tuple(float(value) for value in radii),
+            centre=(float(centre[0]), float(centre[1]), float(centre[2])),
+            radii=(float(radii[0]), float(radii[1]), float(radii[2])),
             wall=0.0 if rng.random() < 0.12 else float(rng.uniform(2.5, 6)),
             oedema=float(rng.uniform(3, 14) if kind == "glioma" else max(0, rng.uniform(-6, 6))),
             seed=int(rng.integers(2**31)),

@@ -132,12 +132,11 @@ def read_grey(path: Path) -> np.ndarray:
     Raises:
         Exception: whatever Pillow raises for files that are damaged or no images.
     """
-    with Image.open(path) as image:
-        image.draft(
-            "L", image.size
-        )  # a JPEG's luma needs no trip through RGB; equal for grey content, and faster
-        image.load()
-        image = ImageOps.exif_transpose(image)
+    with Image.open(path) as file:
+        # A JPEG's luma needs no trip through RGB; equal for grey content, and faster.
+        file.draft("L", file.size)
+        file.load()
+        image = ImageOps.exif_transpose(file)
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
             values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
             low, high = values.min(), values.max()
@@ -206,7 +205,8 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
     images = np.empty((len(files), size, size), np.uint8)
     thumbs = np.empty((len(files), *thumb.shape), np.uint8)
     hashes = []
-    rows, skipped = [], []
+    rows: list[int] = []
+    skipped: list[dict] = []
     with ThreadPoolExecutor(cores()) as pool:  # Pillow and hashlib let go of the interpreter while they work
         results = pool.map(lambda file: _decode(folder / file.path, size), files)
         for position, result in enumerate(
@@ -262,7 +262,7 @@ def _save_cache(path: Path, decoded: Decoded) -> None:
 def _load_cache(path: Path) -> Decoded | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            names = ("rows", "images", "thumbs", "pixels", "bytes")
-            return Decoded(*(arrays[name] for name in names), json.loads(arrays["skipped"].tobytes()))
+            kept = {name: arrays[name] for name in ("rows", "images", "thumbs", "pixels", "bytes")}
+            return Decoded(**kept, skipped=json.loads(arrays["skipped"].tobytes()))
     except UNREADABLE:
         return None

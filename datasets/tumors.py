@@ -141,15 +141,11 @@ def _alike(thumbs: np.ndarray, pixels: np.ndarray, cache: Path | None) -> tuple[
     near = near_duplicates(thumbs, candidates)
     if kept is not None:
         found = {"candidates": candidates, "near": near}
+        arrays = {
+            f"{which}_{n}": part for which, pairs in found.items() for n, part in enumerate(pairs.fields())
+        }
         with atomic_write(kept, "wb") as file:
-            np.savez(
-                file,
-                **{
-                    f"{which}_{n}": part
-                    for which, pairs in found.items()
-                    for n, part in enumerate(pairs.fields())
-                },
-            )
+            np.savez(file, **arrays)
     return candidates, near
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -59,22 +58,20 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     volumes, tumors, store, report = out / "volumes", out / "tumors", out / "store", out / "report"
     started = time.monotonic()
 
-    def step(title: str, work: Callable[[], Any]) -> Any:
+    def say_step(title: str) -> None:
         progress.say(f"\n── {title} · {BANNER}")
-        return work()
 
-    step("Generating heads", lambda: _generate(config, volumes, tumors))
-    step(
-        "Volumes to slices",
-        lambda: extract(SlicesConfig(paths=(volumes,), out=store, size=config.size, banner=BANNER)),
-    )
+    say_step("Generating heads")
+    _generate(config, volumes, tumors)
+    say_step("Volumes to slices")
+    extract(SlicesConfig(paths=(volumes,), out=store, size=config.size, banner=BANNER))
     runs = {"mri": ("random", out / "mri"), "imagenet+mri": ("imagenet", out / "imagenet-mri")}
     for name, (init, run) in runs.items():
-        settings = PretrainConfig(
-            store=store, out=run, minutes=config.minutes, init=init, batch=config.batch, seed=config.seed
-        )
-        step(
-            f"Pretraining the arm '{name}', from {init} weights", lambda settings=settings: pretrain(settings)
+        say_step(f"Pretraining the arm '{name}', from {init} weights")
+        pretrain(
+            PretrainConfig(
+                store=store, out=run, minutes=config.minutes, init=init, batch=config.batch, seed=config.seed
+            )
         )
     comparison = CompareConfig(
         tumors=tumors,
@@ -85,7 +82,8 @@ def demo(config: DemoConfig) -> dict[str, Any]:
         title="Demo: which start is better?",
         banner=BANNER,
     )
-    summary = step("Comparing four starts on the same folds", lambda: compare(comparison))
+    say_step("Comparing four starts on the same folds")
+    summary = compare(comparison)
     page = (report / "report.html").resolve()
     result = {"report": str(page), "verdict": summary.get("verdict"), "banner": BANNER}
     write_json(out / "summary.json", result)

@@ -136,8 +136,10 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
         base = _base_type(annotations[field.name])
         has_default = field.default is not dataclasses.MISSING
         if about.get("positional"):
-            arity = {"nargs": "+" if not has_default else "*"} if about["many"] else {}
-            parser.add_argument(field.name, type=base, metavar=about["metavar"], help=about["help"], **arity)
+            arity = ("*" if has_default else "+") if about["many"] else None
+            parser.add_argument(
+                field.name, type=base, metavar=about["metavar"], help=about["help"], nargs=arity
+            )
             continue
         flag = "--" + field.name.replace("_", "-")
         text = about["help"].replace("%", "%%")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -95,7 +95,7 @@ def _runs_within(volume: np.ndarray, plane: np.ndarray, position: np.ndarray, ma
     return first, last
 
 
-def read_ahead(sampler: PairSampler, first_step: int, depth: int = 3) -> Iterator[Batch]:
+def read_ahead(sampler: PairSampler, first_step: int, depth: int = 3) -> Generator[Batch, None, None]:
     """Batches from `first_step` on, in order, read by a thread while the model trains.
 
     One thread is enough (a batch is one gather from page cache), and close() or garbage collection ends it.

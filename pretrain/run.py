@@ -339,7 +339,7 @@ class _Run:
         write_json(out / "summary.json", summary)
         shutil.rmtree(self.state_folder)  # the encoder is safe; the optimizer's state has served
         progress.say(
-            f"{self.step} steps in {summary['training_seconds'] / 60:.1f} min, loss {self.first_loss} → "
+            f"{self.step} steps in {seconds / 60:.1f} min, loss {self.first_loss} → "
             f"{results['last_loss']}; the encoder is in {summary['encoder']}"
         )
         return summary

@@ -38,11 +38,15 @@ def command():
 @pytest.fixture
 def cli(capfd):
     """Run the command line in this process, which spares the seconds that TensorFlow takes to start."""
+    from mri_transfer import progress
     from mri_transfer.cli import main
 
     def run(*arguments: object) -> subprocess.CompletedProcess:
         capfd.readouterr()
-        code = main([str(part) for part in arguments])
+        try:
+            code = main([str(part) for part in arguments])
+        finally:
+            progress.set_quiet(False)  # or `--quiet` would silence the tests that follow
         out, err = capfd.readouterr()
         return subprocess.CompletedProcess(arguments, code, out, err)
 

@@ -46,8 +46,9 @@ def axis_matrix(count: int, spacing: float, extent: float, size: int, flip: bool
     """
     scale = extent / spacing / size  # input samples per output sample
     margin = max((extent / spacing - count) / 2.0, 0.0)
-    if margin < 1e-6:
-        margin = 0.0
+    # Where the division of millimetres is off by its rounding, a whole number of samples is meant.
+    if abs(margin - round(margin)) < 1e-6:
+        margin = float(round(margin))
     border = int(np.ceil(margin))
     samples = np.arange(-border, count + border)
     centres = (np.arange(size) + 0.5) * scale - margin

@@ -35,18 +35,23 @@ def command():
     return run
 
 
+@pytest.fixture(autouse=True)
+def not_silenced():
+    """A test that used `--quiet` must not silence those that follow."""
+    yield
+    from mri_transfer import progress
+
+    progress.set_quiet(False)
+
+
 @pytest.fixture
 def cli(capfd):
     """Run the command line in this process, which spares the seconds that TensorFlow takes to start."""
-    from mri_transfer import progress
     from mri_transfer.cli import main
 
     def run(*arguments: object) -> subprocess.CompletedProcess:
         capfd.readouterr()
-        try:
-            code = main([str(part) for part in arguments])
-        finally:
-            progress.set_quiet(False)  # or `--quiet` would silence the tests that follow
+        code = main([str(part) for part in arguments])
         out, err = capfd.readouterr()
         return subprocess.CompletedProcess(arguments, code, out, err)
 

@@ -256,7 +256,7 @@ class _Run:
 
     def _report(self, loss: float, rate: float, views_per_second: float, data_wait: float, bar: Any) -> None:
         if self.first_loss is None:
-            self.first_loss = loss
+            self.first_loss = round(loss, 5)
         self.last = {
             "step": self.step,
             "seconds": round(self.budget.elapsed(), 2),
@@ -338,8 +338,10 @@ class _Run:
         }
         write_json(out / "summary.json", summary)
         shutil.rmtree(self.state_folder)  # the encoder is safe; the optimizer's state has served
+        # Both are missing if a power cut took the metrics of a run that only had to be finished.
+        losses = [f"{loss:.3f}" for loss in results.values() if loss is not None]
         progress.say(
-            f"{self.step} steps in {seconds / 60:.1f} min, loss {self.first_loss} → "
-            f"{results['last_loss']}; the encoder is in {summary['encoder']}"
+            f"{self.step} steps in {seconds / 60:.1f} min, loss {' → '.join(losses) or 'unknown'}; "
+            f"the encoder is in {summary['encoder']}"
         )
         return summary

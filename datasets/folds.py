@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from mri_transfer.errors import UserError
 
 
-def grouped_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int) -> np.ndarray:
+def grouped_folds(
+    labels: np.ndarray, groups: np.ndarray, folds: int, seed: int, classes: Sequence[str] = ()
+) -> np.ndarray:
     """Deal images into folds, whole groups at a time, with class shares as equal as the groups allow.
 
     Args:
@@ -15,6 +19,7 @@ def grouped_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int)
         groups: int (n,), the group of each image; see :mod:`mri_transfer.datasets.groups`.
         folds: how many, at least 2.
         seed: the same seed gives the same folds.
+        classes: names of the classes, for error messages.
 
     Returns:
         int (n,): the fold of each image, 0 to `folds` - 1; every fold holds images of every class.
@@ -37,7 +42,7 @@ def grouped_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int)
         found = len(np.unique(groups[labels == label]))
         if found < folds:
             raise UserError(
-                f"class number {label} has {found} group(s) of images, which cannot fill {folds} folds; "
+                f"{_name(label, classes)} has {found} group(s) of images, which cannot fill {folds} folds; "
                 f"use fewer --folds or add patients of that class"
             )
     fold = np.full(len(labels), -1)
@@ -51,7 +56,11 @@ def grouped_folds(labels: np.ndarray, groups: np.ndarray, folds: int, seed: int)
         missing = set(range(folds)) - set(fold[labels == label].tolist())
         if missing:
             raise UserError(
-                f"class number {label} is missing in {len(missing)} of {folds} folds, as few groups "
+                f"{_name(label, classes)} is missing in {len(missing)} of {folds} folds, as few groups "
                 "hold most of its images; use fewer --folds"
             )
     return fold
+
+
+def _name(label: int, classes: Sequence[str]) -> str:
+    return f"class {classes[label]}" if classes else f"class number {label}"

@@ -57,6 +57,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
                 folds=config.folds,
                 seeds=seeds_of(config),
                 fractions=config.fractions,
+                classes=tumors.classes,
             )
         )
         runner = Runner(

@@ -85,7 +85,9 @@ def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]
     from mri_transfer.finetune.training import Finetuning, train
 
     started = time.monotonic()
-    splits = grouped_splits(tumors.labels, tumors.groups, folds=config.folds, seeds=(config.seed,))
+    splits = grouped_splits(
+        tumors.labels, tumors.groups, folds=config.folds, seeds=(config.seed,), classes=tumors.classes
+    )
     split = next(split for split in splits if split.fold == HELD_OUT)
     encoder, about = start_encoder(
         arm.start,

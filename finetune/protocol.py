@@ -67,6 +67,7 @@ def grouped_splits(
     folds: int,
     seeds: Sequence[int],
     fractions: Sequence[float] = (1.0,),
+    classes: Sequence[str] = (),
 ) -> Iterator[Split]:
     """Every split of the leak-free protocol, seed by seed, fold by fold, fraction by fraction.
 
@@ -74,7 +75,7 @@ def grouped_splits(
         UserError: there are too few groups, in all or in one class, for so many folds.
     """
     for seed in seeds:
-        fold_of = grouped_folds(labels, groups, folds, seed)
+        fold_of = grouped_folds(labels, groups, folds, seed, classes)
         for fold in range(folds):
             test = np.flatnonzero(fold_of == fold)
             train = np.flatnonzero(fold_of != fold)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from mri_transfer import __version__, device, progress
+from mri_transfer import __version__, progress
 from mri_transfer.errors import UserError
 from mri_transfer.files import to_json, write_json
 from mri_transfer.options import add_options, from_arguments
@@ -116,7 +116,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when it finished, 2 for a user's mistake or a bad file, 130 when interrupted from the keyboard.
     """
-    device.share_one_heap()
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in arguments if word in COMMANDS), None)
     parsed = build_parser(chosen).parse_args(arguments)

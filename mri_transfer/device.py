@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import importlib.metadata
 import os
 import platform
@@ -44,29 +43,6 @@ def _c_messages_held_back() -> Iterator[None]:
         finally:
             os.dup2(terminal, 2)
             os.close(terminal)
-
-
-def share_one_heap() -> None:
-    """glibc keeps a heap for each thread, and what TensorFlow frees in one can't be used by another.
-
-    The arrays that matter are few and large, so threads hardly wait for one another. It must come before the first
-    thread allocates, so the command line calls it first of all. Other C libraries lack the call.
-
-    With :func:`give_back_memory`, measured on 40 steps of 64 pairs at 160 px, the peak is 3.8 instead of 4.0 GB.
-    """
-    m_arena_max = -8  # <malloc.h>
-    _glibc("mallopt", m_arena_max, 1)
-
-
-def give_back_memory() -> None:
-    """Return freed memory to the system, which glibc otherwise keeps in pieces that grow over hours. Takes 5 ms."""
-    _glibc("malloc_trim", 0)
-
-
-def _glibc(function: str, *arguments: int) -> None:
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            getattr(ctypes.CDLL("libc.so.6"), function)(*arguments)
 
 
 @cache

@@ -267,7 +267,6 @@ class _Run:
         }
         with self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self.last) + "\n")
-        device.give_back_memory()
         bar.set_postfix_str(self._line(), refresh=False)
         bar.update((self.step if self.config.steps is not None else self.budget.elapsed()) - bar.n)
 

@@ -22,7 +22,7 @@ from mri_transfer.checkpoints.arrays import differences, read_arrays, write_arra
 from mri_transfer.checkpoints.backbones import build_encoder, check_backbone, named_weights
 from mri_transfer.checkpoints.imagenet import load_imagenet
 from mri_transfer.errors import UserError
-from mri_transfer.files import read_json, write_json
+from mri_transfer.files import read_json, write_json, wrong_fields
 
 FORMAT = 1
 CARD = "encoder.json"
@@ -139,11 +139,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         "weights_sha256": str,
         "provenance": dict,
     }
-    wrong = [
-        key
-        for key, kind in kinds.items()
-        if not isinstance(card, dict) or not isinstance(card.get(key), kind)
-    ]
+    wrong = wrong_fields(card, kinds)
     if wrong or not WEIGHTS_NAME.fullmatch(card["weights"]) or not 0 < card["size"] < 100_000:
         raise UserError(
             f"{path}: is not the card of an encoder ({', '.join(wrong) or 'weights or size'}); {REMEDY}"

@@ -18,7 +18,7 @@ from keras import layers
 from mri_transfer.checkpoints.arrays import differences, read_arrays, write_arrays
 from mri_transfer.checkpoints.encoders import load_encoder, read_card, save_encoder
 from mri_transfer.errors import UserError
-from mri_transfer.files import read_json, write_json
+from mri_transfer.files import read_json, write_json, wrong_fields
 from mri_transfer.finetune.features import extract_features
 from mri_transfer.finetune.probe import Probe, softmax, standardise
 
@@ -153,11 +153,7 @@ def load_classifier(run: Path) -> Classifier:
         "head_sha256": str,
         "encoder_sha256": str,
     }
-    wrong = [
-        key
-        for key, kind in kinds.items()
-        if not isinstance(card, dict) or not isinstance(card.get(key), kind)
-    ]
+    wrong = wrong_fields(card, kinds)
     if wrong or Path(card["head"]).name != card["head"]:
         raise UserError(f"{run / CARD}: is damaged ({', '.join(wrong) or 'head'}); {REMEDY}")
     if card["format"] > FORMAT:

@@ -90,6 +90,15 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path}: not readable as JSON ({error}); restore it or make it again") from None
 
 
+def wrong_fields(card: Any, kinds: dict[str, type]) -> list[str]:
+    """Which of the fields in `kinds` are missing from what a JSON file held, or are of another type."""
+    return [
+        key
+        for key, kind in kinds.items()
+        if not isinstance(card, dict) or not isinstance(card.get(key), kind)
+    ]
+
+
 def sha256(path: Path) -> str:
     """Hexadecimal SHA-256 of a file's bytes, read in blocks of 1 MiB."""
     digest = hashlib.sha256()

@@ -63,13 +63,18 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     return _Run(config, backbone, store, sampler, started).train()
 
 
+def _has_begun(out: Path) -> bool:
+    """Whether a run's weights have been started from: before that its settings may still change."""
+    return (out / "state").is_dir() or (out / "summary.json").is_file()
+
+
 def _backbone(config: PretrainConfig) -> str:
     """The network: as given, or that of the run to start from, or the default."""
     from mri_transfer.checkpoints.backbones import check_backbone
     from mri_transfer.checkpoints.efficientnet_lite import NAME as DEFAULT
     from mri_transfer.checkpoints.encoders import read_card
 
-    if (config.out / "state").is_dir():  # begun: the run it started from may be gone
+    if _has_begun(config.out):  # the run it started from may be gone
         return read_json(config.out / "start.json")["backbone"]
     if config.init not in ("random", "imagenet"):
         if not Path(config.init).exists():
@@ -94,8 +99,7 @@ def _check_same_run(config: PretrainConfig, store: SliceStore) -> None:
         "slices": len(store),
         "subjects": len(set(store.table["subject"].tolist())),
     }
-    begun = (config.out / "state").is_dir() or (config.out / "summary.json").is_file()
-    if not (file.is_file() and begun):
+    if not (file.is_file() and _has_begun(config.out)):
         write_json(file, {"config": as_dict(config), "data": data, "versions": device.versions()})
         return
     before = read_json(file)

@@ -65,7 +65,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
 def _has_begun(out: Path) -> bool:
     """Whether a run's weights have been started from: before that its settings may still change."""
-    return (out / "state").is_dir() or (out / "summary.json").is_file()
+    started = (out / "state").is_dir() or (out / "summary.json").is_file()
+    return started and (out / "start.json").is_file()  # other kinds of folder have a summary too
 
 
 def _backbone(config: PretrainConfig) -> str:

@@ -136,6 +136,7 @@ def test_bad_input_gets_one_line(undisturbed, small_store, refuses, tmp_path):
     refuses("pretrain", undisturbed, "--out", out, *steps, words=("pretraining run", "slice store"))
     refuses("pretrain", small_store, "--out", full, *steps, words=(full, "something else"))
     assert (full / "thesis.txt").read_text() == "years of work"
+    refuses("pretrain", small_store, "--out", small_store, *steps, words=("holds a slice store",))
     refuses("pretrain", small_store, "--out", out, words=("--hours",))
     refuses("pretrain", small_store, "--out", out, *steps, "--hours", 1, words=("exactly one",))
     refuses("pretrain", small_store, "--out", out, *steps, "--init", none, words=("--init",))

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mri_transfer import progress
-from mri_transfer.datasets.leaks import leaks_between
+from mri_transfer.datasets.audit.leaks import leaks_between
 from mri_transfer.datasets.store import SliceStore
 from mri_transfer.datasets.tumors import TumorSet
 from mri_transfer.errors import UserError

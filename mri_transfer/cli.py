@@ -40,8 +40,8 @@ COMMANDS = {
     ),
     "audit": Command(
         "what is wrong with a tumour folder: copies, near-copies, neighbours, leaks between its splits",
-        "mri_transfer.datasets.audit:AuditConfig",
-        "mri_transfer.datasets.audit:audit",
+        "mri_transfer.datasets.audit.audit:AuditConfig",
+        "mri_transfer.datasets.audit.audit:audit",
     ),
     "pretrain": Command(
         "train an encoder on a slice store without labels, for a fixed time or number of steps",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from mri_transfer.datasets.leaks import leaks_between
+from mri_transfer.datasets.audit.leaks import leaks_between
 from mri_transfer.datasets.store import SliceStore
 from mri_transfer.datasets.tumors import TumorSet, load_tumors
 from mri_transfer.files import atomic_write, claim_folder, write_json

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from mri_transfer.cli import main
+from mri_transfer.datasets.audit.leaks import leaks_between
 from mri_transfer.datasets.extract import SlicesConfig, extract
-from mri_transfer.datasets.leaks import leaks_between
 from mri_transfer.datasets.synthetic import write_tumors, write_volumes
 from mri_transfer.datasets.tumors import load_tumors
 

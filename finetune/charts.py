@@ -10,12 +10,11 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.transforms import blended_transform_factory
 
-from mri_transfer.finetune.figures import (
+from mri_transfer.figures import (
     INK,
     MUTED,
     PAPER,
     RULE,
-    Look,
     Picture,
     canvas,
     class_label,
@@ -23,6 +22,7 @@ from mri_transfer.finetune.figures import (
     short,
     style,
 )
+from mri_transfer.finetune.looks import Look
 from mri_transfer.finetune.verdict import CONTROLS, MODES, describe_cell, oriented, points
 
 Entry = dict[str, Any]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from typing import Any
 
 import numpy as np
@@ -61,14 +59,3 @@ def answers(predictions: Predictions, mode: str, fraction: float, index: int) ->
             }
         )
     return said
-
-
-def data_uri(image: np.ndarray, side: int = 200) -> str:
-    """A grey image (s, s) uint8 as a small JPEG inside a data: address; larger ones are shrunk to `side`."""
-    from PIL import Image
-
-    picture = Image.fromarray(np.ascontiguousarray(image, dtype=np.uint8))
-    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

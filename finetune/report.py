@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
 
-from mri_transfer import __version__
+from mri_transfer import __version__, pages
+from mri_transfer.figures import Picture
 from mri_transfer.files import atomic_write
 from mri_transfer.finetune import charts, gallery
-from mri_transfer.finetune.figures import Look, Picture, class_label, clean, looks
+from mri_transfer.finetune.looks import Look, looks
 from mri_transfer.finetune.results import Predictions
 from mri_transfer.finetune.verdict import describe_cell, headline_cell, outcome, points
 
@@ -73,26 +71,12 @@ def render(
     drawn: dict[str, list[Picture]],
 ) -> str:
     """The page as text; see :func:`write_report`."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: clean(value) if isinstance(value, str) and type(value) is str else value,
-    )
+    environment = pages.environment(TEMPLATES)
     environment.filters.update(
         points=points,
-        percent=_percent,
         odds=_odds,
-        short_path=_short_path,
-        count=_count,
-        words=_words,
         hours=_hours,
-        css_string=_css_string,
-        class_label=class_label,
         cell=lambda entry: describe_cell(entry["mode"], entry["fraction"]),
-        inline=lambda figure: Markup(figure.svg),
     )
     mode, fraction = headline_cell(report["results"])
     verdict = report["verdict"]
@@ -121,38 +105,13 @@ def render(
     )
 
 
-def _percent(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{100 * value:.{digits}f}%"
-
-
 def _odds(p: float) -> str:
     """A probability from a few thousand draws: never 0 or 100%."""
     return "> 99.9%" if p > 0.999 else "< 0.1%" if p < 0.001 else f"{100 * p:.1f}%"
 
 
-def _short_path(path: str) -> str:
-    """First and last part of a path, as much as tells two images apart beside their class."""
-    parts = Path(path).parts
-    return f"{parts[0]} … {parts[-1]}" if len(parts) > 2 else path
-
-
-def _count(value: Any) -> str:
-    """12345 as 12,345; anything else as it is."""
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _words(key: str) -> str:
-    return str(key).replace("_", " ").strip().capitalize()
-
-
 def _hours(value: float) -> str:
     return f"{60 * value:.0f} min" if value < 2 else f"{value:.1f} h"
-
-
-def _css_string(text: str) -> Markup:
-    """A quoted CSS string in which nothing but letters, digits and spaces is left unescaped."""
-    inner = re.sub(r"[^A-Za-z0-9 ]", lambda found: f"\\{ord(found.group()):x} ", clean(text))
-    return Markup(f'"{inner}"')
 
 
 def _leak(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
@@ -285,7 +244,7 @@ def _galleries(
     def cards(chosen: list[int]) -> list[dict[str, Any]]:
         return [
             {
-                "image": gallery.data_uri(images[i]),
+                "image": pages.data_uri(images[i]),
                 "label": predictions.classes[predictions.labels[i]],
                 "name": paths[i] if i < len(paths) else f"image {i}",
                 "answers": gallery.answers(predictions, mode, fraction, i),

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mri_transfer.finetune.figures import class_label, looks, short
+from mri_transfer.figures import class_label, short
+from mri_transfer.finetune.looks import looks
 from mri_transfer.finetune.report import write_report
 from mri_transfer.finetune.results import Predictions, summarise
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +22,6 @@ from matplotlib.figure import Figure
 INK, MUTED, RULE, PAPER = "#1c2430", "#586273", "#d9d5cb", "#ffffff"
 # Okabe & Ito 2008, "Color universal design"; yellow is left out because it is hard to see on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-MARKERS = ("D", "^", "v", "P", "X")
-RANDOM_COLOUR = "#7d838c"
 WIDTH = 4.4  # inches
 
 STYLE: Any = {
@@ -64,27 +62,6 @@ class Picture:
     alt: str
     caption: str
     width: int
-
-
-@dataclass(frozen=True)
-class Look:
-    """Colour and marker of an arm, the same in every figure."""
-
-    colour: str
-    marker: str
-
-
-def looks(arms: Sequence[str]) -> dict[str, Look]:
-    """A look for each arm: grey for random weights, orange for ImageNet, the other colours in order."""
-    fixed = {"random": Look(RANDOM_COLOUR, "o"), "imagenet": Look(COLOURS[1], "s")}
-    colours = [colour for colour in COLOURS if colour != COLOURS[1]]
-    chosen: dict[str, Look] = {}
-    for arm in arms:
-        position = sum(other not in fixed for other in chosen)
-        chosen[arm] = fixed.get(arm) or Look(
-            colours[position % len(colours)], MARKERS[position % len(MARKERS)]
-        )
-    return chosen
 
 
 @contextmanager

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
+import warnings
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,12 @@ from mri_transfer.files import atomic_write
 from mri_transfer.progress import bar
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+# What files with those names may hold. Pillow tries every format it knows otherwise, and hands one of them, EPS, to
+# Ghostscript, which runs programs.
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
+MOST_PIXELS = 40_000_000
+"""Of an image file. A slice has 2 million at most; a few kilobytes can promise billions."""
+TOO_LARGE = "promises {size} pixels, and more than 40 million are refused"
 CACHE_FORMAT = 4
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # by a damaged .npz
 
@@ -124,6 +132,59 @@ def list_images(folder: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
     return files, classes
 
 
+@contextlib.contextmanager
+def quiet_about_size() -> Iterator[None]:
+    """:func:`open_image` refuses images of too many pixels; Pillow would warn of some of them besides."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
+def open_image(path: Path) -> Image.Image:
+    """Open an image file, only its header read so far; the pixels come with :func:`upright`.
+
+    Raises:
+        ValueError: it promises more than `MOST_PIXELS` pixels.
+        Exception: whatever Pillow raises for files that are damaged or no images.
+    """
+    file = Image.open(path, formats=FORMATS)
+    if file.width * file.height > MOST_PIXELS:
+        file.close()
+        raise ValueError(TOO_LARGE.format(size=f"{file.width}x{file.height}"))
+    return file
+
+
+def upright(file: Image.Image, mode: str) -> Image.Image:
+    """The picture of an opened file as plain grey or colour, the way round a viewer shows it.
+
+    Transparency lies on black; deeper than 8 bits becomes grey, stretched from its own range; of several frames
+    the first counts.
+
+    Args:
+        file: as from :func:`open_image`.
+        mode: "L" or "YCbCr", what the caller will convert to; a JPEG is decoded to it directly.
+
+    Returns:
+        Of mode "L", "RGB" or `mode`.
+    """
+    # A JPEG's luma and chroma need no trip through RGB; equal for grey content, and faster.
+    file.draft(mode, file.size)
+    file.load()
+    image = ImageOps.exif_transpose(file)
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+        low, high = values.min(), values.max()
+        image = Image.fromarray(
+            np.round((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
+        )
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    if image.mode not in ("L", "RGB", mode):
+        image = image.convert("RGB")
+    return image
+
+
 def read_grey(path: Path) -> np.ndarray:
     """An image file as grey, uint8 (height, width), the way round a viewer shows it.
 
@@ -132,21 +193,8 @@ def read_grey(path: Path) -> np.ndarray:
     Raises:
         Exception: whatever Pillow raises for files that are damaged or no images.
     """
-    with Image.open(path) as file:
-        # A JPEG's luma needs no trip through RGB; equal for grey content, and faster.
-        file.draft("L", file.size)
-        file.load()
-        image = ImageOps.exif_transpose(file)
-        if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
-            low, high = values.min(), values.max()
-            return np.round((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
-        if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
-        if image.mode not in ("L", "RGB"):
-            image = image.convert("RGB")
-        return np.asarray(image.convert("L"))
+    with open_image(path) as file:
+        return np.asarray(upright(file, "L").convert("L"))
 
 
 def square(image: np.ndarray, size: int) -> np.ndarray:
@@ -207,7 +255,8 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
     hashes = []
     rows: list[int] = []
     skipped: list[dict] = []
-    with ThreadPoolExecutor(cores()) as pool:  # Pillow and hashlib let go of the interpreter while they work
+    # Pillow and hashlib let go of the interpreter while they work.
+    with quiet_about_size(), ThreadPoolExecutor(cores()) as pool:
         results = pool.map(lambda file: _decode(folder / file.path, size), files)
         for position, result in enumerate(
             bar(results, desc="reading images", unit="image", total=len(files))

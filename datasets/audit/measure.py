@@ -1,0 +1,162 @@
+"""One pass over the image files at their own resolution: what the checks beyond copies need to know of each."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mri_transfer.datasets.duplicates import content_box
+from mri_transfer.datasets.tumor_files import ImageFile, open_image, quiet_about_size, square, upright
+from mri_transfer.device import cores
+from mri_transfer.progress import bar
+
+CHROMA_NOISE = 16
+"""Levels by which Cb and Cr of a grey pixel may stray from 128. In a file of grey content they do not stray at all,
+whatever its quality; a slight tint of the whole picture strays by about 10, coloured letters and maps by over 50."""
+
+SIDE = 48
+"""Pixels of the small pictures, as of the published figures for raw-pixel nearest neighbours."""
+
+_BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}  # every other mode of Pillow's has 8
+
+# The luminance table of ITU-T T.81, annex K, that libjpeg scales by its quality setting.
+_LUMINANCE = np.fromstring(
+    """
+    16 11 10 16 24 40 51 61 12 12 14 19 26 58 60 55 14 13 16 24 40 57 69 56 14 17 22 29 51 87 80 62
+    18 22 37 56 68 109 103 77 24 35 55 64 81 104 113 92 49 64 78 87 103 121 120 101 72 92 95 98 112 100 103 99
+    """,
+    dtype=int,
+    sep=" ",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """One entry a file, in the order of the files; NaN (and "" for the mode) where a file can't be read."""
+
+    width: np.ndarray  # float (n,), pixels
+    height: np.ndarray  # float (n,), pixels
+    bytes: np.ndarray  # float (n,), size of the file
+    number: np.ndarray  # float (n,), in the file's name, 0 if there is none
+    mean: np.ndarray  # float (n,), intensity, 0..255
+    contrast: np.ndarray  # float (n,), standard deviation of intensity
+    entropy: np.ndarray  # float (n,), bits a pixel of the histogram
+    sharpness: np.ndarray  # float (n,), mean step between neighbours, as a share of the contrast
+    border: np.ndarray  # float (n,), share of the picture outside the box of its content
+    offset_x: np.ndarray  # float (n,), left less right margin, as a share of the width
+    offset_y: np.ndarray  # float (n,), upper less lower margin, as a share of the height
+    quality: np.ndarray  # float (n,), libjpeg's quality setting, 1 to 100; 0 if the file is no JPEG
+    colour: np.ndarray  # float (n,), share of pixels that are not grey
+    depth: np.ndarray  # float (n,), bits a channel
+    mode: np.ndarray  # str (n,), Pillow's name for the channels
+    small: np.ndarray  # uint8 (n, SIDE, SIDE), padded to a square; black where a file can't be read
+
+    def __len__(self) -> int:
+        return len(self.width)
+
+    @property
+    def readable(self) -> np.ndarray:
+        """bool (n,)."""
+        return np.isfinite(self.width)
+
+
+@cache
+def _scaled_tables() -> np.ndarray:
+    """int (100, 64): libjpeg's luminance table for each quality from 1 to 100, sorted.
+
+    Sorted, because releases of Pillow differ in whether they give a file's table in zigzag order.
+    """
+    quality = np.arange(1, 101)[:, None]
+    scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)  # jpeg_quality_scaling of jcparam.c
+    return np.sort(np.clip((_LUMINANCE * scale + 50) // 100, 1, 255), axis=1)
+
+
+def jpeg_quality(table: Sequence[int]) -> int:
+    """The quality setting, 1 to 100, whose luminance table is nearest to a file's.
+
+    Exact for files that libjpeg wrote with its own tables; other programs have tables of their own.
+    """
+    distance = np.abs(_scaled_tables() - np.sort(np.asarray(table, dtype=int)))
+    return int(distance.sum(axis=1).argmin()) + 1
+
+
+def _colour(picture: Image.Image) -> float:
+    """Share of the pixels that are not grey."""
+    if picture.mode == "L":
+        return 0.0
+    picture = picture.convert("YCbCr")
+    strayed = np.abs(np.array(picture.getextrema()[1:]) - 128)
+    if strayed.max() <= CHROMA_NOISE:  # nearly always, and found in a tenth of the time
+        return 0.0
+    chroma = np.asarray(picture)[..., 1:].astype(np.int16) - 128
+    return float((np.abs(chroma).max(axis=-1) > CHROMA_NOISE).mean())
+
+
+def _measure(path: Path, number: int) -> dict | None:
+    """The fields of :class:`Measurements` for one file; None if it can't be read."""
+    try:
+        size = path.stat().st_size
+        with open_image(path) as file:
+            mode = file.mode
+            tables = getattr(file, "quantization", None)
+            picture = upright(file, "YCbCr")
+    except Exception:  # Pillow's readers raise nearly anything for damaged files; `decode` tells the reason
+        return None
+    grey = np.asarray(picture.convert("L"))
+    height, width = grey.shape
+    share = np.bincount(grey.ravel(), minlength=256) / grey.size
+    levels = np.arange(256)
+    mean = float(share @ levels)
+    contrast = float(np.sqrt(share @ (levels - mean) ** 2))
+    seen = share[share > 0]
+    steps = [np.abs(np.diff(grey.astype(np.int16), axis=axis)) for axis in (0, 1)]
+    step = sum(float(part.mean()) for part in steps if part.size) / 2
+    left, top, right, bottom = content_box(grey)
+    return {
+        "width": width,
+        "height": height,
+        "bytes": size,
+        "number": number,
+        "mean": mean,
+        "contrast": contrast,
+        "entropy": float(-(seen * np.log2(seen)).sum()),
+        "sharpness": step / contrast if contrast else 0.0,
+        "border": 1 - (right - left) * (bottom - top) / grey.size,
+        "offset_x": (left - (width - right)) / width,
+        "offset_y": (top - (height - bottom)) / height,
+        "quality": jpeg_quality(tables[0]) if tables else 0,
+        "colour": _colour(picture),
+        "depth": _BITS.get(mode, 8),
+        "mode": mode,
+        "small": square(grey, SIDE),
+    }
+
+
+def measure(folder: Path, files: Sequence[ImageFile]) -> Measurements:
+    """Measure every file, in parallel.
+
+    Args:
+        folder, files: as given to and by :func:`mri_transfer.datasets.tumor_files.list_images`.
+
+    Returns:
+        One entry a file; files that can't be read have NaN.
+    """
+    folder = Path(folder)
+    with quiet_about_size(), ThreadPoolExecutor(cores()) as pool:
+        found = pool.map(lambda file: _measure(folder / file.path, file.number), files)
+        rows = list(bar(found, desc="measuring images", unit="image", total=len(files)))
+    missing = {"mode": "", "small": np.zeros((SIDE, SIDE), np.uint8)}
+    columns = {
+        field.name: np.array([row[field.name] if row else missing.get(field.name, np.nan) for row in rows])
+        for field in dataclasses.fields(Measurements)
+    }
+    return Measurements(
+        **{name: values.astype(float) if name not in missing else values for name, values in columns.items()}
+    )

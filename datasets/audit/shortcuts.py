@@ -1,0 +1,351 @@
+"""Shortcuts: can a classifier name the class from the file alone, without a look at the anatomy?
+
+A feature that should say nothing about the disease, such as the size of the picture, is a shortcut if it predicts
+the class: a network may learn it, and its score then says nothing about other hospitals' images. Each feature is
+tried alone with a shallow decision tree, and all of them together with a random forest, both with the classes
+weighted equally, in stratified folds that keep groups whole. The score is balanced accuracy (the mean of
+the classes' recalls), which is 1/classes for any rule that ignores the class; macro-F1 stands beside it. Intervals
+come from resampling whole groups.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mri_transfer.datasets.folds import grouped_folds
+from mri_transfer.errors import UserError
+
+if TYPE_CHECKING:
+    from mri_transfer.datasets.audit.measure import Measurements
+
+DRAWS = 2000  # of the bootstrap
+CONFIDENCE = 0.95  # of all intervals together: each feature's own is Bonferroni's
+MARGIN = 0.05
+"""Above chance, at least, for a shortcut that is worth a warning."""
+DROP = 0.3  # of recall between splits, or of a size's share between classes, that is worth a sentence
+LEAVES = 12  # of the decision tree
+LEAST_LEAF = 10  # images
+
+FEATURES = {
+    "width": "image width",
+    "height": "image height",
+    "pixels": "number of pixels",
+    "aspect": "aspect ratio",
+    "bytes": "file size",
+    "bytes_per_pixel": "bytes per pixel",
+    "number": "file number",
+    "quality": "JPEG quality",
+    "depth": "bit depth",
+    "colour": "share of coloured pixels",
+    "border": "share of black margin",
+    "offset_x": "left-right position in the frame",
+    "offset_y": "up-down position in the frame",
+    "mean": "mean intensity",
+    "contrast": "contrast",
+    "entropy": "entropy of intensity",
+    "sharpness": "sharpness",
+}
+"""Features that are tried, by what to call them."""
+
+CONTENT = ("border", "offset_x", "offset_y", "mean", "contrast", "entropy", "sharpness")
+"""Features of the picture, which plane and anatomy move as well; the others belong to the file alone."""
+
+ALL = "all"
+
+
+def features_of(measured: Measurements) -> dict[str, np.ndarray]:
+    """The features of :data:`FEATURES`, float (files,) each."""
+    derived = {
+        "pixels": measured.width * measured.height,
+        "aspect": measured.width / measured.height,
+        "bytes_per_pixel": measured.bytes / (measured.width * measured.height),
+    }
+    return {name: derived[name] if name in derived else getattr(measured, name) for name in FEATURES}
+
+
+def _tree(seed: int) -> Any:
+    from sklearn.tree import DecisionTreeClassifier
+
+    return DecisionTreeClassifier(
+        max_leaf_nodes=LEAVES, min_samples_leaf=LEAST_LEAF, class_weight="balanced", random_state=seed
+    )
+
+
+def _forest(seed: int) -> Any:
+    from sklearn.ensemble import RandomForestClassifier
+
+    return RandomForestClassifier(100, min_samples_leaf=3, class_weight="balanced", random_state=seed)
+
+
+def _confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """int (classes, classes): rows are true classes, columns predicted ones."""
+    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
+    """Mean recall of the classes that occur; float (...,) of (..., classes, classes)."""
+    total = confusion.sum(axis=-1)
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    recall = np.divide(hits, total, out=np.full(total.shape, np.nan), where=total > 0)
+    return np.nanmean(recall, axis=-1)
+
+
+def macro_f1(confusion: np.ndarray) -> np.ndarray:
+    """Mean F1 of the classes that occur or are predicted, as scikit-learn's; float (...,)."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    total = confusion.sum(axis=-1) + confusion.sum(axis=-2)
+    return np.nanmean(
+        np.divide(2.0 * hits, total, out=np.full(total.shape, np.nan), where=total > 0), axis=-1
+    )
+
+
+def _score(
+    labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: int, confidence: float, seed: int
+) -> dict:
+    """Scores with intervals that come from drawing whole groups with replacement."""
+    _, group = np.unique(groups, return_inverse=True)
+    group = group.reshape(-1)
+    count = int(group.max()) + 1
+    cells = np.zeros((count, classes * classes))
+    np.add.at(cells, (group, labels * classes + predicted), 1)
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS) @ cells
+    drawn = drawn.reshape(DRAWS, classes, classes)
+    whole = cells.sum(axis=0).reshape(classes, classes)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+
+    def interval(statistic: Any) -> dict[str, float]:
+        low, high = np.quantile(statistic(drawn), tails)
+        return {"estimate": float(statistic(whole)), "low": float(low), "high": float(high)}
+
+    recall = np.diagonal(whole) / np.maximum(whole.sum(axis=1), 1)
+    return {
+        "balanced_accuracy": interval(balanced_accuracy),
+        "macro_f1": interval(macro_f1),
+        "recall": [float(value) for value in recall],
+    }
+
+
+def _out_of_fold(model: Any, values: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    predicted = np.empty_like(labels)
+    for number in np.unique(fold):
+        held_out = fold == number
+        predicted[held_out] = model.fit(values[~held_out], labels[~held_out]).predict(values[held_out])
+    return predicted
+
+
+def find_shortcuts(
+    measured: Measurements,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    splits: np.ndarray,
+    classes: Sequence[str],
+    *,
+    folds: int = 5,
+    seed: int = 0,
+) -> dict:
+    """How well each feature, and all of them together, predict the class.
+
+    Args:
+        measured: of the files; those that could not be read are left out.
+        labels: int (files,).
+        groups: int (files,), of what belongs together; negative: left out.
+        splits: str (files,), such as "Training"; any names that do not start with "train" are test splits.
+        classes: names.
+        folds: how many; fewer are made where a class has fewer groups.
+        seed: of folds, trees and bootstrap.
+
+    Returns:
+        JSON-able: "images", "chance" (balanced accuracy of a guess), "folds", "features" (best first, one entry each
+        and one for "all": "feature", "name", "of" ("file" or "picture"), "shortcut" (bool), the scores
+        "balanced_accuracy" and "macro_f1" with "estimate", "low", "high", "recall" by class, and "transfer": how the
+        rule learnt on the training split does out of fold there and on the test split), "sizes" (the most common size
+        and its share by split and class), and "sentences". Where a class has too few groups to cross-validate,
+        "features" is empty and a sentence says so.
+    """
+    usable = measured.readable & (np.asarray(groups) >= 0)
+    labels, groups, splits = (
+        np.asarray(labels)[usable],
+        np.asarray(groups)[usable],
+        np.asarray(splits)[usable],
+    )
+    columns = {name: values[usable] for name, values in features_of(measured).items()}
+    found: dict[str, Any] = {
+        "images": len(labels),
+        "chance": 1 / len(classes),
+        "folds": folds,
+        "features": [],
+        "sizes": common_sizes(measured.width[usable], measured.height[usable], labels, splits, classes),
+        "sentences": [],
+    }
+    fewest = min((len(np.unique(groups[labels == label])) for label in range(len(classes))), default=0)
+    found["folds"] = folds = min(folds, fewest)
+    try:
+        fold = grouped_folds(labels, groups, folds, seed, classes)
+    except UserError as error:
+        found["sentences"] = [f"Whether the file betrays the class could not be tested: {error}."]
+        return found
+
+    varying = [name for name, values in columns.items() if np.ptp(values) > 0] if len(labels) else []
+    confidence = 1 - (1 - CONFIDENCE) / max(len(varying) + 1, 1)
+    train = np.char.startswith(np.char.lower(splits.astype(str)), "train")
+    home = _home_folds(labels, groups, train, folds, seed)
+    together = (
+        np.stack([columns[name] for name in varying], axis=1) if varying else np.empty((len(labels), 0))
+    )
+    tried = [(name, columns[name][:, None], _tree(seed)) for name in varying]
+    if varying:
+        tried.append((ALL, together, _forest(seed)))
+    for name, values, model in tried:
+        predicted = _out_of_fold(model, values, labels, fold)
+        entry: dict[str, Any] = {
+            "feature": name,
+            "name": FEATURES.get(name, "all of these together"),
+            "of": "picture" if name in CONTENT else "file",
+            **_score(labels, predicted, groups, len(classes), confidence, seed),
+        }
+        entry["shortcut"] = entry["balanced_accuracy"]["low"] > found["chance"] + MARGIN
+        entry["transfer"] = (
+            None if home is None else _transfer(model, values, labels, groups, train, home, len(classes))
+        )
+        found["features"].append(entry)
+    found["features"].sort(key=lambda entry: -entry["balanced_accuracy"]["estimate"])
+    found["constant"] = [name for name in FEATURES if name not in varying]
+    found["sentences"] = _sentences(found, classes)
+    return found
+
+
+def _home_folds(
+    labels: np.ndarray, groups: np.ndarray, train: np.ndarray, folds: int, seed: int
+) -> np.ndarray | None:
+    """Folds of the training split alone; None without splits, or with too few groups of training images."""
+    if train.all() or not train.any():
+        return None
+    try:
+        return grouped_folds(labels[train], groups[train], folds, seed)
+    except UserError:
+        return None
+
+
+def _transfer(
+    model: Any,
+    values: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    train: np.ndarray,
+    home: np.ndarray,
+    classes: int,
+) -> dict:
+    """The rule learnt on the training split: out of fold there, on the test split, and on what is new in that."""
+    at_home = _out_of_fold(model, values[train], labels[train], home)
+    away = model.fit(values[train], labels[train]).predict(values[~train])
+    new = ~np.isin(groups[~train], groups[train])
+    parts = {
+        "training": (labels[train], at_home),
+        "test": (labels[~train], away),
+        "test_new": (labels[~train][new], away[new]),
+    }
+    result = {}
+    for part, (true, predicted) in parts.items():
+        confusion = _confusion(true, predicted, classes)
+        total = confusion.sum(axis=1)
+        result[part] = {
+            "images": len(true),
+            "balanced_accuracy": float(balanced_accuracy(confusion)) if len(true) else None,
+            "recall": [
+                float(hit / n) if n else None for hit, n in zip(np.diagonal(confusion), total, strict=True)
+            ],
+        }
+    return result
+
+
+def common_sizes(
+    width: np.ndarray, height: np.ndarray, labels: np.ndarray, splits: np.ndarray, classes: Sequence[str]
+) -> dict:
+    """The most common size of all images, and how many have it, by split and class.
+
+    Returns:
+        {"size": [width, height] or None, "table": [{"split", "class", "images", "share"}]}.
+    """
+    sizes = Counter(zip(width.astype(int).tolist(), height.astype(int).tolist(), strict=True))
+    if not sizes:
+        return {"size": None, "table": []}
+    size = max(sizes, key=lambda one: (sizes[one], one))
+    same = (width == size[0]) & (height == size[1])
+    table = []
+    for split in dict.fromkeys(splits.tolist()):
+        for label, name in enumerate(classes):
+            here = (splits == split) & (labels == label)
+            if here.any():
+                table.append(
+                    {
+                        "split": split,
+                        "class": name,
+                        "images": int(here.sum()),
+                        "share": float(same[here].mean()),
+                    }
+                )
+    return {"size": list(size), "table": table}
+
+
+def _score_in_words(entry: dict, chance: float) -> str:
+    score = entry["balanced_accuracy"]
+    return (
+        f"balanced accuracy {score['estimate']:.2f} ({score['low']:.2f} to {score['high']:.2f}), "
+        f"where a guess has {chance:.2f}"
+    )
+
+
+def _sentences(found: dict, classes: Sequence[str]) -> list[str]:
+    """The findings in plain words: all together, the best of the file and of the picture, transfer, size."""
+    chance = found["chance"]
+    shortcuts = [entry for entry in found["features"] if entry["shortcut"]]
+    if not shortcuts:
+        return [
+            "No feature of the files predicts the class better than a guess would, by a margin that matters."
+        ]
+    sentences = []
+    single = [entry for entry in shortcuts if entry["feature"] != ALL]
+    if len(single) < len(shortcuts):
+        entry = next(entry for entry in shortcuts if entry["feature"] == ALL)
+        sentences.append(
+            f"Without a look at the anatomy, size, file and brightness together name the class: "
+            f"{_score_in_words(entry, chance)}."
+        )
+    for kind, caution in (("file", ""), ("picture", ", though plane and anatomy move it too")):
+        of_kind = [entry for entry in single if entry["of"] == kind]
+        if of_kind:
+            rest = ", ".join(
+                f"{entry['name']} {entry['balanced_accuracy']['estimate']:.2f}" for entry in of_kind[1:]
+            )
+            sentences.append(
+                f"{_capital(of_kind[0]['name'])} alone predicts it{caution}: {_score_in_words(of_kind[0], chance)}"
+                + (f"; so do {rest}." if rest else ".")
+            )
+    drops = []
+    for entry in single:
+        for label, name in enumerate(classes):
+            if entry["transfer"]:
+                home, away = (entry["transfer"][part]["recall"][label] for part in ("training", "test"))
+                if home is not None and away is not None:
+                    drops.append((home - away, entry["name"], name, home, away))
+    if drops and max(drops)[0] > DROP:
+        _, feature, name, home, away = max(drops)
+        sentences.append(
+            f"It does not carry over: by {feature} a rule learnt in training finds {home:.0%} of {name} there "
+            f"and {away:.0%} in the test split."
+        )
+    size, table = found["sizes"]["size"], found["sizes"]["table"]
+    shares = [row["share"] for row in table]
+    if max(shares) - min(shares) > DROP:
+        listed = ", ".join(f"{row['share']:.0%} of {row['split']} {row['class']}" for row in table)
+        sentences.append(f"{size[0]}x{size[1]} is the size of {listed}.")
+    return sentences
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]

@@ -5,22 +5,17 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-import math
-import multiprocessing
-import os
-import signal
-import threading
+import functools
 import time
-from collections.abc import Generator, Iterable
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, ClassVar
 
-from threadpoolctl import threadpool_limits
-
+from mri_transfer.datasets.collection import Collection, key_of, reader_versions
 from mri_transfer.datasets.contact_sheet import write_contact_sheet
-from mri_transfer.datasets.find import Found, Source, find_volumes, printable
+from mri_transfer.datasets.content import scan_digest
+from mri_transfer.datasets.find import Source, find_volumes, printable
+from mri_transfer.datasets.parallel import WorkerDied, in_order
+from mri_transfer.datasets.redundancy import Repeats, without_redundant
 from mri_transfer.datasets.slices import PLANES, Slices, cut
 from mri_transfer.datasets.store import MANIFEST, SliceStore
 from mri_transfer.datasets.store_writer import StoreWriter
@@ -33,8 +28,6 @@ from mri_transfer.progress import bar, say
 
 CONTACT_SHEET = "contact_sheet.png"
 SUMMARY = "summary.json"
-
-_AHEAD = 3  # volumes a worker may be ahead of the writer; each waits as its slices, a few megabytes
 
 
 def planes(text: str) -> tuple[str, ...]:
@@ -72,6 +65,13 @@ class SlicesConfig:
     min_foreground: float = option(
         0.15, help="least share of a slice that must be head and not air", parse=fraction, metavar="SHARE"
     )
+    max_correlation: float = option(
+        0.97,
+        help="leave out a slice that correlates more than this with a kept one of the same subject, sequence and "
+        "plane, as it adds little; 1 keeps all",
+        parse=fraction,
+        metavar="R",
+    )
     table: Path | None = option(
         None,
         help="CSV or TSV with columns file, subject, session, sequence that overrides what file names say",
@@ -92,20 +92,25 @@ class SlicesConfig:
 
 @dataclasses.dataclass(frozen=True)
 class _Result:
-    """What a worker makes of one volume: slices, or why there are none."""
+    """What a worker makes of one volume: slices, or why there are none.
+
+    `passing` tells a reason that another try may not find, such as too little memory.
+    """
 
     slices: Slices | None = None
     sha256: str = ""
     content: str = ""
     notes: tuple[str, ...] = ()
     reason: str = ""
+    passing: bool = False
 
 
 def extract(config: SlicesConfig) -> dict[str, Any]:
     """Read volumes and write their slices into a store; an existing one with the same settings is continued.
 
     Returns:
-        The summary, also written to `summary.json`: counts by plane and sequence, subjects, skipped files.
+        The summary, also written to `summary.json`: counts by plane, sequence and source, subjects, what was
+        redundant, skipped files, and files of the store that have moved or are gone.
 
     Raises:
         UserError: nothing can be used, the store has other settings or is damaged, a worker process died, or
@@ -118,17 +123,18 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
         "spacing": config.spacing,
         "planes": list(config.planes),
         "min_foreground": config.min_foreground,
+        "max_correlation": config.max_correlation,
     }
     with StoreWriter(config.out, settings) as writer:
         before = writer.slices
-        todo = _new_sources(found, writer)
+        collection = Collection(writer, found, reader_versions(config.max_mb))
+        todo = collection.new()
         if config.strict and (broken := next((skip for skip in found.skipped if skip.broken), None)):
             raise UserError(f"{broken.path}: {broken.reason}")
-        known = {(entry["source"], entry["reason"]) for entry in writer.skipped}
+        collection.forget_skipped()
         for skip in found.skipped:
-            if (skip.name, skip.reason) not in known:
-                writer.skip({"source": skip.name, "reason": skip.reason})
-        _extract_all(config, todo, writer)
+            _skip(writer, {"source": skip.name, "reason": skip.reason, "path": printable(str(skip.path))})
+        _extract_all(config, todo, writer, collection)
         if not writer.slices:
             first = writer.skipped[0]
             raise UserError(
@@ -147,7 +153,10 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
             "added_slices": added,
             "skipped": manifest["skipped"],
             "notes": manifest["notes"],
-            "settings": settings,
+            "moved": collection.moved,
+            "touched": collection.touched,
+            "missing": collection.missing(),
+            "settings": manifest["settings"],
             "fingerprint": manifest["fingerprint"],
             "extraction_seconds": round(seconds, 2),
         }
@@ -156,143 +165,91 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
     return summary
 
 
-def _key(source: Source) -> dict[str, Any]:
-    """By what a file is recognised without reading it."""
-    return {"path": printable(str(source.path)), "bytes": source.bytes, "mtime_ns": source.mtime_ns}
-
-
-def _new_sources(found: Found, writer: StoreWriter) -> list[Source]:
-    """The volumes that the store does not know, or that could not be used and have changed since."""
-    seen = {
-        (entry["path"], entry["bytes"], entry["mtime_ns"]): entry
-        for entry in writer.skipped
-        if "path" in entry
-    }
-    seen |= {(entry["path"], entry["bytes"], entry["mtime_ns"]): entry for entry in writer.used}
-    todo = []
-    for source in found.sources:
-        entry = seen.get(tuple(_key(source).values()))
-        if entry is None:
-            todo.append(source)
-        elif "planes" in entry:
-            before = (entry["subject"], entry["session"], entry["sequence"])
-            now = dataclasses.astuple(source.identity)
-            if before != now:
-                raise UserError(
-                    f"{source.path}: is in the store as {' '.join(filter(None, before))} and would now be "
-                    f"{' '.join(filter(None, now))}; use the same --table, or another --out"
-                )
-    return todo
-
-
-def _extract_all(config: SlicesConfig, todo: list[Source], writer: StoreWriter) -> None:
-    contents = {entry["content"]: entry for entry in writer.used}
-    paths = {entry["path"]: entry for entry in writer.used}
+def _extract_all(
+    config: SlicesConfig, todo: list[Source], writer: StoreWriter, collection: Collection
+) -> None:
     began = time.monotonic()
     first = writer.slices
-    with (
-        contextlib.closing(_results(config, todo)) as results,
-        bar(total=len(todo), desc="volumes", unit="volume") as progress,
-    ):
-        for source, result in results:
-            key = _key(source)
-            reason = result.reason
-            if reason and config.strict:
-                raise UserError(f"{source.path}: {reason}")
-            if twin := contents.get(result.content):
-                same = twin["path"] == key["path"]
-                reason = "unchanged, though written again" if same else f"the same scan as {twin['source']}"
-            elif key["path"] in paths and not reason:
-                reason = "changed since its slices were stored; another --out would take it as it is now"
-            if reason:
-                writer.skip({"source": source.name, "reason": reason, **key})
-            else:
-                assert result.slices is not None
-                entry = {
-                    **dataclasses.asdict(source.identity),
-                    "source": source.name,
-                    "sha256": result.sha256,
-                    "content": result.content,
-                    **key,
-                    "notes": list(result.notes),
-                    "planes": list(result.slices.plane),
-                    "position_mm": list(result.slices.position_mm),
-                    "position": list(result.slices.position),
-                }
-                writer.add(entry, result.slices.images)
-                contents[result.content] = paths[key["path"]] = entry
-            progress.update()
-            rate = (writer.slices - first) / max(time.monotonic() - began, 1e-9)
-            progress.set_postfix_str(f"{writer.slices} slices, {rate:.0f}/s", refresh=False)
 
-
-def _results(config: SlicesConfig, todo: list[Source]) -> Generator[tuple[Source, _Result], None, None]:
-    """Every source with what became of it, in the given order, with few results waiting in memory."""
-    workers = min(config.workers or cores(), len(todo))
-    if workers <= 1:
-        with threadpool_limits(1):  # the same sums in the same order, whatever the number of workers
-            for source in todo:
-                yield source, _extract_one(source, config)
-        return
-    # "spawn" copies no state of this process, which may hold TensorFlow and its threads.
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker)
-    waiting: collections.deque[tuple[Source, Future[_Result]]] = collections.deque()
-    rest: Iterable[Source] = iter(todo)
+    repeats = Repeats(config.max_correlation, collection.slices_of)
+    work = functools.partial(_extract_one, config=config)
     try:
-        while True:
-            for source in rest:
-                waiting.append((source, pool.submit(_extract_one, source, config)))
-                if len(waiting) >= workers * _AHEAD:
-                    break
-            if not waiting:
-                break
-            source, future = waiting[0]
-            result = future.result()
-            waiting.popleft()
-            yield source, result
-    except BrokenProcessPool:
-        names = ", ".join(source.name for source, future in waiting if not _succeeded(future))
+        with (
+            contextlib.closing(in_order(work, todo, config.workers or cores())) as results,
+            bar(total=len(todo), desc="volumes", unit="volume") as progress,
+        ):
+            for source, result in results:
+                _take(config, source, result, writer, collection, repeats)
+                progress.update()
+                rate = (writer.slices - first) / max(time.monotonic() - began, 1e-9)
+                progress.set_postfix_str(f"{writer.slices} slices, {rate:.0f}/s", refresh=False)
+    except WorkerDied as died:
         raise UserError(
-            f"a worker process died, probably for lack of memory, while reading one of {names}; "
+            "a worker process died, probably for lack of memory, while reading one of "
+            f"{', '.join(source.name for source in died.items)}; "
             "run the same command again, it continues (with --workers 1 it needs less memory)"
         ) from None
-    finally:
-        processes = list((getattr(pool, "_processes", None) or {}).values())
-        pool.shutdown(wait=False, cancel_futures=True)
-        if waiting:  # stopped in the middle: don't wait for volumes that nobody wants
-            for process in processes:
-                with contextlib.suppress(OSError):
-                    process.terminate()
 
 
-def _succeeded(future: Future[_Result]) -> bool:
-    return future.done() and not future.cancelled() and future.exception() is None
+def _take(
+    config: SlicesConfig,
+    source: Source,
+    result: _Result,
+    writer: StoreWriter,
+    collection: Collection,
+    repeats: Repeats,
+) -> None:
+    """Put the slices of a volume into the store, or note why not."""
+    reason: str | None = result.reason
+    if reason and config.strict:
+        raise UserError(f"{source.path}: {reason}")
+    about = {"source": source.name, **key_of(source)}
+    if not reason:
+        reason = collection.recognise(source, result.sha256, result.content)
+        if reason == "":
+            return
+    slices = result.slices
+    if reason is None and slices is not None:
+        slices = repeats.filter(slices, source.identity.subject, source.identity.sequence)
+        if not slices.plane:
+            about["redundant"] = slices.redundant
+            reason = "shows nothing that another scan of the subject does not; see --max-correlation"
+    if reason:
+        readers = "" if result.passing else collection.readers
+        _skip(writer, {**about, "reason": reason, "readers": readers})
+        return
+    assert slices is not None
+    entry = {
+        **dataclasses.asdict(source.identity),
+        **about,
+        "sha256": result.sha256,
+        "content": result.content,
+        "notes": list(result.notes),
+        "redundant": slices.redundant,
+        "planes": list(slices.plane),
+        "position_mm": list(slices.position_mm),
+        "position": list(slices.position),
+    }
+    writer.add(entry, slices.images)
+    collection.add(writer.used[-1])
 
 
-def _start_worker() -> None:
-    """Set up a worker: one thread for sums, no traceback at Ctrl-C, no life after its parent's."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threadpool_limits(1)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+def _skip(writer: StoreWriter, entry: dict[str, Any]) -> None:
+    """Note a skipped file, unless the store has it so."""
+    if writer.skip_of(entry["path"]) != entry:
+        writer.skip(entry)
 
 
 def _extract_one(source: Source, config: SlicesConfig) -> _Result:
     try:
         volume = read_volume(source.files, max_bytes=config.max_mb * 1_000_000)
         slices = cut(volume, config.size, config.spacing, config.planes, config.min_foreground)
+        slices = without_redundant(slices, config.max_correlation)
     except BadVolume as error:
         return _Result(reason=str(error))
     except MemoryError:
-        return _Result(reason="needs more memory than there is")
-    return _Result(slices, volume.sha256, volume.content, volume.notes)
+        return _Result(reason="needs more memory than there is", passing=True)
+    return _Result(slices, volume.sha256, scan_digest(volume.voxels), volume.notes)
 
 
 def _tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
@@ -305,6 +262,16 @@ def _tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
         f"and {summary['subjects']} subjects ({listed(summary['by_sequence'])}); "
         f"{summary['added_slices']} new{rate}"
     )
+    if redundant := summary["redundant"]:
+        cut_in_all = summary["slices"] + redundant
+        say(
+            f"{redundant} of {cut_in_all} slices dropped as redundant ({100 * redundant / cut_in_all:.1f}%): they "
+            f"correlate above {summary['settings']['max_correlation']:g} with a kept one"
+        )
+    for name, what in (("moved", "moved or renamed"), ("missing", "no longer where they were")):
+        if files := summary[name]:
+            example = files[0]["to"] if name == "moved" else files[0]
+            say(f"{len(files)} volumes of the store are {what} (such as {example}); their slices stay")
     skipped = summary["skipped"]
     if skipped:
         say(f"{len(skipped)} files skipped, listed in {out / SUMMARY}:")
@@ -313,5 +280,5 @@ def _tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
             example = next(skip["file"] for skip in skipped if skip["reason"] == reason)
             say(f"  {count} x {reason} (such as {example})" if count > 1 else f"  {example}: {reason}")
         if len(reasons) > 8:
-            say(f"  and {math.fsum(count for _, count in reasons.most_common()[8:]):.0f} more")
+            say(f"  and {sum(count for _, count in reasons.most_common()[8:])} more")
     say(f"look at {out / CONTACT_SHEET}")

@@ -33,12 +33,14 @@ class Slices:
         plane: n names.
         position_mm: n positions across the plane, mm, in scanner coordinates: to the right, front or top.
         position: the same as a fraction of the volume, 0..1.
+        redundant: how many more were cut and left out because a kept one shows the same.
     """
 
     images: np.ndarray
     plane: tuple[str, ...]
     position_mm: tuple[float, ...]
     position: tuple[float, ...]
+    redundant: int = 0
 
 
 def cut(

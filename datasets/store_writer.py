@@ -11,15 +11,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import json
+import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections import Counter
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
+from mri_transfer.datasets.journal import Journal
 from mri_transfer.datasets.store import (
     COLUMNS,
     FORMAT,
@@ -41,20 +42,27 @@ from mri_transfer.files import (
     atomic_write,
     claim_folder,
     fsync_folder,
+    naming_the_file,
     read_json,
     sha256,
-    to_json,
     write_json,
 )
 
 COMMIT_SECONDS = 1.0  # an fsync can take half a second on an SD card; at most this much work is lost
+
+# What a store was made with before the setting existed.
+_EARLIER_SETTINGS = {"max_correlation": 1.0}
+_OF_SLICES = ("planes", "position_mm", "position")  # lists in a journal line that are not held in memory
 
 
 class StoreWriter:
     """Adds volumes to a slice store, one process at a time.
 
     Attributes:
-        used: journal entries of the volumes in the store, in order.
+        settings: those the store was begun with.
+        used: one dictionary a volume in the store, in order: its journal line, with the number of its first slice
+            ("first") and how many follow one another in a plane ("runs") in place of the lists.
+        known: by path, files that hold a volume of the store and are not the one it was read from.
         slices: how many slices the used volumes have.
     """
 
@@ -68,18 +76,18 @@ class StoreWriter:
         claim_folder(self.folder, KIND)
         self.settings = settings
         self.used: list[dict[str, Any]] = []
+        self.known: dict[str, dict[str, Any]] = {}
+        self.slices = 0
         self._skips: dict[str, dict[str, Any]] = {}
         self._size = int(settings["size"])
         self._rows = shard_rows(self._size)
-        self.slices = 0
-        self._pending = b""
         self._shard: IO[bytes] | None = None
         self._shard_number = -1
+        self._full_shards: dict[str, str] = {}  # name: SHA-256; they never change again
         self._committed = time.monotonic()
         self._changed = False
-        self._journal = (self.folder / JOURNAL).open("a+b")
+        self._journal = Journal(self.folder / JOURNAL)
         try:
-            _lock(self._journal, self.folder)
             self._replay()
         except BaseException:
             self._journal.close()
@@ -104,6 +112,10 @@ class StoreWriter:
         """Journal entries of files that are not used, in order."""
         return list(self._skips.values())
 
+    def skip_of(self, path: str) -> dict[str, Any] | None:
+        """The journal entry of a skipped file."""
+        return self._skips.get(path)
+
     def add(self, entry: dict[str, Any], images: np.ndarray) -> None:
         """Append one volume.
 
@@ -121,37 +133,50 @@ class StoreWriter:
             number, row = divmod(first + done, self._rows)
             part = images[done : done + self._rows - row]
             file = self._open_shard(number)
-            with _named(file.name):
+            with naming_the_file(file.name):
                 file.seek(SHARD_HEADER_BYTES + row * self._size**2)
                 file.write(part.data)
             done += len(part)
-        self.used.append(entry)
-        self.slices += len(images)
-        self._skips.pop(entry.get("path", ""), None)
-        self._log({"kind": "volume", **entry})
+        self._keep_volume(entry)
+        self._log("volume", entry)
 
     def skip(self, entry: dict[str, Any]) -> None:
         """Note a file that is not used; `entry` has "source" and "reason"."""
         self._keep_skip(entry)
-        self._log({"kind": "skipped", **entry})
+        self._log("skipped", entry)
 
-    def _keep_skip(self, entry: dict[str, Any]) -> None:
-        key = entry.get("path") or f"{entry['source']}: {entry['reason']}"
-        self._skips.pop(key, None)  # the latest word on a file counts
-        self._skips[key] = entry
+    def recognise(self, entry: dict[str, Any]) -> None:
+        """Note a file that holds a volume of the store under another name or date; `entry` has "path"."""
+        self._keep_known(entry)
+        self._log("known", entry)
+
+    def forget(self, path: str) -> None:
+        """Take a file off the list of skipped ones: it is gone."""
+        self._skips.pop(path, None)
+        self._log("gone", {"path": path})
+
+    def read(self, first: int, count: int) -> np.ndarray:
+        """Slices that are already in the store: uint8 (count, size, size)."""
+        if self._shard is not None:
+            self._shard.flush()
+        result = np.empty((count, self._size, self._size), dtype=np.uint8)
+        done = 0
+        while done < count:
+            number, row = divmod(first + done, self._rows)
+            part = result[done : done + self._rows - row]
+            with shard_path(self.folder, number).open("rb") as file:
+                file.seek(SHARD_HEADER_BYTES + row * self._size**2)
+                file.readinto(part.data)
+            done += len(part)
+        return result
 
     def commit(self) -> None:
         """Make everything so far survive a power cut: first the pixels, then the lines that count them."""
         if self._shard is not None:
-            with _named(self._shard.name):
+            with naming_the_file(self._shard.name):
                 self._shard.flush()
                 os.fsync(self._shard.fileno())
-        if self._pending:
-            with _named(self._journal.name):
-                self._journal.write(self._pending)
-                self._journal.flush()
-                os.fsync(self._journal.fileno())
-            self._pending = b""
+        self._journal.commit()
         self._committed = time.monotonic()
 
     def finish(self) -> dict[str, Any]:
@@ -168,20 +193,9 @@ class StoreWriter:
             self._shard.close()
             self._shard, self._shard_number = None, -1
         self._cut_leftovers()
-        shards = []
-        for number in range(-(-self.slices // self._rows)):
-            rows = min(self._rows, self.slices - number * self._rows)
-            path = shard_path(self.folder, number)
-            with _named(path), path.open("r+b") as file:
-                if file.read(SHARD_HEADER_BYTES) != shard_header(rows, self._size):
-                    file.seek(0)
-                    file.write(shard_header(rows, self._size))
-                    file.flush()
-                    os.fsync(file.fileno())
-            name = path.relative_to(self.folder).as_posix()
-            shards.append({"file": name, "slices": rows, "sha256": sha256(path)})
+        shards = [self._finish_shard(number) for number in range(-(-self.slices // self._rows))]
         table = self.folder / TABLE
-        with _named(table), atomic_write(table) as text:
+        with naming_the_file(table), atomic_write(table) as text:
             self._write_table(text)
         manifest: dict[str, Any] = {
             "format": FORMAT,
@@ -190,74 +204,125 @@ class StoreWriter:
             "shards": shards,
         }
         manifest["fingerprint"] = fingerprint_of(manifest)
-        manifest["counts"] = self.counts()
-        manifest["versions"] = versions()
-        manifest["notes"] = [
-            {"file": entry["source"], "note": note} for entry in self.used for note in entry.get("notes", ())
-        ]
-        manifest["skipped"] = [{"file": entry["source"], "reason": entry["reason"]} for entry in self.skipped]
-        with _named(manifest_path):
+        manifest |= {"versions": versions(), **self._about()}
+        with naming_the_file(manifest_path):
             write_json(manifest_path, manifest)
         self._changed = False
         return manifest
 
+    def _finish_shard(self, number: int) -> dict[str, Any]:
+        """Make the header of a shard say how many slices it has; the manifest's entry for it."""
+        rows = min(self._rows, self.slices - number * self._rows)
+        path = shard_path(self.folder, number)
+        name = path.relative_to(self.folder).as_posix()
+        if name not in self._full_shards:
+            with naming_the_file(path), path.open("r+b") as file:
+                if file.read(SHARD_HEADER_BYTES) != shard_header(rows, self._size):
+                    file.seek(0)
+                    file.write(shard_header(rows, self._size))
+                    file.flush()
+                    os.fsync(file.fileno())
+        return {"file": name, "slices": rows, "sha256": self._full_shards.get(name) or sha256(path)}
+
     def counts(self) -> dict[str, Any]:
-        """Slices, volumes and subjects, in all and by plane and sequence."""
-        planes: dict[str, int] = {}
-        sequences: dict[str, int] = {}
+        """Slices, volumes and subjects, in all and by plane, sequence and source, and what was redundant."""
+        planes: Counter[str] = Counter()
+        sequences: Counter[str] = Counter()
+        sources: Counter[str] = Counter()
         for entry in self.used:
-            for plane in entry["planes"]:
-                planes[plane] = planes.get(plane, 0) + 1
-            sequences[entry["sequence"]] = sequences.get(entry["sequence"], 0) + len(entry["planes"])
+            for plane, count in entry["runs"]:
+                planes[plane] += count
+                sequences[entry["sequence"]] += count
+                sources[source_of(entry)] += count
         return {
             "slices": self.slices,
+            "redundant": sum(entry.get("redundant", 0) for entry in (*self.used, *self._skips.values())),
             "volumes": len(self.used),
             "subjects": len({entry["subject"] for entry in self.used}),
             "by_plane": dict(sorted(planes.items())),
             "by_sequence": dict(sorted(sequences.items())),
-            "skipped": len(self.skipped),
+            "by_source": dict(sorted(sources.items())),
+            "skipped": len(self._skips),
+        }
+
+    def _about(self) -> dict[str, Any]:
+        """What the manifest tells beside what the store holds."""
+        return {
+            "counts": self.counts(),
+            "notes": [
+                {"file": entry["source"], "note": note}
+                for entry in self.used
+                for note in entry.get("notes", ())
+            ],
+            "skipped": [{"file": entry["source"], "reason": entry["reason"]} for entry in self.skipped],
         }
 
     def _replay(self) -> None:
-        """Read the journal, drop a torn last line, and see that the shards hold what it counts."""
-        self._journal.seek(0)
-        content = self._journal.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        try:
-            entries = [json.loads(line) for line in whole.splitlines()]
-            kinds = [entry.pop("kind") for entry in entries]
-        except (ValueError, KeyError, AttributeError):
-            raise UserError(
-                f"{self.folder / JOURNAL}: damaged; choose another --out, or remove the store"
-            ) from None
-        if len(whole) < len(content):
-            os.ftruncate(self._journal.fileno(), len(whole))
-        if not entries:
-            self._changed = True
-            self._log({"kind": "settings", "format": FORMAT, **self.settings})
+        """Take in the journal, and see that the shards hold what it counts."""
+        events = self._journal.replay()
+        begun = next(events, None)
+        if begun is None:
+            self._log("settings", {"format": FORMAT, **self.settings})
             self.commit()
             return
-        self._check_settings(entries[0])
-        for kind, entry in zip(kinds[1:], entries[1:], strict=True):
-            if kind == "volume":
-                self.used.append(entry)
-                self.slices += len(entry["planes"])
-                self._skips.pop(entry.get("path", ""), None)
-            else:
-                self._keep_skip(entry)
+        del begun["kind"]
+        self._check_settings(begun)
+        keep = {
+            "volume": self._keep_volume,
+            "skipped": self._keep_skip,
+            "known": self._keep_known,
+            "gone": lambda entry: self._skips.pop(entry["path"], None),
+        }
+        for event in events:
+            try:
+                keep[event.pop("kind")](event)
+            except KeyError as error:
+                raise UserError(
+                    f"{self.folder / JOURNAL}: not understood ({error}); it may be of a newer version"
+                ) from None
         self._check_shards()
         manifest = self.folder / MANIFEST
-        told = read_json(manifest).get("counts", {}) if manifest.is_file() else {}
-        self._changed = (told.get("slices"), told.get("skipped")) != (self.slices, len(self.skipped))
+        if not manifest.is_file():
+            self._changed = True
+            return
+        told = read_json(manifest)
+        self._changed = any(told.get(key) != value for key, value in self._about().items())
+        full = self.slices // self._rows
+        names = {
+            shard_path(self.folder, number).relative_to(self.folder).as_posix() for number in range(full)
+        }
+        self._full_shards = {
+            shard["file"]: shard["sha256"]
+            for shard in told.get("shards", ())
+            if shard["file"] in names and shard["slices"] == self._rows
+        }
+
+    def _keep_volume(self, entry: dict[str, Any]) -> None:
+        runs = [(plane, len(list(run))) for plane, run in itertools.groupby(entry["planes"])]
+        about = {key: value for key, value in entry.items() if key not in _OF_SLICES}
+        self.used.append({**about, "first": self.slices, "runs": runs})
+        self.slices += len(entry["planes"])
+        self._skips.pop(entry.get("path", ""), None)
+
+    def _keep_skip(self, entry: dict[str, Any]) -> None:
+        key = entry.get("path") or f"{entry['source']}: {entry['reason']}"
+        self._skips.pop(key, None)  # the latest word on a file counts
+        self._skips[key] = entry
+
+    def _keep_known(self, entry: dict[str, Any]) -> None:
+        self.known[entry["path"]] = entry
+        self._skips.pop(entry["path"], None)
 
     def _check_settings(self, before: dict[str, Any]) -> None:
-        now = {"format": FORMAT, **self.settings}
-        differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
+        now = {**_EARLIER_SETTINGS, "format": FORMAT, **self.settings}
+        made = {**_EARLIER_SETTINGS, **before}
+        differing = [key for key in sorted(made.keys() | now.keys()) if made.get(key) != now.get(key)]
         if differing:
             what = ", ".join(
-                f"{key} {_text(before.get(key))} and not {_text(now.get(key))}" for key in differing
+                f"{key} {_text(made.get(key))} and not {_text(now.get(key))}" for key in differing
             )
             raise UserError(f"{self.folder}: was made with {what}; use the same settings or another --out")
+        self.settings = {key: value for key, value in before.items() if key != "format"}
 
     def _check_shards(self) -> None:
         """See that no shard holds less than the journal counts."""
@@ -289,7 +354,7 @@ class StoreWriter:
                 self._shard.close()
             path = shard_path(self.folder, number)
             new = not path.is_file()
-            with _named(path):
+            with naming_the_file(path):
                 self._shard = path.open("w+b" if new else "r+b")
                 if new:
                     self._shard.write(shard_header(self._rows, self._size))
@@ -297,42 +362,29 @@ class StoreWriter:
             self._shard_number = number
         return self._shard
 
-    def _log(self, entry: dict[str, Any]) -> None:
+    def _log(self, kind: str, entry: dict[str, Any]) -> None:
         self._changed = True
-        self._pending += to_json(entry, indent=None).encode() + b"\n"
+        self._journal.log(kind, entry)
         if time.monotonic() - self._committed >= COMMIT_SECONDS:
             self.commit()
 
     def _write_table(self, file: IO[str]) -> None:
+        """From the journal and not from memory, which a table of millions of slices would fill."""
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        for number, entry in enumerate(self.used):
-            whose = [entry["subject"], entry["session"], entry["sequence"]]
-            for where in zip(entry["planes"], entry["position_mm"], entry["position"], strict=True):
-                writer.writerow([*whose, *where, number, entry["source"], entry["sha256"]])
+        number = 0
+        for entry in self._journal.replay():
+            if entry["kind"] == "volume":
+                whose = [entry["subject"], entry["session"], entry["sequence"]]
+                for where in zip(*(entry[key] for key in _OF_SLICES), strict=True):
+                    writer.writerow([*whose, *where, number, entry["source"], entry["sha256"]])
+                number += 1
+
+
+def source_of(entry: dict[str, Any]) -> str:
+    """The collection that a volume comes from: the folder that was given on the command line."""
+    return str(entry["source"]).split("/")[0]
 
 
 def _text(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-@contextlib.contextmanager
-def _named(path: str | Path) -> Iterator[None]:
-    """Give an error of a write the file's name, which the operating system leaves out."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
-        raise
-
-
-def _lock(journal: IO[bytes], folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(f"{folder}: another process is writing to this store; wait for it to end") from None

@@ -54,6 +54,17 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
+@contextlib.contextmanager
+def naming_the_file(path: str | Path) -> Iterator[None]:
+    """Give an error of a write the file's name, which the operating system leaves out."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
+
+
 def _plain(value: Any) -> Any:
     """What JSON can't hold: paths become strings, NumPy scalars and arrays become numbers and lists."""
     if isinstance(value, Path):

@@ -18,7 +18,7 @@ def store(tmp_path, head, save):
             path = tmp_path / "v" / f"p{number}_{sequence}.nii.gz"
             voxels = head((24, 28, 26), seed=number + 10 * (sequence == "T2"))
             save(path, voxels, zooms=(5.0, 5.0, 5.0 if number else 15.0))
-    extract(SlicesConfig((tmp_path / "v",), tmp_path / "store", size=32, workers=1))
+    extract(SlicesConfig((tmp_path / "v",), tmp_path / "store", size=32, max_correlation=1.0, workers=1))
     return SliceStore.open(tmp_path / "store")
 
 

@@ -1,0 +1,147 @@
+"""What a store already knows of the files that were found: used, moved, touched, replaced, tried in vain, gone."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.datasets.find import Found, Source, printable
+from mri_transfer.datasets.store_writer import StoreWriter
+from mri_transfer.errors import UserError
+
+
+def key_of(source: Source) -> dict[str, Any]:
+    """By what a file is recognised without reading it."""
+    return {"path": printable(str(source.path)), "bytes": source.bytes, "mtime_ns": source.mtime_ns}
+
+
+def reader_versions(max_mb: int) -> str:
+    """What decides, besides a file itself, whether it can be read; after a change, what could not is tried again."""
+    names = ("mri-transfer", "nibabel", "pydicom", "pynrrd")
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join((*found, f"{max_mb} MB"))
+
+
+class Collection:
+    """Compares the files that were found with those a store knows.
+
+    Args:
+        writer: of the store.
+        found: what was found this time.
+        readers: of :func:`reader_versions`.
+
+    Attributes:
+        moved: files that hold a volume which was read from another file that is gone, "from" and "to".
+        touched: how many files were only written again.
+    """
+
+    def __init__(self, writer: StoreWriter, found: Found, readers: str):
+        self.writer = writer
+        self.readers = readers
+        self.moved: list[dict[str, str]] = []
+        self.touched = 0
+        self._sources = found.sources
+        paths = [source.path for source in found.sources] + [skip.path for skip in found.skipped]
+        self._here = {printable(str(path)) for path in paths}
+        self._by_path: dict[str, dict[str, Any]] = {}
+        self._by_content: dict[str, dict[str, Any]] = {}
+        self._of_subject: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        # Where a volume was last seen: the file it was read from, or what had become of it.
+        self._seen_at: dict[str, str] = {}
+        for entry in writer.used:
+            self.add(entry)
+        for entry in writer.known.values():
+            self._seen_at[entry["of"]] = entry["path"]
+
+    def new(self) -> list[Source]:
+        """The volumes to read: unknown ones, and those that could not be used and may now.
+
+        Raises:
+            UserError: a volume of the store would now be another subject's or of another sequence.
+        """
+        tried = {
+            entry["path"]: entry for entry in self.writer.skipped if entry.get("readers") == self.readers
+        }
+        todo = []
+        for source in self._sources:
+            key = key_of(source)
+            used, known = self._by_path.get(key["path"]), self.writer.known.get(key["path"])
+            if used and (_same(used, key) or _same(known, key)):
+                self._check_identity(source, used)
+            elif not _same(known, key) and not _same(tried.get(key["path"]), key):
+                todo.append(source)
+        return todo
+
+    def forget_skipped(self) -> None:
+        """Take files that are gone off the list of skipped ones."""
+        for entry in self.writer.skipped:
+            if "path" in entry and not self._exists(entry["path"]):
+                self.writer.forget(entry["path"])
+
+    def _exists(self, path: str) -> bool:
+        return path in self._here or os.path.lexists(path)
+
+    @staticmethod
+    def _check_identity(source: Source, entry: dict[str, Any]) -> None:
+        before = (entry["subject"], entry["session"], entry["sequence"])
+        now = dataclasses.astuple(source.identity)
+        if before != now:
+            raise UserError(
+                f"{source.path}: is in the store as {' '.join(filter(None, before))} and would now be "
+                f"{' '.join(filter(None, now))}; use the same --table, or another --out"
+            )
+
+    def recognise(self, source: Source, sha256: str, content: str) -> str | None:
+        """Whether a volume that was read is known: the reason why it is not used, "" if that is no loss, else None.
+
+        The same file under a new name or date is noted in the store, so that it is not read again.
+        """
+        key = key_of(source)
+        twin = self._by_content.get(content) or self._by_content.get(sha256)
+        if twin is None:
+            if key["path"] in self._by_path:
+                return "changed since its slices were stored; another --out would take it as it is now"
+            return None
+        last = self._seen_at[twin["path"]]
+        if last == key["path"] or twin["path"] == key["path"]:
+            self.touched += 1
+        elif not self._exists(last):
+            self.moved.append({"from": twin["source"], "to": source.name})
+            self._seen_at[twin["path"]] = key["path"]
+        else:
+            return f"the same scan as {twin['source']}"
+        self.writer.recognise({"source": source.name, **key, "of": twin["path"]})
+        return ""
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Take note of a volume in the store, an entry of the writer's `used`."""
+        self._by_path[entry["path"]] = entry
+        self._by_content[entry["sha256"]] = self._by_content[entry["content"]] = entry
+        self._of_subject.setdefault((entry["subject"], entry["sequence"]), []).append(entry)
+        self._seen_at[entry["path"]] = entry["path"]
+
+    def slices_of(self, subject: str, sequence: str) -> Iterator[tuple[list[str], np.ndarray]]:
+        """Planes and images of each volume of a subject and sequence in the store."""
+        for entry in self._of_subject.get((subject, sequence), ()):
+            planes = [plane for plane, count in entry["runs"] for _ in range(count)]
+            yield planes, self.writer.read(entry["first"], len(planes))
+
+    def missing(self) -> list[str]:
+        """Volumes of the store whose files are no longer there; their slices are."""
+        return [
+            entry["source"] for entry in self.writer.used if not self._exists(self._seen_at[entry["path"]])
+        ]
+
+
+def _same(entry: dict[str, Any] | None, key: dict[str, Any]) -> bool:
+    return entry is not None and all(entry.get(name) == value for name, value in key.items())

@@ -1,0 +1,79 @@
+"""The journal of an extraction: one JSON line an event, appended and fsynced, so that a crash costs the last second."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from mri_transfer.errors import UserError
+from mri_transfer.files import naming_the_file, to_json
+
+
+class Journal:
+    """An append-only file of JSON objects that one process at a time may write.
+
+    Raises:
+        UserError: another process is writing to it.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self._file = self.path.open("a+b")
+        self._pending = b""
+        try:
+            _lock(self._file, self.path.parent)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def replay(self) -> Iterator[dict[str, Any]]:
+        """Every event that was written, in order; a torn last line, of a crash, is cut off.
+
+        Raises:
+            UserError: a line in the middle is damaged.
+        """
+        end = 0
+        self._file.seek(0)
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                os.ftruncate(self._file.fileno(), end)
+                break
+            end += len(line)
+            try:
+                event = json.loads(line)
+                if not isinstance(event, dict) or "kind" not in event:
+                    raise ValueError
+            except ValueError:
+                raise UserError(f"{self.path}: damaged; choose another --out, or remove the store") from None
+            yield event
+
+    def log(self, kind: str, event: dict[str, Any]) -> None:
+        """Note an event, to be written with the next :meth:`commit`."""
+        self._pending += to_json({"kind": kind, **event}, indent=None).encode() + b"\n"
+
+    def commit(self) -> None:
+        """Make what was noted survive a power cut."""
+        if self._pending:
+            with naming_the_file(self.path):
+                self._file.write(self._pending)
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            self._pending = b""
+
+    def close(self) -> None:
+        """Let other processes write; what was not committed is lost."""
+        self._file.close()
+
+
+def _lock(file: IO[bytes], folder: Path) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"{folder}: another process is writing to this store; wait for it to end") from None

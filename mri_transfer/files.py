@@ -119,6 +119,40 @@ def sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def names_errors(path: Path) -> Iterator[None]:
+    """Give an error of a read or write the file's name, which the operating system leaves out."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of `data` unbuffered, so that a full disk is met here and not at closing."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def lock(file: IO[bytes], folder: Path) -> None:
+    """Keep other processes out of `folder` for as long as `file`, which lies in it, is open.
+
+    Raises:
+        UserError: another process has it.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"{folder}: another process is writing to it; wait for it to end") from None
+
+
 def claim_folder(folder: Path, kind: str) -> bool:
     """Make `folder` ours for one kind of content ("slice store", "pretraining run", ...), or find that it is.
 

@@ -41,7 +41,10 @@ def option(
 
 
 def argument(*, help: str, metavar: str, many: bool = False, default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field that becomes a positional argument; with `many`, one or more of them (a tuple)."""
+    """A dataclass field that becomes a positional argument; with `many`, one or more of them (a tuple).
+
+    With a default it may be left out.
+    """
     metadata = {"help": help, "metavar": metavar, "positional": True, "many": many}
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -136,7 +139,7 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
         base = _base_type(annotations[field.name])
         has_default = field.default is not dataclasses.MISSING
         if about.get("positional"):
-            arity = ("*" if has_default else "+") if about["many"] else None
+            arity = ("*" if has_default else "+") if about["many"] else ("?" if has_default else None)
             parser.add_argument(
                 field.name, type=base, metavar=about["metavar"], help=about["help"], nargs=arity
             )

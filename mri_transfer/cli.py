@@ -33,6 +33,11 @@ COMMANDS = {
         "mri_transfer.demo:DemoConfig",
         "mri_transfer.demo:demo",
     ),
+    "fetch": Command(
+        "download public volumes or the tumour set: resumable, checked, with their terms",
+        "mri_transfer.datasets.fetch.config:FetchConfig",
+        "mri_transfer.datasets.fetch.fetch:fetch",
+    ),
     "slices": Command(
         "MRI volumes (files, folders, BIDS trees) to a store of 2-D slices",
         "mri_transfer.datasets.extract:SlicesConfig",

@@ -1,0 +1,123 @@
+"""Everything that `mri-transfer fetch` can be told."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from mri_transfer.datasets.fetch.openneuro import check_number
+from mri_transfer.datasets.fetch.sources import IXI_MODALITIES, OASIS_DISCS, OASIS_VARIANTS, SOURCES
+from mri_transfer.errors import UserError
+from mri_transfer.options import argument, option, positive_float, positive_int
+
+
+def modalities(text: str) -> tuple[str, ...]:
+    """Comma-separated names, in their usual order."""
+    wanted = {part.strip().upper() for part in text.split(",")}
+    if not wanted <= set(IXI_MODALITIES):
+        raise ValueError(f"name some of {','.join(IXI_MODALITIES)}")
+    return tuple(name for name in IXI_MODALITIES if name in wanted)
+
+
+def discs(text: str) -> tuple[int, ...]:
+    """Numbers and ranges, such as 1,3,5-8."""
+    wanted: set[int] = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+        if not match:
+            raise ValueError("name discs such as 1,3,5-8")
+        wanted |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    if not wanted or not wanted <= set(OASIS_DISCS):
+        raise ValueError(f"discs go from {OASIS_DISCS[0]} to {OASIS_DISCS[-1]}")
+    return tuple(sorted(wanted))
+
+
+@dataclass(frozen=True)
+class FetchConfig:
+    """Settings of `mri-transfer fetch`."""
+
+    EXAMPLE: ClassVar[str] = """\
+sources:
+  ixi         nearly 600 healthy adults, T1, T2, PD, MRA    4.8 GB for T1, 3.9 for T2   CC BY-SA 3.0
+  oasis1      416 adults, T1, on 12 discs                   1.5 GB a disc               asks for agreement
+  openneuro   any data set of openneuro.org, anat/ only     mostly small                mostly CC0
+  tumors      the four-class tumour set, from Kaggle        92 MB                       needs your Kaggle token
+
+examples:
+  mri-transfer fetch ixi --out ~/data/ixi --modalities T1
+  mri-transfer fetch oasis1 --out ~/data/oasis1 --discs 1-3 --accept-terms
+  mri-transfer fetch openneuro ds000001 --out ~/data/openneuro
+  mri-transfer fetch tumors --out ~/data/tumors --zip ~/Downloads/archive.zip
+
+Licence and terms are shown first and kept beside the data. Run the same command again after any interruption:
+it continues, and finished files are not fetched again. What was received, with checksums, is in receipt.jsonl;
+what can't be had is skipped and listed in summary.json (--strict makes it an error).
+"""
+
+    source: str = argument(help=f"one of {', '.join(SOURCES)}", metavar="SOURCE")
+    out: Path = option(
+        help="folder for the data; new, or one that the same source was fetched to", metavar="DIR"
+    )
+    name: str | None = argument(
+        help="for openneuro, the number of the data set: ds000001", metavar="NAME", default=None
+    )
+    modalities: tuple[str, ...] = option(
+        ("T1", "T2"), help=f"ixi: some of {','.join(IXI_MODALITIES)}", parse=modalities, metavar="NAMES"
+    )
+    discs: tuple[int, ...] = option(
+        OASIS_DISCS, help="oasis1: which discs, such as 1,3,5-8", parse=discs, metavar="NUMBERS"
+    )
+    variant: str = option(
+        "subj111",
+        help="oasis1: what is taken of each scan: the average of its repeats (subj111), the first repeat (raw), or the "
+        "average in atlas space (t88)",
+        choices=OASIS_VARIANTS,
+    )
+    zip: Path | None = option(
+        None, help="tumors: unpack this zip that you downloaded yourself", metavar="FILE"
+    )
+    accept_terms: bool = option(False, help="you agree to the terms that are shown; oasis1 asks for this")
+    mirror: str | None = option(
+        None, help="download from below this address instead of the source's own", metavar="URL"
+    )
+    parallel: int = option(4, help="files downloaded at the same time", parse=positive_int, metavar="N")
+    keep_archives: bool = option(False, help="keep archives after they are unpacked")
+    verify: bool = option(
+        False, help="compare finished files with their checksums again, and mend those that differ"
+    )
+    retries: int = option(
+        8,
+        help="failures in a row, without a byte gained, after which to give up",
+        parse=positive_int,
+        metavar="N",
+    )
+    timeout: float = option(
+        60.0,
+        help="seconds without a byte after which a connection is dropped and tried again",
+        parse=positive_float,
+        metavar="S",
+    )
+    strict: bool = option(False, help="a file that can't be had or unpacked is an error")
+
+    def check(self) -> None:
+        """See that the options make sense together.
+
+        Raises:
+            UserError: they don't.
+        """
+        if self.source not in SOURCES:
+            raise UserError(f"{self.source}: no such source; choose one of {', '.join(SOURCES)}")
+        if self.source == "openneuro":
+            check_number(self.name)
+        elif self.name:
+            raise UserError(f"{self.name}: {self.source} takes no NAME; remove it")
+        if self.zip and self.source != "tumors":
+            raise UserError(f"--zip {self.zip}: is for tumors; {self.source} is downloaded")
+        if self.zip and not self.zip.is_file():
+            raise UserError(f"{self.zip}: no such file; name the zip that you downloaded")
+        if self.mirror is not None and not re.match(r"https?://[^/]", self.mirror):
+            raise UserError(
+                f"--mirror {self.mirror}: no address; give one that begins with https:// or http://"
+            )

@@ -1,0 +1,136 @@
+"""Which files of an OpenNeuro data set are anatomical images, by the listing of its public bucket."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.parse
+import xml.etree.ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from mri_transfer.datasets.fetch.members import UnsafeName, safe_path
+from mri_transfer.datasets.fetch.part import Remote
+from mri_transfer.datasets.fetch.transport import Downloader, Refused
+from mri_transfer.errors import UserError
+
+DESCRIPTION = "dataset_description.json"
+_PAGE_BYTES = 16 << 20  # a page of 1,000 keys takes about half a megabyte
+_MOST_PAGES = 5_000
+_NUMBER = re.compile(r"ds\d{6}")
+_ROOT = re.compile(
+    r"(dataset_description\.json|participants\.(tsv|json)|README(\.\w+)?|CHANGES|LICENSE"
+    r"|([A-Za-z0-9-]+_)*(T1w|T2w|PDw|FLAIR|T2star|inplaneT1|inplaneT2|PDT2|T1map|T2map|UNIT1)\.json)"
+)
+_ANATOMY = re.compile(r"sub-[^/]+/(ses-[^/]+/)?anat/[^/]+\.(nii|nii\.gz|json)")
+_NOT_SCANS = re.compile(r"_(defacemask|mask)\.(nii|nii\.gz|json)$")
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of the listing that is wanted; `etag` tells its content apart from an earlier or later one."""
+
+    path: PurePosixPath
+    bytes: int
+    etag: str
+
+    def remote(self, base: str, dataset: str) -> Remote:
+        """Where it lies. The entity tag of an object that was stored in one part is its MD5."""
+        return Remote(
+            url=base + urllib.parse.quote(f"{dataset}/{self.path}"),
+            home=f"https://openneuro.org/datasets/{dataset}",
+            bytes=self.bytes,
+            md5=self.etag if _MD5.fullmatch(self.etag) else None,
+        )
+
+
+def check_number(text: str | None) -> str:
+    """The accession number of a data set, such as ds000001.
+
+    Raises:
+        UserError: it is none.
+    """
+    number = (text or "").strip().lower()
+    if not _NUMBER.fullmatch(number):
+        what = f"{text!r} is no" if text else "needs the"
+        raise UserError(
+            f"openneuro: {what} number of a data set; name one such as ds000001 from https://openneuro.org"
+        )
+    return number
+
+
+def list_anatomy(downloader: Downloader, base: str, dataset: str) -> list[Listed]:
+    """Every anatomical image with its sidecar, and what describes the data set as a whole.
+
+    Raises:
+        UserError: there is no such data set, or nothing anatomical in it, or its listing can't be read.
+    """
+    found: list[Listed] = []
+    keys = 0
+    for key, size, etag in _objects(downloader, base, dataset):
+        keys += 1
+        name = key.removeprefix(f"{dataset}/")
+        wanted = _ROOT.fullmatch(name) or (_ANATOMY.fullmatch(name) and not _NOT_SCANS.search(name))
+        if name == key or not wanted:
+            continue
+        try:
+            found.append(Listed(safe_path(name), size, etag))
+        except UnsafeName:
+            continue
+    home = f"https://openneuro.org/datasets/{dataset}"
+    if not keys:
+        raise UserError(f"{dataset}: OpenNeuro has no files of such a data set; check the number at {home}")
+    if not any(listed.path.name.endswith((".nii", ".nii.gz")) for listed in found):
+        raise UserError(f"{dataset}: none of its {keys} files is an anatomical image (anat/); see {home}")
+    return sorted(found, key=lambda listed: listed.path.as_posix())
+
+
+def _objects(downloader: Downloader, base: str, dataset: str) -> Iterator[tuple[str, int, str]]:
+    """Key, size and entity tag of every object, page after page (S3's ListObjectsV2)."""
+    token: str | None = None
+    for _ in range(_MOST_PAGES):
+        query = {"list-type": "2", "prefix": f"{dataset}/"}
+        if token:
+            query["continuation-token"] = token
+        url = f"{base}?{urllib.parse.urlencode(query)}"
+        remote = Remote(url, home=f"https://openneuro.org/datasets/{dataset}")
+        try:
+            root = xml.etree.ElementTree.fromstring(downloader.read(remote, _PAGE_BYTES))
+            space = root.tag.partition("}")[0] + "}" if root.tag.startswith("{") else ""
+            if root.tag != f"{space}ListBucketResult":
+                raise ValueError(f"<{root.tag}>")
+            for entry in root.iterfind(f"{space}Contents"):
+                key, size = entry.findtext(f"{space}Key"), int(entry.findtext(f"{space}Size") or "")
+                if not key or size < 0:
+                    raise ValueError("an object without a key")
+                yield key, size, (entry.findtext(f"{space}ETag") or "").strip('"')
+            more = (root.findtext(f"{space}IsTruncated") or "").lower() == "true"
+            following = root.findtext(f"{space}NextContinuationToken")
+        except (xml.etree.ElementTree.ParseError, ValueError) as error:
+            raise Refused(f"{url}: no listing of a bucket ({error}); check --mirror") from None
+        if not more:
+            return
+        if not following or following == token:
+            raise Refused(f"{url}: the listing says that it goes on, and not how; check --mirror")
+        token = following
+    raise Refused(f"{base}: the listing of {dataset} does not end; check --mirror")
+
+
+def licence_of(description: Path) -> str | None:
+    """The licence that a dataset_description.json states, and how to acknowledge the data."""
+    try:
+        content = json.loads(description.read_text(encoding="utf-8-sig"))
+        stated = [
+            f"{label}: {content[key]}"
+            for key, label in (
+                ("License", "Licence"),
+                ("HowToAcknowledge", "To acknowledge"),
+                ("DatasetDOI", "DOI"),
+            )
+            if isinstance(content.get(key), str) and content[key].strip()
+        ]
+    except (OSError, ValueError, AttributeError):
+        return None
+    return "\n".join(" ".join(line.split()) for line in stated) or None

@@ -1,0 +1,66 @@
+"""A few threads that work on jobs and can be left behind at once."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Sequence
+from typing import Generic, TypeVar
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
+
+_LEAVE = 5.0  # seconds that threads get to end by themselves
+
+
+class Stopped(Exception):
+    """Somebody set the stop event."""
+
+
+class Done(Generic[Job, Result]):
+    """A job with its result, or the exception that it ended with."""
+
+    def __init__(self, job: Job, result: Result | None, error: BaseException | None):
+        self.job, self._result, self.error = job, result, error
+
+    def result(self) -> Result:
+        """The result; an error that the job ended with is raised here."""
+        if self.error is not None:
+            raise self.error
+        return self._result  # type: ignore[return-value]
+
+
+def run_all(
+    jobs: Sequence[Job], work: Callable[[Job], Result], parallel: int, stop: threading.Event
+) -> Generator[Done[Job, Result], None, None]:
+    """Do all jobs, `parallel` at a time, and yield each as it is done.
+
+    When the consumer leaves early, `stop` is set, and no further job is begun. The threads are daemons: a
+    pool's would keep Ctrl-C waiting for a server that says nothing.
+    """
+    waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    done: queue.SimpleQueue[Done[Job, Result]] = queue.SimpleQueue()
+    for job in jobs:
+        waiting.put(job)
+
+    def labour() -> None:
+        while not stop.is_set():
+            try:
+                job = waiting.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                done.put(Done(job, work(job), None))
+            except BaseException as error:
+                done.put(Done(job, None, error))
+
+    threads = [threading.Thread(target=labour, daemon=True) for _ in range(min(parallel, len(jobs)))]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in jobs:
+            yield done.get()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(_LEAVE)

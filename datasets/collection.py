@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib.metadata
 import os
 from collections.abc import Iterator
@@ -94,7 +93,7 @@ class Collection:
     @staticmethod
     def _check_identity(source: Source, entry: dict[str, Any]) -> None:
         before = (entry["subject"], entry["session"], entry["sequence"])
-        now = dataclasses.astuple(source.identity)
+        now = (source.identity.subject, source.identity.session, source.identity.sequence)
         if before != now:
             raise UserError(
                 f"{source.path}: is in the store as {' '.join(filter(None, before))} and would now be "

@@ -27,7 +27,7 @@ def write_contact_sheet(store: SliceStore, path: Path, banner: str = "") -> None
         banner: what must be read above the slices, such as that they were generated.
     """
     rows: list[list[int]] = []
-    for plane in PLANES:
+    for plane in (*PLANES, "unknown"):  # pictures may not say which they show
         chosen = _choose(store, plane, _COLUMNS * _ROWS_OF_A_PLANE)
         rows += [chosen[start : start + _COLUMNS] for start in range(0, len(chosen), _COLUMNS)]
     width = _GAP + _COLUMNS * (_TILE + _GAP)

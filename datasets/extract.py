@@ -14,6 +14,8 @@ from mri_transfer.datasets.collection import Collection, key_of, reader_versions
 from mri_transfer.datasets.contact_sheet import write_contact_sheet
 from mri_transfer.datasets.content import scan_digest
 from mri_transfer.datasets.find import Source, find_volumes, printable
+from mri_transfer.datasets.formats.pictures import read_picture
+from mri_transfer.datasets.left_out import KINDS
 from mri_transfer.datasets.parallel import WorkerDied, in_order
 from mri_transfer.datasets.redundancy import Repeats, without_redundant
 from mri_transfer.datasets.slices import PLANES, Slices, cut
@@ -38,6 +40,14 @@ def planes(text: str) -> tuple[str, ...]:
     return tuple(plane for plane in PLANES if plane in wanted)
 
 
+def kinds(text: str) -> tuple[str, ...]:
+    """Comma-separated kinds of images that are left out unless they are asked for."""
+    wanted = {part.strip().lower() for part in text.split(",")}
+    if not wanted <= set(KINDS):
+        raise ValueError(f"name some of {','.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in wanted)
+
+
 def _size(text: str) -> int:
     value = positive_int(text)
     if not 16 <= value <= 1024:
@@ -52,7 +62,9 @@ class SlicesConfig:
     EXAMPLE: ClassVar[str] = "example: mri-transfer slices ~/IXI ds000001 --out store"
 
     paths: tuple[Path, ...] = argument(
-        help="volumes (.nii, .nii.gz, .hdr/.img), folders of them, BIDS datasets", metavar="PATH", many=True
+        help="volumes (NIfTI, Analyze, MGH, MINC, NRRD, DICOM series), folders of them, BIDS datasets",
+        metavar="PATH",
+        many=True,
     )
     out: Path = option(
         help="folder of the slice store; run again with more PATHs to add to it", metavar="STORE"
@@ -72,9 +84,20 @@ class SlicesConfig:
         parse=fraction,
         metavar="R",
     )
+    images: bool = option(
+        False,
+        help="the PATHs hold pictures (PNG, JPEG, ...): each is one slice, its subject is the folder's name",
+    )
+    include: tuple[str, ...] = option(
+        (),
+        help=f"kinds that are otherwise left out: some of {','.join(KINDS)}",
+        parse=kinds,
+        metavar="NAMES",
+    )
     table: Path | None = option(
         None,
-        help="CSV or TSV with columns file, subject, session, sequence that overrides what file names say",
+        help="CSV or TSV with columns file, subject, session, sequence (for pictures also plane) that overrides what "
+        "file names and DICOM tags say",
         metavar="FILE",
     )
     max_mb: int = option(
@@ -117,7 +140,7 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
             (with `strict`) a file can't be used.
     """
     started = time.monotonic()
-    found = find_volumes(config.paths, config.table)
+    found = find_volumes(config.paths, config.table, config.include, config.images)
     settings = {
         "size": config.size,
         "spacing": config.spacing,
@@ -242,6 +265,8 @@ def _skip(writer: StoreWriter, entry: dict[str, Any]) -> None:
 
 def _extract_one(source: Source, config: SlicesConfig) -> _Result:
     try:
+        if source.plane:
+            return _picture(source, config)
         volume = read_volume(source.files, max_bytes=config.max_mb * 1_000_000)
         slices = cut(volume, config.size, config.spacing, config.planes, config.min_foreground)
         slices = without_redundant(slices, config.max_correlation)
@@ -250,6 +275,15 @@ def _extract_one(source: Source, config: SlicesConfig) -> _Result:
     except MemoryError:
         return _Result(reason="needs more memory than there is", passing=True)
     return _Result(slices, volume.sha256, scan_digest(volume.voxels), volume.notes)
+
+
+def _picture(source: Source, config: SlicesConfig) -> _Result:
+    """One slice at no known place: what is said of a volume by its position is left open."""
+    if source.plane in PLANES and source.plane not in config.planes:
+        raise BadVolume(f"{source.plane}, a plane that --planes leaves out")
+    image, sha256, content = read_picture(source.path, config.size, config.max_mb * 1_000_000)
+    slices = Slices(image[None], (source.plane,), position_mm=(0.0,), position=(0.5,))
+    return _Result(slices, sha256, content)
 
 
 def _tell(out: Path, summary: dict[str, Any], seconds: float) -> None:

@@ -1,50 +1,46 @@
-"""Finding volumes: files, folders, BIDS trees; whose they are, and what is left out for which reason."""
+"""Finding volumes and pictures: files, folders, BIDS trees, DICOM series; whose they are, and what is left out."""
 
 from __future__ import annotations
 
-import csv
+import collections
+import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from mri_transfer.datasets.naming import SEQUENCES, Identity, identify, stem_of, words_of
+from mri_transfer.datasets import left_out
+from mri_transfer.datasets.identity_table import override
+from mri_transfer.datasets.naming import Identity, identify
 from mri_transfer.errors import UserError
 
-SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img")
+SUFFIXES = (
+    *(".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh", ".mgh.gz"),
+    *(".mnc", ".mnc.gz", ".nrrd", ".nhdr"),
+)
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+NO_PYDICOM = "DICOM, and reading it needs pydicom: pip install 'mri-transfer[dicom]'"
 
-_NOT_ANATOMY = {"derivatives", "func", "dwi", "fmap", "perf", "asl", "eeg", "meg", "pet", "sourcedata"}
-_NOT_SCANS = {
-    *(
-        "mask",
-        "masks",
-        "brainmask",
-        "seg",
-        "segs",
-        "dseg",
-        "fseg",
-        "probseg",
-        "segmentation",
-        "label",
-        "labels",
-    ),
-    *("aseg", "aparc", "parc", "wmparc", "parcellation", "roi", "rois"),
-}
-_NOT_ANATOMY_SUFFIXES = {
-    *("bold", "sbref", "cbv", "dwi", "adc", "epi", "phasediff", "phase", "phase1", "phase2", "magnitude"),
-    *("magnitude1", "magnitude2", "fieldmap", "asl", "m0scan", "pet", "bvec", "bval"),
+# DICOM files often have no suffix or a number for one, so all others are looked into but these.
+_NEVER_DICOM = {
+    *PICTURES,
+    *(".json", ".tsv", ".csv", ".txt", ".md", ".rst", ".pdf", ".html", ".xml", ".yml", ".yaml", ".log"),
+    *(".bval", ".bvec", ".mat", ".npy", ".npz", ".h5", ".hdf5", ".py", ".m", ".sh", ".xls", ".xlsx"),
+    *(".zip", ".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".mp4", ".avi", ".raw", ".lta", ".xfm", ".stats"),
 }
 
 
 @dataclass(frozen=True)
 class Source:
-    """A volume on disk that seems worth reading.
+    """A volume, or a picture, on disk that seems worth reading.
 
     Attributes:
-        files: absolute; one, or a pair's header and image.
+        files: absolute; one, a header and its image, or the slices of a DICOM series.
         name: what it is called in tables: its path from the folder that was given, that folder included.
         identity: subject, session and sequence.
         bytes, mtime_ns: total size and latest change of its files, to recognise it later without reading.
+        plane: which plane a picture shows, or "unknown"; empty for a volume.
+        is_series: whether it is a DICOM series.
     """
 
     files: tuple[Path, ...]
@@ -52,6 +48,8 @@ class Source:
     identity: Identity
     bytes: int
     mtime_ns: int
+    plane: str = ""
+    is_series: bool = False
 
     @property
     def path(self) -> Path:
@@ -77,53 +75,256 @@ class Found:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def find_volumes(paths: Sequence[Path], table: Path | None = None) -> Found:
-    """Look for volumes.
+def find_volumes(
+    paths: Sequence[Path], table: Path | None = None, include: Sequence[str] = (), pictures: bool = False
+) -> Found:
+    """Look for volumes, or for pictures.
 
     Hidden files and folders are passed over in silence. Named files are taken whatever they are called; in
     folders, BIDS folders of other kinds of data, derivatives, masks and label images are left out.
 
     Args:
         paths: files and folders, searched to any depth.
-        table: CSV or TSV with the columns file, subject, session, sequence, which overrides what names say.
+        table: CSV or TSV with the columns file, subject, session, sequence, plane, which overrides what names say.
+        include: of :data:`left_out.KINDS`, what is wanted nevertheless.
+        pictures: look for pictures (PNG, JPEG, ...), each one slice, and not for volumes.
 
     Raises:
-        UserError: a path does not exist or is no volume, nothing was found, or the table is wrong.
+        UserError: a path does not exist or is of another kind, nothing was found, or the table is wrong.
     """
-    found = Found()
-    seen: set[Path] = set()
+    search = _Search(tuple(include), pictures)
     for path in paths:
-        path = Path(path)
-        if path.is_dir():
-            _search(path, found, seen)
-        elif path.is_file():
-            if _suffix(path) is None:
-                raise UserError(f"{path}: not a volume; expected {', '.join(SUFFIXES)} or a folder of them")
-            root = path.resolve()
-            _add(
-                root,
-                PurePosixPath(printable(f"{root.parent.name}/{root.name}")),
-                found,
-                seen,
-                _dataset_of(root.parent),
-            )
-        else:
-            raise UserError(f"{path}: no such file or folder")
+        search.look(Path(path))
+    found = search.finish()
     if not found.sources:
         where = ", ".join(map(str, paths))
-        left_out = f"; {len(found.skipped)} left out, {_first(found.skipped)}" if found.skipped else ""
-        raise UserError(f"{where}: no volumes ({', '.join(SUFFIXES)}) found{left_out}")
+        if any(NO_PYDICOM in skip.reason for skip in found.skipped):
+            raise UserError(f"{where}: {NO_PYDICOM}")
+        skipped = found.skipped
+        first = (
+            f"; {len(skipped)} left out, the first {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+        )
+        raise UserError(f"{where}: no {search.expected} found{first}")
     if table is not None:
-        found.sources = _override(found.sources, Path(table))
+        found.sources = override(found.sources, Path(table))
     return found
 
 
-def _first(skipped: list[Skipped]) -> str:
-    return f"the first {skipped[0].name}: {skipped[0].reason}"
+def printable(text: str) -> str:
+    """A file name as valid text: bytes that are not UTF-8 become question marks in a box."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
-def _suffix(path: Path) -> str | None:
-    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), None)
+class _Search:
+    """One search over all the given paths."""
+
+    def __init__(self, include: tuple[str, ...], pictures: bool):
+        self.found = Found()
+        self.include, self.pictures = include, pictures
+        self.suffixes = PICTURES if pictures else SUFFIXES
+        what = f"pictures ({', '.join(PICTURES)})" if pictures else f"volumes ({', '.join(SUFFIXES)}, DICOM)"
+        self.expected = what
+        self._seen: set[Path] = set()
+        self._dicom: dict[Path, tuple[PurePosixPath, str | None]] = {}  # file → its name, its BIDS dataset
+
+    def look(self, path: Path) -> None:
+        """Take a file, or all that is wanted of a folder."""
+        if path.is_dir():
+            self._look_into(path)
+        elif path.is_file():
+            root = path.resolve()
+            name = PurePosixPath(printable(f"{root.parent.name}/{root.name}"))
+            if self._suffix(path) is not None and not self._is_lone_dicom(path):
+                self._add(root, name, _dataset_of(root.parent))
+            elif not self.pictures and _looks_like_dicom(path):
+                self._dicom[root] = (name, _dataset_of(root.parent))
+            else:
+                kind = "picture" if self.pictures else "volume"
+                raise UserError(
+                    f"{path}: not a {kind}; expected {', '.join(self.suffixes)} or a folder of them"
+                )
+        else:
+            raise UserError(f"{path}: no such file or folder")
+
+    def finish(self) -> Found:
+        """All that was found, once all paths were looked at."""
+        if self._dicom:
+            self._group_dicom()
+        same = left_out.same_scans([source.name for source in self.found.sources])
+        for source in self.found.sources:
+            if source.name in same:
+                reason = f"the same scan as {same[source.name]}, in another state"
+                self.found.skipped.append(Skipped(source.path, source.name, reason))
+        self.found.sources = [source for source in self.found.sources if source.name not in same]
+        return self.found
+
+    def _suffix(self, path: Path) -> str | None:
+        name = path.name.lower()
+        return next((suffix for suffix in self.suffixes if name.endswith(suffix)), None)
+
+    def _is_lone_dicom(self, path: Path) -> bool:
+        """Old scanners call a DICOM slice IMG0001.img; a pair has a header beside it."""
+        is_img = not self.pictures and path.suffix.lower() == ".img"
+        return is_img and _partner(path) is None and _looks_like_dicom(path)
+
+    def _look_into(self, top: Path) -> None:
+        root = top.resolve()
+        dataset = _dataset_of(root)
+        for folder, files in _walk(root, self.found.skipped):
+            dataset_here = _nearest(root, folder, dataset)
+            not_wanted: collections.Counter[str] = collections.Counter()
+            for path in files:
+                name = PurePosixPath(_name(root, path))
+                is_dicom = self._suffix(path) is None or self._is_lone_dicom(path)
+                if is_dicom and (self.pictures or not _looks_like_dicom(path)):
+                    continue
+                reason = left_out.left_out(name, self.include)
+                if reason and is_dicom:
+                    not_wanted[reason] += 1
+                elif reason:
+                    self.found.skipped.append(Skipped(path, str(name), reason))
+                elif is_dicom:
+                    self._dicom.setdefault(path, (name, dataset_here))
+                else:
+                    self._add(path, name, dataset_here)
+            for reason, count in not_wanted.items():
+                told = f"{reason} ({count} DICOM files)"
+                self.found.skipped.append(Skipped(folder, _name(root, folder), told))
+
+    def _add(self, path: Path, name: PurePosixPath, dataset: str | None) -> None:
+        if path in self._seen:
+            return
+        self._seen.add(path)
+        files: tuple[Path, ...] = (path,)
+        suffix = self._suffix(path) or ""
+        if suffix.removesuffix(".gz") in (".hdr", ".img"):
+            partner = _partner(path)
+            if partner is None:
+                other = path.name[: -len(suffix)] + (".img" if suffix.startswith(".hdr") else ".hdr")
+                reason = f"its other half, {printable(other)}, is missing"
+                self.found.skipped.append(Skipped(path, str(name), reason, broken=True))
+                return
+            self._seen.add(partner)
+            files = (path, partner) if suffix.startswith(".hdr") else (partner, path)
+            name = name.with_name(printable(files[1].name))
+        elif suffix in (".nrrd", ".nhdr"):
+            from mri_transfer.datasets.formats.nrrd import data_file
+            from mri_transfer.datasets.formats.stored import BadVolume
+
+            try:
+                detached = data_file(path)
+            except BadVolume as error:
+                self.found.skipped.append(Skipped(path, str(name), str(error), broken=True))
+                return
+            except OSError:
+                detached = None  # said below, or by the reader
+            files = (path,) if detached is None else (path, detached)
+        self._take(files, name, dataset)
+
+    def _take(self, files: tuple[Path, ...], name: PurePosixPath, dataset: str | None) -> None:
+        state = _state(files)
+        if isinstance(state, str):
+            self.found.skipped.append(Skipped(files[0], str(name), state, broken=True))
+            return
+        if self.pictures:
+            whose = identify(name.with_name("image" + name.suffix), dataset)  # the folder's, not the file's
+            shown = identify(PurePosixPath(name.name)).sequence
+            identity = Identity(whose.subject, whose.session, shown if shown != "unknown" else whose.sequence)
+        else:
+            identity = identify(name, dataset)
+        plane = "unknown" if self.pictures else ""
+        self.found.sources.append(Source(files, str(name), identity, *state, plane=plane))
+
+    def _group_dicom(self) -> None:
+        if importlib.util.find_spec("pydicom") is None:
+            path, (name, _) = next(iter(self._dicom.items()))
+            reason = f"{len(self._dicom)} files of {NO_PYDICOM}" if len(self._dicom) > 1 else NO_PYDICOM
+            self.found.skipped.append(Skipped(path.parent, str(name.parent), reason, broken=True))
+            return
+        from mri_transfer.datasets.formats.dicom_series import group_series
+
+        series, rest = group_series(list(self._dicom), self.include)
+        used: collections.Counter[str] = collections.Counter()
+        for each in series:
+            first, dataset = self._dicom[each.files[0]]
+            name = first if len(each.files) == 1 else first.parent / printable(each.label)
+            used[str(name)] += 1
+            if used[str(name)] > 1:  # series of two studies with one number
+                name = name.with_name(f"{name.name} ({used[str(name)]})")
+            state = _state(each.files)
+            if isinstance(state, str):
+                self.found.skipped.append(Skipped(each.files[0], str(name), state, broken=True))
+                continue
+            by_name = identify(first.parent / "image", dataset)
+            named = any(part.startswith("sub-") for part in first.parts)
+            identity = Identity(
+                by_name.subject if named or not each.patient else printable(each.patient),
+                by_name.session if named and by_name.session else each.session or by_name.session,
+                each.sequence if each.sequence != "unknown" else by_name.sequence,
+            )
+            self.found.sources.append(Source(each.files, str(name), identity, *state, is_series=True))
+        for out in rest:
+            first, _ = self._dicom[out.files[0]]
+            label = str(first if len(out.files) == 1 else first.parent / printable(out.label))
+            self.found.skipped.append(Skipped(out.files[0], label, out.reason, out.broken))
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    """Whether a file has DICOM's magic behind its preamble, or is named as those without one are."""
+    suffix = path.suffix.lower()
+    if suffix in _NEVER_DICOM or path.name.upper() == "DICOMDIR":
+        return False
+    try:
+        if not path.is_file():  # opening a pipe would wait for its other end
+            return False
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError:
+        return suffix in (".dcm", ".dicom", ".ima")
+    return start[128:] == b"DICM" or (suffix in (".dcm", ".dicom", ".ima") and bool(start))
+
+
+def _partner(path: Path) -> Path | None:
+    """The other half of a `.hdr`/`.img` pair, either of which may be gzipped."""
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    stem, ending = name[:-4], name[-4:].lower()
+    other = ".img" if ending == ".hdr" else ".hdr"
+    for candidate in (other, f"{other}.gz", other.upper(), f"{other.upper()}.GZ"):
+        if (there := path.with_name(stem + candidate)).is_file():
+            return there
+    return None
+
+
+def _state(files: tuple[Path, ...]) -> tuple[int, int] | str:
+    """Total size and latest change of files, or why they can't be looked at."""
+    try:
+        states = [file.stat() for file in files]
+    except OSError as error:
+        link = any(file.is_symlink() for file in files)
+        return "a link to a file that is not there" if link else str(error.strerror).lower()
+    if not all(file.is_file() for file in files):
+        return "not a regular file"
+    return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+
+
+def _walk(root: Path, skipped: list[Skipped]) -> Iterator[tuple[Path, list[Path]]]:
+    """Every folder below `root` with its files, in a fixed order; links are followed, once."""
+    visited: set[tuple[int, int]] = set()  # so that a link to a folder above ends the walk
+
+    def unreadable(error: OSError) -> None:
+        folder = Path(error.filename)
+        reason = f"folder can't be read ({(error.strerror or str(error)).lower()})"
+        skipped.append(Skipped(folder, _name(root, folder), reason, broken=True))
+
+    for current, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
+        here = Path(current)
+        state = here.stat()
+        if (state.st_dev, state.st_ino) in visited:
+            folders[:] = []
+            continue
+        visited.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+        yield here, [here / file for file in sorted(files) if not file.startswith(".")]
 
 
 def _dataset_of(folder: Path) -> str | None:
@@ -134,39 +335,8 @@ def _dataset_of(folder: Path) -> str | None:
     return None
 
 
-def _search(top: Path, found: Found, seen: set[Path]) -> None:
-    root = top.resolve()
-    dataset = _dataset_of(root)
-    visited: set[tuple[int, int]] = set()  # so that a link to a folder above ends the walk
-
-    def unreadable(error: OSError) -> None:
-        folder = Path(error.filename)
-        reason = f"folder can't be read ({(error.strerror or str(error)).lower()})"
-        found.skipped.append(Skipped(folder, _name(root, folder), reason, broken=True))
-
-    for current, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
-        here = Path(current)
-        state = here.stat()
-        if (state.st_dev, state.st_ino) in visited:
-            folders[:] = []
-            continue
-        visited.add((state.st_dev, state.st_ino))
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        dataset_here = here.name if "dataset_description.json" in files else None
-        for file in sorted(files):
-            path = here / file
-            if file.startswith(".") or _suffix(path) is None:
-                continue
-            name = PurePosixPath(_name(root, path))
-            reason = _left_out(name)
-            if reason:
-                found.skipped.append(Skipped(path, str(name), reason))
-            else:
-                _add(path, name, found, seen, dataset_here or _nearest(root, here, dataset))
-
-
 def _nearest(root: Path, here: Path, outer: str | None) -> str | None:
-    """The BIDS dataset of a folder below `root`, whose own is `outer`."""
+    """The BIDS dataset of a folder at or below `root`, whose own is `outer`."""
     while here != root:
         if (here / "dataset_description.json").is_file():
             return here.name
@@ -176,122 +346,3 @@ def _nearest(root: Path, here: Path, outer: str | None) -> str | None:
 
 def _name(root: Path, path: Path) -> str:
     return printable(PurePosixPath(root.name, *path.relative_to(root).parts).as_posix())
-
-
-def printable(text: str) -> str:
-    """A file name as valid text: bytes that are not UTF-8 become question marks in a box."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
-def _left_out(name: PurePosixPath) -> str | None:
-    """Why a file in a folder is not wanted, by its name and the folders below the one that was given."""
-    for folder in name.parts[1:-1]:
-        if folder.lower() in _NOT_ANATOMY:
-            return f"in {folder}/, which holds no raw anatomical images"
-    stem = stem_of(name.name)
-    words = words_of(stem)
-    if unwanted := next((word for word in words if word in _NOT_SCANS), None):
-        return f"a label or mask image by its name ({unwanted})"
-    if stem.startswith("sub-") and words[-1] in _NOT_ANATOMY_SUFFIXES:
-        return f"not an anatomical image by its name ({words[-1]})"
-    return None
-
-
-def _add(path: Path, name: PurePosixPath, found: Found, seen: set[Path], dataset: str | None) -> None:
-    if path in seen:
-        return
-    seen.add(path)
-    suffix = _suffix(path)
-    files: tuple[Path, ...] = (path,)
-    if suffix in (".hdr", ".img"):
-        other = ".img" if suffix == ".hdr" else ".hdr"
-        partner = next(
-            (there for ending in (other, other.upper()) if (there := path.with_suffix(ending)).is_file()),
-            None,
-        )
-        if partner is None:
-            reason = f"its other half, {path.with_suffix(other).name}, is missing"
-            found.skipped.append(Skipped(path, str(name), reason, broken=True))
-            return
-        seen.add(partner)
-        files = (path, partner) if suffix == ".hdr" else (partner, path)
-        name = name.with_name(files[1].name)
-    try:
-        states = [file.stat() for file in files]
-    except OSError as error:
-        link = path.is_symlink()
-        reason = "a link to a file that is not there" if link else str(error.strerror).lower()
-        found.skipped.append(Skipped(path, str(name), reason, broken=True))
-        return
-    found.sources.append(
-        Source(
-            files=files,
-            name=str(name),
-            identity=identify(name, dataset),
-            bytes=sum(state.st_size for state in states),
-            mtime_ns=max(state.st_mtime_ns for state in states),
-        )
-    )
-
-
-def _override(sources: list[Source], table: Path) -> list[Source]:
-    """Identities from a table; an empty cell, or a missing column, leaves what the name says."""
-    rows = _read_table(table)
-    here = table.resolve().parent
-    by_path: dict[Path, dict[str, str]] = {}
-    by_name: dict[str, dict[str, str] | None] = {}
-    for row in rows:
-        by_path[(here / row["file"]).resolve()] = row
-        base = PurePosixPath(row["file"].replace("\\", "/")).name
-        by_name[base] = None if base in by_name else row  # a name met twice identifies nothing
-    result, matched = [], 0
-    for source in sources:
-        rows_here = [by_path[file] for file in source.files if file in by_path]
-        told = rows_here[0] if rows_here else by_name.get(source.path.name)
-        if told:
-            matched += 1
-            old = source.identity
-            new = Identity(
-                subject=told.get("subject") or old.subject,
-                session=told.get("session") or old.session,
-                sequence=told.get("sequence") or old.sequence,
-            )
-            source = Source(source.files, source.name, new, source.bytes, source.mtime_ns)
-        result.append(source)
-    if not matched:
-        raise UserError(
-            f"{table}: none of its {len(rows)} rows names a volume that was found; check the column 'file'"
-        )
-    return result
-
-
-def _read_table(table: Path) -> list[dict[str, str]]:
-    if not table.is_file():
-        raise UserError(f"{table}: no such file")
-    delimiter = "\t" if table.suffix.lower() in (".tsv", ".txt") else ","
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = [
-                {
-                    str(key).strip().lower(): (value or "").strip()
-                    for key, value in row.items()
-                    if isinstance(value, str)
-                }
-                for row in csv.DictReader(file, delimiter=delimiter)
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not readable as a table ({error})") from None
-    if not rows or "file" not in rows[0] or not {"subject", "session", "sequence"} & set(rows[0]):
-        raise UserError(
-            f"{table}: needs a heading with file and any of subject, session, sequence, and rows below it"
-        )
-    names = {sequence.lower(): sequence for sequence in SEQUENCES}
-    for number, row in enumerate(rows, start=2):
-        sequence = row.get("sequence", "")
-        if sequence and sequence.lower() not in names:
-            raise UserError(
-                f"{table}: line {number}: sequence {sequence!r} is none of {', '.join(SEQUENCES)}"
-            )
-        if sequence:
-            row["sequence"] = names[sequence.lower()]
-    return [row for row in rows if row["file"]]

@@ -30,7 +30,7 @@ _SEQUENCE_WORDS = {
 
 # Subjects (and sessions) as public collections write them, wherever they stand in the file name.
 _COLLECTIONS = (
-    re.compile(r"(?P<subject>IXI\d{3,4})(?![0-9])"),
+    re.compile(r"(?P<subject>IXI\d{3,4})(?![0-9])(?:-(?P<site>Guys|HH|IOP)\b)?"),
     re.compile(r"(?P<subject>TCGA[-_][A-Z0-9]{2}[-_][A-Z0-9]{4})(?:[-_](?P<session>\d{8}))?", re.IGNORECASE),
     re.compile(r"(?P<subject>OAS[123]_?\d{4,5})(?:_(?P<session>MR\d+|d\d{4}))?", re.IGNORECASE),
     re.compile(r"(?P<subject>\d{3}_S_\d{4})"),  # ADNI
@@ -46,16 +46,21 @@ _ANYONE = re.compile(
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose volume it is. `subject` is never empty, `session` may be; `sequence` is in :data:`SEQUENCES`."""
+    """Whose volume it is. `subject` is never empty, `session` and `site` (where it was made) may be.
+
+    `sequence` is in :data:`SEQUENCES`.
+    """
 
     subject: str
     session: str
     sequence: str
+    site: str = ""
 
 
 def stem_of(name: str) -> str:
-    """A file name without its volume suffixes."""
-    return re.sub(r"(\.nii|\.hdr|\.img)?(\.gz)?$", "", name, flags=re.IGNORECASE)
+    """A file name without the suffixes of volumes and pictures."""
+    ending = r"(\.(nii|hdr|img|mgh|mgz|mnc|nrrd|nhdr|png|jpe?g|bmp|tiff?|webp|gif))?(\.gz)?$"
+    return re.sub(ending, "", name, flags=re.IGNORECASE)
 
 
 def words_of(text: str) -> list[str]:
@@ -96,7 +101,8 @@ def identify(path: PurePosixPath, dataset: str | None = None) -> Identity:
     for pattern in _COLLECTIONS:
         if match := pattern.search(stem):
             groups = match.groupdict()
-            return Identity(groups["subject"], groups.get("session") or "", sequence)
+            whose = groups["subject"], groups.get("session") or ""
+            return Identity(*whose, sequence, site=groups.get("site") or "")
     dates = _DATE.findall(stem)
     session = dates[-1] if dates else ""
     rest = _without_sequence(stem)

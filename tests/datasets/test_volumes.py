@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mri_transfer.datasets.content import scan_digest
 from mri_transfer.datasets.volumes import BadVolume, read_volume
 
 
@@ -64,7 +65,7 @@ def test_the_content_is_the_same_under_another_name_and_compression(tmp_path, go
     plain = tmp_path / "other.nii"
     plain.write_bytes(gzip.decompress(good.read_bytes()))
     first, second = read_volume([good]), read_volume([plain])
-    assert first.content == second.content
+    assert scan_digest(first.voxels) == scan_digest(second.voxels)
     assert first.sha256 != second.sha256
     assert second.sha256 == hashlib.sha256(plain.read_bytes()).hexdigest()
 

@@ -1,0 +1,153 @@
+"""A DICOM series, or one multi-frame file, to a volume (extra `[dicom]`: pydicom)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from mri_transfer.datasets.formats.dicom_header import Frame, header_of, read_dataset
+from mri_transfer.datasets.formats.dicom_stack import Stack, by_key, by_orientation, stack
+from mri_transfer.datasets.formats.stored import BadVolume, Stored, check_affine, promised_bytes
+
+_PLUGINS = 'pip install "pylibjpeg[all]", or decompress it (gdcmconv --raw)'
+
+
+def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
+    """Read one volume.
+
+    Args:
+        blobs: the files of one series, in any order. Of images that don't fit together (other orientations,
+            sizes or echoes) the most numerous are taken.
+        files: their names.
+        max_bytes: more voxels than that are refused before any is decoded.
+    """
+    owners: list[int] = []
+    frames: list[Frame] = []
+    shapes: list[tuple[int, int]] = []
+    seen: set[tuple[str, int]] = set()
+    for number, blob in enumerate(blobs):
+        dataset = read_dataset(blob, max_bytes, pixels=False)
+        header = header_of(dataset)
+        _check_pixels(dataset, len(header.frames))
+        for frame in header.frames:
+            instance = header.tags.get("SOPInstanceUID", files[number].name), frame.number
+            if instance not in seen:  # a second copy of a file
+                seen.add(instance)
+                owners.append(number)
+                frames.append(frame)
+                shapes.append((header.rows, header.columns))
+    if any(frame.orientation is None or frame.position is None for frame in frames):
+        raise BadVolume("no ImagePositionPatient or ImageOrientationPatient in its tags")
+    chosen = by_orientation(frames)[0]
+    for keys in (
+        [shapes[index] for index in chosen],
+        [tuple(round(size, 4) for size in frames[index].spacing or ()) for index in chosen],
+        [frames[index].echo for index in chosen],
+    ):
+        chosen = [chosen[at] for at in by_key(keys)[0]]
+    notes = []
+    if len(chosen) < len(frames):
+        notes.append(f"{len(frames) - len(chosen)} images of another orientation, size or echo left out")
+    found = stack([frames[index] for index in chosen])
+    check_affine(found.affine)
+    if found.extra:
+        notes.append(f"{found.extra} images at positions already taken (later time points) left out")
+    used = [chosen[index] for index in found.chosen]
+    voxels, negative = _decode(blobs, owners, frames, used, found, shapes[chosen[0]], max_bytes)
+    if found.missing_mm:
+        notes.append(_fill(voxels, found))
+    return Stored(voxels.transpose(2, 1, 0), found.affine, negative, tuple(notes))
+
+
+def _check_pixels(dataset: Dataset, frames: int) -> None:
+    """Refuse pixels that are no intensities, or not as many as the header's frames."""
+    if dataset.get("SamplesPerPixel", 1) != 1:
+        raise BadVolume("colour pixels, not intensities")
+    if dataset.get("PhotometricInterpretation", "MONOCHROME2") not in ("MONOCHROME1", "MONOCHROME2"):
+        raise BadVolume(f"{str(dataset.PhotometricInterpretation)[:20]} pixels, not intensities")
+    if int(dataset.get("NumberOfFrames", 1) or 1) != frames:
+        raise BadVolume("several frames without functional groups that say where they lie")
+    if dataset.get("BitsAllocated") not in (8, 16, 32):
+        raise BadVolume(f"{dataset.get('BitsAllocated')} bits a pixel")
+    rows, columns = int(dataset.get("Rows", 0) or 0), int(dataset.get("Columns", 0) or 0)
+    if rows < 1 or columns < 1:
+        raise BadVolume(f"an axis of length {min(rows, columns)}")
+
+
+def _decode(
+    blobs: Sequence[bytes],
+    owners: Sequence[int],
+    frames: Sequence[Frame],
+    used: Sequence[int],
+    found: Stack,
+    shape: tuple[int, int],
+    max_bytes: int,
+) -> tuple[np.ndarray, bool]:
+    """(slice, row, column), and whether larger numbers are darker."""
+    count = found.places[-1] + 1
+    slopes = {(frames[index].slope, frames[index].intercept) for index in used}
+    own_scale = len(slopes) > 1
+    place_of = dict(zip(used, found.places, strict=True))
+    by_file: dict[int, list[int]] = {}
+    for index in used:
+        by_file.setdefault(owners[index], []).append(index)
+    voxels: np.ndarray | None = None
+    negative = {frames[index].slope < 0 for index in used} == {True} and not own_scale
+    for number in sorted(by_file):
+        dataset = read_dataset(blobs[number], max_bytes)
+        bits = np.dtype(f"u{int(dataset.BitsAllocated) // 8}")
+        promised_bytes((int(dataset.get("NumberOfFrames", 1) or 1), *shape), bits, max_bytes)
+        promised_bytes((count, *shape), bits, max_bytes)
+        if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData")):
+            raise BadVolume("no pixel data")
+        pixels = _pixels(dataset, shape)
+        if voxels is None:
+            voxels = np.zeros((count, *shape), dtype=np.float32 if own_scale else pixels.dtype)
+            negative ^= dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+        elif pixels.dtype != voxels.dtype and not own_scale:
+            raise BadVolume("its slices are stored as different types of numbers")
+        for index in by_file[number]:
+            plane = pixels[frames[index].number]
+            if own_scale:
+                frame = frames[index]
+                plane = plane * np.float32(frame.slope) + np.float32(frame.intercept)
+            voxels[place_of[index]] = plane
+    assert voxels is not None
+    return voxels, negative
+
+
+def _pixels(dataset: Dataset, shape: tuple[int, int]) -> np.ndarray:
+    """All frames of a file as (frame, row, column)."""
+    try:
+        pixels = np.asarray(dataset.pixel_array)
+    except MemoryError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+        if syntax is not None and syntax.is_compressed and ("missing" in text or "plugin" in text.lower()):
+            raise BadVolume(f"compressed as {syntax.name}; to read it, {_PLUGINS}") from None
+        if "less than expected" in text or "unpad" in text or "expected length" in text:
+            raise EOFError from None
+        raise BadVolume(f"pixels can't be decoded ({text[:100]})") from None
+    pixels = pixels.reshape(-1, *pixels.shape[-2:]) if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or pixels.shape[1:] != shape:
+        raise BadVolume(f"pixels of {' x '.join(map(str, pixels.shape))} and not {shape[0]} x {shape[1]}")
+    return pixels
+
+
+def _fill(voxels: np.ndarray, found: Stack) -> str:
+    """Put the mean of its neighbours, weighted by distance, where a slice is missing; returns a note."""
+    present = np.asarray(found.places)
+    for place in sorted(set(range(len(voxels))) - set(found.places)):
+        at = int(np.searchsorted(present, place))
+        before, after = present[at - 1], present[at]
+        share = (place - before) / (after - before)
+        mixed = (1 - share) * voxels[before].astype(np.float64) + share * voxels[after]
+        voxels[place] = mixed if voxels.dtype.kind == "f" else np.rint(mixed)
+    where = ", ".join(f"{place:g}" for place in found.missing_mm[:5])
+    plural = "s" * (len(found.missing_mm) > 1)
+    return f"{len(found.missing_mm)} slice{plural} missing, at {where} mm, filled in from their neighbours"

@@ -1,0 +1,95 @@
+"""What every reader returns, the error that all of them raise, and the checks that they share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+SLACK_BYTES = 1 << 26  # a file, or what comes behind the voxels, may exceed the limit on voxels by this
+LONGEST_ZOOM = 1000.0  # mm; beyond, the header is in other units or broken
+DEFAULT_LIMIT = 1 << 30
+
+
+class BadVolume(Exception):
+    """A file that can't be used. The text says why, in a few words and without the file's name."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A volume as it lies in a file, before it is brought into canonical orientation.
+
+    Attributes:
+        voxels: 3-D, in the numbers and the byte order of the file.
+        affine: (4, 4), from voxel indices to mm; axes run to the patient's right, front and top (RAS+).
+        negative: larger numbers are darker, by a negative scale factor or by the photometric interpretation.
+        notes: what was assumed or mended.
+    """
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    negative: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def size_text(count: int) -> str:
+    """A number of bytes, for a message."""
+    for unit, name in ((1e12, "TB"), (1e9, "GB")):
+        if count >= unit:
+            return f"{count / unit:.3g} {name}"
+    return f"{count / 1e6:.3g} MB"
+
+
+def promised_bytes(shape: Sequence[int], dtype: np.dtype, max_bytes: int) -> int:
+    """How many bytes of voxels a header promises.
+
+    Raises:
+        BadVolume: more than `max_bytes`.
+    """
+    count = int(np.prod([int(length) for length in shape], dtype=object)) * dtype.itemsize
+    if count > max_bytes:
+        raise BadVolume(f"header promises {size_text(count)} of voxels, more than --max-mb allows")
+    return count
+
+
+def spatial_shape(shape: Sequence[int]) -> tuple[int, ...]:
+    """The shape without trailing axes of length one beyond the third.
+
+    Raises:
+        BadVolume: an axis is empty, or there are not three.
+    """
+    shape = tuple(int(length) for length in shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape = shape[:-1]
+    if any(length < 1 for length in shape):
+        raise BadVolume(f"an axis of length {min(shape)}")
+    if len(shape) > 3:
+        raise BadVolume(f"{len(shape)}-D series ({' x '.join(map(str, shape))}), not one 3-D volume")
+    if len(shape) < 3:
+        raise BadVolume(f"{len(shape)}-D, not a 3-D volume")
+    return shape
+
+
+def check_voxel_type(dtype: np.dtype) -> None:
+    """Refuse voxels that are no real numbers."""
+    if dtype.fields is not None:
+        raise BadVolume("colour (RGB) voxels, not intensities")
+    if dtype.kind not in "iuf":
+        raise BadVolume(f"{dtype.name} voxels, not real intensities")
+
+
+def check_affine(affine: np.ndarray | None) -> None:
+    """Refuse an affine that is no change of coordinates in millimetres."""
+    if affine is None or not np.isfinite(affine).all():
+        raise BadVolume("affine is not finite")
+    zooms = np.sqrt((affine[:3, :3].astype(np.float64) ** 2).sum(axis=0))
+    if not (zooms > 0).all() or np.abs(np.linalg.det(affine[:3, :3] / zooms)) < 1e-3:
+        raise BadVolume("affine is singular: voxels have no volume")
+    if zooms.max() > LONGEST_ZOOM:
+        raise BadVolume(f"voxel size of {zooms_text(zooms)} mm")
+
+
+def zooms_text(zooms: Sequence[float] | np.ndarray) -> str:
+    """Voxel sizes, for a message."""
+    return " x ".join(f"{zoom:g}" for zoom in zooms)

@@ -1,0 +1,104 @@
+"""One head through every format, written by different libraries, is the same canonical volume."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mri_transfer.datasets.content import scan_digest
+from mri_transfer.datasets.slices import cut
+from mri_transfer.datasets.volumes import read_volume
+
+FORMATS = (
+    *("nifti1", "nifti1-gz", "nifti2", "nifti1-pair", "nifti1-pair-gz", "nifti2-pair", "mgh", "mgz", "minc1"),
+    *("minc1-gz", "minc1-one-scale", "minc2", "minc2-one-scale", "nrrd", "nrrd-raw", "nhdr", "nrrd-itk"),
+    *("dicom", "dicom-enhanced", "dicom-gdcm"),
+)
+SCALED = {"minc1", "minc1-gz", "minc2"}  # each slice in its own 16-bit range, as minc-tools write: not exact
+
+
+def test_every_writer_is_tried(formats):
+    assert set(FORMATS) == set(formats.WRITERS)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "ASL", "PIR"])
+def test_the_same_head_gives_the_same_slices(formats, head, tmp_path, name, axes):
+    voxels, zooms = head((30, 36, 33)).astype(np.int16), (1.0, 1.5, 2.0)
+    volume = read_volume(formats.WRITERS[name](formats.Scan(voxels, zooms, axes), tmp_path))
+    np.testing.assert_allclose(volume.voxels, voxels, atol=2e-3)
+    assert volume.zooms == pytest.approx(zooms, rel=1e-5)
+    assert volume.origins == pytest.approx(np.round(-np.array(voxels.shape) * zooms / 2, 2), abs=1e-3)
+    reference = read_volume(formats.nifti(formats.Scan(voxels, zooms), tmp_path / "reference.nii"))
+    if name not in SCALED:
+        assert scan_digest(volume.voxels) == scan_digest(reference.voxels)
+    ours, theirs = cut(volume, 48), cut(reference, 48)
+    assert ours.plane == theirs.plane
+    np.testing.assert_allclose(ours.position_mm, theirs.position_mm, atol=2e-3)
+    assert np.abs(ours.images.astype(int) - theirs.images).max() <= 1
+
+
+@pytest.mark.parametrize("axes", ["LAS", "LSA", "ASL", "LPS", "LIA", "AIL"])
+def test_an_analyze_file_by_its_code_comes_out_upright(formats, head, tmp_path, axes):
+    voxels = head((30, 36, 33)).astype(np.int16)
+    voxels[:, 30:, :] += 200  # the face
+    voxels[:, :, 28:] += 400  # the top
+    voxels[25:] += 800  # the right
+    volume = read_volume(formats.analyze(formats.Scan(voxels, (1.0, 1.5, 2.0), axes), tmp_path / "a.img"))
+    np.testing.assert_array_equal(volume.voxels, voxels)
+    assert volume.zooms == pytest.approx((1.0, 1.5, 2.0))
+    assert any(axes in note for note in volume.notes)
+
+
+@pytest.mark.parametrize("name", ["OAS1_0001_MR1_mpr-1_anon", "OAS1_0001_MR1_mpr_n4_anon_sbj_111"])
+def test_oasis_is_sagittal_also_where_the_header_does_not_say(formats, head, tmp_path, name):
+    voxels = head((30, 36, 33)).astype(np.int16)
+    voxels[:, 30:, 28:] += 300
+    header, image = formats.analyze(formats.Scan(voxels, (1.25, 1.0, 1.0), "ASL"), tmp_path / f"{name}.img")
+    head_bytes = bytearray(header.read_bytes())
+    head_bytes[252] = 0
+    header.write_bytes(head_bytes)
+    np.testing.assert_array_equal(read_volume([header, image]).voxels, voxels)
+
+
+def test_an_spm_mat_beside_an_image_says_where_it_lies(head, tmp_path):
+    voxels = head((30, 36, 33)).astype(np.int16)
+    affine = np.array([[0, 0, 2.0, -30], [1.0, 0, 0, -20], [0, -1.5, 0, 40], [0, 0, 0, 1]])
+    nib.save(nib.Spm99AnalyzeImage(voxels, affine), tmp_path / "a.img")
+    assert (tmp_path / "a.mat").is_file()
+    volume = read_volume([tmp_path / "a.hdr", tmp_path / "a.img"])
+    reference = nib.as_closest_canonical(nib.Nifti1Image(voxels, affine))
+    np.testing.assert_array_equal(volume.voxels, np.asanyarray(reference.dataobj))
+    assert volume.origins == pytest.approx(tuple(reference.affine[:3, 3]))
+
+
+dtypes = st.sampled_from(["u1", "i2", "u2", "i4", "f4"])
+orders = st.sampled_from(["RAS", "LAS", "LPS", "ASL", "PIR", "SRP", "ILA", "RSA"])
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    shape=st.tuples(st.integers(3, 9), st.integers(3, 9), st.integers(3, 9)),
+    zooms=st.tuples(*[st.sampled_from([0.5, 0.9375, 1.0, 2.5])] * 3),
+    axes=orders,
+    dtype=dtypes,
+    name=st.sampled_from(FORMATS),
+    seed=st.integers(0, 1000),
+)
+def test_round_trips_of_any_shape_and_type(formats, tmp_path_factory, shape, zooms, axes, dtype, name, seed):
+    voxels = np.random.default_rng(seed).integers(0, 250, shape).astype(dtype)
+    if name.startswith("mgh") or name == "mgz":
+        voxels = (
+            voxels.astype(np.float32)
+            if dtype in ("i4", "u2")
+            else voxels.astype("i2" if dtype == "i2" else "f4")
+        )
+    if name.startswith("dicom"):
+        voxels = voxels.astype({"i4": "i2", "f4": "u2"}.get(dtype, dtype))
+    folder = tmp_path_factory.mktemp("round")
+    volume = read_volume(formats.WRITERS[name](formats.Scan(voxels, zooms, axes), folder))
+    np.testing.assert_allclose(volume.voxels, voxels, atol=4e-3)
+    assert volume.zooms == pytest.approx(zooms, rel=1e-5)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from mri_transfer.datasets.find import Found, Source, printable
-from mri_transfer.datasets.store_writer import StoreWriter
+from mri_transfer.datasets.ledger import Ledger
 from mri_transfer.errors import UserError
 
 
@@ -31,11 +29,19 @@ def reader_versions(max_mb: int) -> str:
     return ", ".join((*found, f"{max_mb} MB"))
 
 
+@dataclass(frozen=True)
+class Recognised:
+    """A volume that is known: `reason` why it is not used, or "" and what to note in the store."""
+
+    reason: str
+    note: dict[str, Any] | None = None
+
+
 class Collection:
     """Compares the files that were found with those a store knows.
 
     Args:
-        writer: of the store.
+        ledger: of the store.
         found: what was found this time.
         readers: of :func:`reader_versions`.
 
@@ -44,8 +50,8 @@ class Collection:
         touched: how many files were only written again.
     """
 
-    def __init__(self, writer: StoreWriter, found: Found, readers: str):
-        self.writer = writer
+    def __init__(self, ledger: Ledger, found: Found, readers: str):
+        self.ledger = ledger
         self.readers = readers
         self.moved: list[dict[str, str]] = []
         self.touched = 0
@@ -57,9 +63,9 @@ class Collection:
         self._of_subject: dict[tuple[str, str], list[dict[str, Any]]] = {}
         # Where a volume was last seen: the file it was read from, or what had become of it.
         self._seen_at: dict[str, str] = {}
-        for entry in writer.used:
+        for entry in ledger.used:
             self.add(entry)
-        for entry in writer.known.values():
+        for entry in ledger.known.values():
             self._seen_at[entry["of"]] = entry["path"]
 
     def new(self) -> list[Source]:
@@ -69,23 +75,22 @@ class Collection:
             UserError: a volume of the store would now be another subject's or of another sequence.
         """
         tried = {
-            entry["path"]: entry for entry in self.writer.skipped if entry.get("readers") == self.readers
+            entry["path"]: entry for entry in self.ledger.skipped if entry.get("readers") == self.readers
         }
         todo = []
         for source in self._sources:
             key = key_of(source)
-            used, known = self._by_path.get(key["path"]), self.writer.known.get(key["path"])
+            used, known = self._by_path.get(key["path"]), self.ledger.known.get(key["path"])
             if used and (_same(used, key) or _same(known, key)):
                 self._check_identity(source, used)
             elif not _same(known, key) and not _same(tried.get(key["path"]), key):
                 todo.append(source)
         return todo
 
-    def forget_skipped(self) -> None:
-        """Take files that are gone off the list of skipped ones."""
-        for entry in self.writer.skipped:
-            if "path" in entry and not self._exists(entry["path"]):
-                self.writer.forget(entry["path"])
+    def gone(self) -> list[str]:
+        """Paths of skipped files that are no longer there."""
+        paths = [entry["path"] for entry in self.ledger.skipped if "path" in entry]
+        return [path for path in paths if not self._exists(path)]
 
     def _exists(self, path: str) -> bool:
         return path in self._here or os.path.lexists(path)
@@ -100,45 +105,41 @@ class Collection:
                 f"{' '.join(filter(None, now))}; use the same --table, or another --out"
             )
 
-    def recognise(self, source: Source, sha256: str, content: str) -> str | None:
-        """Whether a volume that was read is known: the reason why it is not used, "" if that is no loss, else None.
-
-        The same file under a new name or date is noted in the store, so that it is not read again.
-        """
+    def recognise(self, source: Source, sha256: str, content: str) -> Recognised | None:
+        """Why a volume that was read is not to be added, or None if it is new."""
         key = key_of(source)
         twin = self._by_content.get(content) or self._by_content.get(sha256)
         if twin is None:
             if key["path"] in self._by_path:
-                return "changed since its slices were stored; another --out would take it as it is now"
+                return Recognised(
+                    "changed since its slices were stored; another --out would take it as it is now"
+                )
             return None
         last = self._seen_at[twin["path"]]
-        if last == key["path"] or twin["path"] == key["path"]:
+        if key["path"] in (last, twin["path"]):
             self.touched += 1
         elif not self._exists(last):
             self.moved.append({"from": twin["source"], "to": source.name})
-            self._seen_at[twin["path"]] = key["path"]
         else:
-            return f"the same scan as {twin['source']}"
-        self.writer.recognise({"source": source.name, **key, "of": twin["path"]})
-        return ""
+            return Recognised(f"the same scan as {twin['source']}")
+        self._seen_at[twin["path"]] = key["path"]
+        return Recognised("", {"source": source.name, **key, "of": twin["path"]})
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Take note of a volume in the store, an entry of the writer's `used`."""
+        """Take note of a volume in the store, an entry of the ledger's `used`."""
         self._by_path[entry["path"]] = entry
         self._by_content[entry["sha256"]] = self._by_content[entry["content"]] = entry
         self._of_subject.setdefault((entry["subject"], entry["sequence"]), []).append(entry)
         self._seen_at[entry["path"]] = entry["path"]
 
-    def slices_of(self, subject: str, sequence: str) -> Iterator[tuple[list[str], np.ndarray]]:
-        """Planes and images of each volume of a subject and sequence in the store."""
-        for entry in self._of_subject.get((subject, sequence), ()):
-            planes = [plane for plane, count in entry["runs"] for _ in range(count)]
-            yield planes, self.writer.read(entry["first"], len(planes))
+    def of_subject(self, subject: str, sequence: str) -> list[dict[str, Any]]:
+        """The volumes of a subject and sequence in the store, in order."""
+        return self._of_subject.get((subject, sequence), [])
 
     def missing(self) -> list[str]:
         """Volumes of the store whose files are no longer there; their slices are."""
         return [
-            entry["source"] for entry in self.writer.used if not self._exists(self._seen_at[entry["path"]])
+            entry["source"] for entry in self.ledger.used if not self._exists(self._seen_at[entry["path"]])
         ]
 
 

@@ -7,8 +7,11 @@ import contextlib
 import dataclasses
 import functools
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
+
+import numpy as np
 
 from mri_transfer.datasets.collection import Collection, key_of, reader_versions
 from mri_transfer.datasets.contact_sheet import write_contact_sheet
@@ -150,16 +153,17 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
     }
     with StoreWriter(config.out, settings) as writer:
         before = writer.slices
-        collection = Collection(writer, found, reader_versions(config.max_mb))
+        collection = Collection(writer.ledger, found, reader_versions(config.max_mb))
         todo = collection.new()
         if config.strict and (broken := next((skip for skip in found.skipped if skip.broken), None)):
             raise UserError(f"{broken.path}: {broken.reason}")
-        collection.forget_skipped()
+        for path in collection.gone():
+            writer.forget(path)
         for skip in found.skipped:
             _skip(writer, {"source": skip.name, "reason": skip.reason, "path": printable(str(skip.path))})
         _extract_all(config, todo, writer, collection)
         if not writer.slices:
-            first = writer.skipped[0]
+            first = writer.ledger.skipped[0]
             raise UserError(
                 f"{config.out}: none of {len(found.sources)} volumes can be used; "
                 f"the first, {first['source']}: {first['reason']}"
@@ -194,7 +198,12 @@ def _extract_all(
     began = time.monotonic()
     first = writer.slices
 
-    repeats = Repeats(config.max_correlation, collection.slices_of)
+    def earlier(subject: str, sequence: str) -> Iterator[tuple[list[str], np.ndarray]]:
+        for entry in collection.of_subject(subject, sequence):
+            planes = [plane for plane, count in entry["runs"] for _ in range(count)]
+            yield planes, writer.read(entry["first"], len(planes))
+
+    repeats = Repeats(config.max_correlation, earlier)
     work = functools.partial(_extract_one, config=config)
     try:
         with (
@@ -223,20 +232,22 @@ def _take(
     repeats: Repeats,
 ) -> None:
     """Put the slices of a volume into the store, or note why not."""
-    reason: str | None = result.reason
+    reason = result.reason
     if reason and config.strict:
         raise UserError(f"{source.path}: {reason}")
     about = {"source": source.name, **key_of(source)}
-    if not reason:
-        reason = collection.recognise(source, result.sha256, result.content)
-        if reason == "":
-            return
     slices = result.slices
-    if reason is None and slices is not None:
-        slices = repeats.filter(slices, source.identity.subject, source.identity.sequence)
-        if not slices.plane:
-            about["redundant"] = slices.redundant
-            reason = "shows nothing that another scan of the subject does not; see --max-correlation"
+    if slices is not None:
+        if known := collection.recognise(source, result.sha256, result.content):
+            if known.note:
+                writer.recognise(known.note)
+                return
+            reason = known.reason
+        else:
+            slices = repeats.filter(slices, source.identity.subject, source.identity.sequence)
+            if not slices.plane:
+                about["redundant"] = slices.redundant
+                reason = "shows nothing that another scan of the subject does not; see --max-correlation"
     if reason:
         readers = "" if result.passing else collection.readers
         _skip(writer, {**about, "reason": reason, "readers": readers})
@@ -254,12 +265,12 @@ def _take(
         "position": list(slices.position),
     }
     writer.add(entry, slices.images)
-    collection.add(writer.used[-1])
+    collection.add(writer.ledger.used[-1])
 
 
 def _skip(writer: StoreWriter, entry: dict[str, Any]) -> None:
     """Note a skipped file, unless the store has it so."""
-    if writer.skip_of(entry["path"]) != entry:
+    if writer.ledger.skip_of(entry["path"]) != entry:
         writer.skip(entry)
 
 

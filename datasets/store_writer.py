@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import itertools
 import os
 import time
-from collections import Counter
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from mri_transfer.datasets.journal import Journal
+from mri_transfer.datasets.ledger import OF_SLICES, Ledger
 from mri_transfer.datasets.store import (
     COLUMNS,
     FORMAT,
@@ -50,20 +49,12 @@ from mri_transfer.files import (
 
 COMMIT_SECONDS = 1.0  # an fsync can take half a second on an SD card; at most this much work is lost
 
-# What a store was made with before the setting existed.
-_EARLIER_SETTINGS = {"max_correlation": 1.0}
-_OF_SLICES = ("planes", "position_mm", "position")  # lists in a journal line that are not held in memory
-
 
 class StoreWriter:
     """Adds volumes to a slice store, one process at a time.
 
     Attributes:
-        settings: those the store was begun with.
-        used: one dictionary a volume in the store, in order: its journal line, with the number of its first slice
-            ("first") and how many follow one another in a plane ("runs") in place of the lists.
-        known: by path, files that hold a volume of the store and are not the one it was read from.
-        slices: how many slices the used volumes have.
+        ledger: what the store holds, and which files are not used.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]):
@@ -74,11 +65,7 @@ class StoreWriter:
         """
         self.folder = Path(folder)
         claim_folder(self.folder, KIND)
-        self.settings = settings
-        self.used: list[dict[str, Any]] = []
-        self.known: dict[str, dict[str, Any]] = {}
-        self.slices = 0
-        self._skips: dict[str, dict[str, Any]] = {}
+        self.ledger = Ledger(self.folder)
         self._size = int(settings["size"])
         self._rows = shard_rows(self._size)
         self._shard: IO[bytes] | None = None
@@ -88,7 +75,7 @@ class StoreWriter:
         self._changed = False
         self._journal = Journal(self.folder / JOURNAL)
         try:
-            self._replay()
+            self._replay(settings)
         except BaseException:
             self._journal.close()
             raise
@@ -108,13 +95,9 @@ class StoreWriter:
                 self._journal.close()
 
     @property
-    def skipped(self) -> list[dict[str, Any]]:
-        """Journal entries of files that are not used, in order."""
-        return list(self._skips.values())
-
-    def skip_of(self, path: str) -> dict[str, Any] | None:
-        """The journal entry of a skipped file."""
-        return self._skips.get(path)
+    def slices(self) -> int:
+        """How many slices the store has."""
+        return self.ledger.slices
 
     def add(self, entry: dict[str, Any], images: np.ndarray) -> None:
         """Append one volume.
@@ -137,22 +120,18 @@ class StoreWriter:
                 file.seek(SHARD_HEADER_BYTES + row * self._size**2)
                 file.write(part.data)
             done += len(part)
-        self._keep_volume(entry)
         self._log("volume", entry)
 
     def skip(self, entry: dict[str, Any]) -> None:
         """Note a file that is not used; `entry` has "source" and "reason"."""
-        self._keep_skip(entry)
         self._log("skipped", entry)
 
     def recognise(self, entry: dict[str, Any]) -> None:
         """Note a file that holds a volume of the store under another name or date; `entry` has "path"."""
-        self._keep_known(entry)
         self._log("known", entry)
 
     def forget(self, path: str) -> None:
         """Take a file off the list of skipped ones: it is gone."""
-        self._skips.pop(path, None)
         self._log("gone", {"path": path})
 
     def read(self, first: int, count: int) -> np.ndarray:
@@ -199,12 +178,12 @@ class StoreWriter:
             self._write_table(text)
         manifest: dict[str, Any] = {
             "format": FORMAT,
-            "settings": self.settings,
+            "settings": {key: value for key, value in self.ledger.settings.items() if key != "format"},
             "table": {"file": TABLE, "sha256": sha256(table)},
             "shards": shards,
         }
         manifest["fingerprint"] = fingerprint_of(manifest)
-        manifest |= {"versions": versions(), **self._about()}
+        manifest |= {"versions": versions(), **self.ledger.about()}
         with naming_the_file(manifest_path):
             write_json(manifest_path, manifest)
         self._changed = False
@@ -224,69 +203,21 @@ class StoreWriter:
                     os.fsync(file.fileno())
         return {"file": name, "slices": rows, "sha256": self._full_shards.get(name) or sha256(path)}
 
-    def counts(self) -> dict[str, Any]:
-        """Slices, volumes and subjects, in all and by plane, sequence and source, and what was redundant."""
-        planes: Counter[str] = Counter()
-        sequences: Counter[str] = Counter()
-        sources: Counter[str] = Counter()
-        for entry in self.used:
-            for plane, count in entry["runs"]:
-                planes[plane] += count
-                sequences[entry["sequence"]] += count
-                sources[source_of(entry)] += count
-        return {
-            "slices": self.slices,
-            "redundant": sum(entry.get("redundant", 0) for entry in (*self.used, *self._skips.values())),
-            "volumes": len(self.used),
-            "subjects": len({entry["subject"] for entry in self.used}),
-            "by_plane": dict(sorted(planes.items())),
-            "by_sequence": dict(sorted(sequences.items())),
-            "by_source": dict(sorted(sources.items())),
-            "skipped": len(self._skips),
-        }
-
-    def _about(self) -> dict[str, Any]:
-        """What the manifest tells beside what the store holds."""
-        return {
-            "counts": self.counts(),
-            "notes": [
-                {"file": entry["source"], "note": note}
-                for entry in self.used
-                for note in entry.get("notes", ())
-            ],
-            "skipped": [{"file": entry["source"], "reason": entry["reason"]} for entry in self.skipped],
-        }
-
-    def _replay(self) -> None:
+    def _replay(self, settings: dict[str, Any]) -> None:
         """Take in the journal, and see that the shards hold what it counts."""
-        events = self._journal.replay()
-        begun = next(events, None)
-        if begun is None:
-            self._log("settings", {"format": FORMAT, **self.settings})
+        self.ledger.replay(self._journal.replay())
+        if not self.ledger.settings:
+            self._log("settings", {"format": FORMAT, **settings})
             self.commit()
             return
-        del begun["kind"]
-        self._check_settings(begun)
-        keep = {
-            "volume": self._keep_volume,
-            "skipped": self._keep_skip,
-            "known": self._keep_known,
-            "gone": lambda entry: self._skips.pop(entry["path"], None),
-        }
-        for event in events:
-            try:
-                keep[event.pop("kind")](event)
-            except KeyError as error:
-                raise UserError(
-                    f"{self.folder / JOURNAL}: not understood ({error}); it may be of a newer version"
-                ) from None
+        self.ledger.check_settings(settings)
         self._check_shards()
         manifest = self.folder / MANIFEST
         if not manifest.is_file():
             self._changed = True
             return
         told = read_json(manifest)
-        self._changed = any(told.get(key) != value for key, value in self._about().items())
+        self._changed = any(told.get(key) != value for key, value in self.ledger.about().items())
         full = self.slices // self._rows
         names = {
             shard_path(self.folder, number).relative_to(self.folder).as_posix() for number in range(full)
@@ -296,33 +227,6 @@ class StoreWriter:
             for shard in told.get("shards", ())
             if shard["file"] in names and shard["slices"] == self._rows
         }
-
-    def _keep_volume(self, entry: dict[str, Any]) -> None:
-        runs = [(plane, len(list(run))) for plane, run in itertools.groupby(entry["planes"])]
-        about = {key: value for key, value in entry.items() if key not in _OF_SLICES}
-        self.used.append({**about, "first": self.slices, "runs": runs})
-        self.slices += len(entry["planes"])
-        self._skips.pop(entry.get("path", ""), None)
-
-    def _keep_skip(self, entry: dict[str, Any]) -> None:
-        key = entry.get("path") or f"{entry['source']}: {entry['reason']}"
-        self._skips.pop(key, None)  # the latest word on a file counts
-        self._skips[key] = entry
-
-    def _keep_known(self, entry: dict[str, Any]) -> None:
-        self.known[entry["path"]] = entry
-        self._skips.pop(entry["path"], None)
-
-    def _check_settings(self, before: dict[str, Any]) -> None:
-        now = {**_EARLIER_SETTINGS, "format": FORMAT, **self.settings}
-        made = {**_EARLIER_SETTINGS, **before}
-        differing = [key for key in sorted(made.keys() | now.keys()) if made.get(key) != now.get(key)]
-        if differing:
-            what = ", ".join(
-                f"{key} {_text(made.get(key))} and not {_text(now.get(key))}" for key in differing
-            )
-            raise UserError(f"{self.folder}: was made with {what}; use the same settings or another --out")
-        self.settings = {key: value for key, value in before.items() if key != "format"}
 
     def _check_shards(self) -> None:
         """See that no shard holds less than the journal counts."""
@@ -364,6 +268,7 @@ class StoreWriter:
 
     def _log(self, kind: str, entry: dict[str, Any]) -> None:
         self._changed = True
+        self.ledger.note(kind, entry)
         self._journal.log(kind, entry)
         if time.monotonic() - self._committed >= COMMIT_SECONDS:
             self.commit()
@@ -376,15 +281,6 @@ class StoreWriter:
         for entry in self._journal.replay():
             if entry["kind"] == "volume":
                 whose = [entry["subject"], entry["session"], entry["sequence"]]
-                for where in zip(*(entry[key] for key in _OF_SLICES), strict=True):
+                for where in zip(*(entry[key] for key in OF_SLICES), strict=True):
                     writer.writerow([*whose, *where, number, entry["source"], entry["sha256"]])
                 number += 1
-
-
-def source_of(entry: dict[str, Any]) -> str:
-    """The collection that a volume comes from: the folder that was given on the command line."""
-    return str(entry["source"]).split("/")[0]
-
-
-def _text(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -42,7 +42,7 @@ def add(writer, number):
 def finish(folder):
     """What a user's second run does: continue where the journal ends."""
     with StoreWriter(folder, SETTINGS) as writer:
-        for number in range(len(writer.used), len(COUNTS)):
+        for number in range(len(writer.ledger.used), len(COUNTS)):
             add(writer, number)
         writer.finish()
 
@@ -164,7 +164,7 @@ def test_a_file_that_was_mended_is_no_longer_listed_as_skipped(tmp_path):
         assert len(writer.finish()["skipped"]) == 1
     for _ in range(2):
         with StoreWriter(tmp_path / "a", SETTINGS) as writer:
-            if len(writer.used) == 1:
+            if len(writer.ledger.used) == 1:
                 add(writer, 0)
             assert writer.finish()["skipped"] == []
 

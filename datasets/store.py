@@ -3,15 +3,21 @@
 STORE/folder.json       what the folder is
 STORE/manifest.json     settings, versions, counts, hashes of all the rest, skipped files; written last
 STORE/slices.csv        one row a slice: whose, which plane, where, from which file
-STORE/shards/00000.npy  uint8 (n, size, size), memory-mapped; slice i of the table is row i % k of shard i //
-k STORE/volumes.jsonl     the journal of the extraction, one line a file
-STORE/contact_sheet.png, STORE/summary.json
+STORE/shards/00000.npy  uint8 (n, size, size); slice i of the table is row i % k of shard i // k
+STORE/volumes.jsonl     the journal of the extraction, one line a file
+STORE/contact_sheet.png, STORE/summary.html, STORE/summary.json
+
+Slices are read with one call to the system each and not from a memory map: a map is faster as long as a store is small,
+but every page that it meets for the first time costs a fault, so that its speed falls as the store grows, and a file
+that is cut short or a disk that fails ends the process with a bus error instead of a message.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +67,7 @@ def fingerprint_of(manifest: dict[str, Any]) -> str:
 
 
 class SliceStore:
-    """Slices in memory-mapped shards, with a table that says where each comes from.
+    """Slices in shards on disk, with a table that says where each comes from.
 
     Attributes:
         folder: where it lies.
@@ -82,10 +88,10 @@ class SliceStore:
         self.volumes = volumes
         self._size = int(manifest["settings"]["size"])
         self._rows = shard_rows(self._size)
-        self._shards = [
-            _map_shard(self.folder / shard["file"], shard["slices"], self._size)
-            for shard in manifest["shards"]
-        ]
+        for shard in manifest["shards"]:
+            _check_shard(self.folder / shard["file"], shard["slices"], self._size)
+        self._open: dict[int, _Shard] = {}
+        self._most_open = _open_shards()
 
     @classmethod
     def open(cls, folder: Path) -> SliceStore:
@@ -137,14 +143,25 @@ class SliceStore:
         wanted = np.asarray(indices, dtype=np.intp).reshape(-1)
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise IndexError(f"slices are numbered 0 to {len(self) - 1}")
-        numbers, rows = np.divmod(wanted, self._rows)
-        if len(self._shards) == 1:
-            return self._shards[0][rows]
         result = np.empty((len(wanted), self._size, self._size), dtype=np.uint8)
-        for number in np.unique(numbers):
-            where = np.flatnonzero(numbers == number)
-            result[where] = self._shards[number][rows[where]]
+        order = np.argsort(
+            wanted, kind="stable"
+        )  # along the files, which a disk likes and memory does not mind
+        numbers, rows = np.divmod(wanted[order], self._rows)
+        offsets = SHARD_HEADER_BYTES + rows * self._size**2
+        places = list(result)
+        for place, number, offset in zip(order.tolist(), numbers.tolist(), offsets.tolist(), strict=True):
+            self._shard(number).read_into(places[place], offset)
         return result
+
+    def _shard(self, number: int) -> _Shard:
+        shard = self._open.get(number)
+        if shard is None:
+            # What another thread still reads stays open until it is done: its own reference keeps it.
+            while len(self._open) >= self._most_open:
+                self._open.pop(next(iter(self._open)), None)
+            shard = self._open[number] = _Shard(self.folder / self.manifest["shards"][number]["file"])
+        return shard
 
     def verify(self) -> None:
         """Read everything again and compare it with the hashes in the manifest.
@@ -164,7 +181,41 @@ class SliceStore:
 _REMEDY = "remove the store and extract it again"
 
 
-def _map_shard(path: Path, rows: int, size: int) -> np.ndarray:
+def _open_shards() -> int:
+    """How many files a store holds open: a quarter of what the system allows the process, often 256 of 1,024."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 128
+    return max(8, min(1024, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4))
+
+
+class _Shard:
+    """A file that is read at given places, by any number of threads."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file = path.open("rb", buffering=0)
+        self._lock = threading.Lock()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
+
+    def read_into(self, place: np.ndarray, offset: int) -> None:
+        """Fill a contiguous array with the bytes from `offset` on."""
+        if hasattr(os, "preadv"):
+            done = os.preadv(self._file.fileno(), [place.data], offset)
+        else:  # Windows
+            with self._lock:
+                self._file.seek(offset)
+                done = self._file.readinto(place.data) or 0
+        if done != place.nbytes:
+            raise UserError(f"{self.path}: shorter than when it was opened; {_REMEDY}")
+
+
+def _check_shard(path: Path, rows: int, size: int) -> None:
+    """See that a shard has the size and the header that the manifest tells."""
     if not path.is_file():
         raise UserError(f"{path}: missing; {_REMEDY}")
     expected = SHARD_HEADER_BYTES + rows * size * size
@@ -173,7 +224,6 @@ def _map_shard(path: Path, rows: int, size: int) -> np.ndarray:
     with path.open("rb") as file:
         if file.read(SHARD_HEADER_BYTES) != shard_header(rows, size):
             raise UserError(f"{path}: header does not say {rows} slices of {size} x {size} pixels; {_REMEDY}")
-    return np.memmap(path, dtype=np.uint8, mode="r", offset=SHARD_HEADER_BYTES, shape=(rows, size, size))
 
 
 def _read_table(

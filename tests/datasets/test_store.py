@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,3 +176,48 @@ def test_what_is_no_finished_store(tmp_path):
         writer.add(entry(0, 3), pixels(0, 3))
     with pytest.raises(UserError, match="not finished"):
         SliceStore.open(tmp_path / "store")
+
+
+@pytest.mark.parametrize("most_open", [1, 2, 99])
+def test_few_files_are_held_open_and_threads_may_share_them(tmp_path, monkeypatch, most_open):
+    monkeypatch.setattr(store_module, "_SHARD_BYTES", 1000)  # three slices
+    write(tmp_path / "store", slices=20)
+    store = SliceStore.open(tmp_path / "store")
+    monkeypatch.setattr(store, "_most_open", most_open)
+    expected = np.concatenate([pixels(number, 20) for number in range(5)])
+
+    def read(seed: int) -> int:
+        order = np.random.default_rng(seed).integers(0, 100, 300)
+        np.testing.assert_array_equal(store.images(order), expected[order])
+        return len(store._open)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert max(pool.map(read, range(20))) <= most_open + 4
+    if sys.platform == "linux":
+        assert sum(str(tmp_path) in path for path in _open_files()) <= most_open + 4
+
+
+def _open_files() -> list[str]:
+    paths = []
+    for entry in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # that of the listing itself
+            paths.append(str(entry.readlink()))
+    return paths
+
+
+def test_a_shard_that_is_cut_while_it_is_open_is_an_error_and_not_a_crash(tmp_path):
+    write(tmp_path / "store")
+    store = SliceStore.open(tmp_path / "store")
+    store.images([0])
+    os.truncate(tmp_path / "store" / "shards" / "00000.npy", 128 + 20 * 256)
+    np.testing.assert_array_equal(store.images([19])[0], pixels(2, 7)[5])
+    with pytest.raises(UserError, match="shorter than when it was opened"):
+        store.images([3, 20])
+
+
+def test_reading_without_the_call_that_reads_at_a_place(tmp_path, small_shards, monkeypatch):
+    write(tmp_path / "store")
+    monkeypatch.delattr(os, "preadv")
+    store = SliceStore.open(tmp_path / "store")
+    expected = np.concatenate([pixels(number, 7) for number in range(5)])
+    np.testing.assert_array_equal(store.images(np.arange(35)[::-1]), expected[::-1])

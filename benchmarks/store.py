@@ -1,0 +1,183 @@
+"""How fast random batches come from a slice store, from a thousand to a million slices, beside other ways to read.
+
+    python benchmarks/store.py [--slices 1000,10000,100000,1000000] [--size 160] [--batch 256] [--folder DIR]
+
+The stores are sparse: a million slices of 160 px claim 25.6 GB and take only what is read. A batch is drawn from
+10,000 slices that lie all over the store and have been read once, so that all of it comes from the page cache, as in
+the second epoch of a training on a machine with enough memory. All sizes and all ways take turns, batch by batch, so
+that whatever else the machine does meets them alike, and medians are compared. Others: a memory map of each shard with
+NumPy's indexing, and one HDF5 file (where h5py is installed), slice by slice and with h5py's list of indices.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from mri_transfer.datasets.store import (
+    COLUMNS,
+    FORMAT,
+    KIND,
+    MANIFEST,
+    SHARD_HEADER_BYTES,
+    SHARDS,
+    TABLE,
+    SliceStore,
+    fingerprint_of,
+    shard_header,
+    shard_path,
+    shard_rows,
+)
+from mri_transfer.files import claim_folder, sha256, write_json
+
+WARM = 10_000  # slices that batches are drawn from
+ROUNDS = 200
+OF_A_VOLUME = 100  # slices
+
+Reader = Callable[[np.ndarray], np.ndarray]
+
+
+def make_store(folder: Path, slices: int, size: int) -> SliceStore:
+    """A store whose pixels are holes, with a table such as a collection of two scans a subject has."""
+    claim_folder(folder, KIND)
+    (folder / SHARDS).mkdir()
+    rows = shard_rows(size)
+    shards = []
+    for number in range(-(-slices // rows)):
+        here = min(rows, slices - number * rows)
+        path = shard_path(folder, number)
+        with path.open("wb") as file:
+            file.write(shard_header(here, size))
+            file.truncate(SHARD_HEADER_BYTES + here * size * size)
+        shards.append({"file": path.relative_to(folder).as_posix(), "slices": here, "sha256": "0" * 64})
+    with (folder / TABLE).open("w", newline="") as text:
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(COLUMNS)
+        for index in range(slices):
+            volume, place = divmod(index, OF_A_VOLUME)
+            plane = ("axial", "coronal", "sagittal")[place * 3 // OF_A_VOLUME]
+            subject, sequence = f"sub-{volume // 2:05d}", ("T1", "T2")[volume % 2]
+            name = f"collection/{subject}/anat/{subject}_{sequence}w.nii.gz"
+            where = (-60.0 + 4 * (place % 34), round((place % 34 + 0.5) / 34, 5))
+            table.writerow([subject, "", sequence, plane, *where, volume, name, f"{volume:064x}"])
+    manifest: dict[str, Any] = {
+        "format": FORMAT,
+        "settings": {"size": size},
+        "table": {"file": TABLE, "sha256": sha256(folder / TABLE)},
+        "shards": shards,
+    }
+    write_json(folder / MANIFEST, {**manifest, "fingerprint": fingerprint_of(manifest)})
+    return SliceStore.open(folder)
+
+
+def memory_maps(store: SliceStore) -> Reader:
+    rows, size = shard_rows(store.size), store.size
+    maps = [
+        np.load(store.folder / shard["file"], mmap_mode="r", allow_pickle=False)
+        for shard in store.manifest["shards"]
+    ]
+
+    def read(indices: np.ndarray) -> np.ndarray:
+        result = np.empty((len(indices), size, size), dtype=np.uint8)
+        numbers, places = np.divmod(indices, rows)
+        for number in np.unique(numbers):
+            where = numbers == number
+            result[where] = maps[number][places[where]]
+        return result
+
+    return read
+
+
+def hdf5(path: Path, slices: int, size: int) -> dict[str, Reader]:
+    """Readers of one contiguous HDF5 data set, as sparse as the store."""
+    try:
+        import h5py
+    except ImportError:
+        return {}
+    creation = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    creation.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    creation.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    with h5py.File(path, "w") as file:
+        space = h5py.h5s.create_simple((slices, size, size))
+        h5py.h5d.create(file.id, b"slices", h5py.h5t.NATIVE_UINT8, space, creation)
+    data = h5py.File(path, "r")["slices"]
+
+    def one_by_one(indices: np.ndarray) -> np.ndarray:
+        return np.stack([data[index] for index in indices.tolist()])
+
+    def by_list(indices: np.ndarray) -> np.ndarray:
+        sorted_once, places = np.unique(indices, return_inverse=True)
+        return data[sorted_once][places]
+
+    return {"h5py, slice by slice": one_by_one, "h5py, list of indices": by_list}
+
+
+class Size:
+    """A store of one size, everything that reads it, and how fast each has been."""
+
+    def __init__(self, folder: Path, slices: int, size: int):
+        self.slices = slices
+        make_store(folder / "store", slices, size)
+        started = time.perf_counter()
+        store = SliceStore.open(folder / "store")
+        self.opening = time.perf_counter() - started
+        self.readers = {"store": store.images, "memory maps": memory_maps(store)}
+        self.readers |= hdf5(folder / "slices.h5", slices, size)
+        self.rates: dict[str, list[float]] = {name: [] for name in self.readers}
+        self.rng = np.random.default_rng(0)
+        self.warm = self.rng.choice(slices, min(slices, WARM), replace=False)
+        for read in self.readers.values():
+            for start in range(0, len(self.warm), 256):
+                read(self.warm[start : start + 256])
+
+    def round(self, batch: int) -> None:
+        wanted = self.rng.choice(self.warm, batch)
+        for name, read in self.readers.items():
+            started = time.perf_counter()
+            read(wanted)
+            self.rates[name].append(batch / (time.perf_counter() - started))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--slices", default="1000,10000,100000,1000000", help="sizes of the stores")
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--folder", type=Path, help="where to make the stores (on a file system with holes)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
+        sizes = []
+        for slices in map(int, arguments.slices.split(",")):
+            (Path(folder) / str(slices)).mkdir()
+            sizes.append(Size(Path(folder) / str(slices), slices, arguments.size))
+        for _ in range(ROUNDS):
+            for size in sizes:
+                size.round(arguments.batch)
+    ours = []
+    for size in sizes:
+        typical = {name: float(np.median(values)) for name, values in size.rates.items()}
+        ours.append(typical["store"])
+        print(
+            f"{size.slices:>9,} slices: opened in {size.opening:.2f} s; {ours[-1]:,.0f} slices/s in batches of "
+            f"{arguments.batch} (a tenth of them below {np.quantile(size.rates['store'], 0.1):,.0f})"
+        )
+        for name in list(typical)[1:]:
+            print(f"{'':>18} {ours[-1] / typical[name]:.2f} times {name} ({typical[name]:,.0f}/s)")
+    print(
+        f"slowest store: {min(ours):,.0f} slices/s, {min(ours) / 20_000:.1f} times the 20,000/s asked for; "
+        f"slowest/fastest size {min(ours) / max(ours):.2f} (flat within 20%: at least 0.80)"
+    )
+
+
+if __name__ == "__main__":
+    main()

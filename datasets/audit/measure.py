@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from mri_transfer.datasets.audit.markings import Mark, find_marks
 from mri_transfer.datasets.duplicates import content_box
 from mri_transfer.datasets.tumor_files import ImageFile, open_image, quiet_about_size, square, upright
 from mri_transfer.device import cores
@@ -56,6 +58,7 @@ class Measurements:
     colour: np.ndarray  # float (n,), share of pixels that are not grey
     depth: np.ndarray  # float (n,), bits a channel
     mode: np.ndarray  # str (n,), Pillow's name for the channels
+    marks: tuple[tuple[Mark, ...], ...]  # what looks drawn upon each picture
     small: np.ndarray  # uint8 (n, SIDE, SIDE), padded to a square; black where a file can't be read
 
     def __len__(self) -> int:
@@ -135,6 +138,7 @@ def _measure(path: Path, number: int) -> dict | None:
         "colour": _colour(picture),
         "depth": _BITS.get(mode, 8),
         "mode": mode,
+        "marks": tuple(find_marks(grey)),
         "small": square(grey, SIDE),
     }
 
@@ -152,11 +156,12 @@ def measure(folder: Path, files: Sequence[ImageFile]) -> Measurements:
     with quiet_about_size(), ThreadPoolExecutor(cores()) as pool:
         found = pool.map(lambda file: _measure(folder / file.path, file.number), files)
         rows = list(bar(found, desc="measuring images", unit="image", total=len(files)))
-    missing = {"mode": "", "small": np.zeros((SIDE, SIDE), np.uint8)}
-    columns = {
-        field.name: np.array([row[field.name] if row else missing.get(field.name, np.nan) for row in rows])
-        for field in dataclasses.fields(Measurements)
-    }
-    return Measurements(
-        **{name: values.astype(float) if name not in missing else values for name, values in columns.items()}
-    )
+    missing = {"mode": "", "marks": (), "small": np.zeros((SIDE, SIDE), np.uint8)}
+    columns: dict[str, Any] = {}
+    for field in dataclasses.fields(Measurements):
+        values = [row[field.name] if row else missing.get(field.name, np.nan) for row in rows]
+        if field.name == "marks":
+            columns[field.name] = tuple(values)
+        else:
+            columns[field.name] = np.array(values, dtype=None if field.name in missing else float)
+    return Measurements(**columns)

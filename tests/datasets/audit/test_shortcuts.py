@@ -23,7 +23,11 @@ def measured(count: int, seed: int, **fields) -> Measurements:
     """Figures that say nothing, but for those given."""
     rng = np.random.default_rng(seed)
     values = {field.name: rng.normal(100, 20, count) for field in dataclasses.fields(Measurements)}
-    values |= {"mode": np.full(count, "L"), "small": np.zeros((count, SIDE, SIDE), np.uint8)}
+    values |= {
+        "mode": np.full(count, "L"),
+        "marks": ((),) * count,
+        "small": np.zeros((count, SIDE, SIDE), np.uint8),
+    }
     return Measurements(**(values | fields))
 
 

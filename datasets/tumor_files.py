@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -140,7 +141,7 @@ def quiet_about_size() -> Iterator[None]:
         yield
 
 
-def open_image(path: Path) -> Image.Image:
+def open_image(path: Path | IO[bytes]) -> Image.Image:
     """Open an image file, only its header read so far; the pixels come with :func:`upright`.
 
     Raises:

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import importlib
 import struct
-import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,14 @@ from nibabel.spatialimages import SpatialImage
 
 from mri_transfer.datasets.formats.compressed import start_of
 from mri_transfer.datasets.formats.nifti import is_nifti
-from mri_transfer.datasets.formats.stored import DEFAULT_LIMIT, SLACK_BYTES, BadVolume, Stored, size_text
+from mri_transfer.datasets.formats.stored import (
+    DEFAULT_LIMIT,
+    SLACK_BYTES,
+    BadVolume,
+    Stored,
+    quiet_libraries,
+    size_text,
+)
 
 __all__ = ["BadVolume", "Volume", "read_volume"]
 
@@ -65,8 +71,7 @@ def read_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> Volume
         for blob in blobs:
             digest.update(blob)
         reader = importlib.import_module(f"mri_transfer.datasets.formats.{_format(blobs, files)}")
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
+        with quiet_libraries():
             stored: Stored = reader.read(blobs, files, max_bytes)
         del blobs
         return _canonical(stored, digest.hexdigest())
@@ -74,6 +79,13 @@ def read_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> Volume
         raise
     except MemoryError:
         raise BadVolume("needs more memory than there is") from None
+    except ImportError as error:
+        extra = {"pydicom": "dicom", "nrrd": "nrrd"}.get(str(error.name).split(".")[0])
+        if extra is None:
+            raise
+        raise BadVolume(
+            f"reading it needs a library that is missing: pip install 'mri-transfer[{extra}]'"
+        ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise BadVolume(_why_unreadable(error)) from None
     except Exception as error:  # a damaged header makes the libraries raise many kinds
@@ -95,6 +107,8 @@ def _format(blobs: Sequence[bytes], files: Sequence[Path]) -> str:
         return "nifti"
     if head.startswith(struct.pack(">i", 1)) and files[0].name.lower().endswith((".mgh", ".mgz", ".mgh.gz")):
         return "mgh"
+    if len(files) > 2 or files[0].suffix.lower() in (".dcm", ".dicom", ".ima"):
+        return "dicom"  # without preamble, as some archives keep them
     if not head:
         raise BadVolume("truncated: the file ends before its data do")
     raise BadVolume("not a volume in a known format, whatever its name says")

@@ -6,20 +6,22 @@ groups).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from mri_transfer.datasets.formats.compressed import inflate
-from mri_transfer.datasets.formats.stored import SLACK_BYTES, BadVolume
+from mri_transfer.datasets.formats.stored import SLACK_BYTES, BadVolume, quiet_libraries
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 DIRECTORY = "1.2.840.10008.1.3.10"
@@ -114,7 +116,7 @@ def read_header(path: Path, max_bytes: int) -> Header:
         start = file.read(1 << 16)
     if _transfer_syntax(start)[0] == DEFLATED:
         _check_deflated(path.read_bytes(), max_bytes)
-    with _Clamped(path) as stream:
+    with _Clamped(path) as stream, _named_damage():
         return header_of(_parse(stream, stop_before_pixels=True, specific_tags=_TAGS))
 
 
@@ -127,21 +129,33 @@ def read_dataset(blob: bytes, max_bytes: int, pixels: bool = True) -> Dataset:
     if _transfer_syntax(blob)[0] == DEFLATED:
         _check_deflated(blob, max_bytes)
     options: dict[str, Any] = {} if pixels else {"stop_before_pixels": True, "specific_tags": _TAGS}
-    return _parse(io.BytesIO(blob), **options)
+    with _named_damage():
+        return _parse(io.BytesIO(blob), **options)
 
 
-def _parse(stream: Any, **options: Any) -> Dataset:
+@contextlib.contextmanager
+def _named_damage() -> Iterator[None]:
+    """A damaged file makes pydicom raise many kinds of errors, at once or when a tag is looked at."""
     try:
-        dataset = pydicom.dcmread(stream, force=True, **options)
-        if "SOPClassUID" not in dataset:
-            raise BadVolume("not a DICOM image: it names no SOP class")
-        return dataset
+        with quiet_libraries():
+            yield
     except (BadVolume, OSError, MemoryError):
         raise
     except EOFError:
         raise BadVolume("truncated: the file ends before its data do") from None
-    except Exception as error:  # a damaged file makes pydicom raise many kinds
+    except Exception as error:
         raise BadVolume(f"damaged DICOM ({' '.join(str(error).split())[:80]})") from None
+
+
+def _parse(stream: Any, **options: Any) -> Dataset:
+    dataset = pydicom.dcmread(stream, force=True, **options)
+    if "SOPClassUID" not in dataset:
+        raise BadVolume("not a DICOM image: it names no SOP class")
+    if "TransferSyntaxUID" not in dataset.file_meta:  # kept without preamble; pydicom saw how it is encoded
+        implicit, little = dataset.original_encoding
+        plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
+    return dataset
 
 
 def _transfer_syntax(blob: bytes) -> tuple[str, int]:

@@ -21,7 +21,10 @@ from mri_transfer.datasets.formats.stored import (
 
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
     """Read one volume; `max_bytes` bounds the voxels that its header may promise."""
-    header = MGHHeader(start_of(blobs[0], DATA_OFFSET))
+    head = start_of(blobs[0], DATA_OFFSET)
+    if len(head) < DATA_OFFSET:
+        raise EOFError
+    header = MGHHeader(head)
     # The header object reports only as many axes as are in use; an empty one must be seen.
     shape = spatial_shape(header["dims"])
     try:

@@ -68,10 +68,12 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
 def _open_minc1(blob: bytes) -> Parts:
     try:
         file = netcdf_file(io.BytesIO(blob), mmap=False)
-    except (ValueError, IndexError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # the parser raises whatever a damaged header leads to
         if any(word in str(error) for word in ("reshape", "buffer", "out of bounds")):
             raise EOFError from None
-        raise
+        raise BadVolume("damaged netCDF header") from None
     variables = file.variables
     if absent := [name for name in ("image", "image-min", "image-max") if name not in variables]:
         raise BadVolume(f"not a MINC file: it has no {absent[0]}")

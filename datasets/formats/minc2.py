@@ -33,24 +33,33 @@ def open_minc2(blob: bytes, max_bytes: int) -> Parts:
     Raises:
         BadVolume: it is too large, or holds its data in another file or in a way that can't be bounded.
     """
-    with h5py.File(h5py.h5f.open_file_image(blob), "r") as file:
-        for name in (f"{_IMAGE}/image", f"{_IMAGE}/image-min", f"{_IMAGE}/image-max", "minc-2.0/dimensions"):
-            _check_link(file, name)
-        dimensions = file["minc-2.0/dimensions"]
-        for name in dimensions:
-            _check_link(dimensions, name)
-        image, low, high = (file[f"{_IMAGE}/{name}"] for name in ("image", "image-min", "image-max"))
-        voxels, real_low, real_high = (_dataset(each, max_bytes, len(blob)) for each in (image, low, high))
-        valid = image.attrs.get("valid_range")
-        return Parts(
-            voxels=voxels,
-            names=_names(image),
-            affine=Minc2File(file).get_affine(),
-            valid_range=None if valid is None else np.asarray(valid, dtype=np.float64),
-            real_low=real_low.astype(np.float64),
-            real_high=real_high.astype(np.float64),
-            range_names=_names(low),
-        )
+    try:
+        with h5py.File(h5py.h5f.open_file_image(blob), "r") as file:
+            return _parts(file, max_bytes, len(blob))
+    except (BadVolume, EOFError, MemoryError, zlib.error):
+        raise
+    except Exception:  # HDF5 says in many ways that its structure is damaged, nibabel that an attribute is
+        raise BadVolume("truncated or damaged HDF5 structure, or none of MINC's") from None
+
+
+def _parts(file: Any, max_bytes: int, file_bytes: int) -> Parts:
+    for name in (f"{_IMAGE}/image", f"{_IMAGE}/image-min", f"{_IMAGE}/image-max", "minc-2.0/dimensions"):
+        _check_link(file, name)
+    dimensions = file["minc-2.0/dimensions"]
+    for name in dimensions:
+        _check_link(dimensions, name)
+    image, low, high = (file[f"{_IMAGE}/{name}"] for name in ("image", "image-min", "image-max"))
+    voxels, real_low, real_high = (_dataset(each, max_bytes, file_bytes) for each in (image, low, high))
+    valid = image.attrs.get("valid_range")
+    return Parts(
+        voxels=voxels,
+        names=_names(image),
+        affine=Minc2File(file).get_affine(),
+        valid_range=None if valid is None else np.asarray(valid, dtype=np.float64),
+        real_low=real_low.astype(np.float64),
+        real_high=real_high.astype(np.float64),
+        range_names=_names(low),
+    )
 
 
 def _names(dataset: Any) -> tuple[str, ...]:

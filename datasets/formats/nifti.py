@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.nifti1 import Nifti1Header, Nifti1PairHeader
 from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spm99analyze import Spm99AnalyzeHeader
@@ -75,8 +74,7 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
     kind = _header_class(head)
     if kind is None:
         raise BadVolume("not a volume in a known format, whatever its name says")
-    with LoggingOutputSuppressor():
-        header = kind(head[: kind.template_dtype.itemsize])
+    header = kind(head[: kind.template_dtype.itemsize])
     shape, dtype = spatial_shape(header.get_data_shape()), header.get_data_dtype()
     check_voxel_type(dtype)
     notes: tuple[str, ...] = ()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mri_transfer.datasets.formats.stored import DEFAULT_LIMIT, BadVolume, size_text
+from mri_transfer.datasets.formats.stored import DEFAULT_LIMIT, BadVolume, quiet_libraries, size_text
 from mri_transfer.datasets.tumor_files import open_image, square, upright
 
 _FEWEST_PIXELS = 8  # along a side
@@ -32,10 +33,11 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
         BadVolume: it is no picture, damaged, too large, or one grey.
     """
     try:
+        # Of a file on disk Pillow would read as many bytes at once as a chunk's header promises.
         content = path.read_bytes()
         if not content:
             raise BadVolume("empty file")
-        with open_image(path) as file:
+        with quiet_libraries(), open_image(io.BytesIO(content)) as file:
             promised = file.width * file.height * 4  # at most four channels, or one of floats
             if promised > max_bytes:
                 raise BadVolume(f"a picture of {size_text(promised)}, more than --max-mb allows")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +34,24 @@ class Stored:
     affine: np.ndarray
     negative: bool = False
     notes: tuple[str, ...] = ()
+
+
+@contextlib.contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No warnings and log lines of libraries on the terminal: what is wrong with a file is said once, by us.
+
+    nibabel mends headers and says so in its log, which Python prints where no handler takes it.
+    """
+    levels = {name: logging.getLogger(name).level for name in ("nibabel", "nibabel.global", "pydicom", "PIL")}
+    try:
+        for name in levels:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
 
 
 def size_text(count: int) -> str:

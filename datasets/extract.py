@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -16,6 +15,7 @@ import numpy as np
 from mri_transfer.datasets.collection import Collection, key_of, reader_versions
 from mri_transfer.datasets.contact_sheet import write_contact_sheet
 from mri_transfer.datasets.content import scan_digest
+from mri_transfer.datasets.dry_run import plan
 from mri_transfer.datasets.find import Source, find_volumes, printable
 from mri_transfer.datasets.formats.pictures import read_picture
 from mri_transfer.datasets.left_out import KINDS
@@ -24,15 +24,13 @@ from mri_transfer.datasets.redundancy import Repeats, without_redundant
 from mri_transfer.datasets.slices import PLANES, Slices, cut
 from mri_transfer.datasets.store import MANIFEST, SliceStore
 from mri_transfer.datasets.store_writer import StoreWriter
+from mri_transfer.datasets.summary import CONTACT_SHEET, SUMMARY, tell
 from mri_transfer.datasets.volumes import BadVolume, read_volume
 from mri_transfer.device import cores
 from mri_transfer.errors import UserError
 from mri_transfer.files import write_json
 from mri_transfer.options import argument, fraction, option, positive_float, positive_int
-from mri_transfer.progress import bar, say
-
-CONTACT_SHEET = "contact_sheet.png"
-SUMMARY = "summary.json"
+from mri_transfer.progress import bar
 
 
 def planes(text: str) -> tuple[str, ...]:
@@ -112,8 +110,22 @@ class SlicesConfig:
         parse=positive_int,
         metavar="N",
     )
+    dry_run: bool = option(
+        False,
+        help="say what would be used, what would be skipped and why, from names and headers; write nothing",
+    )
     strict: bool = option(False, help="stop at the first file that can't be used")
     banner: str = ""  # not an option: what the demo writes across its contact sheet
+
+    def settings(self) -> dict[str, Any]:
+        """What must stay the same for as long as a store grows."""
+        return {
+            "size": self.size,
+            "spacing": self.spacing,
+            "planes": list(self.planes),
+            "min_foreground": self.min_foreground,
+            "max_correlation": self.max_correlation,
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,16 +154,11 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
         UserError: nothing can be used, the store has other settings or is damaged, a worker process died, or
             (with `strict`) a file can't be used.
     """
+    if config.dry_run:
+        return plan(config)
     started = time.monotonic()
     found = find_volumes(config.paths, config.table, config.include, config.images)
-    settings = {
-        "size": config.size,
-        "spacing": config.spacing,
-        "planes": list(config.planes),
-        "min_foreground": config.min_foreground,
-        "max_correlation": config.max_correlation,
-    }
-    with StoreWriter(config.out, settings) as writer:
+    with StoreWriter(config.out, config.settings()) as writer:
         before = writer.slices
         collection = Collection(writer.ledger, found, reader_versions(config.max_mb))
         todo = collection.new()
@@ -188,7 +195,7 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
             "extraction_seconds": round(seconds, 2),
         }
         write_json(config.out / SUMMARY, summary)
-    _tell(config.out, summary, seconds)
+    tell(config.out, summary, seconds)
     return summary
 
 
@@ -295,35 +302,3 @@ def _picture(source: Source, config: SlicesConfig) -> _Result:
     image, sha256, content = read_picture(source.path, config.size, config.max_mb * 1_000_000)
     slices = Slices(image[None], (source.plane,), position_mm=(0.0,), position=(0.5,))
     return _Result(slices, sha256, content)
-
-
-def _tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
-    def listed(counts: dict[str, int]) -> str:
-        return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-    rate = f", {summary['added_slices'] / seconds:.0f} slices/s" if summary["added_slices"] else ""
-    say(
-        f"{out}: {summary['slices']} slices ({listed(summary['by_plane'])}) of {summary['volumes']} volumes "
-        f"and {summary['subjects']} subjects ({listed(summary['by_sequence'])}); "
-        f"{summary['added_slices']} new{rate}"
-    )
-    if redundant := summary["redundant"]:
-        cut_in_all = summary["slices"] + redundant
-        say(
-            f"{redundant} of {cut_in_all} slices dropped as redundant ({100 * redundant / cut_in_all:.1f}%): they "
-            f"correlate above {summary['settings']['max_correlation']:g} with a kept one"
-        )
-    for name, what in (("moved", "moved or renamed"), ("missing", "no longer where they were")):
-        if files := summary[name]:
-            example = files[0]["to"] if name == "moved" else files[0]
-            say(f"{len(files)} volumes of the store are {what} (such as {example}); their slices stay")
-    skipped = summary["skipped"]
-    if skipped:
-        say(f"{len(skipped)} files skipped, listed in {out / SUMMARY}:")
-        reasons = collections.Counter(skip["reason"] for skip in skipped)
-        for reason, count in reasons.most_common(8):
-            example = next(skip["file"] for skip in skipped if skip["reason"] == reason)
-            say(f"  {count} x {reason} (such as {example})" if count > 1 else f"  {example}: {reason}")
-        if len(reasons) > 8:
-            say(f"  and {sum(count for _, count in reasons.most_common()[8:])} more")
-    say(f"look at {out / CONTACT_SHEET}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mri_transfer.errors import UserError
-from mri_transfer.files import naming_the_file, to_json
+from mri_transfer.files import lock, names_errors, to_json
 
 
 class Journal:
@@ -24,7 +24,7 @@ class Journal:
         self._file = self.path.open("a+b")
         self._pending = b""
         try:
-            _lock(self._file, self.path.parent)
+            lock(self._file, self.path.parent)
         except BaseException:
             self._file.close()
             raise
@@ -37,18 +37,11 @@ class Journal:
         """
         end = 0
         self._file.seek(0)
-        for line in self._file:
-            if not line.endswith(b"\n"):
-                os.ftruncate(self._file.fileno(), end)
-                break
-            end += len(line)
-            try:
-                event = json.loads(line)
-                if not isinstance(event, dict) or "kind" not in event:
-                    raise ValueError
-            except ValueError:
-                raise UserError(f"{self.path}: damaged; choose another --out, or remove the store") from None
+        for after, event in read_events(self._file, self.path):
+            end = after
             yield event
+        if end < self.path.stat().st_size:
+            os.ftruncate(self._file.fileno(), end)
 
     def log(self, kind: str, event: dict[str, Any]) -> None:
         """Note an event, to be written with the next :meth:`commit`."""
@@ -57,7 +50,7 @@ class Journal:
     def commit(self) -> None:
         """Make what was noted survive a power cut."""
         if self._pending:
-            with naming_the_file(self.path):
+            with names_errors(self.path):
                 self._file.write(self._pending)
                 self._file.flush()
                 os.fsync(self._file.fileno())
@@ -68,12 +61,21 @@ class Journal:
         self._file.close()
 
 
-def _lock(file: IO[bytes], folder: Path) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(f"{folder}: another process is writing to this store; wait for it to end") from None
+def read_events(file: IO[bytes], path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The events of a journal that is open at its start, each with where its line ends; a torn last line is no event.
+
+    Raises:
+        UserError: a line in the middle is damaged.
+    """
+    end = 0
+    for line in file:
+        if not line.endswith(b"\n"):
+            break
+        end += len(line)
+        try:
+            event = json.loads(line)
+            if not isinstance(event, dict) or "kind" not in event:
+                raise ValueError
+        except ValueError:
+            raise UserError(f"{path}: damaged; choose another --out, or remove the store") from None
+        yield end, event

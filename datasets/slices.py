@@ -65,9 +65,7 @@ def cut(
     inside = window.foreground(volume.voxels)
     usable = [plane for plane in planes if is_usable(volume, plane)]
     if not usable:
-        zooms = " x ".join(f"{zoom:.3g}" for zoom in volume.zooms)
-        shape = " x ".join(map(str, volume.voxels.shape))
-        raise BadVolume(f"no wanted plane has usable pixels ({shape} voxels of {zooms} mm)")
+        raise no_usable_plane(volume.voxels.shape, volume.zooms)
     images, names, millimetres, fractions = [], [], [], []
     for plane in usable:
         across, down, along = AXES[plane]
@@ -94,10 +92,23 @@ def cut(
 
 def is_usable(volume: Volume, plane: str) -> bool:
     """Whether a plane's pixels are square enough, and enough of them, to be shown."""
+    return has_usable_pixels(volume.voxels.shape, volume.zooms, plane)
+
+
+def has_usable_pixels(shape: Sequence[int], zooms: Sequence[float], plane: str) -> bool:
+    """:func:`is_usable` by the shape (x, y, z) of a volume and the size of its voxels, mm."""
     _, down, along = AXES[plane]
-    short, long = sorted((volume.zooms[down], volume.zooms[along]))
-    fewest = min(volume.voxels.shape[down], volume.voxels.shape[along])
+    short, long = sorted((zooms[down], zooms[along]))
+    fewest = min(shape[down], shape[along])
     return long / short <= MAX_ANISOTROPY + 1e-6 and fewest >= _FEWEST_PIXELS
+
+
+def no_usable_plane(shape: Sequence[int], zooms: Sequence[float]) -> BadVolume:
+    """The reason to raise where :func:`is_usable` is true of no plane."""
+    sizes = " x ".join(f"{zoom:.3g}" for zoom in zooms)
+    return BadVolume(
+        f"no wanted plane has usable pixels ({' x '.join(map(str, shape))} voxels of {sizes} mm)"
+    )
 
 
 def keep(volume: Volume, inside: np.ndarray, plane: str, spacing: float, min_foreground: float) -> np.ndarray:

@@ -41,7 +41,7 @@ from mri_transfer.files import (
     atomic_write,
     claim_folder,
     fsync_folder,
-    naming_the_file,
+    names_errors,
     read_json,
     sha256,
     write_json,
@@ -116,7 +116,7 @@ class StoreWriter:
             number, row = divmod(first + done, self._rows)
             part = images[done : done + self._rows - row]
             file = self._open_shard(number)
-            with naming_the_file(file.name):
+            with names_errors(file.name):
                 file.seek(SHARD_HEADER_BYTES + row * self._size**2)
                 file.write(part.data)
             done += len(part)
@@ -152,7 +152,7 @@ class StoreWriter:
     def commit(self) -> None:
         """Make everything so far survive a power cut: first the pixels, then the lines that count them."""
         if self._shard is not None:
-            with naming_the_file(self._shard.name):
+            with names_errors(self._shard.name):
                 self._shard.flush()
                 os.fsync(self._shard.fileno())
         self._journal.commit()
@@ -174,7 +174,7 @@ class StoreWriter:
         self._cut_leftovers()
         shards = [self._finish_shard(number) for number in range(-(-self.slices // self._rows))]
         table = self.folder / TABLE
-        with naming_the_file(table), atomic_write(table) as text:
+        with names_errors(table), atomic_write(table) as text:
             self._write_table(text)
         manifest: dict[str, Any] = {
             "format": FORMAT,
@@ -184,7 +184,7 @@ class StoreWriter:
         }
         manifest["fingerprint"] = fingerprint_of(manifest)
         manifest |= {"versions": versions(), **self.ledger.about()}
-        with naming_the_file(manifest_path):
+        with names_errors(manifest_path):
             write_json(manifest_path, manifest)
         self._changed = False
         return manifest
@@ -195,7 +195,7 @@ class StoreWriter:
         path = shard_path(self.folder, number)
         name = path.relative_to(self.folder).as_posix()
         if name not in self._full_shards:
-            with naming_the_file(path), path.open("r+b") as file:
+            with names_errors(path), path.open("r+b") as file:
                 if file.read(SHARD_HEADER_BYTES) != shard_header(rows, self._size):
                     file.seek(0)
                     file.write(shard_header(rows, self._size))
@@ -258,7 +258,7 @@ class StoreWriter:
                 self._shard.close()
             path = shard_path(self.folder, number)
             new = not path.is_file()
-            with naming_the_file(path):
+            with names_errors(path):
                 self._shard = path.open("w+b" if new else "r+b")
                 if new:
                     self._shard.write(shard_header(self._rows, self._size))

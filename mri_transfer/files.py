@@ -54,17 +54,6 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         raise
 
 
-@contextlib.contextmanager
-def naming_the_file(path: str | Path) -> Iterator[None]:
-    """Give an error of a write the file's name, which the operating system leaves out."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
-        raise
-
-
 def _plain(value: Any) -> Any:
     """What JSON can't hold: paths become strings, NumPy scalars and arrays become numbers and lists."""
     if isinstance(value, Path):
@@ -120,7 +109,7 @@ def sha256(path: Path) -> str:
 
 
 @contextlib.contextmanager
-def names_errors(path: Path) -> Iterator[None]:
+def names_errors(path: str | Path) -> Iterator[None]:
     """Give an error of a read or write the file's name, which the operating system leaves out."""
     try:
         yield
@@ -162,21 +151,28 @@ def claim_folder(folder: Path, kind: str) -> bool:
     Raises:
         UserError: it is a file, holds something else, or belongs to another kind of content.
     """
-    folder = Path(folder)
-    card = folder / FOLDER_CARD
-    if folder.is_file():
-        raise UserError(f"{folder}: is a file; name a folder that does not exist yet")
-    if folder_kind(folder) == kind:
+    if check_claim(folder, kind):
         return True
-    if card.is_file():
-        raise UserError(f"{folder}: holds a {folder_kind(folder)}, not a {kind}; choose another --out")
-    if folder.is_dir() and any(not entry.name.endswith(".part") for entry in folder.iterdir()):
-        raise UserError(f"{folder}: holds something else; choose a new or empty folder for the {kind}")
+    folder = Path(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: can't be made ({error.strerror}); choose another --out") from None
-    write_json(card, {"kind": kind, "made_by": f"mri-transfer {__version__}"})
+    write_json(folder / FOLDER_CARD, {"kind": kind, "made_by": f"mri-transfer {__version__}"})
+    return False
+
+
+def check_claim(folder: Path, kind: str) -> bool:
+    """What :func:`claim_folder` would return or raise, without writing anything."""
+    folder = Path(folder)
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file; name a folder that does not exist yet")
+    if folder_kind(folder) == kind:
+        return True
+    if (folder / FOLDER_CARD).is_file():
+        raise UserError(f"{folder}: holds a {folder_kind(folder)}, not a {kind}; choose another --out")
+    if folder.is_dir() and any(not entry.name.endswith(".part") for entry in folder.iterdir()):
+        raise UserError(f"{folder}: holds something else; choose a new or empty folder for the {kind}")
     return False
 
 

@@ -29,6 +29,17 @@ def fsync_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def names_errors(path: str | Path) -> Iterator[None]:
+    """Give an error of a read or write the file's name, which the operating system leaves out."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
+        raise
+
+
+@contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open `path` for writing so that it holds either its old content or all of the new one, never a part.
 
@@ -43,7 +54,8 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
         text = "b" not in mode
-        with part.open(mode, encoding="utf-8" if text else None, newline="" if text else None) as file:
+        encoding, newline = ("utf-8", "") if text else (None, None)
+        with names_errors(path), part.open(mode, encoding=encoding, newline=newline) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -106,17 +118,6 @@ def sha256(path: Path) -> str:
         while block := file.read(1 << 20):
             digest.update(block)
     return digest.hexdigest()
-
-
-@contextlib.contextmanager
-def names_errors(path: str | Path) -> Iterator[None]:
-    """Give an error of a read or write the file's name, which the operating system leaves out."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None and error.errno is not None:
-            raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
-        raise
 
 
 def write_all(descriptor: int, data: bytes) -> None:

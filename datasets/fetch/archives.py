@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from mri_transfer.progress import say
 
 @dataclass(frozen=True)
 class ArchiveJob:
-    """One archive to be had; `selection` names what is taken from it, as another one needs the archive again."""
+    """One archive to be had; `selection` names what is taken from it."""
 
     archive: Archive
     remote: Remote
@@ -44,11 +45,25 @@ def is_whole(folder: Path, files: dict[str, Any], verify: bool) -> bool:
 def is_finished(job: ArchiveJob, folder: Path, receipts: Receipts, verify: bool) -> bool:
     """Whether an archive has been unpacked to what is still there."""
     entry = receipts.get(job.archive.name)
-    return (
-        entry is not None
-        and entry.get("selection") == job.selection
-        and is_whole(folder, entry["files"], verify)
-    )
+    if entry is None or not is_whole(folder, entry["files"], verify):
+        return False
+    if not entry.get("kept", True):  # killed just before it was removed
+        (folder / job.archive.name).unlink(missing_ok=True)
+    return True
+
+
+def check_selection(jobs: Sequence[ArchiveJob], folder: Path, receipts: Receipts) -> None:
+    """See that the folder holds nothing else of these archives: `slices` would take the same scan twice.
+
+    Raises:
+        UserError: it does.
+    """
+    for job in jobs:
+        before = (receipts.get(job.archive.name) or {}).get("selection", job.selection)
+        if before != job.selection:
+            raise UserError(
+                f"{folder}: holds {before} of {job.archive.name}; choose another --out for {job.selection}"
+            )
 
 
 def still_needed(job: ArchiveJob, folder: Path, size: int | None) -> tuple[int, int]:
@@ -83,6 +98,7 @@ def bring_archive(
     target = folder / job.archive.name
     for again in (False, True):
         received = downloader.get(job.remote, target)
+        say(f"{target}: received, unpacking")
         try:
             result = unpack(target, folder, job.place, stop)
         except DamagedArchive as damage:
@@ -104,6 +120,7 @@ def bring_archive(
         "file": job.archive.name,
         **received,
         "selection": job.selection,
+        "kept": keep,
         "files": result.files,
         "skipped": result.skipped,
     }

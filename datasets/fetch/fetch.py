@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from mri_transfer.datasets.fetch.archives import (
     ArchiveJob,
     bring_archive,
+    check_selection,
     is_finished,
     is_whole,
     still_needed,
@@ -120,6 +121,7 @@ class _Run:
             ready = 0
         else:
             jobs = self._archive_jobs()
+            check_selection(jobs, out, receipts)
             todo = [job for job in jobs if not is_finished(job, out, receipts, self.config.verify)]
             ready = len(jobs) - len(todo)
             total = self._check_archive_space(todo)
@@ -129,7 +131,9 @@ class _Run:
                 return bring_archive(job, out, self.downloader, receipts, keep, self.stop)
 
             failed = self._run(todo, work, total, lambda job: job.archive.name)
-            entries = [entry for job in jobs if (entry := receipts.get(job.archive.name))]
+            missing = {failure["file"] for failure in failed}
+            names = [job.archive.name for job in jobs if job.archive.name not in missing]
+            entries = [entry for name in names if (entry := receipts.get(name))]
         files = {name: size for entry in entries for name, (size, _) in entry["files"].items()}
         summary = {
             "archives": len(entries),
@@ -155,11 +159,10 @@ class _Run:
 
         def bring(file: Listed) -> None:
             target = out / number / file.path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if target.is_file() and receipts.get(f"{number}/{file.path}"):
-                target.unlink()  # of another content than the listing's, or it would not be brought
-            entry = self.downloader.get(file.remote(self.base, number), target)
-            receipts.add({"file": f"{number}/{file.path}", **entry, "etag": file.etag})
+            name = f"{number}/{file.path}"
+            known = receipts.get(name) is not None  # then it is damaged, or has another content by now
+            entry = self.downloader.get(file.remote(self.base, number), target, adopt=not known)
+            receipts.add({"file": name, **entry, "etag": file.etag})
 
         todo = [file for file in listed if not self._is_here(file, number, receipts)]
         need_space(out, sum(file.bytes for file in todo), f"{number} ({len(todo)} files)")

@@ -49,7 +49,12 @@ def place_oasis(variant: str) -> Place:
 
 
 def place_tumors(path: PurePosixPath) -> PurePosixPath | None:
-    """`Training/<class>/<image>` and `Testing/...`, whatever folders are above them."""
+    """`Training/<class>/<image>` and `Testing/...`, whatever folders are above them.
+
+    Left out is what macOS adds to a zip: `__MACOSX/` and files that begin with a dot.
+    """
+    if path.name.startswith(".") or "__MACOSX" in path.parts:
+        return None
     for split in ("Training", "Testing"):
         if split in path.parts:
             below = path.parts[path.parts.index(split) :]

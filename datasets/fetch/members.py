@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -21,7 +22,14 @@ _LONGEST_PATH = 1024  # bytes
 
 READ_ERRORS = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile),
-    *(ValueError, OverflowError, IndexError, KeyError, RecursionError),  # what a crafted header leads to
+    *(
+        ValueError,
+        OverflowError,
+        IndexError,
+        KeyError,
+        RuntimeError,
+        struct.error,
+    ),  # what a crafted header leads to
 )
 """What reading a damaged archive raises; an error of the disk is none of them."""
 

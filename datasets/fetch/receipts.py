@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,7 @@ class Receipts:
         try:
             lock(self._file, folder)
             self._entries = self._read()
+            _sweep(folder)
         except BaseException:
             self._file.close()
             raise
@@ -87,3 +89,10 @@ class Receipts:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of atomic writes that were killed; nobody else can be writing here."""
+    for path in folder.rglob("*.part"):
+        if re.search(r"\.[0-9a-f]{8}\.part$", path.name) and path.is_file():
+            path.unlink()

@@ -105,8 +105,11 @@ class Downloader:
         self._local = threading.local()
         self._not_before = 0.0  # a server that asks to wait means all of our connections
 
-    def get(self, remote: Remote, target: Path) -> dict[str, Any]:
-        """Download a file; continue what an earlier call left; take a whole one that is there.
+    def get(self, remote: Remote, target: Path, adopt: bool = True) -> dict[str, Any]:
+        """Download a file; continue what an earlier call left; replace the target once the new one is whole.
+
+        Args:
+            adopt: take a target that is there and has nothing wrong, as left by a call that was killed after it.
 
         Returns:
             What goes into the receipt: url, bytes, md5, sha256, how it was checked, when.
@@ -118,7 +121,7 @@ class Downloader:
             Stopped: see `stop`.
         """
         part = Part(target)
-        if target.is_file():
+        if adopt and target.is_file():
             found = digests(target)
             if not fault_of(target, target.name, found, remote):
                 part.discard()

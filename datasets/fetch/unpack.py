@@ -175,7 +175,7 @@ def member_stream(member: Member) -> IO[bytes]:
     """
     try:
         return member.open()
-    except (*READ_ERRORS, RuntimeError, NotImplementedError) as error:
+    except READ_ERRORS as error:
         raise _BadMember(f"can't be read ({' '.join(str(error).split())[:120]})", True) from None
 
 

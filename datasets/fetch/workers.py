@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Generic, TypeVar
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_LEAVE = 5.0  # seconds that threads get to end by themselves
+_LEAVE = 1.0  # second that threads get to end by themselves
 
 
 class Stopped(Exception):
@@ -62,5 +63,6 @@ def run_all(
             yield done.get()
     finally:
         stop.set()
+        latest = time.monotonic() + _LEAVE
         for thread in threads:
-            thread.join(_LEAVE)
+            thread.join(max(0.0, latest - time.monotonic()))

@@ -451,7 +451,7 @@ def test_a_safe_path_stays_below_whatever_the_name(name):
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(tree=TREES, kind=st.sampled_from(KINDS))
 def test_whatever_the_names_nothing_escapes(tmp_path_factory, tree, kind):
     place = tmp_path_factory.mktemp("any")
@@ -488,7 +488,7 @@ def test_whatever_the_names_nothing_escapes(tmp_path_factory, tree, kind):
     assert all(content in contents for content in found.values())
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(
     tree=st.dictionaries(
         st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=12).map(str.casefold),
@@ -523,7 +523,7 @@ def test_a_random_tree_arrives_byte_for_byte(tmp_path_factory, tree, kind):
     assert result.skipped == []
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(data=st.data(), kind=st.sampled_from(KINDS))
 def test_a_damaged_archive_never_yields_wrong_bytes_of_a_zip_or_an_unknown_error(
     tmp_path_factory, data, kind

@@ -6,11 +6,15 @@ import numpy as np
 
 ROUNDS = 8
 FURTHEST = 0.35  # largest change of scale, and shift in half sides
-BATCH = 64  # pairs at a time: more do not fit into the processor's cache, and cost three times as much a pair
+BATCH_PIXELS = (
+    1 << 18
+)  # at a time: more do not fit into the processor's cache, and cost three times as much a pair
 
 
-def aligned_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Correlation of pairs of pictures after shifting and scaling the second along both axes to fit the first.
+def align(
+    first: np.ndarray, second: np.ndarray, begin: np.ndarray | None = None, rounds: int = ROUNDS
+) -> tuple[np.ndarray, np.ndarray]:
+    """Shift and scale the second of each pair of pictures along both axes to fit the first.
 
     The four numbers are found by Gauss-Newton steps on the brightness, whose gain and offset are free (the
     enhanced correlation coefficient of Evangelidis and Psarakis, 2008, has the same optimum). Only where both
@@ -18,30 +22,38 @@ def aligned_correlation(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     Args:
         first, second: uint8 or float (pairs, side, side).
+        begin: float (pairs, 4), where to begin: change of scale and shift along x, then along y, on axes from -1 to
+            1 across the picture. None: with the pictures as they are.
+        rounds: how many steps.
 
     Returns:
-        float32 (pairs,): the best correlation met, never below that of the pictures as they are.
+        float32 (pairs,), the best correlation met, never below that at the beginning; and where it was met,
+        float32 (pairs, 4), as `begin`.
     """
-    found = [
-        _align(
-            first[start : start + BATCH].astype(np.float32), second[start : start + BATCH].astype(np.float32)
-        )
-        for start in range(0, len(first), BATCH)
-    ]
-    return np.concatenate(found) if found else np.empty(0, np.float32)
+    if begin is None:
+        begin = np.zeros((len(first), 4))
+    size = max(1, BATCH_PIXELS // max(first[0].size, 1)) if len(first) else 1
+    correlation = np.empty(len(first), np.float32)
+    warp = np.empty((len(first), 4), np.float32)
+    for start in range(0, len(first), size):
+        part = slice(start, start + size)
+        pictures = first[part].astype(np.float32), second[part].astype(np.float32)
+        correlation[part], warp[part] = _align(*pictures, begin[part].astype(np.float32), rounds)
+    return correlation, warp
 
 
-def _align(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def _align(
+    first: np.ndarray, second: np.ndarray, warp: np.ndarray, rounds: int
+) -> tuple[np.ndarray, np.ndarray]:
     pairs, side, _ = first.shape
     half = np.float32((side - 1) / 2)
     grid = (np.arange(side, dtype=np.float32) - half) / half  # -1 to 1 across the picture
     start = (np.arange(pairs, dtype=np.int32) * (side * side))[:, None, None]
     pixels = np.ascontiguousarray(second).reshape(-1)
     target = first.reshape(pairs, -1)
-    warp = np.zeros((pairs, 4), np.float32)  # scale and shift in x, scale and shift in y
-    best = np.full(pairs, -1, np.float32)
+    best, best_warp = np.full(pairs, -1, np.float32), warp
     ridge = 1e-6 * np.eye(4, dtype=np.float32)
-    for step in range(ROUNDS + 1):
+    for step in range(rounds + 1):
         u = ((1 + warp[:, 0:1]) * grid + warp[:, 1:2]) * half + half
         v = ((1 + warp[:, 2:3]) * grid + warp[:, 3:4]) * half + half
         inside = ((u > -0.01) & (u < side - 0.99))[:, None, :] & ((v > -0.01) & (v < side - 0.99))[:, :, None]
@@ -66,8 +78,10 @@ def _align(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         b = (sampled - (sampled * mask).sum(axis=1, keepdims=True) / count) * mask
         aa, ab, bb = (a * a).sum(axis=1), (a * b).sum(axis=1), (b * b).sum(axis=1)
         correlation = ab / np.sqrt(np.maximum(aa * bb, np.float32(1e-6)))
-        np.maximum(best, np.where(count[:, 0] > 0.6 * side * side, correlation, -1), out=best)
-        if step == ROUNDS:
+        correlation = np.where(count[:, 0] > 0.6 * side * side, correlation, -1)
+        best_warp = np.where((correlation > best)[:, None], warp, best_warp)
+        np.maximum(best, correlation, out=best)
+        if step == rounds:
             break
 
         jacobian = np.stack([slope_x * grid, slope_x, slope_y * grid[:, None], slope_y], axis=1)
@@ -81,4 +95,4 @@ def _align(first: np.ndarray, second: np.ndarray) -> np.ndarray:
         damping = 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(4, dtype=np.float32)
         change = np.linalg.solve(normal + damping + ridge, jacobian @ rest[:, :, None])[..., 0]
         warp = np.clip(warp + change / half, -FURTHEST, FURTHEST)
-    return np.minimum(best, 1)
+    return np.minimum(best, 1), best_warp

@@ -2,10 +2,11 @@
 
 The public four-class set has no patient ids. Measured on its 2,870 distinct images:
 
-- Numbers follow the patients in most of its file sequences: consecutive numbers correlate 0.65-0.88 (median),
-  numbers twenty apart 0.37-0.50. In others (the test folders, "no_tumor", prefix "m1") they hardly do.
-- Neighbouring slices of one patient mostly correlate above 0.65, and below where patient or plane changes.
-- Above 0.95, in any two files, both images show the same patient. Down to 0.92 most still do, but slices near the
+- Numbers follow the patients in most of its file sequences: consecutive numbers correlate 0.83-0.93 (median),
+  numbers twenty apart 0.45-0.55. In others (the test folders, "no_tumor", prefix "m1") they hardly do: 0.23-0.55
+  against 0.20-0.46.
+- Neighbouring slices of one patient mostly correlate above 0.70, and below where patient or plane changes.
+- Above 0.965, in any two files, both images show the same patient. Down to 0.94 most still do, but slices near the
   vertex of different patients begin, and linking those would chain a hundred images together.
 
 So four kinds of links make a group, and groups are what the links connect:
@@ -17,9 +18,8 @@ So four kinds of links make a group, and groups are what the links connect:
    next run until it has that many: the slices of one patient seldom fall on both sides of such a seam;
 4. any two images that correlate at least `SAME_PATIENT`.
 
-With plain blocks of ten numbers about 230 images had their most similar image as a numbered neighbour in another
-group; with these rules 21 of 2,069 do. 2,870 images make 550 groups, the largest of 75; 295 are single, all but one
-of them from sequences whose numbers say nothing.
+With plain blocks of ten numbers 217 images of 2,001 have their most similar image, a numbered neighbour, in another
+group; with these rules 9 do. 2,870 images make 599 groups, the largest of 37; 325 are single.
 """
 
 from __future__ import annotations
@@ -29,13 +29,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mri_transfer.datasets.duplicates import Pairs, coarse, correlation_of, normalised
+from mri_transfer.datasets.duplicates import Pairs, correlation_of
+from mri_transfer.datasets.thumbnails import coarse, normalised
 
-NEIGHBOUR = 0.65
-SAME_PATIENT = 0.95
+NEIGHBOUR = 0.70
+SAME_PATIENT = 0.965
 BLOCK = 10
 FOLLOWS = (
-    0.1  # numbers follow patients if neighbours' median correlation exceeds that of distant numbers by this
+    0.15  # numbers follow patients if neighbours' median correlation exceeds that of distant numbers by this
 )
 DISTANT = 20  # numbers apart
 
@@ -99,7 +100,7 @@ def neighbour_links(
         runs: as from :func:`sequences`.
         numbers: int (files,).
         kept: int (files,), the distinct image that each file shows.
-        thumbs: uint8 (images, kinds, side, side).
+        thumbs: uint8 (images, side, side).
         near: pairs of the same picture; they say nothing about whether numbers follow patients.
 
     Returns:
@@ -139,8 +140,18 @@ def neighbour_links(
     return np.array(links, dtype=int).reshape(-1, 2), measured
 
 
+def alike_links(thumbs: np.ndarray, chunk: int = 1024) -> np.ndarray:
+    """Link 4 of the module's list: pairs that correlate as they are; int (links, 2)."""
+    vectors = normalised(coarse(thumbs))
+    links = [np.empty((0, 2), int)]
+    for start in range(0, len(vectors), chunk):
+        rows, columns = np.nonzero(vectors[start : start + chunk] @ vectors.T >= SAME_PATIENT)
+        rows += start
+        links.append(np.stack([rows, columns], axis=1)[rows < columns])
+    return np.concatenate(links)
+
+
 def group_images(
-    candidates: Pairs,
     near: Pairs,
     runs: dict[str, np.ndarray],
     numbers: np.ndarray,
@@ -150,20 +161,17 @@ def group_images(
     """The group of each distinct image, by the module's four rules.
 
     Args:
-        candidates: pairs of alike images, from a coarse correlation below `SAME_PATIENT` on.
-        near: those that are the same picture.
+        near: pairs that are the same picture.
         runs, numbers, kept, thumbs: as in :func:`neighbour_links`.
 
     Returns:
         int (images,), and what was measured for each sequence of files.
     """
     neighbours, measured = neighbour_links(runs, numbers, kept, thumbs, near)
-    # Whole thumbnails of different patients reach 0.95 by their black frame alone; those without it do not.
-    alike = correlation_of(thumbs, candidates.first, candidates.second) >= SAME_PATIENT
     links = np.concatenate(
         [
             neighbours,
-            np.stack([candidates.first[alike], candidates.second[alike]], axis=1),
+            alike_links(thumbs),
             np.stack([near.first, near.second], axis=1),
         ]
     )
@@ -173,7 +181,7 @@ def group_images(
 def describe(groups: np.ndarray, thumbs: np.ndarray, chunk: int = 1024) -> dict:
     """Sizes of groups, and how alike images of different groups still are (upright, without borders)."""
     sizes = np.sort(np.bincount(groups))[::-1]
-    vectors = normalised(coarse(thumbs[:, 0]))
+    vectors = normalised(coarse(thumbs))
     outside = np.empty(len(groups), np.float32)
     for start in range(0, len(groups), chunk):
         correlation = vectors[start : start + chunk] @ vectors.T

@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
-from mri_transfer.datasets.duplicates import thumbnails
+from mri_transfer.datasets.thumbnails import THUMBNAIL, thumbnail
 from mri_transfer.device import cores
 from mri_transfer.errors import UserError
 from mri_transfer.files import atomic_write
@@ -31,7 +31,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 MOST_PIXELS = 40_000_000
 """Of an image file. A slice has 2 million at most; a few kilobytes can promise billions."""
 TOO_LARGE = "promises {size} pixels, and more than 40 million are refused"
-CACHE_FORMAT = 4
+CACHE_FORMAT = 5
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # by a damaged .npz
 
 
@@ -52,7 +52,7 @@ class Decoded:
 
     rows: np.ndarray  # int (n,), positions in the list of files
     images: np.ndarray  # uint8 (n, size, size), padded to a square
-    thumbs: np.ndarray  # uint8 (n, 2, side, side)
+    thumbs: np.ndarray  # uint8 (n, side, side)
     pixels: np.ndarray  # str (n,), SHA-256 of the decoded pixels and their shape
     bytes: np.ndarray  # str (n,), SHA-256 of the file
     skipped: list[dict]  # {"file", "reason"} of each file that could not
@@ -220,7 +220,7 @@ def square(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, str, str] | str:
-    """Small image, thumbnails, hash of pixels and hash of bytes; or the reason why not."""
+    """Small image, thumbnail, hash of pixels and hash of bytes; or the reason why not."""
     try:
         content = path.read_bytes()
         grey = read_grey(path)
@@ -231,7 +231,7 @@ def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, str, str] | 
             f"{error.strerror if isinstance(error, OSError) and error.strerror else error}".split()
         )
     pixels = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
-    return square(grey, size), thumbnails(grey), pixels, hashlib.sha256(content).hexdigest()
+    return square(grey, size), thumbnail(grey), pixels, hashlib.sha256(content).hexdigest()
 
 
 def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | None = None) -> Decoded:
@@ -250,9 +250,8 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
         kept = cache / f"tumors-{_state(folder, files, size)[:16]}.npz"
         if (found := _load_cache(kept)) is not None:
             return found
-    thumb = thumbnails(np.zeros((8, 8), np.uint8))
     images = np.empty((len(files), size, size), np.uint8)
-    thumbs = np.empty((len(files), *thumb.shape), np.uint8)
+    thumbs = np.empty((len(files), THUMBNAIL, THUMBNAIL), np.uint8)
     hashes = []
     rows: list[int] = []
     skipped: list[dict] = []

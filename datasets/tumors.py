@@ -9,16 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_transfer.datasets.duplicates import (
-    CANDIDATE,
-    COARSE,
-    NEAR_DUPLICATE,
-    THUMBNAIL,
-    Pairs,
-    near_duplicates,
-    similar_pairs,
-)
+from mri_transfer.datasets.calibration import SAMPLE, Calibration, calibrate, planted_copies
+from mri_transfer.datasets.duplicates import NEAREST, SMALL, STRIP, WORTH, Pairs, near_duplicates
 from mri_transfer.datasets.groups import BLOCK, NEIGHBOUR, SAME_PATIENT, describe, group_images, sequences
+from mri_transfer.datasets.thumbnails import BLUR, THUMBNAIL
 from mri_transfer.datasets.tumor_files import (
     CACHE_FORMAT,
     UNREADABLE,
@@ -26,6 +20,7 @@ from mri_transfer.datasets.tumor_files import (
     ImageFile,
     decode,
     list_images,
+    read_grey,
 )
 from mri_transfer.errors import UserError
 from mri_transfer.files import atomic_write
@@ -51,7 +46,10 @@ class TumorSet:
     split: np.ndarray  # str (n,), of the kept copies
     published_train: np.ndarray  # int
     published_test: np.ndarray  # int
-    thumbs: np.ndarray  # uint8 (n, 2, side, side), to compare by
+    thumbs: np.ndarray  # uint8 (n, side, side), to compare by
+    near: Pairs  # of images that are the same picture
+    candidates: Pairs  # every pair that was compared closely
+    calibration: Calibration  # where the line between the two was drawn
     audit: dict
     fingerprint: str  # of images, labels, groups and splits
 
@@ -72,12 +70,13 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
         UserError: the folder is missing or not laid out like this, a class has no readable image, or an image
             is unreadable and `strict`.
     """
+    folder = Path(folder)
     files, classes = list_images(folder)
     decoded = decode(folder, files, size, cache)
     if decoded.skipped and strict:
         worst = decoded.skipped[0]
         more = f" (and {len(decoded.skipped) - 1} more)" if len(decoded.skipped) > 1 else ""
-        raise UserError(f"{Path(folder) / worst['file']}: {worst['reason']}{more}; mend or remove it")
+        raise UserError(f"{folder / worst['file']}: {worst['reason']}{more}; mend or remove it")
     files = [files[row] for row in decoded.rows]
     labels = np.array([file.label for file in files], dtype=int)
     for label, name in enumerate(classes):
@@ -91,11 +90,13 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
     originals = np.sort(first)
     kept = np.searchsorted(originals, first)[inverse.reshape(-1)]
     thumbs = decoded.thumbs[originals]
-    candidates, near = _alike(thumbs, decoded.pixels[originals], cache)
+    paths = [folder / files[original].path for original in originals]
+    candidates, calibration = _alike(thumbs, decoded.pixels[originals], paths, cache)
+    near = candidates.above(calibration.threshold)
 
     numbers = np.array([file.number for file in files])
     runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
-    groups, measured = group_images(candidates, near, runs, numbers, kept, thumbs)
+    groups, measured = group_images(near, runs, numbers, kept, thumbs)
 
     splits = np.array([file.split for file in files])
     train = np.char.startswith(np.char.lower(splits), "train")
@@ -103,6 +104,7 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
     audit = _account(
         files, classes, decoded, labels, kept, originals, train & published, ~train & published, near
     )
+    audit["thresholds"] |= calibration.summary()
     audit["groups"] = describe(groups, thumbs)
     audit["groups"]["by_class"] = {
         name: len(np.unique(groups[labels[originals] == label])) for label, name in enumerate(classes)
@@ -118,6 +120,9 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
         published_train=kept[train & published],
         published_test=kept[~train & published],
         thumbs=thumbs,
+        near=near,
+        candidates=candidates,
+        calibration=calibration,
         audit=audit,
         fingerprint=_fingerprint(
             decoded.pixels[originals], labels[originals], groups, splits[originals], size
@@ -125,28 +130,28 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
     )
 
 
-def _alike(thumbs: np.ndarray, pixels: np.ndarray, cache: Path | None) -> tuple[Pairs, Pairs]:
-    """Candidates and near-duplicates: the slow part, kept in the cache folder for these very pixels."""
+def _alike(
+    thumbs: np.ndarray, pixels: np.ndarray, paths: Sequence[Path], cache: Path | None
+) -> tuple[Pairs, Calibration]:
+    """Pairs that may be the same picture, and from where on they are; the slow part, kept for these very pixels."""
     kept = None
     if cache is not None:
-        settings = (THUMBNAIL, COARSE, CANDIDATE, NEAR_DUPLICATE, CACHE_FORMAT)
+        settings = (THUMBNAIL, BLUR, SMALL, STRIP, NEAREST, WORTH, SAMPLE, CACHE_FORMAT)
         kept = Path(cache) / f"pairs-{_fingerprint(pixels, settings)[:16]}.npz"
         try:
             with np.load(kept, allow_pickle=False) as arrays:
-                fields = [[arrays[f"{which}_{n}"] for n in range(4)] for which in ("candidates", "near")]
-                return Pairs(*fields[0]), Pairs(*fields[1])
+                pairs = Pairs(*(arrays[f"pairs_{n}"] for n in range(4)))
+                return pairs, calibrate(pairs, arrays["planted"])
         except UNREADABLE:
             pass  # not there yet, or damaged: made again
-    candidates = similar_pairs(thumbs, CANDIDATE)
-    near = near_duplicates(thumbs, candidates)
+    pairs = near_duplicates(thumbs)
+    sample = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
+    planted = planted_copies([read_grey(paths[place]) for place in np.sort(sample)])
     if kept is not None:
-        found = {"candidates": candidates, "near": near}
-        arrays = {
-            f"{which}_{n}": part for which, pairs in found.items() for n, part in enumerate(pairs.fields())
-        }
+        arrays = {f"pairs_{n}": part for n, part in enumerate(pairs.fields())}
         with atomic_write(kept, "wb") as file:
-            np.savez(file, **arrays)
-    return candidates, near
+            np.savez(file, planted=planted, **arrays)
+    return pairs, calibrate(pairs, planted)
 
 
 def _fingerprint(*parts: object) -> str:
@@ -196,7 +201,6 @@ def _account(
         "near_duplicate_pairs": len(near),
         "label_conflicts": _conflicts(files, labels, kept, originals, near),
         "thresholds": {
-            "near_duplicate": NEAR_DUPLICATE,
             "same_patient": SAME_PATIENT,
             "neighbour": NEIGHBOUR,
             "block": BLOCK,

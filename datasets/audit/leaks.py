@@ -6,53 +6,80 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from mri_transfer.datasets.duplicates import (
-    CANDIDATE,
-    NEAR_DUPLICATE,
-    near_duplicates,
-    similar_pairs,
-    thumbnails,
-)
+from mri_transfer.datasets.duplicates import near_duplicates
 from mri_transfer.datasets.store import SliceStore
+from mri_transfer.datasets.thumbnails import thumbnail
 from mri_transfer.datasets.tumors import TumorSet
 from mri_transfer.device import cores
 from mri_transfer.progress import bar
 
-CHUNK = 2048  # slices held at a time
+CHUNK = 1 << 16  # slices held at a time, as thumbnails of 4 KB
+READ = 1 << 10  # slices read at a time
 
 
-def leaks_between(tumors: TumorSet, store: SliceStore, threshold: float = NEAR_DUPLICATE) -> list[dict]:
+def leaks_between(tumors: TumorSet, store: SliceStore, threshold: float | None = None) -> list[dict]:
     """Tumour images of which a slice store holds the same picture, in any flip or quarter turn.
 
     Args:
         tumors: the labelled images.
         store: the slices an encoder was or will be pretrained on.
-        threshold: correlation after alignment from which on a pair counts.
+        threshold: correlation after alignment from which on a pair counts; None: as calibrated on the images.
 
     Returns:
         One finding an image, its most alike slice, worst first: {"image", "class", "slice" (row in the store's
-        table), "subject", "sequence", "plane", "position_mm", "source", "correlation"}; empty if there is no leak.
+        table), "subject", "sequence", "plane", "position_mm", "source", "correlation", "orientation"}; empty if there
+        is no leak.
     """
-    found: dict[int, tuple[float, int]] = {}
-    starts = range(0, len(store), CHUNK)
+    if threshold is None:
+        threshold = tumors.calibration.threshold
+    closest = closest_slices(tumors.thumbs, store)
+    chosen = sorted(
+        np.flatnonzero(closest["correlation"] >= threshold), key=lambda n: -closest["correlation"][n]
+    )
+    return [_finding(tumors, store, int(image), closest[image]) for image in chosen]
+
+
+def closest_slices(thumbs: np.ndarray, store: SliceStore) -> np.ndarray:
+    """The most alike slice of each image.
+
+    Args:
+        thumbs: uint8 (n, side, side), as from :func:`mri_transfer.datasets.thumbnails.thumbnail`.
+
+    Returns:
+        Structured (n,): "slice" (row in the store's table), "correlation" after alignment, "orientation".
+    """
+    found = np.zeros(len(thumbs), [("slice", int), ("correlation", np.float32), ("orientation", int)])
+    found["correlation"] = -1
+    for start in bar(range(0, len(store), CHUNK), desc="comparing with slices", unit="chunk"):
+        pairs = near_duplicates(thumbs, _thumbnails(store, start, min(start + CHUNK, len(store))))
+        # Best first, so the first pair of an image is its best.
+        images, first = np.unique(pairs.first, return_index=True)
+        better = pairs.correlation[first] > found["correlation"][images]
+        images, first = images[better], first[better]
+        found["slice"][images] = start + pairs.second[first]
+        found["correlation"][images] = pairs.correlation[first]
+        found["orientation"][images] = pairs.orientation[first]
+    return found
+
+
+def _thumbnails(store: SliceStore, start: int, stop: int) -> np.ndarray:
     with ThreadPoolExecutor(cores()) as pool:
-        for start in bar(starts, desc="comparing with slices", unit="chunk"):
-            slices = store.images(slice(start, min(start + CHUNK, len(store))))
-            thumbs = np.stack(list(pool.map(thumbnails, slices)))
-            candidates = similar_pairs(tumors.thumbs, min(CANDIDATE, threshold), thumbs)
-            pairs = near_duplicates(tumors.thumbs, candidates, thumbs, threshold)
-            for image, other, correlation in zip(pairs.first, pairs.second, pairs.correlation, strict=True):
-                if correlation > found.get(int(image), (-1.0, -1))[0]:
-                    found[int(image)] = float(correlation), start + int(other)
+        parts = [
+            list(pool.map(thumbnail, store.images(slice(begin, min(begin + READ, stop)))))
+            for begin in range(start, stop, READ)
+        ]
+    return np.concatenate([np.stack(part) for part in parts])
+
+
+def _finding(tumors: TumorSet, store: SliceStore, image: int, closest: np.void) -> dict:
+    row = int(closest["slice"])
     table = store.table
-    return [
-        {
-            "image": tumors.paths[image],
-            "class": tumors.classes[tumors.labels[image]],
-            "slice": row,
-            **{name: str(table[name][row]) for name in ("subject", "sequence", "plane", "source")},
-            "position_mm": float(table["position_mm"][row]),
-            "correlation": round(correlation, 4),
-        }
-        for image, (correlation, row) in sorted(found.items(), key=lambda item: (-item[1][0], item[0]))
-    ]
+    return {
+        "image": tumors.paths[image],
+        "class": tumors.classes[tumors.labels[image]],
+        "slice": row,
+        **{name: str(table[name][row]) for name in ("subject", "sequence", "plane", "source")},
+        "position_mm": float(table["position_mm"][row]),
+        "correlation": round(float(closest["correlation"]), 4),
+        "orientation": int(closest["orientation"]),
+    }

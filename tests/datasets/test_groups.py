@@ -4,8 +4,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mri_transfer.datasets.duplicates import Pairs, near_duplicates, similar_pairs, thumbnails
-from mri_transfer.datasets.groups import BLOCK, connected, group_images, renumbered, sequences
+from mri_transfer.datasets.duplicates import Pairs, near_duplicates
+from mri_transfer.datasets.groups import BLOCK, alike_links, connected, group_images, renumbered, sequences
+from mri_transfer.datasets.thumbnails import THUMBNAIL, thumbnail
 
 LINKS = st.integers(1, 30).flatmap(
     lambda n: st.tuples(
@@ -51,14 +52,14 @@ def stack(patients: int, slices: int, seed: int) -> np.ndarray:
     images = []
     for _ in range(patients):
         own = smooth(rng)
-        images += [thumbnails((0.66 * own + 0.34 * smooth(rng)).astype(np.uint8)) for _ in range(slices)]
+        images += [thumbnail((0.66 * own + 0.34 * smooth(rng)).astype(np.uint8)) for _ in range(slices)]
     return np.stack(images)
 
 
 def grouped(thumbs: np.ndarray, numbers: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray:
     kept = np.arange(len(numbers)) if kept is None else kept
     runs = sequences([("Training", "glioma", "gg (")] * len(numbers), numbers.tolist())
-    return group_images(NONE, NONE, runs, numbers, kept, thumbs)[0]
+    return group_images(NONE, runs, numbers, kept, thumbs)[0]
 
 
 def test_slices_of_a_patient_stay_together_and_blocks_are_filled():
@@ -73,7 +74,7 @@ def test_slices_of_a_patient_stay_together_and_blocks_are_filled():
 
 def test_unrelated_numbers_stay_single():
     rng = np.random.default_rng(1)
-    thumbs = np.stack([thumbnails(smooth(rng).astype(np.uint8)) for _ in range(50)])
+    thumbs = np.stack([thumbnail(smooth(rng).astype(np.uint8)) for _ in range(50)])
     assert len(set(grouped(thumbs, np.arange(50)))) > 45
 
 
@@ -93,8 +94,15 @@ def test_a_dropped_copy_still_links_its_neighbours():
 def test_near_duplicates_join_across_sequences():
     rng = np.random.default_rng(4)
     images = [smooth(rng).astype(np.uint8) for _ in range(4)]
-    thumbs = np.stack([thumbnails(image) for image in [*images, np.ascontiguousarray(images[2][:, ::-1])]])
-    candidates = similar_pairs(thumbs, 0.9)
-    near = near_duplicates(thumbs, candidates)
-    groups, _ = group_images(candidates, near, {}, np.zeros(5, int), np.arange(5), thumbs)
+    thumbs = np.stack([thumbnail(image) for image in [*images, np.ascontiguousarray(images[2][:, ::-1])]])
+    near = near_duplicates(thumbs, threshold=0.97)
+    groups, _ = group_images(near, {}, np.zeros(5, int), np.arange(5), thumbs)
     assert groups.tolist() == [0, 1, 2, 3, 2]
+
+
+def test_images_alike_as_they_are_are_linked_whatever_the_chunk():
+    rng = np.random.default_rng(5)
+    images = rng.integers(0, 255, (7, THUMBNAIL, THUMBNAIL))
+    images[5] = np.clip(images[1] * 0.9 + 20, 0, 255)
+    for chunk in (1, 3, 100):
+        assert alike_links(images.astype(np.uint8), chunk).tolist() == [[1, 5]]

@@ -98,7 +98,7 @@ def test_planted_leaks_are_found_exactly(folder, store):
         slices[row] = np.asarray(Image.open(content))
     found = leaks_between(tumors, Slices(slices))
     # Planted near-duplicates within the tumour set may answer to the same slice: every finding must be right.
-    assert all(finding["correlation"] >= 0.97 for finding in found)
+    assert all(finding["correlation"] >= tumors.calibration.threshold for finding in found)
     direct = {(tumors.paths[image], int(row)) for image, row in zip(chosen, rows, strict=True)}
     # An image with a near-copy of itself in the set may be as like to that one's slice as to its own.
     assert {finding["image"] for finding in found} >= {image for image, _ in direct}

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mri_transfer.datasets.audit.markings import Mark, find_marks
-from mri_transfer.datasets.duplicates import content_box
+from mri_transfer.datasets.thumbnails import content_box
 from mri_transfer.datasets.tumor_files import ImageFile, open_image, quiet_about_size, square, upright
 from mri_transfer.device import cores
 from mri_transfer.progress import bar

@@ -42,12 +42,11 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
     if any(frame.orientation is None or frame.position is None for frame in frames):
         raise BadVolume("no ImagePositionPatient or ImageOrientationPatient in its tags")
     chosen = by_orientation(frames)[0]
-    for keys in (
-        [shapes[index] for index in chosen],
-        [tuple(round(size, 4) for size in frames[index].spacing or ()) for index in chosen],
-        [frames[index].echo for index in chosen],
-    ):
-        chosen = [chosen[at] for at in by_key(keys)[0]]
+    alike = [
+        (*shapes[index], *(round(size, 3) for size in frames[index].spacing or ()), frames[index].echo)
+        for index in chosen
+    ]
+    chosen = [chosen[at] for at in by_key(alike)[0]]
     notes = []
     if len(chosen) < len(frames):
         notes.append(f"{len(frames) - len(chosen)} images of another orientation, size or echo left out")

@@ -9,6 +9,7 @@ from typing import Any
 
 from mri_transfer.datasets.find import Found, Source, printable
 from mri_transfer.datasets.ledger import Ledger
+from mri_transfer.datasets.summary import SAME_SCAN
 from mri_transfer.errors import UserError
 
 
@@ -44,17 +45,11 @@ class Collection:
         ledger: of the store.
         found: what was found this time.
         readers: of :func:`reader_versions`.
-
-    Attributes:
-        moved: files that hold a volume which was read from another file that is gone, "from" and "to".
-        touched: how many files were only written again.
     """
 
     def __init__(self, ledger: Ledger, found: Found, readers: str):
         self.ledger = ledger
         self.readers = readers
-        self.moved: list[dict[str, str]] = []
-        self.touched = 0
         self._sources = found.sources
         paths = [source.path for source in found.sources] + [skip.path for skip in found.skipped]
         self._here = {printable(str(path)) for path in paths}
@@ -116,12 +111,8 @@ class Collection:
                 )
             return None
         last = self._seen_at[twin["path"]]
-        if key["path"] in (last, twin["path"]):
-            self.touched += 1
-        elif not self._exists(last):
-            self.moved.append({"from": twin["source"], "to": source.name})
-        else:
-            return Recognised(f"the same scan as {twin['source']}")
+        if key["path"] not in (last, twin["path"]) and self._exists(last):
+            return Recognised(f"{SAME_SCAN}{twin['source']}")
         self._seen_at[twin["path"]] = key["path"]
         return Recognised("", {"source": source.name, **key, "of": twin["path"]})
 
@@ -135,6 +126,14 @@ class Collection:
     def of_subject(self, subject: str, sequence: str) -> list[dict[str, Any]]:
         """The volumes of a subject and sequence in the store, in order."""
         return self._of_subject.get((subject, sequence), [])
+
+    def moved(self) -> list[dict[str, str]]:
+        """Files that hold a volume which was read from another file, now gone: "from" and "to"."""
+        return [
+            {"from": self._by_path[entry["of"]]["source"], "to": entry["source"]}
+            for entry in self.ledger.known.values()
+            if entry["path"] != entry["of"] and self._seen_at[entry["of"]] == entry["path"]
+        ]
 
     def missing(self) -> list[str]:
         """Volumes of the store whose files are no longer there; their slices are."""

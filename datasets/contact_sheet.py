@@ -28,7 +28,7 @@ def write_contact_sheet(store: SliceStore, path: Path, banner: str = "") -> None
     """
     rows: list[list[int]] = []
     for plane in (*PLANES, "unknown"):  # pictures may not say which they show
-        chosen = _choose(store, plane, _COLUMNS * _ROWS_OF_A_PLANE)
+        chosen = choose(store, plane, _COLUMNS * _ROWS_OF_A_PLANE)
         rows += [chosen[start : start + _COLUMNS] for start in range(0, len(chosen), _COLUMNS)]
     width = _GAP + _COLUMNS * (_TILE + _GAP)
     head = _LABEL if banner else 0
@@ -52,7 +52,7 @@ def write_contact_sheet(store: SliceStore, path: Path, banner: str = "") -> None
         sheet.save(file, format="PNG")
 
 
-def _choose(store: SliceStore, plane: str, count: int) -> list[int]:
+def choose(store: SliceStore, plane: str, count: int) -> list[int]:
     """Rows of the table: sequences in turn, subjects evenly within each, low, middle and high positions."""
     here = np.flatnonzero(store.table["plane"] == plane)
     if not len(here):

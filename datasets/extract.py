@@ -19,12 +19,13 @@ from mri_transfer.datasets.dry_run import plan
 from mri_transfer.datasets.find import Source, find_volumes, printable
 from mri_transfer.datasets.formats.pictures import read_picture
 from mri_transfer.datasets.left_out import KINDS
+from mri_transfer.datasets.licences import find_licences
 from mri_transfer.datasets.parallel import WorkerDied, in_order
 from mri_transfer.datasets.redundancy import Repeats, without_redundant
 from mri_transfer.datasets.slices import PLANES, Slices, cut
-from mri_transfer.datasets.store import MANIFEST, SliceStore
+from mri_transfer.datasets.store import SliceStore
 from mri_transfer.datasets.store_writer import StoreWriter
-from mri_transfer.datasets.summary import CONTACT_SHEET, SUMMARY, tell
+from mri_transfer.datasets.summary import CONTACT_SHEET, PAGE, SUMMARY, tell
 from mri_transfer.datasets.volumes import BadVolume, read_volume
 from mri_transfer.device import cores
 from mri_transfer.errors import UserError
@@ -115,7 +116,7 @@ class SlicesConfig:
         help="say what would be used, what would be skipped and why, from names and headers; write nothing",
     )
     strict: bool = option(False, help="stop at the first file that can't be used")
-    banner: str = ""  # not an option: what the demo writes across its contact sheet
+    banner: str = ""  # not an option: what the demo writes across its pictures and its page
 
     def settings(self) -> dict[str, Any]:
         """What must stay the same for as long as a store grows."""
@@ -175,25 +176,32 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
                 f"{config.out}: none of {len(found.sources)} volumes can be used; "
                 f"the first, {first['source']}: {first['reason']}"
             )
-        stale = not (config.out / MANIFEST).is_file() or not (config.out / CONTACT_SHEET).is_file()
         added = writer.slices - before
+        pictures = (config.out / CONTACT_SHEET, config.out / PAGE)
+        if writer.changed:  # and if this is as far as it gets, the next run finds that they are missing
+            for picture in pictures:
+                picture.unlink(missing_ok=True)
         manifest = writer.finish()
-        if stale or added:
-            write_contact_sheet(SliceStore.open(config.out), config.out / CONTACT_SHEET, config.banner)
-        seconds = time.monotonic() - started
         summary = {
             "out": str(config.out),
             **{key: value for key, value in manifest["counts"].items() if key != "skipped"},
             "added_slices": added,
             "skipped": manifest["skipped"],
             "notes": manifest["notes"],
-            "moved": collection.moved,
-            "touched": collection.touched,
+            "moved": collection.moved(),
             "missing": collection.missing(),
             "settings": manifest["settings"],
             "fingerprint": manifest["fingerprint"],
-            "extraction_seconds": round(seconds, 2),
         }
+        if not all(picture.is_file() for picture in pictures):
+            # It brings matplotlib, which workers and a run without news do not need.
+            from mri_transfer.datasets.collection_page import write_page
+
+            store = SliceStore.open(config.out)
+            write_contact_sheet(store, config.out / CONTACT_SHEET, config.banner)
+            write_page(store, summary, find_licences(config.paths), config.out / PAGE, config.banner)
+        seconds = time.monotonic() - started
+        summary["extraction_seconds"] = round(seconds, 2)
         write_json(config.out / SUMMARY, summary)
     tell(config.out, summary, seconds)
     return summary

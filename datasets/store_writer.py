@@ -99,6 +99,11 @@ class StoreWriter:
         """How many slices the store has."""
         return self.ledger.slices
 
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything for :meth:`finish` to write."""
+        return self._changed or not (self.folder / MANIFEST).is_file()
+
     def add(self, entry: dict[str, Any], images: np.ndarray) -> None:
         """Append one volume.
 
@@ -166,7 +171,7 @@ class StoreWriter:
         """
         self.commit()
         manifest_path = self.folder / MANIFEST
-        if not self._changed and manifest_path.is_file():
+        if not self.changed:
             return SliceStore.open(self.folder).manifest
         if self._shard is not None:
             self._shard.close()

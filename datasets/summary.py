@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,9 @@ from typing import Any
 from mri_transfer.progress import say
 
 CONTACT_SHEET = "contact_sheet.png"
+PAGE = "summary.html"
 SUMMARY = "summary.json"
+SAME_SCAN = "the same scan as "
 _REASONS = 8  # that are told; all are in the summary
 
 
@@ -36,8 +37,19 @@ def tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
         say(f"{len(moved)} volumes of the store have moved (such as {moved[0]['to']}); their slices stay")
     if missing := summary["missing"]:
         say(f"{len(missing)} volumes of the store are gone (such as {missing[0]}); their slices stay")
-    say_skipped(summary["skipped"], "skipped", f"listed in {out / SUMMARY}")
-    say(f"look at {out / CONTACT_SHEET}")
+    say_skipped(summary["skipped"], "skipped", f"all are in {out / PAGE}")
+    say(f"look at {out / PAGE}")
+
+
+def by_reason(entries: Sequence[dict[str, str]], key: str = "reason") -> dict[str, list[str]]:
+    """Files by what is said of them, the commonest first; copies in one group, each with what it is a copy of."""
+    groups: dict[str, list[str]] = {}
+    for entry in entries:
+        reason, file = entry[key], entry["file"]
+        if reason.startswith(SAME_SCAN):
+            reason, file = f"{SAME_SCAN}another file", f"{file} ({SAME_SCAN}{reason[len(SAME_SCAN) :]})"
+        groups.setdefault(reason, []).append(file)
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
 def say_skipped(skipped: Sequence[dict[str, str]], what: str, where: str) -> None:
@@ -45,10 +57,11 @@ def say_skipped(skipped: Sequence[dict[str, str]], what: str, where: str) -> Non
     if not skipped:
         return
     say(f"{len(skipped)} files {what}; {where}:")
-    reasons = Counter(skip["reason"] for skip in skipped)
-    first = {skip["reason"]: skip["file"] for skip in reversed(skipped)}
-    for reason, count in reasons.most_common(_REASONS):
-        example = first[reason]
-        say(f"  {count} x {reason} (such as {example})" if count > 1 else f"  {example}: {reason}")
-    if len(reasons) > _REASONS:
-        say(f"  and {sum(count for _, count in reasons.most_common()[_REASONS:])} more")
+    groups = list(by_reason(skipped).items())
+    for reason, files in groups[:_REASONS]:
+        if len(files) > 1:
+            say(f"  {len(files)} x {reason} (such as {files[0]})")
+        else:
+            say(f"  {files[0]}: {reason}" if not reason.startswith(SAME_SCAN) else f"  {files[0]}")
+    if rest := sum(len(files) for _, files in groups[_REASONS:]):
+        say(f"  and {rest} more")

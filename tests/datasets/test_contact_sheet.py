@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_transfer.datasets.contact_sheet import _choose, write_contact_sheet
+from mri_transfer.datasets.contact_sheet import choose, write_contact_sheet
 from mri_transfer.datasets.extract import SlicesConfig, extract
 from mri_transfer.datasets.store import SliceStore
 
@@ -24,7 +24,7 @@ def store(tmp_path, head, save):
 
 def test_slices_are_chosen_evenly(store):
     for plane in ("axial", "coronal", "sagittal"):
-        chosen = _choose(store, plane, 8)
+        chosen = choose(store, plane, 8)
         assert len(chosen) == len(set(chosen)) == 8
         assert set(store.table["plane"][chosen]) == {plane}
         assert np.unique(store.table["sequence"][chosen], return_counts=True)[1].tolist() == [4, 4]
@@ -37,7 +37,7 @@ def test_the_picture_shows_the_slices(store, tmp_path):
     with Image.open(tmp_path / "sheet.png") as sheet:
         sheet.load()
         shown = np.asarray(sheet)
-    first = store.images(_choose(store, "axial", 24)[:1])[0]
+    first = store.images(choose(store, "axial", 24)[:1])[0]
     expected = np.asarray(Image.fromarray(first).resize((160, 160), Image.Resampling.BICUBIC))
     np.testing.assert_array_equal(shown[4:164, 4:164], expected)
     labels = shown[164:190]

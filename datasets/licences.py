@@ -1,0 +1,55 @@
+"""The licences that lie beside volumes, so that whoever looks at a store sees what may be done with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from mri_transfer.datasets.fetch.openneuro import licence_of
+
+_NAMES = re.compile(r"(un)?licen[cs]e|copying|terms|data[-_ ]?use|dua\b", re.IGNORECASE)
+_TEXT = {"", ".txt", ".md", ".rst"}
+_DESCRIPTION = "dataset_description.json"
+_LONGEST = 2000  # characters of a licence that are kept
+_OF_FETCH = "TERMS-*.txt"
+
+
+def find_licences(paths: Iterable[Path]) -> list[dict[str, str]]:
+    """Licence files in the given folders, right below, and of the BIDS dataset around them, and what `fetch` left.
+
+    Others above are not looked at: a folder of volumes may lie in a project with a licence of its own.
+
+    Returns:
+        "file" and the beginning of its "text", each once.
+    """
+    files: list[Path] = []
+    for path in paths:
+        top = path.resolve() if path.is_dir() else path.resolve().parent
+        below = [child for child in _listed(top) if child.is_dir() and not child.name.startswith(".")]
+        dataset = [folder for folder in top.parents if (folder / _DESCRIPTION).is_file()][:1]
+        for folder in (top, *below, *dataset):
+            files += _listed(folder)
+        files += sorted(top.parent.glob(_OF_FETCH))
+    found = ((file, _text(file)) for file in dict.fromkeys(files))
+    return [{"file": f"{file.parent.name}/{file.name}", "text": text} for file, text in found if text]
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # no licence that we may read
+        return []
+
+
+def _text(file: Path) -> str | None:
+    if file.name == _DESCRIPTION:
+        return licence_of(file)
+    if file.suffix.lower() not in _TEXT or not _NAMES.match(file.name) or not file.is_file():
+        return None
+    try:
+        with file.open(encoding="utf-8", errors="replace") as opened:
+            text = opened.read(_LONGEST + 1)
+    except OSError:
+        return None
+    return text if len(text) <= _LONGEST else text[:_LONGEST] + " …"

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from mri_transfer.datasets.naming import SEQUENCES
 from mri_transfer.errors import UserError
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.find import Source
+
+Value = TypeVar("Value")
 
 _TOLD = ("subject", "session", "sequence", "plane")
 _PLANES = ("axial", "coronal", "sagittal", "unknown")
@@ -28,32 +32,43 @@ def override(sources: list[Source], table: Path) -> list[Source]:
     """
     rows = _read(table)
     here = table.resolve().parent
-    by_path: dict[Path, dict[str, str]] = {}
-    by_name: dict[str, dict[str, str] | None] = {}
-    for row in rows:
-        by_path[(here / row["file"]).resolve()] = row
-        base = PurePosixPath(row["file"].replace("\\", "/")).name
-        by_name[base] = None if base in by_name else row  # a name met twice identifies nothing
+    by_path = {(here / row["file"]).resolve(): row for row in rows}
     in_full = {row["file"]: row for row in rows}
-    result, matched = [], 0
+    told: list[dict[str, str] | None] = []
     for source in sources:
         places = [*source.files, source.path.parent] if source.is_series else source.files
-        told = next((by_path[place] for place in places if place in by_path), None)
-        told = told or in_full.get(source.name)
-        if told is None and not source.is_series:
-            told = by_name.get(source.path.name)
-        if told:
-            matched += 1
-            said = {key: told[key] for key in _TOLD[:3] if told.get(key)}
-            source = dataclasses.replace(source, identity=dataclasses.replace(source.identity, **said))
-            if source.plane and told.get("plane"):
-                source = dataclasses.replace(source, plane=told["plane"])
-        result.append(source)
-    if not matched:
+        row = next((by_path[place] for place in places if place in by_path), None)
+        told.append(row or in_full.get(source.name))
+    # Rows that name no path as it is here: by the bare name, where one row and one file have it.
+    placed = {id(row) for row in told if row}
+    rest = _unique((_base(row["file"]), row) for row in rows if id(row) not in placed)
+    named = _unique((source.path.name, at) for at, source in enumerate(sources) if not source.is_series)
+    for name, at in named.items():
+        told[at] = told[at] or rest.get(name)
+    if not any(told):
         raise UserError(
             f"{table}: none of its {len(rows)} rows names a file that was found; check the column 'file'"
         )
-    return result
+    return [source if row is None else _told(source, row) for source, row in zip(sources, told, strict=True)]
+
+
+def _told(source: Source, row: dict[str, str]) -> Source:
+    said = {key: row[key] for key in _TOLD[:3] if row.get(key)}
+    plane = row.get("plane") if source.plane else ""
+    return dataclasses.replace(
+        source, identity=dataclasses.replace(source.identity, **said), plane=plane or source.plane
+    )
+
+
+def _base(file: str) -> str:
+    return PurePosixPath(file.replace("\\", "/")).name
+
+
+def _unique(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """Pairs whose first is met once."""
+    pairs = list(pairs)
+    counts = Counter(name for name, _ in pairs)
+    return {name: value for name, value in pairs if counts[name] == 1}
 
 
 def _read(table: Path) -> list[dict[str, str]]:

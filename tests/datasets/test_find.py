@@ -105,6 +105,14 @@ def test_a_table_overrides_names(tmp_path):
     assert found["c.nii"].subject == "c"
 
 
+def test_a_row_with_a_folder_is_not_taken_for_a_namesake_elsewhere(tmp_path):
+    touch(tmp_path / "d", "anna/1.nii", "berta/1.nii", "berta/2.nii")
+    table = tmp_path / "t.csv"
+    table.write_text("file,subject\nd/anna/1.nii,A\n2.nii,B\nold/place/1.nii,C\n")
+    found = find_volumes([tmp_path / "d"], table)
+    assert [source.identity.subject for source in found.sources] == ["A", "berta/1", "B"]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -120,3 +128,85 @@ def test_wrong_tables(tmp_path, text, reason):
     table.write_text(text)
     with pytest.raises(UserError, match=reason):
         find_volumes([tmp_path / "d"], table)
+
+
+OASIS = [
+    "OAS1_0001_MR1/RAW/OAS1_0001_MR1_mpr-1_anon",
+    "OAS1_0001_MR1/RAW/OAS1_0001_MR1_mpr-2_anon",
+    "OAS1_0001_MR1/PROCESSED/MPRAGE/SUBJ_111/OAS1_0001_MR1_mpr_n4_anon_sbj_111",
+    "OAS1_0001_MR1/PROCESSED/MPRAGE/T88_111/OAS1_0001_MR1_mpr_n4_anon_111_t88_gfc",
+    "OAS1_0001_MR1/PROCESSED/MPRAGE/T88_111/OAS1_0001_MR1_mpr_n4_anon_111_t88_masked_gfc",
+    "OAS1_0001_MR1/FSL_SEG/OAS1_0001_MR1_mpr_n4_anon_111_t88_masked_gfc_fseg",
+    "OAS1_0002_MR1/RAW/OAS1_0002_MR1_mpr-3_anon",
+    "OAS1_0002_MR1/RAW/OAS1_0002_MR1_mpr-4_anon",
+    "OAS1_0002_MR2/PROCESSED/MPRAGE/T88_111/OAS1_0002_MR2_mpr_n3_anon_111_t88_gfc",
+]
+
+
+def test_oasis_a_session_counts_once_by_its_best_state(tmp_path):
+    touch(tmp_path / "disc1", *(f"{name}.{end}" for name in OASIS for end in ("hdr", "img")))
+    found = find_volumes([tmp_path / "disc1"])
+    assert [
+        (each.identity.subject, each.identity.session, each.identity.sequence) for each in found.sources
+    ] == [
+        ("OAS1_0001", "MR1", "T1"),
+        ("OAS1_0002", "MR1", "T1"),
+        ("OAS1_0002", "MR2", "T1"),
+    ]
+    assert names_of(found) == [f"disc1/{OASIS[at]}.img" for at in (2, 6, 8)]
+    reasons = {
+        skip.name.removesuffix(".img"): skip.reason for skip in found.skipped if skip.name.endswith(".img")
+    }
+    for at in (0, 1, 3, 4):
+        assert reasons[f"disc1/{OASIS[at]}"] == f"the same scan as disc1/{OASIS[2]}.img, in another state"
+    assert "label or mask" in reasons[f"disc1/{OASIS[5]}"]
+    assert not any(skip.broken for skip in found.skipped)
+
+
+def test_freesurfer_a_subject_counts_once(tmp_path):
+    touch(
+        tmp_path / "subjects" / "bert" / "mri",
+        *(
+            "orig.mgz",
+            "T1.mgz",
+            "nu.mgz",
+            "brain.mgz",
+            "orig/001.mgz",
+            "aseg.mgz",
+            "aparc+aseg.mgz",
+            "ribbon.mgz",
+        ),
+    )
+    found = find_volumes([tmp_path / "subjects"])
+    assert names_of(found) == ["subjects/bert/mri/orig.mgz"]
+    assert found.sources[0].identity.subject == "bert"
+    assert sum("in another state" in skip.reason for skip in found.skipped) == 4
+
+
+def test_kinds_that_are_asked_for(tmp_path):
+    touch(
+        tmp_path / "ds",
+        "dataset_description.json",
+        "sub-1/anat/sub-1_T1w.nii",
+        "sub-1/dwi/sub-1_dwi.nii",
+        "sub-1/func/sub-1_bold.nii",
+        "derivatives/x/sub-1/anat/sub-1_desc-preproc_T1w.nii",
+    )
+    assert names_of(find_volumes([tmp_path / "ds"])) == ["ds/sub-1/anat/sub-1_T1w.nii"]
+    for include, expected in (("dwi", "dwi/sub-1_dwi.nii"), ("derivatives", "sub-1_desc-preproc_T1w.nii")):
+        names = names_of(find_volumes([tmp_path / "ds"], include=(include,)))
+        assert len(names) == 2
+        assert any(name.endswith(expected) for name in names)
+
+
+def test_pairs_of_which_one_half_is_compressed(tmp_path):
+    touch(tmp_path / "d", "a.hdr.gz", "a.img.gz", "b.hdr", "b.img.gz", "C.HDR", "C.IMG", "e.img.gz")
+    found = find_volumes([tmp_path / "d"])
+    assert [[file.name for file in source.files] for source in found.sources] == [
+        ["C.HDR", "C.IMG"],
+        ["a.hdr.gz", "a.img.gz"],
+        ["b.hdr", "b.img.gz"],
+    ]
+    assert [(skip.name, skip.reason) for skip in found.skipped] == [
+        ("d/e.img.gz", "its other half, e.hdr, is missing")
+    ]

@@ -45,6 +45,14 @@ def test_a_bids_subject_belongs_to_its_dataset():
     assert identify(path, "ds000001").subject == "ds000001/sub-01"
 
 
+@pytest.mark.parametrize(
+    ("name", "site"),
+    [("IXI002-Guys-0828-T1.nii.gz", "Guys"), ("IXI013-HH-1212_T1.nii", "HH"), ("IXI2_T1.nii", "")],
+)
+def test_ixi_names_tell_the_site(name, site):
+    assert identify(PurePosixPath(name)).site == site
+
+
 @pytest.mark.parametrize("name", ["dwi", "T2star", "T2starw", "angio", "heart1", "t1rho"])
 def test_other_sequences_are_not_guessed(name):
     assert sequence_of(name) is None

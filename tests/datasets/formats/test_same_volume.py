@@ -25,7 +25,7 @@ def test_every_writer_is_tried(formats):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-@pytest.mark.parametrize("axes", ["RAS", "LPS", "ASL", "PIR"])
+@pytest.mark.parametrize("axes", ["LPS", "PIR"])
 def test_the_same_head_gives_the_same_slices(formats, head, tmp_path, name, axes):
     voxels, zooms = head((30, 36, 33)).astype(np.int16), (1.0, 1.5, 2.0)
     volume = read_volume(formats.WRITERS[name](formats.Scan(voxels, zooms, axes), tmp_path))

@@ -1,22 +1,26 @@
-"""A source that comes in archives: each downloaded, checked, unpacked, noted and removed."""
+"""The sources that come in archives: each downloaded, checked, unpacked, noted and removed."""
 
 from __future__ import annotations
 
-import threading
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mri_transfer.datasets.fetch.layout import Place
+from mri_transfer.datasets.fetch.answers import Refused
+from mri_transfer.datasets.fetch.config import FetchConfig
+from mri_transfer.datasets.fetch.kaggle import HOW, credentials
+from mri_transfer.datasets.fetch.layout import TABLE, Place, place_ixi, place_oasis, place_tumors, write_table
 from mri_transfer.datasets.fetch.members import DamagedArchive
 from mri_transfer.datasets.fetch.part import Part, Remote, digests, gzip_fault
 from mri_transfer.datasets.fetch.receipts import Receipts
-from mri_transfer.datasets.fetch.sources import Archive
-from mri_transfer.datasets.fetch.transport import Downloader, Refused
-from mri_transfer.datasets.fetch.unpack import unpack
+from mri_transfer.datasets.fetch.run import Run
+from mri_transfer.datasets.fetch.sources import IXI_ARCHIVES, TUMOR_ARCHIVE, Archive, oasis_archive
+from mri_transfer.datasets.fetch.space import need_space, readable
+from mri_transfer.datasets.fetch.terms import keep_terms, terms_text
+from mri_transfer.datasets.fetch.unpack import Unpacked, unpack
 from mri_transfer.errors import UserError
-from mri_transfer.files import sha256
 from mri_transfer.progress import say
 
 
@@ -27,29 +31,75 @@ class ArchiveJob:
     archive: Archive
     remote: Remote
     place: Place
-    selection: str
+    selection: str = ""
 
 
-def is_whole(folder: Path, files: dict[str, Any], verify: bool) -> bool:
-    """Whether all files of a receipt are there, by size, and with `verify` by checksum too."""
-    for name, (size, digest) in files.items():
-        path = folder / name
-        try:
-            if path.stat().st_size != size or (verify and sha256(path) != digest):
-                return False
-        except OSError:
-            return False
-    return True
+def fetch_archives(run: Run) -> dict[str, Any]:
+    """Bring the archives that the settings ask for, or unpack the user's own.
+
+    Returns:
+        The summary.
+
+    Raises:
+        UserError, OSError: see :func:`mri_transfer.datasets.fetch.fetch.fetch`.
+    """
+    config, source, out = run.config, run.source, run.out
+    place_of_origin = str(config.zip) if config.zip else run.base
+    terms = keep_terms(out, source.name, terms_text(source, source.title, place_of_origin))
+    failed: list[dict[str, str]] = []
+    already = 0
+    if config.zip:
+        entries = [unpack_own(config.zip, out, place_tumors, run.receipts)]
+    else:
+        jobs = archive_jobs(config, source.home, run.base)
+        check_selection(jobs, out, run.receipts)
+        todo = [job for job in jobs if not _is_finished(job, run)]
+        already = len(jobs) - len(todo)
+        if todo and source.name == "tumors" and config.mirror is None:
+            run.downloader.client.auth = credentials()  # never sent to a mirror
+        total = _check_space(todo, run)
+        failed = run.download(todo, lambda job: bring_archive(job, run), total, lambda job: job.archive.name)
+        missing = {failure["file"] for failure in failed}
+        found = [run.receipts.get(job.archive.name) for job in jobs if job.archive.name not in missing]
+        entries = [entry for entry in found if entry]
+    sizes = {name: size for entry in entries for name, (size, _) in entry["files"].items()}
+    summary = {
+        "archives": len(entries),
+        "already_there": already,
+        "files": len(sizes),
+        "bytes": sum(sizes.values()),
+        "downloaded_bytes": run.gained,
+        "skipped": [{"archive": entry["file"], **skip} for entry in entries for skip in entry["skipped"]],
+        "failed": failed,
+        "terms": terms.name,
+    }
+    here = shlex.quote(str(out))
+    if source.name == "tumors":
+        return {**summary, "next": f"mri-transfer audit {here}"}
+    earlier = {name for entry in run.receipts for name in entry["files"] if (out / name).is_file()}
+    volumes = write_table(out, earlier | set(sizes))
+    table = shlex.quote(str(out / TABLE))
+    return {
+        **summary,
+        "volumes": volumes,
+        "table": TABLE,
+        "next": f"mri-transfer slices {here} --table {table} --out store",
+    }
 
 
-def is_finished(job: ArchiveJob, folder: Path, receipts: Receipts, verify: bool) -> bool:
-    """Whether an archive has been unpacked to what is still there."""
-    entry = receipts.get(job.archive.name)
-    if entry is None or not is_whole(folder, entry["files"], verify):
-        return False
-    if not entry.get("kept", True):  # killed just before it was removed
-        (folder / job.archive.name).unlink(missing_ok=True)
-    return True
+def archive_jobs(config: FetchConfig, home: str, base: str) -> list[ArchiveJob]:
+    """The archives that the settings ask for."""
+
+    def job(archive: Archive, place: Place, selection: str = "", denied: str = "") -> ArchiveJob:
+        url = base + (archive.address or archive.name)
+        return ArchiveJob(archive, Remote(url, home, md5=archive.md5, denied=denied), place, selection)
+
+    if config.source == "ixi":
+        return [job(IXI_ARCHIVES[name], place_ixi) for name in config.modalities]
+    if config.source == "oasis1":
+        variant = config.variant
+        return [job(oasis_archive(disc, variant), place_oasis(variant), variant) for disc in config.discs]
+    return [job(TUMOR_ARCHIVE, place_tumors, denied=f"Kaggle does not accept the token; {HOW}")]
 
 
 def check_selection(jobs: Sequence[ArchiveJob], folder: Path, receipts: Receipts) -> None:
@@ -66,72 +116,79 @@ def check_selection(jobs: Sequence[ArchiveJob], folder: Path, receipts: Receipts
             )
 
 
-def still_needed(job: ArchiveJob, folder: Path, size: int | None) -> tuple[int, int]:
-    """Bytes to download and bytes to unpack, about.
-
-    Args:
-        size: of the archive, as the server announces it.
-    """
-    target = folder / job.archive.name
-    total = size or job.archive.bytes or 0
-    here = target.stat().st_size if target.is_file() else Part(target).size()
-    return max(0, total - here), int(total * job.archive.unpacked)
+def _is_finished(job: ArchiveJob, run: Run) -> bool:
+    """Whether an archive has been unpacked to what is still there."""
+    entry = run.receipts.get(job.archive.name)
+    if entry is None or not run.is_whole(entry["files"]):
+        return False
+    if not entry.get("kept", True):  # killed just before it was removed
+        (run.out / job.archive.name).unlink(missing_ok=True)
+    return True
 
 
-def bring_archive(
-    job: ArchiveJob,
-    folder: Path,
-    downloader: Downloader,
-    receipts: Receipts,
-    keep: bool,
-    stop: threading.Event,
-) -> dict[str, Any]:
-    """Download and unpack one archive; a damaged one is downloaded a second time.
+def _check_space(jobs: Sequence[ArchiveJob], run: Run) -> int:
+    """See that archives and what is unpacked of them fit on the disk.
 
     Returns:
-        Its entry in the receipt.
+        Bytes to download, about.
 
     Raises:
-        Refused: it can't be had, or is damaged twice.
+        UserError: they don't fit.
+    """
+    downloads, contents = [], 0.0
+    for job in jobs:
+        target = run.out / job.archive.name
+        total = run.downloader.size(job.remote) or job.archive.bytes or 0
+        here = target.stat().st_size if target.is_file() else Part(target).size()
+        downloads.append(max(0, total - here))
+        contents += total * job.archive.unpacked
+    # An archive is removed once it is unpacked, so only as many are there as are worked on.
+    at_once = downloads if run.config.keep_archives else sorted(downloads)[-run.config.parallel :]
+    what = f"{run.source.name} ({readable(sum(downloads))} to download, then unpacked)"
+    need_space(run.out, sum(at_once) + contents, what)
+    return sum(downloads)
+
+
+def bring_archive(job: ArchiveJob, run: Run) -> None:
+    """Download, unpack and note one archive; a damaged one is downloaded a second time.
+
+    Raises:
+        Refused: it can't be had, is damaged twice, or holds nothing that is wanted.
         Unreachable, UserError, OSError, Stopped: see :class:`Downloader` and :func:`unpack`.
     """
-    target = folder / job.archive.name
+    target, url = run.out / job.archive.name, job.remote.url
     for again in (False, True):
-        received = downloader.get(job.remote, target)
+        received = run.downloader.get(job.remote, target)
         say(f"{target}: received, unpacking")
+        result, damage = Unpacked(), ""
         try:
-            result = unpack(target, folder, job.place, stop)
-        except DamagedArchive as damage:
-            target.unlink()
-            if again:
-                raise Refused(
-                    f"{job.remote.url}: {damage}, twice; see {job.remote.home}, or name a --mirror"
-                ) from None
-            say(f"{job.remote.url}: {damage}; fetching it again")
-            continue
-        if result.damaged and not again:
-            target.unlink()
-            say(f"{job.remote.url}: holds {len(result.skipped)} damaged files; fetching it again")
-            continue
-        break
+            result = unpack(target, run.out, job.place, run.stop)
+            if result.damaged:
+                damage = (
+                    f"holds damaged files, the first of {len(result.skipped)} {result.skipped[0]['member']}"
+                )
+        except DamagedArchive as damaged:
+            damage = str(damaged)
+        if not damage or (again and result.files):
+            break
+        target.unlink()
+        if again:
+            raise Refused(f"{url}: {damage}, twice; see {job.remote.home}, or name a --mirror")
+        say(f"{url}: {damage}; fetching it again")
     if not result.files:
-        raise Refused(f"{job.remote.url}: {_nothing(result.skipped)}; see {job.remote.home}")
-    entry = {
-        "file": job.archive.name,
-        **received,
-        "selection": job.selection,
-        "kept": keep,
-        "files": result.files,
-        "skipped": result.skipped,
-    }
-    receipts.add(entry)
+        raise Refused(f"{url}: {_nothing(result)}; see {job.remote.home}")
+    keep = run.config.keep_archives
+    entry = {"file": job.archive.name, **received, "selection": job.selection, "kept": keep}
+    run.receipts.add({**entry, "files": result.files, "skipped": result.skipped})
     if not keep:
         target.unlink()
-    return entry
 
 
 def unpack_own(archive: Path, folder: Path, place: Place, receipts: Receipts) -> dict[str, Any]:
     """Unpack an archive that the user already has, and leave it where it is.
+
+    Returns:
+        Its entry in the receipt.
 
     Raises:
         UserError: it is damaged, or holds nothing that is wanted.
@@ -144,17 +201,14 @@ def unpack_own(archive: Path, folder: Path, place: Place, receipts: Receipts) ->
     except DamagedArchive as damage:
         raise UserError(f"{archive}: {damage}; download it again") from None
     if not result.files:
-        raise UserError(f"{archive}: {_nothing(result.skipped)}; name the zip of the tumour set")
-    found = digests(archive)
-    entry = {"file": archive.name, **found, "files": result.files, "skipped": result.skipped}
+        raise UserError(f"{archive}: {_nothing(result)}; name the zip of the tumour set")
+    entry = {"file": archive.name, **digests(archive), "files": result.files, "skipped": result.skipped}
     receipts.add(entry)
     return entry
 
 
-def _nothing(skipped: list[dict[str, Any]]) -> str:
-    if skipped:
-        return (
-            f"nothing in it can be unpacked; the first of {len(skipped)}, {skipped[0]['member']}: "
-            f"{skipped[0]['reason']}"
-        )
-    return "nothing in it is wanted"
+def _nothing(result: Unpacked) -> str:
+    if not result.skipped:
+        return "nothing in it is wanted"
+    first = result.skipped[0]
+    return f"nothing in it can be unpacked; the first of {len(result.skipped)}, {first['member']}: {first['reason']}"

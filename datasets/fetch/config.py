@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from mri_transfer.datasets.fetch.openneuro import check_number
 from mri_transfer.datasets.fetch.sources import IXI_MODALITIES, OASIS_DISCS, OASIS_VARIANTS, SOURCES
 from mri_transfer.errors import UserError
 from mri_transfer.options import argument, option, positive_float, positive_int
@@ -32,6 +31,21 @@ def discs(text: str) -> tuple[int, ...]:
     if not wanted or not wanted <= set(OASIS_DISCS):
         raise ValueError(f"discs go from {OASIS_DISCS[0]} to {OASIS_DISCS[-1]}")
     return tuple(sorted(wanted))
+
+
+def check_number(text: str | None) -> str:
+    """The accession number of a data set, such as ds000001.
+
+    Raises:
+        UserError: it is none.
+    """
+    number = (text or "").strip().lower()
+    if not re.fullmatch(r"ds\d{6}", number):
+        what = f"{text!r} is no" if text else "needs the"
+        raise UserError(
+            f"openneuro: {what} number of a data set; name one such as ds000001 from https://openneuro.org"
+        )
+    return number
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import urllib.parse
 import xml.etree.ElementTree
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
+from mri_transfer.datasets.fetch.answers import Refused
+from mri_transfer.datasets.fetch.config import check_number
 from mri_transfer.datasets.fetch.members import UnsafeName, safe_path
 from mri_transfer.datasets.fetch.part import Remote
-from mri_transfer.datasets.fetch.transport import Downloader, Refused
+from mri_transfer.datasets.fetch.run import Run
+from mri_transfer.datasets.fetch.space import need_space
+from mri_transfer.datasets.fetch.terms import keep_terms, terms_text
+from mri_transfer.datasets.fetch.transport import Downloader
 from mri_transfer.errors import UserError
 
 DESCRIPTION = "dataset_description.json"
 _PAGE_BYTES = 16 << 20  # a page of 1,000 keys takes about half a megabyte
 _MOST_PAGES = 5_000
-_NUMBER = re.compile(r"ds\d{6}")
 _ROOT = re.compile(
     r"(dataset_description\.json|participants\.(tsv|json)|README(\.\w+)?|CHANGES|LICENSE"
     r"|([A-Za-z0-9-]+_)*(T1w|T2w|PDw|FLAIR|T2star|inplaneT1|inplaneT2|PDT2|T1map|T2map|UNIT1)\.json)"
@@ -46,19 +52,58 @@ class Listed:
         )
 
 
-def check_number(text: str | None) -> str:
-    """The accession number of a data set, such as ds000001.
+def fetch_dataset(run: Run) -> dict[str, Any]:
+    """Bring one data set, into a folder of its number, by which `slices` tells its subjects from others'.
+
+    Returns:
+        The summary.
 
     Raises:
-        UserError: it is none.
+        UserError, OSError: see :func:`mri_transfer.datasets.fetch.fetch.fetch`.
     """
-    number = (text or "").strip().lower()
-    if not _NUMBER.fullmatch(number):
-        what = f"{text!r} is no" if text else "needs the"
-        raise UserError(
-            f"openneuro: {what} number of a data set; name one such as ds000001 from https://openneuro.org"
-        )
-    return number
+    number, out, receipts = check_number(run.config.name), run.out, run.receipts
+    listed = list_anatomy(run.downloader, run.base, number)
+
+    def name_of(file: Listed) -> str:
+        return f"{number}/{file.path}"
+
+    def is_here(file: Listed) -> bool:
+        entry = receipts.get(name_of(file))
+        if entry is None or (entry["etag"], entry["bytes"]) != (file.etag, file.bytes):
+            return False
+        return run.is_whole({name_of(file): (file.bytes, entry["sha256"])})
+
+    def bring(file: Listed) -> None:
+        known = receipts.get(name_of(file)) is not None  # then it is damaged, or has another content by now
+        entry = run.downloader.get(file.remote(run.base, number), out / name_of(file), adopt=not known)
+        receipts.add({"file": name_of(file), **entry, "etag": file.etag})
+
+    def bring_all(files: list[Listed]) -> list[dict[str, str]]:
+        return run.download(files, bring, sum(file.bytes for file in files), name_of)
+
+    todo = [file for file in listed if not is_here(file)]
+    need_space(out, sum(file.bytes for file in todo), f"{number} ({len(todo)} files)")
+    # Its licence is to be read before its images are fetched.
+    failed = bring_all([file for file in todo if file.path.as_posix() == DESCRIPTION])
+    stated = licence_of(out / number / DESCRIPTION)
+    terms = keep_terms(
+        out, number, terms_text(run.source, f"OpenNeuro {number}", f"{run.base}{number}", stated)
+    )
+    failed += bring_all([file for file in todo if file.path.as_posix() != DESCRIPTION])
+    missing = {failure["file"] for failure in failed}
+    here = [file for file in listed if name_of(file) not in missing]
+    return {
+        "name": number,
+        "already_there": len(listed) - len(todo),
+        "files": len(here),
+        "volumes": sum(file.path.name.endswith((".nii", ".nii.gz")) for file in here),
+        "bytes": sum(file.bytes for file in here),
+        "downloaded_bytes": run.gained,
+        "skipped": [],
+        "failed": failed,
+        "terms": terms.name,
+        "next": f"mri-transfer slices {shlex.quote(str(out / number))} --out store",
+    }
 
 
 def list_anatomy(downloader: Downloader, base: str, dataset: str) -> list[Listed]:

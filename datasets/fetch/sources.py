@@ -38,6 +38,7 @@ class Source:
         home: the page to read, and to look at when something has moved.
         found_at: where the addresses and checksums below come from.
         terms: what a user may do and must do, in our words; the owners' own words count.
+        kind: what a folder of it is claimed for.
         ask: whether the owners want agreement before anything is downloaded.
     """
 
@@ -51,6 +52,10 @@ class Source:
     cite: str
     kind: str
     ask: bool = False
+
+    def base_of(self, mirror: str | None) -> str:
+        """The address that files lie below, with a slash at its end."""
+        return (mirror or self.base).rstrip("/") + "/"
 
 
 SOURCES = {
@@ -72,8 +77,8 @@ SOURCES = {
         home="https://sites.wustl.edu/oasisbrains/home/oasis-1/",
         found_at="links of the data set's page; no checksums are published",
         licence="OASIS Data Use Agreement, https://sites.wustl.edu/oasisbrains/home/access/",
-        terms="For research and teaching. Ask for access on that page first. Do not try to find out who the "
-        "participants are, and do not pass the data on. Acknowledge OASIS in whatever comes of it.",
+        terms="Ask for access on that page first; the agreement's own words count. In short: for research, not for "
+        "commerce; do not try to find out who the participants are; do not pass the data on; acknowledge OASIS.",
         cite="Data were provided by OASIS-1: Cross-Sectional: Principal Investigators: D. Marcus, R. Buckner, "
         "J. Csernansky, J. Morris; P50 AG05681, P01 AG03991, P01 AG026276, R01 AG021910, P20 MH071616, "
         "U24 RR021382. Marcus et al. 2007, https://doi.org/10.1162/jocn.2007.19.9.1498",

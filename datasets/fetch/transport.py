@@ -6,22 +6,26 @@ content is still the same nor which range it was sent; so requests does HTTP, an
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import email.utils
-import http.client
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import requests
-import urllib3
 
-from mri_transfer import __version__
+from mri_transfer.datasets.fetch.answers import (
+    Again,
+    Client,
+    Refused,
+    Unreachable,
+    check_status,
+    is_page,
+    page_instead,
+)
 from mri_transfer.datasets.fetch.part import Part, Remote, digests, fault_of
 from mri_transfer.datasets.fetch.space import need_space
 from mri_transfer.datasets.fetch.workers import Stopped
@@ -32,25 +36,8 @@ from mri_transfer.progress import say
 T = TypeVar("T")
 
 _BLOCK = 1 << 15  # bytes; what a reset connection can lose
-_PAGE = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 _WRONG_RANGES = 2  # after so many, a server's ranges are not asked for again
-
-
-class Refused(UserError):
-    """This file can't be had; others may."""
-
-
-class Unreachable(UserError):
-    """The server does not answer, for now."""
-
-
-class _Again(Exception):
-    """Something that may be different the next time; `wait` seconds are what the server asks for."""
-
-    def __init__(self, reason: str, wait: float = 0.0):
-        super().__init__(reason)
-        self.wait = wait
 
 
 @dataclass(frozen=True)
@@ -91,18 +78,13 @@ class Downloader:
     Args:
         stop: once set, downloads end with :class:`Stopped`; what has arrived is kept.
         tick: is told of bytes gained, or lost (negative) where a file begins again.
-        auth: for the first host; it does not follow a redirect to another one.
     """
 
     def __init__(
-        self,
-        patience: Patience,
-        stop: threading.Event,
-        tick: Callable[[int], None] = lambda gained: None,
-        auth: requests.auth.AuthBase | None = None,
+        self, patience: Patience, stop: threading.Event, tick: Callable[[int], None] = lambda gained: None
     ):
-        self._patience, self._stop, self._tick, self._auth = patience, stop, tick, auth
-        self._local = threading.local()
+        self.client = Client(patience.timeout)
+        self._patience, self._stop, self._tick = patience, stop, tick
         self._not_before = 0.0  # a server that asks to wait means all of our connections
 
     def get(self, remote: Remote, target: Path, adopt: bool = True) -> dict[str, Any]:
@@ -153,8 +135,8 @@ class Downloader:
         """The content of a small file of at most `most` bytes; raises as :meth:`get` does."""
 
         def once() -> bytes:
-            with self._answer(remote, {}) as response:
-                _check_status(response, remote)
+            with self.client.ask(remote, {}) as response:
+                check_status(response, remote)
                 content = b""
                 for block in response.raw.stream(_BLOCK, decode_content=True):
                     content += block
@@ -162,7 +144,7 @@ class Downloader:
                         raise Refused(f"{remote.url}: longer than {most} bytes; look at {remote.home}")
                 announced = response.headers.get("Content-Length", "")
                 if announced.isdigit() and len(content) < int(announced):
-                    raise _Again("the connection dropped")
+                    raise Again("the connection dropped")
                 return content
 
         return self._persist(remote, once, lambda: 0)
@@ -170,11 +152,11 @@ class Downloader:
     def size(self, remote: Remote) -> int | None:
         """Bytes of a file as the server announces them, or None if it tells nothing; asked once."""
         try:
-            with self._answer(remote, {}, "HEAD") as response:
+            with self.client.ask(remote, {}, "HEAD") as response:
                 length = response.headers.get("Content-Length", "")
-                plain = response.status_code == 200 and not _is_page(response)
+                plain = response.status_code == 200 and not is_page(response)
                 return int(length) if plain and length.isdigit() else None
-        except (_Again, UserError):
+        except (Again, UserError):
             return None
 
     def _persist(self, remote: Remote, action: Callable[[], T], reached: Callable[[], int]) -> T:
@@ -184,7 +166,7 @@ class Downloader:
             self._sleep_until(self._not_before)
             try:
                 return action()
-            except _Again as trouble:
+            except Again as trouble:
                 failures = 0 if reached() > best else failures + 1
                 best = max(best, reached())
                 if failures >= self._patience.tries:
@@ -218,11 +200,11 @@ class Downloader:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         if offset and (validator := part.validator(remote)):
             headers["If-Range"] = validator
-        with self._answer(remote, headers) as response:
+        with self.client.ask(remote, headers) as response:
             if response.status_code == 416 and offset:
                 _settle_end(response, remote, transfer)
                 return
-            _check_status(response, remote)
+            check_status(response, remote)
             total: int | None
             if response.status_code == 206:
                 total = _check_range(response, remote, transfer, offset)
@@ -243,7 +225,7 @@ class Downloader:
         if part.total is None:
             part.note({**part.card, "bytes": part.size()})  # a stream of unknown length that ended in order
         elif part.size() < part.total:
-            raise _Again(f"the connection dropped after {part.size()} of {part.total} bytes")
+            raise Again(f"the connection dropped after {part.size()} of {part.total} bytes")
 
     def _append(
         self,
@@ -257,8 +239,8 @@ class Downloader:
         for block in response.raw.stream(_BLOCK, decode_content=False):
             if not began:
                 if offset == 0:  # only now: what is here is not thrown away for a login page
-                    if _PAGE.match(block):
-                        raise _page_instead(response, remote)
+                    if is_page(response, block):
+                        raise page_instead(response, remote)
                     self._begin(response, remote, transfer, total)
                 need_space(part.path, (part.total or 0) - offset, "the download")
                 began = True
@@ -267,13 +249,15 @@ class Downloader:
             if part.total is not None and part.size() + len(block) > part.total:
                 part.discard()
                 transfer.count(0)
-                raise _Again("the server sent more than it announced")
+                raise Again("the server sent more than it announced")
             with names_errors(part.path):
                 try:
                     write_all(part.descriptor(), block)
                 finally:
                     transfer.count(part.size())
-        if not began and offset == 0 and not total:
+        if not began and offset == 0:
+            if total:
+                raise Again("the connection dropped before the first byte")
             self._begin(response, remote, transfer, total)  # an empty file
 
     def _begin(
@@ -288,51 +272,6 @@ class Downloader:
         transfer.count(0)
         transfer.part.restart(card)
 
-    @contextlib.contextmanager
-    def _answer(
-        self, remote: Remote, headers: dict[str, str], method: str = "GET"
-    ) -> Iterator[requests.Response]:
-        """A response, whose troubles, also while its body is read, are sorted into those that may pass and others."""
-        timeout = self._patience.timeout
-        try:
-            with self._session().request(
-                method,
-                remote.url,
-                # Bytes as they are stored: a range of a compressed transfer would be a range of something else.
-                headers={"Accept-Encoding": "identity", **headers},
-                stream=True,
-                timeout=(min(30.0, timeout), timeout),
-                auth=self._auth,
-                allow_redirects=True,
-            ) as response:
-                yield response
-        except requests.exceptions.SSLError as error:
-            raise Refused(
-                f"{remote.url}: its certificate is not trusted ({_cause(error)}); check this machine's clock and "
-                "network, or name a --mirror"
-            ) from None
-        except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
-            raise Refused(f"{remote.url}: no address to download from ({error})") from None
-        except (requests.exceptions.InvalidSchema, urllib3.exceptions.LocationValueError):
-            raise Refused(f"{remote.url}: only http and https addresses can be downloaded") from None
-        except requests.exceptions.TooManyRedirects:
-            raise Refused(f"{remote.url}: redirects without end; look at {remote.home}") from None
-        except (requests.Timeout, urllib3.exceptions.TimeoutError):
-            raise _Again(f"no data for {timeout:g} s") from None
-        except requests.exceptions.ChunkedEncodingError:
-            raise _Again("the connection dropped") from None
-        except requests.ConnectionError as error:
-            raise _Again(f"can't be reached ({_cause(error)})") from None
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException):
-            raise _Again("the connection dropped") from None
-
-    def _session(self) -> requests.Session:
-        if not hasattr(self._local, "session"):
-            session = requests.Session()
-            session.headers["User-Agent"] = f"mri-transfer/{__version__}"
-            self._local.session = session
-        return self._local.session
-
 
 def _receipt(remote: Remote, found: dict[str, Any], name: str) -> dict[str, Any]:
     """What a receipt says of a received file."""
@@ -340,40 +279,6 @@ def _receipt(remote: Remote, found: dict[str, Any], name: str) -> dict[str, Any]
     checks += ["listed size"] if remote.bytes is not None else []
     now = datetime.datetime.now(datetime.timezone.utc)
     return {"url": remote.url, **found, "checked": checks, "received": now.isoformat(timespec="seconds")}
-
-
-def _check_status(response: requests.Response, remote: Remote) -> None:
-    code = response.status_code
-    if code in (200, 206):
-        if _is_page(response):
-            raise _page_instead(response, remote)
-        return
-    answer = f"the server answers {code} {response.reason or ''}".rstrip()
-    if code in (408, 425, 429) or code >= 500:
-        raise _Again(answer, _retry_after(response.headers.get("Retry-After", "")))
-    if code in (401, 403, 407, 451):
-        raise Refused(
-            f"{remote.url}: access refused ({code}); "
-            + (remote.denied or f"see {remote.home} for who may download it, or name a --mirror")
-        )
-    if code in (404, 410):
-        raise Refused(
-            f"{remote.url}: not found ({code}); it may have moved, see {remote.home}, or name a --mirror"
-        )
-    raise Refused(f"{remote.url}: {answer}; see {remote.home}")
-
-
-def _is_page(response: requests.Response) -> bool:
-    kind = response.headers.get("Content-Type", "").lower()
-    return kind.startswith(("text/html", "application/xhtml"))
-
-
-def _page_instead(response: requests.Response, remote: Remote) -> Refused:
-    where = f" ({response.url})" if response.url != remote.url else ""
-    return Refused(
-        f"{remote.url}: a web page came instead of the file, probably one to log in or to agree to terms{where}; "
-        f"open it in a browser, see {remote.home}, or name a --mirror"
-    )
 
 
 def _changed(response: requests.Response, part: Part, remote: Remote) -> bool:
@@ -393,10 +298,10 @@ def _check_range(response: requests.Response, remote: Remote, transfer: _Transfe
     if offset and match and (_changed(response, part, remote) or part.total not in (None, total)):
         part.discard()
         transfer.count(0)
-        raise _Again("the file has changed at its source")
+        raise Again("the file has changed at its source")
     if not match or int(match[1]) != offset or not offset <= int(match[2]) < total:
         transfer.wrong_ranges += 1
-        raise _Again(f"the server was asked for bytes from {offset} and sent others")
+        raise Again(f"the server was asked for bytes from {offset} and sent others")
     return total
 
 
@@ -409,28 +314,4 @@ def _settle_end(response: requests.Response, remote: Remote, transfer: _Transfer
         return
     part.discard()
     transfer.count(0)
-    raise _Again("the server has no more of this file")
-
-
-def _retry_after(text: str) -> float:
-    """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3: seconds or a date)."""
-    text = text.strip()
-    if text.isdigit():
-        return float(text)
-    with contextlib.suppress(TypeError, ValueError):
-        moment = email.utils.parsedate_to_datetime(text)
-        return max(0.0, moment.timestamp() - time.time())
-    return 0.0
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason of an error that wraps others, in a few words."""
-    reason: Any = error
-    while isinstance(getattr(reason, "reason", None), BaseException) or (
-        getattr(reason, "args", None) and isinstance(reason.args[0], BaseException)
-    ):
-        reason = (
-            reason.reason if isinstance(getattr(reason, "reason", None), BaseException) else reason.args[0]
-        )
-    text = str(reason).split(": ", 1)[-1]
-    return " ".join(text.split())[:120] or type(reason).__name__
+    raise Again("the server has no more of this file")

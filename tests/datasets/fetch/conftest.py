@@ -183,8 +183,9 @@ class Server(ThreadingHTTPServer):
 
 
 @pytest.fixture
-def site():
+def site(monkeypatch):
     """A running server without files."""
+    monkeypatch.setenv("NO_PROXY", "*")
     made = Site()
     server = Server(("127.0.0.1", 0), type("Bound", (Handler,), {"site": made}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from mri_transfer.datasets.fetch import archives, fetch, transport, unpack
+from mri_transfer.datasets.fetch import archives, openneuro, transport, unpack
 
 
 @pytest.fixture
@@ -65,9 +65,8 @@ def test_a_disk_too_small_is_noticed_before_anything_is_fetched(run, small, smal
 @pytest.mark.parametrize("small", ["ixi", "openneuro", "tumors"], indirect=True)
 def test_the_disk_is_full_at_any_moment(run, small, small_disk, monkeypatch, content_of, kib):
     """As if something else had filled it after the space was checked."""
-    for module in (archives, fetch, transport, unpack):
-        if hasattr(module, "need_space"):
-            monkeypatch.setattr(module, "need_space", lambda *_: None)
+    for module in (archives, openneuro, transport, unpack):
+        monkeypatch.setattr(module, "need_space", lambda *_: None)
     small_disk(kib)
     done = run("--parallel", 1)
     if done.returncode:

@@ -102,7 +102,7 @@ def test_one_file_that_cannot_be_had_is_listed_and_the_rest_arrives(
     missing = {f"ds000001/{bad}"}
     assert content_of(tmp_path / "out").keys() == dataset.expected.keys() - missing
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert [failure["file"] for failure in summary["failed"]] == [bad]
+    assert [failure["file"] for failure in summary["failed"]] == [f"ds000001/{bad}"]
     strict = run("--strict")
     assert strict.returncode == 2
     assert bad in strict.stderr.splitlines()[-1]

@@ -14,8 +14,9 @@ import time
 import numpy as np
 import pytest
 
+from mri_transfer.datasets.fetch.answers import Refused, Unreachable
 from mri_transfer.datasets.fetch.part import Part, Remote
-from mri_transfer.datasets.fetch.transport import Downloader, Patience, Refused, Unreachable
+from mri_transfer.datasets.fetch.transport import Downloader, Patience
 from mri_transfer.datasets.fetch.workers import Stopped
 
 QUICK = Patience(tries=3, backoff=0.01, longest=2.0, timeout=0.4)
@@ -38,8 +39,8 @@ def get(site, tmp_path):
     """Download /data.bin, or another path, into the test's folder."""
     site.put("/data.bin", BODY)
 
-    def run(path="/data.bin", patience=QUICK, stop=None, tick=lambda gained: None, auth=None, **known):
-        downloader = Downloader(patience, stop or threading.Event(), tick, auth)
+    def run(path="/data.bin", patience=QUICK, stop=None, tick=lambda gained: None, **known):
+        downloader = Downloader(patience, stop or threading.Event(), tick)
         remote = Remote(site.url + path, home="https://example.org/home", **known)
         return downloader.get(remote, tmp_path / path.strip("/").replace("/", "_"))
 

@@ -463,7 +463,7 @@ def test_whatever_the_names_nothing_escapes(tmp_path_factory, tree, kind):
             for name, content in tree:
                 try:
                     file.writestr(name, content)
-                except (UnicodeEncodeError, ValueError):
+                except (UnicodeEncodeError, ValueError, IndexError):
                     return
     else:
         stream = io.BytesIO()
@@ -473,7 +473,7 @@ def test_whatever_the_names_nothing_escapes(tmp_path_factory, tree, kind):
                 info.size = len(content)
                 try:
                     tar.addfile(info, io.BytesIO(content))
-                except (UnicodeEncodeError, ValueError):
+                except (UnicodeEncodeError, ValueError, IndexError):
                     return
         content = stream.getvalue()
         archive.write_bytes(content if kind == "tar" else gzip.compress(content, 1))

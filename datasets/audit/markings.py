@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from mri_transfer.datasets.audit.shares import shares_of_classes
+
 if TYPE_CHECKING:
     from mri_transfer.datasets.audit.measure import Measurements
     from mri_transfer.datasets.tumor_files import ImageFile
@@ -39,7 +41,6 @@ FLAT = 0.58  # share of nearly equal pixels of graphics at least
 SINGLE = 0.95  # of a letter that stands alone
 IN_ROW = 1.4  # of letters side by side
 COLOURED = 0.0005  # share of coloured pixels from which on a picture counts as coloured: a small arrow
-DIFFERENCE = 0.02  # between the shares of two classes, for a warning
 KINDS = {
     "colour": "colour",
     "letters": "letters or signs beside the head",
@@ -176,7 +177,7 @@ def _in_a_row(one: _Shape, other: _Shape) -> bool:
 
 def _graphics(grey: np.ndarray) -> list[Mark]:
     # Upon bright tissue an arrow stands out only close to white.
-    tissue = np.cumsum(np.bincount(grey.ravel(), minlength=256)[FAINT:])
+    tissue = np.cumsum(np.bincount(grey[::3, ::3].ravel(), minlength=256)[FAINT:])
     common = FAINT + int(np.searchsorted(tissue, 0.75 * tissue[-1]))
     level = min(max(WHITE, (common + 255) // 2), 225)
     shapes = _shapes(grey, grey >= level, level, flattest=FLAT, shortest=6)
@@ -257,30 +258,14 @@ def find_markings(measured: Measurements, files: Sequence[ImageFile], classes: S
     listed.sort(key=lambda entry: (-entry["score"], entry["file"]))
     found = {
         "images": int(readable.sum()),
-        "kinds": {kind: _by_class(where, labels, readable, classes) for kind, where in marked.items()},
+        "kinds": {
+            kind: shares_of_classes(where, labels, readable, classes) for kind, where in marked.items()
+        },
         "files": listed,
         "sentences": [],
     }
     found["sentences"] = _sentences(found)
     return found
-
-
-def _by_class(marked: np.ndarray, labels: np.ndarray, readable: np.ndarray, classes: Sequence[str]) -> dict:
-    """How many are marked, their share of each class, and whether that is more than chance makes of it."""
-    from scipy.stats import chi2_contingency
-
-    total = np.bincount(labels[readable], minlength=len(classes))
-    hits = np.bincount(labels[marked], minlength=len(classes))
-    share = np.divide(hits, total, out=np.zeros(len(classes)), where=total > 0)
-    depends = False
-    if hits.any() and (hits < total).any() and (total > 0).sum() > 1:
-        table = np.stack([hits, total - hits])[:, total > 0]
-        depends = bool(chi2_contingency(table).pvalue < 0.01 and share.max() - share.min() > DIFFERENCE)
-    return {
-        "images": int(marked.sum()),
-        "by_class": {name: round(float(part), 4) for name, part in zip(classes, share, strict=True)},
-        "depends_on_class": depends,
-    }
 
 
 def _sentences(found: dict) -> list[str]:

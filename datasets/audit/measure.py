@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from mri_transfer.datasets.audit.markings import Mark, find_marks
+from mri_transfer.datasets.audit.modality import looks_like
 from mri_transfer.datasets.thumbnails import content_box
 from mri_transfer.datasets.tumor_files import ImageFile, open_image, quiet_about_size, square, upright
 from mri_transfer.device import cores
@@ -59,6 +60,7 @@ class Measurements:
     depth: np.ndarray  # float (n,), bits a channel
     mode: np.ndarray  # str (n,), Pillow's name for the channels
     marks: tuple[tuple[Mark, ...], ...]  # what looks drawn upon each picture
+    hints: tuple[tuple[str, ...], ...]  # what each picture looks like, other than an MRI slice of a head
     small: np.ndarray  # uint8 (n, SIDE, SIDE), padded to a square; black where a file can't be read
 
     def __len__(self) -> int:
@@ -112,15 +114,17 @@ def _measure(path: Path, number: int) -> dict | None:
             picture = upright(file, "YCbCr")
     except Exception:  # Pillow's readers raise nearly anything for damaged files; `decode` tells the reason
         return None
-    grey = np.asarray(picture.convert("L"))
+    luma = picture.convert("L")
+    grey = np.asarray(luma)
     height, width = grey.shape
-    share = np.bincount(grey.ravel(), minlength=256) / grey.size
+    share = np.array(luma.histogram()) / grey.size
     levels = np.arange(256)
     mean = float(share @ levels)
     contrast = float(np.sqrt(share @ (levels - mean) ** 2))
     seen = share[share > 0]
     steps = [np.abs(np.diff(grey.astype(np.int16), axis=axis)) for axis in (0, 1)]
     step = sum(float(part.mean()) for part in steps if part.size) / 2
+    colour = _colour(picture)
     left, top, right, bottom = content_box(grey)
     return {
         "width": width,
@@ -135,10 +139,11 @@ def _measure(path: Path, number: int) -> dict | None:
         "offset_x": (left - (width - right)) / width,
         "offset_y": (top - (height - bottom)) / height,
         "quality": jpeg_quality(tables[0]) if tables else 0,
-        "colour": _colour(picture),
+        "colour": colour,
         "depth": _BITS.get(mode, 8),
         "mode": mode,
         "marks": tuple(find_marks(grey)),
+        "hints": looks_like(grey, colour),
         "small": square(grey, SIDE),
     }
 
@@ -156,11 +161,11 @@ def measure(folder: Path, files: Sequence[ImageFile]) -> Measurements:
     with quiet_about_size(), ThreadPoolExecutor(cores()) as pool:
         found = pool.map(lambda file: _measure(folder / file.path, file.number), files)
         rows = list(bar(found, desc="measuring images", unit="image", total=len(files)))
-    missing = {"mode": "", "marks": (), "small": np.zeros((SIDE, SIDE), np.uint8)}
+    missing = {"mode": "", "marks": (), "hints": (), "small": np.zeros((SIDE, SIDE), np.uint8)}
     columns: dict[str, Any] = {}
     for field in dataclasses.fields(Measurements):
         values = [row[field.name] if row else missing.get(field.name, np.nan) for row in rows]
-        if field.name == "marks":
+        if field.name in ("marks", "hints"):
             columns[field.name] = tuple(values)
         else:
             columns[field.name] = np.array(values, dtype=None if field.name in missing else float)

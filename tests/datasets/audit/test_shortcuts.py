@@ -26,6 +26,7 @@ def measured(count: int, seed: int, **fields) -> Measurements:
     values |= {
         "mode": np.full(count, "L"),
         "marks": ((),) * count,
+        "hints": ((),) * count,
         "small": np.zeros((count, SIDE, SIDE), np.uint8),
     }
     return Measurements(**(values | fields))

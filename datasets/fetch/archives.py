@@ -162,7 +162,7 @@ def bring_archive(job: ArchiveJob, run: Run) -> None:
         say(f"{target}: received, unpacking")
         result, damage = Unpacked(), ""
         try:
-            result = unpack(target, run.out, job.place, run.stop)
+            result = unpack(target, run.out, job.place, run.stop, run.count_unpacked)
             if result.damaged:
                 damage = (
                     f"holds damaged files, the first of {len(result.skipped)} {result.skipped[0]['member']}"

@@ -57,10 +57,11 @@ def fetch(config: FetchConfig) -> dict[str, Any]:
 
 
 def _tell(out: Path, summary: dict[str, Any]) -> None:
-    number, unit = (summary["archives"], "archives") if "archives" in summary else (summary["files"], "files")
-    already = f", {summary['already_there']} of them already there" if summary["already_there"] else ""
+    archives, there = summary.get("archives"), summary["already_there"]
+    packed = "" if archives is None else f" from {archives} archive{'s' if archives != 1 else ''}"
+    already = f" ({there} already there)" if there else ""
     say(
-        f"{out}: {summary['files']} files, {readable(summary['bytes'])}; {number} {unit} received{already}; "
+        f"{out}: {summary['files']} files, {readable(summary['bytes'])}{packed}{already}; "
         f"checksums in {out / RECEIPT}, terms in {out / summary['terms']}"
     )
     for kind, title in (("failed", "could not be had"), ("skipped", "not unpacked")):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import gzip
+import lzma
 import re
 import stat
 import struct
@@ -11,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -20,22 +24,27 @@ _BLOCK = 1 << 20  # bytes
 _LONGEST_NAME = 255  # bytes, of most file systems
 _LONGEST_PATH = 1024  # bytes
 
-READ_ERRORS = (
-    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile),
-    *(
-        ValueError,
-        OverflowError,
-        IndexError,
-        KeyError,
-        RuntimeError,
-        struct.error,
-    ),  # what a crafted header leads to
+# What a crafted or damaged archive makes its readers raise. Of OSErrors those count that no disk raises.
+_READ_ERRORS = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error),
+    *(ValueError, OverflowError, IndexError, KeyError, RuntimeError),
 )
-"""What reading a damaged archive raises; an error of the disk is none of them."""
+_NOT_OF_A_DISK = (None, errno.EINVAL)  # bz2 and gzip; a seek to before the start
 
 
 class DamagedArchive(Exception):
     """The archive as a whole can't be read, or ends too early."""
+
+
+@contextlib.contextmanager
+def reading(damage: Callable[[str], Exception]) -> Iterator[None]:
+    """Turn whatever reading damaged data raises into `damage(reason)`; errors of the disk remain."""
+    try:
+        yield
+    except (*_READ_ERRORS, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NOT_OF_A_DISK:
+            raise
+        raise damage(" ".join(str(error).split())[:120] or type(error).__name__) from None
 
 
 class UnsafeName(Exception):
@@ -72,8 +81,6 @@ def safe_path(name: str) -> PurePosixPath:
     text = name.replace("\\", "/")
     if text.startswith("/"):
         raise UnsafeName("an absolute name")
-    if re.match(r"[A-Za-z]:", text):
-        raise UnsafeName("a name with a drive letter")
     if any(ord(letter) < 32 or ord(letter) == 127 for letter in text):
         raise UnsafeName("a name with control characters")
     parts = [part for part in text.split("/") if part not in ("", ".")]
@@ -81,6 +88,8 @@ def safe_path(name: str) -> PurePosixPath:
         raise UnsafeName("a name that leads out of the folder")
     if not parts:
         raise UnsafeName("an empty name")
+    if re.match(r"[A-Za-z]:", parts[0]):
+        raise UnsafeName("a name with a drive letter")
     try:
         sizes = [len(part.encode("utf-8", "surrogateescape")) for part in parts]
     except UnicodeEncodeError:
@@ -132,23 +141,25 @@ class _Bounded:
 
 
 def _tar(archive: Path, open_file: Callable[..., Any]) -> Iterator[Member]:
-    with open_file(archive, "rb") as file:
+    damage = partial(_damaged, "is damaged")
+    with open_file(archive, "rb") as file, reading(damage):
         bounded = _Bounded(file)
-        try:
-            tar = tarfile.TarFile(fileobj=bounded, mode="r", errors="surrogateescape", encoding="utf-8")  # type: ignore[arg-type]
-            while (info := tar.next()) is not None:
-                if info.size < 0:
-                    raise DamagedArchive(f"has a member of negative size ({info.name})")
-                if not info.isdir():
-                    yield _tar_member(tar, info)
-            # tarfile takes a damaged header for the end; the true end is a block of zeros.
-            bounded.seek(tar.offset)
-            if bounded.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise DamagedArchive("ends too early or has a damaged header")
-            while file.read(_BLOCK):  # a gzip file's checksum stands at its end
-                pass
-        except READ_ERRORS as error:
-            raise DamagedArchive(f"is damaged ({_short(error)})") from None
+        tar = tarfile.TarFile(fileobj=bounded, mode="r", errors="surrogateescape", encoding="utf-8")  # type: ignore[arg-type]
+        while (info := tar.next()) is not None:
+            if info.size < 0:
+                raise DamagedArchive(f"has a member of negative size ({info.name})")
+            if not info.isdir():
+                yield _tar_member(tar, info)
+        # tarfile takes a damaged header for the end; the true end is a block of zeros.
+        bounded.seek(tar.offset)
+        if bounded.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise DamagedArchive("ends too early or has a damaged header")
+        while file.read(_BLOCK):  # a gzip file's checksum stands at its end
+            pass
+
+
+def _damaged(what: str, reason: str) -> DamagedArchive:
+    return DamagedArchive(f"{what} ({reason})")
 
 
 def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
@@ -172,13 +183,11 @@ def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:
 
 
 def _zip(archive: Path) -> Iterator[Member]:
-    try:
+    with reading(partial(_damaged, "is damaged or ends too early")):
         file = zipfile.ZipFile(archive)
-    except READ_ERRORS as error:
-        raise DamagedArchive(f"is damaged or ends too early ({_short(error)})") from None
     with file:
         for info in file.infolist():
-            if info.is_dir():
+            if info.filename.endswith("/"):
                 continue
             mode = info.external_attr >> 16
             reason = ""
@@ -200,7 +209,3 @@ def _member(name: str, size: int, reason: str, open_member: Callable[[], IO[byte
     except UnsafeName as unsafe:
         reason = reason or str(unsafe)
     return Member(name, path, size, reason, open_member)
-
-
-def _short(error: BaseException) -> str:
-    return " ".join(str(error).split())[:120] or type(error).__name__

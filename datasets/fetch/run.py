@@ -31,7 +31,7 @@ class Run:
     def __init__(self, config: FetchConfig, source: Source, receipts: Receipts):
         self.config, self.source, self.receipts = config, source, receipts
         self.base = source.base_of(config.mirror)
-        self.gained = 0
+        self.gained = self._unpacked = 0
         self.stop = threading.Event()
         self.downloader = Downloader(
             Patience(tries=config.retries, timeout=config.timeout), self.stop, self._tick
@@ -49,6 +49,13 @@ class Run:
             self.gained += gained
             if self._bar is not None:
                 self._bar.update(gained)
+
+    def count_unpacked(self) -> None:
+        """Show on the bar that one more file has been unpacked."""
+        with self._guard:
+            self._unpacked += 1
+            if self._bar is not None:
+                self._bar.set_postfix_str(f"{self._unpacked} files unpacked")
 
     def download(
         self,

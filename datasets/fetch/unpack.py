@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from mri_transfer.datasets.fetch.layout import Place
-from mri_transfer.datasets.fetch.members import READ_ERRORS, DamagedArchive, Member, members_of
+from mri_transfer.datasets.fetch.members import Member, members_of, reading
 from mri_transfer.datasets.fetch.space import need_space
 from mri_transfer.datasets.fetch.workers import Stopped
 from mri_transfer.datasets.find import printable
@@ -55,7 +55,7 @@ def unpack(
     folder: Path,
     place: Place,
     stop: threading.Event | None = None,
-    tick: Callable[[], object] = lambda: None,
+    tick: Callable[[], None] = lambda: None,
 ) -> Unpacked:
     """Make the folder hold what the archive does, as far as it is wanted.
 
@@ -147,14 +147,14 @@ def _bring(member: Member, target: Path, scratch: Path, stop: threading.Event | 
         raise _BadMember("a folder has its name")
     if target.is_file() and not target.is_symlink() and target.stat().st_size == member.size:
         there, digest = hashlib.sha256(), hashlib.sha256()
-        with member_stream(member) as stream, target.open("rb") as file:
+        with _open(member) as stream, target.open("rb") as file:
             for block in _blocks(stream, member.size, stop):
                 digest.update(block)
                 there.update(file.read(len(block)))
         if there.digest() == digest.digest():
             return member.size, digest.hexdigest()
     digest = hashlib.sha256()
-    with member_stream(member) as stream, names_errors(scratch):
+    with _open(member) as stream, names_errors(scratch):
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
         try:
             for block in _blocks(stream, member.size, stop):
@@ -167,16 +167,13 @@ def _bring(member: Member, target: Path, scratch: Path, stop: threading.Event | 
     return member.size, digest.hexdigest()
 
 
-def member_stream(member: Member) -> IO[bytes]:
-    """The member's content.
-
-    Raises:
-        _BadMember: it can't be opened.
-    """
-    try:
+def _open(member: Member) -> IO[bytes]:
+    with reading(_damaged):
         return member.open()
-    except READ_ERRORS as error:
-        raise _BadMember(f"can't be read ({' '.join(str(error).split())[:120]})", True) from None
+
+
+def _damaged(reason: str) -> _BadMember:
+    return _BadMember(f"damaged ({reason})", True)
 
 
 def _blocks(stream: IO[bytes], size: int, stop: threading.Event | None) -> Iterator[bytes]:
@@ -185,14 +182,8 @@ def _blocks(stream: IO[bytes], size: int, stop: threading.Event | None) -> Itera
     while True:
         if stop is not None and stop.is_set():
             raise Stopped
-        try:
+        with reading(_damaged):
             block = stream.read(min(_BLOCK, left) if left else 1)
-        except DamagedArchive:
-            raise
-        except READ_ERRORS as error:
-            raise _BadMember(
-                f"damaged ({' '.join(str(error).split())[:120] or 'ends too early'})", True
-            ) from None
         if not block:
             break
         left -= len(block)

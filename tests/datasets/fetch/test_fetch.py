@@ -27,7 +27,7 @@ def test_each_source_arrives_whole_and_is_not_fetched_twice(get, site, small, tm
     done = get()
     assert done.returncode == 0, done.stderr
     assert content_of(out) == small.expected
-    assert done.stderr.index("Licence: ") < done.stderr.index("received")
+    assert done.stderr.index("Licence: ") < done.stderr.index("checksums in")
     terms = next(out.glob("TERMS-*.txt")).read_text()
     assert terms.strip() in done.stderr
     assert "next: mri-transfer " in done.stderr

@@ -117,6 +117,7 @@ EVIL_NAMES = {
     "drive": "C:/x",
     "drive-backslash": "c:\\x",
     "drive-relative": "C:x",
+    "drive-below": "./C:/x",
     "line-break": "a\nb",
     "escape": "a\x1b[31mb",
     "long-part": "n" * 300,

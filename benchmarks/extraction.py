@@ -2,10 +2,15 @@
 
     python benchmarks/extraction.py FOLDER [--size 160] [--workers 2] [--peers]
 
-Prints slices per second and peak memory (this process and all its children, as the kernel shares pages out among
-them), the ratio to reading every volume with nibabel, and with `--peers` the ratios to MONAI and TorchIO where they
-can be imported. All three do the same steps to the same volumes on one core: read, reorient to RAS, window by
-foreground percentiles, isotropic pixels, pad to a square, resize the same slices with anti-aliasing, uint8.
+The whole command is timed on a quarter, half and all of the volumes, with its peak memory (this process and all its
+children, as the kernel shares pages out among them).
+
+Then, on one core, every volume in turn is read with nibabel (the floor), cut by this project, and with `--peers` by
+MONAI and TorchIO where they can be imported. Sums of processor time (all threads) are compared, so that whatever else
+the machine does meets all of them alike. All do the same steps to the same volume: read, reorient to RAS, window by
+percentiles, isotropic pixels, pad to a square, resize the same slices with anti-aliasing, uint8. Ours also finds the
+foreground, chooses the slices, and looks for redundant ones; the others are told which slices to make. How alike the
+slices come out is printed, as a check that it is the same work.
 """
 
 from __future__ import annotations
@@ -24,15 +29,20 @@ import nibabel as nib
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mri_transfer.datasets.content import scan_digest
 from mri_transfer.datasets.extract import SlicesConfig, extract
 from mri_transfer.datasets.find import Source, find_volumes
 from mri_transfer.datasets.intensity import PERCENTILES, find_window
+from mri_transfer.datasets.redundancy import without_redundant
 from mri_transfer.datasets.slices import AXES, PLANES, cut, is_usable, keep
 from mri_transfer.datasets.volumes import BadVolume, Volume, read_volume
 from mri_transfer.device import cores
 from mri_transfer.progress import set_quiet
 
 SPACING, MIN_FOREGROUND = 4.0, 0.15
+
+# Makes the given slices of each plane of a volume, uint8 (n, size, size).
+Peer = Callable[[Source, dict[str, list[int]]], np.ndarray]
 
 
 class PeakMemory:
@@ -65,13 +75,6 @@ class PeakMemory:
             self.bytes = max(self.bytes, total)
 
 
-def timed(work: Callable[[], int]) -> tuple[int, float]:
-    """What `work` counts, and how many seconds it takes."""
-    started = time.perf_counter()
-    count = work()
-    return count, time.perf_counter() - started
-
-
 def wanted(volume: Volume) -> dict[str, list[int]]:
     """The slices that are kept of each plane, so that peers resize exactly those."""
     inside = find_window(volume.voxels).foreground(volume.voxels)
@@ -79,17 +82,16 @@ def wanted(volume: Volume) -> dict[str, list[int]]:
     return {plane: keep(volume, inside, plane, SPACING, MIN_FOREGROUND).tolist() for plane in usable}
 
 
-def ours(sources: list[Source], size: int) -> int:
-    count = 0
-    for source in sources:
-        try:
-            count += len(cut(read_volume(source.files), size, SPACING, PLANES, MIN_FOREGROUND).images)
-        except BadVolume:
-            continue
-    return count
+def ours(source: Source, size: int) -> np.ndarray:
+    """What a worker does with a volume."""
+    volume = read_volume(source.files)
+    scan_digest(volume.voxels)
+    slices = cut(volume, size, SPACING, PLANES, MIN_FOREGROUND)
+    without_redundant(slices, 0.97)
+    return slices.images
 
 
-def with_monai(sources: list[Source], chosen: list[dict[str, list[int]]], size: int) -> int:
+def monai_pipeline(size: int) -> Peer:
     """MONAI: LoadImage, Orientation, ScaleIntensityRangePercentiles, then SpatialPad and Resize of whole stacks."""
     from monai import transforms
     from monai.data import MetaTensor
@@ -102,49 +104,134 @@ def with_monai(sources: list[Source], chosen: list[dict[str, list[int]]], size: 
     )
     window = transforms.ScaleIntensityRangePercentiles(*PERCENTILES, 0, 255, clip=True)
     resize = transforms.Resize((size, size), mode="bilinear", anti_aliasing=True)
-    count = 0
-    for source, of_plane in zip(sources, chosen, strict=True):
+
+    def run(source: Source, of_plane: dict[str, list[int]]) -> np.ndarray:
         volume = window(load(source.path))
         zooms = np.asarray(volume.pixdim)
         voxels = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
+        made = []
         for plane, indices in of_plane.items():
             across, down, along = AXES[plane]
             side = max(voxels.shape[1 + axis] * zooms[axis] for axis in (down, along))
-            padded = [round(side / zooms[axis]) for axis in (down, along)]
-            pad = transforms.SpatialPad(padded)
-            stack = (
-                voxels[0].permute(across, down, along).flip(1, 2)[indices]
-            )  # slices in the place of channels
-            resize(pad(stack)).round().clamp(0, 255).byte().numpy()
-            count += len(indices)
-    return count
+            pad = transforms.SpatialPad([round(side / zooms[axis]) for axis in (down, along)])
+            # Slices in the place of channels.
+            stack = voxels[0].permute(across, down, along).flip(1, 2)[indices]
+            made.append(resize(pad(stack)).round().clamp(0, 255).byte().numpy())
+        return np.concatenate(made)
+
+    return run
 
 
-def with_torchio(sources: list[Source], chosen: list[dict[str, list[int]]], size: int) -> int:
-    """TorchIO: ToCanonical, RescaleIntensity, Resample of each plane to isotropic pixels, CropOrPad, Resize."""
+def torchio_pipeline(size: int) -> Peer:
+    """TorchIO: ToCanonical, RescaleIntensity, Resample of each plane's slices to isotropic pixels, CropOrPad."""
     import torch
     import torchio as tio
 
-    count = 0
     rescale = tio.RescaleIntensity((0, 255), percentiles=PERCENTILES)
-    for source, of_plane in zip(sources, chosen, strict=True):
+
+    def run(source: Source, of_plane: dict[str, list[int]]) -> np.ndarray:
         image = rescale(tio.ToCanonical()(tio.ScalarImage(source.path)))
         zooms, shape = image.spacing, image.spatial_shape
+        made = []
         for plane, indices in of_plane.items():
             across, down, along = AXES[plane]
-            side = max(shape[axis] * zooms[axis] for axis in (down, along))
+            pixel = max(shape[axis] * zooms[axis] for axis in (down, along)) / size
+            # The chosen slices as a volume of their own, on a grid of which nothing is to be resampled across them.
             kept = tio.ScalarImage(
-                tensor=image.data.index_select(1 + across, torch.tensor(indices)), affine=image.affine
+                tensor=image.data.index_select(1 + across, torch.tensor(indices)),
+                affine=np.diag([*zooms, 1.0]),
             )
-            pixel = side / size
             spacing, box = [0.0] * 3, [0] * 3
             spacing[across], spacing[down], spacing[along] = zooms[across], pixel, pixel
             box[across], box[down], box[along] = len(indices), size, size
             stack = tio.Resample(spacing, image_interpolation="linear", antialias=True)(kept)
-            stack = tio.CropOrPad(tuple(box))(stack)
-            stack.data.round().clamp(0, 255).byte().numpy()
-            count += len(indices)
-    return count
+            stack = tio.CropOrPad(tuple(box))(stack).data[0]
+            made.append(stack.permute(across, down, along).flip(1, 2).round().clamp(0, 255).byte().numpy())
+        return np.concatenate(made)
+
+    return run
+
+
+PEERS: dict[str, Callable[[int], Peer]] = {"MONAI": monai_pipeline, "TorchIO": torchio_pipeline}
+
+
+def peers(size: int) -> dict[str, Peer]:
+    """Those that can be imported, on one thread."""
+    found = {}
+    for name, make in PEERS.items():
+        try:
+            import torch
+
+            torch.set_num_threads(1)
+            found[name] = make(size)
+        except ImportError as error:
+            print(f"{name}: not measured ({error})")
+    return found
+
+
+def alike(a: np.ndarray, b: np.ndarray) -> float:
+    """Median correlation of slices of two pipelines."""
+    return float(np.median([np.corrcoef(x.ravel(), y.ravel())[0, 1] for x, y in zip(a, b, strict=True)]))
+
+
+def compare(sources: list[Source], size: int, others: dict[str, Peer]) -> None:
+    """Every volume by everyone, on one core."""
+    seconds = dict.fromkeys(("nibabel", "ours", *others), 0.0)
+    likeness: dict[str, list[float]] = {name: [] for name in others}
+    slices = 0
+
+    def timed(name: str, work: Callable[[], np.ndarray]) -> np.ndarray:
+        started = time.process_time()
+        result = work()
+        seconds[name] += time.process_time() - started
+        return result
+
+    with threadpool_limits(1):
+        for number, source in enumerate(sources):
+            try:
+                of_plane = wanted(read_volume(source.files))  # and the file is in the page cache from here on
+            except BadVolume:
+                continue
+            path = source.path
+            timed("nibabel", lambda path=path: np.asanyarray(nib.load(path).dataobj))
+            made = timed("ours", lambda source=source: ours(source, size))
+            slices += len(made)
+            for name, peer in others.items():
+                theirs = timed(
+                    name, lambda peer=peer, source=source, of_plane=of_plane: peer(source, of_plane)
+                )
+                if number % 10 == 0:
+                    likeness[name].append(alike(made, theirs))
+    print(
+        f"one core, without writing: {slices} slices, {slices / seconds['ours']:.0f}/s, "
+        f"{seconds['ours'] / seconds['nibabel']:.1f} times as long as bare decompression by nibabel"
+    )
+    for name in others:
+        print(
+            f"{name}, one core: {slices / seconds[name]:.0f} slices/s; ours is {seconds[name] / seconds['ours']:.1f} "
+            f"times as fast (slices correlate at {np.median(likeness[name]):.3f} with ours)"
+        )
+
+
+def scaling(sources: list[Source], size: int, workers: int) -> None:
+    """The command on a quarter, half and all of the volumes."""
+    taken = []
+    for count in (len(sources) // 4, len(sources) // 2, len(sources)):
+        chosen = sources[:: len(sources) // count][:count]
+        paths = tuple(source.path for source in chosen)
+        with tempfile.TemporaryDirectory() as folder, PeakMemory() as memory:
+            started = time.perf_counter()
+            summary = extract(SlicesConfig(paths, Path(folder) / "store", size, workers=workers))
+            taken.append((count, time.perf_counter() - started))
+        print(
+            f"the command on {count} volumes, {workers} workers, store and page included: {taken[-1][1]:.1f} s, "
+            f"{summary['slices'] + summary['redundant']} slices, {memory.bytes / 1e9:.2f} GB at most"
+        )
+    (_, quarter), (half, middle), (all_of_them, whole) = taken
+    print(
+        f"a volume more costs {1e3 * (middle - quarter) / (half - half // 2):.0f} ms in the first half and "
+        f"{1e3 * (whole - middle) / (all_of_them - half):.0f} ms in the second"
+    )
 
 
 def main() -> None:
@@ -156,51 +243,8 @@ def main() -> None:
     arguments = parser.parse_args()
     set_quiet(True)
     sources = find_volumes([arguments.folder]).sources
-
-    def decompress() -> int:
-        return sum(np.asanyarray(nib.load(source.path).dataobj).size > 0 for source in sources)
-
-    decompress()  # so that every later reader finds the files in the page cache
-    read, read_seconds = timed(decompress)
-    print(f"{read} volumes read by nibabel in {read_seconds:.2f} s on one core")
-    with tempfile.TemporaryDirectory() as folder, PeakMemory() as memory:
-        config = SlicesConfig(
-            (arguments.folder,), Path(folder) / "store", arguments.size, workers=arguments.workers
-        )
-        slices, seconds = timed(lambda: extract(config)["slices"])
-    print(
-        f"the command, {arguments.workers} workers, store and contact sheet included: {slices} slices in "
-        f"{seconds:.2f} s, {slices / seconds:.0f} slices/s, {memory.bytes / 1e9:.2f} GB at most, "
-        f"{seconds / read_seconds:.1f} times bare reading"
-    )
-    with threadpool_limits(1):
-        slices, seconds = timed(lambda: ours(sources, arguments.size))
-        print(
-            f"one core, without writing: {slices / seconds:.0f} slices/s, {seconds / read_seconds:.1f} times reading"
-        )
-        if not arguments.peers:
-            return
-        usable = []
-        for source in sources:
-            try:
-                usable.append((source, wanted(read_volume(source.files))))
-            except BadVolume:
-                continue
-        for name, peer in (("MONAI", with_monai), ("TorchIO", with_torchio)):
-            try:
-                import torch
-
-                torch.set_num_threads(1)
-                count, took = timed(
-                    lambda peer=peer: peer(*map(list, zip(*usable, strict=True)), arguments.size)
-                )
-            except ImportError as error:
-                print(f"{name}: not measured ({error})")
-                continue
-            ratio = (slices / seconds) / (count / took)
-            print(
-                f"{name}, one core: {count} slices, {count / took:.0f} slices/s; ours is {ratio:.1f} times as fast"
-            )
+    scaling(sources, arguments.size, arguments.workers)  # first, as PyTorch would count as our memory
+    compare(sources, arguments.size, peers(arguments.size) if arguments.peers else {})
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
-from mri_transfer.datasets.redundancy import correlations, of_planes, thumbnails
+from mri_transfer.datasets.redundancy import neighbour_correlations, of_planes, thumbnails
 from mri_transfer.datasets.store import SliceStore
 from mri_transfer.figures import COLOURS, INK, MUTED, PAPER, Picture, canvas, picture, short, style
 
@@ -125,7 +125,7 @@ def _intensities(store: SliceStore) -> list[Picture]:
     return drawn
 
 
-def neighbour_correlations(store: SliceStore) -> np.ndarray:
+def neighbour_likeness(store: SliceStore) -> np.ndarray:
     """How much slices that lie next to each other in a volume and plane correlate, in up to 200 volumes."""
     volumes = np.unique(np.linspace(0, len(store.volumes) - 1, _VOLUMES).round().astype(int))
     first = np.searchsorted(store.table["volume"], volumes, side="left")
@@ -134,12 +134,12 @@ def neighbour_correlations(store: SliceStore) -> np.ndarray:
     for start, stop in zip(first.tolist(), last.tolist(), strict=True):
         pictures = thumbnails(store.images(slice(start, stop)))
         for where in of_planes(store.table["plane"][start:stop].tolist()).values():
-            found.append(np.diagonal(correlations(pictures[where], pictures[where]), offset=1))
+            found.append(neighbour_correlations(pictures[where]))
     return np.concatenate(found)
 
 
 def _neighbours(store: SliceStore, max_correlation: float) -> list[Picture]:
-    values = neighbour_correlations(store)
+    values = neighbour_likeness(store)
     if len(values) < 10:
         return []
     figure, axes = canvas(2.3)

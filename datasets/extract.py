@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from mri_transfer.datasets.collection import Collection, key_of, reader_versions
 from mri_transfer.datasets.contact_sheet import write_contact_sheet
@@ -19,7 +20,6 @@ from mri_transfer.datasets.dry_run import plan
 from mri_transfer.datasets.find import Source, find_volumes, printable
 from mri_transfer.datasets.formats.pictures import read_picture
 from mri_transfer.datasets.left_out import KINDS
-from mri_transfer.datasets.licences import find_licences
 from mri_transfer.datasets.parallel import WorkerDied, in_order
 from mri_transfer.datasets.redundancy import Repeats, without_redundant
 from mri_transfer.datasets.slices import PLANES, Slices, cut
@@ -194,8 +194,9 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
             "fingerprint": manifest["fingerprint"],
         }
         if not all(picture.is_file() for picture in pictures):
-            # It brings matplotlib, which workers and a run without news do not need.
+            # They bring what workers, and a run without news, do not need.
             from mri_transfer.datasets.collection_page import write_page
+            from mri_transfer.datasets.licences import find_licences
 
             store = SliceStore.open(config.out)
             write_contact_sheet(store, config.out / CONTACT_SHEET, config.banner)
@@ -222,6 +223,7 @@ def _extract_all(
     work = functools.partial(_extract_one, config=config)
     try:
         with (
+            threadpool_limits(1),  # the processor is for the workers
             contextlib.closing(in_order(work, todo, config.workers or cores())) as results,
             bar(total=len(todo), desc="volumes", unit="volume") as progress,
         ):

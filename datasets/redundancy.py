@@ -42,11 +42,11 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
     side = size // box
     border = (size - side * box) // 2
     inner = images[:, border : border + side * box, border : border + side * box]
-    rows = np.zeros((n, side, side * box), dtype=np.uint32)
-    for offset in range(box):
+    rows = inner[:, ::box].astype(np.uint16)  # at most 32 x 255
+    for offset in range(1, box):
         rows += inner[:, offset::box]
-    sums = np.zeros((n, side, side), dtype=np.uint32)
-    for offset in range(box):
+    sums = rows[:, :, ::box].astype(np.uint32)
+    for offset in range(1, box):
         sums += rows[:, :, offset::box]
     return sums.reshape(n, side * side).astype(np.float32)
 
@@ -58,30 +58,34 @@ def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     are added up, so the result has the same bits everywhere.
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
-    p = a.shape[1]
-    sum_a, sum_b = a.sum(axis=1), b.sum(axis=1)
-    spread_a = p * (a * a).sum(axis=1) - sum_a**2
-    spread_b = p * (b * b).sum(axis=1) - sum_b**2
+    (sum_a, spread_a), (sum_b, spread_b) = _moments(a), _moments(b)
     scale = np.sqrt(np.outer(spread_a, spread_b))
-    return np.divide(p * (a @ b.T) - np.outer(sum_a, sum_b), scale, out=np.zeros_like(scale), where=scale > 0)
+    covariance = a.shape[1] * (a @ b.T) - np.outer(sum_a, sum_b)
+    return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
 
 
-def distinct(pictures: np.ndarray, limit: float, seen: np.ndarray | None = None) -> np.ndarray:
-    """Indices of the pictures worth keeping, rising.
+def neighbour_correlations(pictures: np.ndarray) -> np.ndarray:
+    """Of every picture (n, p) with the next one: float64 (n - 1,)."""
+    a = pictures.astype(np.float64)
+    total, spread = _moments(a)
+    scale = np.sqrt(spread[1:] * spread[:-1])
+    covariance = a.shape[1] * (a[1:] * a[:-1]).sum(axis=1) - total[1:] * total[:-1]
+    return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
 
-    Args:
-        pictures: (n, p), of :func:`thumbnails`.
-        limit: a picture that correlates above it with a kept one, or with one of `seen`, is left out.
-        seen: (m, p), kept before.
-    """
+
+def _moments(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum, and number of pixels squared times the variance, of each picture."""
+    total = pictures.sum(axis=1)
+    return total, pictures.shape[1] * (pictures * pictures).sum(axis=1) - total**2
+
+
+def distinct(pictures: np.ndarray, limit: float) -> np.ndarray:
+    """Indices of the pictures (n, p) worth keeping, rising: none correlates above `limit` with one kept before it."""
     alike = correlations(pictures, pictures) > limit
-    known = np.zeros(len(pictures), dtype=bool)
-    if seen is not None and len(seen):
-        known = (correlations(pictures, seen) > limit).any(axis=1)
     kept: list[int] = []
-    for index in np.flatnonzero(~known):
+    for index in range(len(pictures)):
         if not alike[index, kept].any():
-            kept.append(int(index))
+            kept.append(index)
     return np.asarray(kept, dtype=np.intp)
 
 
@@ -135,32 +139,35 @@ class Repeats:
     def filter(self, slices: Slices, subject: str, sequence: str) -> Slices:
         """The slices of a new scan that differ from those of the subject's earlier ones.
 
-        To be called for each scan that is about to be added, just before it is.
+        To be called for each scan, already without what is redundant in itself, just before it is added.
         """
         if self.limit >= 1:
             return slices
         held = self._of(subject, sequence)
+        if not held:  # the first scan; if there is a second, its pictures are made then
+            return slices
         pictures = thumbnails(slices.images)
         kept = []
         for plane, where in of_planes(slices.plane).items():
-            new = where[distinct(pictures[where], self.limit, held.get(plane))]
-            kept.append(new)
-            self._hold(held, plane, pictures[new])
+            if plane in held:
+                where = where[(correlations(pictures[where], held[plane]) <= self.limit).all(axis=1)]
+            kept.append(where)
+            self._hold(held, plane, pictures[where])
         return subset(slices, np.sort(np.concatenate(kept)))
 
     def _of(self, subject: str, sequence: str) -> dict[str, np.ndarray]:
         key = (subject, sequence)
-        if key not in self._held:
-            held: dict[str, np.ndarray] = {}
+        held = self._held.pop(key, {})
+        if not held:
             for planes, images in self._earlier(subject, sequence):
                 pictures = thumbnails(images)
                 for plane, where in of_planes(planes).items():
                     self._hold(held, plane, pictures[where])
+        if held:
             self._held[key] = held
-            if len(self._held) > _SUBJECTS:
-                self._held.popitem(last=False)
-        self._held.move_to_end(key)
-        return self._held[key]
+        if len(self._held) > _SUBJECTS:
+            self._held.popitem(last=False)
+        return held
 
     @staticmethod
     def _hold(held: dict[str, np.ndarray], plane: str, pictures: np.ndarray) -> None:

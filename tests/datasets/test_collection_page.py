@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_transfer.datasets.collection_charts import neighbour_correlations
+from mri_transfer.datasets.collection_charts import neighbour_likeness
 from mri_transfer.datasets.extract import SlicesConfig, extract
 from mri_transfer.datasets.licences import find_licences
 from mri_transfer.datasets.store import SliceStore
@@ -103,7 +103,7 @@ def test_its_pictures_are_those_of_the_store(volumes):
     assert html.count("data:image/jpeg") == len(re.findall("<img", html)) == 3 * 16
     with Image.open(volumes.parent / "store" / "contact_sheet.png") as sheet:
         assert sheet.width > 8 * 160
-    values = neighbour_correlations(store)
+    values = neighbour_likeness(store)
     images = store.images(range(len(store))).astype(np.float64).reshape(len(store), -1)
     same = [
         np.corrcoef(images[index], images[index + 1])[0, 1]

@@ -39,16 +39,14 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
     skipped = [{"file": skip.name, "reason": skip.reason} for skip in found.skipped]
     if config.strict and (broken := next((skip for skip in found.skipped if skip.broken), None)):
         raise UserError(f"{broken.path}: {broken.reason}")
-    usable, by_plane, unseen = [], Counter[str](), 0
+    usable, by_plane = [], Counter[str]()
     for source in bar(todo, desc="headers", unit="volume"):
         try:
-            geometry = read_geometry(source, config.max_mb * 1_000_000)
-            if geometry:
-                by_plane.update(expected_slices(geometry, config.planes, config.spacing))
-            elif source.plane:
+            if source.plane:  # a picture, of one slice
                 by_plane[source.plane] += 1
             else:
-                unseen += 1
+                geometry = read_geometry(source, config.max_mb * 1_000_000)
+                by_plane.update(expected_slices(geometry, config.planes, config.spacing))
         except BadVolume as error:
             if config.strict:
                 raise UserError(f"{source.path}: {error}") from None
@@ -64,8 +62,6 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
         if entry["source"] not in again
     ]
     slices = sum(by_plane.values())
-    if unseen and len(usable) > unseen:  # whose headers were not looked into: like the others
-        slices = round(slices * len(usable) / (len(usable) - unseen))
     summary = {
         "dry_run": True,
         "out": str(config.out),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import importlib
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -19,14 +21,16 @@ from mri_transfer.datasets.formats.compressed import start_of
 from mri_transfer.datasets.formats.nifti import is_nifti
 from mri_transfer.datasets.formats.stored import (
     DEFAULT_LIMIT,
+    HEADER_BYTES,
     SLACK_BYTES,
     BadVolume,
+    Described,
     Stored,
     quiet_libraries,
     size_text,
 )
 
-__all__ = ["BadVolume", "Volume", "read_volume"]
+__all__ = ["BadVolume", "Volume", "describe_volume", "read_volume"]
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ def read_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> Volume
     Raises:
         BadVolume: the file is broken, or is not one 3-D volume of real numbers with something in it.
     """
-    try:
+    with _reasons():
         total = sum(path.stat().st_size for path in files)
         if total > max_bytes + SLACK_BYTES:
             raise BadVolume(f"file of {size_text(total)}, more than --max-mb allows")
@@ -70,11 +74,34 @@ def read_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> Volume
         digest = hashlib.sha256()
         for blob in blobs:
             digest.update(blob)
-        reader = importlib.import_module(f"mri_transfer.datasets.formats.{_format(blobs, files)}")
         with quiet_libraries():
-            stored: Stored = reader.read(blobs, files, max_bytes)
+            stored: Stored = _reader(blobs[0], files).read(blobs, files, max_bytes)
         del blobs
         return _canonical(stored, digest.hexdigest())
+
+
+def describe_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> Described:
+    """What the header of a volume says, read from the start of its first file where the format allows.
+
+    Args:
+        files, max_bytes: as in :func:`read_volume`.
+
+    Raises:
+        BadVolume: the header shows that the volume can't be used.
+    """
+    with _reasons(), quiet_libraries():
+        with files[0].open("rb") as file:
+            start = file.read(HEADER_BYTES)
+        reader = _reader(start, files)
+        told: Described = reader.describe(start, files, max_bytes)
+        return told
+
+
+@contextlib.contextmanager
+def _reasons() -> Iterator[None]:
+    """What readers and their libraries raise, as a BadVolume with a reason in few words."""
+    try:
+        yield
     except BadVolume:
         raise
     except MemoryError:
@@ -83,19 +110,23 @@ def read_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> Volume
         extra = {"pydicom": "dicom", "nrrd": "nrrd"}.get(str(error.name).split(".")[0])
         if extra is None:
             raise
-        raise BadVolume(
-            f"reading it needs a library that is missing: pip install 'mri-transfer[{extra}]'"
-        ) from None
+        reason = f"reading it needs a library that is missing: pip install 'mri-transfer[{extra}]'"
+        raise BadVolume(reason) from None
     except (OSError, EOFError, zlib.error) as error:
         raise BadVolume(_why_unreadable(error)) from None
     except Exception as error:  # a damaged header makes the libraries raise many kinds
         raise BadVolume(f"header not understood ({' '.join(str(error).split())[:100]})") from None
 
 
-def _format(blobs: Sequence[bytes], files: Sequence[Path]) -> str:
+def _reader(start: bytes, files: Sequence[Path]) -> Any:
+    """The module that reads files, by how the first one begins."""
+    return importlib.import_module(f"mri_transfer.datasets.formats.{_format(start, files)}")
+
+
+def _format(start: bytes, files: Sequence[Path]) -> str:
     """The module in `formats` that reads a file, by its content or else by its name."""
-    head = start_of(blobs[0], 544)
-    if not blobs[0]:
+    head = start_of(start, 544)
+    if not start:
         raise BadVolume("empty file")
     if head[128:132] == b"DICM":
         return "dicom"

@@ -3,16 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from mri_transfer.datasets.formats.dicom_header import Frame, header_of, read_dataset
+from mri_transfer.datasets.formats.dicom_header import Frame, Header, header_of, read_dataset, read_header
 from mri_transfer.datasets.formats.dicom_stack import Stack, by_key, by_orientation, stack
-from mri_transfer.datasets.formats.stored import BadVolume, Stored, check_affine, promised_bytes
+from mri_transfer.datasets.formats.stored import BadVolume, Described, Stored, check_affine, promised_bytes
 
 _PLUGINS = 'pip install "pylibjpeg[all]", or decompress it (gdcmconv --raw)'
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Which images of the files make the volume.
+
+    Attributes:
+        frames: of every file, copies left out.
+        owners: which file each frame is in.
+        used: which frames are taken, in the order of the stack.
+        shape: rows and columns.
+        stack: how they lie.
+        notes: what was left out.
+    """
+
+    frames: list[Frame]
+    owners: list[int]
+    used: list[int]
+    shape: tuple[int, int]
+    stack: Stack
+    notes: tuple[str, ...]
+
+
+def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
+    """What the headers of a series' files say; 16 bits a voxel are assumed."""
+    chosen = _select([read_header(path, max_bytes) for path in files])
+    check_affine(chosen.stack.affine)
+    shape = (chosen.shape[1], chosen.shape[0], chosen.stack.places[-1] + 1)
+    promised_bytes(shape, np.dtype(np.uint16), max_bytes)
+    return Described(shape, np.dtype(np.uint16), chosen.stack.affine, notes=chosen.notes)
 
 
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
@@ -24,17 +55,29 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
         files: their names.
         max_bytes: more voxels than that are refused before any is decoded.
     """
+    headers = []
+    for blob in blobs:
+        dataset = read_dataset(blob, max_bytes, pixels=False)
+        headers.append(header_of(dataset))
+        _check_pixels(dataset, len(headers[-1].frames))
+    chosen = _select(headers)
+    check_affine(chosen.stack.affine)
+    voxels, negative = _decode(blobs, chosen, max_bytes)
+    notes = chosen.notes
+    if chosen.stack.missing_mm:
+        notes += (_fill(voxels, chosen.stack),)
+    return Stored(voxels.transpose(2, 1, 0), chosen.stack.affine, negative, notes)
+
+
+def _select(headers: Sequence[Header]) -> _Selection:
     owners: list[int] = []
     frames: list[Frame] = []
     shapes: list[tuple[int, int]] = []
     seen: set[tuple[str, int]] = set()
-    for number, blob in enumerate(blobs):
-        dataset = read_dataset(blob, max_bytes, pixels=False)
-        header = header_of(dataset)
-        _check_pixels(dataset, len(header.frames))
+    for number, header in enumerate(headers):
         for frame in header.frames:
-            instance = header.tags.get("SOPInstanceUID", files[number].name), frame.number
-            if instance not in seen:  # a second copy of a file
+            instance = header.tags.get("SOPInstanceUID", str(number)), frame.number
+            if instance not in seen:  # else a second copy of a file
                 seen.add(instance)
                 owners.append(number)
                 frames.append(frame)
@@ -51,14 +94,10 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
     if len(chosen) < len(frames):
         notes.append(f"{len(frames) - len(chosen)} images of another orientation, size or echo left out")
     found = stack([frames[index] for index in chosen])
-    check_affine(found.affine)
     if found.extra:
         notes.append(f"{found.extra} images at positions already taken (later time points) left out")
     used = [chosen[index] for index in found.chosen]
-    voxels, negative = _decode(blobs, owners, frames, used, found, shapes[chosen[0]], max_bytes)
-    if found.missing_mm:
-        notes.append(_fill(voxels, found))
-    return Stored(voxels.transpose(2, 1, 0), found.affine, negative, tuple(notes))
+    return _Selection(frames, owners, used, shapes[chosen[0]], found, tuple(notes))
 
 
 def _check_pixels(dataset: Dataset, frames: int) -> None:
@@ -76,23 +115,16 @@ def _check_pixels(dataset: Dataset, frames: int) -> None:
         raise BadVolume(f"an axis of length {min(rows, columns)}")
 
 
-def _decode(
-    blobs: Sequence[bytes],
-    owners: Sequence[int],
-    frames: Sequence[Frame],
-    used: Sequence[int],
-    found: Stack,
-    shape: tuple[int, int],
-    max_bytes: int,
-) -> tuple[np.ndarray, bool]:
+def _decode(blobs: Sequence[bytes], chosen: _Selection, max_bytes: int) -> tuple[np.ndarray, bool]:
     """(slice, row, column), and whether larger numbers are darker."""
-    count = found.places[-1] + 1
+    frames, used, shape = chosen.frames, chosen.used, chosen.shape
+    count = chosen.stack.places[-1] + 1
     slopes = {(frames[index].slope, frames[index].intercept) for index in used}
     own_scale = len(slopes) > 1
-    place_of = dict(zip(used, found.places, strict=True))
+    place_of = dict(zip(used, chosen.stack.places, strict=True))
     by_file: dict[int, list[int]] = {}
     for index in used:
-        by_file.setdefault(owners[index], []).append(index)
+        by_file.setdefault(chosen.owners[index], []).append(index)
     voxels: np.ndarray | None = None
     negative = {frames[index].slope < 0 for index in used} == {True} and not own_scale
     for number in sorted(by_file):

@@ -11,6 +11,7 @@ from nibabel.freesurfer.mghformat import DATA_OFFSET, MGHHeader
 from mri_transfer.datasets.formats.compressed import start_of, voxel_bytes
 from mri_transfer.datasets.formats.stored import (
     BadVolume,
+    Described,
     Stored,
     check_affine,
     check_voxel_type,
@@ -19,9 +20,9 @@ from mri_transfer.datasets.formats.stored import (
 )
 
 
-def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
-    """Read one volume; `max_bytes` bounds the voxels that its header may promise."""
-    head = start_of(blobs[0], DATA_OFFSET)
+def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
+    """What the header at the start of a file, possibly gzipped, says; `max_bytes` bounds the voxels."""
+    head = start_of(start, DATA_OFFSET)
     if len(head) < DATA_OFFSET:
         raise EOFError
     header = MGHHeader(head)
@@ -34,9 +35,16 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
     check_voxel_type(dtype)
     affine = header.get_affine()
     check_affine(affine)
-    count = promised_bytes(shape, dtype, max_bytes)
-    content = voxel_bytes(blobs[0], DATA_OFFSET, count)
+    promised_bytes(shape, dtype, max_bytes)
     notes = (
         () if header["goodRASFlag"] else ("orientation not stated; taken as FreeSurfer's coronal default",)
     )
-    return Stored(np.frombuffer(content, dtype=dtype).reshape(shape, order="F"), affine, notes=notes)
+    return Described(shape, dtype, affine, DATA_OFFSET, notes=notes)
+
+
+def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
+    """Read one volume; `max_bytes` bounds the voxels that its header may promise."""
+    told = describe(blobs[0], files, max_bytes)
+    content = voxel_bytes(blobs[0], told.offset, promised_bytes(told.shape, told.dtype, max_bytes))
+    voxels = np.frombuffer(content, dtype=told.dtype).reshape(told.shape, order="F")
+    return Stored(voxels, told.affine, notes=told.notes)

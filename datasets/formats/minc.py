@@ -17,11 +17,14 @@ from nibabel.minc1 import Minc1File
 
 from mri_transfer.datasets.formats.compressed import whole_bytes
 from mri_transfer.datasets.formats.stored import (
+    SLACK_BYTES,
     BadVolume,
+    Described,
     Stored,
     check_affine,
     check_voxel_type,
     promised_bytes,
+    size_text,
     spatial_shape,
 )
 
@@ -49,6 +52,14 @@ class Parts:
     real_low: np.ndarray
     real_high: np.ndarray
     range_names: tuple[str, ...]
+
+
+def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
+    """What a header says. It lies anywhere in such a file, so all of it is read, if `max_bytes` allows."""
+    if files[0].stat().st_size > max_bytes + SLACK_BYTES:
+        raise BadVolume(f"file of {size_text(files[0].stat().st_size)}, more than --max-mb allows")
+    stored = read([files[0].read_bytes()], files, max_bytes)
+    return Described(stored.voxels.shape, stored.voxels.dtype, stored.affine, notes=stored.notes)
 
 
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:

@@ -16,6 +16,7 @@ from nibabel.spm99analyze import Spm99AnalyzeHeader
 from mri_transfer.datasets.formats.compressed import start_of, voxel_bytes
 from mri_transfer.datasets.formats.stored import (
     BadVolume,
+    Described,
     Stored,
     check_affine,
     check_voxel_type,
@@ -62,15 +63,15 @@ def _header_class(head: bytes) -> Any:
     return Spm99AnalyzeHeader if Spm99AnalyzeHeader.may_contain_header(head) else None
 
 
-def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
-    """Read one file, or a header and its image.
+def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
+    """What a header says.
 
     Args:
-        blobs: contents of `files`, possibly gzipped.
+        start: of the file, or of a pair's header file, at least a kilobyte; possibly gzipped.
         files: for names; an SPM `.mat` beside an Analyze image is read too.
-        max_bytes: a header that promises more voxels is refused before anything is allocated.
+        max_bytes: a header that promises more voxels is refused.
     """
-    head = start_of(blobs[0], 540)
+    head = start_of(start, 540)
     kind = _header_class(head)
     if kind is None:
         raise BadVolume("not a volume in a known format, whatever its name says")
@@ -88,11 +89,23 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
         stated = kind(head[: kind.template_dtype.itemsize], check=False)["pixdim"][1:4]
         if not (stated > 0).all():
             raise BadVolume(f"voxel size of {zooms_text(stated)} mm in the header")
-    count = promised_bytes(shape, dtype, max_bytes)
+    promised_bytes(shape, dtype, max_bytes)
     slope, _ = header.get_slope_inter()
-    content = voxel_bytes(blobs[-1], int(header.get_data_offset()), count)
-    voxels = np.frombuffer(content, dtype=dtype).reshape(shape, order="F")
-    return Stored(voxels, affine, negative=slope is not None and slope < 0, notes=notes)
+    negative = slope is not None and slope < 0
+    return Described(shape, dtype, affine, int(header.get_data_offset()), negative, notes)
+
+
+def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
+    """Read one file, or a header and its image.
+
+    Args:
+        blobs: contents of `files`, possibly gzipped.
+        files, max_bytes: as in :func:`describe`.
+    """
+    told = describe(blobs[0], files, max_bytes)
+    content = voxel_bytes(blobs[-1], told.offset, promised_bytes(told.shape, told.dtype, max_bytes))
+    voxels = np.frombuffer(content, dtype=told.dtype).reshape(told.shape, order="F")
+    return Stored(voxels, told.affine, told.negative, told.notes)
 
 
 def _analyze_affine(

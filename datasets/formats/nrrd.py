@@ -17,7 +17,9 @@ import numpy as np
 
 from mri_transfer.datasets.formats.compressed import stream_bytes
 from mri_transfer.datasets.formats.stored import (
+    HEADER_BYTES,
     BadVolume,
+    Described,
     Stored,
     check_affine,
     check_voxel_type,
@@ -25,7 +27,6 @@ from mri_transfer.datasets.formats.stored import (
     spatial_shape,
 )
 
-_HEADER_BYTES = 1 << 18
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
@@ -62,7 +63,7 @@ def data_file(header: Path) -> Path | None:
         OSError: the header can't be read.
     """
     with header.open("rb") as file:
-        lines = _header_lines(file.read(_HEADER_BYTES))[0]
+        lines = _header_lines(file.read(HEADER_BYTES))[0]
     named = re.search(rb"^data ?file: *(.*?)\s*$", lines, re.MULTILINE | re.IGNORECASE)
     if named is None:
         return None
@@ -80,19 +81,36 @@ def data_file(header: Path) -> Path | None:
 def _header_lines(blob: bytes) -> tuple[bytes, int]:
     """The header's lines, and where the data begin behind the empty line that ends it."""
     start = 0
-    while (end := blob.find(b"\n", start, _HEADER_BYTES)) >= 0:
+    while (end := blob.find(b"\n", start, HEADER_BYTES)) >= 0:
         if not blob[start:end].strip():
             return blob[:start], end + 1
         start = end + 1
-    return blob[:_HEADER_BYTES], len(blob)
+    return blob[:HEADER_BYTES], len(blob)
+
+
+def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
+    """What the header at the start of a file says; `max_bytes` bounds the voxels that it may promise."""
+    return _described(*_parse(start), max_bytes)
 
 
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
     """Read one volume, from one file or from a header and its data file; `max_bytes` bounds its voxels."""
+    header, start = _parse(blobs[0])
+    told = _described(header, start, max_bytes)
+    count = promised_bytes(told.shape, told.dtype, max_bytes)
+    voxels = _voxels(header, blobs[-1], start if len(blobs) == 1 else 0, told.dtype, count)
+    return Stored(voxels.reshape(told.shape, order="F"), told.affine, notes=told.notes)
+
+
+def _parse(blob: bytes) -> tuple[dict[str, Any], int]:
+    """Fields of the header, spelled without blanks, and where the data begin."""
     import nrrd
 
-    lines, start = _header_lines(blobs[0])
-    header = {key.replace(" ", ""): value for key, value in nrrd.read_header(io.BytesIO(lines)).items()}
+    lines, start = _header_lines(blob)
+    return {key.replace(" ", ""): value for key, value in nrrd.read_header(io.BytesIO(lines)).items()}, start
+
+
+def _described(header: dict[str, Any], start: int, max_bytes: int) -> Described:
     missing = [field for field in ("type", "dimension", "sizes", "encoding") if field not in header]
     if missing:
         raise BadVolume(f"header lacks {', '.join(missing)}")
@@ -105,9 +123,8 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
     shape = spatial_shape([sizes[axis] for axis in axes])
     dtype = _dtype(header)
     check_affine(affine)
-    count = promised_bytes(shape, dtype, max_bytes)
-    voxels = _voxels(header, blobs[-1], start if len(blobs) == 1 else 0, dtype, count)
-    return Stored(voxels.reshape(shape, order="F"), affine, notes=notes)
+    promised_bytes(shape, dtype, max_bytes)
+    return Described(shape, dtype, affine, start, notes=notes)
 
 
 def _dtype(header: dict[str, Any]) -> np.dtype:

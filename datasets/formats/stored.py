@@ -13,10 +13,30 @@ import numpy as np
 SLACK_BYTES = 1 << 26  # a file, or what comes behind the voxels, may exceed the limit on voxels by this
 LONGEST_ZOOM = 1000.0  # mm; beyond, the header is in other units or broken
 DEFAULT_LIMIT = 1 << 30
+HEADER_BYTES = 1 << 18  # within which the header of any format that can be described lies
 
 
 class BadVolume(Exception):
     """A file that can't be used. The text says why, in a few words and without the file's name."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a header says, checked: three axes of real numbers, not too many, at a place in space.
+
+    Attributes:
+        shape, dtype: of the voxels.
+        affine: (4, 4), from voxel indices to RAS mm.
+        offset: where in the (decompressed) file the voxels begin.
+        negative, notes: as in :class:`Stored`.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    affine: np.ndarray
+    offset: int = 0
+    negative: bool = False
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

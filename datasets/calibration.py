@@ -71,6 +71,7 @@ def copied(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     left, right = (random.uniform(0, 0.08, 2) * width).astype(int)
     picture = Image.fromarray(image[top : height - bottom, left : width - right])
     scale = max(random.uniform(0.5, 1.0), 96 / min(picture.size))
+    scale = min(scale, max(1.0, 1024 / max(picture.size)))  # a strip a few pixels wide stays one
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
     copy = np.asarray(picture)
     if random.random() < 0.5:

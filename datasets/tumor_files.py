@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
+import io
 import json
+import os
 import re
-import warnings
+import stat
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
+from mri_transfer.datasets.formats.stored import quiet_libraries
 from mri_transfer.datasets.thumbnails import THUMBNAIL, thumbnail
 from mri_transfer.device import cores
 from mri_transfer.errors import UserError
@@ -31,13 +33,25 @@ FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 MOST_PIXELS = 40_000_000
 """Of an image file. A slice has 2 million at most; a few kilobytes can promise billions."""
 TOO_LARGE = "promises {size} pixels, and more than 40 million are refused"
+MOST_BYTES = 256_000_000
+MAGIC = {
+    b"\xff\xd8": "JPEG",
+    b"\x89PNG": "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*": "TIFF",
+    b"MM\0*": "TIFF",
+}
 CACHE_FORMAT = 5
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # by a damaged .npz
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One labelled image file; a numbered name is taken apart, "gg (12).jpg" into "gg (" and 12."""
+    """One labelled image file; a numbered name is taken apart, "gg (12).jpg" into "gg (" and 12.
+
+    A folder within the class is part of the prefix.
+    """
 
     path: str  # relative to the folder, with forward slashes
     split: str
@@ -59,15 +73,35 @@ class Decoded:
 
 
 def _folders(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise _unlisted(folder, error) from None
+    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+
+
+def _unlisted(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder}: can't be listed ({error.strerror}); mend its permissions or remove it")
 
 
 def _image_paths(folder: Path) -> list[Path]:
-    return [
-        entry
-        for entry in folder.iterdir()
-        if entry.suffix.lower() in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
-    ]
+    """Image files in a class folder and the folders in it; links to folders are not followed, they may lead back.
+
+    What can't be read, such as a link that leads nowhere, is among them, to be told and not lost.
+    """
+    found = []
+
+    def refuse(error: OSError) -> None:
+        raise _unlisted(Path(error.filename), error)
+
+    for place, inner, names in os.walk(folder, onerror=refuse):
+        inner[:] = [name for name in inner if not name.startswith(".")]
+        found += [
+            Path(place, name)
+            for name in names
+            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
+        ]
+    return found
 
 
 def _split_folders(folder: Path) -> dict[str, Path]:
@@ -95,13 +129,13 @@ def list_images(folder: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
     """Every image below `folder`, in an order that does not depend on the machine, and the class names.
 
     Args:
-        folder: holds one folder a class, or `Training` and `Testing` which do.
+        folder: holds one folder a class, or `Training` and `Testing` which do; within a class, folders may be nested.
 
     Returns:
         Files, training first, each class in the order of its file numbers; class names, sorted.
 
     Raises:
-        UserError: no such folder, no class folders, one missing in a split, or one without images.
+        UserError: no such folder, no class folders, one missing in a split, without images, or not to be listed.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -117,42 +151,57 @@ def list_images(folder: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
     for split, place in splits.items():
         for label, name in enumerate(classes):
             if not (place / name).is_dir():
+                is_file = (place / name).is_file()
                 raise UserError(
-                    f"{place / name}: no such folder, though another split has it; add or remove the class"
+                    f"{place / name}: {'a file, no folder' if is_file else 'no such folder'}, though another split "
+                    "has it; add or remove the class"
                 )
             paths = _image_paths(place / name)
             if not paths:
                 raise UserError(
                     f"{place / name}: holds no images ({', '.join(SUFFIXES)}); add some or remove the class"
                 )
-            named = sorted((*_numbered(path.stem), path.name) for path in paths)
+            named = []
+            for path in paths:
+                within = path.parent.relative_to(place / name).as_posix()
+                prefix, number = _numbered(path.stem)
+                named.append(("" if within == "." else f"{within}/", prefix, number, path))
             files += [
-                ImageFile((place / name / file).relative_to(folder).as_posix(), split, label, prefix, number)
-                for prefix, number, file in named
+                ImageFile(path.relative_to(folder).as_posix(), split, label, within + prefix, number)
+                for within, prefix, number, path in sorted(named)
             ]
     return files, classes
 
 
-@contextlib.contextmanager
-def quiet_about_size() -> Iterator[None]:
-    """:func:`open_image` refuses images of too many pixels; Pillow would warn of some of them besides."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
+def read_bytes(path: Path) -> bytes:
+    """All of an image file.
+
+    Pillow reads from memory, because of a file on disk it reads as much at once as a header in it promises.
+
+    Raises:
+        ValueError: it is no regular file, or larger than any picture; OSError: it can't be read.
+    """
+    if path.is_symlink() and not path.exists():
+        raise ValueError("a link that leads nowhere")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
+        raise ValueError("no regular file")
+    if status.st_size > MOST_BYTES:
+        raise ValueError(f"{status.st_size / 1e6:.0f} MB, and no picture has so many")
+    return path.read_bytes()
 
 
-def open_image(path: Path | IO[bytes]) -> Image.Image:
+def open_image(file: IO[bytes]) -> Image.Image:
     """Open an image file, only its header read so far; the pixels come with :func:`upright`.
 
     Raises:
         ValueError: it promises more than `MOST_PIXELS` pixels.
         Exception: whatever Pillow raises for files that are damaged or no images.
     """
-    file = Image.open(path, formats=FORMATS)
-    if file.width * file.height > MOST_PIXELS:
-        file.close()
-        raise ValueError(TOO_LARGE.format(size=f"{file.width}x{file.height}"))
-    return file
+    image = Image.open(file, formats=FORMATS)
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(TOO_LARGE.format(size=f"{image.width}x{image.height}"))
+    return image
 
 
 def upright(file: Image.Image, mode: str) -> Image.Image:
@@ -194,7 +243,7 @@ def read_grey(path: Path) -> np.ndarray:
     Raises:
         Exception: whatever Pillow raises for files that are damaged or no images.
     """
-    with open_image(path) as file:
+    with open_image(io.BytesIO(read_bytes(path))) as file:
         return np.asarray(upright(file, "L").convert("L"))
 
 
@@ -221,17 +270,30 @@ def square(image: np.ndarray, size: int) -> np.ndarray:
 
 def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, str, str] | str:
     """Small image, thumbnail, hash of pixels and hash of bytes; or the reason why not."""
+    content = b""
     try:
-        content = path.read_bytes()
-        grey = read_grey(path)
+        content = read_bytes(path)
+        with open_image(io.BytesIO(content)) as file:
+            grey = np.asarray(upright(file, "L").convert("L"))
     except Exception as error:  # Pillow's readers raise nearly anything for damaged files
-        if isinstance(error, Image.UnidentifiedImageError):
-            return "not an image, whatever its name says" if content.strip() else "an empty file"
-        return " ".join(
-            f"{error.strerror if isinstance(error, OSError) and error.strerror else error}".split()
-        )
+        return _reason(error, content)
     pixels = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
     return square(grey, size), thumbnail(grey), pixels, hashlib.sha256(content).hexdigest()
+
+
+def _reason(error: Exception, content: bytes) -> str:
+    """Why a file can't be read, in one line."""
+    if isinstance(error, Image.DecompressionBombError):
+        return TOO_LARGE.format(size="hundreds of millions of")
+    if isinstance(error, Image.UnidentifiedImageError):
+        if not content.strip(b"\0 \t\r\n"):
+            return "an empty file"
+        for magic, name in MAGIC.items():
+            if content.startswith(magic):
+                return f"a damaged {name} file, or cut off within its header"
+        return "not an image, whatever its name says"
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(told.split())[:200] or type(error).__name__
 
 
 def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | None = None) -> Decoded:
@@ -256,7 +318,7 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
     rows: list[int] = []
     skipped: list[dict] = []
     # Pillow and hashlib let go of the interpreter while they work.
-    with quiet_about_size(), ThreadPoolExecutor(cores()) as pool:
+    with quiet_libraries(), ThreadPoolExecutor(cores()) as pool:
         results = pool.map(lambda file: _decode(folder / file.path, size), files)
         for position, result in enumerate(
             bar(results, desc="reading images", unit="image", total=len(files))
@@ -288,7 +350,10 @@ def _state(folder: Path, files: Sequence[ImageFile], size: int) -> str:
     """Changes when a file is added, removed, renamed or written."""
     digest = hashlib.sha256(f"{CACHE_FORMAT} {size}".encode())
     for file in files:
-        status = (folder / file.path).stat()
+        try:
+            status = (folder / file.path).stat()
+        except OSError:  # a link that leads nowhere: told by `_decode`
+            status = (folder / file.path).lstat()
         digest.update(
             f"\0{file.path}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
         )

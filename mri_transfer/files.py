@@ -55,7 +55,9 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     try:
         text = "b" not in mode
         encoding, newline = ("utf-8", "") if text else (None, None)
-        with names_errors(path), part.open(mode, encoding=encoding, newline=newline) as file:
+        # A file's name may be any bytes; Python holds those that are no UTF-8 as surrogates.
+        errors = "surrogateescape" if text else None
+        with names_errors(path), part.open(mode, encoding=encoding, errors=errors, newline=newline) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -79,7 +81,12 @@ def _plain(value: Any) -> Any:
 
 def to_json(value: Any, indent: int | None = 2) -> str:
     """Readable JSON of dictionaries, paths and NumPy values; a float that is not finite is an error."""
-    return json.dumps(value, indent=indent, default=_plain, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(value, indent=indent, default=_plain, allow_nan=False, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # the name of a file that is no UTF-8: JSON must be, so it is escaped
+        return json.dumps(value, indent=indent, default=_plain, allow_nan=False)
+    return text
 
 
 def write_json(path: Path, value: Any) -> None:

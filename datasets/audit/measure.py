@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from PIL import Image
 
 from mri_transfer.datasets.audit.markings import Mark, find_marks
 from mri_transfer.datasets.audit.modality import looks_like
+from mri_transfer.datasets.formats.stored import quiet_libraries
 from mri_transfer.datasets.thumbnails import content_box
-from mri_transfer.datasets.tumor_files import ImageFile, open_image, quiet_about_size, square, upright
+from mri_transfer.datasets.tumor_files import ImageFile, open_image, read_bytes, square, upright
 from mri_transfer.device import cores
 from mri_transfer.progress import bar
 
@@ -107,8 +109,8 @@ def _colour(picture: Image.Image) -> float:
 def _measure(path: Path, number: int) -> dict | None:
     """The fields of :class:`Measurements` for one file; None if it can't be read."""
     try:
-        size = path.stat().st_size
-        with open_image(path) as file:
+        content = read_bytes(path)
+        with open_image(io.BytesIO(content)) as file:
             mode = file.mode
             tables = getattr(file, "quantization", None)
             picture = upright(file, "YCbCr")
@@ -129,7 +131,7 @@ def _measure(path: Path, number: int) -> dict | None:
     return {
         "width": width,
         "height": height,
-        "bytes": size,
+        "bytes": len(content),
         "number": number,
         "mean": mean,
         "contrast": contrast,
@@ -158,7 +160,7 @@ def measure(folder: Path, files: Sequence[ImageFile]) -> Measurements:
         One entry a file; files that can't be read have NaN.
     """
     folder = Path(folder)
-    with quiet_about_size(), ThreadPoolExecutor(cores()) as pool:
+    with quiet_libraries(), ThreadPoolExecutor(cores()) as pool:
         found = pool.map(lambda file: _measure(folder / file.path, file.number), files)
         rows = list(bar(found, desc="measuring images", unit="image", total=len(files)))
     missing = {"mode": "", "marks": (), "hints": (), "small": np.zeros((SIDE, SIDE), np.uint8)}

@@ -92,6 +92,8 @@ class Client:
             raise Again("the connection dropped") from None
         except requests.ConnectionError as error:
             raise Again(f"can't be reached ({_cause(error)})") from None
+        except requests.RequestException as error:
+            raise Refused(f"{remote.url}: can't be asked for ({_cause(error)}); see {remote.home}") from None
         except (urllib3.exceptions.HTTPError, http.client.HTTPException):
             raise Again("the connection dropped") from None
 
@@ -130,6 +132,12 @@ def check_status(response: requests.Response, remote: Remote) -> None:
     raise Refused(f"{remote.url}: {answer}; see {remote.home}")
 
 
+def length_of(response: requests.Response) -> int | None:
+    """Bytes that a response announces, if it does."""
+    text = response.headers.get("Content-Length", "").strip()
+    return int(text) if text.isdecimal() else None
+
+
 def is_page(response: requests.Response, start: bytes = b"") -> bool:
     """Whether a response is a web page, by what it says or by how its body starts."""
     kind = response.headers.get("Content-Type", "").lower()
@@ -148,7 +156,7 @@ def page_instead(response: requests.Response, remote: Remote) -> Refused:
 def _retry_after(text: str) -> float:
     """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3: seconds or a date)."""
     text = text.strip()
-    if text.isdigit():
+    if text.isdecimal():
         return float(text)
     with contextlib.suppress(TypeError, ValueError):
         moment = email.utils.parsedate_to_datetime(text)
@@ -159,11 +167,11 @@ def _retry_after(text: str) -> float:
 def _cause(error: BaseException) -> str:
     """The innermost reason of an error that wraps others, in a few words."""
     reason: Any = error
-    while isinstance(getattr(reason, "reason", None), BaseException) or (
-        getattr(reason, "args", None) and isinstance(reason.args[0], BaseException)
-    ):
-        reason = (
-            reason.reason if isinstance(getattr(reason, "reason", None), BaseException) else reason.args[0]
-        )
+    while True:
+        inner = [getattr(reason, "reason", None), *getattr(reason, "args", ())[:1]]
+        inner = [found for found in inner if isinstance(found, BaseException)]
+        if not inner:
+            break
+        reason = inner[0]
     text = str(reason).split(": ", 1)[-1]
     return " ".join(text.split())[:120] or type(reason).__name__

@@ -99,7 +99,8 @@ def archive_jobs(config: FetchConfig, home: str, base: str) -> list[ArchiveJob]:
     if config.source == "oasis1":
         variant = config.variant
         return [job(oasis_archive(disc, variant), place_oasis(variant), variant) for disc in config.discs]
-    return [job(TUMOR_ARCHIVE, place_tumors, denied=f"Kaggle does not accept the token; {HOW}")]
+    denied = "" if config.mirror else f"Kaggle does not accept the token; {HOW}"
+    return [job(TUMOR_ARCHIVE, place_tumors, denied=denied)]
 
 
 def check_selection(jobs: Sequence[ArchiveJob], folder: Path, receipts: Receipts) -> None:
@@ -135,10 +136,12 @@ def _check_space(jobs: Sequence[ArchiveJob], run: Run) -> int:
     Raises:
         UserError: they don't fit.
     """
-    downloads, contents = [], 0.0
+    downloads, contents, answers = [], 0.0, True
     for job in jobs:
         target = run.out / job.archive.name
-        total = run.downloader.size(job.remote) or job.archive.bytes or 0
+        size = run.downloader.size(job.remote) if answers else None
+        answers = size is not None  # a server that tells nothing is not asked twelve times
+        total = size or job.archive.bytes or 0
         here = target.stat().st_size if target.is_file() else Part(target).size()
         downloads.append(max(0, total - here))
         contents += total * job.archive.unpacked

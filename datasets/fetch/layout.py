@@ -20,9 +20,9 @@ _OASIS = re.compile(r"(?:^|/)(?:(?P<disc>disc\d+)/)?(?P<session>OAS1_\d{4}_MR\d+
 # RAW holds three or four repeats, SUBJ_111 their average, T88_111 that average in atlas space, with and
 # without its skull: one scan. Exactly one of them is taken.
 _OASIS_VARIANTS = {
-    "subj111": re.compile(r"PROCESSED/MPRAGE/SUBJ_111/[^/]+\.(hdr|img)"),
-    "raw": re.compile(r"RAW/[^/]+_mpr-1_anon\.(hdr|img)"),
-    "t88": re.compile(r"PROCESSED/MPRAGE/T88_111/[^/]+_t88_gfc\.(hdr|img)"),
+    "subj111": re.compile(r"PROCESSED/MPRAGE/SUBJ_111/OAS1[\w.-]+\.(hdr|img)", re.ASCII),
+    "raw": re.compile(r"RAW/OAS1[\w.-]+_mpr-1_anon\.(hdr|img)", re.ASCII),
+    "t88": re.compile(r"PROCESSED/MPRAGE/T88_111/OAS1[\w.-]+_t88_gfc\.(hdr|img)", re.ASCII),
 }
 _OASIS_NOTES = re.compile(r"OAS1_\d{4}_MR\d+\.(txt|xml)")
 

@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mri_transfer.datasets.fetch.space import most_unpacked
 from mri_transfer.errors import UserError
 from mri_transfer.files import fsync_folder, names_errors, read_json, write_json, wrong_fields
-
-# A gzip stream can hold about a thousand times its size; scans hold a few times theirs.
-_MOST_UNPACKED = 100
-_SMALL = 1 << 30  # bytes; less than this is no bomb
 
 
 @dataclass(frozen=True)
@@ -159,14 +156,14 @@ def fault_of(path: Path, name: str, found: dict[str, Any], remote: Remote) -> st
 
 def gzip_fault(path: Path) -> str | None:
     """Whether a gzip file is whole, by its own checksum; the fault, or None."""
-    most = max(_SMALL, _MOST_UNPACKED * path.stat().st_size)
+    most = most_unpacked(path)
     unpacked = 0
     try:
         with gzip.open(path) as file:
             while block := file.read(1 << 20):
                 unpacked += len(block)
                 if unpacked > most:
-                    return f"it unpacks to more than {_MOST_UNPACKED} times its size"
+                    return "it unpacks to an absurd multiple of its size"
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         return f"damaged gzip data ({str(error) or 'ends too early'})".replace("\n", " ")
     return None

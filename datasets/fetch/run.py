@@ -73,7 +73,9 @@ class Run:
             The name and the reason of each file that can't be had. With `strict` the first such, and always any
             other trouble, ends them all with its error.
         """
-        failed = []
+        failed: list[dict[str, str]] = []
+        if not jobs:
+            return failed
         with (
             bar(total=total, desc="download", unit="B", unit_scale=True) as self._bar,
             contextlib.closing(run_all(jobs, work, self.config.parallel, self.stop)) as results,

@@ -1,4 +1,4 @@
-"""Whether there is room, asked before anything is written."""
+"""How much may be written: what the disk has room for, and what a packed file can sensibly hold."""
 
 from __future__ import annotations
 
@@ -7,9 +7,19 @@ from pathlib import Path
 
 from mri_transfer.errors import UserError
 
+# Compression can reach a thousand; scans are packed to a quarter of their size, flat label images to a hundredth.
+_MOST = 100
+_SMALL = 1 << 30  # bytes; less than this is no bomb
+
+
+def most_unpacked(archive: Path) -> int:
+    """Bytes that a packed file may unpack to before it counts as a bomb."""
+    return max(_SMALL, _MOST * archive.stat().st_size)
+
 
 def readable(size: float) -> str:
     """A number of bytes as people say it: 4.8 GB."""
+    size = min(size, 1e24)  # what a header claims may be too long for a float
     for unit in ("bytes", "kB", "MB", "GB"):
         if abs(size) < 1000:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"

@@ -24,6 +24,7 @@ from mri_transfer.datasets.fetch.answers import (
     Unreachable,
     check_status,
     is_page,
+    length_of,
     page_instead,
 )
 from mri_transfer.datasets.fetch.part import Part, Remote, digests, fault_of
@@ -142,8 +143,7 @@ class Downloader:
                     content += block
                     if len(content) > most:
                         raise Refused(f"{remote.url}: longer than {most} bytes; look at {remote.home}")
-                announced = response.headers.get("Content-Length", "")
-                if announced.isdigit() and len(content) < int(announced):
+                if len(content) < (length_of(response) or 0):
                     raise Again("the connection dropped")
                 return content
 
@@ -153,9 +153,8 @@ class Downloader:
         """Bytes of a file as the server announces them, or None if it tells nothing; asked once."""
         try:
             with self.client.ask(remote, {}, "HEAD") as response:
-                length = response.headers.get("Content-Length", "")
                 plain = response.status_code == 200 and not is_page(response)
-                return int(length) if plain and length.isdigit() else None
+                return length_of(response) if plain else None
         except (Again, UserError):
             return None
 
@@ -211,8 +210,7 @@ class Downloader:
                 if offset and part.total is None:
                     part.note({**part.card, "bytes": total})
             else:
-                length = response.headers.get("Content-Length", "")
-                total = int(length) if length.isdigit() else None
+                total = length_of(response)
                 if remote.bytes is not None and total is not None and total != remote.bytes:
                     raise Refused(
                         f"{remote.url}: the source lists {remote.bytes} bytes and sends {total}; run the same "

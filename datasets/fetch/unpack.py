@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from mri_transfer.datasets.fetch.layout import Place
-from mri_transfer.datasets.fetch.members import Member, members_of, reading
-from mri_transfer.datasets.fetch.space import need_space
+from mri_transfer.datasets.fetch.members import DamagedArchive, Member, members_of, reading
+from mri_transfer.datasets.fetch.space import most_unpacked, need_space
 from mri_transfer.datasets.fetch.workers import Stopped
 from mri_transfer.datasets.find import printable
 from mri_transfer.files import fsync_folder, names_errors, write_all
@@ -81,6 +81,7 @@ def unpack(
     made: set[Path] = set()
     root = folder.resolve()
     scratch = folder / f".{archive.name[:40]}.member.part"
+    left = most_unpacked(archive)
     try:
         for member in members_of(archive):
             if stop is not None and stop.is_set():
@@ -101,6 +102,9 @@ def unpack(
                     _make_folders(root, path, made)
                     need = member.size if not (root / path).is_file() else 0
                     need_space(root, need, f"{archive.name}: {printable(member.name)}")
+                    left -= member.size
+                    if left < 0:
+                        raise DamagedArchive("unpacks to an absurd multiple of its size")
                     result.files[path.as_posix()] = _bring(member, root / path, scratch, stop)
                     taken.add(key)
                 except _BadMember as bad:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import gzip
 import hashlib
@@ -18,6 +19,7 @@ from mri_transfer.datasets.fetch.answers import Refused, Unreachable
 from mri_transfer.datasets.fetch.part import Part, Remote
 from mri_transfer.datasets.fetch.transport import Downloader, Patience
 from mri_transfer.datasets.fetch.workers import Stopped
+from mri_transfer.errors import UserError
 
 QUICK = Patience(tries=3, backoff=0.01, longest=2.0, timeout=0.4)
 BODY = random.Random(0).randbytes(700_000)
@@ -366,9 +368,9 @@ def test_a_gzip_file_without_a_published_checksum_is_checked_by_its_own(get, sit
 
 
 def test_a_gzip_bomb_is_refused(get, site, monkeypatch):
-    monkeypatch.setattr("mri_transfer.datasets.fetch.part._SMALL", 1 << 20)
+    monkeypatch.setattr("mri_transfer.datasets.fetch.space._SMALL", 1 << 20)
     site.put("/bomb.tar.gz", gzip.compress(bytes(40 << 20)))
-    with pytest.raises(Refused, match="unpacks to more than 100 times its size"):
+    with pytest.raises(Refused, match="unpacks to an absurd multiple of its size"):
         get("/bomb.tar.gz")
     site.put("/dense.nii.gz", gzip.compress(np.arange(1 << 20, dtype=np.uint16).tobytes()))
     get("/dense.nii.gz")
@@ -387,6 +389,30 @@ def test_more_bytes_than_announced_by_the_range(get, site, tmp_path):
     (tmp_path / "data.bin.part").write_bytes(b"x" * 1000)
     get()
     assert (tmp_path / "data.bin").read_bytes() == BODY
+
+
+@pytest.mark.parametrize("length", ["9" * 400, "1" + "0" * 15, "-1", "1e9", "\xb2", "12, 12", ""])
+def test_lengths_that_are_none(tmp_path, length):
+    """A server of a few lines, whose Content-Length no honest server sends."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(4096)
+                    head = f"HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+                    connection.sendall(head.encode("latin-1") + BODY[:5000])
+
+        threading.Thread(target=answer, daemon=True).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        with contextlib.suppress(UserError):
+            Downloader(QUICK, threading.Event()).get(Remote(url, home="h"), tmp_path / "x")
+    target = tmp_path / "x"
+    assert not target.exists() or target.read_bytes() == BODY[:5000]
 
 
 def test_stopping_keeps_what_came(get, site, tmp_path):

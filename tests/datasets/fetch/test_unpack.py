@@ -372,6 +372,59 @@ def test_a_zip_member_that_claims_terabytes(box, tmp_path):
         unpack(tmp_path / "a.zip", box, everything)
 
 
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_a_bomb_of_many_members_is_stopped_before_the_disk_is_full(write, box, monkeypatch, kind):
+    monkeypatch.setattr("mri_transfer.datasets.fetch.space._SMALL", 1 << 20)
+    archive = write(kind, {str(number): bytes(200_000) for number in range(100)})
+    assert archive.stat().st_size * 100 < 20_000_000
+    with pytest.raises(DamagedArchive, match="absurd multiple"):
+        unpack(archive, box, everything)
+    assert sum(map(len, below(box).values())) <= max(1 << 20, archive.stat().st_size * 100)
+
+
+@pytest.mark.parametrize(
+    "method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+)
+def test_damaged_data_of_every_compression_is_listed(box, tmp_path, method):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as file:
+        file.writestr("bad", GOOD["deep/er/b.bin"])
+        file.writestr("good", "1")
+    content = bytearray((tmp_path / "a.zip").read_bytes())
+    content[60:200] = bytes(140)
+    (tmp_path / "a.zip").write_bytes(content)
+    result = unpack(tmp_path / "a.zip", box, everything)
+    assert below(box) == {"good": b"1"}
+    assert [skip["member"] for skip in result.skipped] == ["bad"]
+    assert result.damaged
+
+
+@pytest.mark.parametrize("shift", [-3000, -1, 1, 3000, 2**31])
+def test_a_zip_whose_members_are_said_to_lie_elsewhere(write, box, shift):
+    """Where the central directory is, by its own words: members then seem to begin before the file does."""
+    archive = write("zip", GOOD)
+    content = bytearray(archive.read_bytes())
+    end = content.rindex(b"PK\x05\x06")
+    (offset,) = struct.unpack_from("<L", content, end + 16)
+    struct.pack_into("<L", content, end + 16, (offset + shift) % 2**32)
+    archive.write_bytes(content)
+    with contextlib.suppress(DamagedArchive):
+        result = unpack(archive, box, everything)
+        assert result.damaged or below(box) == GOOD
+    assert all(content in GOOD.values() for content in below(box).values())
+
+
+def test_a_zip_member_without_a_name(box, tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as file:
+        file.writestr("x", "nameless")
+        file.writestr("good", "1")
+    content = (tmp_path / "a.zip").read_bytes().replace(b"xnameless", b"\x00nameless", 1)
+    at = content.index(b"PK\x01\x02")
+    (tmp_path / "a.zip").write_bytes(content[: at + 46] + b"\x00" + content[at + 47 :])
+    result = unpack(tmp_path / "a.zip", box, everything)
+    assert below(box) == {"good": b"1"}
+    assert len(result.skipped) == 1
+
+
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE])
 def test_a_header_that_claims_gigabytes_is_not_read_into_memory(box, tmp_path, kind):
     import resource

@@ -68,6 +68,13 @@ def renumbered(groups: np.ndarray) -> np.ndarray:
     return rank[inverse.reshape(-1)]
 
 
+def joined(groups: np.ndarray, links: np.ndarray) -> np.ndarray:
+    """Groups of images, int (images,), after joining those that links, int (links, 2), connect."""
+    images = len(groups)
+    member = np.stack([np.arange(images), images + groups], axis=1)
+    return connected(np.concatenate([member, links]), images + int(groups.max(initial=0)) + 1)[:images]
+
+
 def sequences(keys: Sequence[tuple[str, str, str]], numbers: Sequence[int]) -> dict[str, np.ndarray]:
     """Files that are numbered together, in the order of their numbers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,16 @@ import numpy as np
 
 from mri_transfer.datasets.calibration import SAMPLE, Calibration, calibrate, planted_copies
 from mri_transfer.datasets.duplicates import NEAREST, SMALL, STRIP, WORTH, Pairs, near_duplicates
-from mri_transfer.datasets.groups import BLOCK, NEIGHBOUR, SAME_PATIENT, describe, group_images, sequences
+from mri_transfer.datasets.group_table import read_groups
+from mri_transfer.datasets.groups import (
+    BLOCK,
+    NEIGHBOUR,
+    SAME_PATIENT,
+    describe,
+    group_images,
+    joined,
+    sequences,
+)
 from mri_transfer.datasets.thumbnails import BLUR, THUMBNAIL
 from mri_transfer.datasets.tumor_files import (
     CACHE_FORMAT,
@@ -39,6 +49,8 @@ class TumorSet:
     """
 
     images: np.ndarray  # uint8 (n, size, size), padded to a square with black
+    files: tuple[ImageFile, ...]  # every readable one, copies included
+    kept: np.ndarray  # int (files,), the image that each file shows
     labels: np.ndarray  # int (n,)
     groups: np.ndarray  # int (n,)
     paths: tuple[str, ...]  # relative to the folder, of the kept copies
@@ -51,13 +63,32 @@ class TumorSet:
     candidates: Pairs  # every pair that was compared closely
     calibration: Calibration  # where the line between the two was drawn
     audit: dict
-    fingerprint: str  # of images, labels, groups and splits
+    content: str  # fingerprint of images, labels and splits
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def fingerprint(self) -> str:
+        """Of images, labels, splits and groups: the same on any machine."""
+        return _fingerprint(self.content, self.groups)
 
-def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | None = None) -> TumorSet:
+    def regrouped(self, groups: np.ndarray) -> TumorSet:
+        """The same images in other groups, int (n,); `audit["groups"]` describes them."""
+        audit = self.audit | {
+            "groups": self.audit["groups"] | _describe(groups, self.thumbs, self.labels, self.classes)
+        }
+        return dataclasses.replace(self, groups=groups, audit=audit)
+
+
+def load_tumors(
+    folder: Path,
+    size: int,
+    *,
+    strict: bool = False,
+    cache: Path | None = None,
+    groups_from: Path | None = None,
+) -> TumorSet:
     """Read a folder of tumour images, drop pixel-identical copies, and group what belongs together.
 
     Args:
@@ -65,10 +96,12 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
         size: pixels of the square images.
         strict: an unreadable image is an error; otherwise it is skipped, counted and listed in `audit`.
         cache: a folder for the decoded images, so that the next call starts at once.
+        groups_from: a table of groups, as `mri-transfer audit` writes it, to be used instead of those inferred here.
+            Copies and near-duplicates are joined all the same: they may never be parted.
 
     Raises:
-        UserError: the folder is missing or not laid out like this, a class has no readable image, or an image
-            is unreadable and `strict`.
+        UserError: the folder is missing or not laid out like this, a class has no readable image, an image is
+            unreadable and `strict`, or the table does not fit.
     """
     folder = Path(folder)
     files, classes = list_images(folder)
@@ -96,7 +129,11 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
 
     numbers = np.array([file.number for file in files])
     runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
-    groups, measured = group_images(near, runs, numbers, kept, thumbs)
+    if groups_from is None:
+        groups, measured = group_images(near, runs, numbers, kept, thumbs)
+    else:
+        given, measured = read_groups(groups_from, files, kept), {}
+        groups = joined(given, np.stack([near.first, near.second], axis=1))
 
     splits = np.array([file.split for file in files])
     train = np.char.startswith(np.char.lower(splits), "train")
@@ -105,13 +142,13 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
         files, classes, decoded, labels, kept, originals, train & published, ~train & published, near
     )
     audit["thresholds"] |= calibration.summary()
-    audit["groups"] = describe(groups, thumbs)
-    audit["groups"]["by_class"] = {
-        name: len(np.unique(groups[labels[originals] == label])) for label, name in enumerate(classes)
-    }
+    audit["groups"] = _describe(groups, thumbs, labels[originals], classes)
+    audit["groups"]["from"] = "inferred" if groups_from is None else str(groups_from)
     audit["sequences"] = measured
     return TumorSet(
         images=decoded.images[originals],
+        files=tuple(files),
+        kept=kept,
         labels=labels[originals],
         groups=groups,
         paths=tuple(files[original].path for original in originals),
@@ -124,10 +161,13 @@ def load_tumors(folder: Path, size: int, *, strict: bool = False, cache: Path | 
         candidates=candidates,
         calibration=calibration,
         audit=audit,
-        fingerprint=_fingerprint(
-            decoded.pixels[originals], labels[originals], groups, splits[originals], size
-        ),
+        content=_fingerprint(decoded.pixels[originals], labels[originals], splits[originals], size),
     )
+
+
+def _describe(groups: np.ndarray, thumbs: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict:
+    by_class = {name: len(np.unique(groups[labels == label])) for label, name in enumerate(classes)}
+    return describe(groups, thumbs) | {"by_class": by_class}
 
 
 def _alike(

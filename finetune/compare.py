@@ -49,7 +49,13 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     stores, unchecked = leakage.open_stores(config.against, arms)
     claim_folder(config.out, KIND)
     with only_one(config.out):
-        tumors = load_tumors(config.tumors, config.size, strict=config.strict, cache=config.out / "cache")
+        tumors = load_tumors(
+            config.tumors,
+            config.size,
+            strict=config.strict,
+            cache=config.out / "cache",
+            groups_from=config.groups,
+        )
         splits = list(
             grouped_splits(
                 tumors.labels,

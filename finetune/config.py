@@ -62,6 +62,10 @@ UNFREEZE = "share of the encoder, from the top, that fine-tuning changes (0 trai
 BACKBONE = (
     "network of the random and ImageNet starts (default: that of the given encoders, else efficientnet_lite0)"
 )
+GROUPS = (
+    "table of groups that no split may part, as `mri-transfer audit` writes it (groups.csv); copies and near-copies "
+    "are kept together all the same (default: inferred anew)"
+)
 WEIGHTS = "file with the backbone's ImageNet weights, where they can't be downloaded"
 
 
@@ -90,6 +94,7 @@ class FinetuneConfig:
     rate: float = option(Recipe.rate, help=RATE, metavar="RATE", parse=positive_float)
     unfreeze: float = option(Recipe.unfreeze, help=UNFREEZE, metavar="SHARE", parse=share)
     seed: int = option(0, help="seed of folds, augmentation and a random start", metavar="N", parse=whole)
+    groups: Path | None = option(None, help=GROUPS, metavar="FILE")
     strict: bool = option(False, help="stop at the first unreadable image instead of skipping it")
 
     def recipe(self) -> Recipe:
@@ -158,6 +163,7 @@ class CompareConfig:
     dry_run: bool = option(
         False, help="say how many trials there are and how long they would take, then stop"
     )
+    groups: Path | None = option(None, help=GROUPS, metavar="FILE")
     strict: bool = option(False, help="stop at the first unreadable image instead of skipping it")
     banner: str = ""  # not an option: what the demo writes across its report
 

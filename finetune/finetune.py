@@ -39,7 +39,13 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     (arm,) = resolve_arms([name], backbone=config.backbone)
     claim_folder(config.out, KIND)
     with only_one(config.out):
-        tumors = load_tumors(config.tumors, config.size, strict=config.strict, cache=config.out / "cache")
+        tumors = load_tumors(
+            config.tumors,
+            config.size,
+            strict=config.strict,
+            cache=config.out / "cache",
+            groups_from=config.groups,
+        )
         summary = _finished(config, arm, tumors)
         if summary is not None:
             progress.say(f"{config.out}: finished before; nothing to do")

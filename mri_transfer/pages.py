@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 from PIL import Image
 
 from mri_transfer.figures import class_label, clean
@@ -39,6 +39,7 @@ def environment(templates: Path) -> Environment:
         short_path=short_path,
         css_string=css_string,
         class_label=class_label,
+        code=code,
         inline=lambda figure: Markup(figure.svg),
     )
     return made
@@ -63,6 +64,11 @@ def short_path(path: str) -> str:
     """First and last part of a path, as much as tells two images apart beside their class."""
     parts = Path(path).parts
     return f"{parts[0]} … {parts[-1]}" if len(parts) > 2 else path
+
+
+def code(text: str) -> Markup:
+    """A sentence in which `commands` in backticks are set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(clean(text)))))
 
 
 def css_string(text: str) -> Markup:

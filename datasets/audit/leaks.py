@@ -36,7 +36,7 @@ def leaks_between(tumors: TumorSet, store: SliceStore, threshold: float | None =
     chosen = sorted(
         np.flatnonzero(closest["correlation"] >= threshold), key=lambda n: -closest["correlation"][n]
     )
-    return [_finding(tumors, store, int(image), closest[image]) for image in chosen]
+    return [finding(tumors, store, int(image), closest[image]) for image in chosen]
 
 
 def closest_slices(thumbs: np.ndarray, store: SliceStore) -> np.ndarray:
@@ -71,7 +71,8 @@ def _thumbnails(store: SliceStore, start: int, stop: int) -> np.ndarray:
     return np.concatenate([np.stack(part) for part in parts])
 
 
-def _finding(tumors: TumorSet, store: SliceStore, image: int, closest: np.void) -> dict:
+def finding(tumors: TumorSet, store: SliceStore, image: int, closest: np.void) -> dict:
+    """An image and the slice that is most like it; see :func:`leaks_between`."""
     row = int(closest["slice"])
     table = store.table
     return {

@@ -1,9 +1,13 @@
 """The command `audit`, through the command line: what it says, writes, finds in a slice store, and refuses."""
 
 import csv
+import html.parser
 import io
 import json
+import shutil
+import subprocess
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,6 +16,7 @@ from mri_transfer.cli import main
 from mri_transfer.datasets.audit.leaks import leaks_between
 from mri_transfer.datasets.extract import SlicesConfig, extract
 from mri_transfer.datasets.synthetic import write_tumors, write_volumes
+from mri_transfer.datasets.tumor_files import read_grey
 from mri_transfer.datasets.tumors import load_tumors
 
 
@@ -52,11 +57,14 @@ def test_audit_says_what_it_found_and_writes_it(folder, tmp_path, capsys):
     said = capsys.readouterr().err
     assert "40 files, 36 distinct images" in said
     assert "identical to a training image: 4 of 16" in said
-    assert "grouped folds" in said
+    assert "score on folds of whole groups" in said
     summary = json.loads((tmp_path / "a.json").read_text())
     assert summary["command"] == "audit"
     assert summary["test_near_duplicate"] == 8
     assert json.loads((out / "summary.json").read_text())["fingerprint"] == summary["fingerprint"]
+    assert json.loads((out / "audit.json").read_text())["label_conflicts"] == summary["label_conflicts"]
+    assert len(summary["copies"]) == 4
+    assert all(copy["across"] for copy in summary["copies"])
     rows = list(csv.DictReader((out / "groups.csv").open(encoding="utf-8")))
     found = load_tumors(folder, 32)
     assert [(row["file"], int(row["group"])) for row in rows] == list(
@@ -64,17 +72,21 @@ def test_audit_says_what_it_found_and_writes_it(folder, tmp_path, capsys):
     )
 
 
-def test_json_alone_goes_to_standard_output(folder, capsys):
-    assert main(["audit", str(folder), "--json", "-", "--quiet"]) == 0
+def test_json_alone_goes_to_standard_output(folder, tmp_path, capsys):
+    assert main(["audit", str(folder), "--json", "-", "--quiet", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr()
     assert json.loads(printed.out)["files"] == 40
     assert printed.err == ""
 
 
-def test_a_store_of_other_heads_holds_no_leak(folder, store, capsys):
-    assert main(["audit", str(folder), "--against", str(store), "--json", "-"]) == 0
+def test_a_store_of_other_heads_holds_no_leak(folder, store, tmp_path, capsys):
+    assert main(["audit", str(folder), "--against", str(store), "--json", "-", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr()
-    assert json.loads(printed.out)["against"]["leaks"] == []
+    against = json.loads(printed.out)["against"]
+    assert against["leaks"] == []
+    assert len(against["closest"]) == 12
+    page = (tmp_path / "audit.html").read_text(encoding="utf-8")
+    assert page.count("Closest, not the same") == 6
     assert "slices of" in printed.err
 
 
@@ -115,12 +127,12 @@ def test_a_corrupt_jpeg_is_counted_or_fatal_if_strict(folder, tmp_path, capsys):
     bad = copy / "Training" / "glioma_tumor" / "gg (1).jpg"
     bad.write_bytes(bad.read_bytes()[:900])
     (copy / "Testing" / "no_tumor" / "image(99).jpg").write_text("a text")
-    assert main(["audit", str(copy)]) == 0
+    assert main(["audit", str(copy), "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().err
     assert "Unreadable, left out: 2" in said
     assert "gg (1).jpg" in said
     assert "not an image" in said
-    assert main(["audit", str(copy), "--strict"]) == 2
+    assert main(["audit", str(copy), "--strict", "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "gg (1).jpg" in line
 
@@ -133,6 +145,9 @@ def test_a_corrupt_jpeg_is_counted_or_fatal_if_strict(folder, tmp_path, capsys):
         (["tumors", "--against", "nowhere"], "nowhere: no such folder"),
         (["tumors", "--against", "empty"], "slice store is needed"),
         (["tumors", "--out", "full"], "holds something else"),
+        (["tumors", "--figshare", "nowhere"], "nowhere: no such folder"),
+        (["tumors", "--groups", "nowhere.csv"], "nowhere.csv: no such file"),
+        (["tumors", "--groups", "full/letter.txt"], "columns file and group"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(arguments, says, folder, tmp_path, capsys, monkeypatch):
@@ -144,3 +159,127 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, says, folder, tmp_path
     assert main(["audit", *arguments]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert says in line
+
+
+class Outline(html.parser.HTMLParser):
+    """What a page links to, and whether its tags are closed."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.sources, self.images = [], [], 0
+
+    def handle_starttag(self, tag, attributes):
+        told = dict(attributes)
+        self.sources += [told[key] for key in ("src", "href") if told.get(key)]
+        if tag == "img":
+            self.images += 1
+            assert told["alt"]
+        if tag not in {"meta", "img", "br", "link", "hr", "input"}:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_the_page_holds_everything_and_escapes_names(tmp_path, capsys):
+    folder = tmp_path / "a & b"
+    write_tumors(folder, per_class=8, seed=2)
+    for split in ("Training", "Testing"):
+        (folder / split / "glioma_tumor").rename(folder / split / "<b>x")
+    hostile = folder / "Training" / "<b>x" / "<script>alert(1)</script> (3).jpg".replace("/", "_")
+    next((folder / "Training" / "<b>x").iterdir()).rename(hostile)
+    assert main(["audit", str(folder), "--out", str(tmp_path / "out")]) == 0
+    page = (tmp_path / "out" / "audit.html").read_text(encoding="utf-8")
+    outline = Outline()
+    outline.feed(page)
+    assert outline.open == []
+    assert "<script" not in page
+    assert "<b>x" not in page
+    assert all(source.startswith(("data:image/jpeg;base64,", "#")) for source in outline.sources)
+    assert outline.images > 20
+    for words in ("can be answered from memory", "Where the line lies", "What must stay together"):
+        assert words in page
+
+
+def test_a_corrected_table_of_groups_is_used_and_copies_stay_together(folder, tmp_path, capsys):
+    assert main(["audit", str(folder), "--out", str(tmp_path / "first")]) == 0
+    table = tmp_path / "first" / "groups.csv"
+    rows = list(csv.DictReader(table.open(encoding="utf-8")))
+    tumors = load_tumors(folder, 32)
+    assert load_tumors(folder, 32, groups_from=table).fingerprint == tumors.fingerprint
+
+    for number, row in enumerate(rows):
+        row["group"] = f"patient {number}"  # every image a patient of its own
+    corrected = tmp_path / "corrected.csv"
+    with corrected.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+    parted = load_tumors(folder, 32, groups_from=corrected)
+    assert np.all(parted.groups[tumors.near.first] == parted.groups[tumors.near.second])
+    assert len(tumors.near) > 0
+    assert len(np.unique(parted.groups)) == len(tumors) - len(connected_pairs(tumors.near))
+    assert main(["audit", str(folder), "--groups", str(corrected), "--out", str(tmp_path / "second")]) == 0
+    assert "Groups come from" in (tmp_path / "second" / "audit.html").read_text(encoding="utf-8")
+
+    corrected.write_text("\n".join(corrected.read_text(encoding="utf-8").splitlines()[:-2]), encoding="utf-8")
+    capsys.readouterr()
+    assert main(["audit", str(folder), "--groups", str(corrected), "--out", str(tmp_path / "third")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "gives no group to 2 of 36 images" in line
+
+
+def connected_pairs(near) -> set[int]:
+    """The later image of every pair: each takes one group away, if pairs do not chain."""
+    assert len(set(near.first) | set(near.second)) == 2 * len(near)
+    return set(near.second.tolist())
+
+
+def test_patients_of_the_originals_join_groups(folder, tmp_path, capsys):
+    tumors = load_tumors(folder, 32)
+    # Two images of different groups, and one patient who is both of them.
+    one = int(np.flatnonzero(tumors.groups == 0)[0])
+    other = int(np.flatnonzero(tumors.groups == tumors.groups.max())[0])
+    originals = tmp_path / "figshare"
+    originals.mkdir()
+    for number, image in enumerate((one, other)):
+        with h5py.File(originals / f"{number}.mat", "w", userblock_size=512) as file:
+            record = file.create_group("cjdata")
+            record["image"] = read_grey(folder / tumors.paths[image]).T.astype(np.int16) * 7
+            record["PID"] = np.array([[ord(letter)] for letter in "100360"], np.uint16)
+            record["label"] = np.array([[2.0]])
+    out = tmp_path / "out"
+    assert main(["audit", str(folder), "--figshare", str(originals), "--out", str(out)]) == 0
+    assert "slices of 1 patients" in capsys.readouterr().err
+    rows = {row["file"]: row for row in csv.DictReader((out / "groups.csv").open(encoding="utf-8"))}
+    joined = [rows[tumors.paths[image]] for image in (one, other)]
+    assert {row["patient"] for row in joined} == {"100360"}
+    assert joined[0]["group"] == joined[1]["group"]
+    before, after = len(np.unique(tumors.groups)), len({row["group"] for row in rows.values()})
+    assert after == before - 1
+    assert sum(bool(row["patient"]) for row in rows.values()) >= 2
+
+
+@pytest.mark.browser
+def test_the_page_is_drawn(folder, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no Chromium on the PATH")
+    assert main(["audit", str(folder), "--out", str(tmp_path / "out"), "--quiet"]) == 0
+    for width in (1200, 400):
+        shot = tmp_path / f"{width}.png"
+        done = subprocess.run(
+            [
+                *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"),
+                *("--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}", f"--screenshot={shot}"),
+                *(f"--window-size={width},2400", f"file://{tmp_path / 'out' / 'audit.html'}"),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert shot.is_file(), done.stderr
+        pixels = np.asarray(Image.open(shot).convert("L"))
+        assert pixels.shape == (2400, width)
+        assert (pixels < 60).mean() > 0.05  # text and pictures
+        assert (pixels[:, -3:] > 200).all()  # nothing sticks out at the right

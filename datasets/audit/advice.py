@@ -1,0 +1,176 @@
+"""What the findings mean in plain words: which numbers on this set mean nothing, and what to do instead."""
+
+from __future__ import annotations
+
+from typing import Any
+
+SHOWN = 10  # lines of a list that are printed; all of it is in audit.json
+
+
+def headline(found: dict[str, Any]) -> str:
+    """The finding that matters most, in one sentence."""
+    test, leaky = found["test_files"], found["test_near_duplicate"]
+    if test and leaky:
+        return f"{leaky / test:.0%} of the test images can be answered from memory"
+    if found.get("against", {}).get("leaks"):
+        number = len(found["against"]["leaks"])
+        return f"{number} of these images {_are(number)} among the pretraining slices"
+    copies = found["readable"] - found["distinct"]
+    if copies or found["near_duplicate_pairs"]:
+        return f"{copies} copies and {found['near_duplicate_pairs']} near-duplicate pairs in {found['readable']} images"
+    if any(entry["shortcut"] for entry in found["shortcuts"]["features"]):
+        return "No copies, but the files give the class away"
+    return "No leak was found"
+
+
+def advice(found: dict[str, Any]) -> list[str]:
+    """Sentences, the most pressing first."""
+    said = []
+    test, leaky = found["test_files"], found["test_near_duplicate"]
+    if leaky:
+        said.append(
+            f"A score on this test split means little: {leaky} of its {test} images are in the training split, as they "
+            "are or nearly so. Do not quote it alone, and do not choose anything by it. Pool both splits, drop the "
+            "copies and score on folds of whole groups; `mri-transfer compare` does all three."
+        )
+    elif found["readable"] > found["distinct"] or found["near_duplicate_pairs"]:
+        said.append(
+            "A random split of these images would put copies on both sides. Drop them and split by groups; "
+            "`mri-transfer compare` does both."
+        )
+    nearest = found["nearest"]
+    if nearest["grouped"] and nearest["alarm"]:
+        said.append(
+            f"Cross-validation that ignores groups means little too: comparing raw pixels, which knows nothing of "
+            f"disease, scores {nearest['ungrouped']['accuracy']:.0%} in it and {nearest['grouped']['accuracy']:.0%} "
+            "where groups stay whole."
+        )
+    shortcuts = [entry["name"] for entry in found["shortcuts"]["features"] if entry["shortcut"]]
+    if shortcuts:
+        shown = ", ".join(name for name in shortcuts[:4] if name != "all of these together")
+        said.append(
+            f"The class can be told without looking at the anatomy ({shown}). Bring all images to one size, crop and "
+            "range before training, as this program does, and doubt a model that is tested only on images from the "
+            "same collection."
+        )
+    if found["label_conflicts"]:
+        said.append(
+            f"{_number(len(found['label_conflicts']), 'pair')} of one picture {_carry(len(found['label_conflicts']))} "
+            "two labels: look at them, and remove the wrong files."
+        )
+    for key, what in (
+        ("markings", "letters, arrows or frames"),
+        ("others", "something other than an MRI slice"),
+    ):
+        telling = [kind for kind, about in found[key]["kinds"].items() if about["depends_on_class"]]
+        if telling:
+            said.append(
+                f"Some classes show {what} more often than others ({', '.join(telling)}): a model may learn that "
+                "instead of the disease."
+            )
+    against = found.get("against")
+    if against and against["leaks"]:
+        said.append(
+            f"The slice store {against['store']} holds {_number(len(against['leaks']), 'picture')} of this set: "
+            "extract it again without those sources before pretraining."
+        )
+    if found["skipped"]:
+        said.append(
+            f"{_number(len(found['skipped']), 'file')} could not be read: fetch them again or remove them."
+        )
+    return said or ["No leak was found. Split by groups all the same: `mri-transfer compare` does."]
+
+
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+def _are(count: int) -> str:
+    return "is" if count == 1 else "are"
+
+
+def _carry(count: int) -> str:
+    return "carries" if count == 1 else "carry"
+
+
+def counts(found: dict[str, Any]) -> dict[str, Any]:
+    """The findings without their lists, for `summary.json`."""
+    plain = {
+        key: value
+        for key, value in found.items()
+        if isinstance(value, str | int | float) or key.endswith("_by_class") or key == "thresholds"
+    }
+    return {
+        **plain,
+        "skipped": len(found["skipped"]),
+        "label_conflicts": len(found["label_conflicts"]),
+        "groups": found["groups"]["number"],
+        "shortcuts": [entry["feature"] for entry in found["shortcuts"]["features"] if entry["shortcut"]],
+        "against_leaks": len(found["against"]["leaks"]) if "against" in found else None,
+        "advice": found["advice"],
+    }
+
+
+def report(found: dict[str, Any]) -> list[str]:
+    """The findings as lines to read in a terminal."""
+    groups = found["groups"]
+    lines = [
+        f"{found['folder']}: {found['files']} files, {found['distinct']} distinct images "
+        f"({_by_class(found['distinct_by_class'])})",
+        "",
+    ]
+    if found["skipped"]:
+        lines += [f"Unreadable, left out: {len(found['skipped'])}"]
+        lines += _listed([f"{entry['file']}: {entry['reason']}" for entry in found["skipped"]])
+    test, identical = found["test_files"], found["test_identical"]
+    lines.append(f"Pixel-identical copies dropped: {found['readable'] - found['distinct']}")
+    limits = found["thresholds"]
+    if test:
+        lines += [
+            f"Test images identical to a training image: {identical} of {test} "
+            f"({_by_class(found['test_identical_by_class'])}); {found['test_byte_identical']} byte for byte",
+            f"Test images identical or nearly so: {found['test_near_duplicate']} of {test} "
+            f"(correlation at least {limits['near_duplicate']:.3f})",
+        ]
+    if limits["planted_copies_found"] is not None:
+        gap = limits["gap"]
+        widest = f", in a gap from {gap[0]:.3f} to {gap[1]:.3f}" if None not in gap else ""
+        lines.append(
+            f"  that threshold, measured on this set, finds {limits['planted_copies_found']:.0%} of "
+            f"{limits['planted_copies']} planted copies{widest}"
+        )
+    lines.append(f"Near-duplicate pairs among the distinct images: {found['near_duplicate_pairs']}")
+    conflicts = found["label_conflicts"]
+    lines.append(f"The same picture in two classes: {len(conflicts)}")
+    lines += _listed([f"{c['first']} = {c['second']} ({c['correlation']:.3f})" for c in conflicts])
+    lines += [
+        f"Groups of images that belong together: {groups['number']} ({_by_class(groups['by_class'])}), "
+        f"the largest of {groups['largest'][0]} images",
+        f"Most alike images in different groups: {groups['correlation_with_other_groups']['max']:.3f}",
+    ]
+    if "patients" in found:
+        lines += found["patients"]["sentences"]
+    if against := found.get("against"):
+        lines.append(
+            f"Images among the {against['slices']} slices of {against['store']}: {len(against['leaks'])}"
+        )
+        lines += _listed(
+            [
+                f"{leak['image']} = slice {leak['slice']} of {leak['source']} ({leak['correlation']:.3f})"
+                for leak in against["leaks"]
+            ]
+        )
+        if against["closest"]:
+            lines.append(f"  the most alike of the others: {against['closest'][0]['correlation']:.3f}")
+    for key in ("nearest", "shortcuts", "markings", "others"):
+        lines += found[key]["sentences"]
+    return [*lines, "", *found["advice"]]
+
+
+def _by_class(counts: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.items())
+
+
+def _listed(entries: list[str]) -> list[str]:
+    more = [f"  ... and {len(entries) - SHOWN} more (in audit.json)"] if len(entries) > SHOWN else []
+    return [f"  {entry}" for entry in entries[:SHOWN]] + more

@@ -196,12 +196,28 @@ def open_image(file: IO[bytes]) -> Image.Image:
 
     Raises:
         ValueError: it promises more than `MOST_PIXELS` pixels.
-        Exception: whatever Pillow raises for files that are damaged or no images.
+        PIL.UnidentifiedImageError: it is no image; the text says what it is instead.
+        Exception: whatever Pillow raises for files that are damaged.
     """
-    image = Image.open(file, formats=FORMATS)
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        file.seek(0)
+        raise Image.UnidentifiedImageError(_unidentified(file.read())) from None
+    except Image.DecompressionBombError:
+        raise ValueError(TOO_LARGE.format(size="hundreds of millions of")) from None
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(TOO_LARGE.format(size=f"{image.width}x{image.height}"))
     return image
+
+
+def _unidentified(content: bytes) -> str:
+    if not content.strip(b"\0 \t\r\n"):
+        return "an empty file"
+    for magic, name in MAGIC.items():
+        if content.startswith(magic):
+            return f"a damaged {name} file, or cut off within its header"
+    return "not an image, whatever its name says"
 
 
 def upright(file: Image.Image, mode: str) -> Image.Image:
@@ -270,28 +286,18 @@ def square(image: np.ndarray, size: int) -> np.ndarray:
 
 def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, str, str] | str:
     """Small image, thumbnail, hash of pixels and hash of bytes; or the reason why not."""
-    content = b""
     try:
         content = read_bytes(path)
         with open_image(io.BytesIO(content)) as file:
             grey = np.asarray(upright(file, "L").convert("L"))
     except Exception as error:  # Pillow's readers raise nearly anything for damaged files
-        return _reason(error, content)
+        return _reason(error)
     pixels = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
     return square(grey, size), thumbnail(grey), pixels, hashlib.sha256(content).hexdigest()
 
 
-def _reason(error: Exception, content: bytes) -> str:
+def _reason(error: Exception) -> str:
     """Why a file can't be read, in one line."""
-    if isinstance(error, Image.DecompressionBombError):
-        return TOO_LARGE.format(size="hundreds of millions of")
-    if isinstance(error, Image.UnidentifiedImageError):
-        if not content.strip(b"\0 \t\r\n"):
-            return "an empty file"
-        for magic, name in MAGIC.items():
-            if content.startswith(magic):
-                return f"a damaged {name} file, or cut off within its header"
-        return "not an image, whatever its name says"
     told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(told.split())[:200] or type(error).__name__
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mri_transfer.datasets.content import scan_digest
+from mri_transfer.datasets.find import find_volumes
 from mri_transfer.datasets.slices import cut
-from mri_transfer.datasets.volumes import read_volume
+from mri_transfer.datasets.store import SliceStore
+from mri_transfer.datasets.volumes import BadVolume, read_volume
 
 FORMATS = (
     *("nifti1", "nifti1-gz", "nifti2", "nifti1-pair", "nifti1-pair-gz", "nifti2-pair", "mgh", "mgz", "minc1"),
@@ -102,3 +106,46 @@ def test_round_trips_of_any_shape_and_type(formats, tmp_path_factory, shape, zoo
     volume = read_volume(formats.WRITERS[name](formats.Scan(voxels, zooms, axes), folder))
     np.testing.assert_allclose(volume.voxels, voxels, atol=4e-3)
     assert volume.zooms == pytest.approx(zooms, rel=1e-5)
+
+
+def test_the_command_reads_every_format_in_one_run_and_a_scan_in_all_of_them_once(
+    formats, head, tmp_path, cli
+):
+    voxels = np.round(head((30, 36, 33)) * 8).astype(np.int16)
+    for name, write in formats.WRITERS.items():
+        (tmp_path / "all" / name).mkdir(parents=True)
+        noise = np.random.default_rng(FORMATS.index(name)).integers(0, 400, voxels.shape).astype(np.int16)
+        write(formats.Scan(voxels + noise, (4.0, 4.0, 4.0), "LPS"), tmp_path / "all" / name)
+        (tmp_path / "one" / name).mkdir(parents=True)
+        write(formats.Scan(voxels, (4.0, 4.0, 4.0), "PIR"), tmp_path / "one" / name)
+    table = tmp_path / "subjects.csv"
+    found = find_volumes([tmp_path / "all", tmp_path / "one"]).sources
+    table.write_text(
+        "file,subject\n" + "".join(f'"{each.name}",{each.name.split("/")[0]}\n' for each in found)
+    )
+    options = ("--table", table, "--size", "32", "--workers", "1", "--max-correlation")
+    done = cli("slices", tmp_path / "all", "--out", tmp_path / "store", *options, "1")
+    assert done.returncode == 0, done.stderr
+    store = SliceStore.open(tmp_path / "store")
+    assert {volume["source"].split("/")[1] for volume in store.volumes} == set(FORMATS)
+    assert store.manifest["skipped"] == []
+    assert cli("slices", tmp_path / "one", "--out", tmp_path / "once", *options, "0.97").returncode == 0
+    store = SliceStore.open(tmp_path / "once")
+    assert len(store.volumes) == 1
+    reasons = {skip["reason"].split(" as ")[0] for skip in store.manifest["skipped"]}
+    assert len(store.manifest["skipped"]) == len(FORMATS) - 1
+    assert reasons <= {
+        "the same scan",
+        "shows nothing that another scan of the subject does not; see --max-correlation",
+    }
+
+
+def test_without_pynrrd_the_reason_names_the_extra(formats, head, tmp_path, monkeypatch):
+    files = formats.nrrd(
+        formats.Scan(head((8, 9, 7)).astype(np.int16), (1.0, 1.0, 1.0), "RAS"), tmp_path / "a.nrrd"
+    )
+    monkeypatch.setitem(sys.modules, "nrrd", None)  # as if it were not installed
+    (source,) = find_volumes([tmp_path]).sources
+    assert source.files == tuple(files)
+    with pytest.raises(BadVolume, match=r"pip install 'mri-transfer\[nrrd\]'"):
+        read_volume(files)

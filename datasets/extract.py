@@ -61,7 +61,7 @@ def _size(text: str) -> int:
 class SlicesConfig:
     """Everything that decides what a slice store holds."""
 
-    EXAMPLE: ClassVar[str] = "example: mri-transfer slices ~/IXI ds000001 --out store"
+    EXAMPLE: ClassVar[str] = "example: mri-transfer slices ~/IXI ds000001 hospital/dicom --out store"
 
     paths: tuple[Path, ...] = argument(
         help="volumes (NIfTI, Analyze, MGH, MINC, NRRD, DICOM series), folders of them, BIDS datasets",

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import collections
 import importlib.util
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from mri_transfer.datasets import left_out
+from mri_transfer.datasets.folders import (
+    dataset_of,
+    looks_like_dicom,
+    name_below,
+    nearest_dataset,
+    partner_of,
+    printable,
+    state_of,
+    walk,
+)
 from mri_transfer.datasets.identity_table import override
 from mri_transfer.datasets.naming import Identity, identify
 from mri_transfer.errors import UserError
@@ -20,14 +29,6 @@ SUFFIXES = (
 )
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 NO_PYDICOM = "DICOM, and reading it needs pydicom: pip install 'mri-transfer[dicom]'"
-
-# DICOM files often have no suffix or a number for one, so all others are looked into but these.
-_NEVER_DICOM = {
-    *PICTURES,
-    *(".json", ".tsv", ".csv", ".txt", ".md", ".rst", ".pdf", ".html", ".xml", ".yml", ".yaml", ".log"),
-    *(".bval", ".bvec", ".mat", ".npy", ".npz", ".h5", ".hdf5", ".py", ".m", ".sh", ".xls", ".xlsx"),
-    *(".zip", ".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".mp4", ".avi", ".raw", ".lta", ".xfm", ".stats"),
-}
 
 
 @dataclass(frozen=True)
@@ -110,11 +111,6 @@ def find_volumes(
     return found
 
 
-def printable(text: str) -> str:
-    """A file name as valid text: bytes that are not UTF-8 become question marks in a box."""
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-
-
 class _Search:
     """One search over all the given paths."""
 
@@ -135,9 +131,9 @@ class _Search:
             root = path.resolve()
             name = PurePosixPath(printable(f"{root.parent.name}/{root.name}"))
             if self._suffix(path) is not None and not self._is_lone_dicom(path):
-                self._add(root, name, _dataset_of(root.parent))
-            elif not self.pictures and _looks_like_dicom(path):
-                self._dicom[root] = (name, _dataset_of(root.parent))
+                self._add(root, name, dataset_of(root.parent))
+            elif not self.pictures and looks_like_dicom(path):
+                self._dicom[root] = (name, dataset_of(root.parent))
             else:
                 kind = "picture" if self.pictures else "volume"
                 raise UserError(
@@ -165,18 +161,23 @@ class _Search:
     def _is_lone_dicom(self, path: Path) -> bool:
         """Old scanners call a DICOM slice IMG0001.img; a pair has a header beside it."""
         is_img = not self.pictures and path.suffix.lower() == ".img"
-        return is_img and _partner(path) is None and _looks_like_dicom(path)
+        return is_img and partner_of(path) is None and looks_like_dicom(path)
 
     def _look_into(self, top: Path) -> None:
         root = top.resolve()
-        dataset = _dataset_of(root)
-        for folder, files in _walk(root, self.found.skipped):
-            dataset_here = _nearest(root, folder, dataset)
+        dataset = dataset_of(root)
+
+        def unreadable(folder: Path, why: str) -> None:
+            reason = f"folder can't be read ({why})"
+            self.found.skipped.append(Skipped(folder, name_below(root, folder), reason, broken=True))
+
+        for folder, files in walk(root, unreadable):
+            dataset_here = nearest_dataset(root, folder, dataset)
             not_wanted: collections.Counter[str] = collections.Counter()
             for path in files:
-                name = PurePosixPath(_name(root, path))
+                name = PurePosixPath(name_below(root, path))
                 is_dicom = self._suffix(path) is None or self._is_lone_dicom(path)
-                if is_dicom and (self.pictures or not _looks_like_dicom(path)):
+                if is_dicom and (self.pictures or not looks_like_dicom(path)):
                     continue
                 reason = left_out.left_out(name, self.include)
                 if reason and is_dicom:
@@ -189,7 +190,7 @@ class _Search:
                     self._add(path, name, dataset_here)
             for reason, count in not_wanted.items():
                 told = f"{reason} ({count} DICOM files)"
-                self.found.skipped.append(Skipped(folder, _name(root, folder), told))
+                self.found.skipped.append(Skipped(folder, name_below(root, folder), told))
 
     def _add(self, path: Path, name: PurePosixPath, dataset: str | None) -> None:
         if path in self._seen:
@@ -198,7 +199,7 @@ class _Search:
         files: tuple[Path, ...] = (path,)
         suffix = self._suffix(path) or ""
         if suffix.removesuffix(".gz") in (".hdr", ".img"):
-            partner = _partner(path)
+            partner = partner_of(path)
             if partner is None:
                 other = path.name[: -len(suffix)] + (".img" if suffix.startswith(".hdr") else ".hdr")
                 reason = f"its other half, {printable(other)}, is missing"
@@ -206,7 +207,7 @@ class _Search:
                 return
             self._seen.add(partner)
             files = (path, partner) if suffix.startswith(".hdr") else (partner, path)
-            name = name.with_name(printable(files[1].name))
+            name = name.withname_below(printable(files[1].name))
         elif suffix in (".nrrd", ".nhdr"):
             from mri_transfer.datasets.formats.nrrd import data_file
             from mri_transfer.datasets.formats.stored import BadVolume
@@ -222,12 +223,14 @@ class _Search:
         self._take(files, name, dataset)
 
     def _take(self, files: tuple[Path, ...], name: PurePosixPath, dataset: str | None) -> None:
-        state = _state(files)
+        state = state_of(files)
         if isinstance(state, str):
             self.found.skipped.append(Skipped(files[0], str(name), state, broken=True))
             return
         if self.pictures:
-            whose = identify(name.with_name("image" + name.suffix), dataset)  # the folder's, not the file's
+            whose = identify(
+                name.withname_below("image" + name.suffix), dataset
+            )  # the folder's, not the file's
             shown = identify(PurePosixPath(name.name)).sequence
             identity = Identity(whose.subject, whose.session, shown if shown != "unknown" else whose.sequence)
         else:
@@ -250,8 +253,8 @@ class _Search:
             name = first if len(each.files) == 1 else first.parent / printable(each.label)
             used[str(name)] += 1
             if used[str(name)] > 1:  # series of two studies with one number
-                name = name.with_name(f"{name.name} ({used[str(name)]})")
-            state = _state(each.files)
+                name = name.withname_below(f"{name.name} ({used[str(name)]})")
+            state = state_of(each.files)
             if isinstance(state, str):
                 self.found.skipped.append(Skipped(each.files[0], str(name), state, broken=True))
                 continue
@@ -267,82 +270,3 @@ class _Search:
             first, _ = self._dicom[out.files[0]]
             label = str(first if len(out.files) == 1 else first.parent / printable(out.label))
             self.found.skipped.append(Skipped(out.files[0], label, out.reason, out.broken))
-
-
-def _looks_like_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's magic behind its preamble, or is named as those without one are."""
-    suffix = path.suffix.lower()
-    if suffix in _NEVER_DICOM or path.name.upper() == "DICOMDIR":
-        return False
-    try:
-        if not path.is_file():  # opening a pipe would wait for its other end
-            return False
-        with path.open("rb") as file:
-            start = file.read(132)
-    except OSError:
-        return suffix in (".dcm", ".dicom", ".ima")
-    return start[128:] == b"DICM" or (suffix in (".dcm", ".dicom", ".ima") and bool(start))
-
-
-def _partner(path: Path) -> Path | None:
-    """The other half of a `.hdr`/`.img` pair, either of which may be gzipped."""
-    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
-    stem, ending = name[:-4], name[-4:].lower()
-    other = ".img" if ending == ".hdr" else ".hdr"
-    for candidate in (other, f"{other}.gz", other.upper(), f"{other.upper()}.GZ"):
-        if (there := path.with_name(stem + candidate)).is_file():
-            return there
-    return None
-
-
-def _state(files: tuple[Path, ...]) -> tuple[int, int] | str:
-    """Total size and latest change of files, or why they can't be looked at."""
-    try:
-        states = [file.stat() for file in files]
-    except OSError as error:
-        link = any(file.is_symlink() for file in files)
-        return "a link to a file that is not there" if link else str(error.strerror).lower()
-    if not all(file.is_file() for file in files):
-        return "not a regular file"
-    return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
-
-
-def _walk(root: Path, skipped: list[Skipped]) -> Iterator[tuple[Path, list[Path]]]:
-    """Every folder below `root` with its files, in a fixed order; links are followed, once."""
-    visited: set[tuple[int, int]] = set()  # so that a link to a folder above ends the walk
-
-    def unreadable(error: OSError) -> None:
-        folder = Path(error.filename)
-        reason = f"folder can't be read ({(error.strerror or str(error)).lower()})"
-        skipped.append(Skipped(folder, _name(root, folder), reason, broken=True))
-
-    for current, folders, files in os.walk(root, onerror=unreadable, followlinks=True):
-        here = Path(current)
-        state = here.stat()
-        if (state.st_dev, state.st_ino) in visited:
-            folders[:] = []
-            continue
-        visited.add((state.st_dev, state.st_ino))
-        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        yield here, [here / file for file in sorted(files) if not file.startswith(".")]
-
-
-def _dataset_of(folder: Path) -> str | None:
-    """Name of the BIDS dataset around a folder."""
-    for above in (folder, *folder.parents):
-        if (above / "dataset_description.json").is_file():
-            return above.name
-    return None
-
-
-def _nearest(root: Path, here: Path, outer: str | None) -> str | None:
-    """The BIDS dataset of a folder at or below `root`, whose own is `outer`."""
-    while here != root:
-        if (here / "dataset_description.json").is_file():
-            return here.name
-        here = here.parent
-    return outer
-
-
-def _name(root: Path, path: Path) -> str:
-    return printable(PurePosixPath(root.name, *path.relative_to(root).parts).as_posix())

@@ -94,17 +94,6 @@ class _Clamped(io.BufferedReader):
         return super().read(left if size is None or size < 0 else min(size, left))
 
 
-def looks_like_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's magic, or is named as those without it are."""
-    try:
-        with path.open("rb") as file:
-            if file.read(132)[128:] == b"DICM":
-                return True
-    except OSError:
-        return False
-    return path.suffix.lower() in (".dcm", ".dicom", ".ima") and path.stat().st_size > 0
-
-
 def read_header(path: Path, max_bytes: int) -> Header:
     """The header of a file on disk; the pixels are not read.
 

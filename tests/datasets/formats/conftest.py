@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gzip
+import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+
+from mri_transfer.datasets.volumes import BadVolume, read_volume
 
 DIRECTIONS = {
     **{"R": (0, 1), "A": (1, 1), "S": (2, 1)},
@@ -349,12 +353,41 @@ WRITERS: dict[str, Callable[[Scan, Path], list[Path]]] = {
 }
 
 
+LIMIT = 1 << 22  # bytes of voxels; the volumes of the tests have 10 KB
+MOST_MEMORY = 100 << 20  # the limit, the margin behind it, and what libraries take
+
+
+def read(files: list[Path], limit: int = LIMIT):
+    """The volume or the reason; fails if it takes long or much memory."""
+    began = time.monotonic()
+    tracemalloc.start()
+    try:
+        return read_volume(files, limit)
+    except BadVolume as error:
+        reason = str(error)
+        assert 0 < len(reason) < 200
+        assert "\n" not in reason
+        assert "more memory than there is" not in reason
+        return reason
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < MOST_MEMORY
+        assert time.monotonic() - began < 30
+
+
+def canonical(scan: Scan) -> np.ndarray:
+    """The scan's voxels in RAS+."""
+    return np.asanyarray(nib.as_closest_canonical(nib.Nifti1Image(scan.voxels, scan.affine)).dataobj)
+
+
 class Formats:
     """Everything above in one place, as test modules can't import one another."""
 
     Scan = Scan
     WRITERS = WRITERS
     nifti, analyze, mgh, minc1, minc2, nrrd = map(staticmethod, (nifti, analyze, mgh, minc1, minc2, nrrd))
+    read, canonical = staticmethod(read), staticmethod(canonical)
     dicom, dicom_slice, enhanced, dicom_by_gdcm = map(
         staticmethod, (dicom, dicom_slice, enhanced, dicom_by_gdcm)
     )

@@ -1,0 +1,103 @@
+"""Folders and files as they lie on disk: walking, naming, telling what belongs together and what is DICOM."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+
+def printable(text: str) -> str:
+    """A file name as valid text: bytes that are not UTF-8 become question marks in a box."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def name_below(root: Path, path: Path) -> str:
+    """The path of a file from the folder `root` on, that folder included, as text."""
+    return printable(PurePosixPath(root.name, *path.relative_to(root).parts).as_posix())
+
+
+def walk(root: Path, unreadable: Callable[[Path, str], None]) -> Iterator[tuple[Path, list[Path]]]:
+    """Every folder below `root` with its files, in a fixed order; links are followed, once, hidden ones passed over.
+
+    Args:
+        unreadable: is told of each folder that can't be read, and why.
+    """
+    visited: set[tuple[int, int]] = set()  # so that a link to a folder above ends the walk
+
+    def report(error: OSError) -> None:
+        unreadable(Path(error.filename), (error.strerror or str(error)).lower())
+
+    for current, folders, files in os.walk(root, onerror=report, followlinks=True):
+        here = Path(current)
+        state = here.stat()
+        if (state.st_dev, state.st_ino) in visited:
+            folders[:] = []
+            continue
+        visited.add((state.st_dev, state.st_ino))
+        folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
+        yield here, [here / file for file in sorted(files) if not file.startswith(".")]
+
+
+def state_of(files: tuple[Path, ...]) -> tuple[int, int] | str:
+    """Total size and latest change of files, or why they can't be looked at."""
+    try:
+        states = [file.stat() for file in files]
+    except OSError as error:
+        link = any(file.is_symlink() for file in files)
+        return "a link to a file that is not there" if link else str(error.strerror).lower()
+    if not all(file.is_file() for file in files):
+        return "not a regular file"
+    return sum(state.st_size for state in states), max(state.st_mtime_ns for state in states)
+
+
+def partner_of(path: Path) -> Path | None:
+    """The other half of a `.hdr`/`.img` pair, either of which may be gzipped."""
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    stem, ending = name[:-4], name[-4:].lower()
+    other = ".img" if ending == ".hdr" else ".hdr"
+    for candidate in (other, f"{other}.gz", other.upper(), f"{other.upper()}.GZ"):
+        if (there := path.with_name(stem + candidate)).is_file():
+            return there
+    return None
+
+
+# DICOM files often have no suffix or a number for one, so all others are looked into but these.
+_NEVER_DICOM = {
+    *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
+    *(".json", ".tsv", ".csv", ".txt", ".md", ".rst", ".pdf", ".html", ".xml", ".yml", ".yaml", ".log"),
+    *(".bval", ".bvec", ".mat", ".npy", ".npz", ".h5", ".hdf5", ".py", ".m", ".sh", ".xls", ".xlsx"),
+    *(".zip", ".gz", ".tar", ".tgz", ".bz2", ".xz", ".7z", ".mp4", ".avi", ".raw", ".lta", ".xfm", ".stats"),
+}
+
+
+def looks_like_dicom(path: Path) -> bool:
+    """Whether a file has DICOM's magic behind its preamble, or is named as those without one are."""
+    suffix = path.suffix.lower()
+    if suffix in _NEVER_DICOM or path.name.upper() == "DICOMDIR":
+        return False
+    try:
+        if not path.is_file():  # opening a pipe would wait for its other end
+            return False
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError:
+        return suffix in (".dcm", ".dicom", ".ima")
+    return start[128:] == b"DICM" or (suffix in (".dcm", ".dicom", ".ima") and bool(start))
+
+
+def dataset_of(folder: Path) -> str | None:
+    """Name of the BIDS dataset around a folder."""
+    for above in (folder, *folder.parents):
+        if (above / "dataset_description.json").is_file():
+            return above.name
+    return None
+
+
+def nearest_dataset(root: Path, here: Path, outer: str | None) -> str | None:
+    """The BIDS dataset of a folder at or below `root`, whose own is `outer`."""
+    while here != root:
+        if (here / "dataset_description.json").is_file():
+            return here.name
+        here = here.parent
+    return outer

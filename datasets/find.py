@@ -207,7 +207,7 @@ class _Search:
                 return
             self._seen.add(partner)
             files = (path, partner) if suffix.startswith(".hdr") else (partner, path)
-            name = name.withname_below(printable(files[1].name))
+            name = name.with_name(printable(files[1].name))
         elif suffix in (".nrrd", ".nhdr"):
             from mri_transfer.datasets.formats.nrrd import data_file
             from mri_transfer.datasets.formats.stored import BadVolume
@@ -228,9 +228,7 @@ class _Search:
             self.found.skipped.append(Skipped(files[0], str(name), state, broken=True))
             return
         if self.pictures:
-            whose = identify(
-                name.withname_below("image" + name.suffix), dataset
-            )  # the folder's, not the file's
+            whose = identify(name.with_name("image" + name.suffix), dataset)  # the folder's, not the file's
             shown = identify(PurePosixPath(name.name)).sequence
             identity = Identity(whose.subject, whose.session, shown if shown != "unknown" else whose.sequence)
         else:
@@ -253,7 +251,7 @@ class _Search:
             name = first if len(each.files) == 1 else first.parent / printable(each.label)
             used[str(name)] += 1
             if used[str(name)] > 1:  # series of two studies with one number
-                name = name.withname_below(f"{name.name} ({used[str(name)]})")
+                name = name.with_name(f"{name.name} ({used[str(name)]})")
             state = state_of(each.files)
             if isinstance(state, str):
                 self.found.skipped.append(Skipped(each.files[0], str(name), state, broken=True))

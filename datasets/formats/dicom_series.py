@@ -23,9 +23,9 @@ _MR_CLASSES = {
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _LOCALISER_WORDS = {"localizer", "localiser", "loc", "scout", "survey", "3plane", "3pl", "aahead", "aascout"}
 _FUNC_WORDS = {"bold", "fmri", "ep2d", "epi"}
-_DIFFUSION_WORDS = {"dwi", "dti", "adc", "trace", "tracew", "fa", "diff", "diffusion", "ep2ddiff"}
+_DIFFUSION_WORDS = {"dwi", "dti", "adc", "trace", "tracew", "diff", "diffusion", "ep2ddiff"}
 _PERFUSION_WORDS = {"asl", "perf", "perfusion", "pwi", "cbf", "cbv", "mtt", "ttp", "dsc"}
-_PHASE_WORDS = {"phase", "pha", "fieldmap", "b0map", "velocity"}
+_FIELD_MAP_WORDS = {"fieldmap", "fieldmapping", "b0map"}
 
 
 @dataclass(frozen=True)
@@ -216,8 +216,9 @@ def _reason_of_kind(header: Header, include: Collection[str]) -> str | None:
         return "functional; see --include func"
     if "perf" not in include and ({"PERFUSION", "ASL"} & kinds or _PERFUSION_WORDS & words):
         return "perfusion; see --include perf"
-    if "fmap" not in include and ({"P", "PHASE", "PHASE MAP", "VELOCITY"} & kinds or _PHASE_WORDS & words):
-        return "phase, not magnitude; see --include fmap"
+    field_map = _FIELD_MAP_WORDS & words or {"field", "mapping"} <= words
+    if "fmap" not in include and ({"P", "PHASE", "PHASE MAP", "VELOCITY"} & kinds or field_map):
+        return "phase or a field map; see --include fmap"
     if "derived" not in include and header.image_type[:1] == ("DERIVED",):
         return "derived from other images; see --include derived"
     return None

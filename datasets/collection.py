@@ -56,12 +56,13 @@ class Collection:
         self._by_path: dict[str, dict[str, Any]] = {}
         self._by_content: dict[str, dict[str, Any]] = {}
         self._of_subject: dict[tuple[str, str], list[dict[str, Any]]] = {}
-        # Where a volume was last seen: the file it was read from, or what had become of it.
-        self._seen_at: dict[str, str] = {}
+        self._names: dict[
+            str, dict[str, str]
+        ] = {}  # by path of a volume: other paths that held it, and their names
         for entry in ledger.used:
             self.add(entry)
         for entry in ledger.known.values():
-            self._seen_at[entry["of"]] = entry["path"]
+            self._names.setdefault(entry["of"], {})[entry["path"]] = entry["source"]
 
     def new(self) -> list[Source]:
         """The volumes to read: unknown ones, and those that could not be used and may now.
@@ -110,10 +111,9 @@ class Collection:
                     "changed since its slices were stored; another --out would take it as it is now"
                 )
             return None
-        last = self._seen_at[twin["path"]]
-        if key["path"] not in (last, twin["path"]) and self._exists(last):
+        if self._place(twin) not in (None, key["path"]) and key["path"] != twin["path"]:
             return Recognised(f"{SAME_SCAN}{twin['source']}")
-        self._seen_at[twin["path"]] = key["path"]
+        self._names.setdefault(twin["path"], {})[key["path"]] = source.name
         return Recognised("", {"source": source.name, **key, "of": twin["path"]})
 
     def add(self, entry: dict[str, Any]) -> None:
@@ -121,25 +121,29 @@ class Collection:
         self._by_path[entry["path"]] = entry
         self._by_content[entry["sha256"]] = self._by_content[entry["content"]] = entry
         self._of_subject.setdefault((entry["subject"], entry["sequence"]), []).append(entry)
-        self._seen_at[entry["path"]] = entry["path"]
 
     def of_subject(self, subject: str, sequence: str) -> list[dict[str, Any]]:
         """The volumes of a subject and sequence in the store, in order."""
         return self._of_subject.get((subject, sequence), [])
 
+    def _place(self, entry: dict[str, Any]) -> str | None:
+        """Where a volume of the store lies now: the file it was read from, another that held it later, or nowhere."""
+        paths = (entry["path"], *reversed(self._names.get(entry["path"], {})))
+        return next((path for path in paths if self._exists(path)), None)
+
     def moved(self) -> list[dict[str, str]]:
-        """Files that hold a volume which was read from another file, now gone: "from" and "to"."""
-        return [
-            {"from": self._by_path[entry["of"]]["source"], "to": entry["source"]}
-            for entry in self.ledger.known.values()
-            if entry["path"] != entry["of"] and self._seen_at[entry["of"]] == entry["path"]
-        ]
+        """Volumes that were read from another file than the one that holds them now: "from" and "to"."""
+        found = []
+        for path, names in self._names.items():
+            entry = self._by_path[path]
+            place = self._place(entry)
+            if place is not None and place != path:
+                found.append({"from": entry["source"], "to": names[place]})
+        return found
 
     def missing(self) -> list[str]:
         """Volumes of the store whose files are no longer there; their slices are."""
-        return [
-            entry["source"] for entry in self.ledger.used if not self._exists(self._seen_at[entry["path"]])
-        ]
+        return [entry["source"] for entry in self.ledger.used if self._place(entry) is None]
 
 
 def _same(entry: dict[str, Any] | None, key: dict[str, Any]) -> bool:

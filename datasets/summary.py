@@ -34,9 +34,9 @@ def tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
             f"{summary['settings']['max_correlation']:g} with a kept one"
         )
     if moved := summary["moved"]:
-        say(f"{len(moved)} volumes of the store have moved (such as {moved[0]['to']}); their slices stay")
+        say(f"of the store's volumes, {len(moved)} moved (such as to {moved[0]['to']}); their slices stay")
     if missing := summary["missing"]:
-        say(f"{len(missing)} volumes of the store are gone (such as {missing[0]}); their slices stay")
+        say(f"of the store's volumes, {len(missing)} are gone (such as {missing[0]}); their slices stay")
     say_skipped(summary["skipped"], "skipped", f"all are in {out / PAGE}")
     say(f"look at {out / PAGE}")
 

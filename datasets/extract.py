@@ -177,10 +177,10 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
                 f"the first, {first['source']}: {first['reason']}"
             )
         added = writer.slices - before
-        pictures = (config.out / CONTACT_SHEET, config.out / PAGE)
+        sheet, page = config.out / CONTACT_SHEET, config.out / PAGE
         if writer.changed:  # and if this is as far as it gets, the next run finds that they are missing
-            for picture in pictures:
-                picture.unlink(missing_ok=True)
+            sheet.unlink(missing_ok=True)
+            page.unlink(missing_ok=True)
         manifest = writer.finish()
         summary = {
             "out": str(config.out),
@@ -193,14 +193,14 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
             "settings": manifest["settings"],
             "fingerprint": manifest["fingerprint"],
         }
-        if not all(picture.is_file() for picture in pictures):
+        if not sheet.is_file():
+            write_contact_sheet(SliceStore.open(config.out), sheet, config.banner)
+        if not page.is_file():
             # They bring what workers, and a run without news, do not need.
             from mri_transfer.datasets.collection_page import write_page
             from mri_transfer.datasets.licences import find_licences
 
-            store = SliceStore.open(config.out)
-            write_contact_sheet(store, config.out / CONTACT_SHEET, config.banner)
-            write_page(store, summary, find_licences(config.paths), config.out / PAGE, config.banner)
+            write_page(SliceStore.open(config.out), summary, find_licences(config.paths), page, config.banner)
         seconds = time.monotonic() - started
         summary["extraction_seconds"] = round(seconds, 2)
         write_json(config.out / SUMMARY, summary)

@@ -74,6 +74,8 @@ class StoreWriter:
         self._committed = time.monotonic()
         self._changed = False
         self._journal = Journal(self.folder / JOURNAL)
+        for path in self.folder.glob("*.part"):  # of a process that was killed; the journal's lock is ours
+            path.unlink(missing_ok=True)
         try:
             self._replay(settings)
         except BaseException:

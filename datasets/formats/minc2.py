@@ -1,4 +1,4 @@
-"""The HDF5 side of MINC2: what is needed of it, read from memory, with chunks decompressed by ourselves.
+"""The HDF5 side of MINC2: what is needed of it, read from memory, with every chunk looked at before.
 
 HDF5's own filter doubles its buffer until a chunk fits, so a small file could fill any memory; and links,
 external and virtual data sets could lead to other files. Layout: "MINC2.0 file format reference" on
@@ -21,6 +21,7 @@ from mri_transfer.datasets.formats.stored import SLACK_BYTES, BadVolume, promise
 
 _IMAGE = "minc-2.0/image/0"
 _MOST_CHUNKS = 1 << 18
+_DEFLATE, _CHECKSUM = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32
 
 
 def open_minc2(blob: bytes, max_bytes: int) -> Parts:
@@ -97,10 +98,12 @@ def _dataset(dataset: Any, max_bytes: int, file_bytes: int) -> np.ndarray:
         if dataset.id.get_storage_size() < count or count > file_bytes:
             raise EOFError
         return np.asarray(dataset[()])
-    return _chunked(dataset, plan, file_bytes)
+    _check_chunks(dataset, plan, file_bytes)
+    return np.asarray(dataset[()])
 
 
-def _chunked(dataset: Any, plan: Any, file_bytes: int) -> np.ndarray:
+def _check_chunks(dataset: Any, plan: Any, file_bytes: int) -> None:
+    """See that every chunk is there and becomes no more than it should, before HDF5 is let at it."""
     chunk = dataset.chunks
     size = int(np.prod(chunk, dtype=object)) * dataset.dtype.itemsize
     if size > dataset.nbytes + SLACK_BYTES:
@@ -109,34 +112,20 @@ def _chunked(dataset: Any, plan: Any, file_bytes: int) -> np.ndarray:
     if int(np.prod([len(each) for each in starts], dtype=object)) > _MOST_CHUNKS:
         raise BadVolume("its image lies in too many pieces")
     filters = [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
-    if set(filters) - {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}:
+    if set(filters) - {_DEFLATE, h5py.h5z.FILTER_SHUFFLE, _CHECKSUM} or filters.count(_DEFLATE) > 1:
         raise BadVolume("compressed in a way that is not MINC's (gzip); convert it with mincconvert")
-    voxels = np.zeros(dataset.shape, dtype=dataset.dtype)
     for start in itertools.product(*starts):
         stored = dataset.id.get_chunk_info_by_coord(start)
         if stored.byte_offset is None:
             raise EOFError  # MINC writes every chunk
         if stored.size > file_bytes or stored.byte_offset + stored.size > file_bytes:
             raise EOFError
-        mask, piece = dataset.id.read_direct_chunk(start)
-        for number in reversed(range(len(filters))):
-            if not mask & (1 << number):
-                piece = _undo(filters[number], piece, size, dataset.dtype.itemsize)
-        if len(piece) != size:
-            raise EOFError
-        here = tuple(slice(at, at + step) for at, step in zip(start, chunk, strict=True))
-        target = voxels[here]
-        inside = tuple(slice(0, length) for length in target.shape)
-        target[...] = np.frombuffer(piece, dtype=dataset.dtype).reshape(chunk)[inside]
-    return voxels
-
-
-def _undo(code: int, piece: bytes, size: int, itemsize: int) -> bytes:
-    """One filter of a chunk undone; `size` is the chunk's in bytes."""
-    if code == h5py.h5z.FILTER_DEFLATE:
-        return inflate(piece, size + 4, zlib.MAX_WBITS)  # a checksum may follow
-    if code == h5py.h5z.FILTER_FLETCHER32:
-        return piece[:-4]
-    if len(piece) % itemsize:
-        raise EOFError
-    return np.frombuffer(piece, dtype=np.uint8).reshape(itemsize, -1).T.tobytes()
+        skipped, piece = dataset.id.read_direct_chunk(start)
+        for number, code in reversed(list(enumerate(filters))):
+            if skipped & (1 << number):
+                continue
+            if code == _CHECKSUM:
+                piece = piece[:-4]
+            elif code == _DEFLATE:
+                inflate(piece, size + 4)  # a checksum may be inside
+                break

@@ -163,3 +163,23 @@ def test_a_minc2_file_with(formats, minc, case):
 def test_every_storage_of_hdf5_that_minc_may_have_reads_the_same(formats, minc, scan, storage):
     found = formats.read([minc(lambda file: None, **storage)])
     np.testing.assert_allclose(found.voxels, formats.canonical(scan), atol=1e-2)
+
+
+def test_a_chunk_with_a_wrong_checksum(formats, minc):
+    file = minc(lambda opened: None, chunks=(17, 18, 16), fletcher32=True)
+    with h5py.File(file) as opened:
+        at = opened[IMAGE].id.get_chunk_info(0).byte_offset
+    content = bytearray(file.read_bytes())
+    content[at + 1000] ^= 4
+    file.write_bytes(content)
+    assert "damaged HDF5" in formats.read([file])
+
+
+def test_a_chunk_of_a_damaged_compression(formats, minc):
+    file = minc(lambda opened: None)
+    with h5py.File(file) as opened:
+        at = opened[IMAGE].id.get_chunk_info(0).byte_offset
+    content = bytearray(file.read_bytes())
+    content[at + 60] ^= 4
+    file.write_bytes(content)
+    assert "damaged" in formats.read([file])

@@ -9,7 +9,14 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from mri_transfer.datasets.formats.dicom_header import Frame, Header, header_of, read_dataset, read_header
+from mri_transfer.datasets.formats.dicom_header import (
+    GREY,
+    Frame,
+    Header,
+    header_of,
+    read_dataset,
+    read_header,
+)
 from mri_transfer.datasets.formats.dicom_stack import Stack, by_key, by_orientation, stack
 from mri_transfer.datasets.formats.stored import BadVolume, Described, Stored, check_affine, promised_bytes
 
@@ -104,7 +111,7 @@ def _check_pixels(dataset: Dataset, frames: int) -> None:
     """Refuse pixels that are no intensities, or not as many as the header's frames."""
     if dataset.get("SamplesPerPixel", 1) != 1:
         raise BadVolume("colour pixels, not intensities")
-    if dataset.get("PhotometricInterpretation", "MONOCHROME2") not in ("MONOCHROME1", "MONOCHROME2"):
+    if dataset.get("PhotometricInterpretation", GREY[0]) not in GREY:
         raise BadVolume(f"{str(dataset.PhotometricInterpretation)[:20]} pixels, not intensities")
     if int(dataset.get("NumberOfFrames", 1) or 1) != frames:
         raise BadVolume("several frames without functional groups that say where they lie")

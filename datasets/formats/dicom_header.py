@@ -25,6 +25,7 @@ from mri_transfer.datasets.formats.stored import SLACK_BYTES, BadVolume, quiet_l
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 DIRECTORY = "1.2.840.10008.1.3.10"
+GREY = ("MONOCHROME2", "MONOCHROME1")  # photometric interpretations; in the latter, large numbers are dark
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"}
 _MOST_FRAMES = 1 << 16
 _TAGS = [

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mri_transfer.datasets.formats.dicom_header import DIRECTORY, Frame, Header, read_header
+from mri_transfer.datasets.formats.dicom_header import DIRECTORY, GREY, Frame, Header, read_header
 from mri_transfer.datasets.formats.dicom_sequence import sequence_of_tags
 from mri_transfer.datasets.formats.dicom_stack import FEWEST, by_key, by_orientation
 from mri_transfer.datasets.formats.stored import DEFAULT_LIMIT, BadVolume
@@ -115,12 +115,16 @@ def _take_apart(
             series.append(_series((path,), header, label))
     if not single:
         return
-    frames = [header.frames[0] for _, header in single]
-    located = [at for at, frame in enumerate(frames) if _is_located(frame)]
-    if lost := [single[at][0] for at in range(len(single)) if at not in set(located)]:
+    located = [each for each in single if _is_located(each[1].frames[0])]
+    if lost := [path for path, header in single if not _is_located(header.frames[0])]:
         reason = "no ImagePositionPatient, ImageOrientationPatient or PixelSpacing in its tags"
         out.append(LeftOut(tuple(lost), label, _counted(reason, len(lost)), broken=True))
-    for group in _stacks([single[at] for at in located], label, out):
+    try:
+        stacks = _stacks(located, label, out)
+    except BadVolume as error:
+        out.append(LeftOut(tuple(path for path, _ in located), label, _counted(str(error), len(located))))
+        return
+    for group in stacks:
         files, header = tuple(path for path, _ in group), group[0][1]
         echoes = len({each.frames[0].echo for _, each in single})
         named = f"{label} echo {header.frames[0].echo} ms" if echoes > 1 else label
@@ -192,17 +196,11 @@ def _reason_of_kind(header: Header, include: Collection[str]) -> str | None:
         return "a secondary capture or screen save"
     if header.rows < 1 or header.columns < 1:
         return f"no image ({modality or 'no modality'})"
-    if tags.get("SamplesPerPixel", "1") != "1" or tags.get(
-        "PhotometricInterpretation", "MONOCHROME2"
-    ) not in (
-        "MONOCHROME1",
-        "MONOCHROME2",
-    ):
+    if tags.get("SamplesPerPixel", "1") != "1" or tags.get("PhotometricInterpretation", GREY[0]) not in GREY:
         return "colour pixels, not intensities"
     if modality != "MR" and sop_class not in _MR_CLASSES and not (modality == "CT" and "ct" in include):
-        return (
-            f"modality {modality or 'not stated'}, not MR{'; see --include ct' if modality == 'CT' else ''}"
-        )
+        remedy = "; see --include ct" if modality == "CT" else ""
+        return f"modality {modality or 'not stated'}, not MR{remedy}"
     if "LOCALIZER" in kinds or _LOCALISER_WORDS & words:
         return "a localiser"
     if "MOSAIC" in kinds:

@@ -14,6 +14,7 @@ from mri_transfer.datasets.formats.stored import BadVolume
 FEWEST = 3  # slices that make a volume
 _SAME_DIRECTION = 0.01  # of a unit vector's components
 _SAME_PLACE = 0.05  # of the distance between slices
+_MOST_ORIENTATIONS = 100  # of a radial series; comparing each with each would take for ever
 _UNEVEN = 0.15  # of it, by which a gap may differ
 _MISSING = 0.1  # of the slices may be missing, and one in any case
 
@@ -40,7 +41,11 @@ class Stack:
 
 
 def by_orientation(frames: Sequence[Frame]) -> list[list[int]]:
-    """Indices of frames that lie parallel, the largest group first; all must state their orientation."""
+    """Indices of frames that lie parallel, the largest group first; all must state their orientation.
+
+    Raises:
+        BadVolume: there are far too many orientations.
+    """
     groups: list[tuple[np.ndarray, list[int]]] = []
     for index, frame in enumerate(frames):
         direction = np.asarray(frame.orientation)
@@ -49,6 +54,8 @@ def by_orientation(frames: Sequence[Frame]) -> list[list[int]]:
                 members.append(index)
                 break
         else:
+            if len(groups) == _MOST_ORIENTATIONS:
+                raise BadVolume(f"more than {_MOST_ORIENTATIONS} orientations mixed")
             groups.append((direction, [index]))
     return sorted((members for _, members in groups), key=len, reverse=True)
 

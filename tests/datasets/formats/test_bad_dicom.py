@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 
 import numpy as np
+import pydicom
 import pytest
 
 
@@ -79,3 +81,26 @@ def test_slices_of_different_sizes_and_types(formats, scan, tmp_path):
         return dataset
 
     assert "different types" in formats.read(formats.dicom(scan, tmp_path / "types", wider))
+
+
+def test_a_fan_of_orientations_is_given_up_soon(formats, few, tmp_path):
+    def turned(dataset):
+        item = dataset.PerFrameFunctionalGroupsSequence[0]
+        angles = np.linspace(0, 3, 140)
+        items = []
+        for angle in angles:
+            frame, plane = copy.deepcopy(item), pydicom.Dataset()
+            plane.ImageOrientationPatient = [
+                f"{np.cos(angle):.5f}",
+                f"{np.sin(angle):.5f}",
+                "0",
+                "0",
+                "0",
+                "-1",
+            ]
+            frame.PlaneOrientationSequence = [plane]
+            items.append(frame)
+        dataset.PerFrameFunctionalGroupsSequence = items
+        dataset.NumberOfFrames = len(items)
+
+    assert "orientations mixed" in formats.read(formats.enhanced(few, tmp_path / "e.dcm", turned))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mri_transfer.datasets.collection import Collection, reader_versions
-from mri_transfer.datasets.find import find_volumes
+from mri_transfer.datasets.find import find_volumes, printable
 from mri_transfer.datasets.formats.stored import BadVolume
 from mri_transfer.datasets.headers import expected_slices, read_geometry
 from mri_transfer.datasets.journal import read_events
@@ -53,7 +53,7 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
             skipped.append({"file": source.name, "reason": str(error)})
         else:
             usable.append(source)
-    here = {str(source.path) for source in found.sources}
+    here = {printable(str(source.path)) for source in found.sources}
     before = [entry for entry in ledger.skipped if entry.get("path") in here and "bytes" in entry]
     again = {source.name for source in todo}
     skipped += [

@@ -299,10 +299,16 @@ def _extract_one(source: Source, config: SlicesConfig) -> _Result:
         slices = cut(volume, config.size, config.spacing, config.planes, config.min_foreground)
         slices = without_redundant(slices, config.max_correlation)
     except BadVolume as error:
-        return _Result(reason=str(error))
+        return _Result(reason=str(error), passing=_may_pass(error.__context__))
     except MemoryError:
         return _Result(reason="needs more memory than there is", passing=True)
     return _Result(slices, volume.sha256, scan_digest(volume.voxels), volume.notes)
+
+
+def _may_pass(cause: BaseException | None) -> bool:
+    """Whether a file that could not be read may be readable next time, though neither its size nor its date changes."""
+    # An error of the system has a number; one of a format, such as of bad gzip data, is an OSError without.
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
 
 
 def _picture(source: Source, config: SlicesConfig) -> _Result:

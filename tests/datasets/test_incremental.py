@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -207,6 +208,24 @@ def test_too_little_memory_is_no_lasting_verdict(volumes, run, monkeypatch):
     assert reasons(summary) == {"v/p0_T1.nii.gz": "needs more memory than there is"}
     summary, read = run()
     assert read == ["p0_T1.nii.gz"]
+    assert (summary["skipped"], summary["volumes"]) == ([], 4)
+
+
+def test_a_file_that_may_not_be_read_yet_is_tried_again(volumes, run, monkeypatch):
+    """Changed permissions change neither size nor date. (Root may read everything, so the refusal is made here.)"""
+    real = Path.read_bytes
+
+    def refused(path):
+        if path.name == "p1_T1.nii.gz":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", refused)
+        summary, _ = run()
+    assert reasons(summary) == {"v/p1_T1.nii.gz": "permission denied"}
+    summary, read = run()
+    assert read == ["p1_T1.nii.gz"]
     assert (summary["skipped"], summary["volumes"]) == ([], 4)
 
 

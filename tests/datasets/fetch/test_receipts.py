@@ -51,6 +51,18 @@ def test_a_damaged_receipt_says_so(tmp_path, line):
         Receipts(tmp_path)
 
 
+def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path):
+    left = [tmp_path / "folder.json.1a2b3c4d.part", tmp_path / "a" / "b.nii.gz.part.json.00000000.part"]
+    kept = [tmp_path / "a" / "b.nii.gz.part", tmp_path / "a" / "b.nii.gz.part.json", tmp_path / "x.part"]
+    (tmp_path / "a").mkdir()
+    for path in (*left, *kept):
+        path.write_text("{}")
+    with Receipts(tmp_path):
+        pass
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+
+
 def test_two_at_once(tmp_path):
     with Receipts(tmp_path), pytest.raises(UserError, match="another process"):
         Receipts(tmp_path)

@@ -86,7 +86,8 @@ class Handler(BaseHTTPRequestHandler):
         if what == "status":
             return self.short(how[0], b"busy", dict(how[1:]))
         if what == "page":  # a login page where a file was expected
-            return self.short(200, LOGIN, {"Content-Type": how[0] if how else "text/html; charset=utf-8"})
+            kind = how[0] if how else "text/html; charset=utf-8"
+            return self.short(200, how[1] if len(how) > 1 else LOGIN, {"Content-Type": kind})
         if what == "redirect":
             return self.short(302, b"", {"Location": how[0]})
         if "list-type" in query:
@@ -115,11 +116,11 @@ class Handler(BaseHTTPRequestHandler):
             begin = int(asked.removeprefix("bytes=").split("-")[0])
             if begin >= end:
                 return self.short(416, b"", {"Content-Range": f"bytes */{end}"})
-        if what == "wrong-range" and partial:
-            begin = max(0, begin - 10)
+        if what in ("wrong-range", "shifted-range") and partial:
+            begin, end = max(0, begin - 10), end - (10 if what == "shifted-range" else 0)
         self.send_response(206 if partial else 200)
         if partial:
-            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{end}")
+            self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(body)}")
         if content.etag:
             self.send_header("ETag", content.etag)
         if content.modified:

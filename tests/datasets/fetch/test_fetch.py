@@ -65,11 +65,16 @@ def test_a_damaged_or_lost_file_is_mended(get, small, tmp_path, content_of):
     out = tmp_path / "out"
     names = [name for name in small.expected if not name.endswith(".json")]
     (out / names[0]).unlink()
+    (out / names[1]).write_bytes(small.expected[names[1]][:-1])
     changed = bytearray(small.expected[names[-1]])
     changed[-1] ^= 1
     (out / names[-1]).write_bytes(changed)
     get()
     assert (out / names[0]).read_bytes() == small.expected[names[0]]
+    assert (out / names[1]).read_bytes() == small.expected[names[1]]
+    (out / names[1]).write_bytes(small.expected[names[1]] + b"more")
+    get()
+    assert (out / names[1]).read_bytes() == small.expected[names[1]]
     done = get("--verify")
     assert done.returncode == 0, done.stderr
     assert content_of(out) == small.expected

@@ -220,6 +220,14 @@ def test_a_file_that_is_a_link_is_replaced_and_not_written_through(write, box, t
     assert below(box) == {"x": b"four"}
 
 
+def test_a_temporary_file_that_is_a_link_is_not_written_through(write, box, tmp_path):
+    (tmp_path / "outside").write_bytes(b"mine")
+    (box / ".archive.tar.member.part").symlink_to(tmp_path / "outside")
+    with pytest.raises(OSError, match="symbolic links"):
+        unpack(write("tar", {"x": b"four"}), box, everything)
+    assert (tmp_path / "outside").read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize(
     "kind",
     [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE, tarfile.CONTTYPE, b"Z"],
@@ -327,6 +335,7 @@ def test_an_encrypted_zip_member(write, box):
     result = unpack(archive, box, everything)
     assert below(box) == {"open": b"1"}
     assert "encrypted" in result.skipped[0]["reason"]
+    assert not result.damaged  # another copy would be no better
 
 
 def test_a_zip_with_an_unknown_compression(write, box):

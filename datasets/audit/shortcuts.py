@@ -6,6 +6,10 @@ tried alone with a shallow decision tree, and all of them together with a random
 weighted equally, in stratified folds that keep groups whole. The score is balanced accuracy (the mean of
 the classes' recalls), which is 1/classes for any rule that ignores the class; macro-F1 stands beside it. Intervals
 come from resampling whole groups.
+
+Measured on the public four-class set, where a guess has 0.25: all together 0.80 (0.75 to 0.84), bytes per pixel 0.57,
+file size 0.53, sharpness 0.52; the rule "512 pixels high" learnt in training finds every glioma there and 18% of those
+in the test split.
 """
 
 from __future__ import annotations
@@ -16,13 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mri_transfer.datasets.audit.scores import balanced_accuracy, confusion, recalls, scores
 from mri_transfer.datasets.folds import grouped_folds
 from mri_transfer.errors import UserError
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.audit.measure import Measurements
 
-DRAWS = 2000  # of the bootstrap
 CONFIDENCE = 0.95  # of all intervals together: each feature's own is Bonferroni's
 MARGIN = 0.05
 """Above chance, at least, for a shortcut that is worth a warning."""
@@ -81,55 +85,6 @@ def _forest(seed: int) -> Any:
     return RandomForestClassifier(100, min_samples_leaf=3, class_weight="balanced", random_state=seed)
 
 
-def _confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """int (classes, classes): rows are true classes, columns predicted ones."""
-    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
-
-
-def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
-    """Mean recall of the classes that occur; float (...,) of (..., classes, classes)."""
-    total = confusion.sum(axis=-1)
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    recall = np.divide(hits, total, out=np.full(total.shape, np.nan), where=total > 0)
-    return np.nanmean(recall, axis=-1)
-
-
-def macro_f1(confusion: np.ndarray) -> np.ndarray:
-    """Mean F1 of the classes that occur or are predicted, as scikit-learn's; float (...,)."""
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    total = confusion.sum(axis=-1) + confusion.sum(axis=-2)
-    return np.nanmean(
-        np.divide(2.0 * hits, total, out=np.full(total.shape, np.nan), where=total > 0), axis=-1
-    )
-
-
-def _score(
-    labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: int, confidence: float, seed: int
-) -> dict:
-    """Scores with intervals that come from drawing whole groups with replacement."""
-    _, group = np.unique(groups, return_inverse=True)
-    group = group.reshape(-1)
-    count = int(group.max()) + 1
-    cells = np.zeros((count, classes * classes))
-    np.add.at(cells, (group, labels * classes + predicted), 1)
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(count, np.full(count, 1 / count), size=DRAWS) @ cells
-    drawn = drawn.reshape(DRAWS, classes, classes)
-    whole = cells.sum(axis=0).reshape(classes, classes)
-    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
-
-    def interval(statistic: Any) -> dict[str, float]:
-        low, high = np.quantile(statistic(drawn), tails)
-        return {"estimate": float(statistic(whole)), "low": float(low), "high": float(high)}
-
-    recall = np.diagonal(whole) / np.maximum(whole.sum(axis=1), 1)
-    return {
-        "balanced_accuracy": interval(balanced_accuracy),
-        "macro_f1": interval(macro_f1),
-        "recall": [float(value) for value in recall],
-    }
-
-
 def _out_of_fold(model: Any, values: np.ndarray, labels: np.ndarray, fold: np.ndarray) -> np.ndarray:
     predicted = np.empty_like(labels)
     for number in np.unique(fold):
@@ -160,7 +115,8 @@ def find_shortcuts(
         seed: of folds, trees and bootstrap.
 
     Returns:
-        JSON-able: "images", "chance" (balanced accuracy of a guess), "folds", "features" (best first, one entry each
+        JSON-able: "images", "chance" (balanced accuracy of a guess), "folds", "constant" (features that are the same
+        everywhere), "features" (best first, one entry each
         and one for "all": "feature", "name", "of" ("file" or "picture"), "shortcut" (bool), the scores
         "balanced_accuracy" and "macro_f1" with "estimate", "low", "high", "recall" by class, and "transfer": how the
         rule learnt on the training split does out of fold there and on the test split), "sizes" (the most common size
@@ -179,6 +135,7 @@ def find_shortcuts(
         "chance": 1 / len(classes),
         "folds": folds,
         "features": [],
+        "constant": [],
         "sizes": common_sizes(measured.width[usable], measured.height[usable], labels, splits, classes),
         "sentences": [],
     }
@@ -191,30 +148,32 @@ def find_shortcuts(
         return found
 
     varying = [name for name, values in columns.items() if np.ptp(values) > 0] if len(labels) else []
-    confidence = 1 - (1 - CONFIDENCE) / max(len(varying) + 1, 1)
+    found["constant"] = [name for name in FEATURES if name not in varying]
+    confidence = 1 - (1 - CONFIDENCE) / (len(varying) + 1)
     train = np.char.startswith(np.char.lower(splits.astype(str)), "train")
     home = _home_folds(labels, groups, train, folds, seed)
-    together = (
-        np.stack([columns[name] for name in varying], axis=1) if varying else np.empty((len(labels), 0))
-    )
+    if not varying:
+        found["sentences"] = _sentences(found, classes)
+        return found
+    together = np.stack([columns[name] for name in varying], axis=1)
     tried = [(name, columns[name][:, None], _tree(seed)) for name in varying]
-    if varying:
-        tried.append((ALL, together, _forest(seed)))
-    for name, values, model in tried:
-        predicted = _out_of_fold(model, values, labels, fold)
-        entry: dict[str, Any] = {
-            "feature": name,
-            "name": FEATURES.get(name, "all of these together"),
-            "of": "picture" if name in CONTENT else "file",
-            **_score(labels, predicted, groups, len(classes), confidence, seed),
-        }
-        entry["shortcut"] = entry["balanced_accuracy"]["low"] > found["chance"] + MARGIN
-        entry["transfer"] = (
-            None if home is None else _transfer(model, values, labels, groups, train, home, len(classes))
+    tried.append((ALL, together, _forest(seed)))
+    predictions = np.stack([_out_of_fold(model, values, labels, fold) for _, values, model in tried])
+    scored = scores(labels, predictions, groups, len(classes), confidence, seed)
+    for (name, values, model), score in zip(tried, scored, strict=True):
+        found["features"].append(
+            {
+                "feature": name,
+                "name": FEATURES.get(name, "all of these together"),
+                "of": "picture" if name in CONTENT else "file",
+                **score,
+                "shortcut": score["balanced_accuracy"]["low"] > found["chance"] + MARGIN,
+                "transfer": None
+                if home is None
+                else _transfer(model, values, labels, groups, train, home, len(classes)),
+            }
         )
-        found["features"].append(entry)
     found["features"].sort(key=lambda entry: -entry["balanced_accuracy"]["estimate"])
-    found["constant"] = [name for name in FEATURES if name not in varying]
     found["sentences"] = _sentences(found, classes)
     return found
 
@@ -251,14 +210,11 @@ def _transfer(
     }
     result = {}
     for part, (true, predicted) in parts.items():
-        confusion = _confusion(true, predicted, classes)
-        total = confusion.sum(axis=1)
+        counts = confusion(true, predicted, classes)
         result[part] = {
             "images": len(true),
-            "balanced_accuracy": float(balanced_accuracy(confusion)) if len(true) else None,
-            "recall": [
-                float(hit / n) if n else None for hit, n in zip(np.diagonal(confusion), total, strict=True)
-            ],
+            "balanced_accuracy": float(balanced_accuracy(counts)) if len(true) else None,
+            "recall": recalls(counts),
         }
     return result
 

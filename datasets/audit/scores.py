@@ -1,0 +1,99 @@
+"""Scores of classifiers from counts, with intervals that come from drawing whole groups."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+DRAWS = 2000  # of the bootstrap
+_CHUNK = 200  # draws made at a time
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """int (classes, classes): rows are true classes, columns predicted ones."""
+    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
+
+
+def balanced_accuracy(counts: np.ndarray) -> np.ndarray:
+    """Mean recall of the classes that occur; float (...,) of confusions (..., classes, classes)."""
+    total = counts.sum(axis=-1)
+    return _mean_ratio(np.diagonal(counts, axis1=-2, axis2=-1), total)
+
+
+def macro_f1(counts: np.ndarray) -> np.ndarray:
+    """Mean F1 of the classes that occur or are predicted, as in scikit-learn; shapes as above."""
+    total = counts.sum(axis=-1) + counts.sum(axis=-2)
+    return _mean_ratio(2.0 * np.diagonal(counts, axis1=-2, axis2=-1), total)
+
+
+def _mean_ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
+    return np.nanmean(np.divide(part, total, out=np.full(total.shape, np.nan), where=total > 0), axis=-1)
+
+
+def scores(
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    groups: np.ndarray,
+    classes: int,
+    confidence: float,
+    seed: int,
+) -> list[dict]:
+    """Scores of several classifiers on the same images, with bootstrap intervals over whole groups.
+
+    Args:
+        labels: int (n,).
+        predictions: int (classifiers, n).
+        groups: int (n,).
+        classes: how many.
+        confidence: of each interval.
+        seed: of the draws, which are the same for every classifier.
+
+    Returns:
+        For each classifier "balanced_accuracy" and "macro_f1", each {"estimate", "low", "high"}, and "recall" by class
+        (None for a class without images).
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    group = group.reshape(-1)
+    count, cells = int(group.max()) + 1, classes * classes
+    # How often each group has each pair of true and predicted class, the classifiers side by side.
+    counts = np.concatenate(
+        [
+            np.bincount(group * cells + labels * classes + predicted, minlength=count * cells).reshape(
+                count, cells
+            )
+            for predicted in predictions
+        ],
+        axis=1,
+    ).astype(np.float32)
+    rng = np.random.default_rng(seed)
+    even = np.full(count, 1 / count)
+    drawn = np.concatenate(
+        [
+            rng.multinomial(count, even, size=min(_CHUNK, DRAWS - start)).astype(np.float32) @ counts
+            for start in range(0, DRAWS, _CHUNK)
+        ]
+    ).reshape(DRAWS, len(predictions), classes, classes)
+    whole = counts.sum(axis=0).reshape(len(predictions), classes, classes)
+    tails = [(1 - confidence) / 2, (1 + confidence) / 2]
+
+    def interval(statistic: Callable[[np.ndarray], np.ndarray], row: int) -> dict[str, float]:
+        low, high = np.quantile(statistic(drawn[:, row]), tails)
+        return {"estimate": float(statistic(whole[row])), "low": float(low), "high": float(high)}
+
+    return [
+        {
+            "balanced_accuracy": interval(balanced_accuracy, row),
+            "macro_f1": interval(macro_f1, row),
+            "recall": recalls(whole[row]),
+        }
+        for row in range(len(predictions))
+    ]
+
+
+def recalls(counts: np.ndarray) -> list[float | None]:
+    """The recall of each class of a confusion; None for a class without images."""
+    return [
+        float(hits / total) if total else None
+        for hits, total in zip(np.diagonal(counts), counts.sum(axis=1), strict=True)
+    ]

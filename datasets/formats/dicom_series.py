@@ -21,6 +21,7 @@ _MR_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
 }
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_LONGEST_ID = 64  # characters, of DICOM's "long string"
 _LOCALISER_WORDS = {"localizer", "localiser", "loc", "scout", "survey", "3plane", "3pl", "aahead", "aascout"}
 _FUNC_WORDS = {"bold", "fmri", "ep2d", "epi"}
 _DIFFUSION_WORDS = {"dwi", "dti", "adc", "trace", "tracew", "diff", "diffusion", "ep2ddiff"}
@@ -173,7 +174,7 @@ def _counted(reason: str, count: int) -> str:
 
 
 def _series(files: tuple[Path, ...], header: Header, label: str) -> Series:
-    patient = header.tags.get("PatientID", "")
+    patient = "".join(filter(str.isprintable, header.tags.get("PatientID", "")))[:_LONGEST_ID].strip()
     if not re.search(r"[1-9A-Za-z]", patient) or re.fullmatch(r"(?i)anon\w*|unknown|none|n/?a", patient):
         patient = ""
     return Series(files, label, patient, header.tags.get("StudyDate", ""), sequence_of_tags(header))
@@ -182,7 +183,7 @@ def _series(files: tuple[Path, ...], header: Header, label: str) -> Series:
 def label_of(header: Header) -> str:
     """The series' number and description, fit for a line of a table."""
     description = header.tags.get("SeriesDescription") or header.tags.get("ProtocolName", "")
-    words = " ".join(re.sub(r"[^\w .+*-]", " ", description).split())[:60]
+    words = " ".join(re.sub(r"[^\w .+*-]", " ", description[:_LONGEST_ID]).split())
     number = header.tags.get("SeriesNumber", "")
     return f"series {number} {words}".strip() if number else (words or "series")
 

@@ -64,10 +64,10 @@ def data_file(header: Path) -> Path | None:
     """
     with header.open("rb") as file:
         lines = _header_lines(file.read(HEADER_BYTES))[0]
-    named = re.search(rb"^data ?file: *(.*?)\s*$", lines, re.MULTILINE | re.IGNORECASE)
+    named = re.search(rb"^data ?file:(.*)$", lines, re.MULTILINE | re.IGNORECASE)
     if named is None:
         return None
-    name = named[1].decode("utf-8", "surrogateescape")
+    name = named[1].strip().decode("utf-8", "surrogateescape")
     if name.upper().startswith("LIST") or "%" in name:
         raise BadVolume("its voxels lie in several files; convert it to one .nrrd")
     path = PurePosixPath(name.replace("\\", "/"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import time
 
 import numpy as np
 import pytest
@@ -108,3 +110,23 @@ def test_a_detached_header_that_leads_elsewhere(formats, scan, tmp_path, named):
     header.write_bytes(header.read_bytes().replace(data.name.encode(), named.encode()))
     with pytest.raises(UserError, match=r"out of its folder|is missing|several files"):
         find_volumes([tmp_path / "d"])
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"data file: " + b" " * 240_000 + b"x",
+        b'labels: "' + b"a" * 240_000,
+        b"spacings: " + b"1 " * 120_000,
+        b"a" * 240_000,
+    ],
+    ids=["blanks", "an open quote", "numbers", "no colon"],
+)
+def test_an_endless_line_takes_no_time(formats, scan, tmp_path, line):
+    began = time.monotonic()
+    (file,) = formats.nrrd(scan, tmp_path / "a.nrrd", encoding="raw")
+    file.write_bytes(file.read_bytes().replace(b"kinds", line + b"\nkinds", 1))
+    with contextlib.suppress(UserError):
+        find_volumes([tmp_path])
+    formats.read([file])
+    assert time.monotonic() - began < 10

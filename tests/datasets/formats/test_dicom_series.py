@@ -260,3 +260,13 @@ def test_without_pydicom_one_line_names_the_extra(formats, scan, tmp_path, monke
     assert len(found.sources) == 1
     assert [skip.broken for skip in found.skipped] == [True]
     assert "22 files of DICOM" in found.skipped[0].reason
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_an_endless_patient_id_of_many_lines_becomes_a_short_one(formats, few, tmp_path):
+    formats.dicom(
+        few, tmp_path / "d", PatientID="P\n7\x07" + "x" * 5000, SeriesDescription="T1 " + "y" * 5000
+    )
+    (source,) = find_volumes([tmp_path / "d"]).sources
+    assert source.identity.subject == "P7" + "x" * 62
+    assert len(source.name) < 100

@@ -149,3 +149,31 @@ def test_without_pynrrd_the_reason_names_the_extra(formats, head, tmp_path, monk
     assert source.files == tuple(files)
     with pytest.raises(BadVolume, match=r"pip install 'mri-transfer\[nrrd\]'"):
         read_volume(files)
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip", "bzip2", "ascii"])
+@pytest.mark.parametrize("dtype", [">i2", "<i2", ">f4", "u1"])
+def test_nrrd_encodings_and_byte_orders(formats, head, tmp_path, encoding, dtype):
+    scan = formats.Scan(np.round(head((8, 9, 7))).astype(dtype), (1.0, 1.5, 2.0), "PIR")
+    volume = read_volume(formats.nrrd(scan, tmp_path / "a.nrrd", encoding=encoding))
+    np.testing.assert_array_equal(volume.voxels, np.round(head((8, 9, 7))))
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("nifti1-gz", "a.nii"),
+        ("nifti1", "a.nii.gz"),
+        ("mgz", "a.mgh"),
+        ("mgh", "a.mgz"),
+        ("nrrd", "a.nii"),
+        ("minc2", "a.mnc.gz"),
+        ("minc1-gz", "a.mnc"),
+        ("dicom-enhanced", "a.nii"),
+    ],
+)
+def test_content_and_not_the_name_tells_the_format(formats, head, tmp_path, name, called):
+    voxels = head((12, 14, 13)).astype(np.int16)
+    (file,) = formats.WRITERS[name](formats.Scan(voxels, (1.0, 1.0, 1.0), "RAS"), tmp_path)
+    volume = read_volume([file.rename(tmp_path / called)])
+    np.testing.assert_allclose(volume.voxels, voxels, atol=2e-3)

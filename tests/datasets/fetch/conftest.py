@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import email.utils
+import functools
 import hashlib
 import io
 import tarfile
@@ -265,6 +266,7 @@ def oasis_members(disc: int, sessions: int = 2) -> dict[str, bytes]:
     return members
 
 
+@functools.cache
 def tumor_members(per_class: int = 3) -> dict[str, bytes]:
     from PIL import Image
 
@@ -309,6 +311,7 @@ class Faithful:
     md5: dict[str, str] = field(default_factory=dict)  # of IXI's archives, by modality
 
 
+@functools.cache
 def _ixi() -> Faithful:
     members = {kind: ixi_members(kind) for kind in ("T1", "T2")}
     tars = {kind: make_tar(content) for kind, content in members.items()}
@@ -321,6 +324,7 @@ def _ixi() -> Faithful:
     )
 
 
+@functools.cache
 def _oasis() -> Faithful:
     discs = {disc: oasis_members(disc) for disc in (1, 12)}
     return Faithful(
@@ -339,6 +343,7 @@ def _oasis() -> Faithful:
     )
 
 
+@functools.cache
 def _openneuro() -> Faithful:
     files = openneuro_files()
     return Faithful(
@@ -353,6 +358,7 @@ def _openneuro() -> Faithful:
     )
 
 
+@functools.cache
 def _tumors() -> Faithful:
     members = tumor_members()
     return Faithful(

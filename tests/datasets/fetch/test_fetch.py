@@ -98,7 +98,7 @@ def test_slices_finds_one_volume_a_scan(get, small, tmp_path):
         assert {source.identity.sequence for source in found.sources} <= {"T1", "T2"}
 
 
-@pytest.mark.parametrize("small", ["ixi", "openneuro"], indirect=True)
+@pytest.mark.parametrize("small", ["ixi"], indirect=True)
 def test_what_is_fetched_can_be_sliced(cli, get, small, tmp_path):
     get()
     done = cli("slices", tmp_path / "out", "--out", tmp_path / "store", "--size", 32, "--workers", 1)

@@ -61,7 +61,15 @@ def test_a_disk_too_small_is_noticed_before_anything_is_fetched(run, small, smal
     assert content_of(small_disk.place / "out") == small.expected
 
 
-@pytest.mark.parametrize("kib", [0, 4, 8, 12, 20, 40, 80, 120, 180])
+@pytest.mark.parametrize(
+    "kib",
+    [
+        0,
+        12,
+        80,
+        *(pytest.param(kib, marks=pytest.mark.slow) for kib in (4, 8, 20, 40, 60, 120, 150, 180, 220)),
+    ],
+)
 @pytest.mark.parametrize("small", ["ixi", "openneuro", "tumors"], indirect=True)
 def test_the_disk_is_full_at_any_moment(run, small, small_disk, monkeypatch, content_of, kib):
     """As if something else had filled it after the space was checked."""

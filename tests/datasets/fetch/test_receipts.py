@@ -26,7 +26,7 @@ def test_the_last_line_of_a_file_counts(tmp_path):
         assert len(list(receipts)) == 2
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(cut=st.integers(0, 200))
 def test_cut_off_anywhere_every_whole_line_counts_and_more_can_be_added(tmp_path_factory, cut):
     folder = tmp_path_factory.mktemp("receipt")

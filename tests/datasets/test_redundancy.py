@@ -141,7 +141,9 @@ def sessions(tmp_path, head, save):
     return folder
 
 
-def test_a_repeated_session_adds_nothing_and_the_figure_is_shown(tmp_path, sessions, capfd):
+def test_a_repeated_session_adds_nothing_and_the_figure_is_shown(tmp_path, sessions, capfd, monkeypatch):
+    # The page has tests of its own.
+    monkeypatch.setattr("mri_transfer.datasets.collection_page.write_page", lambda *about: about[3].touch())
     options = {"size": 48, "workers": 1}
     everything = extract(SlicesConfig((sessions,), tmp_path / "all", max_correlation=1.0, **options))
     capfd.readouterr()

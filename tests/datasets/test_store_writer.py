@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -61,7 +62,7 @@ def test_a_crash_at_any_byte_of_any_file(tmp_path_factory, data):
     """A crash leaves the journal cut anywhere and, in the shards, anything beyond what the journal counts."""
     folder = tmp_path_factory.mktemp("crash")
     finish(folder / "whole")
-    finish(folder / "crashed")
+    shutil.copytree(folder / "whole", folder / "crashed")
     journal = folder / "crashed" / "volumes.jsonl"
     cut = data.draw(st.integers(0, journal.stat().st_size), label="journal bytes left")
     os.truncate(journal, cut)

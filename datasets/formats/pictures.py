@@ -7,10 +7,9 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from mri_transfer.datasets.formats.stored import DEFAULT_LIMIT, BadVolume, quiet_libraries, size_text
-from mri_transfer.datasets.tumor_files import open_image, square, upright
+from mri_transfer.datasets.tumor_files import open_image, read_bytes, square, upright
 
 _FEWEST_PIXELS = 8  # along a side
 
@@ -33,10 +32,7 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
         BadVolume: it is no picture, damaged, too large, or one grey.
     """
     try:
-        # Of a file on disk Pillow would read as many bytes at once as a chunk's header promises.
-        content = path.read_bytes()
-        if not content:
-            raise BadVolume("empty file")
+        content = read_bytes(path)
         with quiet_libraries(), open_image(io.BytesIO(content)) as file:
             promised = file.width * file.height * 4  # at most four channels, or one of floats
             if promised > max_bytes:
@@ -48,11 +44,9 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
         raise
     except MemoryError:
         raise BadVolume("needs more memory than there is") from None
-    except Image.UnidentifiedImageError:
-        raise BadVolume("not a picture, whatever its name says") from None
     except Exception as error:  # Pillow's readers raise nearly anything for damaged files
         told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise BadVolume(f"damaged picture ({' '.join(told.split())[:100]})") from None
+        raise BadVolume(" ".join(told.split())[:100] or "damaged picture") from None
     if min(grey.shape) < _FEWEST_PIXELS:
         raise BadVolume(f"a picture of {grey.shape[1]} x {grey.shape[0]} pixels")
     if grey.min() == grey.max():

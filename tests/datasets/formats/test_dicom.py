@@ -169,7 +169,7 @@ def test_files_without_preamble_are_taken_by_their_suffix(formats, scan, canonic
 )
 def test_a_scanners_real_slices_in_each_transfer_syntax(tmp_path, name):
     """pydicom's sample of a Toshiba scanner, one slice, stacked under itself with falling intensity offsets."""
-    original = get_testdata_file(name)
+    original = get_testdata_file(name, download=False)
     if original is None:
         pytest.skip(f"pydicom has no {name} here")
     for index in range(4):
@@ -180,13 +180,13 @@ def test_a_scanners_real_slices_in_each_transfer_syntax(tmp_path, name):
         dataset.save_as(tmp_path / f"{index}.dcm")
     found = find_volumes([tmp_path], include=("derived",))
     volume = read_volume(found.sources[0].files)
-    pixels = pydicom.dcmread(get_testdata_file("MR_small.dcm")).pixel_array
+    pixels = pydicom.dcmread(get_testdata_file("MR_small.dcm", download=False)).pixel_array
     assert volume.voxels.shape == (64, 64, 4)
     assert sorted(volume.voxels[:, :, 2].ravel()) == sorted(pixels.ravel())
 
 
 def test_a_compression_without_a_decoder_names_the_remedy(tmp_path):
-    original = get_testdata_file("MR_small_jpeg_ls_lossless.dcm")
+    original = get_testdata_file("MR_small_jpeg_ls_lossless.dcm", download=False)
     if original is None:
         pytest.skip("pydicom has no JPEG-LS sample here")
     for module in ("pylibjpeg", "jpeg_ls", "gdcm"):

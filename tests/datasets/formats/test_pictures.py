@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 import tracemalloc
 import zlib
@@ -169,14 +170,14 @@ def encoded(pixels: np.ndarray, form: str) -> bytes:
 
 BAD = {
     "an empty file": (b"", "empty"),
-    "notes": (b"my notes\n" * 99, "not a picture"),
-    "a login page": (b"<!DOCTYPE html><html>", "not a picture"),
-    "half a PNG": (encoded(picture(0), "PNG")[:300], "damaged"),
-    "half a JPEG": (encoded(picture(0), "JPEG")[:300], "damaged"),
-    "a PostScript file": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not a picture"),
-    "a thousand million pixels": (png(40000, 25000), "damaged|more than"),
+    "notes": (b"my notes\n" * 99, "not an image"),
+    "a login page": (b"<!DOCTYPE html><html>", "not an image"),
+    "half a PNG": (encoded(picture(0), "PNG")[:300], "truncated|broken"),
+    "half a JPEG": (encoded(picture(0), "JPEG")[:300], "damaged|truncated|broken|Truncated"),
+    "a PostScript file": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image"),
+    "a thousand million pixels": (png(40000, 25000), "more than 40 million"),
     "twenty million pixels": (png(5000, 4000), "more than --max-mb"),
-    "pixels that are not there": (png(900, 900), "damaged"),
+    "pixels that are not there": (png(900, 900), "truncated|broken"),
     "one grey": (encoded(np.full((40, 40), 9, np.uint8), "PNG"), "same value, 9"),
     "three pixels": (encoded(picture(0)[20:23, 15:16], "PNG"), "1 x 3 pixels"),
     "several pages": (stack(), "3 pictures in one file"),
@@ -198,6 +199,16 @@ def test_a_bad_picture(tmp_path, case):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1 << 26
+
+
+def test_a_huge_file_and_a_pipe_are_not_read(tmp_path):
+    with (tmp_path / "huge.png").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(BadVolume, match="no picture has so many"):
+        read_picture(tmp_path / "huge.png", 32)
+    os.mkfifo(tmp_path / "pipe.png")
+    with pytest.raises(BadVolume, match="no regular file"):
+        read_picture(tmp_path / "pipe.png", 32)
 
 
 def test_a_table_with_a_plane_that_is_none(folder, tmp_path):

@@ -5,7 +5,7 @@ that hardly changes, and stand alone. Three kinds are looked for:
 
 - letters: small bright shapes in the black outside the convex hull of the head, side by side, or crisp if single;
 - graphics: crisp, flat, isolated shapes anywhere: arrows, pointers, letters upon the head;
-- frames: thin straight bright lines along an edge of the picture, or its corners rounded with white.
+- frames: thin straight bright lines along an edge of the picture.
 
 Each mark has a score from 0 to 1, how crisp it is; it orders the list and is no probability. Marks are hints to look
 at. A marking that one class has more often than others is a shortcut.
@@ -62,9 +62,7 @@ class Mark:
 class _Shape:
     box: tuple[int, int, int, int]
     blur: float  # half-bright pixels for each pixel of outline: 0 drawn without smoothing, above 1 anatomy
-    flat: float  # share of its pixels that are about as bright as the brightest
     alone: float  # 0 if it stands on even ground, 1 if something else as bright touches it
-    span: float  # levels above its ground
 
     @property
     def height(self) -> int:
@@ -100,7 +98,15 @@ def outside_head(grey: np.ndarray) -> np.ndarray:
 
 
 def _shapes(grey: np.ndarray, bright: np.ndarray, level: int, flattest: float, shortest: int) -> list[_Shape]:
-    """Small connected parts of `bright` with what tells drawings from anatomy."""
+    """Small connected parts of `bright` with what tells drawings from anatomy.
+
+    Args:
+        grey: uint8 (height, width).
+        bright: bool, like `grey`.
+        level: from which on a pixel is bright.
+        flattest: share of a part's pixels, at least, that are about as bright as its brightest.
+        shortest: of a part's longer side, pixels.
+    """
     from scipy import ndimage
 
     around = np.ones((3, 3), bool)
@@ -140,9 +146,7 @@ def _shapes(grey: np.ndarray, bright: np.ndarray, level: int, flattest: float, s
             _Shape(
                 (columns.start, rows.start, columns.stop, rows.stop),
                 float(middle.sum() / outline.sum()),
-                flat,
                 float((ring[9 * len(ring) // 10] - ground) / span),
-                span,
             )
         )
     return found

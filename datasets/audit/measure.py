@@ -23,8 +23,8 @@ from mri_transfer.device import cores
 from mri_transfer.progress import bar
 
 CHROMA_NOISE = 16
-"""Levels by which Cb and Cr of a grey pixel may stray from 128. In a file of grey content they do not stray at all,
-whatever its quality; a slight tint of the whole picture strays by about 10, coloured letters and maps by over 50."""
+"""Levels by which Cb and Cr of a grey pixel may stray from 128. Grey content does not stray at all, at any quality of
+JPEG; the primary colours and their mixtures stray by more than 100 (ITU-R BT.601)."""
 
 SIDE = 48
 """Pixels of the small pictures, as of the published figures for raw-pixel nearest neighbours."""
@@ -140,7 +140,7 @@ def _measure(path: Path, number: int) -> dict | None:
         "border": 1 - (right - left) * (bottom - top) / grey.size,
         "offset_x": (left - (width - right)) / width,
         "offset_y": (top - (height - bottom)) / height,
-        "quality": jpeg_quality(tables[0]) if tables else 0,
+        "quality": jpeg_quality(tables[min(tables)]) if tables else 0,
         "colour": colour,
         "depth": _BITS.get(mode, 8),
         "mode": mode,

@@ -102,6 +102,10 @@ def _read(path: Path) -> tuple[str, int, np.ndarray] | str:
     """Patient, label and thumbnail; or the reason why not."""
     import h5py
 
+    if not path.is_file():  # opening a pipe would never end
+        return "no regular file, or a link that leads nowhere"
+    if not path.stat().st_size:
+        return "an empty file"
     try:
         with h5py.File(path, "r") as file:
             record = file.get("cjdata", getlink=False)
@@ -111,8 +115,6 @@ def _read(path: Path) -> tuple[str, int, np.ndarray] | str:
             codes = _values(record, "PID", LONGEST_ID)
             image = _values(record, "image", MOST_PIXELS**2)
     except (OSError, KeyError, ValueError, RuntimeError, TypeError) as error:
-        if not path.is_file() or not path.stat().st_size:
-            return "an empty file" if path.is_file() else "no file"
         return f"damaged, or not MATLAB v7.3 ({' '.join(str(error).split())})"
     number = int(label.ravel()[0]) if label.size and np.isfinite(label).all() else 0
     if number not in LABELS:

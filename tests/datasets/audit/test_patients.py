@@ -1,6 +1,7 @@
 """Figshare's originals, written as MATLAB v7.3 writes them, and images that were made from them."""
 
 import json
+import os
 import shutil
 
 import h5py
@@ -134,7 +135,10 @@ def test_unmatched_images_keep_their_groups():
 
 def damaged(path, how):
     content = path.read_bytes()
-    if how == "empty":
+    if how == "pipe":
+        path.unlink()
+        os.mkfifo(path)
+    elif how == "empty":
         path.write_bytes(b"")
     elif how == "text":
         path.write_text("not found")
@@ -181,6 +185,7 @@ def damaged(path, how):
     "how",
     [
         "empty",
+        "pipe",
         "text",
         "old MATLAB",
         "cut 1",

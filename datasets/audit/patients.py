@@ -108,7 +108,10 @@ def _read(path: Path) -> tuple[str, int, np.ndarray] | str:
         return "an empty file"
     try:
         with h5py.File(path, "r") as file:
-            record = file.get("cjdata", getlink=False)
+            linked = file.get("cjdata", getlink=True)
+            record = (
+                file["cjdata"] if isinstance(linked, h5py.HardLink) else None
+            )  # a link may lead elsewhere
             if not isinstance(record, h5py.Group):
                 return "holds no cjdata: not one of Figshare's originals"
             label = _values(record, "label", 1)

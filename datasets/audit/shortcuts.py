@@ -7,9 +7,9 @@ weighted equally, in stratified folds that keep groups whole. The score is balan
 the classes' recalls), which is 1/classes for any rule that ignores the class; macro-F1 stands beside it. Intervals
 come from resampling whole groups.
 
-Measured on the public four-class set, where a guess has 0.25: all together 0.80 (0.75 to 0.84), bytes per pixel 0.57,
+Measured on the public four-class set, where a guess has 0.25: all together 0.79 (0.75 to 0.84), bytes per pixel 0.57,
 file size 0.53, sharpness 0.52; the rule "512 pixels high" learnt in training finds every glioma there and 18% of those
-in the test split.
+in the test split. On generated figures that say nothing, of 60 groups, 2 of 20 sets raised a false alarm.
 """
 
 from __future__ import annotations

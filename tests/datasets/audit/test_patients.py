@@ -163,6 +163,9 @@ def damaged(path, how):
                 record["PID"][...] = 0
             elif how == "no cjdata":
                 file.move("cjdata", "other")
+            elif how == "cjdata elsewhere":
+                del file["cjdata"]
+                file["cjdata"] = h5py.ExternalLink("2.mat", "/cjdata")
             else:
                 del record["image"]
                 if how == "huge":
@@ -198,6 +201,7 @@ def damaged(path, how):
         "label NaN",
         "flat",
         "no cjdata",
+        "cjdata elsewhere",
         "huge",
         "text image",
         "three axes",

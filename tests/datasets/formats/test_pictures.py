@@ -20,7 +20,7 @@ from mri_transfer.datasets.store import SliceStore
 from mri_transfer.datasets.volumes import BadVolume
 from mri_transfer.errors import UserError
 
-OPTIONS = ("--images", "--size", "32", "--workers", "1", "--quiet")
+OPTIONS = ("--images", "--size", "32", "--workers", "1", "--max-correlation", "1", "--quiet")
 
 
 def picture(seed: int, shape=(40, 30)) -> np.ndarray:
@@ -38,11 +38,11 @@ def save(path, pixels, **options):
 @pytest.fixture
 def folder(tmp_path):
     top = tmp_path / "heads"
-    for subject in ("anna", "berta 2", "Цезарь"):
+    for at, subject in enumerate(("anna", "berta 2", "Цезарь")):
         for number in range(3):
-            save(top / subject / f"IMG_{number:03d}.png", picture(hash((subject, number)) % 999))
-    save(top / "anna" / "FLAIR" / "a.jpg", picture(5))
-    save(top / "anna" / "anna_mask.png", picture(6))
+            save(top / subject / f"IMG_{number:03d}.png", picture(10 * at + number))
+    save(top / "anna" / "FLAIR" / "a.jpg", picture(50))
+    save(top / "anna" / "anna_mask.png", picture(60))
     (top / "anna" / "notes.txt").write_text("x")
     return top
 

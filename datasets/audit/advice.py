@@ -173,4 +173,4 @@ def _by_class(counts: dict[str, int]) -> str:
 
 def _listed(entries: list[str]) -> list[str]:
     more = [f"  ... and {len(entries) - SHOWN} more (in audit.json)"] if len(entries) > SHOWN else []
-    return [f"  {entry}" for entry in entries[:SHOWN]] + more
+    return [f"  {' '.join(entry.split())}" for entry in entries[:SHOWN]] + more

@@ -41,7 +41,7 @@ def threshold(tumors: TumorSet) -> Picture:
                 place, 0.96, label, transform=panel.transAxes, va="top", color=colour, fontweight="bold"
             )
             panel.tick_params(length=0)
-        if len(tumors.candidates):
+        if np.any(_depth(tumors.candidates.correlation) >= edges[0]):
             lower.set_yscale("log")
             lower.set_ylim(0.7, None)
             lower.yaxis.set_major_formatter("{x:.0f}")

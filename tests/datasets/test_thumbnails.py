@@ -30,6 +30,17 @@ def test_content_box_leaves_out_a_frame_of_any_colour(colour):
     assert content_box(image) == (65, 60, 155, 190)
 
 
+@pytest.mark.parametrize("sides", [((0, 0), (25, 25)), ((30, 10), (0, 0)), ((9, 9), (9, 9))])
+def test_content_box_leaves_out_a_frame_that_was_padded(sides):
+    inside = np.zeros((200, 160), np.uint8)
+    inside[40:170, 30:120] = 180
+    framed = np.pad(inside, ((20, 10), (35, 5)), constant_values=250)
+    left, top, right, bottom = content_box(np.pad(framed, sides))
+    top, left = top - sides[0][0], left - sides[1][0]
+    assert (left, top) == (65, 60)
+    assert (right - sides[1][0], bottom - sides[0][0]) == (155, 190)
+
+
 def test_content_box_leaves_out_letters_in_the_border():
     image = np.zeros((300, 260), np.uint8)
     image[60:240, 40:200] = 180

@@ -1,12 +1,14 @@
 """How fast random batches come from a slice store, from a thousand to a million slices, beside other ways to read.
 
-    python benchmarks/store.py [--slices 1000,10000,100000,1000000] [--size 160] [--batch 256] [--folder DIR]
+    python benchmarks/store.py [--slices 1000,10000,100000,1000000] [--size 160] [--batch 256] [--warm 1000]
 
-The stores are sparse: a million slices of 160 px claim 25.6 GB and take only what is read. A batch is drawn from
-10,000 slices that lie all over the store and have been read once, so that all of it comes from the page cache, as in
-the second epoch of a training on a machine with enough memory. All sizes and all ways take turns, batch by batch, so
-that whatever else the machine does meets them alike, and medians are compared. Others: a memory map of each shard with
-NumPy's indexing, and one HDF5 file (where h5py is installed), slice by slice and with h5py's list of indices.
+The stores are sparse: a million slices of 160 px claim 25.6 GB and take only what is read. A batch is drawn at random
+from 1,000 slices (`--warm`), those of ten volumes that lie anywhere in the store, which have been read once so that all
+of it comes from the page cache, as in the second epoch of a training on a machine with enough memory. They are as many
+at every size, so that sizes are compared and not whether a store fits into the processor's own cache. All sizes and all
+ways take turns, a few batches each, and medians of processor time (all threads; nothing waits for a disk) are compared,
+so that whatever else the machine does meets them alike. Others: a memory map of each shard with NumPy's indexing, and
+one HDF5 file (where h5py is installed), slice by slice and with h5py's list of indices.
 """
 
 from __future__ import annotations
@@ -40,8 +42,7 @@ from mri_transfer.datasets.store import (
 )
 from mri_transfer.files import claim_folder, sha256, write_json
 
-WARM = 10_000  # slices that batches are drawn from
-ROUNDS = 200
+ROUNDS, IN_A_ROW = 25, 12
 OF_A_VOLUME = 100  # slices
 
 Reader = Callable[[np.ndarray], np.ndarray]
@@ -125,7 +126,7 @@ def hdf5(path: Path, slices: int, size: int) -> dict[str, Reader]:
 class Size:
     """A store of one size, everything that reads it, and how fast each has been."""
 
-    def __init__(self, folder: Path, slices: int, size: int):
+    def __init__(self, folder: Path, slices: int, size: int, warm: int):
         self.slices = slices
         make_store(folder / "store", slices, size)
         started = time.perf_counter()
@@ -135,17 +136,21 @@ class Size:
         self.readers |= hdf5(folder / "slices.h5", slices, size)
         self.rates: dict[str, list[float]] = {name: [] for name in self.readers}
         self.rng = np.random.default_rng(0)
-        self.warm = self.rng.choice(slices, min(slices, WARM), replace=False)
+        volumes = self.rng.choice(slices // OF_A_VOLUME, min(slices, warm) // OF_A_VOLUME, replace=False)
+        self.warm = (np.sort(volumes)[:, None] * OF_A_VOLUME + np.arange(OF_A_VOLUME)).reshape(-1)
         for read in self.readers.values():
             for start in range(0, len(self.warm), 256):
                 read(self.warm[start : start + 256])
 
     def round(self, batch: int) -> None:
-        wanted = self.rng.choice(self.warm, batch)
+        """A few batches in a row by each way, of which the first ones bring the processor's caches to it."""
         for name, read in self.readers.items():
-            started = time.perf_counter()
-            read(wanted)
-            self.rates[name].append(batch / (time.perf_counter() - started))
+            for number in range(IN_A_ROW):
+                wanted = self.rng.choice(self.warm, batch)
+                started = time.process_time()
+                read(wanted)
+                if number >= IN_A_ROW // 3:
+                    self.rates[name].append(batch / (time.process_time() - started))
 
 
 def main() -> None:
@@ -153,13 +158,14 @@ def main() -> None:
     parser.add_argument("--slices", default="1000,10000,100000,1000000", help="sizes of the stores")
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--warm", type=int, default=1000, help="slices that batches are drawn from")
     parser.add_argument("--folder", type=Path, help="where to make the stores (on a file system with holes)")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         sizes = []
         for slices in map(int, arguments.slices.split(",")):
             (Path(folder) / str(slices)).mkdir()
-            sizes.append(Size(Path(folder) / str(slices), slices, arguments.size))
+            sizes.append(Size(Path(folder) / str(slices), slices, arguments.size, arguments.warm))
         for _ in range(ROUNDS):
             for size in sizes:
                 size.round(arguments.batch)

@@ -97,7 +97,13 @@ class Ledger:
             what = ", ".join(
                 f"{key} {_text(made.get(key))} and not {_text(now.get(key))}" for key in differing
             )
-            raise UserError(f"{self.folder}: was made with {what}; use the same settings or another --out")
+            options = [
+                f"--{key.replace('_', '-')} {_text(made[key])}"
+                for key in differing
+                if key in made and key != "format"
+            ]
+            same = f"use the same settings ({' '.join(options)}) or " if options else "use "
+            raise UserError(f"{self.folder}: was made with {what}; {same}another --out")
 
     def counts(self) -> dict[str, Any]:
         """Slices, volumes and subjects, in all and by plane, sequence and source, and what was redundant."""

@@ -7,9 +7,9 @@ STORE/shards/00000.npy  uint8 (n, size, size); slice i of the table is row i % k
 STORE/volumes.jsonl     the journal of the extraction, one line a file
 STORE/contact_sheet.png, STORE/summary.html, STORE/summary.json
 
-Slices are read with one call to the system each and not from a memory map: a map is faster as long as a store is small,
-but every page that it meets for the first time costs a fault, so that its speed falls as the store grows, and a file
-that is cut short or a disk that fails ends the process with a bus error instead of a message.
+Slices are read with one call to the system each and not from a memory map. A map is up to half as fast again for pages
+that it has met before, and less than half as fast for those that it meets for the first time; and a file that is cut
+short or a disk that fails ends the process with a bus error instead of a message.
 """
 
 from __future__ import annotations

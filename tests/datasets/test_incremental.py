@@ -259,7 +259,10 @@ def test_a_store_from_before_redundancy_opens_and_grows(volumes, run, head, save
         writer.finish()
     old = SliceStore.open(store)
     assert "max_correlation" not in old.manifest["settings"]
-    with pytest.raises(UserError, match=r"max_correlation 1\.0 and not 0\.97"):
+    with pytest.raises(
+        UserError,
+        match=r"max_correlation 1\.0 and not 0\.97; use the same settings \(--max-correlation 1\.0\)",
+    ):
         run()
     shutil.copyfile(volumes / "p1_T1.nii.gz", volumes / "copy_T1.nii.gz")
     save(volumes / "p9_T1.nii.gz", head((24, 28, 26), seed=9), zooms=(4.0, 4.0, 4.0))

@@ -163,6 +163,7 @@ def _audit(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "copies": (files - distinct - (skipped or 0)) if files and distinct is not None else None,
         "skipped": skipped or 0,
         "groups": groups,
+        "groups_from": _groups_from(audit),
         "identical": number("test_identical", "identical_test_images"),
         "test": number("test_files"),
         "near": number("test_near_duplicate", "near_duplicates"),
@@ -177,6 +178,13 @@ def _audit(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
             if key.split(" · ")[0] not in known and isinstance(value, (int, float, str))
         },
     }
+
+
+def _groups_from(audit: Mapping[str, Any]) -> str | None:
+    """The table that groups were read from, or None where they were inferred."""
+    groups = audit.get("groups")
+    source = groups.get("from") if isinstance(groups, Mapping) else None
+    return None if source in (None, "inferred") else str(source)
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

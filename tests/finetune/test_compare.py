@@ -1,6 +1,7 @@
 """The whole comparison on generated heads at 64 px: numbers, continuing, damage, bad input."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import signal
@@ -10,6 +11,8 @@ import time
 import numpy as np
 import pytest
 
+from mri_transfer.datasets.group_table import write_groups
+from mri_transfer.datasets.tumors import load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.finetune import runner
 from mri_transfer.finetune.compare import command_line, compare
@@ -224,3 +227,20 @@ def test_the_command_line_ends_with_one_line_and_code_2(command, tmp_path):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "none: no such folder" in done.stderr
+
+
+def test_a_table_of_groups_decides_the_folds_and_is_named(settings, tmp_path):
+    tumors = load_tumors(settings["tumors"], 64)
+    table = tmp_path / "groups.csv"
+    # Pairs of groups become one: half as many.
+    merged = dataclasses.replace(tumors, groups=tumors.groups // 2)
+    write_groups(table, merged)
+    out = tmp_path / "report"
+    one_arm = settings | {"arm": ("random",), "fractions": (1.0,), "folds": 2}
+    compare(CompareConfig(out=out, groups=table, **one_arm))
+    report = report_of(out)
+    assert report["groups"] == len(np.unique(merged.groups)) < len(np.unique(tumors.groups))
+    assert f"--groups {table}" in report["settings"]["command"]
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert f"Groups were taken from {table}" in page
+    assert "Groups are guessed" not in page

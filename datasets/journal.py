@@ -49,12 +49,13 @@ class Journal:
 
     def commit(self) -> None:
         """Make what was noted survive a power cut."""
-        if self._pending:
+        # Taken away before it is written: interrupted from the keyboard, the next commit must not write it again.
+        pending, self._pending = self._pending, b""
+        if pending:
             with names_errors(self.path):
-                self._file.write(self._pending)
+                self._file.write(pending)
                 self._file.flush()
                 os.fsync(self._file.fileno())
-            self._pending = b""
 
     def close(self) -> None:
         """Let other processes write; what was not committed is lost."""

@@ -193,3 +193,28 @@ def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, fail_at):
     finish(tmp_path / "a")
     finish(tmp_path / "b")
     assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+@pytest.mark.parametrize("interrupt_at", range(12))
+def test_interrupted_from_the_keyboard_in_any_fsync_no_line_is_written_twice(
+    tmp_path, monkeypatch, interrupt_at
+):
+    """Unlike after a kill, the writer still closes, and commits what it has."""
+    monkeypatch.setattr("mri_transfer.datasets.store_writer.COMMIT_SECONDS", 0.0)
+    calls = 0
+    real = os.fsync
+
+    def interrupted(descriptor):
+        nonlocal calls
+        real(descriptor)
+        calls += 1
+        if calls == interrupt_at + 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finish(tmp_path / "a")
+    finish(tmp_path / "a")
+    finish(tmp_path / "b")
+    assert content(tmp_path / "a") == content(tmp_path / "b")

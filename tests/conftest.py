@@ -7,6 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+if (
+    "PYTEST_XDIST_WORKER" in os.environ
+):  # a process a core, so a thread a process; before TensorFlow is imported
+    for name in (
+        "OMP_NUM_THREADS",
+        "OPENBLAS_NUM_THREADS",
+        "TF_NUM_INTRAOP_THREADS",
+        "TF_NUM_INTEROP_THREADS",
+    ):
+        os.environ.setdefault(name, "1")
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -27,6 +38,7 @@ def command():
             [sys.executable, "-m", "mri_transfer", *map(str, arguments)],
             capture_output=True,
             text=True,
+            encoding="utf-8",
             cwd=ROOT,
             timeout=600,
             **options,
@@ -83,6 +95,7 @@ def start_command():
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            encoding="utf-8",
             cwd=ROOT,
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )

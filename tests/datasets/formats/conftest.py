@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import locale
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -324,7 +325,11 @@ def dicom_by_gdcm(scan: Scan, folder: Path) -> list[Path]:
             one.SetMetaData(tag, value)
         path = folder / f"{index:03d}.dcm"
         writer.SetFileName(str(path))
+        before = locale.setlocale(locale.LC_ALL)
         writer.Execute(one)
+        locale.setlocale(
+            locale.LC_ALL, before
+        )  # which GDCM leaves as "C", and then other tests can't read UTF-8
         files.append(path)
     return files
 

@@ -23,7 +23,7 @@ MISSED = 0.05  # at most, of the planted copies
 LOWEST, HIGHEST = 0.95, 0.995  # of the threshold: a line outside these would part something else
 USUAL = 0.985
 """The threshold of the public four-class set, taken where a set is too small to be measured: there 133 pairs of
-distinct files correlate at 0.990 or more, and all that were looked at are the same picture; the next, at 0.980, are
+distinct files correlate at 0.989 or more, and all that were looked at are the same picture; the next, at 0.980, are
 neighbouring slices."""
 
 FEWEST = 20  # images: below, `USUAL` is taken

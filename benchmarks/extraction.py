@@ -29,13 +29,13 @@ import nibabel as nib
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from mri_transfer.datasets.content import scan_digest
-from mri_transfer.datasets.extract import SlicesConfig, extract
-from mri_transfer.datasets.find import Source, find_volumes
-from mri_transfer.datasets.intensity import PERCENTILES, find_window
-from mri_transfer.datasets.redundancy import without_redundant
-from mri_transfer.datasets.slices import AXES, PLANES, cut, is_usable, keep
-from mri_transfer.datasets.volumes import BadVolume, Volume, read_volume
+from mri_transfer.datasets.slices.content import scan_digest
+from mri_transfer.datasets.slices.cut import AXES, PLANES, cut, is_usable, keep
+from mri_transfer.datasets.slices.intensity import PERCENTILES, find_window
+from mri_transfer.datasets.slices.redundancy import without_redundant
+from mri_transfer.datasets.store.extract import SlicesConfig, extract
+from mri_transfer.datasets.volumes.find import Source, find_volumes
+from mri_transfer.datasets.volumes.volume import BadVolume, Volume, read_volume
 from mri_transfer.device import cores
 from mri_transfer.progress import set_quiet
 

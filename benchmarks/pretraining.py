@@ -61,7 +61,7 @@ def parts(store_folder: Path, batch: int) -> dict[str, float]:
     import numpy as np
 
     from mri_transfer.checkpoints.backbones import build_encoder
-    from mri_transfer.datasets.store import SliceStore
+    from mri_transfer.datasets.store.store import SliceStore
     from mri_transfer.pretrain.methods import METHODS
     from mri_transfer.pretrain.positives import PairSampler
     from mri_transfer.pretrain.views import Views

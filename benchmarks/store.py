@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
 
-from mri_transfer.datasets.store import (
+from mri_transfer.datasets.store.store import (
     COLUMNS,
     FORMAT,
     KIND,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import device, progress
-from mri_transfer.datasets.tumors import TumorSet, load_tumors
+from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.files import atomic_write, claim_folder, write_json
 from mri_transfer.finetune import leakage
 from mri_transfer.finetune.arms import Arm, resolve_arms

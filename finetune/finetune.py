@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import device, progress
-from mri_transfer.datasets.tumors import TumorSet, load_tumors
+from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.files import claim_folder, read_json, to_json, write_json
 from mri_transfer.finetune.arms import Arm, resolve_arms, weights_digest

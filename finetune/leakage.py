@@ -8,8 +8,8 @@ from typing import Any
 
 from mri_transfer import progress
 from mri_transfer.datasets.audit.leaks import leaks_between
-from mri_transfer.datasets.store import SliceStore
-from mri_transfer.datasets.tumors import TumorSet
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms import Arm
 

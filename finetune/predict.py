@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import device, progress
-from mri_transfer.datasets.tumor_files import SUFFIXES, read_grey, square
+from mri_transfer.datasets.tumors.files import SUFFIXES, read_grey, square
 from mri_transfer.errors import UserError
 from mri_transfer.files import atomic_write, require_folder
 from mri_transfer.finetune.config import PredictConfig

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from mri_transfer.datasets.folds import grouped_folds
+from mri_transfer.datasets.tumors.folds import grouped_folds
 from mri_transfer.errors import UserError
 
 PUBLISHED = -1  # the "fold" of the split that the data set was published with

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import device, progress
-from mri_transfer.datasets.tumors import TumorSet
+from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.finetune.arms import Arm, weights_digest
 from mri_transfer.finetune.config import Recipe
 from mri_transfer.finetune.features import FeatureCache, extract_features

@@ -40,8 +40,8 @@ COMMANDS = {
     ),
     "slices": Command(
         "MRI volumes (files, folders, BIDS trees) to a store of 2-D slices",
-        "mri_transfer.datasets.extract:SlicesConfig",
-        "mri_transfer.datasets.extract:extract",
+        "mri_transfer.datasets.store.extract:SlicesConfig",
+        "mri_transfer.datasets.store.extract:extract",
     ),
     "audit": Command(
         "what is wrong with a tumour folder: copies, near-copies, neighbours, leaks between its splits",

@@ -47,7 +47,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     Raises:
         UserError: the folder holds something else, or a demo with other settings.
     """
-    from mri_transfer.datasets.extract import SlicesConfig, extract
+    from mri_transfer.datasets.store.extract import SlicesConfig, extract
     from mri_transfer.finetune.compare import compare
     from mri_transfer.finetune.config import CompareConfig
     from mri_transfer.pretrain.config import PretrainConfig
@@ -93,7 +93,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
 
 def _generate(config: DemoConfig, volumes: Path, tumors: Path) -> None:
     """The data, once: the same seed gives the same heads, so an interrupted generation is simply done again."""
-    from mri_transfer.datasets.synthetic import write_tumors, write_volumes
+    from mri_transfer.datasets.synthetic.generate import write_tumors, write_volumes
 
     made, wanted = (
         config.out / "generated.json",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from mri_transfer.datasets.store import SliceStore
+from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 
 Batch = dict[str, np.ndarray]

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from mri_transfer import device, progress
-from mri_transfer.datasets.store import SliceStore
+from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.files import atomic_write
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.positives import PairSampler

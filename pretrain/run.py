@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mri_transfer import device, progress
-from mri_transfer.datasets.store import SliceStore
+from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.files import atomic_write, claim_folder, read_json, write_json
 from mri_transfer.options import as_dict

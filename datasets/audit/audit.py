@@ -16,9 +16,9 @@ from mri_transfer.datasets.audit.patients import (
     patient_summary,
     read_figshare,
 )
-from mri_transfer.datasets.group_table import write_groups
-from mri_transfer.datasets.store import SliceStore
-from mri_transfer.datasets.tumors import load_tumors
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.tumors.group_table import write_groups
+from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.files import claim_folder, write_json
 from mri_transfer.options import argument, option
 from mri_transfer.progress import say

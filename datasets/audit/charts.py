@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
-from mri_transfer.datasets.tumors import TumorSet
+from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.figures import COLOURS, INK, MUTED, PAPER, RULE, Picture, canvas, picture, style
 
 BLUE, ORANGE = COLOURS[0], COLOURS[1]

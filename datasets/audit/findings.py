@@ -13,8 +13,8 @@ from mri_transfer.datasets.audit.measure import measure
 from mri_transfer.datasets.audit.modality import find_others
 from mri_transfer.datasets.audit.nearest import leak_alarm
 from mri_transfer.datasets.audit.shortcuts import find_shortcuts
-from mri_transfer.datasets.store import SliceStore
-from mri_transfer.datasets.tumors import TumorSet
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.tumors.tumors import TumorSet
 
 CLOSEST = (
     12  # pairs below the line, and slices of a store, that are listed although they are not the same picture

@@ -16,9 +16,9 @@ from PIL import Image
 
 from mri_transfer.datasets.audit.markings import Mark, find_marks
 from mri_transfer.datasets.audit.modality import looks_like
-from mri_transfer.datasets.formats.stored import quiet_libraries
-from mri_transfer.datasets.thumbnails import content_box
-from mri_transfer.datasets.tumor_files import ImageFile, open_image, read_bytes, square, upright
+from mri_transfer.datasets.tumors.files import ImageFile, open_image, read_bytes, square, upright
+from mri_transfer.datasets.tumors.thumbnails import content_box
+from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.device import cores
 from mri_transfer.progress import bar
 
@@ -154,7 +154,7 @@ def measure(folder: Path, files: Sequence[ImageFile]) -> Measurements:
     """Measure every file, in parallel.
 
     Args:
-        folder, files: as given to and by :func:`mri_transfer.datasets.tumor_files.list_images`.
+        folder, files: as given to and by :func:`mri_transfer.datasets.tumors.files.list_images`.
 
     Returns:
         One entry a file; files that can't be read have NaN.

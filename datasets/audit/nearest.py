@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mri_transfer.datasets.folds import grouped_folds
-from mri_transfer.datasets.thumbnails import normalised
+from mri_transfer.datasets.tumors.folds import grouped_folds
+from mri_transfer.datasets.tumors.thumbnails import normalised
 from mri_transfer.errors import UserError
 
 MOST = 10_000

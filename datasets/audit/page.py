@@ -11,10 +11,10 @@ import numpy as np
 
 from mri_transfer import __version__, pages
 from mri_transfer.datasets.audit import charts
-from mri_transfer.datasets.store import SliceStore
-from mri_transfer.datasets.thumbnails import turned
-from mri_transfer.datasets.tumor_files import read_grey, square
-from mri_transfer.datasets.tumors import TumorSet
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.tumors.files import read_grey, square
+from mri_transfer.datasets.tumors.thumbnails import turned
+from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.device import versions
 from mri_transfer.files import atomic_write
 

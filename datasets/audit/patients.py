@@ -18,10 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from mri_transfer.datasets.calibration import USUAL
-from mri_transfer.datasets.duplicates import near_duplicates
-from mri_transfer.datasets.groups import connected
-from mri_transfer.datasets.thumbnails import thumbnail
+from mri_transfer.datasets.tumors.calibration import USUAL
+from mri_transfer.datasets.tumors.duplicates import near_duplicates
+from mri_transfer.datasets.tumors.groups import connected
+from mri_transfer.datasets.tumors.thumbnails import thumbnail
 from mri_transfer.device import cores
 from mri_transfer.errors import UserError
 from mri_transfer.progress import bar
@@ -155,7 +155,7 @@ def match_patients(originals: FigshareSet, thumbs: np.ndarray, threshold: float 
 
     Args:
         originals: as from :func:`read_figshare`.
-        thumbs: uint8 (n, side, side), as from :func:`mri_transfer.datasets.thumbnails.thumbnail`.
+        thumbs: uint8 (n, side, side), as from :func:`mri_transfer.datasets.tumors.thumbnails.thumbnail`.
         threshold: correlation after alignment from which on an image is the original.
     """
     original = np.full(len(thumbs), -1)

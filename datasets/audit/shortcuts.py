@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mri_transfer.datasets.audit.scores import balanced_accuracy, confusion, recalls, scores
-from mri_transfer.datasets.folds import grouped_folds
+from mri_transfer.datasets.tumors.folds import grouped_folds
 from mri_transfer.errors import UserError
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
-from mri_transfer.datasets.naming import identify
+from mri_transfer.datasets.volumes.naming import identify
 from mri_transfer.files import atomic_write
 
 Place = Callable[[PurePosixPath], "PurePosixPath | None"]

@@ -16,7 +16,7 @@ from mri_transfer.datasets.fetch.layout import Place
 from mri_transfer.datasets.fetch.members import DamagedArchive, Member, members_of, reading
 from mri_transfer.datasets.fetch.space import most_unpacked, need_space
 from mri_transfer.datasets.fetch.workers import Stopped
-from mri_transfer.datasets.find import printable
+from mri_transfer.datasets.volumes.find import printable
 from mri_transfer.files import fsync_folder, names_errors, write_all
 
 _BLOCK = 1 << 20  # bytes

@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture(scope="session")
 def tumor_folder(tmp_path_factory) -> Path:
     """`Training` and `Testing` with about 120 generated images, leaks planted."""
-    from mri_transfer.datasets.synthetic import write_tumors
+    from mri_transfer.datasets.synthetic.generate import write_tumors
 
     folder = tmp_path_factory.mktemp("heads") / "tumors"
     write_tumors(folder, per_class=28, seed=0)

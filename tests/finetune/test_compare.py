@@ -11,8 +11,8 @@ import time
 import numpy as np
 import pytest
 
-from mri_transfer.datasets.group_table import write_groups
-from mri_transfer.datasets.tumors import load_tumors
+from mri_transfer.datasets.tumors.group_table import write_groups
+from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.finetune import runner
 from mri_transfer.finetune.compare import command_line, compare
@@ -72,7 +72,7 @@ def test_the_scores_follow_from_the_trials_on_disk(finished):
     """Macro-F1 of the table's own files, computed by scikit-learn, equals the report's."""
     from sklearn.metrics import f1_score
 
-    from mri_transfer.datasets.tumors import load_tumors
+    from mri_transfer.datasets.tumors.tumors import load_tumors
 
     out, config = finished[0], report_of(finished[0])["settings"]["options"]
     tumors = load_tumors(config["tumors"], config["size"], cache=out / "cache")

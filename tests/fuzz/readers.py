@@ -55,7 +55,7 @@ VALUES = (
 def corpus(folder: Path) -> list[list[Path]]:
     """Small good files of every format, each as the list of its files."""
     spec = importlib.util.spec_from_file_location(
-        "writers", Path(__file__).parents[1] / "datasets" / "formats" / "conftest.py"
+        "writers", Path(__file__).parents[1] / "datasets" / "volumes" / "formats" / "conftest.py"
     )
     assert spec is not None
     assert spec.loader is not None
@@ -151,9 +151,9 @@ def damaged(files: list[Path], rng: random.Random) -> dict[str, bytes]:
 
 def attempt(place: Path, contents: dict[str, bytes]) -> str:
     """Read as the command does: look for volumes, then read what was found."""
-    from mri_transfer.datasets.find import PICTURES, find_volumes
-    from mri_transfer.datasets.formats.pictures import read_picture
-    from mri_transfer.datasets.volumes import BadVolume, read_volume
+    from mri_transfer.datasets.volumes.find import PICTURES, find_volumes
+    from mri_transfer.datasets.volumes.formats.pictures import read_picture
+    from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
     from mri_transfer.errors import UserError
 
     for name, content in contents.items():
@@ -237,7 +237,7 @@ def main() -> None:
     import nrrd  # noqa: F401
     import pydicom.pixels  # noqa: F401
 
-    import mri_transfer.datasets.volumes  # noqa: F401
+    import mri_transfer.datasets.volumes.volume  # noqa: F401
 
     ends, seed = time.monotonic() + 60 * arguments.minutes, arguments.seed
     with tempfile.TemporaryDirectory() as folder:

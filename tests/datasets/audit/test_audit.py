@@ -14,10 +14,10 @@ from PIL import Image
 
 from mri_transfer.cli import main
 from mri_transfer.datasets.audit.leaks import leaks_between
-from mri_transfer.datasets.extract import SlicesConfig, extract
-from mri_transfer.datasets.synthetic import write_tumors, write_volumes
-from mri_transfer.datasets.tumor_files import read_grey
-from mri_transfer.datasets.tumors import load_tumors
+from mri_transfer.datasets.store.extract import SlicesConfig, extract
+from mri_transfer.datasets.synthetic.generate import write_tumors, write_volumes
+from mri_transfer.datasets.tumors.files import read_grey
+from mri_transfer.datasets.tumors.tumors import load_tumors
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_store_of_other_heads_holds_no_leak(folder, store, tmp_path, capsys):
 
 
 def test_planted_leaks_are_found_exactly(folder, store):
-    from mri_transfer.datasets.store import SliceStore
+    from mri_transfer.datasets.store.store import SliceStore
 
     tumors = load_tumors(folder, 128)
     honest = SliceStore.open(store)

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mri_transfer.datasets.audit.markings import find_markings, find_marks, outside_head
 from mri_transfer.datasets.audit.measure import measure
-from mri_transfer.datasets.synthetic import write_tumors
-from mri_transfer.datasets.tumor_files import ImageFile, list_images, read_grey
+from mri_transfer.datasets.synthetic.generate import write_tumors
+from mri_transfer.datasets.tumors.files import ImageFile, list_images, read_grey
 
 SIDE = 360
 

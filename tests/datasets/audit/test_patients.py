@@ -15,9 +15,9 @@ from mri_transfer.datasets.audit.patients import (
     patient_summary,
     read_figshare,
 )
-from mri_transfer.datasets.synthetic import write_tumors
-from mri_transfer.datasets.thumbnails import thumbnail
-from mri_transfer.datasets.tumor_files import list_images, read_grey
+from mri_transfer.datasets.synthetic.generate import write_tumors
+from mri_transfer.datasets.tumors.files import list_images, read_grey
+from mri_transfer.datasets.tumors.thumbnails import thumbnail
 from mri_transfer.errors import UserError
 
 TUMOURS = {"meningioma_tumor": 1, "glioma_tumor": 2, "pituitary_tumor": 3}

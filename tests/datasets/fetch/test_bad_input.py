@@ -12,7 +12,7 @@ import zipfile
 import pytest
 
 from mri_transfer.datasets.fetch.receipts import Receipts
-from mri_transfer.datasets.tumor_files import list_images
+from mri_transfer.datasets.tumors.files import list_images
 
 
 @pytest.fixture(autouse=True)
@@ -242,7 +242,7 @@ def test_the_lock_ends_with_its_process(run, serve, tmp_path):
     code = f"""
 import pathlib, time
 from mri_transfer.datasets.fetch.receipts import Receipts
-from mri_transfer.datasets.tumor_files import list_images
+from mri_transfer.datasets.tumors.files import list_images
 held = Receipts(pathlib.Path({str(tmp_path / "out")!r}))
 print("held", flush=True)
 time.sleep(60)

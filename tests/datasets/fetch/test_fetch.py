@@ -8,7 +8,7 @@ import json
 
 import pytest
 
-from mri_transfer.datasets.find import find_volumes
+from mri_transfer.datasets.volumes.find import find_volumes
 
 
 @pytest.fixture

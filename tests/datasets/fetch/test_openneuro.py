@@ -52,7 +52,7 @@ def test_several_data_sets_share_a_folder(run, site, dataset, tools, tmp_path):
     done = run(number="DS000002")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "ds000002" / "sub-01" / "anat" / "sub-01_T1w.nii.gz").is_file()
-    from mri_transfer.datasets.find import find_volumes
+    from mri_transfer.datasets.volumes.find import find_volumes
 
     subjects = {source.identity.subject for source in find_volumes([tmp_path / "out"]).sources}
     assert subjects == {f"ds00000{n}/sub-0{m}" for n in (1, 2) for m in (1, 2, 3)}

@@ -1,0 +1,1 @@
+"""From a volume to the slices worth keeping: windowed, resampled, cut, without repeats."""

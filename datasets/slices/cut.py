@@ -1,0 +1,134 @@
+"""One volume to its 2-D slices, in the orientation, geometry and intensities that all slices share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mri_transfer.datasets.slices.intensity import find_window
+from mri_transfer.datasets.slices.resample import resample_stack
+from mri_transfer.datasets.volumes.volume import BadVolume, Volume
+
+PLANES = ("axial", "coronal", "sagittal")
+
+MAX_ANISOTROPY = 2.5  # of a slice's pixels; thick-slice scans give one plane
+_FEWEST_PIXELS = 8  # along a slice's side
+_STACK = 64  # slices in floating point at a time
+
+# Axes of a canonical (RAS+) volume: across the slices, down the picture's rows, along its columns. All
+# picture axes run against the volume's: rows from front (axial) or top to back or bottom, columns from the
+# patient's right to left (radiological convention) or, sagittal, from front to back, so that the face looks
+# to the left.
+AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
+
+
+@dataclass(frozen=True)
+class Slices:
+    """Slices of one volume, plane by plane and in rising position.
+
+    Attributes:
+        images: uint8 (n, size, size).
+        plane: n names.
+        position_mm: n positions across the plane, mm, in scanner coordinates: to the right, front or top.
+        position: the same as a fraction of the volume, 0..1.
+        redundant: how many more were cut and left out because a kept one shows the same.
+    """
+
+    images: np.ndarray
+    plane: tuple[str, ...]
+    position_mm: tuple[float, ...]
+    position: tuple[float, ...]
+    redundant: int = 0
+
+
+def cut(
+    volume: Volume,
+    size: int = 160,
+    spacing: float = 4.0,
+    planes: Sequence[str] = PLANES,
+    min_foreground: float = 0.15,
+) -> Slices:
+    """Cut a volume into slices.
+
+    Args:
+        size: side of a slice, pixels.
+        spacing: kept slices of a plane stand at least this far apart, mm.
+        planes: which of :data:`PLANES` to cut, if the voxels allow it.
+        min_foreground: least share of the padded square that must be foreground.
+
+    Raises:
+        BadVolume: nothing in it can be used.
+    """
+    window = find_window(volume.voxels)
+    inside = window.foreground(volume.voxels)
+    usable = [plane for plane in planes if is_usable(volume, plane)]
+    if not usable:
+        raise no_usable_plane(volume.voxels.shape, volume.zooms)
+    images, names, millimetres, fractions = [], [], [], []
+    for plane in usable:
+        across, down, along = AXES[plane]
+        pixel = (volume.zooms[down], volume.zooms[along])
+        stack = volume.voxels.transpose(across, down, along)
+        chosen = keep(volume, inside, plane, spacing, min_foreground)
+        for start in range(0, len(chosen), _STACK):
+            grey = window.grey(stack[chosen[start : start + _STACK]])
+            grey = resample_stack(grey, pixel, size, flip=(True, True))
+            grey += 0.5
+            images.append(np.clip(grey, 0.0, 255.0, out=grey).astype(np.uint8))
+        names += [plane] * len(chosen)
+        millimetres += [volume.origins[across] + index * volume.zooms[across] for index in chosen]
+        fractions += [(index + 0.5) / stack.shape[0] for index in chosen]
+    if not images:
+        raise BadVolume("every slice is mostly background; see --min-foreground")
+    return Slices(
+        images=np.concatenate(images),
+        plane=tuple(names),
+        position_mm=tuple(round(float(value), 3) for value in millimetres),
+        position=tuple(round(float(value), 5) for value in fractions),
+    )
+
+
+def is_usable(volume: Volume, plane: str) -> bool:
+    """Whether a plane's pixels are square enough, and enough of them, to be shown."""
+    return has_usable_pixels(volume.voxels.shape, volume.zooms, plane)
+
+
+def has_usable_pixels(shape: Sequence[int], zooms: Sequence[float], plane: str) -> bool:
+    """:func:`is_usable` by the shape (x, y, z) of a volume and the size of its voxels, mm."""
+    _, down, along = AXES[plane]
+    short, long = sorted((zooms[down], zooms[along]))
+    fewest = min(shape[down], shape[along])
+    return long / short <= MAX_ANISOTROPY + 1e-6 and fewest >= _FEWEST_PIXELS
+
+
+def no_usable_plane(shape: Sequence[int], zooms: Sequence[float]) -> BadVolume:
+    """The reason to raise where :func:`is_usable` is true of no plane."""
+    sizes = " x ".join(f"{zoom:.3g}" for zoom in zooms)
+    return BadVolume(
+        f"no wanted plane has usable pixels ({' x '.join(map(str, shape))} voxels of {sizes} mm)"
+    )
+
+
+def keep(volume: Volume, inside: np.ndarray, plane: str, spacing: float, min_foreground: float) -> np.ndarray:
+    """Numbers of the slices worth keeping: with enough head, and apart from each other.
+
+    Args:
+        inside: boolean (x, y, z), the foreground.
+        spacing, min_foreground: as in :func:`cut`.
+
+    Returns:
+        Rising indices along the volume's axis across `plane`: the first slice with enough foreground, and every
+        next one at least `spacing` mm further.
+    """
+    across, down, along = AXES[plane]
+    height, width = (volume.voxels.shape[axis] * volume.zooms[axis] for axis in (down, along))
+    pixel_share = volume.zooms[down] * volume.zooms[along] / max(height, width) ** 2
+    share = inside.sum(axis=(down, along), dtype=np.int64) * pixel_share
+    thickness = volume.zooms[across]
+    chosen: list[int] = []
+    for index in np.flatnonzero(share >= min_foreground):
+        if not chosen or (index - chosen[-1]) * thickness >= spacing - 1e-3 * thickness:
+            chosen.append(int(index))
+    return np.asarray(chosen, dtype=np.intp)

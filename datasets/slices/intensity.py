@@ -1,0 +1,156 @@
+"""From a scanner's arbitrary numbers to 0..255: what is head, and which intensities to show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mri_transfer.datasets.volumes.volume import BadVolume
+
+PERCENTILES = (0.5, 99.5)  # of the foreground of the whole volume
+
+# Otsu's threshold alone would cut the ventricles and sulci out of a T1 head, where fluid is darker than the
+# middle between air and tissue. At this fraction of the way from the background to it, fluid stays in on T1,
+# T2 and FLAIR and scanner noise stays out; at 0.2 the noise of many FLAIR volumes comes in.
+_OTSU_FRACTION = 0.35
+
+_BINS = 256
+_SAMPLE = 1 << 22  # voxels; larger volumes of floats are judged from a regular grid of them
+
+
+@dataclass(frozen=True)
+class Window:
+    """How intensities become grey levels.
+
+    Attributes:
+        level: voxels above it are foreground.
+        low, high: become 0 and 255.
+        hole: a value in the middle of the range that stands for "no data" and becomes 0, or None.
+    """
+
+    level: float
+    low: float
+    high: float
+    hole: float | None = None
+
+    def foreground(self, voxels: np.ndarray) -> np.ndarray:
+        """Boolean array, true where there is head."""
+        mask = voxels > self.level
+        if self.hole is not None:
+            mask &= voxels != self.hole
+        return mask
+
+    def grey(self, voxels: np.ndarray) -> np.ndarray:
+        """float32 copy of `voxels`, clipped to the window and scaled to 0..255."""
+        scaled = voxels.astype(np.float32, order="C")
+        if self.hole is not None:
+            scaled[scaled == self.hole] = self.low
+        np.clip(scaled, self.low, self.high, out=scaled)
+        scaled -= np.float32(self.low)
+        scaled *= np.float32(255.0 / (self.high - self.low))
+        return scaled
+
+
+class _Distribution:
+    """Values in rising order and how often each occurs."""
+
+    def __init__(self, values: np.ndarray, counts: np.ndarray | None):
+        self.values = values
+        self.below = np.arange(1, len(values) + 1) if counts is None else np.cumsum(counts)
+
+    def without(self, value: float) -> _Distribution:
+        """The same without one value."""
+        keep = self.values != value
+        return _Distribution(self.values[keep], np.diff(self.below, prepend=0)[keep])
+
+    def percentile(self, percent: float, start: int = 0) -> float:
+        """The smallest value with `percent` of what lies from index `start` on at or below it."""
+        before = int(self.below[start - 1]) if start else 0
+        wanted = before + percent / 100.0 * (int(self.below[-1]) - before)
+        index = int(np.searchsorted(self.below, max(wanted, before + 1), side="left"))
+        return float(self.values[min(index, len(self.values) - 1)])
+
+    def histogram(self, edges: np.ndarray) -> np.ndarray:
+        """Counts between `edges`, with everything outside in the first and last bin."""
+        index = np.searchsorted(self.values, edges[1:-1], side="left")
+        below = np.concatenate([[0], self.below])[index]
+        return np.diff(np.concatenate([[0], below, [self.below[-1]]]))
+
+
+def _distribution(voxels: np.ndarray) -> _Distribution:
+    if voxels.dtype.kind in "iu" and voxels.dtype.itemsize <= 2:
+        low = int(voxels.min())
+        flat = voxels.ravel(order="K")
+        counts = np.zeros(int(voxels.max()) - low + 1, dtype=np.int64)
+        for start in range(0, flat.size, 1 << 20):  # np.bincount copies its argument to 64-bit integers
+            part = flat[start : start + (1 << 20)].astype(np.int32) - low
+            counts += np.bincount(part, minlength=len(counts))
+        present = np.flatnonzero(counts)
+        return _Distribution((present + low).astype(np.float64), counts[present])
+    step = int(np.ceil((voxels.size / _SAMPLE) ** (1 / 3)))
+    sample = voxels[::step, ::step, ::step].ravel()
+    if sample.min() == sample.max():
+        sample = voxels.ravel()
+    return _Distribution(np.sort(sample), None)
+
+
+def otsu(counts: np.ndarray) -> int:
+    """The last bin of the darker class in Otsu's split of a histogram.
+
+    N. Otsu, "A threshold selection method from gray-level histograms", 1979: the split with the largest
+    variance between the two classes.
+    """
+    counts = counts.astype(np.float64)
+    bins = np.arange(len(counts))
+    weight = np.cumsum(counts)[:-1]
+    mass = np.cumsum(counts * bins)[:-1]
+    rest, rest_mass = counts.sum() - weight, (counts * bins).sum() - mass
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = weight * rest * (mass / weight - rest_mass / rest) ** 2
+    return int(np.argmax(np.nan_to_num(between, nan=-1.0, posinf=-1.0)))
+
+
+def find_window(voxels: np.ndarray) -> Window:
+    """Threshold of the foreground, and the 0.5 and 99.5 percentiles of what lies above it.
+
+    The result follows a positive scale and a shift of the intensities: it makes the same grey levels.
+
+    Args:
+        voxels: (x, y, z), finite, not all equal.
+
+    Raises:
+        BadVolume: there are only two values, so this is a mask and no scan.
+    """
+    seen = _distribution(voxels)
+    hole = _hole(voxels, seen)
+    if hole is not None:
+        seen = seen.without(hole)
+    bottom, top = seen.percentile(0.1), seen.percentile(99.9)
+    if top <= bottom:
+        bottom, top = float(seen.values[0]), float(seen.values[-1])
+    if hole is None:
+        edges = np.linspace(bottom, top, _BINS + 1)
+        level = bottom + _OTSU_FRACTION * (edges[otsu(seen.histogram(edges)) + 1] - bottom)
+    else:
+        level = float(np.nextafter(np.float32(seen.values[0]), np.float32(-np.inf)))
+    first = int(np.searchsorted(seen.values, level, side="right"))
+    low, high = (seen.percentile(percent, first) for percent in PERCENTILES)
+    if high <= low:
+        raise BadVolume("only one value besides the background: a mask, not a scan")
+    return Window(level=float(level), low=low, high=high, hole=hole)
+
+
+def _hole(voxels: np.ndarray, seen: _Distribution) -> float | None:
+    """The constant background of a volume that was standardised after skull-stripping: zeros among negatives.
+
+    It is the value in all eight corners, of at least a fifth of all voxels, with true voxels below it.
+    """
+    corners = np.unique(voxels[:: max(voxels.shape[0] - 1, 1), :: max(voxels.shape[1] - 1, 1), [0, -1]])
+    if len(corners) > 1:
+        return None
+    total = int(seen.below[-1])
+    start, stop = (int(np.searchsorted(seen.values, corners[0], side=side)) for side in ("left", "right"))
+    before = int(seen.below[start - 1]) if start else 0
+    inside = (int(seen.below[stop - 1]) if stop else 0) - before
+    return float(corners[0]) if before > 0.01 * total and inside > 0.2 * total else None

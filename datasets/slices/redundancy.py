@@ -1,0 +1,176 @@
+"""Slices that show what a kept one already shows are left out.
+
+D. Wolf et al., "Less is more: selective reduction of CT data for self-supervised pre-training of deep learning models
+with contrastive learning improves downstream classification performance", Computers in Biology and Medicine, 2024
+(arXiv:2410.14524): without near-identical slices, contrastive pretraining was up to nine times faster and AUC rose
+downstream (0.78 to 0.83, 0.73 to 0.83, 0.97 to 0.98). Slices are visited in order, and each is kept unless it is too
+similar to one that is kept already, as there; similarity here is the correlation of two small pictures.
+
+The default, 0.97, is where slices of other heads begin: on 40 T1 heads cut every 4 mm, the most similar slice of all
+other heads correlates at up to 0.974 (axial), 0.967 (coronal) and 0.933 (sagittal) for 99% of slices. Two slices of
+one head above it differ less than those of two people do. It left out 7% of the slices of 153 subjects cut every 4 mm
+(12% axial and 15% coronal of the 2 mm T1 volumes, 1% of the thick slices), and 35% of those cut as close as they lie.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from mri_transfer.datasets.slices.cut import Slices
+
+_SIDE = 32  # pixels of a small picture, about
+_LATEST = 2000  # slices of a subject, sequence and plane that a new one is compared with
+_SUBJECTS = 64  # whose small pictures are held, a few megabytes each at most
+
+
+def thumbnails(images: np.ndarray) -> np.ndarray:
+    """Small pictures: sums over square boxes, about 32 along a side.
+
+    Args:
+        images: uint8 (n, size, size).
+
+    Returns:
+        float32 (n, p), whole numbers below 2**24, so that every sum is exact and no slice is kept on one machine
+        and left out on another.
+    """
+    n, size, _ = images.shape
+    box = max(1, round(size / _SIDE))
+    side = size // box
+    border = (size - side * box) // 2
+    inner = images[:, border : border + side * box, border : border + side * box]
+    rows = inner[:, ::box].astype(np.uint16)  # at most 32 x 255
+    for offset in range(1, box):
+        rows += inner[:, offset::box]
+    sums = rows[:, :, ::box].astype(np.uint32)
+    for offset in range(1, box):
+        sums += rows[:, :, offset::box]
+    return sums.reshape(n, side * side).astype(np.float32)
+
+
+def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Pearson's correlation of every picture of `a` (n, p) with every one of `b` (m, p): float64 (n, m).
+
+    Zero where a picture is of one value. The products of whole numbers are exact in float64 in whatever order they
+    are added up, so the result has the same bits everywhere.
+    """
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    (sum_a, spread_a), (sum_b, spread_b) = _moments(a), _moments(b)
+    scale = np.sqrt(np.outer(spread_a, spread_b))
+    covariance = a.shape[1] * (a @ b.T) - np.outer(sum_a, sum_b)
+    return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
+
+
+def neighbour_correlations(pictures: np.ndarray) -> np.ndarray:
+    """Of every picture (n, p) with the next one: float64 (n - 1,)."""
+    a = pictures.astype(np.float64)
+    total, spread = _moments(a)
+    scale = np.sqrt(spread[1:] * spread[:-1])
+    covariance = a.shape[1] * (a[1:] * a[:-1]).sum(axis=1) - total[1:] * total[:-1]
+    return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
+
+
+def _moments(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sum, and number of pixels squared times the variance, of each picture."""
+    total = pictures.sum(axis=1)
+    return total, pictures.shape[1] * (pictures * pictures).sum(axis=1) - total**2
+
+
+def distinct(pictures: np.ndarray, limit: float) -> np.ndarray:
+    """Indices of the pictures (n, p) worth keeping, rising: none correlates above `limit` with one kept before it."""
+    alike = correlations(pictures, pictures) > limit
+    kept: list[int] = []
+    for index in range(len(pictures)):
+        if not alike[index, kept].any():
+            kept.append(index)
+    return np.asarray(kept, dtype=np.intp)
+
+
+def of_planes(planes: Iterable[str]) -> dict[str, np.ndarray]:
+    """Where the slices of each plane stand, in the order in which planes first occur."""
+    names = np.asarray(list(planes), dtype=object)
+    return {name: np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())}
+
+
+def subset(slices: Slices, kept: np.ndarray) -> Slices:
+    """Some of the slices of a volume; the others count as redundant."""
+    if len(kept) == len(slices.plane):
+        return slices
+    return dataclasses.replace(
+        slices,
+        images=slices.images[kept],
+        plane=tuple(slices.plane[index] for index in kept),
+        position_mm=tuple(slices.position_mm[index] for index in kept),
+        position=tuple(slices.position[index] for index in kept),
+        redundant=slices.redundant + len(slices.plane) - len(kept),
+    )
+
+
+def without_redundant(slices: Slices, limit: float) -> Slices:
+    """The slices of a volume that differ from one another in their plane; all of them at a limit of 1."""
+    if limit >= 1:
+        return slices
+    pictures = thumbnails(slices.images)
+    kept = [where[distinct(pictures[where], limit)] for where in of_planes(slices.plane).values()]
+    return subset(slices, np.sort(np.concatenate(kept)))
+
+
+class Repeats:
+    """Compares the scans of one subject and sequence: repeated sessions, the same scan in two forms.
+
+    Scans of another sequence are not compared: a lesion that takes up contrast is a small part of a slice and all
+    that matters in it. Of a subject with very many scans the latest kept slices count, so that time stays linear.
+
+    Args:
+        limit: as in :func:`distinct`; at 1, everything is kept.
+        earlier: gives, for a subject and sequence, planes and images of its scans in the store, in order.
+    """
+
+    def __init__(
+        self, limit: float, earlier: Callable[[str, str], Iterable[tuple[list[str], np.ndarray]]]
+    ) -> None:
+        self.limit = limit
+        self._earlier = earlier
+        self._held: OrderedDict[tuple[str, str], dict[str, np.ndarray]] = OrderedDict()
+
+    def filter(self, slices: Slices, subject: str, sequence: str) -> Slices:
+        """The slices of a new scan that differ from those of the subject's earlier ones.
+
+        To be called for each scan, already without what is redundant in itself, just before it is added.
+        """
+        if self.limit >= 1:
+            return slices
+        held = self._of(subject, sequence)
+        if not held:  # the first scan; if there is a second, its pictures are made then
+            return slices
+        pictures = thumbnails(slices.images)
+        kept = []
+        for plane, where in of_planes(slices.plane).items():
+            if plane in held:
+                where = where[(correlations(pictures[where], held[plane]) <= self.limit).all(axis=1)]
+            kept.append(where)
+            self._hold(held, plane, pictures[where])
+        return subset(slices, np.sort(np.concatenate(kept)))
+
+    def _of(self, subject: str, sequence: str) -> dict[str, np.ndarray]:
+        key = (subject, sequence)
+        held = self._held.pop(key, {})
+        if not held:
+            for planes, images in self._earlier(subject, sequence):
+                pictures = thumbnails(images)
+                for plane, where in of_planes(planes).items():
+                    self._hold(held, plane, pictures[where])
+        if held:
+            self._held[key] = held
+        if len(self._held) > _SUBJECTS:
+            self._held.popitem(last=False)
+        return held
+
+    @staticmethod
+    def _hold(held: dict[str, np.ndarray], plane: str, pictures: np.ndarray) -> None:
+        before = held.get(plane)
+        together = pictures if before is None else np.concatenate([before, pictures])
+        held[plane] = together[-_LATEST:]

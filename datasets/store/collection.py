@@ -1,0 +1,150 @@
+"""What a store already knows of the files that were found: used, moved, touched, replaced, tried in vain, gone."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from mri_transfer.datasets.store.ledger import Ledger
+from mri_transfer.datasets.store.summary import SAME_SCAN
+from mri_transfer.datasets.volumes.find import Found, Source, printable
+from mri_transfer.errors import UserError
+
+
+def key_of(source: Source) -> dict[str, Any]:
+    """By what a file is recognised without reading it."""
+    return {"path": printable(str(source.path)), "bytes": source.bytes, "mtime_ns": source.mtime_ns}
+
+
+def reader_versions(max_mb: int) -> str:
+    """What decides, besides a file itself, whether it can be read; after a change, what could not is tried again."""
+    names = ("mri-transfer", "nibabel", "pydicom", "pynrrd")
+    found = []
+    for name in names:
+        try:
+            found.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ", ".join((*found, f"{max_mb} MB"))
+
+
+@dataclass(frozen=True)
+class Recognised:
+    """A volume that is known: `reason` why it is not used, or "" and what to note in the store."""
+
+    reason: str
+    note: dict[str, Any] | None = None
+
+
+class Collection:
+    """Compares the files that were found with those a store knows.
+
+    Args:
+        ledger: of the store.
+        found: what was found this time.
+        readers: of :func:`reader_versions`.
+    """
+
+    def __init__(self, ledger: Ledger, found: Found, readers: str):
+        self.ledger = ledger
+        self.readers = readers
+        self._sources = found.sources
+        paths = [source.path for source in found.sources] + [skip.path for skip in found.skipped]
+        self._here = {printable(str(path)) for path in paths}
+        self._by_path: dict[str, dict[str, Any]] = {}
+        self._by_content: dict[str, dict[str, Any]] = {}
+        self._of_subject: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self._names: dict[
+            str, dict[str, str]
+        ] = {}  # by path of a volume: other paths that held it, and their names
+        for entry in ledger.used:
+            self.add(entry)
+        for entry in ledger.known.values():
+            self._names.setdefault(entry["of"], {})[entry["path"]] = entry["source"]
+
+    def new(self) -> list[Source]:
+        """The volumes to read: unknown ones, and those that could not be used and may now.
+
+        Raises:
+            UserError: a volume of the store would now be another subject's or of another sequence.
+        """
+        tried = {
+            entry["path"]: entry for entry in self.ledger.skipped if entry.get("readers") == self.readers
+        }
+        todo = []
+        for source in self._sources:
+            key = key_of(source)
+            used, known = self._by_path.get(key["path"]), self.ledger.known.get(key["path"])
+            if used and (_same(used, key) or _same(known, key)):
+                self._check_identity(source, used)
+            elif not _same(known, key) and not _same(tried.get(key["path"]), key):
+                todo.append(source)
+        return todo
+
+    def gone(self) -> list[str]:
+        """Paths of skipped files that are no longer there."""
+        paths = [entry["path"] for entry in self.ledger.skipped if "path" in entry]
+        return [path for path in paths if not self._exists(path)]
+
+    def _exists(self, path: str) -> bool:
+        return path in self._here or os.path.lexists(path)
+
+    @staticmethod
+    def _check_identity(source: Source, entry: dict[str, Any]) -> None:
+        before = (entry["subject"], entry["session"], entry["sequence"])
+        now = (source.identity.subject, source.identity.session, source.identity.sequence)
+        if before != now:
+            raise UserError(
+                f"{source.path}: is in the store as {' '.join(filter(None, before))} and would now be "
+                f"{' '.join(filter(None, now))}; use the same --table, or another --out"
+            )
+
+    def recognise(self, source: Source, sha256: str, content: str) -> Recognised | None:
+        """Why a volume that was read is not to be added, or None if it is new."""
+        key = key_of(source)
+        twin = self._by_content.get(content) or self._by_content.get(sha256)
+        if twin is None:
+            if key["path"] in self._by_path:
+                return Recognised(
+                    "changed since its slices were stored; another --out would take it as it is now"
+                )
+            return None
+        if self._place(twin) not in (None, key["path"]) and key["path"] != twin["path"]:
+            return Recognised(f"{SAME_SCAN}{twin['source']}")
+        self._names.setdefault(twin["path"], {})[key["path"]] = source.name
+        return Recognised("", {"source": source.name, **key, "of": twin["path"]})
+
+    def add(self, entry: dict[str, Any]) -> None:
+        """Take note of a volume in the store, an entry of the ledger's `used`."""
+        self._by_path[entry["path"]] = entry
+        self._by_content[entry["sha256"]] = self._by_content[entry["content"]] = entry
+        self._of_subject.setdefault((entry["subject"], entry["sequence"]), []).append(entry)
+
+    def of_subject(self, subject: str, sequence: str) -> list[dict[str, Any]]:
+        """The volumes of a subject and sequence in the store, in order."""
+        return self._of_subject.get((subject, sequence), [])
+
+    def _place(self, entry: dict[str, Any]) -> str | None:
+        """Where a volume of the store lies now: the file it was read from, another that held it later, or nowhere."""
+        paths = (entry["path"], *reversed(self._names.get(entry["path"], {})))
+        return next((path for path in paths if self._exists(path)), None)
+
+    def moved(self) -> list[dict[str, str]]:
+        """Volumes that were read from another file than the one that holds them now: "from" and "to"."""
+        found = []
+        for path, names in self._names.items():
+            entry = self._by_path[path]
+            place = self._place(entry)
+            if place is not None and place != path:
+                found.append({"from": entry["source"], "to": names[place]})
+        return found
+
+    def missing(self) -> list[str]:
+        """Volumes of the store whose files are no longer there; their slices are."""
+        return [entry["source"] for entry in self.ledger.used if self._place(entry) is None]
+
+
+def _same(entry: dict[str, Any] | None, key: dict[str, Any]) -> bool:
+    return entry is not None and all(entry.get(name) == value for name, value in key.items())

@@ -1,0 +1,320 @@
+"""The command `slices`: volumes on disk to a slice store, in parallel and resumable."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from mri_transfer.datasets.slices.content import scan_digest
+from mri_transfer.datasets.slices.cut import PLANES, Slices, cut
+from mri_transfer.datasets.slices.redundancy import Repeats, without_redundant
+from mri_transfer.datasets.store.collection import Collection, key_of, reader_versions
+from mri_transfer.datasets.store.contact_sheet import write_contact_sheet
+from mri_transfer.datasets.store.dry_run import plan
+from mri_transfer.datasets.store.parallel import WorkerDied, in_order
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.store.summary import CONTACT_SHEET, PAGE, SUMMARY, tell
+from mri_transfer.datasets.store.writer import StoreWriter
+from mri_transfer.datasets.volumes.find import Source, find_volumes, printable
+from mri_transfer.datasets.volumes.formats.pictures import read_picture
+from mri_transfer.datasets.volumes.left_out import KINDS
+from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
+from mri_transfer.device import cores
+from mri_transfer.errors import UserError
+from mri_transfer.files import write_json
+from mri_transfer.options import argument, fraction, option, positive_float, positive_int
+from mri_transfer.progress import bar
+
+
+def planes(text: str) -> tuple[str, ...]:
+    """Comma-separated names of planes, in their usual order."""
+    wanted = {part.strip().lower() for part in text.split(",")}
+    if not wanted or not wanted <= set(PLANES):
+        raise ValueError(f"name some of {','.join(PLANES)}")
+    return tuple(plane for plane in PLANES if plane in wanted)
+
+
+def kinds(text: str) -> tuple[str, ...]:
+    """Comma-separated kinds of images that are left out unless they are asked for."""
+    wanted = {part.strip().lower() for part in text.split(",")}
+    if not wanted <= set(KINDS):
+        raise ValueError(f"name some of {','.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in wanted)
+
+
+def _size(text: str) -> int:
+    value = positive_int(text)
+    if not 16 <= value <= 1024:
+        raise ValueError("must be between 16 and 1024 pixels")
+    return value
+
+
+@dataclasses.dataclass(frozen=True)
+class SlicesConfig:
+    """Everything that decides what a slice store holds."""
+
+    EXAMPLE: ClassVar[str] = "example: mri-transfer slices ~/IXI ds000001 hospital/dicom --out store"
+
+    paths: tuple[Path, ...] = argument(
+        help="volumes (NIfTI, Analyze, MGH, MINC, NRRD, DICOM series), folders of them, BIDS datasets",
+        metavar="PATH",
+        many=True,
+    )
+    out: Path = option(
+        help="folder of the slice store; run again with more PATHs to add to it", metavar="STORE"
+    )
+    size: int = option(160, help="side of a slice, pixels", parse=_size, metavar="PIXELS")
+    spacing: float = option(
+        4.0, help="least distance between kept slices of a plane, mm", parse=positive_float, metavar="MM"
+    )
+    planes: tuple[str, ...] = option(PLANES, help="planes to cut", parse=planes, metavar="NAMES")
+    min_foreground: float = option(
+        0.15, help="least share of a slice that must be head and not air", parse=fraction, metavar="SHARE"
+    )
+    max_correlation: float = option(
+        0.97,
+        help="leave out a slice that correlates more than this with a kept one of the same subject, sequence and "
+        "plane, as it adds little; 1 keeps all",
+        parse=fraction,
+        metavar="R",
+    )
+    images: bool = option(
+        False,
+        help="the PATHs hold pictures (PNG, JPEG, ...): each is one slice, its subject is the folder's name",
+    )
+    include: tuple[str, ...] = option(
+        (),
+        help=f"kinds that are otherwise left out: some of {','.join(KINDS)}",
+        parse=kinds,
+        metavar="NAMES",
+    )
+    table: Path | None = option(
+        None,
+        help="CSV or TSV with columns file, subject, session, sequence (for pictures also plane) that overrides what "
+        "file names and DICOM tags say",
+        metavar="FILE",
+    )
+    max_mb: int = option(
+        1024, help="refuse a volume whose voxels take more than this, MB", parse=positive_int, metavar="MB"
+    )
+    workers: int | None = option(
+        None,
+        help="processes that read volumes; default: one for each processor core",
+        parse=positive_int,
+        metavar="N",
+    )
+    dry_run: bool = option(
+        False,
+        help="say what would be used, what would be skipped and why, from names and headers; write nothing",
+    )
+    strict: bool = option(False, help="stop at the first file that can't be used")
+    banner: str = ""  # not an option: what the demo writes across its pictures and its page
+
+    def settings(self) -> dict[str, Any]:
+        """What must stay the same for as long as a store grows."""
+        return {
+            "size": self.size,
+            "spacing": self.spacing,
+            "planes": list(self.planes),
+            "min_foreground": self.min_foreground,
+            "max_correlation": self.max_correlation,
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class _Result:
+    """What a worker makes of one volume: slices, or why there are none.
+
+    `passing` tells a reason that another try may not find, such as too little memory.
+    """
+
+    slices: Slices | None = None
+    sha256: str = ""
+    content: str = ""
+    notes: tuple[str, ...] = ()
+    reason: str = ""
+    passing: bool = False
+
+
+def extract(config: SlicesConfig) -> dict[str, Any]:
+    """Read volumes and write their slices into a store; an existing one with the same settings is continued.
+
+    Returns:
+        The summary, also written to `summary.json`: counts by plane, sequence and source, subjects, what was
+        redundant, skipped files, and files of the store that have moved or are gone.
+
+    Raises:
+        UserError: nothing can be used, the store has other settings or is damaged, a worker process died, or
+            (with `strict`) a file can't be used.
+    """
+    if config.dry_run:
+        return plan(config)
+    started = time.monotonic()
+    found = find_volumes(config.paths, config.table, config.include, config.images)
+    with StoreWriter(config.out, config.settings()) as writer:
+        before = writer.slices
+        collection = Collection(writer.ledger, found, reader_versions(config.max_mb))
+        todo = collection.new()
+        if config.strict and (broken := next((skip for skip in found.skipped if skip.broken), None)):
+            raise UserError(f"{broken.path}: {broken.reason}")
+        for path in collection.gone():
+            writer.forget(path)
+        for skip in found.skipped:
+            _skip(writer, {"source": skip.name, "reason": skip.reason, "path": printable(str(skip.path))})
+        _extract_all(config, todo, writer, collection)
+        if not writer.slices:
+            first = writer.ledger.skipped[0]
+            raise UserError(
+                f"{config.out}: none of {len(found.sources)} volumes can be used; "
+                f"the first, {first['source']}: {first['reason']}"
+            )
+        added = writer.slices - before
+        sheet, page = config.out / CONTACT_SHEET, config.out / PAGE
+        if writer.changed:  # and if this is as far as it gets, the next run finds that they are missing
+            sheet.unlink(missing_ok=True)
+            page.unlink(missing_ok=True)
+        manifest = writer.finish()
+        summary = {
+            "out": str(config.out),
+            **{key: value for key, value in manifest["counts"].items() if key != "skipped"},
+            "added_slices": added,
+            "skipped": manifest["skipped"],
+            "notes": manifest["notes"],
+            "moved": collection.moved(),
+            "missing": collection.missing(),
+            "settings": manifest["settings"],
+            "fingerprint": manifest["fingerprint"],
+        }
+        if not sheet.is_file():
+            write_contact_sheet(SliceStore.open(config.out), sheet, config.banner)
+        if not page.is_file():
+            # They bring what workers, and a run without news, do not need.
+            from mri_transfer.datasets.store.licences import find_licences
+            from mri_transfer.datasets.store.page import write_page
+
+            write_page(SliceStore.open(config.out), summary, find_licences(config.paths), page, config.banner)
+        seconds = time.monotonic() - started
+        summary["extraction_seconds"] = round(seconds, 2)
+        write_json(config.out / SUMMARY, summary)
+    tell(config.out, summary, seconds)
+    return summary
+
+
+def _extract_all(
+    config: SlicesConfig, todo: list[Source], writer: StoreWriter, collection: Collection
+) -> None:
+    began = time.monotonic()
+    first = writer.slices
+
+    def earlier(subject: str, sequence: str) -> Iterator[tuple[list[str], np.ndarray]]:
+        for entry in collection.of_subject(subject, sequence):
+            planes = [plane for plane, count in entry["runs"] for _ in range(count)]
+            yield planes, writer.read(entry["first"], len(planes))
+
+    repeats = Repeats(config.max_correlation, earlier)
+    work = functools.partial(_extract_one, config=config)
+    try:
+        with (
+            threadpool_limits(1),  # the processor is for the workers
+            contextlib.closing(in_order(work, todo, config.workers or cores())) as results,
+            bar(total=len(todo), desc="volumes", unit="volume") as progress,
+        ):
+            for source, result in results:
+                _take(config, source, result, writer, collection, repeats)
+                progress.update()
+                rate = (writer.slices - first) / max(time.monotonic() - began, 1e-9)
+                progress.set_postfix_str(f"{writer.slices} slices, {rate:.0f}/s", refresh=False)
+    except WorkerDied as died:
+        raise UserError(
+            "a worker process died, probably for lack of memory, while reading one of "
+            f"{', '.join(source.name for source in died.items)}; "
+            "run the same command again, it continues (with --workers 1 it needs less memory)"
+        ) from None
+
+
+def _take(
+    config: SlicesConfig,
+    source: Source,
+    result: _Result,
+    writer: StoreWriter,
+    collection: Collection,
+    repeats: Repeats,
+) -> None:
+    """Put the slices of a volume into the store, or note why not."""
+    reason = result.reason
+    if reason and config.strict:
+        raise UserError(f"{source.path}: {reason}")
+    about = {"source": source.name, **key_of(source)}
+    slices = result.slices
+    if slices is not None:
+        if known := collection.recognise(source, result.sha256, result.content):
+            if known.note:
+                writer.recognise(known.note)
+                return
+            reason = known.reason
+        else:
+            slices = repeats.filter(slices, source.identity.subject, source.identity.sequence)
+            if not slices.plane:
+                about["redundant"] = slices.redundant
+                reason = "shows nothing that another scan of the subject does not; see --max-correlation"
+    if reason:
+        readers = "" if result.passing else collection.readers
+        _skip(writer, {**about, "reason": reason, "readers": readers})
+        return
+    assert slices is not None
+    entry = {
+        **dataclasses.asdict(source.identity),
+        **about,
+        "sha256": result.sha256,
+        "content": result.content,
+        "notes": list(result.notes),
+        "redundant": slices.redundant,
+        "planes": list(slices.plane),
+        "position_mm": list(slices.position_mm),
+        "position": list(slices.position),
+    }
+    writer.add(entry, slices.images)
+    collection.add(writer.ledger.used[-1])
+
+
+def _skip(writer: StoreWriter, entry: dict[str, Any]) -> None:
+    """Note a skipped file, unless the store has it so."""
+    if writer.ledger.skip_of(entry["path"]) != entry:
+        writer.skip(entry)
+
+
+def _extract_one(source: Source, config: SlicesConfig) -> _Result:
+    try:
+        if source.plane:
+            return _picture(source, config)
+        volume = read_volume(source.files, max_bytes=config.max_mb * 1_000_000)
+        slices = cut(volume, config.size, config.spacing, config.planes, config.min_foreground)
+        slices = without_redundant(slices, config.max_correlation)
+    except BadVolume as error:
+        return _Result(reason=str(error), passing=_may_pass(error.__context__))
+    except MemoryError:
+        return _Result(reason="needs more memory than there is", passing=True)
+    return _Result(slices, volume.sha256, scan_digest(volume.voxels), volume.notes)
+
+
+def _may_pass(cause: BaseException | None) -> bool:
+    """Whether a file that could not be read may be readable next time, though neither its size nor its date changes."""
+    # An error of the system has a number; one of a format, such as of bad gzip data, is an OSError without.
+    return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
+
+
+def _picture(source: Source, config: SlicesConfig) -> _Result:
+    """One slice at no known place: what is said of a volume by its position is left open."""
+    if source.plane in PLANES and source.plane not in config.planes:
+        raise BadVolume(f"{source.plane}, a plane that --planes leaves out")
+    image, sha256, content = read_picture(source.path, config.size, config.max_mb * 1_000_000)
+    slices = Slices(image[None], (source.plane,), position_mm=(0.0,), position=(0.5,))
+    return _Result(slices, sha256, content)

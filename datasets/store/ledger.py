@@ -1,0 +1,145 @@
+"""What the journal of a slice store says, in memory: settings, volumes in use, files that are not, and counts."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from mri_transfer.datasets.store.store import FORMAT
+from mri_transfer.errors import UserError
+
+OF_SLICES = ("planes", "position_mm", "position")  # lists of a journal line that are not held in memory
+
+# What a store was made with before the setting existed.
+_EARLIER_SETTINGS = {"max_correlation": 1.0}
+
+
+class Ledger:
+    """The sum of a journal's events.
+
+    Its size grows with the number of volumes, about a kilobyte each, and not with that of slices.
+
+    Attributes:
+        settings: those the store was begun with; empty before that.
+        used: one dictionary a volume in the store, in order: its journal line, with the number of its first slice
+            ("first") and how many follow one another in a plane ("runs") in place of the lists.
+        known: by path, files that hold a volume of the store and are not, or no longer, the one it was read from.
+        slices: how many slices the used volumes have.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.settings: dict[str, Any] = {}
+        self.used: list[dict[str, Any]] = []
+        self.known: dict[str, dict[str, Any]] = {}
+        self.slices = 0
+        self._skips: dict[str, dict[str, Any]] = {}
+
+    def replay(self, events: Iterable[dict[str, Any]]) -> Ledger:
+        """Take in a journal's events.
+
+        Raises:
+            UserError: there is one that this version does not know.
+        """
+        for event in events:
+            try:
+                self.note(event["kind"], {key: value for key, value in event.items() if key != "kind"})
+            except KeyError as error:
+                raise UserError(
+                    f"{self.folder}: journal not understood ({error}); it may be of a newer version"
+                ) from None
+        return self
+
+    def note(self, kind: str, entry: dict[str, Any]) -> None:
+        """Take in one event."""
+        if kind == "settings":
+            self.settings = entry
+        elif kind == "volume":
+            runs = [(plane, len(list(run))) for plane, run in itertools.groupby(entry["planes"])]
+            about = {key: value for key, value in entry.items() if key not in OF_SLICES}
+            self.used.append({**about, "first": self.slices, "runs": runs})
+            self.slices += len(entry["planes"])
+            self._skips.pop(entry.get("path", ""), None)
+        elif kind == "skipped":
+            key = entry.get("path") or f"{entry['source']}: {entry['reason']}"
+            self._skips.pop(key, None)  # the latest word on a file counts
+            self._skips[key] = entry
+        elif kind == "known":
+            self.known[entry["path"]] = entry
+            self._skips.pop(entry["path"], None)
+        elif kind == "gone":
+            self._skips.pop(entry["path"], None)
+        else:
+            raise KeyError(kind)
+
+    @property
+    def skipped(self) -> list[dict[str, Any]]:
+        """Journal entries of files that are not used, in order."""
+        return list(self._skips.values())
+
+    def skip_of(self, path: str) -> dict[str, Any] | None:
+        """The journal entry of a skipped file."""
+        return self._skips.get(path)
+
+    def check_settings(self, settings: dict[str, Any]) -> None:
+        """See that a store is continued as it was begun.
+
+        Raises:
+            UserError: something differs; the line says what.
+        """
+        now = {**_EARLIER_SETTINGS, "format": FORMAT, **settings}
+        made = {**_EARLIER_SETTINGS, **self.settings}
+        differing = [key for key in sorted(made.keys() | now.keys()) if made.get(key) != now.get(key)]
+        if differing:
+            what = ", ".join(
+                f"{key} {_text(made.get(key))} and not {_text(now.get(key))}" for key in differing
+            )
+            options = [
+                f"--{key.replace('_', '-')} {_text(made[key])}"
+                for key in differing
+                if key in made and key != "format"
+            ]
+            same = f"use the same settings ({' '.join(options)}) or " if options else "use "
+            raise UserError(f"{self.folder}: was made with {what}; {same}another --out")
+
+    def counts(self) -> dict[str, Any]:
+        """Slices, volumes and subjects, in all and by plane, sequence and source, and what was redundant."""
+        planes: Counter[str] = Counter()
+        sequences: Counter[str] = Counter()
+        sources: Counter[str] = Counter()
+        for entry in self.used:
+            for plane, count in entry["runs"]:
+                planes[plane] += count
+                sequences[entry["sequence"]] += count
+                sources[source_of(entry)] += count
+        return {
+            "slices": self.slices,
+            "redundant": sum(entry.get("redundant", 0) for entry in (*self.used, *self._skips.values())),
+            "volumes": len(self.used),
+            "subjects": len({entry["subject"] for entry in self.used}),
+            "by_plane": dict(sorted(planes.items())),
+            "by_sequence": dict(sorted(sequences.items())),
+            "by_source": dict(sorted(sources.items())),
+            "skipped": len(self._skips),
+        }
+
+    def about(self) -> dict[str, Any]:
+        """What a manifest tells beside what the store holds."""
+        notes = ((entry["source"], note) for entry in self.used for note in entry.get("notes", ()))
+        return {
+            "counts": self.counts(),
+            "notes": [{"file": file, "note": note} for file, note in notes],
+            "skipped": [{"file": entry["source"], "reason": entry["reason"]} for entry in self.skipped],
+        }
+
+
+def source_of(entry: dict[str, Any]) -> str:
+    """The collection that a volume comes from: the folder that was given on the command line."""
+    return str(entry["source"]).split("/")[0]
+
+
+def _text(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,293 @@
+"""Writing a slice store so that it can be interrupted at any instant.
+
+Pixels go to the end of the last shard and are fsynced before the journal's line that counts them. What a
+shard holds beyond the journal is cut off at the next start, and a half-written last line is dropped. The
+manifest, which alone makes a store readable, is taken away before the shards change and written last. Nothing
+depends on time or on how often the work was interrupted, so table and shards come out identical to the last
+byte.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import os
+import time
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from mri_transfer.datasets.store.journal import Journal
+from mri_transfer.datasets.store.ledger import OF_SLICES, Ledger
+from mri_transfer.datasets.store.store import (
+    COLUMNS,
+    FORMAT,
+    JOURNAL,
+    KIND,
+    MANIFEST,
+    SHARD_HEADER_BYTES,
+    SHARDS,
+    TABLE,
+    SliceStore,
+    fingerprint_of,
+    shard_header,
+    shard_path,
+    shard_rows,
+)
+from mri_transfer.device import versions
+from mri_transfer.errors import UserError
+from mri_transfer.files import (
+    atomic_write,
+    claim_folder,
+    fsync_folder,
+    names_errors,
+    read_json,
+    sha256,
+    write_json,
+)
+
+COMMIT_SECONDS = 1.0  # an fsync can take half a second on an SD card; at most this much work is lost
+
+
+class StoreWriter:
+    """Adds volumes to a slice store, one process at a time.
+
+    Attributes:
+        ledger: what the store holds, and which files are not used.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]):
+        """Claim the folder, or go on where a former extraction with the same settings ended.
+
+        Raises:
+            UserError: the folder holds something else, other settings, is damaged, or is being written to.
+        """
+        self.folder = Path(folder)
+        claim_folder(self.folder, KIND)
+        self.ledger = Ledger(self.folder)
+        self._size = int(settings["size"])
+        self._rows = shard_rows(self._size)
+        self._shard: IO[bytes] | None = None
+        self._shard_number = -1
+        self._full_shards: dict[str, str] = {}  # name: SHA-256; they never change again
+        self._committed = time.monotonic()
+        self._changed = False
+        self._journal = Journal(self.folder / JOURNAL)
+        for path in self.folder.glob("*.part"):  # of a process that was killed; the journal's lock is ours
+            path.unlink(missing_ok=True)
+        try:
+            self._replay(settings)
+        except BaseException:
+            self._journal.close()
+            raise
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None or not issubclass(kind, OSError):  # a full disk won't take more
+                self.commit()
+        finally:
+            if self._shard is not None:
+                with contextlib.suppress(OSError):
+                    self._shard.close()
+            with contextlib.suppress(OSError):
+                self._journal.close()
+
+    @property
+    def slices(self) -> int:
+        """How many slices the store has."""
+        return self.ledger.slices
+
+    @property
+    def changed(self) -> bool:
+        """Whether there is anything for :meth:`finish` to write."""
+        return self._changed or not (self.folder / MANIFEST).is_file()
+
+    def add(self, entry: dict[str, Any], images: np.ndarray) -> None:
+        """Append one volume.
+
+        Args:
+            entry: a journal entry with subject, session, sequence, source, sha256, and of each slice its
+                plane ("planes"), "position_mm" and "position".
+            images: uint8 (n, size, size).
+        """
+        if self._shard is None:
+            self._cut_leftovers()
+        first = self.slices
+        images = np.ascontiguousarray(images)
+        done = 0
+        while done < len(images):
+            number, row = divmod(first + done, self._rows)
+            part = images[done : done + self._rows - row]
+            file = self._open_shard(number)
+            with names_errors(file.name):
+                file.seek(SHARD_HEADER_BYTES + row * self._size**2)
+                file.write(part.data)
+            done += len(part)
+        self._log("volume", entry)
+
+    def skip(self, entry: dict[str, Any]) -> None:
+        """Note a file that is not used; `entry` has "source" and "reason"."""
+        self._log("skipped", entry)
+
+    def recognise(self, entry: dict[str, Any]) -> None:
+        """Note a file that holds a volume of the store under another name or date; `entry` has "path"."""
+        self._log("known", entry)
+
+    def forget(self, path: str) -> None:
+        """Take a file off the list of skipped ones: it is gone."""
+        self._log("gone", {"path": path})
+
+    def read(self, first: int, count: int) -> np.ndarray:
+        """Slices that are already in the store: uint8 (count, size, size)."""
+        if self._shard is not None:
+            self._shard.flush()
+        result = np.empty((count, self._size, self._size), dtype=np.uint8)
+        done = 0
+        while done < count:
+            number, row = divmod(first + done, self._rows)
+            part = result[done : done + self._rows - row]
+            with shard_path(self.folder, number).open("rb") as file:
+                file.seek(SHARD_HEADER_BYTES + row * self._size**2)
+                file.readinto(part.data)
+            done += len(part)
+        return result
+
+    def commit(self) -> None:
+        """Make everything so far survive a power cut: first the pixels, then the lines that count them."""
+        if self._shard is not None:
+            with names_errors(self._shard.name):
+                self._shard.flush()
+                os.fsync(self._shard.fileno())
+        self._journal.commit()
+        self._committed = time.monotonic()
+
+    def finish(self) -> dict[str, Any]:
+        """Write table and manifest.
+
+        Returns:
+            The manifest.
+        """
+        self.commit()
+        manifest_path = self.folder / MANIFEST
+        if not self.changed:
+            return SliceStore.open(self.folder).manifest
+        if self._shard is not None:
+            self._shard.close()
+            self._shard, self._shard_number = None, -1
+        self._cut_leftovers()
+        shards = [self._finish_shard(number) for number in range(-(-self.slices // self._rows))]
+        table = self.folder / TABLE
+        with names_errors(table), atomic_write(table) as text:
+            self._write_table(text)
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "settings": {key: value for key, value in self.ledger.settings.items() if key != "format"},
+            "table": {"file": TABLE, "sha256": sha256(table)},
+            "shards": shards,
+        }
+        manifest["fingerprint"] = fingerprint_of(manifest)
+        manifest |= {"versions": versions(), **self.ledger.about()}
+        with names_errors(manifest_path):
+            write_json(manifest_path, manifest)
+        self._changed = False
+        return manifest
+
+    def _finish_shard(self, number: int) -> dict[str, Any]:
+        """Make the header of a shard say how many slices it has; the manifest's entry for it."""
+        rows = min(self._rows, self.slices - number * self._rows)
+        path = shard_path(self.folder, number)
+        name = path.relative_to(self.folder).as_posix()
+        if name not in self._full_shards:
+            with names_errors(path), path.open("r+b") as file:
+                if file.read(SHARD_HEADER_BYTES) != shard_header(rows, self._size):
+                    file.seek(0)
+                    file.write(shard_header(rows, self._size))
+                    file.flush()
+                    os.fsync(file.fileno())
+        return {"file": name, "slices": rows, "sha256": self._full_shards.get(name) or sha256(path)}
+
+    def _replay(self, settings: dict[str, Any]) -> None:
+        """Take in the journal, and see that the shards hold what it counts."""
+        self.ledger.replay(self._journal.replay())
+        if not self.ledger.settings:
+            self._log("settings", {"format": FORMAT, **settings})
+            self.commit()
+            return
+        self.ledger.check_settings(settings)
+        self._check_shards()
+        manifest = self.folder / MANIFEST
+        if not manifest.is_file():
+            self._changed = True
+            return
+        told = read_json(manifest)
+        self._changed = any(told.get(key) != value for key, value in self.ledger.about().items())
+        full = self.slices // self._rows
+        names = {
+            shard_path(self.folder, number).relative_to(self.folder).as_posix() for number in range(full)
+        }
+        self._full_shards = {
+            shard["file"]: shard["sha256"]
+            for shard in told.get("shards", ())
+            if shard["file"] in names and shard["slices"] == self._rows
+        }
+
+    def _check_shards(self) -> None:
+        """See that no shard holds less than the journal counts."""
+        last, rows = divmod(self.slices, self._rows)
+        for number in range(last + bool(rows)):
+            path = shard_path(self.folder, number)
+            needed = SHARD_HEADER_BYTES + (self._rows if number < last else rows) * self._size**2
+            if not path.is_file() or path.stat().st_size < needed:
+                state = "shorter than the journal says" if path.is_file() else "missing"
+                raise UserError(f"{path}: {state}; remove the store and extract it again")
+
+    def _cut_leftovers(self) -> None:
+        """Take away the manifest, so that the store is unfinished, and pixels that no journal line counts."""
+        (self.folder / MANIFEST).unlink(missing_ok=True)
+        folder = self.folder / SHARDS
+        folder.mkdir(exist_ok=True)
+        fsync_folder(self.folder)
+        last, rows = divmod(self.slices, self._rows)
+        for path in sorted(folder.glob("*.npy")):
+            if int(path.stem) > last or (int(path.stem) == last and rows == 0):
+                path.unlink()
+        if rows:
+            os.truncate(shard_path(self.folder, last), SHARD_HEADER_BYTES + rows * self._size**2)
+
+    def _open_shard(self, number: int) -> IO[bytes]:
+        if self._shard is None or number != self._shard_number:
+            if self._shard is not None:
+                self.commit()
+                self._shard.close()
+            path = shard_path(self.folder, number)
+            new = not path.is_file()
+            with names_errors(path):
+                self._shard = path.open("w+b" if new else "r+b")
+                if new:
+                    self._shard.write(shard_header(self._rows, self._size))
+                    fsync_folder(path.parent)
+            self._shard_number = number
+        return self._shard
+
+    def _log(self, kind: str, entry: dict[str, Any]) -> None:
+        self._changed = True
+        self.ledger.note(kind, entry)
+        self._journal.log(kind, entry)
+        if time.monotonic() - self._committed >= COMMIT_SECONDS:
+            self.commit()
+
+    def _write_table(self, file: IO[str]) -> None:
+        """From the journal and not from memory, which a table of millions of slices would fill."""
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        number = 0
+        for entry in self._journal.replay():
+            if entry["kind"] == "volume":
+                whose = [entry["subject"], entry["session"], entry["sequence"]]
+                for where in zip(*(entry[key] for key in OF_SLICES), strict=True):
+                    writer.writerow([*whose, *where, number, entry["source"], entry["sha256"]])
+                number += 1

@@ -1,0 +1,1 @@
+"""Generated heads, for demos and tests; nothing learned from them is evidence."""

@@ -1,0 +1,1 @@
+"""The labelled images: read, compared, grouped, and split without leaks."""

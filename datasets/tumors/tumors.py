@@ -1,0 +1,276 @@
+"""The labelled tumour images: distinct ones, in groups of what belongs together, and an account of leaks."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from mri_transfer.datasets.tumors.calibration import SAMPLE, Calibration, calibrate, planted_copies
+from mri_transfer.datasets.tumors.duplicates import NEAREST, SMALL, STRIP, WORTH, Pairs, near_duplicates
+from mri_transfer.datasets.tumors.files import (
+    CACHE_FORMAT,
+    UNREADABLE,
+    Decoded,
+    ImageFile,
+    decode,
+    list_images,
+    read_grey,
+)
+from mri_transfer.datasets.tumors.group_table import read_groups
+from mri_transfer.datasets.tumors.groups import (
+    BLOCK,
+    NEIGHBOUR,
+    SAME_PATIENT,
+    describe,
+    group_images,
+    joined,
+    sequences,
+)
+from mri_transfer.datasets.tumors.thumbnails import BLUR, THUMBNAIL
+from mri_transfer.errors import UserError
+from mri_transfer.files import atomic_write
+
+CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
+"""Class folders of the public four-class set; any other names work as well."""
+
+
+@dataclass(frozen=True, eq=False)
+class TumorSet:
+    """`n` distinct labelled images.
+
+    `published_train` and `published_test` index the images as the published split uses them, copies and
+    leaks included (so with repeats); both are empty where the folder has no splits. A repeated image has the
+    label of the copy that was kept.
+    """
+
+    images: np.ndarray  # uint8 (n, size, size), padded to a square with black
+    files: tuple[ImageFile, ...]  # every readable one, copies included
+    kept: np.ndarray  # int (files,), the image that each file shows
+    labels: np.ndarray  # int (n,)
+    groups: np.ndarray  # int (n,)
+    paths: tuple[str, ...]  # relative to the folder, of the kept copies
+    classes: tuple[str, ...]
+    split: np.ndarray  # str (n,), of the kept copies
+    published_train: np.ndarray  # int
+    published_test: np.ndarray  # int
+    thumbs: np.ndarray  # uint8 (n, side, side), to compare by
+    near: Pairs  # of images that are the same picture
+    candidates: Pairs  # every pair that was compared closely
+    calibration: Calibration  # where the line between the two was drawn
+    audit: dict
+    content: str  # fingerprint of images, labels and splits
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of images, labels, splits and groups: the same on any machine."""
+        return _fingerprint(self.content, self.groups)
+
+    def regrouped(self, groups: np.ndarray) -> TumorSet:
+        """The same images in other groups, int (n,); `audit["groups"]` describes them."""
+        audit = self.audit | {
+            "groups": self.audit["groups"] | _describe(groups, self.thumbs, self.labels, self.classes)
+        }
+        return dataclasses.replace(self, groups=groups, audit=audit)
+
+
+def load_tumors(
+    folder: Path,
+    size: int,
+    *,
+    strict: bool = False,
+    cache: Path | None = None,
+    groups_from: Path | None = None,
+) -> TumorSet:
+    """Read a folder of tumour images, drop pixel-identical copies, and group what belongs together.
+
+    Args:
+        folder: holds one folder a class, or `Training` and `Testing` which do.
+        size: pixels of the square images.
+        strict: an unreadable image is an error; otherwise it is skipped, counted and listed in `audit`.
+        cache: a folder for the decoded images, so that the next call starts at once.
+        groups_from: a table of groups, as `mri-transfer audit` writes it, to be used instead of those inferred here.
+            Copies and near-duplicates are joined all the same: they may never be parted.
+
+    Raises:
+        UserError: the folder is missing or not laid out like this, a class has no readable image, an image is
+            unreadable and `strict`, or the table does not fit.
+    """
+    folder = Path(folder)
+    files, classes = list_images(folder)
+    decoded = decode(folder, files, size, cache)
+    if decoded.skipped and strict:
+        worst = decoded.skipped[0]
+        more = f" (and {len(decoded.skipped) - 1} more)" if len(decoded.skipped) > 1 else ""
+        raise UserError(f"{folder / worst['file']}: {worst['reason']}{more}; mend or remove it")
+    files = [files[row] for row in decoded.rows]
+    labels = np.array([file.label for file in files], dtype=int)
+    for label, name in enumerate(classes):
+        if not (labels == label).any():
+            raise UserError(
+                f"{folder}: no image of class {name} can be read; put whole ones there or remove the class"
+            )
+
+    # Files come training first, so the first of several copies is Training's where there is one.
+    _, first, inverse = np.unique(decoded.pixels, return_index=True, return_inverse=True)
+    originals = np.sort(first)
+    kept = np.searchsorted(originals, first)[inverse.reshape(-1)]
+    thumbs = decoded.thumbs[originals]
+    paths = [folder / files[original].path for original in originals]
+    candidates, calibration = _alike(thumbs, decoded.pixels[originals], paths, cache)
+    near = candidates.above(calibration.threshold)
+
+    numbers = np.array([file.number for file in files])
+    runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
+    if groups_from is None:
+        groups, measured = group_images(near, runs, numbers, kept, thumbs)
+    else:
+        given, measured = read_groups(groups_from, files, kept), {}
+        groups = joined(given, np.stack([near.first, near.second], axis=1))
+
+    splits = np.array([file.split for file in files])
+    train = np.char.startswith(np.char.lower(splits), "train")
+    published = splits != "all"
+    audit = _account(
+        files, classes, decoded, labels, kept, originals, train & published, ~train & published, near
+    )
+    audit["thresholds"] |= calibration.summary()
+    audit["groups"] = _describe(groups, thumbs, labels[originals], classes)
+    audit["groups"]["from"] = "inferred" if groups_from is None else str(groups_from)
+    audit["sequences"] = measured
+    return TumorSet(
+        images=decoded.images[originals],
+        files=tuple(files),
+        kept=kept,
+        labels=labels[originals],
+        groups=groups,
+        paths=tuple(files[original].path for original in originals),
+        classes=classes,
+        split=splits[originals],
+        published_train=kept[train & published],
+        published_test=kept[~train & published],
+        thumbs=thumbs,
+        near=near,
+        candidates=candidates,
+        calibration=calibration,
+        audit=audit,
+        content=_fingerprint(decoded.pixels[originals], labels[originals], splits[originals], size),
+    )
+
+
+def _describe(groups: np.ndarray, thumbs: np.ndarray, labels: np.ndarray, classes: Sequence[str]) -> dict:
+    by_class = {name: len(np.unique(groups[labels == label])) for label, name in enumerate(classes)}
+    return describe(groups, thumbs) | {"by_class": by_class}
+
+
+def _alike(
+    thumbs: np.ndarray, pixels: np.ndarray, paths: Sequence[Path], cache: Path | None
+) -> tuple[Pairs, Calibration]:
+    """Pairs that may be the same picture, and from where on they are; the slow part, kept for these very pixels."""
+    kept = None
+    if cache is not None:
+        settings = (THUMBNAIL, BLUR, SMALL, STRIP, NEAREST, WORTH, SAMPLE, CACHE_FORMAT)
+        kept = Path(cache) / f"pairs-{_fingerprint(pixels, settings)[:16]}.npz"
+        try:
+            with np.load(kept, allow_pickle=False) as arrays:
+                pairs = Pairs(*(arrays[f"pairs_{n}"] for n in range(4)))
+                return pairs, calibrate(pairs, arrays["planted"])
+        except UNREADABLE:
+            pass  # not there yet, or damaged: made again
+    pairs = near_duplicates(thumbs)
+    sample = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
+    planted = planted_copies([read_grey(paths[place]) for place in np.sort(sample)])
+    if kept is not None:
+        arrays = {f"pairs_{n}": part for n, part in enumerate(pairs.fields())}
+        with atomic_write(kept, "wb") as file:
+            np.savez(file, planted=planted, **arrays)
+    return pairs, calibrate(pairs, planted)
+
+
+def _fingerprint(*parts: object) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(repr(part.tolist() if isinstance(part, np.ndarray) else part).encode())
+    return digest.hexdigest()
+
+
+def _account(
+    files: Sequence[ImageFile],
+    classes: tuple[str, ...],
+    decoded: Decoded,
+    labels: np.ndarray,
+    kept: np.ndarray,
+    originals: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    near: Pairs,
+) -> dict:
+    """What is wrong with the set, in figures and lists. Arrays have one entry a readable file."""
+    identical = test & np.isin(kept, kept[train])
+    # A test image leaks if the picture itself, or one that is nearly the same, is a training image.
+    seen = np.zeros(len(originals), bool)
+    seen[kept[train]] = True
+    leaky = seen.copy()
+    leaky[near.first[seen[near.second]]] = True
+    leaky[near.second[seen[near.first]]] = True
+
+    def by_class(chosen: np.ndarray) -> dict[str, int]:
+        return {name: int((chosen & (labels == label)).sum()) for label, name in enumerate(classes)}
+
+    distinct = np.zeros(len(files), bool)
+    distinct[originals] = True
+    return {
+        "files": len(files) + len(decoded.skipped),
+        "readable": len(files),
+        "skipped": decoded.skipped,
+        "distinct": len(originals),
+        "distinct_by_class": by_class(distinct),
+        "training_files": int(train.sum()),
+        "test_files": int(test.sum()),
+        "test_identical": int(identical.sum()),
+        "test_identical_by_class": by_class(identical),
+        "test_byte_identical": int((test & np.isin(decoded.bytes, decoded.bytes[train])).sum()),
+        "test_near_duplicate": int((test & leaky[kept]).sum()),
+        "near_duplicate_pairs": len(near),
+        "label_conflicts": _conflicts(files, labels, kept, originals, near),
+        "thresholds": {
+            "same_patient": SAME_PATIENT,
+            "neighbour": NEIGHBOUR,
+            "block": BLOCK,
+        },
+    }
+
+
+def _conflicts(
+    files: Sequence[ImageFile], labels: np.ndarray, kept: np.ndarray, originals: np.ndarray, near: Pairs
+) -> list[dict]:
+    """Pictures that carry two labels: identical copies first, then near-duplicates."""
+    found = [
+        {
+            "first": files[originals[kept[row]]].path,
+            "second": files[row].path,
+            "correlation": 1.0,
+            "identical": True,
+        }
+        for row in range(len(files))
+        if labels[row] != labels[originals[kept[row]]]
+    ]
+    for first, second, correlation in zip(near.first, near.second, near.correlation, strict=True):
+        a, b = originals[first], originals[second]
+        if labels[a] != labels[b]:
+            found.append(
+                {
+                    "first": files[a].path,
+                    "second": files[b].path,
+                    "correlation": round(float(correlation), 4),
+                    "identical": False,
+                }
+            )
+    return found

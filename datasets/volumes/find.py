@@ -1,0 +1,270 @@
+"""Finding volumes and pictures: files, folders, BIDS trees, DICOM series; whose they are, and what is left out."""
+
+from __future__ import annotations
+
+import collections
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from mri_transfer.datasets.volumes import left_out
+from mri_transfer.datasets.volumes.folders import (
+    dataset_of,
+    looks_like_dicom,
+    name_below,
+    nearest_dataset,
+    partner_of,
+    printable,
+    state_of,
+    walk,
+)
+from mri_transfer.datasets.volumes.identity_table import override
+from mri_transfer.datasets.volumes.naming import Identity, identify
+from mri_transfer.errors import UserError
+
+SUFFIXES = (
+    *(".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh", ".mgh.gz"),
+    *(".mnc", ".mnc.gz", ".nrrd", ".nhdr"),
+)
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+NO_PYDICOM = "DICOM, and reading it needs pydicom: pip install 'mri-transfer[dicom]'"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A volume, or a picture, on disk that seems worth reading.
+
+    Attributes:
+        files: absolute; one, a header and its image, or the slices of a DICOM series.
+        name: what it is called in tables: its path from the folder that was given, that folder included.
+        identity: subject, session and sequence.
+        bytes, mtime_ns: total size and latest change of its files, to recognise it later without reading.
+        plane: which plane a picture shows, or "unknown"; empty for a volume.
+        is_series: whether it is a DICOM series.
+    """
+
+    files: tuple[Path, ...]
+    name: str
+    identity: Identity
+    bytes: int
+    mtime_ns: int
+    plane: str = ""
+    is_series: bool = False
+
+    @property
+    def path(self) -> Path:
+        """The file that stands for the volume."""
+        return self.files[-1]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that is not used. `broken` tells a bad file from one that is left out by rule."""
+
+    path: Path
+    name: str
+    reason: str
+    broken: bool = False
+
+
+@dataclass
+class Found:
+    """What was found, in a fixed order."""
+
+    sources: list[Source] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def find_volumes(
+    paths: Sequence[Path], table: Path | None = None, include: Sequence[str] = (), pictures: bool = False
+) -> Found:
+    """Look for volumes, or for pictures.
+
+    Hidden files and folders are passed over in silence. Named files are taken whatever they are called; in
+    folders, BIDS folders of other kinds of data, derivatives, masks and label images are left out.
+
+    Args:
+        paths: files and folders, searched to any depth.
+        table: CSV or TSV with the columns file, subject, session, sequence, plane, which overrides what names say.
+        include: of :data:`left_out.KINDS`, what is wanted nevertheless.
+        pictures: look for pictures (PNG, JPEG, ...), each one slice, and not for volumes.
+
+    Raises:
+        UserError: a path does not exist or is of another kind, nothing was found, or the table is wrong.
+    """
+    search = _Search(tuple(include), pictures)
+    for path in paths:
+        search.look(Path(path))
+    found = search.finish()
+    if not found.sources:
+        where = ", ".join(map(str, paths))
+        if any(NO_PYDICOM in skip.reason for skip in found.skipped):
+            raise UserError(f"{where}: {NO_PYDICOM}")
+        skipped = found.skipped
+        first = (
+            f"; {len(skipped)} left out, the first {skipped[0].name}: {skipped[0].reason}" if skipped else ""
+        )
+        raise UserError(f"{where}: no {search.expected} found{first}")
+    if table is not None:
+        found.sources = override(found.sources, Path(table))
+    return found
+
+
+class _Search:
+    """One search over all the given paths."""
+
+    def __init__(self, include: tuple[str, ...], pictures: bool):
+        self.found = Found()
+        self.include, self.pictures = include, pictures
+        self.suffixes = PICTURES if pictures else SUFFIXES
+        what = f"pictures ({', '.join(PICTURES)})" if pictures else f"volumes ({', '.join(SUFFIXES)}, DICOM)"
+        self.expected = what
+        self._seen: set[Path] = set()
+        self._dicom: dict[Path, tuple[PurePosixPath, str | None]] = {}  # file → its name, its BIDS dataset
+
+    def look(self, path: Path) -> None:
+        """Take a file, or all that is wanted of a folder."""
+        if path.is_dir():
+            self._look_into(path)
+        elif path.is_file():
+            root = path.resolve()
+            name = PurePosixPath(printable(f"{root.parent.name}/{root.name}"))
+            if self._suffix(path) is not None and not self._is_lone_dicom(path):
+                self._add(root, name, dataset_of(root.parent))
+            elif not self.pictures and looks_like_dicom(path):
+                self._dicom[root] = (name, dataset_of(root.parent))
+            else:
+                kind = "picture" if self.pictures else "volume"
+                raise UserError(
+                    f"{path}: not a {kind}; expected {', '.join(self.suffixes)} or a folder of them"
+                )
+        else:
+            raise UserError(f"{path}: no such file or folder")
+
+    def finish(self) -> Found:
+        """All that was found, once all paths were looked at."""
+        if self._dicom:
+            self._group_dicom()
+        same = left_out.same_scans([source.name for source in self.found.sources])
+        for source in self.found.sources:
+            if source.name in same:
+                reason = f"the same scan as {same[source.name]}, in another state"
+                self.found.skipped.append(Skipped(source.path, source.name, reason))
+        self.found.sources = [source for source in self.found.sources if source.name not in same]
+        return self.found
+
+    def _suffix(self, path: Path) -> str | None:
+        name = path.name.lower()
+        return next((suffix for suffix in self.suffixes if name.endswith(suffix)), None)
+
+    def _is_lone_dicom(self, path: Path) -> bool:
+        """Old scanners call a DICOM slice IMG0001.img; a pair has a header beside it."""
+        is_img = not self.pictures and path.suffix.lower() == ".img"
+        return is_img and partner_of(path) is None and looks_like_dicom(path)
+
+    def _look_into(self, top: Path) -> None:
+        root = top.resolve()
+        dataset = dataset_of(root)
+
+        def unreadable(folder: Path, why: str) -> None:
+            reason = f"folder can't be read ({why})"
+            self.found.skipped.append(Skipped(folder, name_below(root, folder), reason, broken=True))
+
+        for folder, files in walk(root, unreadable):
+            dataset_here = nearest_dataset(root, folder, dataset)
+            not_wanted: collections.Counter[str] = collections.Counter()
+            for path in files:
+                name = PurePosixPath(name_below(root, path))
+                is_dicom = self._suffix(path) is None or self._is_lone_dicom(path)
+                if is_dicom and (self.pictures or not looks_like_dicom(path)):
+                    continue
+                reason = left_out.left_out(name, self.include)
+                if reason and is_dicom:
+                    not_wanted[reason] += 1
+                elif reason:
+                    self.found.skipped.append(Skipped(path, str(name), reason))
+                elif is_dicom:
+                    self._dicom.setdefault(path, (name, dataset_here))
+                else:
+                    self._add(path, name, dataset_here)
+            for reason, count in not_wanted.items():
+                told = f"{reason} ({count} DICOM files)"
+                self.found.skipped.append(Skipped(folder, name_below(root, folder), told))
+
+    def _add(self, path: Path, name: PurePosixPath, dataset: str | None) -> None:
+        if path in self._seen:
+            return
+        self._seen.add(path)
+        files: tuple[Path, ...] = (path,)
+        suffix = self._suffix(path) or ""
+        if suffix.removesuffix(".gz") in (".hdr", ".img"):
+            partner = partner_of(path)
+            if partner is None:
+                other = path.name[: -len(suffix)] + (".img" if suffix.startswith(".hdr") else ".hdr")
+                reason = f"its other half, {printable(other)}, is missing"
+                self.found.skipped.append(Skipped(path, str(name), reason, broken=True))
+                return
+            self._seen.add(partner)
+            files = (path, partner) if suffix.startswith(".hdr") else (partner, path)
+            name = name.with_name(printable(files[1].name))
+        elif suffix in (".nrrd", ".nhdr"):
+            from mri_transfer.datasets.volumes.formats.nrrd import data_file
+            from mri_transfer.datasets.volumes.formats.stored import BadVolume
+
+            try:
+                detached = data_file(path)
+            except BadVolume as error:
+                self.found.skipped.append(Skipped(path, str(name), str(error), broken=True))
+                return
+            except OSError:
+                detached = None  # said below, or by the reader
+            files = (path,) if detached is None else (path, detached)
+        self._take(files, name, dataset)
+
+    def _take(self, files: tuple[Path, ...], name: PurePosixPath, dataset: str | None) -> None:
+        state = state_of(files)
+        if isinstance(state, str):
+            self.found.skipped.append(Skipped(files[0], str(name), state, broken=True))
+            return
+        if self.pictures:
+            whose = identify(name.with_name("image" + name.suffix), dataset)  # the folder's, not the file's
+            shown = identify(PurePosixPath(name.name)).sequence
+            identity = Identity(whose.subject, whose.session, shown if shown != "unknown" else whose.sequence)
+        else:
+            identity = identify(name, dataset)
+        plane = "unknown" if self.pictures else ""
+        self.found.sources.append(Source(files, str(name), identity, *state, plane=plane))
+
+    def _group_dicom(self) -> None:
+        if importlib.util.find_spec("pydicom") is None:
+            path, (name, _) = next(iter(self._dicom.items()))
+            reason = f"{len(self._dicom)} files of {NO_PYDICOM}" if len(self._dicom) > 1 else NO_PYDICOM
+            self.found.skipped.append(Skipped(path.parent, str(name.parent), reason, broken=True))
+            return
+        from mri_transfer.datasets.volumes.formats.dicom_series import group_series
+
+        series, rest = group_series(list(self._dicom), self.include)
+        used: collections.Counter[str] = collections.Counter()
+        for each in series:
+            first, dataset = self._dicom[each.files[0]]
+            name = first if len(each.files) == 1 else first.parent / printable(each.label)
+            used[str(name)] += 1
+            if used[str(name)] > 1:  # series of two studies with one number
+                name = name.with_name(f"{name.name} ({used[str(name)]})")
+            state = state_of(each.files)
+            if isinstance(state, str):
+                self.found.skipped.append(Skipped(each.files[0], str(name), state, broken=True))
+                continue
+            by_name = identify(first.parent / "image", dataset)
+            named = any(part.startswith("sub-") for part in first.parts)
+            identity = Identity(
+                by_name.subject if named or not each.patient else printable(each.patient),
+                by_name.session if named and by_name.session else each.session or by_name.session,
+                each.sequence if each.sequence != "unknown" else by_name.sequence,
+            )
+            self.found.sources.append(Source(each.files, str(name), identity, *state, is_series=True))
+        for out in rest:
+            first, _ = self._dicom[out.files[0]]
+            label = str(first if len(out.files) == 1 else first.parent / printable(out.label))
+            self.found.skipped.append(Skipped(out.files[0], label, out.reason, out.broken))

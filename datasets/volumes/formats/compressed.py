@@ -1,0 +1,99 @@
+"""Decompression that never makes more than was asked for, whatever the compressed bytes would become."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from typing import IO
+
+from mri_transfer.datasets.volumes.formats.stored import SLACK_BYTES, BadVolume
+
+GZIP = b"\x1f\x8b"
+_PIECE_BYTES = 1 << 20
+
+
+def start_of(blob: bytes, count: int) -> bytes:
+    """The first `count` bytes of a file's content, decompressed if it is gzipped; fewer if there are fewer."""
+    if blob[:2] != GZIP:
+        return blob[:count]
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(blob[: 1 << 16], count)
+    except zlib.error:
+        return b""
+
+
+def voxel_bytes(blob: bytes, offset: int, count: int) -> memoryview:
+    """`count` bytes from `offset` on of a plain or a gzipped file, whose checksum is then verified.
+
+    Raises:
+        EOFError: there are fewer.
+        BadVolume: far more is behind them, as in a decompression bomb.
+        zlib.error, gzip.BadGzipFile: the compression is damaged.
+    """
+    if blob[:2] == GZIP:
+        with gzip.GzipFile(fileobj=io.BytesIO(blob)) as stream:
+            return stream_bytes(stream, offset, count)
+    if offset < 0 or len(blob) < offset + count:
+        raise EOFError
+    return memoryview(blob)[offset : offset + count]
+
+
+def stream_bytes(stream: IO[bytes] | gzip.GzipFile, offset: int, count: int) -> memoryview:
+    """The same from a stream that decompresses; it is read to its end, where the checksum is."""
+    if offset < 0:
+        raise EOFError
+    skipped = 0
+    while skipped < offset:
+        piece = stream.read(min(offset - skipped, _PIECE_BYTES))
+        if not piece:
+            raise EOFError
+        skipped += len(piece)
+    voxels = memoryview(bytearray(count))
+    done = 0
+    while done < count:
+        more = stream.readinto(voxels[done:])  # type: ignore[union-attr]
+        if not more:
+            raise EOFError
+        done += more
+    behind = 0
+    while piece := stream.read(_PIECE_BYTES):
+        behind += len(piece)
+        if behind > SLACK_BYTES:
+            raise BadVolume("decompresses to far more than its header says")
+    return voxels
+
+
+def whole_bytes(blob: bytes, max_bytes: int) -> bytes:
+    """All of a plain or gzipped file.
+
+    Raises:
+        BadVolume: it would become more than `max_bytes` and a margin.
+        EOFError, zlib.error, gzip.BadGzipFile: the compression is cut off or damaged.
+    """
+    if blob[:2] != GZIP:
+        return blob
+    pieces, total = [], 0
+    with gzip.GzipFile(fileobj=io.BytesIO(blob)) as stream:
+        while piece := stream.read(_PIECE_BYTES):
+            total += len(piece)
+            if total > max_bytes + SLACK_BYTES:
+                raise BadVolume("decompresses to more than --max-mb allows")
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+def inflate(packed: bytes, count: int, window_bits: int = zlib.MAX_WBITS) -> bytes:
+    """A zlib (or, by `window_bits`, raw deflate) stream of at most `count` bytes.
+
+    Raises:
+        BadVolume: it would become more.
+        EOFError, zlib.error: it is cut off or damaged.
+    """
+    unpacker = zlib.decompressobj(window_bits)
+    content = unpacker.decompress(packed, count + 1)
+    if len(content) > count:
+        raise BadVolume("decompresses to more than its header says")
+    if not unpacker.eof:
+        raise EOFError
+    return content

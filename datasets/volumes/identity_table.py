@@ -1,0 +1,101 @@
+"""A user's table that says whose images files are, and what they show, where names don't."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, TypeVar
+
+from mri_transfer.datasets.volumes.naming import SEQUENCES
+from mri_transfer.errors import UserError
+
+if TYPE_CHECKING:
+    from mri_transfer.datasets.volumes.find import Source
+
+Value = TypeVar("Value")
+
+_TOLD = ("subject", "session", "sequence", "plane")
+_PLANES = ("axial", "coronal", "sagittal", "unknown")
+
+
+def override(sources: list[Source], table: Path) -> list[Source]:
+    """Identities from a table; an empty cell, or a missing column, leaves what the name says.
+
+    A row names a file by its path from the table's folder or by its bare name where that is unique; a DICOM
+    series by its folder, any of its files, or its name as the summary lists it.
+
+    Raises:
+        UserError: the table can't be read, or none of its rows names a source.
+    """
+    rows = _read(table)
+    here = table.resolve().parent
+    by_path = {(here / row["file"]).resolve(): row for row in rows}
+    in_full = {row["file"]: row for row in rows}
+    told: list[dict[str, str] | None] = []
+    for source in sources:
+        places = [*source.files, source.path.parent] if source.is_series else source.files
+        row = next((by_path[place] for place in places if place in by_path), None)
+        told.append(row or in_full.get(source.name))
+    # Rows that name no path as it is here: by the bare name, where one row and one file have it.
+    placed = {id(row) for row in told if row}
+    rest = _unique((_base(row["file"]), row) for row in rows if id(row) not in placed)
+    named = _unique((source.path.name, at) for at, source in enumerate(sources) if not source.is_series)
+    for name, at in named.items():
+        told[at] = told[at] or rest.get(name)
+    if not any(told):
+        raise UserError(
+            f"{table}: none of its {len(rows)} rows names a file that was found; check the column 'file'"
+        )
+    return [source if row is None else _told(source, row) for source, row in zip(sources, told, strict=True)]
+
+
+def _told(source: Source, row: dict[str, str]) -> Source:
+    said = {key: row[key] for key in _TOLD[:3] if row.get(key)}
+    plane = row.get("plane") if source.plane else ""
+    return dataclasses.replace(
+        source, identity=dataclasses.replace(source.identity, **said), plane=plane or source.plane
+    )
+
+
+def _base(file: str) -> str:
+    return PurePosixPath(file.replace("\\", "/")).name
+
+
+def _unique(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
+    """Pairs whose first is met once."""
+    pairs = list(pairs)
+    counts = Counter(name for name, _ in pairs)
+    return {name: value for name, value in pairs if counts[name] == 1}
+
+
+def _read(table: Path) -> list[dict[str, str]]:
+    if not table.is_file():
+        raise UserError(f"{table}: no such file")
+    delimiter = "\t" if table.suffix.lower() in (".tsv", ".txt") else ","
+    try:
+        with table.open(encoding="utf-8-sig", newline="") as file:
+            rows = [
+                {
+                    str(key).strip().lower(): (value or "").strip()
+                    for key, value in row.items()
+                    if isinstance(value, str)
+                }
+                for row in csv.DictReader(file, delimiter=delimiter)
+            ]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not readable as a table ({error})") from None
+    if not rows or "file" not in rows[0] or not set(_TOLD) & set(rows[0]):
+        raise UserError(
+            f"{table}: needs a heading with file and any of {', '.join(_TOLD)}, and rows below it"
+        )
+    for column, values in (("sequence", SEQUENCES), ("plane", _PLANES)):
+        names = {value.lower(): value for value in values}
+        for number, row in enumerate(rows, start=2):
+            if (told := row.get(column, "")) and told.lower() not in names:
+                raise UserError(f"{table}: line {number}: {column} {told!r} is none of {', '.join(values)}")
+            if told:
+                row[column] = names[told.lower()]
+    return [row for row in rows if row.get("file")]

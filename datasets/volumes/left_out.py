@@ -1,0 +1,90 @@
+"""What is not wanted among the files of a folder, by names: other kinds of data, masks, copies of one scan."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from mri_transfer.datasets.volumes.naming import stem_of, words_of
+
+# Kinds that are left out unless asked for, and the folders (BIDS's names) that hold them.
+KINDS = ("derivatives", "func", "dwi", "fmap", "perf", "pet", "sourcedata", "derived", "ct")
+_FOLDERS = {
+    **{name: name for name in KINDS[:7]},
+    **{"asl": "perf", "eeg": "func", "meg": "func", "ieeg": "func", "nirs": "func"},
+}
+_SUFFIXES = {
+    **dict.fromkeys(("bold", "sbref", "cbv"), "func"),
+    **dict.fromkeys(("dwi", "adc", "bvec", "bval"), "dwi"),
+    **dict.fromkeys(("epi", "phasediff", "phase", "phase1", "phase2", "fieldmap"), "fmap"),
+    **dict.fromkeys(("magnitude", "magnitude1", "magnitude2"), "fmap"),
+    **dict.fromkeys(("asl", "m0scan"), "perf"),
+    "pet": "pet",
+}
+_NOT_SCANS = {
+    *(
+        "mask",
+        "masks",
+        "brainmask",
+        "seg",
+        "segs",
+        "dseg",
+        "fseg",
+        "probseg",
+        "segmentation",
+        "label",
+        "labels",
+    ),
+    *("aseg", "aparc", "parc", "wmparc", "parcellation", "roi", "rois", "ribbon", "filled", "labelmap"),
+}
+# One scan in several states, and which of them counts: the least processed that is in one piece. OASIS-1's
+# SUBJ_111 is the mean of a session's RAW repeats at 1 mm; T88_111 is that, warped to an atlas.
+_OASIS = re.compile(r"(?P<scan>OAS1_\d{4}_MR\d+)/(?P<state>RAW|PROCESSED/MPRAGE/(?:SUBJ_111|T88_111))/[^/]+$")
+_OASIS_STATES = ("PROCESSED/MPRAGE/SUBJ_111", "RAW", "PROCESSED/MPRAGE/T88_111")
+_FREESURFER = re.compile(r"(?P<scan>[^/]+/mri)/(?:orig/)?(?P<state>[^/]+)\.(?:mgz|mgh)$")
+_FREESURFER_STATES = ("orig", "rawavg", "001", "T1", "nu", "orig_nu", "norm", "brain", "brain.finalsurfs")
+
+
+def left_out(name: PurePosixPath, include: Iterable[str] = ()) -> str | None:
+    """Why a file in a folder is not wanted, by its name and the folders below the one that was given.
+
+    Args:
+        name: the file's path from the given folder, that folder included.
+        include: of :data:`KINDS`, what is wanted nevertheless.
+    """
+    wanted = set(include)
+    for folder in name.parts[1:-1]:
+        kind = _FOLDERS.get(folder.lower())
+        if kind and kind not in wanted:
+            return f"in {folder}/, which holds no raw anatomical images; see --include"
+        if folder.upper() == "FSL_SEG":
+            return "a label or mask image by its folder (FSL_SEG)"
+    stem = stem_of(name.name)
+    words = words_of(stem)
+    if unwanted := next((word for word in words if word in _NOT_SCANS), None):
+        return f"a label or mask image by its name ({unwanted})"
+    if stem.startswith("sub-") and _SUFFIXES.get(words[-1], "") not in {"", *wanted}:
+        return f"not an anatomical image by its name ({words[-1]}); see --include"
+    return None
+
+
+def same_scans(names: list[str]) -> dict[str, str]:
+    """Which of `names` are another state of a scan that is used: name → the name that counts.
+
+    OASIS-1 and FreeSurfer keep one scan in several states; the rules are above. Of equal states (OASIS-1's RAW
+    repeats) the first counts.
+    """
+    scans: dict[str, list[tuple[int, str]]] = {}
+    for name in names:
+        for pattern, states in ((_OASIS, _OASIS_STATES), (_FREESURFER, _FREESURFER_STATES)):
+            match = pattern.search(name)
+            if match and match["state"] in states:
+                root = name[: match.start()] + match["scan"]
+                scans.setdefault(root, []).append((states.index(match["state"]), name))
+                break
+    replaced: dict[str, str] = {}
+    for found in scans.values():
+        (_, best), *others = sorted(found)
+        replaced |= {name: best for _, name in others}
+    return replaced

@@ -1,0 +1,194 @@
+"""Reading one volume: from files on disk to a 3-D array in canonical orientation, or the reason why not."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import importlib
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.spatialimages import SpatialImage
+
+from mri_transfer.datasets.volumes.formats.compressed import start_of
+from mri_transfer.datasets.volumes.formats.nifti import is_nifti
+from mri_transfer.datasets.volumes.formats.stored import (
+    DEFAULT_LIMIT,
+    HEADER_BYTES,
+    SLACK_BYTES,
+    BadVolume,
+    Described,
+    Stored,
+    quiet_libraries,
+    size_text,
+)
+
+__all__ = ["BadVolume", "Volume", "describe_volume", "read_volume"]
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume in canonical orientation: axes run to the patient's right, front and top (RAS+).
+
+    Attributes:
+        voxels: (x, y, z) in the numbers stored in the file. A positive scale factor and an offset that all
+            voxels share are left out, as everything made from the voxels is invariant under both; a negative
+            one is honoured.
+        zooms: distance between voxel centres along x, y and z, mm.
+        origins: position of the first layer of voxels along each axis, mm, in scanner coordinates on that
+            axis.
+        sha256: of the files' bytes, one file after the other.
+        notes: what was assumed or mended on the way.
+    """
+
+    voxels: np.ndarray
+    zooms: tuple[float, float, float]
+    origins: tuple[float, float, float]
+    sha256: str
+    notes: tuple[str, ...] = ()
+
+
+def read_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> Volume:
+    """Read a volume in any of the known formats, which are told apart by their content.
+
+    Args:
+        files: one file; a header and its image; or the slices of a DICOM series.
+        max_bytes: files, or headers that promise voxels, beyond this are refused before anything is
+            allocated.
+
+    Raises:
+        BadVolume: the file is broken, or is not one 3-D volume of real numbers with something in it.
+    """
+    with _reasons():
+        total = sum(path.stat().st_size for path in files)
+        if total > max_bytes + SLACK_BYTES:
+            raise BadVolume(f"file of {size_text(total)}, more than --max-mb allows")
+        blobs = [path.read_bytes() for path in files]
+        digest = hashlib.sha256()
+        for blob in blobs:
+            digest.update(blob)
+        with quiet_libraries():
+            stored: Stored = _reader(blobs[0], files).read(blobs, files, max_bytes)
+        del blobs
+        return _canonical(stored, digest.hexdigest())
+
+
+def describe_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> Described:
+    """What the header of a volume says, read from the start of its first file where the format allows.
+
+    Args:
+        files, max_bytes: as in :func:`read_volume`.
+
+    Raises:
+        BadVolume: the header shows that the volume can't be used.
+    """
+    with _reasons(), quiet_libraries():
+        with files[0].open("rb") as file:
+            start = file.read(HEADER_BYTES)
+        reader = _reader(start, files)
+        told: Described = reader.describe(start, files, max_bytes)
+        return told
+
+
+@contextlib.contextmanager
+def _reasons() -> Iterator[None]:
+    """What readers and their libraries raise, as a BadVolume with a reason in few words."""
+    try:
+        yield
+    except BadVolume:
+        raise
+    except MemoryError:
+        raise BadVolume("needs more memory than there is") from None
+    except ImportError as error:
+        extra = {"pydicom": "dicom", "nrrd": "nrrd"}.get(str(error.name).split(".")[0])
+        if extra is None:
+            raise
+        reason = f"reading it needs a library that is missing: pip install 'mri-transfer[{extra}]'"
+        raise BadVolume(reason) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise BadVolume(_why_unreadable(error)) from None
+    except Exception as error:  # a damaged header makes the libraries raise many kinds
+        raise BadVolume(f"header not understood ({' '.join(str(error).split())[:100]})") from None
+
+
+def _reader(start: bytes, files: Sequence[Path]) -> Any:
+    """The module that reads files, by how the first one begins."""
+    return importlib.import_module(f"mri_transfer.datasets.volumes.formats.{_format(start, files)}")
+
+
+def _format(start: bytes, files: Sequence[Path]) -> str:
+    """The module in `formats` that reads a file, by its content or else by its name."""
+    head = start_of(start, 544)
+    if not start:
+        raise BadVolume("empty file")
+    if head[128:132] == b"DICM":
+        return "dicom"
+    if head.startswith(b"NRRD"):
+        return "nrrd"
+    if head.startswith((b"CDF", b"\x89HDF")):
+        return "minc"
+    if is_nifti(head):
+        return "nifti"
+    if head.startswith(struct.pack(">i", 1)) and files[0].name.lower().endswith((".mgh", ".mgz", ".mgh.gz")):
+        return "mgh"
+    if len(files) > 2 or files[0].suffix.lower() in (".dcm", ".dicom", ".ima"):
+        return "dicom"  # without preamble, as some archives keep them
+    if not head:
+        raise BadVolume("truncated: the file ends before its data do")
+    raise BadVolume("not a volume in a known format, whatever its name says")
+
+
+def _why_unreadable(error: Exception) -> str:
+    if isinstance(error, EOFError):
+        return "truncated: the file ends before its data do"
+    if isinstance(error, (zlib.error, gzip.BadGzipFile)):
+        return f"damaged compression ({error}); fetch it again"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return f"damaged ({' '.join(str(error).split())[:100]})"
+
+
+def _canonical(stored: Stored, sha256: str) -> Volume:
+    voxels, notes = _finite_native(stored.voxels, stored.negative)
+    low, high = voxels.min(), voxels.max()
+    if low == high:
+        raise BadVolume("all voxels are zero" if low == 0 else f"all voxels have the same value, {low:g}")
+    canonical = nib.as_closest_canonical(SpatialImage(voxels, stored.affine))
+    columns = canonical.affine[:3, :3]
+    zooms = np.sqrt((columns**2).sum(axis=0))
+    x, y, z = (float(zoom) for zoom in zooms)
+    right, front, top = (float(origin) for origin in canonical.affine[:3, 3] @ (columns / zooms))
+    return Volume(
+        voxels=np.asanyarray(canonical.dataobj),
+        zooms=(x, y, z),
+        origins=(right, front, top),
+        sha256=sha256,
+        notes=(*stored.notes, *notes),
+    )
+
+
+def _finite_native(voxels: np.ndarray, negative: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Voxels in this machine's byte order, at most 4 bytes a float, every one finite; and notes."""
+    notes: tuple[str, ...] = ()
+    if voxels.dtype.kind == "f" or negative:
+        with np.errstate(over="ignore", invalid="ignore"):
+            voxels = voxels.astype(np.float32, order="K")
+        if negative:
+            np.negative(voxels, out=voxels)
+        bad = ~np.isfinite(voxels)
+        missing = int(np.count_nonzero(bad))
+        if missing == voxels.size:
+            raise BadVolume("no finite voxel")
+        if missing:
+            voxels[bad] = voxels[~bad].min()
+            notes = (f"{missing} voxels not finite, taken as background",)
+    elif not voxels.dtype.isnative:
+        voxels = voxels.astype(voxels.dtype.newbyteorder("="), order="K")
+    return voxels, notes

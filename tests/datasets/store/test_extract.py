@@ -1,0 +1,342 @@
+"""The command `slices` as a user runs it: real files, real processes, real kills."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import mri_transfer
+from mri_transfer.cli import main
+from mri_transfer.datasets.store import extract as extract_module
+from mri_transfer.datasets.store.extract import SlicesConfig, extract
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.errors import UserError
+
+CHECKOUT = str(Path(mri_transfer.__file__).resolve().parent.parent)
+OPTIONS = ("--size", "32", "--workers", "1", "--quiet")
+
+
+def run(*arguments) -> int:
+    return main(["slices", *map(str, arguments), *OPTIONS])
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.suffix in (".npy", ".csv")
+    }
+
+
+@pytest.fixture
+def volumes(tmp_path, head, save):
+    folder = tmp_path / "volumes"
+    for number in range(4):
+        for sequence in ("T1", "FLAIR"):
+            voxels = head((24, 28, 26), seed=number) * (1 if sequence == "T1" else 3)
+            save(
+                folder / f"p{number}_{sequence}.nii.gz",
+                voxels,
+                zooms=(4.0, 4.0, 4.0),
+                axes=("RAS", "LPS")[number % 2],
+            )
+    return folder
+
+
+def test_a_folder_becomes_a_store(tmp_path, volumes):
+    assert run(volumes, "--out", tmp_path / "store") == 0
+    store = SliceStore.open(tmp_path / "store")
+    assert store.size == 32
+    assert set(store.table["subject"]) == {"p0", "p1", "p2", "p3"}
+    assert set(store.table["sequence"]) == {"T1", "FLAIR"}
+    assert set(store.table["plane"]) == {"axial", "coronal", "sagittal"}
+    assert len(store.volumes) == 8
+    summary = json.loads((tmp_path / "store" / "summary.json").read_text())
+    assert (
+        summary["slices"]
+        == len(store)
+        == sum(summary["by_plane"].values())
+        == sum(summary["by_sequence"].values())
+    )
+    assert (summary["volumes"], summary["subjects"], summary["skipped"]) == (8, 4, [])
+    assert summary["fingerprint"] == store.fingerprint
+    assert (tmp_path / "store" / "contact_sheet.png").stat().st_size > 1000
+    assert store.images(range(len(store))).max() == 255
+
+
+def test_the_number_of_workers_changes_nothing(tmp_path, volumes):
+    for workers in ("1", "3"):
+        command = [
+            "slices",
+            str(volumes),
+            "--out",
+            str(tmp_path / workers),
+            "--size",
+            "32",
+            "--workers",
+            workers,
+        ]
+        assert main([*command, "--quiet"]) == 0
+    assert content(tmp_path / "1") == content(tmp_path / "3")
+
+
+def test_workers_import_no_tensorflow(tmp_path, volumes):
+    code = (
+        "import sys\nfrom mri_transfer.cli import main\n"
+        f"assert main(['slices', {str(volumes)!r}, '--out', {str(tmp_path / 'store')!r}, '--quiet']) == 0\n"
+        "print([name for name in ('tensorflow', 'keras', 'jax', 'skimage') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", f"if __name__ == '__main__':\n  exec({code!r})"],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": CHECKOUT}, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "[]"
+
+
+KILLED = """
+import sys
+sys.path.insert(0, {checkout!r})
+import mri_transfer.datasets.store.writer as writer
+writer.COMMIT_SECONDS = 0.0
+real = writer.StoreWriter.add
+def slow(self, entry, images):
+    import time
+    time.sleep(0.03)
+    real(self, entry, images)
+writer.StoreWriter.add = slow
+from mri_transfer.cli import main
+if __name__ == "__main__":
+    sys.exit(main({arguments!r}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("workers", "moments"),
+    [
+        ("2", (1, 5)),
+        pytest.param("1", (1, 2, 4, 7), marks=pytest.mark.slow),
+        pytest.param("2", (1, 2, 4, 7), marks=pytest.mark.slow),
+    ],
+)
+def test_killed_with_kill_9_it_continues_and_ends_the_same(tmp_path, volumes, workers, moments):
+    arguments = ["slices", str(volumes), "--size", "32", "--workers", workers, "--quiet", "--out"]
+    script = tmp_path / "run.py"
+    script.write_text(KILLED.format(checkout=CHECKOUT, arguments=[*arguments, str(tmp_path / "killed")]))
+    journal = tmp_path / "killed" / "volumes.jsonl"
+    kills = 0
+    for volumes_done in moments:
+        process = subprocess.Popen([sys.executable, str(script)])
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            if journal.is_file() and journal.read_bytes().count(b'"kind": "volume"') >= volumes_done:
+                process.send_signal(signal.SIGKILL)
+                break
+            time.sleep(0.002)
+        kills += process.wait() == -signal.SIGKILL
+    assert kills >= len(moments) // 2  # the last may have been too late
+    subprocess.run([sys.executable, str(script)], check=True)
+    assert main([*arguments, str(tmp_path / "whole")]) == 0
+    assert content(tmp_path / "killed") == content(tmp_path / "whole")
+    SliceStore.open(tmp_path / "killed").verify()
+
+
+def test_a_worker_that_dies_is_reported_with_what_it_was_reading(tmp_path, volumes, monkeypatch, capfd):
+    monkeypatch.setattr(extract_module, "_extract_one", _die)
+    code = main(["slices", str(volumes), "--out", str(tmp_path / "store"), "--size", "32", "--workers", "2"])
+    assert code == 2
+    error = capfd.readouterr().err
+    assert "worker process died" in error
+    assert "volumes/p0_FLAIR.nii.gz" in error
+    monkeypatch.undo()
+    assert run(volumes, "--out", tmp_path / "store") == 0
+    assert len(SliceStore.open(tmp_path / "store").volumes) == 8
+
+
+def _die(source, config):
+    os._exit(9)
+
+
+def test_adding_volumes_adds_and_the_rest_is_not_read_again(tmp_path, volumes, monkeypatch):
+    assert run(volumes / "p0_T1.nii.gz", volumes / "p1_T1.nii.gz", "--out", tmp_path / "store") == 0
+    before = SliceStore.open(tmp_path / "store")
+    read = []
+    real = extract_module.read_volume
+    monkeypatch.setattr(
+        extract_module, "read_volume", lambda files, **rest: read.append(files) or real(files, **rest)
+    )
+    assert run(volumes, "--out", tmp_path / "store") == 0
+    assert len(read) == 6
+    after = SliceStore.open(tmp_path / "store")
+    assert len(after.volumes) == 8
+    np.testing.assert_array_equal(after.images(range(len(before))), before.images(range(len(before))))
+    read.clear()
+    assert run(volumes, "--out", tmp_path / "store") == 0
+    assert read == []
+
+
+def test_the_same_scan_is_used_once(tmp_path, volumes):
+    plain = volumes / "zz_copy_T1.nii"
+    plain.write_bytes(gzip.decompress((volumes / "p0_T1.nii.gz").read_bytes()))
+    shutil.copyfile(volumes / "p1_T1.nii.gz", volumes / "zzz.nii.gz")
+    summary = extract(SlicesConfig((volumes,), tmp_path / "store", size=32, workers=1))
+    assert summary["volumes"] == 8
+    assert {skip["file"]: skip["reason"] for skip in summary["skipped"]} == {
+        "volumes/zz_copy_T1.nii": "the same scan as volumes/p0_T1.nii.gz",
+        "volumes/zzz.nii.gz": "the same scan as volumes/p1_T1.nii.gz",
+    }
+
+
+def test_a_file_that_changed_is_not_mixed_in(tmp_path, volumes, head, save):
+    assert run(volumes, "--out", tmp_path / "store") == 0
+    save(volumes / "p0_T1.nii.gz", head((24, 28, 26), seed=99), zooms=(4.0, 4.0, 4.0))
+    os.utime(volumes / "p1_T1.nii.gz")  # only touched
+    summary = extract(SlicesConfig((volumes,), tmp_path / "store", size=32, workers=1))
+    assert summary["added_slices"] == 0
+    assert [(skip["file"], skip["reason"].split(";")[0]) for skip in summary["skipped"]] == [
+        ("volumes/p0_T1.nii.gz", "changed since its slices were stored")
+    ]
+    assert summary["moved"] == summary["missing"] == []
+
+
+def test_a_table_names_subjects_and_may_not_change_its_mind(tmp_path, volumes, capfd):
+    table = tmp_path / "volumes.csv"
+    table.write_text("file,subject,sequence\nvolumes/p0_T1.nii.gz,anna,PD\nvolumes/p0_FLAIR.nii.gz,anna,\n")
+    assert run(volumes, "--out", tmp_path / "store", "--table", table) == 0
+    store = SliceStore.open(tmp_path / "store")
+    assert {volume["subject"] for volume in store.volumes} == {"anna", "p1", "p2", "p3"}
+    assert run(volumes, "--out", tmp_path / "store") == 2
+    assert "is in the store as anna" in capfd.readouterr().err
+
+
+BAD = {
+    "truncated.nii.gz": lambda path, good: path.write_bytes(good.read_bytes()[:-2000]),
+    "notes.nii": lambda path, good: path.write_text("my notes\n" * 100),
+    "empty.nii.gz": lambda path, good: path.write_bytes(b""),
+    "half.hdr": lambda path, good: path.write_bytes(b"\0" * 348),
+    "link.nii": lambda path, good: path.symlink_to("nowhere"),
+}
+
+
+@pytest.fixture
+def with_bad(volumes, head, save):
+    for name, make in BAD.items():
+        make(volumes / name, volumes / "p0_T1.nii.gz")
+    series = np.stack([head((24, 28, 26))] * 3, axis=-1)
+    nib.save(nib.Nifti1Image(series, np.eye(4)), volumes / "series.nii.gz")
+    save(volumes / "zeros.nii.gz", np.zeros((24, 28, 26)))
+    save(volumes / "nan.nii.gz", np.full((24, 28, 26), np.nan), dtype=np.float32)
+    holes = np.where(head((24, 28, 26), 7) > 179, np.nan, head((24, 28, 26), 7))
+    save(volumes / "some_nan.nii.gz", holes, dtype=np.float32)
+    return volumes
+
+
+def test_bad_files_among_good_ones_are_skipped_counted_and_listed(tmp_path, with_bad):
+    assert run(with_bad, "--out", tmp_path / "store", "--json", tmp_path / "out.json") == 0
+    summary = json.loads((tmp_path / "out.json").read_text())
+    reasons = {Path(skip["file"]).name: skip["reason"] for skip in summary["skipped"]}
+    assert set(reasons) == {*BAD, "series.nii.gz", "zeros.nii.gz", "nan.nii.gz"}
+    for name, reason in {
+        "truncated.nii.gz": "truncated",
+        "notes.nii": "not a volume",
+        "empty.nii.gz": "empty",
+        "half.hdr": "missing",
+        "link.nii": "not there",
+        "series.nii.gz": "4-D series",
+        "zeros.nii.gz": "zero",
+        "nan.nii.gz": "no finite voxel",
+    }.items():
+        assert reason in reasons[name], name
+    assert summary["volumes"] == 9
+    assert [note["file"] for note in summary["notes"]] == ["volumes/some_nan.nii.gz"]
+    manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
+    assert manifest["skipped"] == summary["skipped"]
+    assert run(with_bad, "--out", tmp_path / "store") == 0  # nothing is tried or listed twice
+    assert json.loads((tmp_path / "store" / "manifest.json").read_text()) == manifest
+
+
+@pytest.mark.parametrize("name", ["truncated.nii.gz", "notes.nii", "link.nii", "half.hdr"])
+def test_strict_makes_a_bad_file_fatal(tmp_path, volumes, name, capfd):
+    BAD[name](volumes / name, volumes / "p0_T1.nii.gz")
+    assert run(volumes, "--out", tmp_path / "store", "--strict") == 2
+    error = capfd.readouterr().err
+    assert name in error
+    assert error.count("\n") == 1
+    with pytest.raises(UserError):
+        SliceStore.open(tmp_path / "store")
+
+
+def test_nothing_usable_is_an_error_that_names_the_first_reason(tmp_path, capfd):
+    (tmp_path / "v").mkdir()
+    (tmp_path / "v" / "notes.nii").write_text("notes")
+    assert run(tmp_path / "v", "--out", tmp_path / "store") == 2
+    assert "v/notes.nii: not a volume" in capfd.readouterr().err
+    with pytest.raises(UserError):
+        SliceStore.open(tmp_path / "store")
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda folder: None, "no such file or folder"),
+        (lambda folder: folder.mkdir(), "no volumes"),
+        (lambda folder: folder.write_text("x"), "not a volume"),
+    ],
+)
+def test_paths_that_hold_nothing(tmp_path, make, reason, capfd):
+    make(tmp_path / "v")
+    assert run(tmp_path / "v", "--out", tmp_path / "store") == 2
+    error = capfd.readouterr().err
+    assert reason in error
+    assert str(tmp_path / "v") in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_existing_store_with_other_settings(tmp_path, volumes, capfd):
+    assert run(volumes, "--out", tmp_path / "store") == 0
+    before = content(tmp_path / "store")
+    assert run(volumes, "--out", tmp_path / "store", "--spacing", "8") == 2
+    assert "spacing 4.0 and not 8.0" in capfd.readouterr().err
+    assert content(tmp_path / "store") == before
+
+
+def test_an_output_folder_that_holds_something_else(tmp_path, volumes, capfd):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").write_text("text")
+    assert run(volumes, "--out", tmp_path / "thesis") == 2
+    assert "holds something else" in capfd.readouterr().err
+    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    "option", [("--spacing", "0"), ("--planes", "axial,oblique"), ("--size", "7"), ("--size", "x")]
+)
+def test_options_that_make_no_sense(tmp_path, volumes, option, capfd):
+    with pytest.raises(SystemExit) as stop:
+        main(["slices", str(volumes), "--out", str(tmp_path / "store"), *option])
+    assert stop.value.code == 2
+    assert option[0] in capfd.readouterr().err
+
+
+def test_the_real_volumes():
+    folder = os.environ.get("MRI_TRANSFER_DATA")
+    if not folder:
+        pytest.skip("MRI_TRANSFER_DATA does not name a folder with volumes/ and volumes.tsv")
+    from mri_transfer.datasets.volumes.find import find_volumes
+
+    named = find_volumes([Path(folder) / "volumes"])
+    told = find_volumes([Path(folder) / "volumes"], Path(folder) / "volumes.tsv")
+    assert [(source.name, source.identity.subject, source.identity.sequence) for source in named.sources] == [
+        (source.name, source.identity.subject, source.identity.sequence) for source in told.sources
+    ]

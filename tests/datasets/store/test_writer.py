@@ -1,0 +1,220 @@
+"""Interrupted anywhere, a store comes out the same; what can't be continued is refused."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mri_transfer.datasets.store import store as store_module
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.store.writer import StoreWriter
+from mri_transfer.errors import UserError
+from mri_transfer.files import claim_folder
+
+SETTINGS = {"size": 16, "spacing": 4.0, "planes": ["axial"], "min_foreground": 0.1}
+COUNTS = [3, 11, 1, 25, 7, 4]  # slices of each volume; a shard holds 10
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch):
+    monkeypatch.setattr(store_module, "_SHARD_BYTES", 10 * 16 * 16)
+
+
+def add(writer, number):
+    slices = COUNTS[number]
+    entry = {
+        "subject": "s",
+        "session": "",
+        "sequence": "T1",
+        "source": f"{number}.nii",
+        "path": f"/{number}.nii",
+    }
+    entry |= {"sha256": str(number), "content": str(number), "bytes": 1, "mtime_ns": 1}
+    entry |= {"planes": ["axial"] * slices, "position_mm": [0.0] * slices, "position": [0.5] * slices}
+    writer.add(entry, np.random.default_rng(number).integers(0, 256, (slices, 16, 16), dtype=np.uint8))
+
+
+def finish(folder):
+    """What a user's second run does: continue where the journal ends."""
+    with StoreWriter(folder, SETTINGS) as writer:
+        for number in range(len(writer.ledger.used), len(COUNTS)):
+            add(writer, number)
+        writer.finish()
+
+
+def content(folder):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.suffix in (".npy", ".csv", ".jsonl") or path.name == "manifest.json"
+    }
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_a_crash_at_any_byte_of_any_file(tmp_path_factory, data):
+    """A crash leaves the journal cut anywhere and, in the shards, anything beyond what the journal counts."""
+    folder = tmp_path_factory.mktemp("crash")
+    finish(folder / "whole")
+    shutil.copytree(folder / "whole", folder / "crashed")
+    journal = folder / "crashed" / "volumes.jsonl"
+    cut = data.draw(st.integers(0, journal.stat().st_size), label="journal bytes left")
+    os.truncate(journal, cut)
+    kept = sum(COUNTS[: max(journal.read_bytes().count(b"\n") - 1, 0)])
+    (folder / "crashed" / "manifest.json").unlink()
+    rubbish = data.draw(st.integers(0, 700), label="bytes of half-written pixels")
+    first, rows = divmod(kept, 10)
+    for path in sorted((folder / "crashed" / "shards").iterdir()):
+        if int(path.stem) == first:
+            os.truncate(path, 128 + rows * 256)
+            with path.open("ab") as file:
+                file.write(b"\xee" * rubbish)
+        elif int(path.stem) > first and data.draw(st.booleans(), label="later shard gone"):
+            path.unlink()
+    finish(folder / "crashed")
+    assert content(folder / "crashed") == content(folder / "whole")
+    SliceStore.open(folder / "crashed").verify()
+
+
+def test_volumes_added_later_come_behind(tmp_path):
+    with StoreWriter(tmp_path / "a", SETTINGS) as writer:
+        for number in range(3):
+            add(writer, number)
+        writer.finish()
+    before = SliceStore.open(tmp_path / "a")
+    images, fingerprint = before.images(range(len(before))), before.fingerprint
+    finish(tmp_path / "a")
+    after = SliceStore.open(tmp_path / "a")
+    assert len(after) == sum(COUNTS)
+    np.testing.assert_array_equal(after.images(range(len(before))), images)
+    assert after.fingerprint != fingerprint
+    finish(tmp_path / "b")
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+def test_a_store_that_is_being_changed_can_not_be_read(tmp_path):
+    with StoreWriter(tmp_path / "a", SETTINGS) as writer:
+        add(writer, 0)
+        writer.finish()
+    with StoreWriter(tmp_path / "a", SETTINGS) as writer:
+        add(writer, 1)
+    with pytest.raises(UserError, match="not finished"):
+        SliceStore.open(tmp_path / "a")
+
+
+def test_nothing_new_writes_nothing(tmp_path):
+    finish(tmp_path / "a")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
+    finish(tmp_path / "a")
+    assert times == {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
+
+
+def test_other_settings_are_named(tmp_path):
+    finish(tmp_path / "a")
+    with pytest.raises(UserError, match="planes axial and not axial,coronal, size 16 and not 32"):
+        StoreWriter(tmp_path / "a", {**SETTINGS, "size": 32, "planes": ["axial", "coronal"]})
+
+
+def test_folders_that_are_not_ours(tmp_path):
+    claim_folder(tmp_path / "run", "comparison")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"cat")
+    (tmp_path / "file").write_bytes(b"")
+    for name, reason in (
+        ("run", "holds a comparison"),
+        ("photos", "holds something else"),
+        ("file", "is a file"),
+    ):
+        with pytest.raises(UserError, match=reason):
+            StoreWriter(tmp_path / name, SETTINGS)
+    assert (tmp_path / "photos" / "cat.jpg").read_bytes() == b"cat"
+
+
+def test_two_processes_do_not_write_at_once(tmp_path):
+    with (
+        StoreWriter(tmp_path / "a", SETTINGS),
+        pytest.raises(UserError, match="another process"),
+    ):
+        StoreWriter(tmp_path / "a", SETTINGS)
+    StoreWriter(tmp_path / "a", SETTINGS).__exit__(None)
+
+
+def test_a_damaged_journal_or_lost_pixels_are_refused(tmp_path):
+    finish(tmp_path / "a")
+    journal = tmp_path / "a" / "volumes.jsonl"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole.replace(b'"kind"', b'"kind', 1))
+    with pytest.raises(UserError, match=r"volumes.jsonl: damaged"):
+        StoreWriter(tmp_path / "a", SETTINGS)
+    journal.write_bytes(whole)
+    os.truncate(tmp_path / "a" / "shards" / "00002.npy", 1000)
+    with pytest.raises(UserError, match=r"00002.npy: shorter than the journal says"):
+        StoreWriter(tmp_path / "a", SETTINGS)
+
+
+def test_a_file_that_was_mended_is_no_longer_listed_as_skipped(tmp_path):
+    with StoreWriter(tmp_path / "a", SETTINGS) as writer:
+        writer.skip({"source": "0.nii", "reason": "truncated", "path": "/0.nii", "bytes": 0, "mtime_ns": 0})
+        add(writer, 1)
+        assert len(writer.finish()["skipped"]) == 1
+    for _ in range(2):
+        with StoreWriter(tmp_path / "a", SETTINGS) as writer:
+            if len(writer.ledger.used) == 1:
+                add(writer, 0)
+            assert writer.finish()["skipped"] == []
+
+
+@pytest.mark.parametrize("fail_at", range(8))
+def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, fail_at):
+    """Every fsync in turn fails as on a full disk; the error names a file, and the next run makes the whole store."""
+    calls = 0
+    real = os.fsync
+
+    def full(descriptor):
+        nonlocal calls
+        calls += 1
+        if calls > fail_at:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space") as error:
+            finish(tmp_path / "a")
+    assert error.value.errno == errno.ENOSPC
+    with pytest.raises(UserError):
+        SliceStore.open(tmp_path / "a")
+    finish(tmp_path / "a")
+    finish(tmp_path / "b")
+    assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+@pytest.mark.parametrize("interrupt_at", range(12))
+def test_interrupted_from_the_keyboard_in_any_fsync_no_line_is_written_twice(
+    tmp_path, monkeypatch, interrupt_at
+):
+    """Unlike after a kill, the writer still closes, and commits what it has."""
+    monkeypatch.setattr("mri_transfer.datasets.store.writer.COMMIT_SECONDS", 0.0)
+    calls = 0
+    real = os.fsync
+
+    def interrupted(descriptor):
+        nonlocal calls
+        real(descriptor)
+        calls += 1
+        if calls == interrupt_at + 1:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            finish(tmp_path / "a")
+    finish(tmp_path / "a")
+    finish(tmp_path / "b")
+    assert content(tmp_path / "a") == content(tmp_path / "b")

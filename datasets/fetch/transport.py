@@ -39,6 +39,7 @@ T = TypeVar("T")
 _BLOCK = 1 << 15  # bytes; what a reset connection can lose
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
 _WRONG_RANGES = 2  # after so many, a server's ranges are not asked for again
+_WRONG_SIZES = 3  # so many other sizes than the listed one in a row are no slip
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class _Transfer:
     def __init__(self, part: Part, tick: Callable[[int], None]):
         self.part = part
         self.wrong_ranges = 0
+        self.wrong_sizes = 0
         self._tick = tick
         self._counted = 0
 
@@ -212,10 +214,11 @@ class Downloader:
             else:
                 total = length_of(response)
                 if remote.bytes is not None and total is not None and total != remote.bytes:
-                    raise Refused(
-                        f"{remote.url}: the source lists {remote.bytes} bytes and sends {total}; run the same "
-                        "command again, it looks anew"
-                    )
+                    transfer.wrong_sizes += 1
+                    trouble = f"the source lists {remote.bytes} bytes and sends {total}"
+                    if transfer.wrong_sizes < _WRONG_SIZES:
+                        raise Again(trouble)
+                    raise Refused(f"{remote.url}: {trouble}; run the same command again, it looks anew")
                 if offset and _changed(response, part, remote):
                     say(f"{remote.url}: has changed at its source; beginning again")
                 offset = 0

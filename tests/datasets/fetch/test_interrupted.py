@@ -72,7 +72,7 @@ def test_killed_again_and_again_the_result_is_the_same(start, site, small, tmp_p
         try:
             said, _ = process.communicate(timeout=patience)
             assert process.returncode == 0, said
-            assert content_of(tmp_path / "out") == small.expected
+            assert content_of(tmp_path / "out") == small.expected, said
             whole = True
             if kills < 12:  # begin again: some of it is lost
                 names = sorted(small.expected)

@@ -386,6 +386,13 @@ def test_a_listed_size_is_checked(get):
         get(bytes=5)
 
 
+@pytest.mark.parametrize("lie", [5_000, -5_000])
+def test_a_slip_about_the_listed_size_passes(get, site, tmp_path, lie):
+    site.plan("/data.bin", ("lie", lie), ("lie", lie))
+    get(bytes=len(BODY))
+    assert (tmp_path / "data.bin").read_bytes() == BODY
+
+
 def test_more_bytes_than_announced_by_the_range(get, site, tmp_path):
     """The card says less than the server now has: it is another content."""
     site.put("/data.bin", BODY, validators=False)

@@ -63,7 +63,7 @@ import mri_transfer.datasets.store.writer as writer
 writer.COMMIT_SECONDS = 0.0
 def slowly(real):
     def call(*arguments, **options):
-        time.sleep(0.01)
+        time.sleep(0.03)
         return real(*arguments, **options)
     return call
 writer.StoreWriter.add = slowly(writer.StoreWriter.add)
@@ -91,7 +91,9 @@ def test_stopped_at_random_moments(tmp_path, volumes, workers):
         while process.poll() is None and not _changed(journal, before) and attempt % 4:
             time.sleep(0.005)  # mostly, the work is to have begun; importing takes longer than doing it
         started = time.monotonic()
-        until = started + rng.uniform(0.0, 0.3 + attempt / 10)
+        until = started + rng.uniform(
+            0.0, 0.1 + attempt / 10
+        )  # the first stops come early: there are to be several
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(until - time.monotonic())
         how = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -24,6 +24,7 @@ What it does, and the commands that do the same with real data:
   generates heads                   mri-transfer fetch ...
   cuts their volumes into slices    mri-transfer slices VOLUMES --out STORE
   pretrains twice, briefly          mri-transfer pretrain STORE --out RUN --hours 8 [--init imagenet]
+  audits the labelled images        mri-transfer audit TUMORS --against STORE
   compares four starts              mri-transfer compare TUMORS --arm random --arm imagenet --arm mri=RUN ...
 
 The heads are drawn from ellipsoids and noise. What comes out says nothing about real MRI.
@@ -39,7 +40,7 @@ The heads are drawn from ellipsoids and noise. What comes out says nothing about
 
 
 def demo(config: DemoConfig) -> dict[str, Any]:
-    """Generate, slice, pretrain, compare; a part that is already done is not done again.
+    """Generate, slice, pretrain, audit, compare; a part that is already done is not done again.
 
     Returns:
         The summary, with the path of the report.
@@ -47,6 +48,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     Raises:
         UserError: the folder holds something else, or a demo with other settings.
     """
+    from mri_transfer.datasets.audit.audit import AuditConfig, audit
     from mri_transfer.datasets.store.extract import SlicesConfig, extract
     from mri_transfer.finetune.compare import compare
     from mri_transfer.finetune.config import CompareConfig
@@ -73,9 +75,12 @@ def demo(config: DemoConfig) -> dict[str, Any]:
                 store=store, out=run, minutes=config.minutes, init=init, batch=config.batch, seed=config.seed
             )
         )
+    say_step("Auditing the labelled images")
+    audit(AuditConfig(folder=tumors, out=out / "audit", against=store, banner=BANNER))
     comparison = CompareConfig(
         tumors=tumors,
         out=report,
+        groups=out / "audit" / "groups.csv",
         arm=("random", "imagenet", *(f"{name}={run}" for name, (_, run) in runs.items())),
         size=config.size,
         seed=config.seed,

@@ -59,14 +59,18 @@ class TumorSet:
     published_train: np.ndarray  # int
     published_test: np.ndarray  # int
     thumbs: np.ndarray  # uint8 (n, side, side), to compare by
-    near: Pairs  # of images that are the same picture
-    candidates: Pairs  # every pair that was compared closely
-    calibration: Calibration  # where the line between the two was drawn
+    candidates: Pairs  # every pair that was compared closely, best first
+    calibration: Calibration  # from where on a pair is the same picture
     audit: dict
     content: str  # fingerprint of images, labels and splits
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def near(self) -> Pairs:
+        """Pairs of images that are the same picture."""
+        return self.candidates.above(self.calibration.threshold)
 
     @property
     def fingerprint(self) -> str:
@@ -157,7 +161,6 @@ def load_tumors(
         published_train=kept[train & published],
         published_test=kept[~train & published],
         thumbs=thumbs,
-        near=near,
         candidates=candidates,
         calibration=calibration,
         audit=audit,

@@ -170,7 +170,7 @@ class _Run:
         self.model = METHODS[config.method](
             self.encoder,
             Views(self.size, config.strength, seed=config.seed),
-            encode=recomputing(self.encoder) if recompute else None,
+            plan=recomputing if recompute else None,
             temperature=config.temperature,
             seed=config.seed,
         )

@@ -6,11 +6,13 @@ https://arxiv.org/abs/2002.05709.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Any
 
 import keras
 from keras import ops
+
+from mri_transfer.pretrain.methods.method import Method, Plan
 
 
 def nt_xent(z_a: Any, z_b: Any, subject: Any, temperature: float) -> Any:
@@ -44,33 +46,32 @@ def nt_xent(z_a: Any, z_b: Any, subject: Any, temperature: float) -> Any:
     return ops.mean(ops.logsumexp(candidates, axis=1) - partner)
 
 
-class SimCLR(keras.Model):
+class SimCLR(Method):
     """Views → encoder → two-layer projection → :func:`nt_xent`.
 
     Args:
-        encoder: (batch, height, width, 1) in 0..255 to (batch, features).
-        views: layer that makes a random view of each uint8 slice.
-        encode: how the encoder is called in training (see `recompute`); default: the encoder itself.
+        encoder, views, plan, seed: as of :class:`Method`.
         temperature: of the loss.
         hidden, projected: widths of the projection head, which is thrown away after pretraining.
-        seed: of the head's initial weights.
     """
+
+    TITLE = "SimCLR"
 
     def __init__(
         self,
         encoder: keras.Model,
         views: keras.layers.Layer,
         *,
-        encode: Callable[[Any], Any] | None = None,
+        plan: Plan | None = None,
         temperature: float = 0.1,
         hidden: int = 512,
         projected: int = 128,
         seed: int = 0,
         **options: Any,
     ):
-        super().__init__(**options)
-        self.encoder, self.views, self.temperature = encoder, views, temperature
-        self._encode = encode or (lambda x: encoder(x, training=True))
+        super().__init__(encoder, views, plan=plan, seed=seed, **options)
+        self.temperature = temperature
+        self._encode = self.plan(encoder)
         features = encoder.output_shape[-1]
 
         def start(offset: int) -> keras.initializers.Initializer:
@@ -89,9 +90,13 @@ class SimCLR(keras.Model):
 
     def call(self, batch, training=True):
         """Projections (2 * batch, projected) of a batch {"a", "b": uint8 (batch, size, size), "subject"}."""
-        views = self.views(ops.concatenate([batch["a"], batch["b"]], axis=0))
-        return ops.cast(self.head(self._encode(views), training=training), "float32")
+        encoded = self._encode(self.both_views(batch))
+        return ops.cast(self.head(encoded, training=training), "float32")
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         z_a, z_b = ops.split(y_pred, 2, axis=0)
         return nt_xent(z_a, z_b, x["subject"], self.temperature)
+
+    def chance(self, pairs: int) -> float:
+        """log of the number of candidates: with equal similarities each is as likely as the partner."""
+        return math.log(2 * pairs - 1)

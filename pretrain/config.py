@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import ClassVar
 
+from mri_transfer.errors import UserError
 from mri_transfer.options import (
     argument,
     non_negative_float,
@@ -17,7 +18,10 @@ from mri_transfer.options import (
 )
 
 # The methods by name; pretrain/methods/__init__.py maps each to its class (and so imports Keras).
-METHOD_NAMES = ("simclr",)
+METHOD_NAMES = ("simclr", "moco", "byol", "simsiam", "barlow_twins", "vicreg", "dino", "masked")
+# Which of them know the options that not all have.
+WITH_TEMPERATURE = ("simclr", "moco", "dino")
+WITH_DECOUPLED = ("simclr",)
 POSITIVES = ("adjacent", "same")
 
 
@@ -99,8 +103,15 @@ Give exactly one of --hours, --minutes and --steps. Killed or interrupted, the s
     warmup: float = option(
         0.05, help="share of the budget in which the rate rises to its peak", metavar="SHARE", parse=_warmup
     )
-    temperature: float = option(
-        0.1, help="temperature of the contrastive loss", metavar="T", parse=positive_float
+    temperature: float | None = option(
+        None,
+        help="temperature of the similarities (default: 0.1 for simclr and for dino's student, 0.2 for moco; the other "
+        "methods have none)",
+        metavar="T",
+        parse=positive_float,
+    )
+    decoupled: bool = option(
+        False, help="simclr only: leave the partner out of the denominator (DCL), for small batches"
     )
     recompute: str = option(
         "auto",
@@ -115,6 +126,16 @@ Give exactly one of --hours, --minutes and --steps. Killed or interrupted, the s
     preview: Path | None = option(
         None, help="only draw slices beside their views into this PNG, and stop", metavar="FILE"
     )
+
+    def __post_init__(self) -> None:
+        for name, given, known in (
+            ("temperature", self.temperature is not None, WITH_TEMPERATURE),
+            ("decoupled", self.decoupled, WITH_DECOUPLED),
+        ):
+            if given and self.method not in known:
+                raise UserError(
+                    f"--{name}: --method {self.method} has no such setting ({', '.join(known)} has); leave it out"
+                )
 
     @property
     def seconds(self) -> float | None:

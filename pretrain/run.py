@@ -142,7 +142,7 @@ class _Run:
         from mri_transfer.checkpoints.backbones import build_encoder
         from mri_transfer.checkpoints.encoders import start_encoder
         from mri_transfer.checkpoints.state import assign_arrays, load_state
-        from mri_transfer.pretrain.methods import METHODS
+        from mri_transfer.pretrain.methods import build_method
         from mri_transfer.pretrain.recompute import activation_bytes, recomputing
         from mri_transfer.pretrain.views import Views
 
@@ -167,12 +167,11 @@ class _Run:
             write_json(start_file, self.start)
         stored = 2 * config.batch * activation_bytes(self.encoder)
         recompute = config.recompute == "always" or (config.recompute == "auto" and stored > RECOMPUTE_ABOVE)
-        self.model = METHODS[config.method](
+        self.model = build_method(
+            config,
             self.encoder,
             Views(self.size, config.strength, seed=config.seed),
-            plan=recomputing if recompute else None,
-            temperature=config.temperature,
-            seed=config.seed,
+            recomputing if recompute else None,
         )
         self.peak_rate = config.learning_rate or (1e-3 if config.init == "random" else 3e-4)
         self.optimizer = keras.optimizers.AdamW(self.peak_rate, weight_decay=config.weight_decay)

@@ -43,7 +43,8 @@ class Method(keras.Model):
         seed: int = 0,
         **options: Any,
     ):
-        super().__init__(**options)
+        # Of the method alone: encoder and heads keep their own policy, and losses are always taken in float32.
+        super().__init__(dtype="float32", **options)
         self.encoder, self.views, self.plan, self.seed = encoder, views, plan or plain, seed
 
     def both_views(self, batch: dict[str, Any]) -> Any:

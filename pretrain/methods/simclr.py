@@ -1,7 +1,8 @@
 """SimCLR: pull the two views of a pair together, push other subjects' slices away.
 
 Chen, Kornblith, Norouzi & Hinton, "A Simple Framework for Contrastive Learning of Visual Representations", ICML 2020,
-https://arxiv.org/abs/2002.05709.
+https://arxiv.org/abs/2002.05709; decoupled as in Yeh et al., "Decoupled Contrastive Learning", ECCV 2022,
+https://arxiv.org/abs/2110.06848.
 """
 
 from __future__ import annotations
@@ -12,11 +13,15 @@ from typing import Any
 import keras
 from keras import ops
 
+from mri_transfer.pretrain.methods.heads import mlp, unit
 from mri_transfer.pretrain.methods.method import Method, Plan
 
+# The logit of what is no candidate: its exponential is zero in every precision.
+NEVER = -1e9
 
-def nt_xent(z_a: Any, z_b: Any, subject: Any, temperature: float) -> Any:
-    """Normalised temperature-scaled cross-entropy (eq. 1 of the paper), without same-subject negatives.
+
+def nt_xent(z_a: Any, z_b: Any, subject: Any, temperature: float, decoupled: bool = False) -> Any:
+    """Normalised temperature-scaled cross-entropy (eq. 1 of SimCLR), without same-subject negatives.
 
     For each of the 2n projections, the loss is the cross-entropy of finding its partner among the partner and all
     projections of *other* subjects. Two slices of one head look alike because they are alike; pushing them apart
@@ -26,24 +31,23 @@ def nt_xent(z_a: Any, z_b: Any, subject: Any, temperature: float) -> Any:
         z_a, z_b: projections of the two views (n, d), any scale; they are normalised here.
         subject: integers (n,); pairs with equal numbers are not negatives of one another.
         temperature: divides the cosine similarities.
+        decoupled: leave the partner out of the denominator (eq. 6 of DCL): with few negatives it takes most of it,
+            and the gradient vanishes with it.
 
     Returns:
-        Scalar: mean over the 2n projections. With one subject only it is 0, for there is nothing to contrast.
+        Scalar: mean over the 2n projections. Those without a negative count as 0, for there is nothing to contrast.
     """
-    z = ops.concatenate([z_a, z_b], axis=0)
-    # The epsilon lies inside the root: the gradient at a zero vector is then finite.
-    z = z * ops.rsqrt(ops.sum(z * z, axis=1, keepdims=True) + 1e-12)
-    similarity = ops.matmul(z, ops.transpose(z)) / temperature
+    z = unit(ops.concatenate([z_a, z_b], axis=0))
     n = ops.shape(z_a)[0]
-    partner = (
-        ops.concatenate([ops.sum(z[:n] * z[n:], axis=1), ops.sum(z[n:] * z[:n], axis=1)], axis=0)
-        / temperature
-    )
+    similarity = ops.matmul(z, ops.transpose(z)) / temperature
+    partner = ops.tile(ops.sum(z[:n] * z[n:], axis=1), (2,)) / temperature
     subjects = ops.concatenate([subject, subject], axis=0)
     other = ops.expand_dims(subjects, 0) != ops.expand_dims(subjects, 1)
-    negatives = ops.where(other, similarity, ops.full_like(similarity, -1e9))
-    candidates = ops.concatenate([ops.expand_dims(partner, 1), negatives], axis=1)
-    return ops.mean(ops.logsumexp(candidates, axis=1) - partner)
+    candidates = ops.where(other, similarity, ops.full_like(similarity, NEVER))
+    if not decoupled:
+        candidates = ops.concatenate([ops.expand_dims(partner, 1), candidates], axis=1)
+    losses = ops.logsumexp(candidates, axis=1) - partner
+    return ops.mean(ops.where(ops.any(other, axis=1), losses, ops.zeros_like(losses)))
 
 
 class SimCLR(Method):
@@ -52,7 +56,9 @@ class SimCLR(Method):
     Args:
         encoder, views, plan, seed: as of :class:`Method`.
         temperature: of the loss.
-        hidden, projected: widths of the projection head, which is thrown away after pretraining.
+        decoupled: whether the loss is the decoupled one, for small batches.
+        hidden, projected: widths of the projection head, which is thrown away after pretraining. The paper's are
+            2048, the width of its encoder's features, and 128.
     """
 
     TITLE = "SimCLR"
@@ -64,29 +70,16 @@ class SimCLR(Method):
         *,
         plan: Plan | None = None,
         temperature: float = 0.1,
+        decoupled: bool = False,
         hidden: int = 512,
         projected: int = 128,
         seed: int = 0,
         **options: Any,
     ):
         super().__init__(encoder, views, plan=plan, seed=seed, **options)
-        self.temperature = temperature
+        self.temperature, self.decoupled = temperature, decoupled
         self._encode = self.plan(encoder)
-        features = encoder.output_shape[-1]
-
-        def start(offset: int) -> keras.initializers.Initializer:
-            return keras.initializers.HeNormal(seed=seed + offset)
-
-        self.head = keras.Sequential(
-            [
-                keras.Input((features,)),
-                keras.layers.Dense(hidden, use_bias=False, kernel_initializer=start(1)),
-                keras.layers.BatchNormalization(),
-                keras.layers.ReLU(),
-                keras.layers.Dense(projected, use_bias=False, kernel_initializer=start(2)),
-            ],
-            name="projection",
-        )
+        self.head = mlp(encoder.output_shape[-1], (hidden, projected), name="projection", seed=seed)
 
     def call(self, batch, training=True):
         """Projections (2 * batch, projected) of a batch {"a", "b": uint8 (batch, size, size), "subject"}."""
@@ -95,8 +88,8 @@ class SimCLR(Method):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         z_a, z_b = ops.split(y_pred, 2, axis=0)
-        return nt_xent(z_a, z_b, x["subject"], self.temperature)
+        return nt_xent(z_a, z_b, x["subject"], self.temperature, self.decoupled)
 
     def chance(self, pairs: int) -> float:
         """log of the number of candidates: with equal similarities each is as likely as the partner."""
-        return math.log(2 * pairs - 1)
+        return math.log(max(1, 2 * pairs - (2 if self.decoupled else 1)))

@@ -1,0 +1,161 @@
+"""DINO: a student sorts a view into the prototypes that its own slow average chose for the other view.
+
+Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021, https://arxiv.org/abs/2104.14294,
+where it serves ResNet-50 too (table 2). Two global views are used, as in the paper's figure 2; small local crops would
+cost further passes, and of a head they show too little to tell which one it is. There are no negatives, so slices of
+one subject need no care.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from mri_transfer.pretrain.methods.heads import unit
+from mri_transfer.pretrain.methods.method import Method, Plan
+from mri_transfer.pretrain.methods.teacher import Teacher
+
+WARM_UP = 0.3  # share of the training in which the teacher's temperature rises; the paper's 30 epochs of 100
+
+
+def self_distillation(
+    student: Any, teacher: Any, center: Any, student_temperature: float, teacher_temperature: Any
+) -> Any:
+    """Cross-entropy of the student's prototypes against the centred, sharpened teacher's (eq. 2, 3).
+
+    Args:
+        student, teacher: similarities to the prototypes (n, k), of different views. No gradient flows to the teacher.
+        center: (k,) is subtracted from the teacher's; without it one prototype wins everything.
+        student_temperature, teacher_temperature: the teacher's is lower, or all prototypes would become alike.
+
+    Returns:
+        Scalar: mean over the n views.
+    """
+    target = ops.softmax(ops.stop_gradient((teacher - center) / teacher_temperature), axis=-1)
+    return -ops.mean(ops.sum(target * ops.log_softmax(student / student_temperature, axis=-1), axis=-1))
+
+
+@keras.saving.register_keras_serializable(package="mri_transfer")
+class Prototypes(layers.Layer):
+    """Cosine similarity of each row to learned directions: a dense layer whose kernel is normalised.
+
+    Args:
+        count: number of prototypes.
+        seed: of their directions.
+    """
+
+    def __init__(self, count: int, seed: int = 0, **options: Any):
+        super().__init__(**options)
+        self.count, self.seed = count, seed
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "count": self.count, "seed": self.seed}
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(
+            shape=(self.count, input_shape[-1]),
+            initializer=keras.initializers.RandomNormal(stddev=1.0, seed=self.seed),
+            name="kernel",
+        )
+
+    def call(self, x):
+        # In float32: differences of 0.01 between cosines decide, and half precision has steps of 0.0005 there.
+        return ops.matmul(unit(ops.cast(x, "float32")), ops.transpose(unit(ops.cast(self.kernel, "float32"))))
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor((x.shape[0], self.count), dtype="float32")
+
+
+def dino_head(features: int, hidden: int, bottleneck: int, prototypes: int, seed: int) -> keras.Sequential:
+    """Three-layer MLP with GELU, without batch normalisation, and prototypes (appendix C of the paper)."""
+    model = keras.Sequential([keras.Input((features,))], name="projection")
+    for i, width in enumerate((hidden, hidden, bottleneck)):
+        kernel = keras.initializers.TruncatedNormal(stddev=math.sqrt(2 / features), seed=seed + 1 + i)
+        activation = "gelu" if i < 2 else None
+        model.add(
+            layers.Dense(
+                width, activation=activation, kernel_initializer=kernel, name=f"projection_dense_{i}"
+            )
+        )
+        features = width
+    model.add(Prototypes(prototypes, seed=seed + 4, name="prototypes"))
+    return model
+
+
+class DINO(Method):
+    """Views → student and teacher: encoder, MLP, prototypes → :func:`self_distillation` both ways.
+
+    Args:
+        encoder, views, plan, seed: as of :class:`Method`.
+        temperature: of the student.
+        teacher_temperature: of the teacher, at the start and after :data:`WARM_UP`.
+        hidden, bottleneck, prototypes: widths of the head. The paper's 2048, 256 and 65,536 are for 1.28 million
+            photographs of a thousand kinds; a batch of 64 pairs can't keep so many prototypes in use.
+        momentum: of the teacher at the start; it rises to 1.
+        center_momentum: of the moving average of the teacher's output.
+    """
+
+    TITLE = "DINO"
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        views: keras.layers.Layer,
+        *,
+        plan: Plan | None = None,
+        temperature: float = 0.1,
+        teacher_temperature: tuple[float, float] = (0.04, 0.07),
+        hidden: int = 1024,
+        bottleneck: int = 256,
+        prototypes: int = 1024,
+        momentum: float = 0.99,
+        center_momentum: float = 0.9,
+        seed: int = 0,
+        **options: Any,
+    ):
+        super().__init__(encoder, views, plan=plan, seed=seed, **options)
+        self.temperature, self.teacher_temperature_range = temperature, teacher_temperature
+        self.center_momentum = center_momentum
+        self.head = dino_head(encoder.output_shape[-1], hidden, bottleneck, prototypes, seed)
+        self.teacher = Teacher([encoder, self.head], momentum)
+        self._encode, self._teach = self.plan(encoder), self.plan(self.teacher.copies[0])
+        self.center = self.add_weight(
+            shape=(prototypes,), initializer="zeros", trainable=False, name="center"
+        )
+        self.teacher_temperature = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(teacher_temperature[0]),
+            trainable=False,
+            name="teacher_temperature",
+        )
+
+    def set_progress(self, share: float) -> None:
+        self.teacher.set_progress(share)
+        low, high = self.teacher_temperature_range
+        self.teacher_temperature.assign(low + (high - low) * min(1.0, share / WARM_UP))
+
+    def call(self, batch, training=True):
+        """Similarities to the prototypes (2 * batch, prototypes), and the centre before this batch moved it."""
+        if training:
+            self.teacher.follow([self.encoder, self.head])
+        views = self.both_views(batch)
+        student = ops.cast(self.head(self._encode(views), training=training), "float32")
+        teacher = ops.cast(self.teacher.copies[1](self._teach(views), training=training), "float32")
+        center = ops.convert_to_tensor(self.center)
+        if training:  # eq. 4
+            m = self.center_momentum
+            self.center.assign(m * center + (1 - m) * ops.stop_gradient(ops.mean(teacher, axis=0)))
+        return {"student": student, "teacher": teacher, "center": center}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        s_a, s_b = ops.split(y_pred["student"], 2, axis=0)
+        t_a, t_b = ops.split(y_pred["teacher"], 2, axis=0)
+        shared = y_pred["center"], self.temperature, self.teacher_temperature.value
+        return (self_distillation(s_a, t_b, *shared) + self_distillation(s_b, t_a, *shared)) / 2
+
+    def chance(self, pairs: int) -> float:
+        """log of the number of prototypes: all are equally likely."""
+        return math.log(self.center.shape[0])

@@ -1,0 +1,130 @@
+"""MoCo: find a view's partner, as a slow teacher sees it, among many slices of other subjects.
+
+The queue of negatives is that of He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR
+2020, https://arxiv.org/abs/1911.05722; two-layer heads, a predictor, the loss both ways and the other keys of the batch
+as further negatives are those of Chen, Xie & He, "An Empirical Study of Training Self-Supervised Vision Transformers"
+(MoCo v3), ICCV 2021, https://arxiv.org/abs/2104.02057, and like there, batches are not shuffled.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import ops
+
+from mri_transfer.pretrain.methods.heads import mlp, unit
+from mri_transfer.pretrain.methods.method import Method, Plan
+from mri_transfer.pretrain.methods.simclr import NEVER
+from mri_transfer.pretrain.methods.teacher import Teacher
+
+NOBODY = -1  # the subject of a place in the queue that was never filled
+
+
+def info_nce(
+    query: Any, key: Any, subject: Any, negatives: Any, negative_subject: Any, temperature: float
+) -> Any:
+    """Cross-entropy of finding each query's key among its key and the negatives of other subjects (eq. 1).
+
+    Args:
+        query, key: (n, d), any scale; they are normalised here. No gradient flows to keys and negatives.
+        subject: integers (n,).
+        negatives: (k, d), any scale.
+        negative_subject: integers (k,); those of the query's own subject and -1 (an empty place) never count.
+        temperature: divides the cosine similarities.
+
+    Returns:
+        Scalar: mean over the n queries.
+    """
+    query, key, negatives = unit(query), unit(ops.stop_gradient(key)), unit(ops.stop_gradient(negatives))
+    positive = ops.sum(query * key, axis=1, keepdims=True) / temperature
+    similarity = ops.matmul(query, ops.transpose(negatives)) / temperature
+    row, column = ops.expand_dims(subject, 1), ops.expand_dims(negative_subject, 0)
+    counts = (row != column) & (column != NOBODY)
+    similarity = ops.where(counts, similarity, ops.full_like(similarity, NEVER))
+    logits = ops.concatenate([positive, similarity], axis=1)
+    return ops.mean(ops.logsumexp(logits, axis=1) - positive[:, 0])
+
+
+class MoCo(Method):
+    """Views → student: encoder, projection, predictor; teacher: encoder, projection → :func:`info_nce` both ways.
+
+    Args:
+        encoder, views, plan, seed: as of :class:`Method`.
+        temperature: of the loss; 0.2 as in MoCo v2 and v3.
+        hidden, projected: widths of the heads. MoCo v3's are 4096 and 256, MoCo v2's 2048 and 128.
+        queue: keys that are remembered. 65,536 in the paper are 5% of ImageNet; a store of slices is smaller, and
+            a key grows old as the teacher moves on.
+        momentum: of the teacher at the start; it rises to 1.
+    """
+
+    TITLE = "MoCo"
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        views: keras.layers.Layer,
+        *,
+        plan: Plan | None = None,
+        temperature: float = 0.2,
+        hidden: int = 1024,
+        projected: int = 128,
+        queue: int = 4096,
+        momentum: float = 0.99,
+        seed: int = 0,
+        **options: Any,
+    ):
+        super().__init__(encoder, views, plan=plan, seed=seed, **options)
+        self.temperature = temperature
+        self.head = mlp(encoder.output_shape[-1], (hidden, projected), name="projection", seed=seed)
+        self.predictor = mlp(projected, (hidden, projected), name="prediction", seed=seed + 10)
+        self.teacher = Teacher([encoder, self.head], momentum)
+        self._encode, self._teach = self.plan(encoder), self.plan(self.teacher.copies[0])
+        self.queue = self.add_weight(
+            shape=(queue, projected), initializer="zeros", trainable=False, name="queue"
+        )
+        # "int" is 64 bits wide on TensorFlow, which keeps 32-bit integers off the GPU.
+        self.queue_subject = self.add_weight(
+            shape=(queue,),
+            initializer=keras.initializers.Constant(NOBODY),
+            trainable=False,
+            dtype="int",
+            name="queue_subject",
+        )
+
+    def set_progress(self, share: float) -> None:
+        self.teacher.set_progress(share)
+
+    def call(self, batch, training=True):
+        """Queries and keys (2 * batch, projected), and the queue as it was before these keys joined it."""
+        if training:
+            self.teacher.follow([self.encoder, self.head])
+        views = self.both_views(batch)
+        query = self.predictor(self.head(self._encode(views), training=training), training=training)
+        key = ops.cast(self.teacher.copies[1](self._teach(views), training=training), "float32")
+        queue, queue_subject = ops.convert_to_tensor(self.queue), ops.convert_to_tensor(self.queue_subject)
+        if training:
+            subject = ops.tile(ops.cast(batch["subject"], queue_subject.dtype), (2,))
+            kept = self.queue.shape[0]
+            fresh = unit(ops.stop_gradient(key))
+            self.queue.assign(ops.concatenate([fresh, queue], axis=0)[:kept])
+            self.queue_subject.assign(ops.concatenate([subject, queue_subject], axis=0)[:kept])
+        query = ops.cast(query, "float32")
+        return {"query": query, "key": key, "queue": queue, "queue_subject": queue_subject}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        q_a, q_b = ops.split(y_pred["query"], 2, axis=0)
+        k_a, k_b = ops.split(y_pred["key"], 2, axis=0)
+        subject = ops.cast(x["subject"], y_pred["queue_subject"].dtype)
+        subjects = ops.concatenate([subject, y_pred["queue_subject"]], axis=0)
+
+        def one_way(query, key):
+            negatives = ops.concatenate([key, y_pred["queue"]], axis=0)
+            return info_nce(query, key, subject, negatives, subjects, self.temperature)
+
+        return (one_way(q_a, k_b) + one_way(q_b, k_a)) / 2
+
+    def chance(self, pairs: int) -> float:
+        """log of the number of candidates once the queue is full; before that it is less."""
+        return math.log(pairs + self.queue.shape[0])

@@ -1,0 +1,74 @@
+"""A teacher: copies of a student's networks whose weights follow the student's slowly.
+
+Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017, https://arxiv.org/abs/1703.01780; as used by
+BYOL, MoCo and DINO.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+
+def momentum_at(share: float, start: float) -> float:
+    """1 - (1 - start) (cos(pi share) + 1) / 2: from `start` to 1 along half a cosine (BYOL, section 3.2).
+
+    Args:
+        share: of the training that is over, 0..1.
+        start: momentum at the beginning.
+    """
+    return 1 - (1 - start) * (math.cos(math.pi * min(1.0, share)) + 1) / 2
+
+
+def copy_of(model: keras.Model) -> keras.Model:
+    """A model with the same layers and the same numbers, which no optimizer trains.
+
+    The variables are what is frozen, not the layers: a frozen batch normalisation would use its moving statistics,
+    and teachers normalise by the batch, as the official code of BYOL, MoCo v3 and DINO does.
+    """
+    copy = keras.models.clone_model(model)  # which draws new weights
+    for new, old in zip(copy.variables, model.variables, strict=True):
+        new.assign(old)
+    for variable in copy.trainable_variables:
+        variable.trainable = False
+    return copy
+
+
+class Teacher(keras.layers.Layer):
+    """Copies of a student's models, to be called in its place.
+
+    Args:
+        students: flat functional or sequential models; they are passed again to :meth:`follow`, so that Keras does
+            not count their weights as the teacher's.
+        momentum: at the start. Papers that train for 10^5 steps begin at 0.996 or 0.9995; over a night's thousands
+            such an average would be of random weights for too long, and BYOL's official code takes 0.97 to 0.99 for
+            its shorter trainings.
+    """
+
+    def __init__(self, students: Sequence[keras.Model], momentum: float = 0.99):
+        super().__init__(dtype="float32", name="teacher")
+        self.copies = [copy_of(student) for student in students]
+        self.start = momentum
+        self.momentum = self.add_weight(
+            shape=(), initializer=keras.initializers.Constant(momentum), trainable=False, name="momentum"
+        )
+        self.built = True
+
+    def set_progress(self, share: float) -> None:
+        """Set the momentum for a training of which `share` is over."""
+        self.momentum.assign(momentum_at(share, self.start))
+
+    def follow(self, students: Sequence[keras.Model]) -> None:
+        """Move every trained weight by a share of (1 - momentum) towards the student's.
+
+        Made at the beginning of a training step, in its graph: the optimizer's last step is what is followed.
+        Moving statistics of batch normalisation are the teacher's own.
+        """
+        for copy, student in zip(self.copies, students, strict=True):
+            for slow, fast in zip(copy.weights, student.weights, strict=True):
+                if fast.trainable:
+                    step = (1 - self.momentum) * (ops.stop_gradient(fast.value) - slow.value)
+                    slow.assign(slow.value + step)

@@ -1,0 +1,166 @@
+"""Every method on a tiny encoder: it learns, its teacher follows by the rule, and it goes on from a saved state."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from mri_transfer.checkpoints.state import assign_arrays, model_arrays
+from mri_transfer.errors import UserError
+from mri_transfer.pretrain.config import METHOD_NAMES, PretrainConfig
+from mri_transfer.pretrain.methods import METHODS, build_method
+from mri_transfer.pretrain.methods.teacher import momentum_at
+from mri_transfer.pretrain.views import Views
+
+WITH_TEACHER = ("moco", "byol", "dino")
+
+
+def make(name, tiny_encoder, seed=0, plan=None, graph=False):
+    method = METHODS[name](tiny_encoder(seed=seed), Views(64, seed=seed), plan=plan, seed=seed)
+    optimizer = keras.optimizers.AdamW(1e-3)
+    # Tracing a graph takes seconds, a step none; the slow tests do trace.
+    method.compile(optimizer=optimizer, jit_compile=False, run_eagerly=not graph)
+    optimizer.build(method.trainable_variables)
+    return method, optimizer
+
+
+def steps(method, batch, count, first=0, of=10):
+    found = []
+    for step in range(first, first + count):
+        method.set_progress(step / of)
+        method.reset_metrics()
+        found.append(float(method.train_on_batch(batch, return_dict=True)["loss"]))
+    return found
+
+
+def arrays(variables):
+    return [np.array(v) for v in variables]
+
+
+def test_the_names_are_those_of_the_command_line():
+    assert tuple(METHODS) == METHOD_NAMES
+
+
+@pytest.mark.parametrize("graph", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", METHODS)
+def test_it_trains_and_goes_on_from_a_saved_state_to_the_bit(name, graph, tiny_encoder, batch):
+    method, optimizer = make(name, tiny_encoder, graph=graph)
+    variables = len(method.variables)
+    before = arrays(method.encoder.trainable_variables)
+    losses = steps(method, batch, 2)
+    saved = model_arrays(method, optimizer)
+    losses += steps(method, batch, 1, first=2)
+    assert np.isfinite(losses).all()
+    after = arrays(method.encoder.trainable_variables)
+    assert all((a != b).any() for a, b in zip(before, after, strict=True))
+    assert len(method.variables) == variables  # all of them existed before the first step
+
+    other, other_optimizer = make(name, tiny_encoder, seed=5, graph=graph)
+    assign_arrays(saved, other, other_optimizer)
+    assert steps(other, batch, 1, first=2) == losses[2:]
+    now, then = model_arrays(other, other_optimizer), model_arrays(method, optimizer)
+    assert all(np.array_equal(now[key], then[key]) for key in then)
+
+
+@pytest.mark.parametrize("name", WITH_TEACHER)
+def test_the_teacher_follows_by_exactly_the_momentum_rule(name, tiny_encoder, batch):
+    method, _ = make(name, tiny_encoder)
+    students = [method.encoder, method.head]
+    trained = {id(v) for v in method.trainable_variables}
+
+    def weights():
+        """Trained weights of the student, and the teacher's that stand for them."""
+        pairs = [
+            (slow, fast)
+            for copy, student in zip(method.teacher.copies, students, strict=True)
+            for slow, fast in zip(copy.weights, student.weights, strict=True)
+            if fast.trainable
+        ]
+        assert not any(id(slow) in trained for slow, _ in pairs)
+        return arrays(slow for slow, _ in pairs), arrays(fast for _, fast in pairs)
+
+    slow, fast = weights()
+    assert len(slow) > 8
+    assert all(np.array_equal(a, b) for a, b in zip(slow, fast, strict=True))
+    for step in range(3):
+        slow, fast = weights()
+        steps(method, batch, 1, first=step, of=4)
+        m = momentum_at(step / 4, 0.99)
+        for now, a, b in zip(weights()[0], slow, fast, strict=True):
+            np.testing.assert_allclose(now, m * a + (1 - m) * b, rtol=1e-5, atol=1e-7)
+    assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(*weights(), strict=True))
+
+
+@pytest.mark.parametrize("name", WITH_TEACHER)
+def test_the_teacher_normalises_by_the_batch(name, tiny_encoder, batch):
+    """With moving statistics, its first outputs would be of another scale than the student's."""
+    method, _ = make(name, tiny_encoder)
+    x = np.concatenate([batch["a"], batch["b"]])[..., None]
+    copy = method.teacher.copies[0]
+    np.testing.assert_allclose(method._teach(x), method.encoder(x, training=True), rtol=1e-4, atol=1e-5)
+    assert np.abs(np.asarray(copy(x, training=True)) - np.asarray(copy(x, training=False))).max() > 0.05
+
+
+def test_momentum_rises_along_a_cosine_to_one():
+    assert momentum_at(0, 0.9) == pytest.approx(0.9)
+    assert momentum_at(0.5, 0.9) == pytest.approx(0.95)
+    assert momentum_at(1, 0.9) == 1
+    assert momentum_at(2, 0.9) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", METHODS)
+def test_a_plan_that_recomputes_gives_the_same_loss(name, tiny_encoder, batch):
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("one backend is enough")
+    called = []
+
+    def plan(model):
+        """As a plan that saves memory does: state goes in and out as values, and nothing is kept for the gradient."""
+
+        def pure(trainable, state, x):
+            return model.stateless_call(trainable, state, x, training=True)
+
+        def call(x):
+            called.append(model.name)
+            trainable = [v.value for v in model.trainable_variables]
+            state = [v.value for v in model.non_trainable_variables]
+            y, state = keras.remat(pure)(trainable, state, x)
+            for variable, new in zip(model.non_trainable_variables, state, strict=True):
+                variable.assign(new)
+            return y
+
+        return call
+
+    plain, recomputing = (make(name, tiny_encoder, plan=plan, graph=True)[0] for plan in (None, plan))
+    assert steps(recomputing, batch, 2) == pytest.approx(steps(plain, batch, 2), rel=1e-3)
+    assert called
+    for a, b in zip(arrays(plain.encoder.weights), arrays(recomputing.encoder.weights), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-2, atol=3e-3)  # Adam's first steps have the size of the rate
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_variables_do_not_depend_on_the_size_of_the_views(name, tiny_encoder):
+    small, large = (METHODS[name](tiny_encoder(size=size), Views(size)) for size in (64, 96))
+    assert {k: v.shape for k, v in model_arrays(small).items()} == {
+        k: v.shape for k, v in model_arrays(large).items()
+    }
+
+
+def test_options_reach_the_method_that_knows_them(tiny_encoder):
+    config = PretrainConfig(store=Path("s"), out=Path("o"), method="simclr", temperature=0.3, decoupled=True)
+    method = build_method(config, tiny_encoder(), Views(64))
+    assert (method.temperature, method.decoupled) == (0.3, True)
+    plain = build_method(
+        dataclasses.replace(config, temperature=None, decoupled=False), tiny_encoder(), Views(64)
+    )
+    assert (plain.temperature, plain.decoupled) == (0.1, False)
+    for name in METHODS:
+        bare = dataclasses.replace(config, method=name, temperature=None, decoupled=False)
+        assert isinstance(build_method(bare, tiny_encoder(), Views(64)), METHODS[name])
+    with pytest.raises(UserError, match="--temperature: --method byol has no"):
+        dataclasses.replace(config, method="byol", decoupled=False)
+    with pytest.raises(UserError, match="--decoupled: --method moco has no"):
+        dataclasses.replace(config, method="moco")

@@ -1,0 +1,111 @@
+"""Nearest neighbours of other subjects, and how often they share what is known of a slice for free."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from mri_transfer.pretrain.health.measures import normalised
+
+NEIGHBOURS = 5
+# What a store writes where it does not know.
+UNKNOWN = ("", "unknown")
+
+
+class Agreement(NamedTuple):
+    """How well the nearest neighbours tell a label.
+
+    Attributes:
+        accuracy: balanced accuracy, 0..1.
+        chance: what neighbours drawn blindly from other subjects would give.
+        error: standard error of the accuracy over subjects.
+        classes: number of labels.
+    """
+
+    accuracy: float
+    chance: float
+    error: float
+    classes: int
+
+
+def nearest(features: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarray:
+    """The k rows that are nearest to each row by cosine, nearest first.
+
+    Args:
+        features: (n, d).
+        allowed: bool (n, n); whether column j may be a neighbour of row i.
+        k: how many.
+
+    Returns:
+        int (n, min(k, n)); -1 where a row has fewer neighbours that are allowed. Of equally near ones, the first in
+        the order of rows.
+    """
+    z = normalised(features)
+    # Rounded, so that copies of a slice tie on every machine and their order does not depend on the last bit.
+    similarity = np.where(allowed, np.round(z @ z.T, 9), -np.inf)
+    order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+    return np.where(np.take_along_axis(similarity, order, axis=1) == -np.inf, -1, order)
+
+
+def label_agreement(
+    features: np.ndarray,
+    labels: np.ndarray,
+    subject: np.ndarray,
+    *,
+    within: np.ndarray | None = None,
+    k: int = NEIGHBOURS,
+) -> Agreement | None:
+    """Balanced accuracy of telling each row's label by a near neighbour of another subject.
+
+    The prediction is the label of one of the k nearest, so a row counts with the share of its neighbours that have
+    its label: the mean over the k classifiers "take the label of the i-th nearest", a steadier figure than that of the
+    nearest one alone. Nearest neighbours judge features since Wu et al., "Unsupervised Feature Learning via
+    Non-Parametric Instance Discrimination", CVPR 2018. Classes count equally, however many rows they have.
+
+    The standard error is that of a ratio over clusters, the subjects, by linearisation (Cochran, "Sampling
+    Techniques", 3rd ed. 1977, section 9A.6): slices of a subject are not independent.
+
+    Args:
+        features: (n, d).
+        labels: (n,) strings; unknown ones, and those of one subject only, are left out.
+        subject: (n,); rows of the same subject are never neighbours.
+        within: (n,), if given: only rows with the same entry are neighbours.
+        k: neighbours of a row.
+
+    Returns:
+        None if fewer than two labels are left, so that there is nothing to tell.
+    """
+    labels, subject = np.asarray(labels), np.unique(subject, return_inverse=True)[1].reshape(-1)
+    usable = ~np.isin(labels, UNKNOWN)
+    for label in np.unique(labels[usable]):
+        here = labels == label
+        usable &= ~here | (len(np.unique(subject[here])) > 1)
+    labels, subject, features = labels[usable], subject[usable], np.asarray(features)[usable]
+    if len(np.unique(labels)) < 2:
+        return None
+    allowed = subject[:, None] != subject[None, :]
+    if within is not None:
+        inside = np.asarray(within)[usable]
+        allowed &= inside[:, None] == inside[None, :]
+    shared = allowed & (labels[:, None] == labels[None, :])
+    found = nearest(features, allowed, k)
+    real = found >= 0
+    counted = real.any(axis=1)
+    names = np.unique(labels[counted])
+    if len(names) < 2:
+        return None
+    hits = (np.take_along_axis(shared, np.maximum(found, 0), axis=1) & real).sum(axis=1)
+    share = hits[counted] / real.sum(axis=1)[counted]
+    blind = shared.sum(axis=1)[counted] / allowed.sum(axis=1)[counted]
+    labels, subject = labels[counted], subject[counted]
+    recalls, chances, influence = [], [], np.zeros(subject.max() + 1)
+    for name in names:
+        here = labels == name
+        recalls.append(share[here].mean())
+        chances.append(blind[here].mean())
+        influence += np.bincount(subject[here], share[here] - recalls[-1], len(influence)) / here.sum()
+    influence = influence[np.unique(subject)] / len(names)
+    clusters = len(influence)
+    error = np.sqrt(clusters / (clusters - 1) * (influence**2).sum())
+    return Agreement(float(np.mean(recalls)), float(np.mean(chances)), float(error), len(names))

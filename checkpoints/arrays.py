@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
+import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import IO, Any
 import numpy as np
 
 from mri_transfer.errors import UserError
-from mri_transfer.files import atomic_write
+from mri_transfer.files import atomic_write, sha256
 
 STORED_KINDS = "biufc"  # truth values and numbers: what .npy holds exactly, without pickling
 SHOWN = 3  # how many differences are spelled out before the rest is only counted
@@ -52,7 +54,7 @@ def _pack(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
-    """Write arrays to `path`, atomically. The same arrays always give the same bytes.
+    """Write arrays to `path`, atomically, and read them back. The same arrays always give the same bytes.
 
     Args:
         path: the file; its folder must exist.
@@ -63,13 +65,27 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
 
     Raises:
         ValueError: a name that a zip can't hold, or an array of objects, text or bfloat16.
-        OSError: the disk is full; what was at `path` is untouched.
+        OSError: the disk is full, and what was at `path` is untouched; or it gives back other bytes than it was given.
     """
     _check(arrays)
     with atomic_write(path, "wb") as file:
         hashing = _Hashing(file)
         _pack(hashing, arrays)  # type: ignore[arg-type]
-    return hashing.digest.hexdigest()
+    digest = hashing.digest.hexdigest()
+    if _read_back(path) != digest:
+        raise OSError(errno.EIO, "what was written can't be read back", str(path))
+    return digest
+
+
+def _read_back(path: Path) -> str:
+    """SHA-256 of a file as the disk gives it, where the system can be told to forget what it keeps in memory."""
+    if hasattr(os, "posix_fadvise"):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+    return sha256(path)
 
 
 def read_arrays(path: Path, sha256: str, remedy: str = "") -> dict[str, np.ndarray]:

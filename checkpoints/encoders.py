@@ -10,7 +10,6 @@ a process killed at any instant leaves a loadable encoder: the old one or the ne
 from __future__ import annotations
 
 import contextlib
-import math
 import re
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from mri_transfer.checkpoints.arrays import differences, read_arrays, write_arra
 from mri_transfer.checkpoints.backbones import build_encoder, check_backbone, named_weights
 from mri_transfer.checkpoints.imagenet import load_imagenet
 from mri_transfer.errors import UserError
-from mri_transfer.files import read_json, write_json, wrong_fields
+from mri_transfer.files import finite, read_json, write_json, wrong_fields
 
 FORMAT = 1
 CARD = "encoder.json"
@@ -36,25 +35,25 @@ USE = (
 )
 
 
-def _finite(value: Any) -> Any:
-    """The same with null for numbers that are not finite, which JSON lacks (the loss of a diverged run)."""
-    if isinstance(value, dict):
-        return {key: _finite(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(part) for part in value]
-    if isinstance(value, (float, np.floating)) and not math.isfinite(value):
-        return None
-    return value
-
-
 def _as_stored(variable: Any) -> np.ndarray:
     """float32 for every real number, so that an encoder trained in any precision loads in any other."""
     array = keras.ops.convert_to_numpy(variable)
     return array if array.dtype.kind in "iub" else np.asarray(array, "float32")
 
 
+def encoder_arrays(model: keras.Model) -> dict[str, np.ndarray]:
+    """Copies of an encoder's weights by name, so that training can go on while they are written."""
+    return {name: np.array(_as_stored(variable)) for name, variable in named_weights(model).items()}
+
+
 def save_encoder(
-    model: keras.Model, folder: Path, *, backbone: str, size: int, provenance: dict[str, Any]
+    model: keras.Model,
+    folder: Path,
+    *,
+    backbone: str,
+    size: int,
+    provenance: dict[str, Any],
+    arrays: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
     """Write an encoder, atomically; one that is already there is replaced.
 
@@ -64,6 +63,7 @@ def save_encoder(
         backbone: the model's backbone.
         size: height and width it was trained at, pixels.
         provenance: what made it: start, method, data, seconds, steps, versions, metrics, config.
+        arrays: weights to write instead of those the model has by now, as of :func:`encoder_arrays`.
 
     Returns:
         The card, as :func:`read_card` gives it.
@@ -77,9 +77,7 @@ def save_encoder(
     with contextlib.suppress(UserError):  # no card yet, or a damaged one, which is about to be replaced
         _remove_stale(folder, read_card(folder)["weights"])  # what a killed process left needs the room
     fresh = folder / "encoder-new.npz"
-    digest = write_arrays(
-        fresh, {name: _as_stored(variable) for name, variable in named_weights(model).items()}
-    )
+    digest = write_arrays(fresh, encoder_arrays(model) if arrays is None else arrays)
     weights = folder / f"encoder-{digest[:8]}.npz"
     fresh.replace(weights)
     features = int(model.output_shape[-1])
@@ -91,7 +89,7 @@ def save_encoder(
         "use": USE.format(features=features, size=size),
         "weights": weights.name,
         "weights_sha256": digest,
-        "provenance": _finite(provenance),
+        "provenance": finite(provenance),
     }
     write_json(folder / CARD, card)
     _remove_stale(folder, weights.name)

@@ -105,6 +105,24 @@ def load_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | N
     return None
 
 
+def keep_newest(folder: Path) -> bool:
+    """Make room: remove all but the newest generation, if every byte of that one is as it was written.
+
+    Returns:
+        Whether anything was removed.
+    """
+    folder = Path(folder)
+    generations = _generations(folder)
+    if len(generations) < 2:
+        return False
+    try:
+        _load(folder, generations[0])
+    except UserError:
+        return False
+    _remove_others(folder, generations[:1])
+    return True
+
+
 def _load(folder: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     path = folder / f"state-{number}.json"
     card = read_json(path)

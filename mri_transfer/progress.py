@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from typing import Any
 
@@ -33,10 +34,14 @@ def bar(iterable: Any = None, *, desc: str, unit: str, total: float | None = Non
 
 
 def say(message: str = "") -> None:
-    """Tell the user something: to standard error, so that standard output stays for results."""
+    """Tell the user something: to standard error, so that standard output stays for results.
+
+    A terminal that is gone or a log on a full disk must not end what is being told about.
+    """
     if not _quiet:
-        tqdm.write(message, file=sys.stderr)
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            tqdm.write(message, file=sys.stderr)
+            sys.stderr.flush()
 
 
 def show(text: str) -> None:

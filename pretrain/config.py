@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -31,6 +32,15 @@ def _warmup(text: str) -> float:
     return value
 
 
+def _clock(text: str) -> str:
+    """A time of day; kept as it was given, for config.json."""
+    try:
+        datetime.time.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a time of day such as 07:00") from None
+    return text
+
+
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
     """Settings of one pretraining run; stored as `config.json` in the run folder and carried by its encoder."""
@@ -38,10 +48,14 @@ class PretrainConfig:
     EXAMPLE: ClassVar[str] = """\
 examples:
   mri-transfer pretrain STORE --out RUN --hours 8                    overnight, from random weights
+  mri-transfer pretrain STORE --out RUN --until 07:00                the same, but ready at seven
   mri-transfer pretrain STORE --out RUN --hours 8 --init imagenet    continue from ImageNet instead
   mri-transfer pretrain STORE --out RUN --steps 2000 --batch 32      a fixed number of steps, repeatable to the bit
 
-Give exactly one of --hours, --minutes and --steps. Killed or interrupted, the same command continues the run.
+Give exactly one of --hours, --until, --minutes and --steps. Killed, interrupted or cut off from power, the same command
+continues the run. Time off doesn't count for --hours and --minutes: eight hours are trained in all. With --until the
+end stays where it is, so less is trained. While it runs only a clock that can't be set counts. Closing the terminal
+or the ssh session doesn't end a run; Ctrl-C saves and ends it.
 """
 
     store: Path = argument(metavar="STORE", help="slice store, made by `mri-transfer slices`")
@@ -50,6 +64,12 @@ Give exactly one of --hours, --minutes and --steps. Killed or interrupted, the s
     )
     hours: float | None = option(
         None, help="time budget in hours, everything included", metavar="H", parse=positive_float
+    )
+    until: str | None = option(
+        None,
+        help="be ready at this time of the local clock, the next time it comes",
+        metavar="HH:MM",
+        parse=_clock,
     )
     minutes: float | None = option(None, help="time budget in minutes", metavar="M", parse=positive_float)
     steps: int | None = option(
@@ -120,7 +140,11 @@ Give exactly one of --hours, --minutes and --steps. Killed or interrupted, the s
         choices=("auto", "always", "never"),
     )
     save_minutes: float = option(
-        5.0, help="at most this much work is lost to a power cut", metavar="M", parse=positive_float
+        5.0,
+        help="save this often, in minutes: at most so much work is lost to a power cut. Where saving would "
+        "cost more than 1% of the time, it is done less often",
+        metavar="M",
+        parse=positive_float,
     )
     seed: int = option(0, help="seed of weights, batches and views", metavar="N", parse=whole)
     preview: Path | None = option(
@@ -138,8 +162,14 @@ Give exactly one of --hours, --minutes and --steps. Killed or interrupted, the s
                 )
 
     @property
+    def until_time(self) -> datetime.time:
+        """The time of day at which the run must be ready."""
+        assert self.until is not None
+        return datetime.time.fromisoformat(self.until)
+
+    @property
     def seconds(self) -> float | None:
-        """The time budget in seconds, or None for a budget in steps."""
+        """The time budget in seconds, or None for a budget in steps or one that ends at a time of day."""
         if self.hours is not None:
             return self.hours * 3600
         return self.minutes * 60 if self.minutes is not None else None

@@ -1,0 +1,51 @@
+"""Where a run is: what its saved state remembers besides arrays, as readable JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+
+@dataclasses.dataclass
+class Position:
+    """What a run must know to go on.
+
+    Attributes:
+        step: optimizer steps done.
+        seconds: of the budget used, interruptions left out.
+        share: of the budget used, 0..1.
+        first_loss: of the first report.
+        size: side of the views in pixels.
+        micro_batch: views that are encoded at once; None for all of a batch.
+        rate_scale: factor on the learning rate; below 1 after a divergence.
+        diverged: steps at which the loss was not finite.
+        ends: Unix time at which a run with --until must be ready.
+        wall: Unix time of the save, by which a clock that was set back is found out.
+        left: seconds that were left for --until then.
+        saving_seconds: that saving has kept the training from its work.
+        monitor_seconds: that monitors have taken, by name.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    share: float = 0.0
+    first_loss: float | None = None
+    size: int | None = None
+    micro_batch: int | None = None
+    rate_scale: float = 1.0
+    diverged: list[int] = dataclasses.field(default_factory=list)
+    ends: float | None = None
+    wall: float = 0.0
+    left: float | None = None
+    saving_seconds: float = 0.0
+    monitor_seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    def info(self) -> dict[str, Any]:
+        """As JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_info(cls, info: dict[str, Any]) -> Position:
+        """From :meth:`info`, also of a version that knew fewer or more entries."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in info.items() if name in known})

@@ -1,0 +1,137 @@
+"""What is trained: the encoder, its method and the optimizer, which can be rebuilt midway without losing a number."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mri_transfer import device
+from mri_transfer.pretrain.config import PretrainConfig
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+
+    from mri_transfer.pretrain.methods.method import Method
+
+# Above this many bytes of stored activations, `--recompute auto` recomputes them.
+RECOMPUTE_ABOVE = 2e9
+
+
+class Trainer:
+    """Encoder, method and optimizer of a run.
+
+    Args:
+        config: the run's settings.
+        backbone: the encoder's network.
+        encoder: to start from; None for one whose weights :meth:`assign` will bring.
+        size: side of the views in pixels.
+        micro_batch: pairs that a step holds in memory at once; None for the whole batch.
+    """
+
+    def __init__(
+        self,
+        config: PretrainConfig,
+        backbone: str,
+        encoder: keras.Model | None,
+        *,
+        size: int,
+        micro_batch: int | None = None,
+    ):
+        from mri_transfer.checkpoints.backbones import build_encoder
+
+        self.config, self.backbone = config, backbone
+        self.peak_rate = config.learning_rate or (1e-3 if config.init == "random" else 3e-4)
+        self.method: Method
+        self.optimizer: keras.optimizers.Optimizer
+        if encoder is None:
+            encoder = build_encoder(backbone, size, config.seed)
+        self._compose(encoder, size, micro_batch)
+
+    def _compose(self, encoder: keras.Model, size: int, micro_batch: int | None) -> None:
+        import keras
+
+        from mri_transfer.pretrain.methods import build_method
+        from mri_transfer.pretrain.recompute import activation_bytes, recomputing
+        from mri_transfer.pretrain.views import Views
+
+        config = self.config
+        self.encoder, self.size, self.micro_batch = encoder, size, micro_batch
+        stored = 2 * config.batch * activation_bytes(encoder)
+        recompute = config.recompute == "always" or (config.recompute == "auto" and stored > RECOMPUTE_ABOVE)
+        self.method = build_method(
+            config,
+            encoder,
+            Views(size, config.strength, seed=config.seed),
+            recomputing if recompute else None,
+        )
+        self.optimizer = keras.optimizers.AdamW(self.peak_rate, weight_decay=config.weight_decay)
+        self.optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
+        self.method.compile(optimizer=self.optimizer, jit_compile=device.jit_compile())
+        self.optimizer.build(self.method.trainable_variables)
+        self.compiled = False  # the first step compiles the graph
+
+    def build(
+        self, *, size: int | None = None, micro_batch: int | None = None, arrays: dict[str, Any] | None = None
+    ) -> None:
+        """Build the method anew for another size of views or micro-batch; every number is carried over.
+
+        Args:
+            size: side of the views in pixels; None for the present one.
+            micro_batch: pairs in memory at once; None for the present number.
+            arrays: the state to go on from; None for the present one.
+
+        Raises:
+            UserError: the method's variables depend on what was changed.
+        """
+        from mri_transfer.checkpoints.backbones import build_encoder
+
+        arrays = self.arrays() if arrays is None else arrays
+        size, micro_batch = size or self.size, micro_batch or self.micro_batch
+        del self.method, self.optimizer, self.encoder  # their memory is needed for those that come
+        gc.collect()
+        self._compose(build_encoder(self.backbone, size, self.config.seed), size, micro_batch)
+        self.assign(arrays)
+
+    def step(self, batch: Mapping[str, Any], rate: float, share: float) -> float:
+        """One optimizer step.
+
+        Args:
+            batch: "a", "b" uint8 (pairs, size, size), "subject" int32 (pairs,).
+            rate: learning rate.
+            share: of the budget used before it, 0..1.
+
+        Returns:
+            The loss, before the step; not finite if the training diverged.
+        """
+        self.method.set_progress(share)
+        self.optimizer.learning_rate.assign(rate)
+        self.method.reset_metrics()
+        loss = float(self.method.train_on_batch(batch, return_dict=True)["loss"])
+        self.compiled = True
+        return loss
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Copies of every number that changes while training, by name."""
+        from mri_transfer.checkpoints.state import model_arrays
+
+        return model_arrays(self.method, self.optimizer)
+
+    def assign(self, arrays: dict[str, np.ndarray]) -> None:
+        """Go on from the numbers that :meth:`arrays` gave."""
+        from mri_transfer.checkpoints.state import assign_arrays
+
+        assign_arrays(arrays, self.method, self.optimizer)
+
+    def copy_encoder(self, provenance: dict[str, Any]) -> Callable[[Path], None]:
+        """Copies the encoder as it is now; what is returned writes that copy into a folder, at any later time."""
+        from mri_transfer.checkpoints.encoders import encoder_arrays, save_encoder
+
+        encoder, backbone, size, arrays = self.encoder, self.backbone, self.size, encoder_arrays(self.encoder)
+
+        def write(folder: Path) -> None:
+            save_encoder(encoder, folder, backbone=backbone, size=size, provenance=provenance, arrays=arrays)
+
+        return write

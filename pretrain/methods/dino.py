@@ -144,7 +144,8 @@ class DINO(Method):
         views = self.both_views(batch)
         student = ops.cast(self.head(self._encode(views), training=training), "float32")
         teacher = ops.cast(self.teacher.copies[1](self._teach(views), training=training), "float32")
-        center = ops.convert_to_tensor(self.center)
+        # A copy: TensorFlow would read the variable itself only when the loss needs it, after the update.
+        center = ops.copy(self.center)
         if training:  # eq. 4
             m = self.center_momentum
             self.center.assign(m * center + (1 - m) * ops.stop_gradient(ops.mean(teacher, axis=0)))

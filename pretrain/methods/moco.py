@@ -103,7 +103,8 @@ class MoCo(Method):
         views = self.both_views(batch)
         query = self.predictor(self.head(self._encode(views), training=training), training=training)
         key = ops.cast(self.teacher.copies[1](self._teach(views), training=training), "float32")
-        queue, queue_subject = ops.convert_to_tensor(self.queue), ops.convert_to_tensor(self.queue_subject)
+        # Copies: TensorFlow would read the variables themselves only when the loss needs them, after the update.
+        queue, queue_subject = ops.copy(self.queue), ops.copy(self.queue_subject)
         if training:
             subject = ops.tile(ops.cast(batch["subject"], queue_subject.dtype), (2,))
             kept = self.queue.shape[0]

@@ -17,6 +17,7 @@ from mri_transfer.options import (
     share,
     whole,
 )
+from mri_transfer.pretrain.disturbances.table import described, strengths_of, view_strength
 
 # The methods by name; pretrain/methods/__init__.py maps each to its class (and so imports Keras).
 METHOD_NAMES = ("simclr", "moco", "byol", "simsiam", "barlow_twins", "vicreg", "dino", "masked")
@@ -45,7 +46,7 @@ def _clock(text: str) -> str:
 class PretrainConfig:
     """Settings of one pretraining run; stored as `config.json` in the run folder and carried by its encoder."""
 
-    EXAMPLE: ClassVar[str] = """\
+    EXAMPLE: ClassVar[str] = f"""\
 examples:
   mri-transfer pretrain STORE --out RUN --hours 8                    overnight, from random weights
   mri-transfer pretrain STORE --out RUN --until 07:00                the same, but ready at seven
@@ -56,6 +57,9 @@ Give exactly one of --hours, --until, --minutes and --steps. Killed, interrupted
 continues the run. Time off doesn't count for --hours and --minutes: eight hours are trained in all. With --until the
 end stays where it is, so less is trained. While it runs only a clock that can't be set counts. Closing the terminal
 or the ssh session doesn't end a run; Ctrl-C saves and ends it.
+
+disturbances of views, for --view, each with what it stands for:
+{described()}
 """
 
     store: Path = argument(metavar="STORE", help="slice store, made by `mri-transfer slices`")
@@ -107,6 +111,13 @@ or the ssh session doesn't end a run; Ctrl-C saves and ends it.
     )
     strength: float = option(
         1.0, help="how strongly views are disturbed; 0 is not at all", metavar="X", parse=non_negative_float
+    )
+    view: tuple[str, ...] = option(
+        (),
+        help="multiply the strength of one disturbance (listed below), such as jpeg=0 or rotation=2; may be repeated",
+        metavar="NAME=X",
+        repeat=True,
+        parse=view_strength,
     )
     learning_rate: float | None = option(
         None,
@@ -166,6 +177,11 @@ or the ssh session doesn't end a run; Ctrl-C saves and ends it.
         """The time of day at which the run must be ready."""
         assert self.until is not None
         return datetime.time.fromisoformat(self.until)
+
+    @property
+    def strengths(self) -> dict[str, float]:
+        """Factors of single disturbances, by name."""
+        return strengths_of(self.view)
 
     @property
     def seconds(self) -> float | None:

@@ -37,7 +37,7 @@ def sample_views(store: SliceStore, config: PretrainConfig, pairs: int, each: in
         store, positives=config.positives, max_mm=config.max_mm, batch=pairs, seed=config.seed
     )
     size = config.size or store.size
-    make, keep = Views(size, config.strength, seed=config.seed), Views(size, 0.0)
+    make, keep = Views(size, config.strength, config.seed, config.strengths), Views(size, 0.0)
 
     def drawn(views: Any, images: np.ndarray) -> np.ndarray:
         return np.asarray(views(images))[..., 0].round().astype(np.uint8)

@@ -64,7 +64,7 @@ class Trainer:
         self.method = build_method(
             config,
             encoder,
-            Views(size, config.strength, seed=config.seed),
+            Views(size, config.strength, seed=config.seed, strengths=config.strengths),
             recomputing if recompute else None,
         )
         self.optimizer = keras.optimizers.AdamW(self.peak_rate, weight_decay=config.weight_decay)

@@ -1,158 +1,203 @@
-"""Random views of slices, made in the graph from uint8, a whole batch at a time.
+"""Random views of slices, made on the device, in the graph, a whole batch at once.
 
-Each disturbance stands for something that really differs between two pictures of one slice: the field of view, the
-head's position, the scanner's contrast and shading, its noise, a low resolution, a hidden part. Everything is
-`keras.ops` and `keras.random`, so it runs on the device and on every backend, and its randomness is one saved seed.
+A view imitates what differs between two pictures of one slice: the head's position and the field of view, the
+scanner's contrast, shading, noise and resolution, and what programs and file formats do to screenshots; the table in
+`disturbances/table.py` lists it. Numbers are drawn first (:meth:`Views.draw`) and then applied
+(:meth:`Views.apply`), which is a pure function. Everything is `keras.ops` and `keras.random`, so it runs on the device
+and on every backend, and its randomness is one saved seed.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
+
+from mri_transfer.pretrain.disturbances import geometry, scanner, screenshot
+from mri_transfer.pretrain.disturbances.table import DISTURBANCES, amounts
+
+Parameters = dict[str, Any]
+
+# One uniform number a view each, drawn whether it is used or not: switching one disturbance off leaves the others'
+# draws as they were. A disturbance's own column says whether and how much, the others where and which.
+_COLUMNS = (
+    *(each.name for each in DISTURBANCES),
+    *("crop_x", "crop_y", "resolution_axis"),
+    *("letterbox_axis", "letterbox_grey", "border_grey", "cutout_x", "cutout_y"),
+    *(f"border_{side}" for side in ("left", "right", "top", "bottom")),
+    *(f"bias_{term}" for term in range(scanner.BIAS_TERMS)),
+)
+_SHARE = {each.name: each.share for each in DISTURBANCES}
 
 
 class Views(keras.layers.Layer):
     """One random view of every slice in a batch.
 
-    Called on uint8 or float images (batch, height, width) in 0..255; returns float32 (batch, size, size, 1) in
-    0..255. With `strength` 0 the images are only resampled to `size`.
+    Called on uint8 or float images (batch, side, side) in 0..255; returns float32 (batch, size, size, 1) in 0..255.
+    With `strength` 0 the images are only resampled to `size`. A view depends on its own slice and random numbers
+    alone. The only variable is the state of the seed generator, whatever the size.
 
     Args:
         size: side of the views in pixels.
-        strength: scales every disturbance; 1 is the default set below.
+        strength: multiplies what every disturbance does at most; 1 is what the table says.
         seed: of all randomness; the generator's state is a variable and is saved with the model.
+        strengths: further factors of single disturbances, by name.
+
+    Raises:
+        ValueError: a name in `strengths` is not in the table.
     """
 
-    # At strength 1. Angles in degrees, lengths as a share of the image's side, intensities as a share of 255.
-    SMALLEST_CROP = 0.35  # area of the crop as a share of the image: field of view and zoom
-    LARGEST_STRETCH = 0.15  # of the crop's aspect: pixels that are not square
-    LARGEST_ROTATION = 25.0  # tilt of the head
-    FLIP = 0.5  # left and right are nearly mirror images
-    LARGEST_LOG_GAMMA = 0.5  # contrast curve of scanner and screen
-    CONTRAST = 0.3  # window width
-    BRIGHTNESS = 0.3  # window level, as a share of the slice's mean
-    BIAS = 0.35  # coil shading: a smooth field, exp(+-BIAS)
-    NOISE = 0.06  # Rician, as in magnitude images (Gudbjartsson & Patz 1995)
-    BLUR = 0.8  # largest share of the blurred image that is mixed in: low resolution, motion
-    CUTOUT = 0.35  # side of a hidden square
-
-    def __init__(self, size: int, strength: float = 1.0, seed: int = 0, **options: Any):
-        super().__init__(dtype="float32", **options)
-        self.size, self.strength = size, strength
+    def __init__(
+        self,
+        size: int,
+        strength: float = 1.0,
+        seed: int = 0,
+        strengths: Mapping[str, float] | None = None,
+        **options: Any,
+    ):
+        super().__init__(**{**options, "dtype": "float32"})  # whatever the policy of the network
+        self.size, self.strength, self.seed = size, strength, seed
+        self.strengths = dict(strengths or {})
+        self.amounts = amounts(strength, self.strengths)
         self.random = keras.random.SeedGenerator(seed)
-        self.seed = seed
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "size": self.size, "strength": self.strength, "seed": self.seed}
+        own = {"size": self.size, "strength": self.strength, "seed": self.seed, "strengths": self.strengths}
+        return {**super().get_config(), **own}
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.size, self.size, 1)
 
     def call(self, images):
-        x = self._move(ops.expand_dims(ops.cast(images, "float32"), -1) / 255.0)
-        if self.strength:
-            x = self._blur(x)
-            x = self._recontrast(x)
-            x = self._add_noise(x)
-            x = self._hide(x)
-        return ops.clip(x, 0.0, 1.0) * 255.0
+        return self.apply(images, self.draw(ops.shape(images)[0]))
 
-    def _uniform(self, count, low, high, *shape):
-        return keras.random.uniform((count, *shape), low, high, seed=self.random)
+    def draw(self, n: Any, full: str | None = None) -> Parameters:
+        """Random parameters of `n` views, as :meth:`apply` takes them.
 
-    def _move(self, x):
-        """Crop, stretch, rotate and flip in one bilinear resampling."""
-        n, height, width = ops.shape(x)[0], x.shape[1], x.shape[2]
-        s = self.strength
-        one = ops.ones((n,))
-        # Output pixel (u, v), from the centre in shares of the side -> input pixel, from the centre in pixels.
-        if s:
-            area = self._uniform(n, max(0.05, 1 - s * (1 - self.SMALLEST_CROP)), 1.0)
-            stretch = ops.exp(self._uniform(n, -s * self.LARGEST_STRETCH, s * self.LARGEST_STRETCH))
-            angle = self._uniform(n, -s * self.LARGEST_ROTATION, s * self.LARGEST_ROTATION) * (math.pi / 180)
-            flip = ops.where(self._uniform(n, 0.0, 1.0) < self.FLIP, -one, one)
-            side = ops.sqrt(area)
-            # The crop's centre moves as far as the crop leaves room.
-            shift_x = self._uniform(n, -0.5, 0.5) * (1 - side) * width
-            shift_y = self._uniform(n, -0.5, 0.5) * (1 - side) * height
-        else:
-            side, stretch, angle, flip, shift_x, shift_y = one, one, 0 * one, one, 0 * one, 0 * one
-        scale_x = side * stretch * (width / self.size)
-        scale_y = side / stretch * (height / self.size)
-        cos, sin = ops.cos(angle), ops.sin(angle)
-        a, b = flip * cos * scale_x, -flip * sin * scale_y
-        c, d = sin * scale_x, cos * scale_y
-        middle = (self.size - 1) / 2
-        x0 = (width - 1) / 2 + shift_x - (a + b) * middle
-        y0 = (height - 1) / 2 + shift_y - (c + d) * middle
-        zero = ops.zeros((n,))
-        transform = ops.stack([a, b, x0, c, d, y0, zero, zero], axis=1)
-        # The operation's output is as large as its input: give it the larger of both, and keep the corner.
-        grow_h, grow_w = max(0, self.size - height), max(0, self.size - width)
-        if grow_h or grow_w:
-            x = ops.pad(x, [[0, 0], [0, grow_h], [0, grow_w], [0, 0]])
-        moved = ops.image.affine_transform(
-            x, transform, interpolation="bilinear", fill_mode="constant", data_format="channels_last"
+        Args:
+            n: number of views.
+            full: the name of a disturbance that every view is to have as strong as it gets, for pictures of it.
+        """
+        drawn = ops.unstack(
+            keras.random.uniform((n, len(_COLUMNS)), seed=self.random), num=len(_COLUMNS), axis=1
         )
-        return moved[:, : self.size, : self.size, :]
+        uniform = dict(zip(_COLUMNS, drawn, strict=True))
+        if full is not None:
+            # For two-sided ones to either end.
+            uniform[full] = ops.round(uniform[full]) if full in _TWO_SIDED else ops.zeros_like(uniform[full])
+        parameters = self._parameters(uniform)
+        if self.amounts["noise"]:
+            parameters["noise_uniform"] = keras.random.uniform((n, 2, self.size, self.size), seed=self.random)
+        return parameters
 
-    def _blur(self, x):
-        """Mix in a Gaussian-blurred copy; the share decides how blurred a view is."""
-        sigma = self.size / 100.0
-        reach = max(1, math.ceil(2 * sigma))
-        offsets = np.arange(-reach, reach + 1)
-        kernel = np.exp(-0.5 * (offsets / sigma) ** 2)
-        kernel = (kernel / kernel.sum()).astype("float32")
-        rows = ops.convert_to_tensor(kernel.reshape(-1, 1, 1, 1))
-        columns = ops.convert_to_tensor(kernel.reshape(1, -1, 1, 1))
-        blurred = ops.conv(ops.conv(x, rows, padding="same"), columns, padding="same")
-        # Half of the views stay sharp.
-        share = (
-            ops.maximum(0.0, self._uniform(ops.shape(x)[0], -1.0, 1.0, 1, 1, 1))
-            * self.BLUR
-            * min(1.0, self.strength)
-        )
-        return x + share * (blurred - x)
+    def _parameters(self, uniform: dict[str, Any]) -> Parameters:
+        """What uniform numbers in [0, 1), (n,) each by the names of _COLUMNS, come to in the units of the parts."""
+        most = self.amounts
 
-    def _recontrast(self, x):
-        """Gamma, window and coil shading; black stays black, as the air around a head does."""
-        n, s = ops.shape(x)[0], self.strength
-        gamma = ops.exp(self._uniform(n, -s * self.LARGEST_LOG_GAMMA, s * self.LARGEST_LOG_GAMMA, 1, 1, 1))
-        x = ops.power(ops.clip(x, 1e-6, 1.0), gamma)
-        field = keras.random.normal((n, 4, 4, 1), seed=self.random) * (s * self.BIAS / 2)
-        field = ops.image.resize(
-            field, (self.size, self.size), interpolation="bilinear", data_format="channels_last"
-        )
-        contrast = 1 + self._uniform(n, -s * self.CONTRAST, s * self.CONTRAST, 1, 1, 1)
-        level = self._uniform(n, -s * self.BRIGHTNESS, s * self.BRIGHTNESS, 1, 1, 1)
-        seen = ops.cast(x > 0.02, "float32")
-        # About the mean of what is seen: about mid-grey, a dark slice would be blackened altogether.
-        x = x * ops.exp(field)
-        mean = ops.sum(x * seen, axis=(1, 2), keepdims=True) / (
-            ops.sum(seen, axis=(1, 2), keepdims=True) + 1.0
-        )
-        return ops.clip((x - mean) * contrast + mean * (1 + level), 0.0, 1.0) * seen
+        def sometimes(name: str, limit: float = math.inf) -> Any:
+            """0 in those views that do not have it, else uniform up to the amount."""
+            return ops.maximum(0.0, 1.0 - uniform[name] / _SHARE[name]) * min(most[name], limit)
 
-    def _add_noise(self, x):
-        """Rician noise: the magnitude of a complex signal with normal noise in both parts."""
-        n = ops.shape(x)[0]
-        sigma = ops.maximum(0.0, self._uniform(n, -1.0, 1.0, 1, 1, 1)) * (self.strength * self.NOISE)
-        shape = (n, self.size, self.size, 1)
-        real = x + sigma * keras.random.normal(shape, seed=self.random)
-        imaginary = sigma * keras.random.normal(shape, seed=self.random)
-        return ops.sqrt(real * real + imaginary * imaginary + 1e-12)
+        def either_way(name: str, limit: float = math.inf) -> Any:
+            return (2.0 * uniform[name] - 1.0) * min(most[name], limit)
 
-    def _hide(self, x):
-        """Blacken one square of a random size, in about half of the views."""
-        n = ops.shape(x)[0]
-        side = ops.maximum(0.0, self._uniform(n, -1.0, 1.0, 1, 1)) * min(1.0, self.strength) * self.CUTOUT
-        left = self._uniform(n, 0.0, 1.0, 1, 1) * (1 - side)
-        top = self._uniform(n, 0.0, 1.0, 1, 1) * (1 - side)
-        at = (ops.arange(self.size, dtype="float32") + 0.5) / self.size
-        row, column = ops.reshape(at, (1, -1, 1)), ops.reshape(at, (1, 1, -1))
-        hidden = (row >= top) & (row < top + side) & (column >= left) & (column < left + side)
-        return x * ops.expand_dims(1.0 - ops.cast(hidden, "float32"), -1)
+        def grey(name: str) -> Any:
+            """Black and white in a third each, any grey in the rest."""
+            return ops.clip(3.0 * uniform[name] - 1.0, 0.0, 1.0)
+
+        zoom = ops.sqrt(1.0 - sometimes("crop", 0.9))
+        fewer = ops.exp(math.log(2.0) * sometimes("resolution", 3.0))
+        axis = uniform["resolution_axis"]  # a third each: rows alone, columns alone, both
+        bar, upright = sometimes("letterbox", 0.4), uniform["letterbox_axis"] < 0.5
+        none = ops.zeros_like(zoom)
+        quality, bits = sometimes("jpeg", 99.0), sometimes("depth", 7.0)
+        hidden = sometimes("cutout", 0.9)
+        edge = sometimes("border", 0.2)
+        # As many edges as not have the frame.
+        sides = {
+            side: edge * ops.cast(uniform[f"border_{side}"] < 0.5, "float32")
+            for side in ("left", "right", "top", "bottom")
+        }
+        shading = sometimes("bias")
+        mirrored = uniform["flip"] < _SHARE["flip"] * min(1.0, most["flip"])
+        return {
+            "zoom": zoom,
+            "stretch": either_way("stretch"),
+            "angle": either_way("rotation") * (math.pi / 180),
+            "mirror": ops.where(mirrored, -1.0, 1.0),
+            # The field of view moves as far as the slice leaves room.
+            "shift_x": (uniform["crop_x"] - 0.5) * (1.0 - zoom),
+            "shift_y": (uniform["crop_y"] - 0.5) * (1.0 - zoom),
+            "blur": sometimes("blur") * self.size,
+            "fewer_rows": ops.where(axis < 2 / 3, fewer, 1.0),
+            "fewer_columns": ops.where(axis > 1 / 3, fewer, 1.0),
+            "bias": ops.stack(
+                [(2.0 * uniform[f"bias_{term}"] - 1.0) * shading for term in range(scanner.BIAS_TERMS)],
+                axis=1,
+            ),
+            "gamma": ops.exp(either_way("gamma")),
+            "contrast": 1.0 + either_way("contrast", 0.95),
+            "brightness": either_way("brightness", 0.95),
+            "noise": sometimes("noise"),
+            "haze": sometimes("haze", 0.9),
+            "bars_x": ops.where(upright, bar, none),
+            "bars_y": ops.where(upright, none, bar),
+            "bars_grey": grey("letterbox_grey"),
+            **{f"border_{side}": width for side, width in sides.items()},
+            "border_grey": grey("border_grey"),
+            "levels": ops.where(bits > 0, ops.round(ops.exp(math.log(2.0) * (8.0 - bits))), none),
+            "quality": ops.where(quality > 0, 100.0 - quality, none),
+            "hidden": hidden,
+            "hidden_x": uniform["cutout_x"] * (1.0 - hidden),
+            "hidden_y": uniform["cutout_y"] * (1.0 - hidden),
+        }
+
+    def apply(self, images: Any, parameters: Parameters) -> Any:
+        """The views of images (batch, side, side) in 0..255 that parameters, one each, come to.
+
+        Disturbances of strength 0 are left out of the graph, whatever their parameters.
+        """
+        x = ops.cast(images, "float32") * (1 / 255.0)
+        side = x.shape[1]
+        x = geometry.shrink(x, self.size)
+        if self._any("crop", "stretch", "rotation", "flip") or side != self.size:
+            x = geometry.move(x, self.size, **_pick(parameters, "zoom stretch angle mirror shift_x shift_y"))
+        if self._any("blur", "resolution"):
+            x = scanner.low_pass(x, **_pick(parameters, "blur fewer_rows fewer_columns"))
+        if self._any("bias", "gamma", "contrast", "brightness"):
+            x = scanner.regrade(x, **_pick(parameters, "bias gamma contrast brightness"))
+        if self._any("noise"):
+            x = scanner.add_rician_noise(x, parameters["noise"], parameters["noise_uniform"])
+        if self._any("haze"):
+            x = screenshot.lift_black(x, parameters["haze"])
+        if self._any("letterbox"):
+            across, down = parameters["bars_x"], parameters["bars_y"]
+            x = screenshot.fill_outside(
+                x, left=across, right=across, top=down, bottom=down, grey=parameters["bars_grey"]
+            )
+        if self._any("border"):
+            edges = {name: parameters[f"border_{name}"] for name in ("left", "right", "top", "bottom")}
+            x = screenshot.fill_outside(x, **edges, grey=parameters["border_grey"])
+        x = ops.clip(x, 0.0, 1.0)
+        if self._any("depth"):
+            x = screenshot.lower_depth(x, parameters["levels"])
+        if self._any("jpeg"):
+            x = screenshot.jpeg(x, parameters["quality"])
+        if self._any("cutout"):
+            x = screenshot.hide(
+                x, side=parameters["hidden"], left=parameters["hidden_x"], top=parameters["hidden_y"]
+            )
+        return ops.expand_dims(x * 255.0, -1)
+
+    def _any(self, *names: str) -> bool:
+        return any(self.amounts[name] > 0 for name in names)
+
+
+_TWO_SIDED = ("stretch", "rotation", "gamma", "contrast", "brightness")
+
+
+def _pick(parameters: Parameters, names: str) -> Parameters:
+    return {name: parameters[name] for name in names.split()}

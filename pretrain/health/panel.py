@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
 
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.pretrain.config import PretrainConfig
+
 POSITION_BINS = 5
+# Slices that pass through the encoder at once.
+CHUNK = 64
 
 
 def choose(table: dict[str, np.ndarray], count: int, seed: int) -> np.ndarray:
@@ -76,3 +82,99 @@ def free_labels(table: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, dic
         "sequence": {"labels": np.asarray(table["sequence"])[rows]},
         "position": {"labels": position_bins(table, rows), "within": plane},
     }
+
+
+class Panel:
+    """The chosen slices with their free labels, and views of pairs, at one size.
+
+    Attributes:
+        rows: of the store's table, (n,).
+        images: uint8 (n, size, size).
+        views_a, views_b: uint8 (pairs, size, size), a view of each slice of a pair, made once.
+        labels: what `label_agreement` is asked.
+        subject: (n,).
+        size: side in pixels.
+
+    Args:
+        store: the slices.
+        config: of the run: seed, positives, strength of views.
+        size: of the views in pixels.
+        count: slices, or all that the store has.
+    """
+
+    def __init__(self, store: SliceStore, config: PretrainConfig, size: int, count: int):
+        from mri_transfer.pretrain.preview import sample_views
+        from mri_transfer.pretrain.views import Views
+
+        self.size = size
+        self.rows = choose(store.table, count, config.seed)
+        self.labels = free_labels(store.table, self.rows)
+        self.subject = np.asarray(store.table["subject"])[self.rows]
+        images = store.images(self.rows)
+        if size != store.size:
+            keep = Views(size, 0.0)
+            images = np.concatenate([_as_bytes(keep(part)) for part in _chunks(images, CHUNK)])[: len(self.rows)]
+        self.images = images
+        # Other pairs and views than those of the training.
+        drawn = sample_views(
+            store, dataclasses.replace(config, size=size, seed=config.seed + 0x4EA1), pairs_for(count), 1
+        )
+        self.views_a, self.views_b = drawn["views_a"][:, 0], drawn["views_b"][:, 0]
+
+    def features(self, encoder: Any) -> np.ndarray:
+        """Features (n, d) of the slices, float32, in inference: as they would be used."""
+        parts = [encoder.predict_on_batch(part[..., None]) for part in _chunks(self.images, CHUNK)]
+        return np.concatenate(parts)[: len(self.rows)]
+
+    def embeddings(self, method: Any) -> tuple[np.ndarray, np.ndarray]:
+        """What the loss compares, of both views of each pair: (pairs, d) twice, float32.
+
+        With the batch statistics of training, for the moving ones lag behind it; nothing is updated by it.
+        """
+        embed = _as_training(method)
+        half = CHUNK // 2
+        parts = []
+        for a, b in zip(_chunks(self.views_a, half), _chunks(self.views_b, half), strict=True):
+            parts.append(embed(np.concatenate([a, b])[..., None]))
+        pairs = len(self.views_a)
+        return (
+            np.concatenate([part[:half] for part in parts])[:pairs],
+            np.concatenate([part[half:] for part in parts])[:pairs],
+        )
+
+
+def pairs_for(count: int) -> int:
+    """Pairs of views beside `count` slices: an eighth, in whole batches of 32."""
+    half = CHUNK // 2
+    return max(half, min(4 * half, count // 8 // half * half))
+
+
+def _as_training(method: Any) -> Any:
+    """A function that encodes images as training does, and leaves every variable as it is."""
+    from keras import ops
+
+    def embed(images: np.ndarray) -> np.ndarray:
+        x = _stateless(method.encoder, images)
+        if method.head is not None:
+            x = _stateless(method.head, x)
+        return ops.convert_to_numpy(ops.cast(x, "float32"))
+
+    return embed
+
+
+def _stateless(model: Any, x: Any) -> Any:
+    trainable = [variable.value for variable in model.trainable_variables]
+    state = [variable.value for variable in model.non_trainable_variables]
+    return model.stateless_call(trainable, state, x, training=True)[0]
+
+
+def _chunks(images: np.ndarray, size: int) -> list[np.ndarray]:
+    """Batches of one size, so that one graph serves all: the last one is filled up with its first image."""
+    short = -len(images) % size
+    if short:
+        images = np.concatenate([images, np.repeat(images[:1], short, axis=0)])
+    return [images[start : start + size] for start in range(0, len(images), size)]
+
+
+def _as_bytes(images: Any) -> np.ndarray:
+    return np.asarray(images)[..., 0].round().astype(np.uint8)

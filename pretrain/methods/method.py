@@ -33,6 +33,9 @@ class Method(keras.Model):
 
     # Words for messages and reports.
     TITLE: ClassVar[str] = ""
+    # What turns the encoder's features into the embeddings that the loss compares; where it compares none, None.
+    # A collapse shows there first, so monitors look at it.
+    head: keras.Model | None = None
 
     def __init__(
         self,

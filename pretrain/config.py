@@ -157,6 +157,10 @@ disturbances of views, for --view, each with what it stands for:
         metavar="M",
         parse=positive_float,
     )
+    keep_going: bool = option(
+        False,
+        help="don't end early when the embeddings have collapsed; by default such a run ends with code 2",
+    )
     seed: int = option(0, help="seed of weights, batches and views", metavar="N", parse=whole)
     preview: Path | None = option(
         None, help="only draw slices beside their views into this PNG, and stop", metavar="FILE"

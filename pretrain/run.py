@@ -100,7 +100,9 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
 def _monitors(config: PretrainConfig, store: SliceStore) -> list[Monitor]:
     """What watches this run."""
-    return []
+    from mri_transfer.pretrain.health.monitor import HealthMonitor
+
+    return [HealthMonitor(keep_going=config.keep_going)]
 
 
 def _start(

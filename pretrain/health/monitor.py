@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -195,10 +194,11 @@ def _losses(run: RunView, history: Sequence[Mapping[str, Any]]) -> dict[str, Any
     """Mean and deviation of the losses that were reported since the last measurement, and of the one just met."""
     since = history[-1]["step"] if history else 0
     losses = [line["loss"] for line in run.metrics if line["step"] > since and line.get("loss") is not None]
-    losses.append(run.loss)
+    if run.loss is not None:  # after a divergence there is none
+        losses.append(run.loss)
     chance = run.method.chance(run.config.batch)
     return {
-        "loss_mean": float(np.mean(losses)),
+        "loss_mean": float(np.mean(losses)) if losses else None,
         "loss_sd": float(np.std(losses, ddof=1)) if len(losses) > 1 else 0.0,
         "loss_chance": None if chance is None else float(chance),
     }

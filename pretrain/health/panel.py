@@ -113,7 +113,9 @@ class Panel:
         images = store.images(self.rows)
         if size != store.size:
             keep = Views(size, 0.0)
-            images = np.concatenate([_as_bytes(keep(part)) for part in _chunks(images, CHUNK)])[: len(self.rows)]
+            images = np.concatenate([_as_bytes(keep(part)) for part in _chunks(images, CHUNK)])[
+                : len(self.rows)
+            ]
         self.images = images
         # Other pairs and views than those of the training.
         drawn = sample_views(

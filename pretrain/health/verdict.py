@@ -101,6 +101,8 @@ def verdict(
 def _ran_away(start: Figures, now: Figures) -> bool:
     """Whether the loss is far above its beginning and above what knowing nothing would give."""
     first, loss = start["loss_mean"], now["loss_mean"]
+    if first is None or loss is None:
+        return False
     ceiling = max(first, now["loss_chance"] if now["loss_chance"] is not None else first)
     return loss > ceiling + (RUNAWAY - 1) * max(abs(first), 1.0)
 
@@ -124,10 +126,11 @@ def _how_many_last(history: Sequence[Figures]) -> int:
 def _learns(start: Figures, now: Figures) -> bool:
     """Whether anything is better than at the start, by more than chance does: the loss, the pairs, or neighbours."""
     first, loss, chance = start["loss_mean"], now["loss_mean"], now["loss_chance"]
-    fall = max(LOSS_MARGIN * abs(first), ERRORS * now["loss_sd"])
-    below = chance is None or loss < chance - LOSS_MARGIN * abs(chance)
-    if first - loss > fall and below:
-        return True
+    if first is not None and loss is not None:
+        fall = max(LOSS_MARGIN * abs(first), ERRORS * now["loss_sd"])
+        below = chance is None or loss < chance - LOSS_MARGIN * abs(chance)
+        if first - loss > fall and below:
+            return True
     if start["alignment_ratio"] - now["alignment_ratio"] > RATIO_MARGIN:
         return True
     if "score" not in now or "score" not in start:
@@ -159,14 +162,15 @@ def _tells(start: Figures, now: Figures) -> str:
             f"neighbours of other subjects share the {label} in {now[f'knn_{label}']:.0%} ({', '.join(known)})"
         )
     parts.append(f"effective rank {now['rankme']:.0f} of {now['rankme_limit']}")
-    parts.append(_loss(start, now))
-    return ", ".join(parts)
+    return ", ".join([*parts, _loss(start, now)])
 
 
 def _loss(start: Figures, now: Figures) -> str:
+    if now["loss_mean"] is None:
+        return "no loss is known"
     known = []
     if now["loss_chance"] is not None:
         known.append(f"{now['loss_chance']:.3g} by chance")
-    if now is not start:
+    if now is not start and start["loss_mean"] is not None:
         known.append(f"{start['loss_mean']:.3g} at the start")
     return f"the loss is {now['loss_mean']:.3g}" + (f" ({', '.join(known)})" if known else "")

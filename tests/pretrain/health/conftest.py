@@ -63,7 +63,13 @@ class SmallLoop:
             self.method.reset_metrics()
             self.step += 1
             at = {"step": self.step, "seconds": float(self.step)}
-            line = {**at, "loss": self.loss, "learning_rate": 1e-3, "views_per_second": 16.0, "data_wait": 0.01}
+            line = {
+                **at,
+                "loss": self.loss,
+                "learning_rate": 1e-3,
+                "views_per_second": 16.0,
+                "data_wait": 0.01,
+            }
             if monitor is not None and (self.step == 1 or self.step % every == 0):
                 line |= monitor.measure(self.view(), at)
             self.lines.append(line)
@@ -83,5 +89,3 @@ def small_loop(small_store, tmp_path):
         return SmallLoop(small_store, out, method, **options)
 
     return make
-
-

@@ -79,7 +79,12 @@ disturbances of views, for --view, each with what it stands for:
     steps: int | None = option(
         None, help="number of optimizer steps, instead of a time", metavar="N", parse=positive_int
     )
-    method: str = option("simclr", help="self-supervised method", choices=METHOD_NAMES)
+    method: str = option(
+        "simclr",
+        help="simclr and moco contrast subjects; byol, simsiam and dino predict one view from the other; barlow_twins "
+        "and vicreg make features agree and differ; masked reconstructs hidden blocks",
+        choices=METHOD_NAMES,
+    )
     backbone: str | None = option(
         None,
         help="efficientnet_lite0 or any of keras.applications by its snake_case name (default: that of an --init RUN, "

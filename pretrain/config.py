@@ -18,13 +18,13 @@ from mri_transfer.options import (
     whole,
 )
 from mri_transfer.pretrain.disturbances.table import described, strengths_of, view_strength
+from mri_transfer.pretrain.positives import mixture_text
 
 # The methods by name; pretrain/methods/__init__.py maps each to its class (and so imports Keras).
 METHOD_NAMES = ("simclr", "moco", "byol", "simsiam", "barlow_twins", "vicreg", "dino", "masked")
 # Which of them know the options that not all have.
 WITH_TEMPERATURE = ("simclr", "moco", "dino")
 WITH_DECOUPLED = ("simclr",)
-POSITIVES = ("adjacent", "same")
 
 
 def _warmup(text: str) -> float:
@@ -101,8 +101,11 @@ disturbances of views, for --view, each with what it stands for:
     )
     positives: str = option(
         "adjacent",
-        help="two views of 'adjacent' slices (within --max-mm in the same volume and plane) or of the 'same' one",
-        choices=POSITIVES,
+        help="what the two views of a pair are of: 'adjacent' slices (at most --max-mm apart), the "
+        "same place in another 'sequence' (same session and grid), the 'same' slice, or a mixture such as "
+        "adjacent:0.5,sequence:0.3,same:0.2; slices that have no partner of a kind are paired by the others",
+        metavar="KINDS",
+        parse=mixture_text,
     )
     max_mm: float = option(
         6.0, help="largest distance of two adjacent slices, in mm", metavar="MM", parse=positive_float

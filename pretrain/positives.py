@@ -5,6 +5,7 @@ Every batch is a pure function of (seed, step): no state has to be saved to resu
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import deque
 from collections.abc import Generator
@@ -15,8 +16,40 @@ import numpy as np
 
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
+from mri_transfer.options import positive_float
+from mri_transfer.pretrain.sequences import partners
 
 Batch = dict[str, np.ndarray]
+
+
+# The order in which a mixture is drawn, whatever the order it is written in.
+KINDS = ("adjacent", "sequence", "same")
+
+
+def mixture(text: str) -> dict[str, float]:
+    """Shares by kind, adding up to 1, of `adjacent`, or `adjacent:0.5,sequence:0.3,same:0.2`; a plain name weighs 1.
+
+    Raises:
+        ValueError: an unknown kind, one named twice, or a weight that is no number above 0.
+    """
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, colon, weight = (word.strip() for word in part.partition(":"))
+        if name not in KINDS:
+            raise ValueError(f"{name!r} is no kind of positives; there are {', '.join(KINDS)}")
+        if name in weights:
+            raise ValueError(f"{name} is named twice")
+        try:
+            weights[name] = positive_float(weight) if colon else 1.0
+        except ValueError:
+            raise ValueError(f"the weight of {name} must be a number above 0") from None
+    return {kind: weights[kind] / sum(weights.values()) for kind in KINDS if kind in weights}
+
+
+def mixture_text(text: str) -> str:
+    """A mixture as it is stored and shown: kinds in order, with shares that add up to 1."""
+    shares = mixture(text)
+    return next(iter(shares)) if len(shares) == 1 else ",".join(f"{k}:{v:.6g}" for k, v in shares.items())
 
 
 class PairSampler:
@@ -25,22 +58,32 @@ class PairSampler:
     Subjects are drawn with a probability proportional to the square root of their number of slices, then a slice of
     the subject uniformly. Uniform over slices, a few subjects with thin slices would fill each batch and, since
     slices of one subject are never negatives of one another, leave few negatives; uniform over subjects, subjects
-    with ten slices would be repeated ten times as often.
+    with ten slices would be repeated ten times as often. Its partner is
+
+    - "same": the slice itself;
+    - "adjacent": any slice of the same volume and plane at most `max_mm` away, itself included;
+    - "sequence": a slice of the same subject, session, plane and position in another sequence on the same grid, see
+      `sequences.py`.
+
+    In a mixture the kind is drawn for every pair. A slice that has no partner in another sequence is paired by the
+    mixture's other kinds, in proportion to their shares; where there is none, by "adjacent".
 
     Args:
         store: the slices.
-        positives: "same" pairs a slice with itself, "adjacent" with any slice of the same volume and plane at most
-            `max_mm` away, itself included.
-        max_mm: in mm; ignored for "same".
+        positives: a kind or a mixture, see :func:`mixture`.
+        max_mm: in mm, for "adjacent".
         batch: pairs in a batch.
         seed: of the drawing.
 
     Raises:
-        UserError: the store has fewer than two subjects, so there are no negatives.
+        UserError: the store has fewer than two subjects, so there are no negatives, or `positives` names "sequence" and
+            no slice has a partner in one.
+        ValueError: `positives` can't be read.
     """
 
     def __init__(self, store: SliceStore, *, positives: str, max_mm: float, batch: int, seed: int):
-        self.store, self.batch, self.seed = store, batch, seed
+        self.store, self.batch, self.seed, self.max_mm = store, batch, seed, max_mm
+        self.shares = mixture(positives)
         table = store.table
         _, self.subject = np.unique(table["subject"], return_inverse=True)
         counts = np.bincount(self.subject)
@@ -49,37 +92,137 @@ class PairSampler:
                 f"{store.folder}: all slices are of one subject, and contrast needs others; add more subjects"
             )
         self.weights = np.sqrt(counts) / np.sqrt(counts).sum()
+        # As NumPy's `choice` does with probabilities, without adding them up anew for every batch.
+        self._subject_until = np.cumsum(self.weights) / np.cumsum(self.weights)[-1]
         self.slices_of = np.argsort(self.subject, kind="stable")
         self.first_of = np.concatenate([[0], np.cumsum(counts)])
-        # In the order of (volume, plane, position) the slices near a slice are a contiguous run [first, last).
-        plane = np.unique(table["plane"], return_inverse=True)[1]
-        position = np.asarray(table["position_mm"], dtype=np.float64)
-        self.order = np.lexsort((position, plane, table["volume"]))
-        if positives == "same":
-            self.first = np.arange(len(store))
-            self.last = self.first + 1
-        else:
-            self.first, self.last = _runs_within(
-                np.asarray(table["volume"])[self.order], plane[self.order], position[self.order], max_mm
+        kinds = [
+            kind
+            for kind in KINDS
+            if kind in self.shares or ("sequence" in self.shares and kind == "adjacent")
+        ]
+        self._kinds = [_Candidates(kind, *self._candidates(kind)) for kind in kinds]
+
+    def _candidates(self, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For every slice the run [first, last) of an array of slices that may be its partner, and that array."""
+        table, n = self.store.table, len(self.store)
+        if kind == "same":
+            return np.arange(n), np.arange(n) + 1, np.arange(n)
+        if kind == "adjacent":
+            # In the order of (volume, plane, position) the slices near a slice are a contiguous run.
+            plane = np.unique(table["plane"], return_inverse=True)[1]
+            position = np.asarray(table["position_mm"], dtype=np.float64)
+            order = np.lexsort((position, plane, table["volume"]))
+            runs = _runs_within(
+                np.asarray(table["volume"])[order], plane[order], position[order], self.max_mm
             )
-        self.rank = np.empty(len(store), dtype=np.int64)
-        self.rank[self.order] = np.arange(len(store))
+            rank = np.empty(n, dtype=np.int64)
+            rank[order] = np.arange(n)
+            return runs[0][rank], runs[1][rank], order
+        columns = ("subject", "session", "sequence", "volume", "plane", "position_mm", "position")
+        first, others = partners(*(np.asarray(table[column]) for column in columns))
+        if not len(others):
+            raise UserError(
+                f"{self.store.folder}: no slice has a partner in another sequence (same subject, session, plane, "
+                "position and grid), which --positives sequence needs; add such volumes, or use --positives adjacent"
+            )
+        return first[:-1], first[1:], others
+
+    def pairs(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Store indices, (batch,) each, of the two slices of every pair of a step, and the names of their kinds."""
+        rng = np.random.default_rng([self.seed, step])
+        subjects = self._subject_until.searchsorted(rng.random(self.batch), side="right")
+        start, stop = self.first_of[subjects], self.first_of[subjects + 1]
+        anchors = self.slices_of[rng.integers(start, stop)]
+        kind = np.zeros(self.batch, dtype=np.int64)
+        if len(self._kinds) > 1:
+            until = np.cumsum(self._shares_of(anchors), axis=0)
+            kind = (rng.random(self.batch) >= until[:-1]).sum(axis=0)
+        # One draw for all kinds: each pair from the run of its own.
+        first = np.choose(kind, [each.first[anchors] for each in self._kinds])
+        last = np.choose(kind, [each.last[anchors] for each in self._kinds])
+        drawn = rng.integers(first, last)
+        partner = np.empty_like(anchors)
+        for number, each in enumerate(self._kinds):
+            here = kind == number
+            partner[here] = each.slices[drawn[here]]
+        return anchors, partner, np.array([each.kind for each in self._kinds])[kind]
+
+    def _shares_of(self, slices: np.ndarray) -> np.ndarray:
+        """The shares of the kinds for some slices, (kinds, slices): a kind that a slice has no partner of has none."""
+        weight = np.array([self.shares.get(each.kind, 0.0) for each in self._kinds])
+        has = np.stack([each.last[slices] > each.first[slices] for each in self._kinds])
+        weighted = weight[:, None] * has
+        weighted[0, weighted.sum(axis=0) == 0] = 1.0  # "adjacent", see __init__
+        return weighted / weighted.sum(axis=0)
 
     def indices(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """Store indices, (batch,) each, of the two slices of every pair of a step."""
-        rng = np.random.default_rng([self.seed, step])
-        subjects = rng.choice(len(self.weights), size=self.batch, p=self.weights)
-        start, stop = self.first_of[subjects], self.first_of[subjects + 1]
-        anchors = self.slices_of[rng.integers(start, stop)]
-        rank = self.rank[anchors]
-        partners = self.order[rng.integers(self.first[rank], self.last[rank])]
-        return anchors, partners
+        return self.pairs(step)[:2]
+
+    def describe(self) -> dict[str, Any]:
+        """What the store offers, and what comes of it.
+
+        Returns:
+            "positives" as asked for, "slices", "subjects"; "with_adjacent" and "with_sequence", how many slices have
+            a partner other than themselves of those kinds, if they are drawn; "drawn", the shares of the kinds that
+            come of it; "sequences", how many slices of one sequence have a partner in another.
+        """
+        slices = np.arange(len(self.store))
+        counts = np.diff(self.first_of)
+        chance = (self.weights / counts)[self.subject]
+        drawn = self._shares_of(slices) @ chance
+        found: dict[str, Any] = {
+            "positives": self.shares,
+            "slices": len(slices),
+            "subjects": len(counts),
+            "drawn": {
+                each.kind: round(float(share), 4) for each, share in zip(self._kinds, drawn, strict=True)
+            },
+        }
+        for each in self._kinds:
+            if each.kind == "adjacent":
+                found["with_adjacent"] = int((each.last - each.first > 1).sum())
+            if each.kind == "sequence":
+                found["with_sequence"] = int((each.last > each.first).sum())
+                sequence = np.asarray(self.store.table["sequence"])
+                of = np.repeat(slices, each.last - each.first)
+                names, number = np.unique(
+                    np.stack([sequence[of], sequence[each.slices]]), axis=1, return_counts=True
+                )
+                found["sequences"] = {
+                    f"{a} with {b}": int(count) for (a, b), count in zip(names.T, number, strict=True)
+                }
+        return found
+
+    def sentence(self) -> str:
+        """What the pairs of a run will be, in one line."""
+        found = self.describe()
+        shares = ", ".join(f"{share:.0%} {kind}" for kind, share in found["drawn"].items() if share)
+        line = f"pairs: {shares}; {found['slices']} slices of {found['subjects']} subjects"
+        for kind, words in (
+            ("adjacent", f"another slice within {self.max_mm:g} mm"),
+            ("sequence", "a partner in another sequence"),
+        ):
+            if f"with_{kind}" in found:
+                line += f", {found[f'with_{kind}']} with {words}"
+        return line
 
     def __call__(self, step: int) -> Batch:
         """The batch of a step: "a" and "b" uint8 (batch, size, size), "subject" int32 (batch,)."""
         a, b = self.indices(step)
         images = self.store.images(np.concatenate([a, b]))
         return {"a": images[: len(a)], "b": images[len(a) :], "subject": self.subject[a].astype(np.int32)}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Candidates:
+    """Of one kind: the partners of slice i are `slices[first[i]:last[i]]`."""
+
+    kind: str
+    first: np.ndarray
+    last: np.ndarray
+    slices: np.ndarray
 
 
 def _runs_within(volume: np.ndarray, plane: np.ndarray, position: np.ndarray, max_mm: float):

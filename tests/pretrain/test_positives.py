@@ -1,3 +1,4 @@
+import json
 import threading
 
 import numpy as np
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
-from mri_transfer.pretrain.positives import PairSampler, read_ahead
+from mri_transfer.pretrain.positives import KINDS, PairSampler, mixture, mixture_text, read_ahead
 
 
 class TableOnly:
@@ -15,12 +16,16 @@ class TableOnly:
 
     folder = "store"
 
-    def __init__(self, subject, volume, plane, position):
+    def __init__(self, subject, volume, plane, position, sequence=None, fraction=None):
+        n = len(subject)
         self.table = {
             "subject": np.asarray(subject),
+            "session": np.full(n, ""),
+            "sequence": np.asarray(sequence or ["T1"] * n),
             "volume": np.asarray(volume),
             "plane": np.asarray(plane),
             "position_mm": np.asarray(position, dtype=float),
+            "position": np.asarray([0.5] * n if fraction is None else fraction),
         }
 
     def __len__(self):
@@ -59,6 +64,116 @@ def test_every_neighbour_within_reach_is_drawn_and_no_other():
     assert partners == {
         0: {0, 1, 2}, 1: {0, 1, 2, 3}, 2: {0, 1, 2, 3, 4}, 3: {1, 2, 3, 4, 5}, 4: {2, 3, 4, 5}, 5: {3, 4, 5}, 6: {6},
     }  # fmt: skip
+
+
+def test_draws_are_those_of_numpys_choice():
+    """Runs that were begun with an earlier version go on with the same batches."""
+    rng = np.random.default_rng(3)
+    volume = np.sort(rng.integers(0, 12, 300))
+    store = TableOnly([f"s{v // 2}" for v in volume], volume, ["axial"] * 300, rng.integers(0, 60, 300))
+    sampler = PairSampler(store, positives="adjacent", max_mm=6, batch=32, seed=7)
+    a, b = sampler.indices(5)
+    rng = np.random.default_rng([7, 5])
+    subjects = rng.choice(len(sampler.weights), size=32, p=sampler.weights)
+    rows = [np.flatnonzero(sampler.subject == subject) for subject in subjects]
+    place = rng.integers(np.zeros(32, int), [len(each) for each in rows])
+    np.testing.assert_array_equal(a, [each[i] for each, i in zip(rows, place, strict=True)])
+    assert (store.table["volume"][a] == store.table["volume"][b]).all()
+
+
+def two_sequences(subjects=6, slices=10, with_partner=4):
+    """Slices 5 mm apart; the first `with_partner` subjects have T1 and T2 on one grid, the others T1 alone."""
+    rows = []
+    for subject in range(subjects):
+        for sequence in ("T1", "T2") if subject < with_partner else ("T1",):
+            volume = len({row[:2] for row in rows})
+            rows += [
+                (f"s{subject}", volume, "axial", 5.0 * i, sequence, (i + 0.5) / slices) for i in range(slices)
+            ]
+    subject, volume, plane, mm, sequence, fraction = (list(column) for column in zip(*rows, strict=True))
+    return TableOnly(subject, volume, plane, mm, sequence, fraction)
+
+
+def test_a_mixture_is_drawn_in_its_shares_and_what_has_no_partner_by_the_others():
+    store = two_sequences()
+    text = "adjacent:5,sequence:3,same:2"
+    sampler = PairSampler(store, positives=text, max_mm=6, batch=500, seed=0)
+    drawn = [sampler.pairs(step) for step in range(20)]
+    a, b, kind = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    table = store.table
+    has = np.isin(table["subject"][a], ["s0", "s1", "s2", "s3"])
+    for name, share, alone in (("adjacent", 0.5, 5 / 7), ("sequence", 0.3, 0), ("same", 0.2, 2 / 7)):
+        assert (kind == name)[has].mean() == pytest.approx(share, abs=0.02)
+        assert (kind == name)[~has].mean() == pytest.approx(alone, abs=0.03)
+    assert (a == b)[kind == "same"].all()
+    other = kind == "sequence"
+    assert (table["sequence"][a] != table["sequence"][b])[other].all()
+    assert (table["position_mm"][a] == table["position_mm"][b])[other].all()
+    assert (table["subject"][a] == table["subject"][b]).all()
+    near = kind == "adjacent"
+    assert (table["volume"][a] == table["volume"][b])[near].all()
+    assert set(np.abs(table["position_mm"][a] - table["position_mm"][b])[near]) == {0.0, 5.0}
+
+
+def test_other_sequences_alone_fall_back_to_adjacent_slices():
+    sampler = PairSampler(two_sequences(), positives="sequence", max_mm=6, batch=500, seed=0)
+    a, _, kind = sampler.pairs(0)
+    has = np.isin(sampler.store.table["subject"][a], ["s0", "s1", "s2", "s3"])
+    assert (kind[has] == "sequence").all()
+    assert (kind[~has] == "adjacent").all()
+
+
+def test_what_a_store_offers_is_counted():
+    sampler = PairSampler(two_sequences(), positives="adjacent:0.5,sequence:0.5", max_mm=6, batch=500, seed=0)
+    found = sampler.describe()
+    assert found["slices"] == 100
+    assert found["with_sequence"] == 80
+    assert found["with_adjacent"] == 100
+    assert found["sequences"] == {"T1 with T2": 40, "T2 with T1": 40}
+    kinds = np.concatenate([sampler.pairs(step)[2] for step in range(20)])
+    for kind, share in found["drawn"].items():
+        assert (kinds == kind).mean() == pytest.approx(share, abs=0.02)
+    assert "80 with a partner in another sequence" in sampler.sentence()
+    json.dumps(found)
+
+
+def test_a_store_without_partners_is_told_so():
+    with pytest.raises(UserError, match=r"no slice has a partner.*--positives adjacent"):
+        PairSampler(two_sequences(with_partner=0), positives="same,sequence", max_mm=6, batch=2, seed=0)
+
+
+def test_mixtures_are_read_whatever_their_order():
+    assert mixture("adjacent") == {"adjacent": 1.0}
+    assert mixture("same:1, sequence:3") == {"sequence": 0.75, "same": 0.25}
+    assert mixture_text("same:2,adjacent:6") == "adjacent:0.75,same:0.25"
+    assert mixture_text("same:0.3") == "same"
+    assert mixture_text(mixture_text("same:1,adjacent:1,sequence:1")) == mixture_text(
+        "sequence,same,adjacent"
+    )
+
+
+@given(st.dictionaries(st.sampled_from(KINDS), st.floats(0.01, 100), min_size=1))
+def test_shares_add_up_to_one(weights):
+    shares = mixture(",".join(f"{kind}:{weight}" for kind, weight in weights.items()))
+    assert sum(shares.values()) == pytest.approx(1)
+    assert tuple(shares) == tuple(kind for kind in KINDS if kind in weights)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("near", "there are adjacent, sequence, same"),
+        ("", "there are adjacent"),
+        ("same:0", "above 0"),
+        ("same:x", "above 0"),
+        ("same:-1,adjacent", "above 0"),
+        ("same,same:2", "twice"),
+        ("same:", "above 0"),
+    ],
+)
+def test_wrong_mixtures_are_told_with_a_remedy(text, says):
+    with pytest.raises(ValueError, match=says):
+        mixture(text)
 
 
 def test_same_pairs_a_slice_with_itself(small_store):

@@ -1,0 +1,130 @@
+"""The same place in another sequence: slices of one session that show the same anatomy in another contrast.
+
+Sequences that were measured one after the other, or resampled to each other, often share a grid: the same field of
+view and the same slice positions. A store's table does not hold the grid, but of every slice the position in mm and as
+a fraction of the volume; two slices of a volume and plane therefore tell where its field of view begins and ends across
+the plane. Volumes of one subject and session whose fields of view agree across every plane they have in common are
+taken to be on one grid; thick-slice scans, of which one plane is kept, need to agree across that one alone.
+
+Volumes on different grids are not matched, even where positions in mm coincide: between sequences people move, and
+tilted scans count their positions along different axes.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+# Rounding of the table moves the ends of a field of view by some hundredths of a mm; another grid, by more than this.
+SAME_GRID_MM = 0.5
+# Two sequences on one grid may be thinned out from different first slices: at a spacing of 4 mm the nearest lies at
+# most 2 mm away, less than half the thickness of most clinical slices.
+SAME_PLACE_MM = 2.0
+
+
+def fields_of_view(volume: np.ndarray, plane: np.ndarray, mm: np.ndarray, fraction: np.ndarray) -> np.ndarray:
+    """Where the field of view of each (volume, plane) begins and ends across the plane.
+
+    Args:
+        volume: (n,) ids from 0 on.
+        plane: (n,) ids from 0 on.
+        mm: (n,) positions in scanner coordinates.
+        fraction: (n,) the same positions as fractions of the volume.
+
+    Returns:
+        float (volumes, planes, 2) in mm; NaN where there are no two slices to tell, as with single pictures.
+    """
+    shape = (int(volume.max()) + 1, int(plane.max()) + 1)
+    key = volume * shape[1] + plane
+    cells = shape[0] * shape[1]
+    (mm_low, mm_high), (part_low, part_high) = (_ranges(values, key, cells) for values in (mm, fraction))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        extent = (mm_high - mm_low) / (part_high - part_low)
+        begin = mm_low - part_low * extent
+        found = np.stack([begin, begin + extent], axis=1)
+    found[~(part_high > part_low)] = np.nan
+    return found.reshape(*shape, 2)
+
+
+def partners(
+    subject: np.ndarray,
+    session: np.ndarray,
+    sequence: np.ndarray,
+    volume: np.ndarray,
+    plane: np.ndarray,
+    mm: np.ndarray,
+    fraction: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """For every slice, the slices that show the same place in other sequences: of each other volume at most one.
+
+    Args:
+        subject, session, sequence, plane: (n,) anything that can be compared.
+        volume: (n,) ids from 0 on.
+        mm, fraction: (n,) positions, see :func:`fields_of_view`.
+
+    Returns:
+        (first, others): the partners of slice i are `others[first[i]:first[i + 1]]`.
+    """
+    plane = np.unique(plane, return_inverse=True)[1]
+    fields = fields_of_view(volume, plane, mm, fraction)
+    # In the order of (volume, plane, position) the slices of a volume and plane are a run.
+    order = np.lexsort((mm, plane, volume))
+    key = (volume * fields.shape[1] + plane)[order]
+    edges = np.searchsorted(key, np.arange(fields.shape[0] * fields.shape[1] + 1)).reshape(-1)
+    one = np.unique(volume, return_index=True)[1]  # a slice of each volume
+    label = _ids(subject[one], session[one])
+    contrast = _ids(sequence[one])
+    found: list[tuple[np.ndarray, np.ndarray]] = []
+    by_label = np.argsort(label, kind="stable")
+    for group in np.split(by_label, np.flatnonzero(np.diff(label[by_label])) + 1):
+        for a, b in itertools.combinations(group.tolist(), 2):
+            if contrast[a] == contrast[b] or not _one_grid(fields[volume[one[a]]], fields[volume[one[b]]]):
+                continue
+            for p in range(fields.shape[1]):
+                runs = []
+                for each in (a, b):
+                    cell = volume[one[each]] * fields.shape[1] + p
+                    runs.append(order[edges[cell] : edges[cell + 1]])
+                for here, there in (runs, runs[::-1]):
+                    if len(here) and len(there):
+                        nearest = _nearest(mm[there], mm[here])
+                        close = np.abs(mm[there[nearest]] - mm[here]) <= SAME_PLACE_MM * (1 + 1e-6)
+                        found.append((here[close], there[nearest[close]]))
+    if not found:
+        return np.zeros(len(mm) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
+    of, other = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    first = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=len(mm)))])
+    return first, other[np.lexsort((other, of))]
+
+
+def _ranges(values: np.ndarray, key: np.ndarray, keys: int) -> tuple[np.ndarray, np.ndarray]:
+    """Least and greatest value of every key; infinite where it has none."""
+    low, high = np.full(keys, np.inf), np.full(keys, -np.inf)
+    np.minimum.at(low, key, values)
+    np.maximum.at(high, key, values)
+    return low, high
+
+
+def _ids(*columns: np.ndarray) -> np.ndarray:
+    """One number for every combination of values."""
+    number = np.zeros(len(columns[0]), dtype=np.int64)
+    for column in columns:
+        values, index = np.unique(column, return_inverse=True)
+        number = number * len(values) + index
+    return np.unique(number, return_inverse=True)[1]
+
+
+def _one_grid(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether fields of view, (planes, 2) each, agree across every plane that both have, and have one in common."""
+    common = ~np.isnan(a[:, 0]) & ~np.isnan(b[:, 0])
+    return bool(common.any() and (np.abs(a[common] - b[common]) <= SAME_GRID_MM).all())
+
+
+def _nearest(among: np.ndarray, to: np.ndarray) -> np.ndarray:
+    """Index of the nearest of the sorted numbers `among` for each of `to`."""
+    right = (
+        np.clip(np.searchsorted(among, to), 1, len(among) - 1) if len(among) > 1 else np.zeros(len(to), int)
+    )
+    left = np.maximum(right - 1, 0)
+    return np.where(np.abs(among[left] - to) <= np.abs(among[right] - to), left, right)

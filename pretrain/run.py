@@ -61,6 +61,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
             raise UserError(f"{config.out}: ended early, {summary['stopped']}")
         progress.say(f"{config.out}: already finished; choose another --out for a new run")
         return summary
+    pairs = sampler.describe()
+    progress.say(sampler.sentence())
     with Interrupts(config.out) as interrupts:
         trainer, start, position = _start(config, backbone, store)
         seconds = config.seconds
@@ -88,7 +90,13 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
             metrics=metrics,
             monitors=Monitors(_monitors(config, store), metrics.lines, position.monitor_seconds),
             interrupts=interrupts,
-            provenance={"start": start, "method": config.method, "versions": device.versions(), **about},
+            provenance={
+                "start": start,
+                "method": config.method,
+                "pairs": pairs,
+                "versions": device.versions(),
+                **about,
+            },
             best_score=_best_score(config.out),
         )
         try:
@@ -186,6 +194,7 @@ def _finish(loop: Loop) -> dict[str, Any]:
     summary = {
         "encoder": str(out / "encoder"),
         "best": str(out / "best") if (out / "best").is_dir() else None,
+        "pairs": loop.sampler.describe(),
         "steps": position.step,
         "training_seconds": round(seconds, 1),
         "views": 2 * config.batch * position.step,

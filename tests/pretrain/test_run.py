@@ -57,6 +57,7 @@ def test_a_run_leaves_an_encoder_that_knows_where_it_comes_from(undisturbed):
     assert provenance["steps"] == 12
     assert provenance["data"]["subjects"] == 5
     assert provenance["config"]["batch"] == 4
+    assert provenance["pairs"]["drawn"] == {"adjacent": 1.0}
     assert provenance["seconds"] > 0
     assert "keras" in provenance["versions"]
     summary = json.loads((undisturbed / "summary.json").read_text())

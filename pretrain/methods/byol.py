@@ -57,7 +57,7 @@ class BYOL(Method):
         self.head = mlp(encoder.output_shape[-1], (hidden, projected), name="projection", seed=seed)
         self.predictor = mlp(projected, (hidden, projected), name="prediction", seed=seed + 10)
         self.teacher = Teacher([encoder, self.head], momentum)
-        self._encode, self._teach = self.plan(encoder), self.plan(self.teacher.copies[0])
+        self._encode = self.plan(encoder)
 
     def set_progress(self, share: float) -> None:
         self.teacher.set_progress(share)
@@ -69,8 +69,7 @@ class BYOL(Method):
         views = self.both_views(batch)
         projected = self.head(self._encode(views), training=training)
         predicted = self.predictor(projected, training=training)
-        target = self.teacher.copies[1](self._teach(views), training=training)
-        return {"predicted": ops.cast(predicted, "float32"), "target": ops.cast(target, "float32")}
+        return {"predicted": ops.cast(predicted, "float32"), "target": self.teacher(views, training=training)}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         p_a, p_b = ops.split(y_pred["predicted"], 2, axis=0)

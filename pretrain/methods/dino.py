@@ -121,7 +121,7 @@ class DINO(Method):
         self.center_momentum = center_momentum
         self.head = dino_head(encoder.output_shape[-1], hidden, bottleneck, prototypes, seed)
         self.teacher = Teacher([encoder, self.head], momentum)
-        self._encode, self._teach = self.plan(encoder), self.plan(self.teacher.copies[0])
+        self._encode = self.plan(encoder)
         self.center = self.add_weight(
             shape=(prototypes,), initializer="zeros", trainable=False, name="center"
         )
@@ -143,12 +143,12 @@ class DINO(Method):
             self.teacher.follow([self.encoder, self.head])
         views = self.both_views(batch)
         student = ops.cast(self.head(self._encode(views), training=training), "float32")
-        teacher = ops.cast(self.teacher.copies[1](self._teach(views), training=training), "float32")
+        teacher = self.teacher(views, training=training)
         # A copy: TensorFlow would read the variable itself only when the loss needs it, after the update.
         center = ops.copy(self.center)
         if training:  # eq. 4
             m = self.center_momentum
-            self.center.assign(m * center + (1 - m) * ops.stop_gradient(ops.mean(teacher, axis=0)))
+            self.center.assign(m * center + (1 - m) * ops.mean(teacher, axis=0))
         return {"student": student, "teacher": teacher, "center": center}
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):

@@ -37,7 +37,7 @@ def info_nce(
     Returns:
         Scalar: mean over the n queries.
     """
-    query, key, negatives = unit(query), unit(ops.stop_gradient(key)), unit(ops.stop_gradient(negatives))
+    query, key, negatives = unit(query), unit(key), unit(ops.stop_gradient(negatives))
     positive = ops.sum(query * key, axis=1, keepdims=True) / temperature
     similarity = ops.matmul(query, ops.transpose(negatives)) / temperature
     row, column = ops.expand_dims(subject, 1), ops.expand_dims(negative_subject, 0)
@@ -80,7 +80,7 @@ class MoCo(Method):
         self.head = mlp(encoder.output_shape[-1], (hidden, projected), name="projection", seed=seed)
         self.predictor = mlp(projected, (hidden, projected), name="prediction", seed=seed + 10)
         self.teacher = Teacher([encoder, self.head], momentum)
-        self._encode, self._teach = self.plan(encoder), self.plan(self.teacher.copies[0])
+        self._encode = self.plan(encoder)
         self.queue = self.add_weight(
             shape=(queue, projected), initializer="zeros", trainable=False, name="queue"
         )
@@ -102,13 +102,13 @@ class MoCo(Method):
             self.teacher.follow([self.encoder, self.head])
         views = self.both_views(batch)
         query = self.predictor(self.head(self._encode(views), training=training), training=training)
-        key = ops.cast(self.teacher.copies[1](self._teach(views), training=training), "float32")
+        key = self.teacher(views, training=training)
         # Copies: TensorFlow would read the variables themselves only when the loss needs them, after the update.
         queue, queue_subject = ops.copy(self.queue), ops.copy(self.queue_subject)
         if training:
             subject = ops.tile(ops.cast(batch["subject"], queue_subject.dtype), (2,))
             kept = self.queue.shape[0]
-            fresh = unit(ops.stop_gradient(key))
+            fresh = unit(key)
             self.queue.assign(ops.concatenate([fresh, queue], axis=0)[:kept])
             self.queue_subject.assign(ops.concatenate([subject, queue_subject], axis=0)[:kept])
         query = ops.cast(query, "float32")

@@ -38,7 +38,10 @@ def copy_of(model: keras.Model) -> keras.Model:
 
 
 class Teacher(keras.layers.Layer):
-    """Copies of a student's models, to be called in its place.
+    """Copies of a student's models, called one after the other in its place.
+
+    They are called plainly, whatever the plan for the student: no gradient flows back through them, so none of their
+    activations has to be kept.
 
     Args:
         students: flat functional or sequential models; they are passed again to :meth:`follow`, so that Keras does
@@ -56,6 +59,12 @@ class Teacher(keras.layers.Layer):
             shape=(), initializer=keras.initializers.Constant(momentum), trainable=False, name="momentum"
         )
         self.built = True
+
+    def call(self, x, training=True):
+        """What the copies make of `x`, in float32; no gradient flows through it."""
+        for copy in self.copies:
+            x = copy(x, training=training)
+        return ops.stop_gradient(ops.cast(x, "float32"))
 
     def set_progress(self, share: float) -> None:
         """Set the momentum for a training of which `share` is over."""

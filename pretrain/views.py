@@ -86,8 +86,9 @@ class Views(keras.layers.Layer):
         )
         uniform = dict(zip(_COLUMNS, drawn, strict=True))
         if full is not None:
-            # For two-sided ones to either end.
-            uniform[full] = ops.round(uniform[full]) if full in _TWO_SIDED else ops.zeros_like(uniform[full])
+            # Those that go either way, to one end and the other in turn.
+            end = ops.cast(ops.arange(n) % 2, "float32") if full in _EITHER_WAY else 0.0
+            uniform[full] = ops.zeros_like(uniform[full]) + end
         parameters = self._parameters(uniform)
         if self.amounts["noise"]:
             parameters["noise_uniform"] = keras.random.uniform((n, 2, self.size, self.size), seed=self.random)
@@ -104,9 +105,9 @@ class Views(keras.layers.Layer):
         def either_way(name: str, limit: float = math.inf) -> Any:
             return (2.0 * uniform[name] - 1.0) * min(most[name], limit)
 
-        def grey(name: str) -> Any:
-            """Black and white in a third each, any grey in the rest."""
-            return ops.clip(3.0 * uniform[name] - 1.0, 0.0, 1.0)
+        def grey(name: str, black: float, white: float) -> Any:
+            """Black and white in such shares, any grey in the rest."""
+            return ops.clip((uniform[name] - black) / (1.0 - black - white), 0.0, 1.0)
 
         zoom = ops.sqrt(1.0 - sometimes("crop", 0.9))
         fewer = ops.exp(math.log(2.0) * sometimes("resolution", 3.0))
@@ -145,9 +146,9 @@ class Views(keras.layers.Layer):
             "haze": sometimes("haze", 0.9),
             "bars_x": ops.where(upright, bar, none),
             "bars_y": ops.where(upright, none, bar),
-            "bars_grey": grey("letterbox_grey"),
+            "bars_grey": grey("letterbox_grey", black=0.6, white=0.0),
             **{f"border_{side}": width for side, width in sides.items()},
-            "border_grey": grey("border_grey"),
+            "border_grey": grey("border_grey", black=1 / 3, white=1 / 3),
             "levels": ops.where(bits > 0, ops.round(ops.exp(math.log(2.0) * (8.0 - bits))), none),
             "quality": ops.where(quality > 0, 100.0 - quality, none),
             "hidden": hidden,
@@ -196,7 +197,7 @@ class Views(keras.layers.Layer):
         return any(self.amounts[name] > 0 for name in names)
 
 
-_TWO_SIDED = ("stretch", "rotation", "gamma", "contrast", "brightness")
+_EITHER_WAY = ("stretch", "rotation", "gamma", "contrast", "brightness")
 
 
 def _pick(parameters: Parameters, names: str) -> Parameters:

@@ -59,19 +59,24 @@ def bias_field(terms: Any, size: int) -> Any:
 def regrade(x: Any, *, bias: Any, gamma: Any, contrast: Any, brightness: Any) -> Any:
     """Coil shading, grey curve, window width and level; air stays black.
 
+    Curve and shading leave the mean of the head as it was, as who sets the window does. Without that, bright slices
+    would turn white under a steep curve, and dark ones black.
+
     Args:
         bias: (n, BIAS_TERMS) coefficients of the logarithm of the coil's gain, see :func:`bias_field`.
         gamma: (n,) exponent of the grey values.
-        contrast: (n,) factor about the mean of what is not air: about mid-grey, dark slices would turn black.
-        brightness: (n,) what is added, as a share of that mean.
+        contrast: (n,) factor about the mean.
+        brightness: (n,) what is added, as a share of the mean.
     """
     field = bias_field(bias, x.shape[1])
     # exp(gamma log x): a fifth of the time that the power takes.
     graded = ops.exp(ops.log(ops.maximum(x, _DARKEST)) * each(gamma) + field)
     head = ops.clip(x * (1 / _AIR), 0.0, 1.0)
-    mean = ops.sum(graded * head, axis=(1, 2)) / (ops.sum(head, axis=(1, 2)) + 1e-3)
-    offset = (1 - contrast + brightness) * mean
-    return ops.clip(graded * each(contrast) + head * each(offset), 0.0, 1.0)
+    pixels = ops.sum(head, axis=(1, 2)) + 1e-3
+    before, after = (ops.sum(values * head, axis=(1, 2)) / pixels for values in (x, graded))
+    factor = contrast * before / ops.maximum(after, 1e-6)
+    offset = (1 - contrast + brightness) * before
+    return ops.clip(graded * each(factor) + head * each(offset), 0.0, 1.0)
 
 
 def add_rician_noise(x: Any, sigma: Any, uniform: Any) -> Any:

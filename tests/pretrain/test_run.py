@@ -209,14 +209,3 @@ def test_lines_that_a_power_cut_tore_or_undid_are_dropped(tmp_path):
     metrics = Metrics(path, 5)
     assert path.read_text() == '{"step": 1}\n{"step": 5}\n'
     assert metrics.last == {"step": 5}
-
-
-def test_the_preview_shows_slices_beside_their_views(small_store, cli, tmp_path):
-    from PIL import Image
-
-    done = cli("pretrain", small_store, "--out", tmp_path / "r", "--preview", tmp_path / "views.png")
-    assert done.returncode == 0, done.stderr
-    picture = np.asarray(Image.open(tmp_path / "views.png"))
-    assert picture.shape == (8 * 52, 10 * 52)
-    assert picture[:48, :48].std() > 10
-    assert not (tmp_path / "r").exists()

@@ -37,7 +37,7 @@ def info_nce(
     Returns:
         Scalar: mean over the n queries.
     """
-    query, key, negatives = unit(query), unit(key), unit(ops.stop_gradient(negatives))
+    query, key, negatives = unit(query), unit(ops.stop_gradient(key)), unit(ops.stop_gradient(negatives))
     positive = ops.sum(query * key, axis=1, keepdims=True) / temperature
     similarity = ops.matmul(query, ops.transpose(negatives)) / temperature
     row, column = ops.expand_dims(subject, 1), ops.expand_dims(negative_subject, 0)
@@ -108,8 +108,7 @@ class MoCo(Method):
         if training:
             subject = ops.tile(ops.cast(batch["subject"], queue_subject.dtype), (2,))
             kept = self.queue.shape[0]
-            fresh = unit(key)
-            self.queue.assign(ops.concatenate([fresh, queue], axis=0)[:kept])
+            self.queue.assign(ops.concatenate([unit(key), queue], axis=0)[:kept])
             self.queue_subject.assign(ops.concatenate([subject, queue_subject], axis=0)[:kept])
         query = ops.cast(query, "float32")
         return {"query": query, "key": key, "queue": queue, "queue_subject": queue_subject}

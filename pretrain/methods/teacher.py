@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from mri_transfer.checkpoints.backbones import set_normalization
+
 
 def momentum_at(share: float, start: float) -> float:
     """1 - (1 - start) (cos(pi share) + 1) / 2: from `start` to 1 along half a cosine (BYOL, section 3.2).
@@ -32,6 +34,7 @@ def copy_of(model: keras.Model) -> keras.Model:
     copy = keras.models.clone_model(model)  # which draws new weights
     for new, old in zip(copy.variables, model.variables, strict=True):
         new.assign(old)
+    set_normalization(copy)  # holds what it was built with beside its variables
     for variable in copy.trainable_variables:
         variable.trainable = False
     return copy

@@ -106,13 +106,6 @@ def test_the_teacher_normalises_by_the_batch(name, tiny_encoder, batch):
     assert np.abs(taught - np.asarray(method.teacher(x, training=False))).max() > 0.01
 
 
-def test_momentum_rises_along_a_cosine_to_one():
-    assert momentum_at(0, 0.9) == pytest.approx(0.9)
-    assert momentum_at(0.5, 0.9) == pytest.approx(0.95)
-    assert momentum_at(1, 0.9) == 1
-    assert momentum_at(2, 0.9) == 1
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_the_loss_and_the_teacher_keep_full_precision_in_a_mixed_one(name, tiny_encoder, batch):
     full = make(name, tiny_encoder)[0]

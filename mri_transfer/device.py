@@ -11,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from functools import cache
 
+from mri_transfer import memory
+
 # Set before TensorFlow is first imported: its C++ side logs to the terminal and would tear the progress bar.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
@@ -32,7 +34,9 @@ def _c_messages_held_back() -> Iterator[None]:
     """
     sys.stderr.flush()
     terminal = os.dup(2)
-    with tempfile.TemporaryFile() as held:
+    # In memory where the system can, since a full /tmp must not keep a run from starting.
+    held_back = os.fdopen(os.memfd_create("messages"), "w+b") if hasattr(os, "memfd_create") else None
+    with held_back or tempfile.TemporaryFile() as held:
         os.dup2(held.fileno(), 2)
         try:
             yield
@@ -45,16 +49,42 @@ def _c_messages_held_back() -> Iterator[None]:
             os.close(terminal)
 
 
+_memory_limit: float | None = None
+
+
+def limit_memory(limit: float | None) -> None:
+    """Set what :func:`prepare` lets a GPU that shares the system's memory take, in bytes; None for the default.
+
+    Call it before anything imports Keras.
+    """
+    global _memory_limit
+    _memory_limit = limit
+
+
+def _shared_memory_limit() -> float | None:
+    """Bytes that a GPU may take of a memory that it shares with the processor; None where it has its own."""
+    if not memory.is_shared_with_gpu():
+        return None
+    limit = memory.default_limit() if _memory_limit is None else _memory_limit
+    return None if limit is None else max(limit - memory.PROCESS_BYTES, limit / 4)
+
+
 @cache
 def prepare() -> str:
     """Import Keras with settings that suit a shared-memory board, once.
 
-    On boards where processor and GPU share memory, TensorFlow would otherwise take all of it at the start.
+    A GPU's memory is taken as it is needed. On boards where processor and GPU share memory, there is also a limit that
+    leaves the system room, since TensorFlow would otherwise go on until the kernel kills something.
 
     Returns:
         The name of the Keras backend, "tensorflow" or "jax".
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    limit, total = _shared_memory_limit(), memory.total_bytes()
+    if limit is not None and total:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{limit / total:.3f}")
+        # A device with a limit takes all of it at the start, unless this says otherwise.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     with _c_messages_held_back():
         import keras
 
@@ -66,7 +96,12 @@ def prepare() -> str:
             for gpu in tf.config.list_physical_devices("GPU"):
                 # Once TensorFlow has started its devices, a host program has chosen for itself.
                 with contextlib.suppress(RuntimeError):
-                    tf.config.experimental.set_memory_growth(gpu, True)
+                    if limit is None:
+                        tf.config.experimental.set_memory_growth(gpu, True)
+                    else:
+                        mib = int(limit / 2**20)
+                        device = tf.config.LogicalDeviceConfiguration(memory_limit=mib)
+                        tf.config.set_logical_device_configuration(gpu, [device])
     return backend
 
 

@@ -158,6 +158,13 @@ disturbances of views, for --view, each with what it stands for:
         "they would take over 2 GB",
         choices=("auto", "always", "never"),
     )
+    memory: float | None = option(
+        None,
+        help="memory that the training may take, in GB (default: what is free when it starts, in the machine or its "
+        "container, less a reserve for the system). On a Jetson it also bounds what TensorFlow or JAX may take",
+        metavar="GB",
+        parse=positive_float,
+    )
     save_minutes: float = option(
         5.0,
         help="save this often, in minutes: at most so much work is lost to a power cut. Where saving would "

@@ -15,29 +15,39 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.interrupt import Interrupts
-from mri_transfer.pretrain.metrics import Metrics
 from mri_transfer.pretrain.monitors import SCORE, Monitors, RunView
+from mri_transfer.pretrain.out_of_memory import REMEDY, is_out_of_memory, smaller
 from mri_transfer.pretrain.position import Position
 from mri_transfer.pretrain.positives import Batch, PairSampler, read_ahead
+from mri_transfer.pretrain.reports import Reports
 from mri_transfer.pretrain.saving import Saver
 from mri_transfer.pretrain.schedule import Budget, warmup_cosine
 from mri_transfer.pretrain.trainer import Trainer
 
-REPORT_SECONDS = 5.0
-# Between the last measurement and the exit: a summary, removing the state.
+# After the last measurements and the encoder: a summary, and removing the state.
 FINISHING_SECONDS = 0.2
 
 
 class Loop:
     """Everything that happens between two power cuts.
 
+    Args:
+        config, store, sampler: settings, slices, and which of them a step sees.
+        trainer: what is trained.
+        budget: when to end.
+        position: where the run is; kept up to date.
+        saver, reports, monitors: what is called now and then.
+        interrupts: what the user or the system asks for.
+        provenance: of the encoder, what is known before training.
+        best_score: of a monitor so far; -inf if there is none.
+
     Attributes:
-        position: where the run is.
         stopped: a sentence if the run must end early, else None.
     """
 
     def __init__(
         self,
+        *,
         config: PretrainConfig,
         store: SliceStore,
         sampler: PairSampler,
@@ -45,93 +55,115 @@ class Loop:
         budget: Budget,
         position: Position,
         saver: Saver,
-        metrics: Metrics,
+        reports: Reports,
         monitors: Monitors,
         interrupts: Interrupts,
         provenance: dict[str, Any],
         best_score: float,
     ):
         self.config, self.store, self.sampler, self.trainer = config, store, sampler, trainer
-        self.budget, self.position, self.saver, self.metrics = budget, position, saver, metrics
+        self.budget, self.position, self.saver, self.reports = budget, position, saver, reports
         self.monitors, self.interrupts = monitors, interrupts
-        self.provenance_start, self.best_score = provenance, best_score
+        self.metrics = reports.metrics
+        self._provenance, self._best_score = provenance, best_score
         self.stopped: str | None = None
-        self.batch: Batch | None = None
-        self.loss: float | None = None
-        self.rate = 0.0
+        self._batch: Batch | None = None
+        self._loss: float | None = None
+        self._rate = 0.0
+        self._batches: Generator[Batch, None, None]
 
     def train(self) -> None:
         """Until the budget is used, the user interrupts, or a monitor or a divergence asks for the end.
 
         Raises:
-            UserError: slices can't be read any more; all that was trained is saved.
-            KeyboardInterrupt: the user interrupts; all that was trained is saved.
+            UserError: slices can't be read any more, or memory is short for the smallest micro-batch; what was
+                trained is saved.
+            KeyboardInterrupt: the user interrupts; what was trained is saved.
             OSError: a new run can't be saved even once, or an interrupted one not any more.
         """
         if self.position.step == 0:
             self.save_now()  # a disk that has no room is better met now than at three in the morning
-        self._start_window()
-        batches = read_ahead(self.sampler, self.position.step)
-        bar = self._bar()
+        self.reports.open_bar(self.position.step)
+        self._go_on()
         try:
             while not (self.stopped or self.interrupts.asked or self.budget.is_over(self.position.step)):
                 self.interrupts.tell()
-                batches = self._step(batches, bar)
+                self._step()
         finally:
-            batches.close()
-            bar.close()
+            self._batches.close()
+            self.reports.close()
             self.interrupts.tell()
         if self.interrupts.asked:
             self.save_now()
             raise KeyboardInterrupt
 
-    def _step(self, batches: Generator[Batch, None, None], bar: Any) -> Generator[Batch, None, None]:
-        """One step and what it entails; returns where the next batch comes from."""
-        position, step = self.position, self.position.step
+    def _go_on(self) -> None:
+        """Batches and throughput from the present step on."""
+        self._batches = read_ahead(self.sampler, self.position.step)
+        self.reports.begin(self.position.step)
+
+    def _step(self) -> None:
+        """One step and what it entails."""
+        position = self.position
         before = time.monotonic()
         try:
-            self.batch = next(batches)
+            self._batch = next(self._batches)
         except (OSError, UserError) as error:
-            self._lost_slices(error)
+            raise self._lost_slices(error) from error
         ready = time.monotonic()
-        position.share = self.budget.progress(step)
-        self.rate = self.trainer.peak_rate * position.rate_scale
-        self.rate *= warmup_cosine(position.share, self.config.warmup)
+        position.share = self.budget.progress(position.step)
+        self._rate = self.trainer.peak_rate * position.rate_scale
+        self._rate *= warmup_cosine(position.share, self.config.warmup)
         compiled = self.trainer.compiled
-        loss = self.trainer.step(self.batch, self.rate, position.share)
+        try:
+            loss = self.trainer.step(self._batch, self._rate, position.share)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            loss = None
+        if loss is None:  # outside the handler, whose traceback holds on to what the step had allocated
+            return self._need_less_memory()
         if not math.isfinite(loss):
-            return self._go_back(batches, loss)
-        self.loss, position.step = loss, step + 1
-        self._waited += ready - before
-        if compiled:
-            self.budget.note_step(time.monotonic() - ready)
-        self.budget.finishing = self._finishing_seconds()
-        figures = self.monitors.measure(self.view, position.step, self.budget.elapsed)
-        self._keep_best(figures)
-        self.stopped = self.monitors.stop
-        elapsed = self.budget.elapsed()
-        if (
-            figures
-            or self.stopped
-            or elapsed - self._window_began >= REPORT_SECONDS
-            or self.budget.is_over(position.step)
-        ):
+            return self._diverged(loss)
+        self._loss = loss
+        if position.first_loss is None:
+            position.first_loss = round(loss, 5)
+        position.step += 1
+        self.reports.note_step(ready - before, time.monotonic() - ready, compiled)
+        self.budget.finishing = (
+            self.saver.encoder_seconds + self.monitors.finishing_seconds() + FINISHING_SECONDS
+        )
+        figures = self._measure(last=False)
+        if figures or self.reports.due() or self.budget.is_over(position.step):
             self._report(figures)
-            self._show(bar)
-        if self.saver.due(elapsed):
+        if self.saver.due(self.budget.elapsed()):
             self._save()
             if not progress.shows_bars():
-                progress.say(self._line())
-        return batches
+                progress.say(self.reports.line(position.step))
 
-    def _finishing_seconds(self) -> float:
-        return self.saver.encoder_seconds + self.monitors.finishing_seconds() + FINISHING_SECONDS
+    # -- measuring
 
-    def finish_measuring(self) -> None:
+    def _measure(self, *, last: bool) -> dict[str, Any]:
+        """Figures of the monitors that are due, or of all at the end."""
+        figures = self.monitors.measure(self.view, self.position.step, self.budget.elapsed, last=last)
+        self.stopped = self.stopped or self.monitors.stop
+        score = figures.get(SCORE)
+        if isinstance(score, (int, float)) and math.isfinite(score) and score > self._best_score:
+            self._best_score = float(score)
+            before = time.monotonic()
+            provenance = self.provenance()
+            provenance["metrics"] |= {"loss": self._loss, **figures}
+            self.saver.save_best(self.trainer.copy_encoder(provenance), copying=time.monotonic() - before)
+        return figures
+
+    def _report(self, figures: dict[str, Any]) -> None:
+        assert self._loss is not None
+        self.reports.report(self.position.step, self._loss, self._rate, figures)
+
+    def measure_last(self) -> None:
         """The last figures of all monitors, and the last line of metrics."""
-        figures = self.monitors.measure(self.view, self.position.step, self.budget.elapsed, last=True)
-        self._keep_best(figures)
-        if self.loss is not None and self.metrics.last.get("step") != self.position.step:
+        figures = self._measure(last=True)
+        if self._loss is not None and self.metrics.last.get("step") != self.position.step:
             self._report(figures)
         elif figures and self.metrics.lines:
             self.metrics.amend(figures)
@@ -144,164 +176,115 @@ class Loop:
             store=self.store,
             method=self.trainer.method,
             size=self.trainer.size,
-            batch=self.batch,
-            loss=self.loss,
+            batch=self._batch,
+            loss=self._loss,
             share=self.position.share,
             metrics=self.metrics.lines,
             stopped=self.stopped,
         )
 
-    def provenance(self) -> dict[str, Any]:
-        """What made the encoder as it is now."""
-        last = {key: value for key, value in self.metrics.last.items() if key not in ("step", "seconds")}
-        return {
-            **self.provenance_start,
-            "seconds": round(self.budget.elapsed(), 1),
-            "steps": self.position.step,
-            "metrics": {
-                "first_loss": self.position.first_loss,
-                "last_loss": self.metrics.last.get("loss"),
-                **last,
-            },
-        }
-
     # -- saving
 
-    def _info(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
+        """What made the encoder as it is now."""
+        results = {"first_loss": self.position.first_loss, "last_loss": self.metrics.last.get("loss")}
+        return {
+            **self._provenance,
+            "seconds": round(self.budget.elapsed(), 1),
+            "steps": self.position.step,
+            "metrics": results,
+        }
+
+    def _copies(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        """State and information to save; None if weights are not finite, which the next loss will show."""
         position = self.position
         position.seconds = self.budget.elapsed()
         position.size, position.micro_batch = self.trainer.size, self.trainer.micro_batch
         position.saving_seconds, position.monitor_seconds = self.saver.spent, self.monitors.seconds
         position.wall, position.left = time.time(), self.budget.remaining(position.step)
-        return position.info()
+        arrays = self.trainer.arrays()
+        if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
+            return None
+        return arrays, position.info()
 
     def _save(self) -> None:
-        """Save in the background, unless the weights themselves are not finite: the next loss will show it."""
+        """Save in the background."""
         before = time.monotonic()
-        info, arrays = self._info(), self.trainer.arrays()
-        if not _all_finite(arrays):
-            return
-        encoder = self.trainer.copy_encoder(self.provenance())
-        self.saver.save(arrays, info, encoder, copying=time.monotonic() - before)
+        if copies := self._copies():
+            encoder = self.trainer.copy_encoder(self.provenance())
+            self.saver.save(*copies, encoder, copying=time.monotonic() - before)
 
     def save_now(self) -> None:
-        """Save and wait for it; a state that is not finite is not worth it.
+        """Save and wait for it.
 
         Raises:
             OSError: it could not be written.
         """
-        info, arrays = self._info(), self.trainer.arrays()
-        if _all_finite(arrays):
+        if copies := self._copies():
             encoder = self.trainer.copy_encoder(self.provenance()) if self.position.step else None
-            self.saver.save_now(arrays, info, encoder)
-
-    def _keep_best(self, figures: dict[str, Any]) -> None:
-        score = figures.get(SCORE)
-        if isinstance(score, (int, float)) and math.isfinite(score) and score > self.best_score:
-            self.best_score = float(score)
-            before = time.monotonic()
-            provenance = self.provenance()
-            provenance["metrics"] |= {"loss": self.loss, **figures}
-            self.saver.save_best(self.trainer.copy_encoder(provenance), copying=time.monotonic() - before)
-
-    def _lost_slices(self, error: Exception) -> None:
-        self.save_now()
-        reason = getattr(error, "strerror", None) or str(error)
-        where = getattr(error, "filename", None) or self.store.folder
-        raise UserError(
-            f"{where}: slices can't be read any more ({reason}); {self.position.step} steps are saved. Bring "
-            "the store back and run the same command again, it continues"
-        ) from error
+            self.saver.save_now(*copies, encoder)
 
     # -- what a night may bring
 
-    def _go_back(self, batches: Generator[Batch, None, None], loss: float) -> Generator[Batch, None, None]:
-        """The loss is not finite: once the run goes back to its last state, with half the rate; then it ends."""
+    def _lost_slices(self, error: Exception) -> UserError:
+        self.save_now()
+        reason = getattr(error, "strerror", None) or str(error)
+        where = getattr(error, "filename", None) or self.store.folder
+        return UserError(
+            f"{where}: slices can't be read any more ({reason}); {self.position.step} steps are saved. Bring the store "
+            "back and run the same command again, it continues"
+        )
+
+    def _last_saved(self) -> tuple[dict[str, np.ndarray], int]:
+        """The newest state on disk, and its step."""
         from mri_transfer.checkpoints.state import load_state
 
-        position = self.position
-        first = not position.diverged
-        position.diverged.append(position.step + 1)
         self.saver.wait()
         found = load_state(self.saver.state)
         assert found is not None  # a run begins with a save
-        arrays, info = found
+        return found[0], found[1]["step"]
+
+    def _go_back(self, step: int) -> None:
+        """What was done after `step` is undone, and will be done again."""
+        self.position.step = step
+        self._batches.close()
+        with contextlib.suppress(OSError):  # on a full disk undone lines stay; the next start drops them
+            self.metrics.drop_after(step)
+        self._go_on()
+
+    def _diverged(self, loss: float) -> None:
+        """Once, the run goes back to its last state with half the rate; the second time it ends there."""
+        position, at = self.position, self.position.step + 1
+        position.diverged.append(at)
+        arrays, step = self._last_saved()
         self.trainer.assign(arrays)
-        if not first:
-            at = " and ".join(f"step {step}" for step in position.diverged)
-            position.step, self.loss = info["step"], None
-            self._forget_metrics()
+        if len(position.diverged) > 1:
+            where = " and ".join(f"step {number}" for number in position.diverged)
             self.stopped = (
-                f"diverged: the loss was not finite at {at}, the second time with half the rate. Start again "
-                "with another --out and a lower --learning-rate"
+                f"diverged: the loss was not finite at {where}, the second time with half the learning rate. "
+                "Start again with another --out and a lower --learning-rate"
             )
-            return batches
-        position.rate_scale /= 2
-        progress.say(
-            f"the loss is {loss} at step {position.step + 1}: going back to step {info['step']} with half the "
-            "learning rate"
-        )
-        position.step = info["step"]
-        self._forget_metrics()
+            self._loss = None
+        else:
+            position.rate_scale /= 2
+            progress.say(
+                f"the loss is {loss} at step {at}: going back to step {step} with half the learning rate"
+            )
+        self._go_back(step)
         self._save()  # a resumed run must not forget it
-        self._start_window()
-        batches.close()
-        return read_ahead(self.sampler, position.step)
 
-    def _forget_metrics(self) -> None:
-        with contextlib.suppress(
-            OSError
-        ):  # on a full disk the lines of undone steps stay; the next start drops them
-            self.metrics.drop_after(self.position.step)
-
-    # -- reports
-
-    def _start_window(self) -> None:
-        self._window_began, self._window_step, self._waited = self.budget.elapsed(), self.position.step, 0.0
-
-    def _where(self) -> dict[str, Any]:
-        return {"step": self.position.step, "seconds": round(self.budget.elapsed(), 2)}
-
-    def _report(self, figures: dict[str, Any]) -> None:
-        assert self.loss is not None
-        if self.position.first_loss is None:
-            self.position.first_loss = round(self.loss, 5)
-        seconds = max(1e-6, self.budget.elapsed() - self._window_began)
-        steps = self.position.step - self._window_step
-        self.metrics.add(
-            {
-                **self._where(),
-                "loss": round(self.loss, 5),
-                "learning_rate": float(f"{self.rate:.4g}"),
-                "views_per_second": round(2 * self.config.batch * steps / seconds, 1),
-                "data_wait": round(self._waited / seconds, 4),
-                **figures,
-            }
-        )
-        self._start_window()
-
-    def _show(self, bar: Any) -> None:
-        bar.set_postfix_str(self._line(), refresh=False)
-        bar.update((self.position.step if self.config.steps is not None else self.budget.elapsed()) - bar.n)
-
-    def _bar(self):
-        if self.config.steps is not None:
-            return progress.bar(
-                desc="pretrain", unit="step", total=self.config.steps, initial=self.position.step
-            )
-        return progress.bar(
-            desc="pretrain",
-            unit="s",
-            total=round(self.budget.seconds or 0),
-            initial=round(self.budget.elapsed()),
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}",
-        )
-
-    def _line(self) -> str:
-        last, left = self.metrics.last, self.budget.remaining(self.position.step)
-        loss = f"loss {last['loss']:.3f}, {last['views_per_second']:.0f} views/s, " if last else ""
-        return f"step {self.position.step}, {loss}{left / 60:.1f} min left"
-
-
-def _all_finite(arrays: dict[str, np.ndarray]) -> bool:
-    return all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f")
+    def _need_less_memory(self) -> None:
+        """Half as many views at once, from where the run is."""
+        trainer, at_once = self.trainer, self.trainer.micro_batch or 2 * self.config.batch
+        fewer = smaller(trainer.micro_batch, self.config.batch)
+        step = self.position.step
+        try:
+            arrays = trainer.arrays()
+        except Exception:  # JAX gives a step its arrays for good, and it failed
+            arrays, step = self._last_saved()
+        if fewer is None:
+            raise UserError(f"{self.config.out}: out of memory with {at_once} views at once; {REMEDY}")
+        progress.say(f"out of memory with {at_once} views at once: going on with {fewer}")
+        trainer.build(micro_batch=fewer, arrays=arrays)
+        self._go_back(step)
+        self._save()

@@ -9,6 +9,7 @@ schedules and saving know no monitor.
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 
 from mri_transfer import progress
 from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.files import finite, to_json
 from mri_transfer.pretrain.config import PretrainConfig
 
 if TYPE_CHECKING:
@@ -148,7 +150,7 @@ class Monitors:
                 continue
             before = self.clock()
             at: At = {"step": step, "seconds": seconds}
-            figures |= self._guarded(monitor, lambda m=monitor, at=at: m.measure(view(), at)) or {}
+            figures |= self._guarded(monitor, lambda m=monitor, at=at: _plain(m.measure(view(), at))) or {}
             took = self.clock() - before
             self.seconds[name] += took
             self._last_took[name], self._measured_at[name] = took, step
@@ -160,7 +162,7 @@ class Monitors:
         for monitor in tuple(self.active):
             at: At = {"step": step, "seconds": seconds}
             before = self.clock()
-            entries |= self._guarded(monitor, lambda m=monitor, at=at: m.finish(view(), at)) or {}
+            entries |= self._guarded(monitor, lambda m=monitor, at=at: _plain(m.finish(view(), at))) or {}
             self.seconds[monitor.name] += self.clock() - before
         return entries
 
@@ -183,3 +185,8 @@ class Monitors:
                 f"{monitor.name}: failed ({type(error).__name__}: {text}); the run goes on without it"
             )
             return None
+
+
+def _plain(figures: dict[str, Any]) -> dict[str, Any]:
+    """As JSON holds them; numbers that are not finite become null."""
+    return json.loads(to_json(finite(figures), indent=None))

@@ -14,7 +14,7 @@ class Position:
         step: optimizer steps done.
         seconds: of the budget used, interruptions left out.
         share: of the budget used, 0..1.
-        first_loss: of the first report.
+        first_loss: of the first step.
         size: side of the views in pixels.
         micro_batch: views that are encoded at once; None for all of a batch.
         rate_scale: factor on the learning rate; below 1 after a divergence.

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mri_transfer import device, progress
+from mri_transfer import device, memory, progress
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
-from mri_transfer.files import claim_folder, read_json, write_json
+from mri_transfer.files import claim_folder, lock, read_json, write_json
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.continuing import backbone_of, check_same_run
+from mri_transfer.pretrain.hardware import Hardware, summary_of
 from mri_transfer.pretrain.interrupt import Interrupts
 from mri_transfer.pretrain.loop import Loop
 from mri_transfer.pretrain.metrics import Metrics
 from mri_transfer.pretrain.monitors import SCORE, Monitor, Monitors
+from mri_transfer.pretrain.out_of_memory import REMEDY, Marker, smaller
 from mri_transfer.pretrain.position import Position
 from mri_transfer.pretrain.positives import PairSampler
+from mri_transfer.pretrain.reports import Reports
 from mri_transfer.pretrain.saving import Saver
 from mri_transfer.pretrain.schedule import Budget, next_moment, since_boot
 from mri_transfer.pretrain.trainer import Trainer
@@ -50,6 +55,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     sampler = PairSampler(
         store, positives=config.positives, max_mm=config.max_mm, batch=config.batch, seed=config.seed
     )
+    limit = config.memory * 1e9 if config.memory else memory.default_limit()
+    device.limit_memory(limit)
     device.prepare()
     backbone = backbone_of(config)
     claim_folder(config.out, KIND)
@@ -63,8 +70,8 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         return summary
     pairs = sampler.describe()
     progress.say(sampler.sentence())
-    with Interrupts(config.out) as interrupts:
-        trainer, start, position = _start(config, backbone, store)
+    with Interrupts(config.out) as interrupts, _alone(config.out), Marker(config.out) as marker:
+        trainer, start, position = _start(config, backbone, store, limit, marker.killed)
         seconds = config.seconds
         if config.until is not None:
             seconds = position.seconds + _seconds_left(config, position)
@@ -87,7 +94,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
             budget=budget,
             position=position,
             saver=saver,
-            metrics=metrics,
+            reports=Reports(config, metrics, budget, Hardware()),
             monitors=Monitors(_monitors(config, store), metrics.lines, position.monitor_seconds),
             interrupts=interrupts,
             provenance={
@@ -100,10 +107,20 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
             best_score=_best_score(config.out),
         )
         try:
+            if marker.killed and position.step:
+                loop.save_now()  # with the smaller micro-batch: this process may be killed too
             loop.train()
             return _finish(loop)
         finally:
             saver.close()
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Two processes that save into one folder would remove each other's states."""
+    with (out / "lock").open("ab") as file:
+        lock(file, out)
+        yield
 
 
 def _monitors(config: PretrainConfig, store: SliceStore) -> list[Monitor]:
@@ -114,9 +131,15 @@ def _monitors(config: PretrainConfig, store: SliceStore) -> list[Monitor]:
 
 
 def _start(
-    config: PretrainConfig, backbone: str, store: SliceStore
+    config: PretrainConfig, backbone: str, store: SliceStore, limit: float | None, killed: bool
 ) -> tuple[Trainer, dict[str, Any], Position]:
-    """The trainer with its weights, where they come from, and where the run is."""
+    """The trainer with its weights, where they come from, and where the run is.
+
+    Args:
+        config, backbone, store: what the run is made of.
+        limit: of memory in bytes, if it is known.
+        killed: whether the process before this one was killed because memory was short.
+    """
     from mri_transfer.checkpoints.encoders import start_encoder
     from mri_transfer.checkpoints.state import load_state
 
@@ -126,6 +149,8 @@ def _start(
     if saved:  # the starting weights may be gone by now; the state holds everything
         arrays, info = saved
         position = Position.from_info(info)
+        if killed:
+            position.micro_batch = _after_a_kill(config, position.micro_batch)
         trainer = Trainer(
             config, backbone, None, size=position.size or size, micro_batch=position.micro_batch
         )
@@ -143,7 +168,23 @@ def _start(
     )
     start = {"backbone": backbone, **found}
     write_json(start_file, start)
-    return Trainer(config, backbone, encoder, size=size), start, Position()
+    micro_batch = None
+    if killed:
+        micro_batch = _after_a_kill(config, micro_batch)
+    return Trainer(config, backbone, encoder, size=size, micro_batch=micro_batch), start, Position()
+
+
+def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int:
+    """Views at once after the kernel killed a process that had `micro_batch` at once."""
+    fewer, at_once = smaller(micro_batch, config.batch), micro_batch or 2 * config.batch
+    if fewer is None:
+        raise UserError(
+            f"{config.out}: the system killed this run for want of memory with {at_once} views at once; {REMEDY}"
+        )
+    progress.say(
+        f"the system killed this run for want of memory with {at_once} views at once: going on with {fewer}"
+    )
+    return fewer
 
 
 def _seconds_left(config: PretrainConfig, position: Position) -> float:
@@ -186,10 +227,11 @@ def _finish(loop: Loop) -> dict[str, Any]:
     def given_up() -> bool:
         return loop.interrupts.asked
 
-    loop.finish_measuring()
+    loop.measure_last()
     write_encoder = loop.trainer.copy_encoder(loop.provenance())
     saver.save_at_last(lambda: write_encoder(out / "encoder"), given_up)
     entries = loop.monitors.finish(loop.view, position.step, loop.budget.elapsed())
+    machine = summary_of(metrics.lines)
     seconds = loop.budget.elapsed()
     summary = {
         "encoder": str(out / "encoder"),
@@ -204,6 +246,8 @@ def _finish(loop: Loop) -> dict[str, Any]:
         "saving_share": round(saver.spent / seconds, 5),
         "monitor_share": round(sum(loop.monitors.seconds.values()) / seconds, 5),
         "diverged_at_steps": position.diverged,
+        "micro_batch": loop.trainer.micro_batch,
+        "hardware": machine,
         "stopped": loop.stopped,
         **entries,
     }
@@ -215,8 +259,9 @@ def _finish(loop: Loop) -> dict[str, Any]:
         f"{position.step} steps in {seconds / 60:.1f} min, loss {' → '.join(losses) or 'unknown'}; "
         f"the encoder is in {summary['encoder']}"
     )
-    if summary.get("sentence"):
-        progress.say(summary["sentence"])
+    for sentence in (summary.get("sentence"), machine.get("sentence")):
+        if sentence:
+            progress.say(sentence)
     if loop.stopped:
         raise UserError(f"{out}: ended early, {loop.stopped}")
     return summary

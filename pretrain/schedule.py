@@ -119,7 +119,7 @@ class Budget:
             return step >= self.steps
         ends = self.elapsed() + self.finishing + self.step_seconds
         too_late = ends > self.seconds * (1 + TOLERANCE / 2)
-        return too_late or ends - self.step_seconds / 2 > self.seconds
+        return too_late or ends - self.step_seconds / 2 >= self.seconds
 
     @property
     def step_seconds(self) -> float:

@@ -28,7 +28,7 @@ class Trainer:
         backbone: the encoder's network.
         encoder: to start from; None for one whose weights :meth:`assign` will bring.
         size: side of the views in pixels.
-        micro_batch: pairs that a step holds in memory at once; None for the whole batch.
+        micro_batch: views that are encoded at once; None for all of a batch.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Trainer:
 
         Args:
             size: side of the views in pixels; None for the present one.
-            micro_batch: pairs in memory at once; None for the present number.
+            micro_batch: views encoded at once; None for the present number.
             arrays: the state to go on from; None for the present one.
 
         Raises:

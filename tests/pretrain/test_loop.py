@@ -1,0 +1,299 @@
+"""What happens in the middle of a run: divergence, memory, lost slices, signals, scores; with a small network."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+
+from mri_transfer.checkpoints.encoders import load_encoder, read_card
+from mri_transfer.checkpoints.state import load_state
+from mri_transfer.errors import UserError
+from mri_transfer.pretrain import run as run_module
+from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.out_of_memory import Marker, largest_that_fits, smaller
+from mri_transfer.pretrain.run import pretrain
+from mri_transfer.pretrain.trainer import Trainer
+from tests.pretrain import small_network
+
+STEPS = 12
+
+
+class Watch:
+    """A monitor that calls `at(step)` after every step, and gives the figures it returns."""
+
+    name, used, finish_seconds = "watch", 0.0, 0.0
+
+    def __init__(self, at=lambda step: None):
+        self.at, self.stop, self.last_view, self.figures = at, None, None, None
+
+    def restore(self, lines):
+        self.restored = list(lines)
+
+    def due(self, elapsed_seconds, step):
+        self.figures = self.at(step)
+        return bool(self.figures)
+
+    def measure(self, run, at):
+        self.stop = self.figures.pop("stop", None) if self.figures else None
+        return self.figures or {}
+
+    def finish(self, run, at):
+        self.last_view = run
+        return {"sentence": "seen to the end"}
+
+
+@pytest.fixture
+def config(small_store, tmp_path, monkeypatch):
+    """Of a run with the small network and no monitor."""
+    small_network.use(monkeypatch.setattr)
+    monkeypatch.setattr(run_module, "_monitors", lambda config, store: [])
+    return PretrainConfig(
+        store=small_store, out=tmp_path / "run", steps=STEPS, batch=4, size=32, backbone="mobilenet"
+    )
+
+
+@pytest.fixture
+def watched(config, monkeypatch):
+    """Run with a monitor that calls a function after every step."""
+
+    def train(at, **changes):
+        watch = Watch(at)
+        monkeypatch.setattr(run_module, "_monitors", lambda config, store: [watch])
+        return pretrain(dataclasses.replace(config, **changes)), watch
+
+    return train
+
+
+def weights(folder):
+    return [np.asarray(variable) for variable in load_encoder(folder).weights]
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
+
+
+def lines_of(out):
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture
+def undisturbed(config, tmp_path):
+    out = tmp_path / "undisturbed"
+    pretrain(dataclasses.replace(config, out=out))
+    return out
+
+
+def test_stopped_in_the_middle_it_goes_on_to_the_same_bits(config, watched, undisturbed):
+    def stop(step):
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(KeyboardInterrupt):
+        watched(stop)
+    assert load_state(config.out / "state")[1]["step"] == 5
+    assert read_card(config.out)["provenance"]["steps"] == 5  # usable before the end
+    summary = pretrain(config)
+    assert summary["steps"] == STEPS
+    assert same(undisturbed, config.out)
+    assert not (config.out / "state").exists()
+    assert not (config.out / "running.json").exists()
+
+
+def test_a_loss_that_is_not_finite_takes_the_run_back_once(config, watched, monkeypatch):
+    step, calls = Trainer.step, []
+
+    def stumble(self, batch, rate, share):
+        calls.append(rate)
+        return float("nan") if len(calls) == 8 else step(self, batch, rate, share)
+
+    monkeypatch.setattr(Trainer, "step", stumble)
+    summary, _ = watched(lambda number: {"figure": number})
+    assert summary["diverged_at_steps"] == [8]
+    assert summary["steps"] == STEPS
+    assert len(calls) == 8 + STEPS  # from the first state, which is the last one saved
+    np.testing.assert_allclose(calls[8:15], [rate / 2 for rate in calls[:7]])
+    assert [line["step"] for line in lines_of(config.out)] == list(range(1, STEPS + 1))
+
+
+def test_the_second_time_it_ends_with_the_last_good_encoder(config, watched, monkeypatch):
+    monkeypatch.setattr(Trainer, "step", lambda *_: float("inf"))
+    with pytest.raises(UserError, match=r"diverged: .* at step 1 and step 1, .*--learning-rate"):
+        watched(lambda step: None)
+    assert all(np.isfinite(array).all() for array in weights(config.out))
+    summary = json.loads((config.out / "summary.json").read_text())
+    assert summary["stopped"].startswith("diverged")
+    assert summary["sentence"] == "seen to the end"
+    with pytest.raises(UserError, match="ended early, diverged"):
+        pretrain(config)  # not "already finished"
+
+
+def test_weights_that_are_not_finite_are_never_saved(config, watched):
+    from mri_transfer.pretrain.loop import Loop
+
+    loops, spoilt = [], []
+    init = Loop.__init__
+
+    def remember(self, **parts):
+        init(self, **parts)
+        loops.append(self)
+
+    def spoil(step):
+        if step == 3 and not spoilt:
+            spoilt.append(step)
+            loops[0].trainer.encoder.layers[2].kernel.assign(np.full((3, 3, 1, 6), np.nan, "float32"))
+            loops[0].save_now()
+            assert load_state(config.out / "state")[1]["step"] == 0
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Loop, "__init__", remember)
+        summary, _ = watched(spoil)
+    assert summary["diverged_at_steps"] == [4]
+    assert all(np.isfinite(array).all() for array in weights(config.out))
+
+
+def test_the_best_by_a_monitors_score_is_kept_beside_the_latest(config, watched):
+    scores = {2: 0.3, 4: 0.7, 7: float("nan"), 9: 0.5}
+    summary, watch = watched(lambda step: {"score": scores[step]} if step in scores else None)
+    card = read_card(config.out / "best")
+    assert card["provenance"]["steps"] == 4
+    assert card["provenance"]["metrics"]["score"] == 0.7
+    assert summary["best"] == str(config.out / "best")
+    assert not same(config.out, config.out / "best")
+    assert watch.last_view.metrics[-1]["step"] == STEPS
+    again = dataclasses.replace(
+        config, out=config.out.with_name("next"), init=str(config.out / "best"), steps=1
+    )
+    assert pretrain(again)["steps"] == 1
+    assert read_card(again.out)["provenance"]["start"]["weights_sha256"] == card["weights_sha256"]
+
+
+def test_a_resumed_run_knows_its_best(config, watched):
+    def first(step):
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return {"score": 0.9} if step == 3 else None
+
+    with pytest.raises(KeyboardInterrupt):
+        watched(first)
+    _, watch = watched(lambda step: {"score": 0.8} if step == 8 else None)
+    assert read_card(config.out / "best")["provenance"]["metrics"]["score"] == 0.9
+    assert [line["score"] for line in watch.restored if "score" in line] == [0.9]
+
+
+def test_a_monitor_that_asks_for_the_end_gets_it(config, watched):
+    with pytest.raises(UserError, match=r"ended early, collapsed: all features are equal"):
+        watched(lambda step: {"stop": "collapsed: all features are equal"} if step == 6 else None)
+    assert read_card(config.out)["provenance"]["steps"] == 6
+    assert lines_of(config.out)[-1]["step"] == 6
+    assert json.loads((config.out / "summary.json").read_text())["steps"] == 6
+
+
+def test_health_leaves_every_bit_as_it_is(config, undisturbed, monkeypatch):
+    monkeypatch.undo()
+    small_network.use(monkeypatch.setattr)
+    pretrain(dataclasses.replace(config, keep_going=True))
+    assert any("health_slices" in line for line in lines_of(config.out))
+    assert same(undisturbed, config.out)
+
+
+def test_slices_that_vanish_end_the_run_with_a_line_and_all_its_steps(config, watched, undisturbed, tmp_path):
+    import shutil
+
+    store = tmp_path / "store"
+    shutil.copytree(config.store, store)
+    shard = next((store / "shards").iterdir())
+    content = shard.read_bytes()
+
+    def cut(step):
+        if step == 4:
+            os.truncate(shard, 1000)
+
+    with pytest.raises(
+        UserError, match=r"slices can't be read any more .*run the same command again"
+    ) as line:
+        watched(cut, store=store)
+    assert str(shard) in str(line.value)
+    saved = load_state(config.out / "state")[1]["step"]
+    assert 4 <= saved < STEPS
+    shard.write_bytes(content)
+    pretrain(dataclasses.replace(config, store=store))
+    assert same(undisturbed, config.out)
+
+
+def test_another_size_of_views_midway_keeps_every_number(config, small_store):
+    from mri_transfer.datasets.store.store import SliceStore
+    from mri_transfer.pretrain.positives import PairSampler
+
+    sampler = PairSampler(
+        SliceStore.open(small_store), positives="same", max_mm=6, batch=config.batch, seed=0
+    )
+    trainer = Trainer(config, "mobilenet", None, size=32)
+    for step in range(3):
+        trainer.step(sampler(step), 1e-3, 0.1)
+    before = trainer.arrays()
+    trainer.build(size=48)
+    after = trainer.arrays()
+    assert list(before) == list(after)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert trainer.encoder.input_shape == (None, 48, 48, 1)
+    assert not trainer.compiled
+    assert np.isfinite(trainer.step(sampler(3), 1e-3, 0.1))
+    assert trainer.compiled
+    assert int(trainer.optimizer.iterations) == 4
+
+
+def test_two_processes_do_not_share_a_run(config, watched):
+    def second(step):
+        if step == 2:
+            with pytest.raises(UserError, match="another process"):
+                pretrain(config)
+            tried.append(step)
+
+    tried = []
+    watched(second)
+    assert tried == [2]
+
+
+# -- memory
+
+
+def test_fewer_views_at_once_down_to_eight():
+    sizes, micro_batch = [], None
+    while (micro_batch := smaller(micro_batch, 64)) is not None:
+        sizes.append(micro_batch)
+    assert sizes == [64, 32, 16, 8]
+    assert smaller(None, 4) is None
+    assert smaller(1000, 16) == 16
+
+
+def test_the_most_views_that_fit_are_chosen():
+    def needed(micro_batch):
+        return 1e9 + 20e6 * (micro_batch or 128)
+
+    assert largest_that_fits(needed, 64, None) is None
+    assert largest_that_fits(needed, 64, 4e9) is None
+    assert largest_that_fits(needed, 64, 2e9) == 32
+    with pytest.raises(UserError, match=r"--batch 64: .*1\.2 GB and 1\.1 GB may be used; .*--size"):
+        largest_that_fits(needed, 64, 1.1e9)
+
+
+def marked(tmp_path, boot, kills):
+    root = tmp_path / "root"
+    (root / "proc/sys/kernel/random").mkdir(parents=True, exist_ok=True)
+    (root / "proc/sys/kernel/random/boot_id").write_text(f"{boot}\n")
+    (root / "proc/vmstat").write_text(f"nr_free_pages 1\noom_kill {kills}\n")
+    return Marker(tmp_path, root)
+
+
+def test_a_kill_for_memory_is_told_from_other_deaths(tmp_path):
+    first = marked(tmp_path, "a", 3).__enter__()
+    assert not first.killed
+    assert not marked(tmp_path, "a", 3).__enter__().killed  # kill -9: the kernel counts nothing
+    assert marked(tmp_path, "a", 4).__enter__().killed
+    assert not marked(tmp_path, "b", 9).__enter__().killed  # started anew: a power cut
+    with marked(tmp_path, "b", 9):
+        assert (tmp_path / "running.json").is_file()
+    assert not marked(tmp_path, "b", 10).__enter__().killed  # it had ended in an orderly way

@@ -107,6 +107,24 @@ def test_the_teacher_normalises_by_the_batch(name, tiny_encoder, batch):
 
 
 @pytest.mark.parametrize("name", METHODS)
+def test_which_view_is_which_and_the_order_of_the_pairs_do_not_matter(name, tiny_encoder, batch):
+    method, _ = make(name, tiny_encoder)
+    method(batch, training=True)  # so that a queue holds something
+    found = method(batch, training=True)
+    loss = float(method.compute_loss(x=batch, y_pred=found))
+
+    def reordered(order):
+        return keras.tree.map_structure(lambda x: np.asarray(x)[order] if x.shape[0] == 12 else x, found)
+
+    swapped = reordered(np.r_[6:12, 0:6])
+    assert float(method.compute_loss(x=batch, y_pred=swapped)) == pytest.approx(loss, rel=1e-5)
+    order = np.array([3, 1, 5, 0, 2, 4])
+    shuffled = {**batch, "subject": batch["subject"][order]}
+    found_there = reordered(np.r_[order, order + 6])
+    assert float(method.compute_loss(x=shuffled, y_pred=found_there)) == pytest.approx(loss, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", METHODS)
 def test_the_loss_and_the_teacher_keep_full_precision_in_a_mixed_one(name, tiny_encoder, batch):
     full = make(name, tiny_encoder)[0]
     before = keras.config.dtype_policy()

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     from mri_transfer.pretrain.methods.method import Method
 
-# Above this many bytes of stored activations, `--recompute auto` recomputes them.
-RECOMPUTE_ABOVE = 2e9
-
 
 class Trainer:
     """Encoder, method and optimizer of a run.
@@ -53,19 +50,18 @@ class Trainer:
     def _compose(self, encoder: keras.Model, size: int, micro_batch: int | None) -> None:
         import keras
 
+        from mri_transfer.pretrain.memory import memory_plan, recomputes
         from mri_transfer.pretrain.methods import build_method
-        from mri_transfer.pretrain.recompute import activation_bytes, recomputing
         from mri_transfer.pretrain.views import Views
 
         config = self.config
         self.encoder, self.size, self.micro_batch = encoder, size, micro_batch
-        stored = 2 * config.batch * activation_bytes(encoder)
-        recompute = config.recompute == "always" or (config.recompute == "auto" and stored > RECOMPUTE_ABOVE)
+        plan = memory_plan(recomputes(config.recompute, encoder, config.batch), micro_batch)
         self.method = build_method(
             config,
             encoder,
             Views(size, config.strength, seed=config.seed, strengths=config.strengths),
-            recomputing if recompute else None,
+            plan,
         )
         self.optimizer = keras.optimizers.AdamW(self.peak_rate, weight_decay=config.weight_decay)
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])

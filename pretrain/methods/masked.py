@@ -97,16 +97,18 @@ class Masked(Method):
         self._encode = self.plan(keras.Model(encoder.input, feature_map, name="encoder_map"))
         self.random = keras.random.SeedGenerator(seed + 20)
 
-        def start(offset: int) -> keras.initializers.Initializer:
-            return keras.initializers.HeNormal(seed=seed + offset)
-
+        hidden_start = keras.initializers.HeNormal(seed=seed + 1)
+        # Near zero, so that it starts from the mean grey and not from the error of noise.
+        pixel_start = keras.initializers.TruncatedNormal(stddev=0.01, seed=seed + 2)
         self.decoder = keras.Sequential(
             [
                 keras.Input((None, None, feature_map.shape[-1])),
-                layers.Conv2D(hidden, 1, use_bias=False, kernel_initializer=start(1), name="decoder_conv_0"),
+                layers.Conv2D(
+                    hidden, 1, use_bias=False, kernel_initializer=hidden_start, name="decoder_conv_0"
+                ),
                 layers.BatchNormalization(name="decoder_norm_0"),
                 layers.ReLU(name="decoder_relu_0"),
-                layers.Conv2D(STRIDE**2, 1, kernel_initializer=start(2), name="decoder_conv_1"),
+                layers.Conv2D(STRIDE**2, 1, kernel_initializer=pixel_start, name="decoder_conv_1"),
             ],
             name="decoder",
         )

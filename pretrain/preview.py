@@ -118,8 +118,8 @@ def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
         f"Each block: the slice as it is, then {EACH} views of it. In a run most are weaker and few come together.",
     )
     by_name = {each.name: each for each in DISTURBANCES}
-    for number, (name, tiles) in enumerate(alone.items()):
-        sheet.tiles(number % 2, _about(by_name[name]), list(tiles))
+    for number, (name, pictures) in enumerate(alone.items()):
+        sheet.tiles(number % 2, _about(by_name[name]), list(pictures))
     if off := [name for name in by_name if name not in alone]:
         sheet.title("", f"Switched off: {', '.join(off)}.")
     with atomic_write(config.preview, "wb") as file:

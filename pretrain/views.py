@@ -171,7 +171,8 @@ class Views(keras.layers.Layer):
         if self._any("bias", "gamma", "contrast", "brightness"):
             x = scanner.regrade(x, **_pick(parameters, "bias gamma contrast brightness"))
         if self._any("noise"):
-            x = scanner.add_rician_noise(x, parameters["noise"], parameters["noise_uniform"])
+            sigma = parameters["noise"] * scanner.head_mean(x)  # of white, it would drown dark slices
+            x = scanner.add_rician_noise(x, sigma, parameters["noise_uniform"])
         if self._any("haze"):
             x = screenshot.lift_black(x, parameters["haze"])
         if self._any("letterbox"):

@@ -66,17 +66,30 @@ def regrade(x: Any, *, bias: Any, gamma: Any, contrast: Any, brightness: Any) ->
         bias: (n, BIAS_TERMS) coefficients of the logarithm of the coil's gain, see :func:`bias_field`.
         gamma: (n,) exponent of the grey values.
         contrast: (n,) factor about the mean.
-        brightness: (n,) what is added, as a share of the mean.
+        brightness: (n,) by what share all greys become brighter. Added instead, it would turn dark brains black.
     """
     field = bias_field(bias, x.shape[1])
     # exp(gamma log x): a fifth of the time that the power takes.
     graded = ops.exp(ops.log(ops.maximum(x, _DARKEST)) * each(gamma) + field)
-    head = ops.clip(x * (1 / _AIR), 0.0, 1.0)
-    pixels = ops.sum(head, axis=(1, 2)) + 1e-3
-    before, after = (ops.sum(values * head, axis=(1, 2)) / pixels for values in (x, graded))
-    factor = contrast * before / ops.maximum(after, 1e-6)
-    offset = (1 - contrast + brightness) * before
-    return ops.clip(graded * each(factor) + head * each(offset), 0.0, 1.0)
+    head = _head(x)
+    before, after = _mean(x, head), _mean(graded, head)
+    offset = (1 - contrast) * before
+    wide = graded * each(contrast * before / ops.maximum(after, 1e-6)) + head * each(offset)
+    return ops.clip(wide * each(1 + brightness), 0.0, 1.0)
+
+
+def _head(x: Any) -> Any:
+    """How much each pixel counts as head, 0 to 1: all but air."""
+    return ops.clip(x * (1 / _AIR), 0.0, 1.0)
+
+
+def _mean(x: Any, head: Any) -> Any:
+    return ops.sum(x * head, axis=(1, 2)) / (ops.sum(head, axis=(1, 2)) + 1e-3)
+
+
+def head_mean(x: Any) -> Any:
+    """(n,) mean grey of what is not air."""
+    return _mean(x, _head(x))
 
 
 def add_rician_noise(x: Any, sigma: Any, uniform: Any) -> Any:

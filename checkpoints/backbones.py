@@ -19,7 +19,7 @@ import numpy as np
 from keras import initializers, layers
 
 from mri_transfer.checkpoints import efficientnet_lite
-from mri_transfer.checkpoints.normalization import BatchNormalization
+from mri_transfer.checkpoints.normalization import fuse_batch_normalization
 from mri_transfer.errors import UserError
 
 # Published values (0.99 to 0.9997) average over hundreds to thousands of steps; a pretraining of a few
@@ -130,9 +130,7 @@ def build_encoder(backbone: str = efficientnet_lite.NAME, size: int = 160, seed:
     for _, layer in leaf_layers(encoder):
         if isinstance(layer, layers.BatchNormalization):
             layer.momentum = BATCH_NORM_MOMENTUM
-            if type(layer) is layers.BatchNormalization:
-                # Ours has the same attributes and differs in how it is computed; keras.applications can't be told.
-                layer.__class__ = BatchNormalization
+    fuse_batch_normalization(encoder)
     set_normalization(encoder)
     _seed_weights(encoder, seed)
     return encoder

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import initializers, layers
 
-from mri_transfer.checkpoints.normalization import BatchNormalization
 from mri_transfer.errors import UserError
 
 NAME = "efficientnet_lite0"
@@ -62,14 +61,14 @@ def _convolution(x: Any, name: str, filters: int, kernel: int = 1, stride: int =
         kernel_initializer=_initializer(),
         name=f"{name}_conv",
     )(x)
-    return BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
+    return layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
 
 
 def _depthwise(x: Any, name: str, kernel: int, stride: int) -> Any:
     x = layers.DepthwiseConv2D(
         kernel, stride, "same", use_bias=False, depthwise_initializer=_initializer(), name=f"{name}_conv"
     )(x)
-    x = BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
+    x = layers.BatchNormalization(epsilon=EPSILON, name=f"{name}_bn")(x)
     return layers.ReLU(6.0, name=f"{name}_relu")(x)
 
 

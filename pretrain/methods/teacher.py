@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from mri_transfer.checkpoints.backbones import set_normalization
+from mri_transfer.checkpoints.normalization import fuse_batch_normalization
 
 
 def momentum_at(share: float, start: float) -> float:
@@ -34,6 +35,7 @@ def copy_of(model: keras.Model) -> keras.Model:
     copy = keras.models.clone_model(model)  # which draws new weights
     for new, old in zip(copy.variables, model.variables, strict=True):
         new.assign(old)
+    fuse_batch_normalization(copy)
     set_normalization(copy)  # holds what it was built with beside its variables
     for variable in copy.trainable_variables:
         variable.trainable = False

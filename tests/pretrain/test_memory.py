@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from keras import layers, ops
 
-from mri_transfer.checkpoints.normalization import BatchNormalization
 from mri_transfer.pretrain.memory import memory_plan, recomputes, step_bytes
 
 
 def small_encoder(seed=0):
     image = keras.Input((8, 8, 1))
     x = layers.Conv2D(4, 3, kernel_initializer=keras.initializers.GlorotUniform(seed))(image)
-    x = layers.ReLU()(BatchNormalization(epsilon=1e-3)(x))
+    x = layers.ReLU()(layers.BatchNormalization(epsilon=1e-3)(x))
     return keras.Model(image, layers.GlobalAveragePooling2D()(x))
 
 

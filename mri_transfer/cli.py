@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from mri_transfer import __version__, progress
 from mri_transfer.errors import UserError
@@ -76,8 +77,15 @@ def _load(reference: str):
     return getattr(importlib.import_module(module), name)
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """The parser. Only the named command's options are filled in, so `--help` needs no TensorFlow."""
+def build_parser(
+    command: str | None = None, defaults: dict[str, Any] | None = None
+) -> argparse.ArgumentParser:
+    """The parser. Only the named command's options are filled in, so `--help` needs no TensorFlow.
+
+    Args:
+        command: the command that is going to run.
+        defaults: of its options, instead of those that they were declared with.
+    """
     parser = argparse.ArgumentParser(
         prog="mri-transfer",
         description="Pretrain an encoder on unlabeled MRI, transfer it to a brain-tumour classifier, and find out "
@@ -97,6 +105,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
             config = _load(about.config)
             sub.epilog = getattr(config, "EXAMPLE", None)
             add_options(sub, config)
+            sub.set_defaults(**(defaults or {}))
         shared = sub.add_argument_group("shared options")
         shared.add_argument(
             "--json", type=Path, metavar="FILE", help="also write the summary here (- for standard output)"
@@ -124,8 +133,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     chosen = next((word for word in arguments if word in COMMANDS), None)
     parsed = build_parser(chosen).parse_args(arguments)
-    progress.set_quiet(parsed.quiet, stdout_taken=parsed.json == Path("-"))
     about = COMMANDS[parsed.command]
+    if hasattr(_load(about.config), "preset"):  # named settings, which options given beside them win over
+        preset = _load(about.config).preset(vars(parsed))
+        parsed = build_parser(chosen, preset).parse_args(arguments)
+    progress.set_quiet(parsed.quiet, stdout_taken=parsed.json == Path("-"))
     started = time.monotonic()
     try:
         config = from_arguments(_load(about.config), parsed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mri_transfer.errors import UserError
 from mri_transfer.options import (
@@ -17,6 +17,7 @@ from mri_transfer.options import (
     share,
     whole,
 )
+from mri_transfer.pretrain import recipes
 from mri_transfer.pretrain.disturbances.table import described, strengths_of, view_strength
 from mri_transfer.pretrain.positives import mixture_text
 
@@ -58,6 +59,9 @@ continues the run. Time off doesn't count for --hours and --minutes: eight hours
 end stays where it is, so less is trained. While it runs only a clock that can't be set counts. Closing the terminal
 or the ssh session doesn't end a run; Ctrl-C saves and ends it.
 
+recipes, for --recipe; options of your own win over theirs:
+{recipes.described()}
+
 disturbances of views, for --view, each with what it stands for:
 {described()}
 """
@@ -65,6 +69,9 @@ disturbances of views, for --view, each with what it stands for:
     store: Path = argument(metavar="STORE", help="slice store, made by `mri-transfer slices`")
     out: Path = option(
         help="run folder: the encoder, its provenance, metrics and the state to resume from", metavar="RUN"
+    )
+    recipe: str | None = option(
+        None, help="settings for a kind of machine (listed below)", choices=tuple(recipes.RECIPES)
     )
     hours: float | None = option(
         None, help="time budget in hours, everything included", metavar="H", parse=positive_float
@@ -116,6 +123,15 @@ disturbances of views, for --view, each with what it stands for:
         help="side of the views in pixels (default: that of the store)",
         metavar="PX",
         parse=positive_int,
+    )
+    first_size: int | None = option(
+        None,
+        help="begin with views of this size for --first-share of the budget: smaller views cost less, so more are seen",
+        metavar="PX",
+        parse=positive_int,
+    )
+    first_share: float = option(
+        0.5, help="share of the budget that --first-size is used for", metavar="SHARE", parse=share
     )
     strength: float = option(
         1.0, help="how strongly views are disturbed; 0 is not at all", metavar="X", parse=non_negative_float
@@ -190,6 +206,19 @@ disturbances of views, for --view, each with what it stands for:
                 raise UserError(
                     f"--{name}: --method {self.method} has no such setting ({', '.join(known)} has); leave it out"
                 )
+
+    @classmethod
+    def preset(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Defaults that a recipe sets, for the command line.
+
+        Args:
+            given: option values by name.
+        """
+        return recipes.settings_of(given["recipe"], given) if given.get("recipe") else {}
+
+    def size_at(self, used: float, full: int) -> int:
+        """Side of the views in pixels once a share `used` of the budget is used, where `full` is the last size."""
+        return self.first_size if self.first_size is not None and used < self.first_share else full
 
     @property
     def until_time(self) -> datetime.time:

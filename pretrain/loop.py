@@ -112,6 +112,10 @@ class Loop:
             raise self._lost_slices(error) from error
         ready = time.monotonic()
         position.share = self.budget.progress(position.step)
+        size = self.config.size_at(position.share, self.config.size or self.store.size)
+        if size != self.trainer.size:
+            progress.say(f"step {position.step}: views of {size} px from here on")
+            self.trainer.build(size=size)
         self._rate = self.trainer.peak_rate * position.rate_scale
         self._rate *= warmup_cosine(position.share, self.config.warmup)
         compiled = self.trainer.compiled

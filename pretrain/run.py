@@ -145,7 +145,7 @@ def _start(
 
     start_file = config.out / "start.json"
     saved = load_state(config.out / "state")
-    size = config.size or store.size
+    size = config.size_at(0.0, config.size or store.size)
     if saved:  # the starting weights may be gone by now; the state holds everything
         arrays, info = saved
         position = Position.from_info(info)

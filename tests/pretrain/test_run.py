@@ -209,3 +209,31 @@ def test_lines_that_a_power_cut_tore_or_undid_are_dropped(tmp_path):
     metrics = Metrics(path, 5)
     assert path.read_text() == '{"step": 1}\n{"step": 5}\n'
     assert metrics.last == {"step": 5}
+
+
+def test_smaller_views_come_first_and_a_resumed_run_goes_through_the_same(
+    small_store, start_command, command, cli, tmp_path
+):
+    """Killed before and after the change of size."""
+    grow = ("--steps", 8, "--batch", 4, "--backbone", "mobilenet", "--first-size", 32, "--size", 48)
+    done = cli("pretrain", small_store, "--out", tmp_path / "whole", *grow)
+    assert done.returncode == 0, done.stderr
+    assert "step 4: views of 48 px" in done.stderr
+    card = read_card(tmp_path / "whole")
+    assert card["size"] == 48
+    parted = cli("pretrain", small_store, "--out", tmp_path / "first", *grow, "--first-share", 1)
+    assert parted.returncode == 0
+    assert not same(tmp_path / "whole", tmp_path / "first")
+    out = tmp_path / "killed"
+    arguments = ("pretrain", small_store, "--out", out, *grow, "--save-minutes", 0.0001)
+    process = start_command(*arguments)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        numbers = [int(path.stem.split("-")[1]) for path in (out / "state").glob("state-*.json")]
+        if numbers and max(numbers) >= 2:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert command(*arguments).returncode == 0
+    assert same(tmp_path / "whole", out)

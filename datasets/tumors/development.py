@@ -1,0 +1,33 @@
+"""Which groups of tumour images may steer choices: a fixed fifth, which no headline figure is scored on.
+
+Whoever compares methods, settings or defaults by their tumour score tunes on the images it is computed from. So a fifth
+of the groups, the same on every machine, is set apart for that, and results to be believed come from the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from mri_transfer.datasets.tumors.tumors import TumorSet
+
+SHARE = 0.2
+
+
+def is_development(name: str) -> bool:
+    """Whether the group that is known by `name` is one of the fifth, by the SHA-256 of its name."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64 < SHARE
+
+
+def development_images(tumors: TumorSet) -> np.ndarray:
+    """Which images belong to development groups, bool (n,).
+
+    A group is known by the first of its files' paths in alphabetical order, copies included.
+    """
+    names: dict[int, str] = {}
+    for file, image in zip(tumors.files, tumors.kept, strict=True):
+        group, path = int(tumors.groups[image]), file.path.replace("\\", "/")
+        names[group] = min(names.get(group, path), path)
+    chosen = {group for group, name in names.items() if is_development(name)}
+    return np.isin(tumors.groups, sorted(chosen))

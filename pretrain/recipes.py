@@ -1,0 +1,84 @@
+"""Named settings for `--recipe`: what each is for, what it costs, what it reached, and where that was measured.
+
+What a recipe sets can be overridden by the options themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+BUDGETS = ("hours", "minutes", "steps", "until")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """Settings for a kind of machine.
+
+    Attributes:
+        purpose: whom it is for.
+        settings: options by their name in `PretrainConfig`.
+        cost: time and memory, and which measurement says so.
+        reached: a score, and which measurement says so.
+    """
+
+    purpose: str
+    settings: dict[str, Any]
+    cost: str
+    reached: str
+
+
+RECIPES = {
+    "quick": Recipe(
+        "see within minutes that everything works, on any machine",
+        {"minutes": 10.0, "size": 96, "batch": 32},
+        "not measured yet",
+        "not measured yet",
+    ),
+    "night-8gb": Recipe(
+        "one night on two processor cores and 8 GB",
+        {"hours": 8.0, "size": 160, "batch": 64, "first_size": 96, "recompute": "auto"},
+        "not measured yet",
+        "not measured yet",
+    ),
+    "night-orin": Recipe(
+        "one night on a Jetson Orin with 8 GB shared by processor and GPU",
+        {"hours": 8.0, "size": 160, "batch": 64, "first_size": 96, "recompute": "always"},
+        "not measured on such a board",
+        "not measured",
+    ),
+    "workstation-gpu": Recipe(
+        "an evening on a GPU with 16 GB or more of its own memory",
+        {"hours": 3.0, "size": 160, "batch": 256, "first_size": 96, "recompute": "never"},
+        "not measured on such a GPU",
+        "not measured",
+    ),
+}
+
+
+def described() -> str:
+    """The recipes as lines for `--help`."""
+    lines = []
+    for name, recipe in RECIPES.items():
+        options = " ".join(
+            f"--{key.replace('_', '-')} {value:g}"
+            if isinstance(value, float)
+            else f"--{key.replace('_', '-')} {value}"
+            for key, value in recipe.settings.items()
+        )
+        lines += [f"  {name:16} {recipe.purpose}:", f"  {'':16} {options}"]
+        lines += [f"  {'':16} cost: {recipe.cost}", f"  {'':16} reached: {recipe.reached}"]
+    return "\n".join(lines)
+
+
+def settings_of(name: str, given: dict[str, Any]) -> dict[str, Any]:
+    """What a recipe sets, without its budget where another one is given.
+
+    Args:
+        name: of the recipe.
+        given: option values by name; None where they were left out.
+    """
+    settings = dict(RECIPES[name].settings)
+    if any(given.get(budget) is not None for budget in BUDGETS):
+        settings = {key: value for key, value in settings.items() if key not in BUDGETS}
+    return settings

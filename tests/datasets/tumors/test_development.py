@@ -1,0 +1,48 @@
+"""A fixed fifth of the groups: whole groups, the same everywhere, whatever else is in the folder."""
+
+from types import SimpleNamespace
+
+import numpy as np
+
+from mri_transfer.datasets.tumors.development import SHARE, development_images, is_development
+
+
+def tumors(paths, kept, groups):
+    files = [SimpleNamespace(path=path) for path in paths]
+    return SimpleNamespace(files=files, kept=np.array(kept), groups=np.array(groups))
+
+
+def test_the_share_is_a_fifth():
+    chosen = [is_development(f"Training/glioma_tumor/gg ({i}).jpg") for i in range(20_000)]
+    assert abs(np.mean(chosen) - SHARE) < 0.01
+
+
+def test_groups_are_chosen_whole_and_by_their_first_path():
+    paths = [f"Training/a/{i:03d}.jpg" for i in range(200)]
+    groups = np.arange(200) // 4
+    chosen = development_images(tumors(paths, range(200), groups))
+    assert 0 < chosen.sum() < 200
+    for group in range(50):
+        mine = chosen[groups == group]
+        assert mine.all() == mine.any() == is_development(paths[4 * group])
+
+
+def test_neither_the_order_nor_the_numbers_of_groups_matter():
+    rng = np.random.default_rng(0)
+    paths = [f"Training/a/{i:03d}.jpg" for i in range(60)]
+    groups = rng.integers(0, 20, 60)
+    groups = np.unique(groups, return_inverse=True)[1]
+    chosen = development_images(tumors(paths, range(60), groups))
+    order = rng.permutation(60)
+    renamed = rng.permutation(groups.max() + 1)[groups]
+    shuffled = development_images(tumors([paths[i] for i in order], range(60), renamed[order]))
+    assert np.array_equal(shuffled, chosen[order])
+
+
+def test_copies_count_among_the_paths_of_a_group():
+    """A copy in another folder may come first in the alphabet."""
+    names = [f"a{i}.jpg" for i in range(100)]
+    name = next(name for name in names if is_development(name))
+    other = next(f"b{i}.jpg" for i in range(100) if not is_development(f"b{i}.jpg"))
+    assert development_images(tumors([other, name], [0, 0], [0])).tolist() == [True]
+    assert development_images(tumors([other], [0], [0])).tolist() == [False]

@@ -91,7 +91,9 @@ class Views(keras.layers.Layer):
             uniform[full] = ops.zeros_like(uniform[full]) + end
         parameters = self._parameters(uniform)
         if self.amounts["noise"]:
-            parameters["noise_uniform"] = keras.random.uniform((n, 2, self.size, self.size), seed=self.random)
+            parameters["noise_uniform"] = keras.random.uniform((n, self.size, self.size), seed=self.random)
+        else:
+            self.random.next()  # so that the next batch's numbers are those that they would be with noise
         return parameters
 
     def _parameters(self, uniform: dict[str, Any]) -> Parameters:

@@ -16,6 +16,7 @@ from mri_transfer.pretrain.disturbances.tensors import dct_matrix, each, shoulde
 BIAS_ORDERS = 3  # cosines along each axis: constant, half a wave, a whole one
 BIAS_TERMS = BIAS_ORDERS**2 - 1  # without the constant, which is brightness
 _DARKEST = 1e-8  # instead of 0, which has no logarithm
+_STEPS = 4096.0  # half of the 23 bits that a random float32 has
 _AIR = 0.04  # grey from which on a pixel counts as head altogether
 
 
@@ -96,12 +97,15 @@ def add_rician_noise(x: Any, sigma: Any, uniform: Any) -> Any:
     """The magnitude of a complex signal with normal noise in both parts (Gudbjartsson & Patz, MRM 1995).
 
     With noise (r cos t, r sin t), where r² = -2 sigma² log u and t is a random angle (Box & Muller 1958), the
-    magnitude of x + r cos t + i r sin t is the root of x² + 2 x r cos t + r²: two uniform numbers a pixel are enough.
+    magnitude of x + r cos t + i r sin t is the root of x² + 2 x r cos t + r². Random numbers are most of the cost, and
+    the leading half of a number's bits serves as u, the other as the angle: noise up to 4.2 sigma in 4096 steps.
 
     Args:
         sigma: (n,) standard deviation of either part; 0 is none.
-        uniform: (n, 2, size, size) in [0, 1).
+        uniform: (n, size, size) in [0, 1).
     """
-    r = each(sigma) * ops.sqrt(-2.0 * ops.log(1.0 - uniform[:, 0]))
-    turned = ops.cos(2 * np.pi * uniform[:, 1])
+    scaled = uniform * _STEPS
+    leading = ops.floor(scaled)
+    r = each(sigma) * ops.sqrt(-2.0 * ops.log((leading + 0.5) * (1 / _STEPS)))
+    turned = ops.cos(2 * np.pi * (scaled - leading))
     return ops.sqrt(ops.maximum(x * x + r * (2.0 * x * turned + r), 0.0))

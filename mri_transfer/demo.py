@@ -72,7 +72,13 @@ def demo(config: DemoConfig) -> dict[str, Any]:
         say_step(f"Pretraining the arm '{name}', from {init} weights")
         pretrain(
             PretrainConfig(
-                store=store, out=run, minutes=config.minutes, init=init, batch=config.batch, seed=config.seed
+                store=store,
+                out=run,
+                minutes=config.minutes,
+                init=init,
+                batch=config.batch,
+                seed=config.seed,
+                banner=BANNER,
             )
         )
     say_step("Auditing the labelled images")

@@ -196,6 +196,7 @@ disturbances of views, for --view, each with what it stands for:
     preview: Path | None = option(
         None, help="only draw slices beside their views into this PNG, and stop", metavar="FILE"
     )
+    banner: str = ""  # not an option: what the demo writes across its page
 
     def __post_init__(self) -> None:
         for name, given, known in (

@@ -13,7 +13,16 @@ from mri_transfer.options import as_dict
 from mri_transfer.pretrain.config import PretrainConfig
 
 # What a run may change when it is continued: none of it touches the numbers.
-FREE_TO_CHANGE = {"store", "out", "save_minutes", "memory", "keep_going", "preview", "imagenet_weights"}
+FREE_TO_CHANGE = {
+    "store",
+    "out",
+    "save_minutes",
+    "memory",
+    "keep_going",
+    "banner",
+    "preview",
+    "imagenet_weights",
+}
 
 
 def has_begun(out: Path) -> bool:

@@ -182,6 +182,8 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
             sheet.unlink(missing_ok=True)
             page.unlink(missing_ok=True)
         manifest = writer.finish()
+        from mri_transfer.datasets.store.licences import find_licences
+
         summary = {
             "out": str(config.out),
             **{key: value for key, value in manifest["counts"].items() if key != "skipped"},
@@ -192,15 +194,16 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
             "missing": collection.missing(),
             "settings": manifest["settings"],
             "fingerprint": manifest["fingerprint"],
+            "licences": find_licences(config.paths),
+            "banner": config.banner,
         }
         if not sheet.is_file():
             write_contact_sheet(SliceStore.open(config.out), sheet, config.banner)
         if not page.is_file():
-            # They bring what workers, and a run without news, do not need.
-            from mri_transfer.datasets.store.licences import find_licences
+            # It brings what workers, and a run without news, do not need.
             from mri_transfer.datasets.store.page import write_page
 
-            write_page(SliceStore.open(config.out), summary, find_licences(config.paths), page, config.banner)
+            write_page(SliceStore.open(config.out), summary, summary["licences"], page, config.banner)
         seconds = time.monotonic() - started
         summary["extraction_seconds"] = round(seconds, 2)
         write_json(config.out / SUMMARY, summary)

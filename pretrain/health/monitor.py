@@ -7,11 +7,17 @@ without changing a variable, so a run with this monitor equals one without it, b
 from __future__ import annotations
 
 import time
+import zipfile
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
+from mri_transfer.checkpoints.arrays import write_arrays
+from mri_transfer.errors import UserError
+from mri_transfer.files import read_json
 from mri_transfer.pretrain.health.measures import (
     alignment,
     alignment_ratio,
@@ -35,6 +41,11 @@ MEASUREMENTS = 3
 PASSES = 3
 # A figure that every measurement has, by which its line is known among those of metrics.jsonl.
 MARK = "health_slices"
+PAGE = "run.html"
+START = "health-start.npz"  # features of the start, which the page shows beside those of now
+# From this budget in seconds on, the page is also written at the start.
+LONG = 300.0
+FIRST_PAGE_SECONDS = 2.0
 
 
 def panel_size(run: RunView, seconds: float, slice_seconds: float) -> int:
@@ -69,18 +80,23 @@ class HealthMonitor:
 
     def __init__(self, *, keep_going: bool = False, share: float = SHARE):
         self.keep_going, self.share = keep_going, share
-        self.used, self.finish_seconds = 0.0, 0.0
+        # The first page takes seconds, for matplotlib has to be imported; later ones are known from the one before.
+        self.used, self.finish_seconds = 0.0, FIRST_PAGE_SECONDS
         self.stop: str | None = None
         self.verdict: Verdict | None = None
         self._slices: int | None = None
         self._cost: float | None = None
         self._panel: Panel | None = None
+        self._features: np.ndarray | None = None
+        self._resumed_from: int | None = None
 
     def restore(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """A resumed run is measured on the slices that it began with."""
         measured = _measurements(lines)
         if measured:
             self._slices = measured[0][MARK]
+        if lines:
+            self._resumed_from = lines[-1]["step"]
 
     def due(self, elapsed_seconds: float, step: int) -> bool:
         """At the start, and then whenever this measurement and a last one fit into the share of time."""
@@ -97,10 +113,11 @@ class HealthMonitor:
             "knn_plane", "knn_sequence", "knn_position" and of each "_chance" and "_error" (see `label_agreement`; a
             label that the store doesn't tell is left out), "score": the mean over these of (accuracy - chance) /
             (1 - chance), and "score_error"; of the encoder's features "spread", "uniformity", "rankme" and
-            "rankme_limit"; of the embeddings that the loss compares "embedding_spread", "alignment" and
-            "alignment_ratio"; "loss_mean" and "loss_sd" of the reports since the last measurement, "loss_chance";
-            "share" of the budget used; "finite": whether the features are finite numbers, without which most others
-            are missing; "health", the verdict's state, and "health_sentence"; MARK, the slices measured on.
+            "rankme_limit"; of the embeddings that the loss compares "embedding_spread", "embedding_rank",
+            "alignment" and "alignment_ratio"; "loss_mean" and "loss_sd" of the reports since the last measurement, and
+            "loss_chance"; "share" of the budget used; "finite": whether the features are finite numbers, without
+            which most others are missing; "health", the verdict's state, and "health_sentence"; MARK, the slices
+            measured on; once after an interruption "resumed_from", the last step before it.
         """
         began = time.monotonic()
         panel = self._open_panel(run, at)
@@ -113,16 +130,28 @@ class HealthMonitor:
             "finite": bool(all(np.isfinite(x).all() for x in (features, a, b))),
         }
         if figures["finite"]:
-            figures |= feature_figures(features, panel) | embedding_figures(a, b)
+            # Beside the threads of training, more than one makes small products slower.
+            with threadpool_limits(1):
+                figures |= feature_figures(features, panel) | embedding_figures(a, b)
         self.verdict = verdict([*history, {**at, **figures}], warmup=run.config.warmup)
         figures |= {"health": self.verdict.state, "health_sentence": self.verdict.sentence}
         if self.verdict.stop and not self.keep_going:
             self.stop = self.verdict.sentence
+        if self._resumed_from is not None:
+            figures["resumed_from"], self._resumed_from = self._resumed_from, None
+        figures = {
+            key: round(value, 5) if isinstance(value, float) else value for key, value in figures.items()
+        }
+        self._features = features if figures["finite"] else None
+        if not history and figures["finite"]:
+            write_arrays(run.out / START, {"rows": panel.rows, "features": features})
+        if history or (run.config.seconds or 0) >= LONG:
+            self._write_page(run, [*run.metrics, {**at, "loss": run.loss, **figures}], final=False)
         self._cost = time.monotonic() - began
-        return {key: round(value, 5) if isinstance(value, float) else value for key, value in figures.items()}
+        return figures
 
     def finish(self, run: RunView, at: At) -> dict[str, Any]:
-        """The verdict on the whole run."""
+        """The verdict on the whole run, and its page."""
         history = _measurements(run.metrics)
         self.verdict = verdict(
             history, warmup=run.config.warmup, final=True, stopped=getattr(run, "stopped", None)
@@ -134,7 +163,47 @@ class HealthMonitor:
                 "start": _figures_only(history[0]),
                 "end": _figures_only(history[-1]),
             }
-        return {"health": entry, "sentence": self.verdict.sentence}
+        if self._panel is not None:
+            self._write_page(run, run.metrics, final=True)
+        return {"health": entry, "sentence": self.verdict.sentence, "page": str(run.out / PAGE)}
+
+    def _write_page(self, run: RunView, lines: Sequence[Mapping[str, Any]], *, final: bool) -> None:
+        # matplotlib and jinja2 take their time to be imported; a run begins without them.
+        from mri_transfer.checkpoints.encoders import describe_start
+        from mri_transfer.pretrain.health.page import Told, write_page
+
+        assert self._panel is not None
+        assert self.verdict is not None
+        began = time.monotonic()
+        try:
+            start = describe_start(read_json(run.out / "start.json"))
+        except UserError:
+            start = "unknown weights"
+        told = Told(
+            config=run.config,
+            store=run.store,
+            panel=self._panel,
+            lines=lines,
+            verdict=self.verdict,
+            before=_features_at_start(run.out / START, self._panel),
+            after=self._features,
+            final=final,
+            start=start,
+            shares=self._shares(run, lines),
+            events=_events(lines),
+        )
+        with threadpool_limits(1):
+            write_page(run.out / PAGE, told)
+        self.finish_seconds = time.monotonic() - began
+
+    def _shares(self, run: RunView, lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+        """Of the time, by what it went into."""
+        waits = [line["data_wait"] for line in lines if "data_wait" in line]
+        shares = {
+            "waiting for slices": float(np.mean(waits)) if waits else 0.0,
+            "measuring health": self.used,
+        }
+        return {"training": max(0.0, 1.0 - sum(shares.values())), **shares}
 
     def _open_panel(self, run: RunView, at: At) -> Panel:
         """The slices and views, made again where the size of the views has changed."""
@@ -180,6 +249,7 @@ def embedding_figures(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
     """What the embeddings (pairs, d) of the two views of each pair tell."""
     return {
         "embedding_spread": feature_spread(a),
+        "embedding_rank": effective_rank(a),
         "alignment": alignment(a, b),
         "alignment_ratio": alignment_ratio(a, b),
     }
@@ -204,6 +274,25 @@ def _losses(run: RunView, history: Sequence[Mapping[str, Any]]) -> dict[str, Any
     }
 
 
+def _features_at_start(path: Path, panel: Panel) -> np.ndarray | None:
+    """Those of the same slices, as the first measurement left them; None if they are lost."""
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            rows, features = found["rows"], found["features"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return features if np.array_equal(rows, panel.rows) else None
+
+
+def _events(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What interrupted the run, in words."""
+    return [
+        f"Interrupted after step {line['resumed_from']:,} and continued; what was not saved was done again."
+        for line in lines
+        if "resumed_from" in line
+    ]
+
+
 def _figures_only(line: Mapping[str, Any]) -> dict[str, Any]:
-    keep = ("knn_", "score", "spread", "uniformity", "rankme", "embedding_spread", "alignment", "loss_")
+    keep = ("knn_", "score", "spread", "uniformity", "rankme", "embedding_", "alignment", "loss_")
     return {key: value for key, value in line.items() if key.startswith(keep) or key == "step"}

@@ -19,11 +19,13 @@ HEALTHY, COLLAPSED, NOT_LEARNING, DIVERGED = "healthy", "collapsed", "not learni
 EARLY = "too early to tell"
 
 # Below this spread the embeddings that the loss compares are nearly the same for all slices...
-COLLAPSED_SPREAD = 0.25
+COLLAPSED_SPREAD = 0.3
 # ...if those of a pair lie no closer than this share of the distance of any two: small and meaningful is no collapse.
 TELLS_PAIRS = 0.9
 # Features of the encoder itself, of which a random network has 0.12 and more, and rank 90 and more.
 DEAD_SPREAD, DEAD_RANK = 0.02, 1.5
+# Where the last layer is normalised, the spread can't fall; then the embeddings lie on a line or a plane.
+COLLAPSED_RANK = 3.0
 # Measurements in a row that must show a collapse before it is said, and before a run is ended for it.
 TO_SAY, TO_STOP = 2, 3
 # Before this many steps nothing but a divergence is said.
@@ -110,6 +112,8 @@ def _ran_away(start: Figures, now: Figures) -> bool:
 def _collapsed(figures: Figures) -> bool:
     if figures["spread"] < DEAD_SPREAD or figures["rankme"] < DEAD_RANK:
         return True
+    if figures["embedding_rank"] < COLLAPSED_RANK:
+        return True
     return figures["embedding_spread"] < COLLAPSED_SPREAD and figures["alignment_ratio"] > TELLS_PAIRS
 
 
@@ -144,6 +148,8 @@ def _collapse(now: Figures) -> str:
             f"the features of all slices are nearly the same (spread {now['spread']:.2g}, ideal 1; effective rank "
             f"{now['rankme']:.0f} of {now['rankme_limit']})"
         )
+    if now["embedding_rank"] < COLLAPSED_RANK:
+        return f"the embeddings that the loss compares have an effective rank of {now['embedding_rank']:.1f} only"
     return (
         f"the embeddings of all slices are nearly the same (spread {now['embedding_spread']:.2f}, ideal 1), those of "
         f"a pair no closer than any two (their distances are as {now['alignment_ratio']:.2f} to 1)"

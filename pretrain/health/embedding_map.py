@@ -1,0 +1,40 @@
+"""Features in two dimensions, to be looked at."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mri_transfer.pretrain.health.measures import normalised
+
+FEWEST_FOR_TSNE = 100
+
+
+def pca(features: np.ndarray) -> np.ndarray:
+    """Coordinates (n, 2) along the two directions in which the unit-length features vary most.
+
+    The signs, which are arbitrary, are such that the point farthest out on each axis is positive.
+    """
+    z = normalised(features)
+    z = z - z.mean(axis=0)
+    # Of the Gram matrix: its eigenvectors are the coordinates, up to their lengths.
+    values, vectors = np.linalg.eigh(z @ z.T)
+    points = np.zeros((len(z), 2))
+    found = (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :2]
+    points[:, : found.shape[1]] = found
+    farthest = np.abs(points).argmax(axis=0)
+    signs = np.sign(points[farthest, [0, 1]])
+    return points * np.where(signs == 0, 1, signs)
+
+
+def tsne(features: np.ndarray) -> np.ndarray:
+    """Coordinates (n, 2) in which near neighbours stay near (van der Maaten & Hinton 2008); seconds for 1,000 points.
+
+    Distances between groups mean little. Few points are laid out by :func:`pca`.
+    """
+    if len(features) < FEWEST_FOR_TSNE:
+        return pca(features)
+    from sklearn.manifold import TSNE
+
+    start = pca(features)
+    start = 1e-4 * start / max(float(start.std()), 1e-12)
+    return TSNE(init=start, random_state=0).fit_transform(normalised(features))

@@ -126,8 +126,9 @@ def _alone(out: Path) -> Iterator[None]:
 def _monitors(config: PretrainConfig, store: SliceStore) -> list[Monitor]:
     """What watches this run."""
     from mri_transfer.pretrain.health.monitor import HealthMonitor
+    from mri_transfer.pretrain.health.tensorboard import TensorBoardLog
 
-    return [HealthMonitor(keep_going=config.keep_going)]
+    return [HealthMonitor(keep_going=config.keep_going), TensorBoardLog()]
 
 
 def _start(

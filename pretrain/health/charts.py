@@ -89,8 +89,8 @@ def draw(lines: Sequence[Line]) -> dict[str, list[Picture]]:
                     axis,
                     [Curve("alignment", "alignment")],
                     "alignment",
-                    "Alignment of the embeddings of pairs (Wang & Isola 2020): their squared distance, 0 to 4. Lower is "
-                    "better only while uniformity stays.",
+                    "Alignment of the embeddings of pairs (Wang & Isola 2020): their squared distance, 0 to 4. Lower "
+                    "is better only while uniformity stays.",
                     low=0,
                     start_line=True,
                 ),

@@ -35,7 +35,7 @@ PATIENCE = 0.25
 # The loss counts as below chance, or below its beginning, by this share of it and this many standard errors.
 LOSS_MARGIN, ERRORS = 0.05, 3.0
 # So much must the distance of pairs have fallen, as a share of that of any two embeddings.
-RATIO_MARGIN = 0.05
+RATIO_MARGIN = 0.1
 # So many times its beginning and chance, a loss is one that ran away.
 RUNAWAY = 2.0
 

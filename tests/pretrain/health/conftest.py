@@ -81,11 +81,16 @@ class SmallLoop:
         return monitor.finish(self.view(), {"step": self.step, "seconds": float(self.step)})
 
 
-@pytest.fixture
-def small_loop(small_store, tmp_path):
+@pytest.fixture(scope="session")
+def make_encoder():
+    return tiny_encoder
+
+
+@pytest.fixture(scope="session")
+def small_loop(small_store, tmp_path_factory):
+    """Makes a loop in a folder of its own."""
+
     def make(method=None, **options):
-        out = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
-        out.mkdir()
-        return SmallLoop(small_store, out, method, **options)
+        return SmallLoop(small_store, tmp_path_factory.mktemp("run"), method, **options)
 
     return make

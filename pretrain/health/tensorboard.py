@@ -1,0 +1,121 @@
+"""TensorBoard logs of a run, in RUN/tensorboard: all numbers of metrics.jsonl as scalars.
+
+metrics.jsonl is what counts, and the logs follow it: what a power cut or a divergence undid is not in them either. A
+new process therefore begins a file of its own with all lines that were kept, and removes the older ones.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mri_transfer.pretrain.monitors import At, RunView
+
+FOLDER = "tensorboard"
+# Seconds between two writes; writing the lines of a minute takes milliseconds.
+EVERY = 30.0
+GROUPS = {
+    "train": ("loss", "learning_rate", "share"),
+    "speed": ("views_per_second", "data_wait"),
+    "hardware": ("temperature", "cpu_", "gpu_", "memory", "power", "throttle"),
+    "health": (
+        *("knn_", "score", "spread", "uniformity", "rankme", "embedding_", "alignment"),
+        *("loss_mean", "loss_sd", "loss_chance"),
+    ),
+}
+_BEGINNING = "brain.Event:2"  # the version of the format, as the first record of a file tells it
+
+
+class TensorBoardLog:
+    """A monitor that only writes down what the loop and other monitors have reported."""
+
+    name = "TensorBoard"
+
+    def __init__(self) -> None:
+        self.used, self.finish_seconds = 0.0, 0.1
+        self.stop: str | None = None
+        self._writer: Any = None
+        self._written: list[Mapping[str, Any]] = []
+        self._next = 0.0
+        self._epoch = 0.0
+
+    def restore(self, lines: Sequence[Mapping[str, Any]]) -> None:
+        """All of the lines are written again, by the first `measure`."""
+
+    def due(self, elapsed_seconds: float, step: int) -> bool:
+        """Every half minute."""
+        return elapsed_seconds >= self._next
+
+    def measure(self, run: RunView, at: At) -> dict[str, Any]:
+        """Write what is new since the last time; there are no figures to add."""
+        self._next = at["seconds"] + EVERY
+        self._follow(run.out / FOLDER, run.metrics, at["seconds"])
+        return {}
+
+    def finish(self, run: RunView, at: At) -> dict[str, Any]:
+        """Write the rest and close."""
+        self._follow(run.out / FOLDER, run.metrics, at["seconds"])
+        self._writer.close()
+        return {"tensorboard": str(run.out / FOLDER)}
+
+    def _follow(self, folder: Path, lines: Sequence[Mapping[str, Any]], seconds: float) -> None:
+        done = len(self._written)
+        if self._writer is None or list(lines[:done]) != self._written:
+            self._begin(folder, seconds)
+            done = 0
+        for line in lines[done:]:
+            self._write(line)
+        self._written = list(lines)
+        self._writer.flush()
+
+    def _begin(self, folder: Path, seconds: float) -> None:
+        """A new file, in place of all others."""
+        import tensorflow as tf
+
+        if self._writer is not None:
+            self._writer.close()
+        folder.mkdir(exist_ok=True)
+        old = list(folder.glob("events.out.tfevents.*"))
+        # So that the time axis is that of the budget, interruptions left out.
+        self._epoch = time.time() - seconds
+        # TensorBoard reads files in the order of their names.
+        name = f"events.out.tfevents.{time.time_ns() // 1000}.{socket.gethostname()}.{os.getpid()}"
+        self._writer = tf.io.TFRecordWriter(str(folder / name))
+        self._event(0.0, file_version=_BEGINNING)
+        for path in old:
+            path.unlink(missing_ok=True)
+
+    def _write(self, line: Mapping[str, Any]) -> None:
+        from tensorflow.core.framework.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars(line)]
+        self._event(line["seconds"], step=line["step"], summary=Summary(value=values))
+
+    def _event(self, seconds: float, **content: Any) -> None:
+        from tensorflow.core.util.event_pb2 import Event
+
+        self._writer.write(Event(wall_time=self._epoch + seconds, **content).SerializeToString())
+
+
+def scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """The numbers of a line of metrics.jsonl under grouped names, as "health/rankme"; of dictionaries, each entry."""
+    for key, value in line.items():
+        if key in ("step", "seconds"):
+            continue
+        if isinstance(value, Mapping):
+            yield from scalars({f"{key}/{name}": each for name, each in value.items()})
+        elif isinstance(value, (int, float)):
+            yield f"{_group(key)}/{key}", float(value)
+
+
+def _group(key: str) -> str:
+    """Of the groups with a beginning of this key, that with the longest."""
+    fitting = [
+        (len(start), group) for group, starts in GROUPS.items() for start in starts if key.startswith(start)
+    ]
+    return max(fitting)[1] if fitting else "run"

@@ -1,0 +1,205 @@
+"""The monitor on runs of a tiny encoder: it changes nothing, costs what it may, and is right."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from keras import ops
+
+from mri_transfer.checkpoints.state import model_arrays
+from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.health.monitor import MARK, PAGE, START, HealthMonitor, panel_size
+from mri_transfer.pretrain.methods import METHODS
+from mri_transfer.pretrain.methods.heads import unit
+
+
+def same(a, b):
+    a, b = (model_arrays(loop.method, loop.method.optimizer) for loop in (a, b))
+    return all(np.array_equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture(scope="module")
+def watched(small_loop):
+    """A run of four steps that was measured three times."""
+    return small_loop().run(4, HealthMonitor(), every=2)
+
+
+def test_training_is_the_same_to_the_bit_with_and_without(watched, small_loop):
+    plain = small_loop().run(4)
+    assert same(plain, watched)
+    assert plain.lines[-1]["loss"] == watched.lines[-1]["loss"]
+
+
+def test_figures_are_json_of_the_same_slices_every_time(watched):
+    measured = [line for line in json.loads(json.dumps(watched.lines)) if MARK in line]
+    assert [line["step"] for line in measured] == [1, 2, 4]
+    assert len({line[MARK] for line in measured}) == 1
+    line = measured[0]
+    assert {
+        "knn_plane",
+        "knn_position",
+        "rankme",
+        "spread",
+        "uniformity",
+        "alignment",
+        "embedding_rank",
+    } <= set(line)
+    assert "knn_sequence" not in line  # the store has T1 only
+    assert line["knn_plane_chance"] == pytest.approx(1 / 3, abs=0.05)
+    expected = np.mean(
+        [
+            (line[f"knn_{n}"] - line[f"knn_{n}_chance"]) / (1 - line[f"knn_{n}_chance"])
+            for n in ("plane", "position")
+        ]
+    )
+    assert line["score"] == pytest.approx(expected, abs=1e-4)
+    assert line["health"] == "too early to tell"
+    # Measuring twice without a step between gives the same numbers: nothing moved.
+    monitor = HealthMonitor()
+    again = [monitor.measure(watched.view(), {"step": 4, "seconds": 4.0}) for _ in range(2)]
+    assert again[0] == again[1]
+    assert again[0]["rankme"] == measured[-1]["rankme"]
+
+
+def view_of(loop, encoder, head, size=32):
+    """What a monitor sees of a run whose method has been made anew."""
+    view = loop.view()
+    view.method = SimpleNamespace(encoder=encoder, head=head, chance=loop.method.chance)
+    view.size = size
+    return view
+
+
+def test_a_changed_size_of_views_is_measured_on_the_same_slices(watched, make_encoder):
+    monitor = HealthMonitor()
+    before = monitor.measure(watched.view(), {"step": 4, "seconds": 4.0})
+    rows = monitor._panel.rows
+    larger = make_encoder(48)
+    larger.set_weights(watched.method.encoder.get_weights())
+    after = monitor.measure(view_of(watched, larger, watched.method.head, 48), {"step": 5, "seconds": 5.0})
+    np.testing.assert_array_equal(monitor._panel.rows, rows)
+    assert monitor._panel.images.shape[1] == 48
+    assert after["knn_plane"] == pytest.approx(before["knn_plane"], abs=0.25)
+
+
+def test_features_that_are_not_finite_are_divergence(watched, make_encoder):
+    broken = make_encoder()
+    broken.layers[2].kernel.assign(np.full(broken.layers[2].kernel.shape, np.nan))
+    monitor = HealthMonitor()
+    view = view_of(watched, broken, watched.method.head)
+    figures = monitor.measure(view, {"step": 5, "seconds": 5.0})
+    assert figures["finite"] is False
+    assert figures["health"] == "diverged"
+    json.dumps(figures, allow_nan=False)
+    view.metrics = [*watched.lines, {"step": 5, "seconds": 5.0, "loss": 1.0, **figures}]
+    assert monitor.finish(view, {"step": 5, "seconds": 5.0})["health"]["state"] == "diverged"
+    assert "Diverged" in (watched.out / PAGE).read_text()
+
+
+def test_a_method_without_a_head_is_judged_by_its_features(watched):
+    view = view_of(watched, watched.method.encoder, None)
+    figures = HealthMonitor().measure(view, {"step": 4, "seconds": 4.0})
+    assert figures["embedding_spread"] > 0
+
+
+def test_a_resumed_run_is_measured_on_the_same_slices_and_its_page_shows_the_start(small_loop):
+    loop = small_loop().run(4, HealthMonitor(), every=2)
+    features = dict(np.load(loop.out / START))["features"]
+    monitor = HealthMonitor()
+    monitor.restore(loop.lines)
+    assert not monitor.due(100.0, 5) or monitor.used  # the start is known
+    loop.run(2, monitor, every=2)
+    assert loop.lines[-1]["resumed_from"] == 4
+    np.testing.assert_array_equal(dict(np.load(loop.out / START))["features"], features)
+    loop.finish(monitor)
+    page = (loop.out / PAGE).read_text()
+    assert "Interrupted after step 4" in page
+    assert "At the start" in page
+    (loop.out / START).write_bytes(b"torn")  # then the page goes without
+    loop.finish(monitor)
+    assert "At the start" not in (loop.out / PAGE).read_text()
+
+
+@pytest.mark.parametrize(
+    ("steps", "hours", "slice_seconds", "slices"),
+    [
+        (12, None, 0.01, 64),
+        (100_000, None, 0.01, 1024),
+        (1000, None, 0.01, 287),  # 16,000 views, of which 1.8%
+        (None, 8, 0.01, 1024),
+        (None, 1 / 60, 0.01, 64),
+        (None, 0.05, 0.01, 107),  # 180 s, of which 1.8%, three times, at 100 slices a second
+    ],
+)
+def test_small_budgets_are_measured_on_fewer_slices(steps, hours, slice_seconds, slices):
+    config = PretrainConfig(store=Path("s"), out=Path("o"), steps=steps, hours=hours, batch=8)
+    assert panel_size(SimpleNamespace(config=config), 1.0, slice_seconds) == slices
+
+
+def test_until_a_time_of_day_the_share_used_tells_the_budget():
+    config = PretrainConfig(store=Path("s"), out=Path("o"), until="07:00")
+    view = SimpleNamespace(config=config, share=0.1)
+    assert panel_size(view, 18.0, 0.01) == 107  # of 180 seconds
+
+
+def test_measurements_keep_to_their_share_of_the_time():
+    """With costs that double midway, as on a machine that gets slow: 2% are never exceeded after the start."""
+    monitor = HealthMonitor()
+    assert monitor.due(0.0, 1)
+    monitor._slices, monitor.finish_seconds = 64, 1.0
+    elapsed, spent, measured = 0.0, 0.0, []
+    for step in range(1, 28_800):
+        elapsed += 1.0
+        monitor.used = spent / elapsed
+        monitor._cost = 10.0 if elapsed < 14_400 else 20.0
+        if monitor.due(elapsed, step):
+            spent += monitor._cost
+            elapsed += monitor._cost
+            measured.append(elapsed)
+            assert spent + monitor._cost + monitor.finish_seconds <= 0.02 * elapsed
+    assert 25 <= len(measured) <= 55
+    assert 0.013 < spent / elapsed < 0.02
+
+
+class Collapsing(METHODS["simclr"]):
+    """Only the cosine of pairs, with a gradient on both sides: constant embeddings are the best answer."""
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        a, b = ops.split(y_pred, 2, axis=0)
+        return -ops.mean(ops.sum(unit(a) * unit(b), axis=1))
+
+    def chance(self, pairs):
+        return None
+
+
+@pytest.mark.slow
+def test_a_collapsed_run_asks_for_the_end_unless_told_otherwise(small_loop):
+    monitor = HealthMonitor()
+    loop = small_loop(Collapsing, steps=400, learning_rate=1e-2).run(400, monitor, every=40)
+    assert loop.step < 400
+    assert monitor.stop.startswith("collapsed: ")
+    assert "--learning-rate" in monitor.stop
+    told = loop.finish(monitor)
+    assert told["health"]["state"] == "collapsed"
+    assert "Collapsed" in (loop.out / PAGE).read_text()
+    patient = HealthMonitor(keep_going=True)
+    loop = small_loop(Collapsing, steps=160, learning_rate=1e-2).run(160, patient, every=40)
+    assert loop.step == 160
+    assert patient.stop is None
+    assert patient.verdict.state == "collapsed"
+
+
+@pytest.mark.slow
+def test_a_run_that_learns_is_healthy_and_one_with_a_vanishing_rate_is_not_learning(small_loop):
+    # Without views that hide anything, five textured heads are told apart soon.
+    healthy = HealthMonitor()
+    loop = small_loop(steps=200, batch=16, learning_rate=3e-3).run(200, healthy, every=50)
+    told = loop.finish(healthy)
+    assert told["health"]["state"] == "healthy", told["sentence"]
+    assert told["health"]["end"]["loss_mean"] < told["health"]["start"]["loss_mean"]
+    idle = HealthMonitor()
+    loop = small_loop(steps=200, batch=16, learning_rate=1e-9).run(200, idle, every=50)
+    assert loop.finish(idle)["health"]["state"] == "not learning"

@@ -1,0 +1,276 @@
+"""The verdict on histories of figures: those of real runs, and made-up ones for each rule."""
+
+from __future__ import annotations
+
+import pytest
+
+from mri_transfer.pretrain.health.verdict import (
+    COLLAPSED,
+    DIVERGED,
+    EARLY,
+    HEALTHY,
+    NOT_LEARNING,
+    verdict,
+)
+
+START = {
+    "step": 1, "share": 0.0, "finite": True, "loss_mean": 4.1, "loss_sd": 0.0, "loss_chance": 3.85,
+    "knn_plane": 0.63, "knn_plane_chance": 0.33, "knn_plane_error": 0.02, "score": 0.33, "score_error": 0.02,
+    "spread": 0.15, "rankme": 93.0, "rankme_limit": 512,
+    "embedding_spread": 0.84, "embedding_rank": 85.0, "alignment_ratio": 1.0,
+}  # fmt: skip
+GOOD = {
+    "loss_mean": 2.9,
+    "loss_sd": 0.15,
+    "alignment_ratio": 0.6,
+    "spread": 0.4,
+    "rankme": 250.0,
+    "embedding_rank": 70.0,
+}
+FLAT = {
+    "embedding_spread": 0.05,
+    "embedding_rank": 7.0,
+    "alignment_ratio": 0.98,
+    "loss_mean": 3.84,
+    "loss_sd": 0.02,
+}
+SAME = {"loss_mean": 4.08, "loss_sd": 0.17}
+
+
+def history(*changes, step=500):
+    """A start, and measurements evenly over the run, each the start's figures with changes."""
+    count = len(changes)
+    return [
+        START,
+        *(
+            START | {"step": (i + 1) * step, "share": round((i + 1) / count, 4)} | change
+            for i, change in enumerate(changes)
+        ),
+    ]
+
+
+def test_a_run_that_learns_is_healthy_and_the_sentence_has_its_figures():
+    found = verdict(history(GOOD, GOOD, GOOD | {"knn_plane": 0.94, "rankme": 87.4}))
+    assert (found.state, found.stop) == (HEALTHY, False)
+    assert found.sentence == (
+        "healthy: neighbours of other subjects share the plane in 94% (33% by chance, 63% at the start), effective "
+        "rank 87 of 512, the loss is 2.9 (3.85 by chance, 4.1 at the start)"
+    )
+
+
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"loss_mean": 2.9, "loss_sd": 0.15},
+        {"alignment_ratio": 0.7},
+        {"score": 0.5, "score_error": 0.03},
+    ],
+)
+def test_any_one_sign_of_learning_is_enough(evidence):
+    assert verdict(history(*[evidence] * 4)).state == HEALTHY
+
+
+@pytest.mark.parametrize(
+    "noise",
+    [
+        {"loss_mean": 3.7, "loss_sd": 0.2},  # below the start and chance, but not clearly
+        {"loss_mean": 3.9, "loss_sd": 0.01},  # clearly below the start, and still above chance
+        {"alignment_ratio": 0.95},
+        {"score": 0.38, "score_error": 0.03},
+        {"score": 0.1},  # worse
+    ],
+)
+def test_noise_is_no_learning(noise):
+    found = verdict(history(*[SAME | noise] * 4))
+    assert found.state == NOT_LEARNING
+    assert not found.stop
+    assert "--learning-rate" in found.sentence
+
+
+def test_a_good_start_that_only_keeps_its_neighbours_is_healthy_by_its_loss():
+    """ImageNet weights: neighbours were good before, and get worse while batch statistics adapt."""
+    good = START | {"knn_plane": 0.89, "score": 0.58, "alignment_ratio": 0.88, "loss_mean": 3.96}
+    now = good | {"step": 2000, "share": 1.0, "knn_plane": 0.67, "score": 0.42, "alignment_ratio": 0.78}
+    assert verdict([good, now | {"loss_mean": 3.15, "loss_sd": 0.16}], final=True).state == HEALTHY
+    assert verdict(
+        [good, now | {"loss_mean": 3.94, "loss_sd": 0.16, "alignment_ratio": 0.88}], final=True
+    ).state == (NOT_LEARNING)
+
+
+def test_not_learning_is_not_said_early():
+    slow = history(*[SAME] * 20)
+    states = [verdict(slow[: n + 1]).state for n in range(21)]
+    assert states[:5] == [EARLY] * 5  # up to 20% of the time
+    assert states[5:] == [NOT_LEARNING] * 16
+    # At the end there is nothing to wait for any more, but for steps.
+    assert verdict(history(SAME), final=True).state == NOT_LEARNING
+    assert verdict(history(SAME, step=12), final=True).state == EARLY
+
+
+def test_a_collapse_is_said_after_two_measurements_and_stops_a_run_after_three():
+    runs = history(GOOD, FLAT, FLAT, FLAT, GOOD, FLAT)
+    found = [verdict(runs[: n + 1]) for n in range(len(runs))]
+    assert [each.state for each in found] == [
+        *(EARLY, HEALTHY, NOT_LEARNING, COLLAPSED, COLLAPSED, HEALTHY, NOT_LEARNING)
+    ]
+    assert [each.stop for each in found] == [False, False, False, False, True, False, False]
+    assert "--learning-rate" in found[4].sentence
+    assert "0.05" in found[4].sentence
+
+
+def test_a_collapse_that_only_the_last_measurement_shows_is_said_at_the_end():
+    assert verdict(history(GOOD, FLAT), final=True).state == COLLAPSED
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"spread": 0.001, "rankme": 3.0},
+        {"rankme": 1.2},
+        {"embedding_rank": 1.9, "alignment_ratio": 0.86, "loss_mean": -0.73},  # a normalised last layer
+        {"embedding_spread": 0.24, "alignment_ratio": 0.96},
+    ],
+)
+def test_kinds_of_collapse(figures):
+    assert verdict(history(*[GOOD | figures] * 3)).state == COLLAPSED
+
+
+@pytest.mark.parametrize(
+    "figures",
+    [
+        {"embedding_spread": 0.2, "alignment_ratio": 0.3},  # close together, and still telling pairs apart
+        {
+            "embedding_spread": 0.5,
+            "alignment_ratio": 0.97,
+            "loss_mean": 3.3,
+            "loss_sd": 0.1,
+        },  # early, random weights
+    ],
+)
+def test_no_collapse(figures):
+    assert verdict(history(*[GOOD | figures] * 3)).state == HEALTHY
+
+
+def test_what_happens_in_the_warm_up_or_the_first_steps_is_not_held_against_a_run():
+    early = [START, *(START | FLAT | {"step": 200 + i, "share": 0.01 * i} for i in range(1, 6))]
+    assert [verdict(early[:n], warmup=0.05).state for n in range(1, 7)] == [EARLY] * 6
+    assert (
+        verdict([START, *(START | FLAT | {"step": 10 * i, "share": 0.2 * i} for i in range(1, 6))]).state
+        == EARLY
+    )
+
+
+def test_divergence():
+    stopped = "diverged: the loss was not finite at step 7; start again with a lower --learning-rate"
+    assert verdict(history(GOOD), stopped=stopped)[:2] == (DIVERGED, stopped)
+    broken = {
+        "step": 40,
+        "share": 0.2,
+        "finite": False,
+        "loss_mean": 5.0,
+        "loss_sd": 1.0,
+        "loss_chance": None,
+    }
+    assert verdict([START, broken]).state == DIVERGED
+    ran_away = verdict(history({"loss_mean": 900.0, "loss_sd": 20.0}))
+    assert ran_away.state == DIVERGED
+    assert "900" in ran_away.sentence
+    assert "--learning-rate" in ran_away.sentence
+
+
+def test_losses_of_any_sign_and_scale():
+    """SimSiam's begins at 0 and falls to -1, VICReg's begins at 50, BYOL's has no chance level."""
+    for first, later, chance in ((0.0, -0.9, None), (50.0, 30.0, 45.0), (4.0, 1.8, None)):
+        runs = history(*[{"loss_mean": later, "loss_sd": 0.02 * abs(later), "loss_chance": chance}] * 4)
+        runs[0] = START | {"loss_mean": first, "loss_chance": chance}
+        assert verdict(runs).state == HEALTHY
+
+
+def test_a_store_that_tells_no_labels_and_a_run_whose_loss_is_not_known():
+    bare = [
+        {k: v for k, v in line.items() if not k.startswith(("knn", "score"))} for line in history(GOOD, GOOD)
+    ]
+    found = verdict(bare)
+    assert found.state == HEALTHY
+    assert "neighbours" not in found.sentence
+    unknown = [
+        line | {"loss_mean": None} for line in history({"alignment_ratio": 0.5}, {"alignment_ratio": 0.5})
+    ]
+    assert verdict(unknown).state == HEALTHY
+    assert verdict([]).state == EARLY
+
+
+# Figures of runs on real slices, 64 px, 24 pairs, EfficientNet-Lite0, 120 to 150 steps of a cosine schedule:
+# (loss, its deviation, chance, spread, rank, embedding spread, embedding rank, ratio, score), at the start and later.
+REAL = {
+    "simclr, ImageNet": (
+        HEALTHY,
+        [
+            (3.96, 0.0, 3.85, 0.574, 268, 0.84, 81.6, 0.988, 0.584),
+            (3.78, 0.198, 3.85, 0.712, 325, 0.782, 78.3, 0.879, 0.532),
+            (3.31, 0.230, 3.85, 0.724, 328, 0.792, 74.9, 0.803, 0.478),
+            (3.15, 0.162, 3.85, 0.750, 321, 0.796, 74.5, 0.783, 0.421),
+        ],
+    ),
+    "byol, random": (
+        HEALTHY,
+        [
+            (4.0, 0.0, None, 0.149, 93, 0.84, 85.0, 1.0, 0.327),
+            (1.801, 0.051, None, 0.223, 186, 0.807, 38.2, 0.850, 0.046),
+            (1.916, 0.088, None, 0.322, 244, 0.805, 36.3, 0.814, 0.046),
+        ],
+    ),
+    "the cosine alone, random": (
+        COLLAPSED,
+        [
+            (0.0, 0.0, None, 0.149, 93, 0.84, 85.0, 1.0, 0.327),
+            (-0.823, 0.222, None, 0.112, 92.8, 0.126, 15.8, 0.991, 0.133),
+            (-0.990, 0.003, None, 0.162, 146, 0.072, 7.3, 0.979, 0.047),
+            (-0.995, 0.001, None, 0.251, 209, 0.066, 6.7, 0.986, 0.020),
+        ],
+    ),
+    "the cosine alone, ImageNet": (
+        COLLAPSED,
+        [
+            (0.0, 0.0, None, 0.574, 268, 0.84, 81.6, 0.988, 0.584),
+            (-0.669, 0.193, None, 0.655, 249, 0.350, 48.5, 0.968, 0.401),
+            (-0.918, 0.016, None, 0.582, 179, 0.252, 33.5, 0.956, 0.291),
+            (-0.944, 0.005, None, 0.567, 157, 0.239, 31.3, 0.959, 0.205),
+        ],
+    ),
+    "simsiam without stop-gradient and predictor": (
+        COLLAPSED,
+        [
+            (0.0, 0.0, None, 0.149, 93, 0.996, 111, 1.019, 0.327),
+            (-0.307, 0.256, None, 0.123, 104, 0.696, 3.7, 0.914, 0.121),
+            (-0.725, 0.141, None, 0.239, 191, 0.581, 1.9, 0.869, 0.052),
+        ],
+    ),
+    "a rate of 1e-9": (
+        NOT_LEARNING,
+        [
+            (4.1, 0.0, 3.85, 0.149, 93, 0.841, 85.3, 1.003, 0.327),
+            (4.126, 0.202, 3.85, 0.208, 173, 0.841, 85.3, 1.003, 0.125),
+            (4.069, 0.203, 3.85, 0.383, 276, 0.841, 85.3, 1.003, 0.044),
+        ],
+    ),
+    "a rate of 1": (
+        COLLAPSED,
+        [
+            (4.1, 0.0, 3.85, 0.149, 93, 0.841, 85.3, 1.003, 0.327),
+            (3.86, 0.059, 3.85, 0.052, 51, 0.137, 13.0, 1.005, 0.005),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_runs(name):
+    state, rows = REAL[name]
+    keys = ("loss_mean", "loss_sd", "loss_chance", "spread", "rankme", "embedding_spread", "embedding_rank")
+    keys += ("alignment_ratio", "score")
+    runs = [
+        START | dict(zip(keys, row, strict=True)) | {"step": 1 + 400 * i, "share": i / (len(rows) - 1)}
+        for i, row in enumerate(rows)
+    ]
+    assert verdict(runs, final=True).state == state

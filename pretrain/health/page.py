@@ -112,7 +112,7 @@ def render(told: Told) -> str:
 
 
 def duration(seconds: float) -> str:
-    """4000 as 1 h 7 min, 75 as 1 min 15 s."""
+    """4000 as 1 h 6 min, 75 as 1 min 15 s."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         return f"{minutes // 60} h {minutes % 60} min"

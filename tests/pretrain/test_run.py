@@ -62,6 +62,9 @@ def test_a_run_leaves_an_encoder_that_knows_where_it_comes_from(undisturbed):
     assert "keras" in provenance["versions"]
     summary = json.loads((undisturbed / "summary.json").read_text())
     assert summary["views"] == 12 * 8
+    assert summary["health"]["state"] == "too early to tell"  # of 12 steps nothing can be said
+    assert "Too early to tell" in (undisturbed / "run.html").read_text(encoding="utf-8")
+    assert list((undisturbed / "tensorboard").iterdir())
     lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == 12
     assert all(np.isfinite(line["loss"]) for line in lines)

@@ -65,7 +65,7 @@ def test_the_centre_follows_the_teacher_and_its_temperature_the_schedule(tiny_en
         np.testing.assert_allclose(method.center, center, atol=1e-6)
     method(batch, training=False)
     np.testing.assert_allclose(method.center, center, atol=1e-6)
-    for share, temperature in ((0, 0.04), (WARM_UP / 2, 0.055), (WARM_UP, 0.07), (1, 0.07)):
+    for share, temperature in ((0, 0.025), (WARM_UP / 2, 0.0325), (WARM_UP, 0.04), (1, 0.04)):
         method.set_progress(share)
         assert float(method.teacher_temperature.value) == pytest.approx(temperature)
 

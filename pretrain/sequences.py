@@ -9,9 +9,9 @@ taken to be on one grid; thick-slice scans, of which one plane is kept, need to 
 Volumes on different grids are not matched, even where positions in mm coincide: between sequences people move, and
 tilted scans count their positions along different axes.
 
-Measured on real slices: the heads of partners overlap with a Dice coefficient of 0.93 in the median (FLAIR with T1 after
-contrast, thick slices, 100 sessions) and 0.95 (T1, T2 and FLAIR of one session at 1 mm), those of a partner's next slice
-with 0.83 and 0.92, and of the same place in other subjects with 0.79 and 0.72.
+Measured on real slices: the heads of partners overlap with a Dice coefficient of 0.93 in the median (FLAIR with T1
+after contrast, thick slices, 100 sessions) and 0.95 (T1, T2 and FLAIR of one session at 1 mm), those of a partner's
+next slice with 0.83 and 0.92, and of the same place in other subjects with 0.79 and 0.72.
 """
 
 from __future__ import annotations

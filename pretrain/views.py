@@ -119,9 +119,9 @@ class Views(keras.layers.Layer):
         quality, bits = sometimes("jpeg", 99.0), sometimes("depth", 7.0)
         hidden = sometimes("cutout", 0.9)
         edge = sometimes("border", 0.2)
-        # As many edges as not have the frame.
+        # Each edge has the frame as often as not.
         sides = {
-            side: edge * ops.cast(uniform[f"border_{side}"] < 0.5, "float32")
+            f"border_{side}": edge * ops.cast(uniform[f"border_{side}"] < 0.5, "float32")
             for side in ("left", "right", "top", "bottom")
         }
         shading = sometimes("bias")
@@ -149,7 +149,7 @@ class Views(keras.layers.Layer):
             "bars_x": ops.where(upright, bar, none),
             "bars_y": ops.where(upright, none, bar),
             "bars_grey": grey("letterbox_grey", black=0.6, white=0.0),
-            **{f"border_{side}": width for side, width in sides.items()},
+            **sides,
             "border_grey": grey("border_grey", black=1 / 3, white=1 / 3),
             "levels": ops.where(bits > 0, ops.round(ops.exp(math.log(2.0) * (8.0 - bits))), none),
             "quality": ops.where(quality > 0, 100.0 - quality, none),

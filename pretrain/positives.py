@@ -21,7 +21,6 @@ from mri_transfer.pretrain.sequences import partners
 
 Batch = dict[str, np.ndarray]
 
-
 # The order in which a mixture is drawn, whatever the order it is written in.
 KINDS = ("adjacent", "sequence", "same")
 
@@ -166,7 +165,7 @@ class PairSampler:
         Returns:
             "positives" as asked for, "slices", "subjects"; "with_adjacent" and "with_sequence", how many slices have
             a partner other than themselves of those kinds, if they are drawn; "drawn", the shares of the kinds that
-            come of it; "sequences", how many slices of one sequence have a partner in another.
+            come of it; "sequences", how many pairs there are of one sequence with another.
         """
         slices = np.arange(len(self.store))
         counts = np.diff(self.first_of)
@@ -185,13 +184,13 @@ class PairSampler:
                 found["with_adjacent"] = int((each.last - each.first > 1).sum())
             if each.kind == "sequence":
                 found["with_sequence"] = int((each.last > each.first).sum())
-                sequence = np.asarray(self.store.table["sequence"])
-                of = np.repeat(slices, each.last - each.first)
-                names, number = np.unique(
-                    np.stack([sequence[of], sequence[each.slices]]), axis=1, return_counts=True
-                )
+                names, sequence = np.unique(self.store.table["sequence"], return_inverse=True)
+                of = np.repeat(sequence, each.last - each.first)
+                counts = np.bincount(of * len(names) + sequence[each.slices], minlength=len(names) ** 2)
                 found["sequences"] = {
-                    f"{a} with {b}": int(count) for (a, b), count in zip(names.T, number, strict=True)
+                    f"{names[i]} with {names[j]}": int(counts[i * len(names) + j])
+                    for i, j in itertools.product(range(len(names)), repeat=2)
+                    if counts[i * len(names) + j]
                 }
         return found
 

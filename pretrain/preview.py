@@ -142,7 +142,7 @@ def _caption(store: SliceStore, found: dict[str, np.ndarray], row: int, side: st
     if side == "a":
         return f"{table['subject'][index]}: {where}"
     if index_a == index_b:
-        return f"{found['kind'][row]}, and the same slice: {where}"
+        return f"{found['kind'][row]}, the slice itself: {where}"
     apart = abs(table["position_mm"][index_a] - table["position_mm"][index_b])
     return f"{found['kind'][row]}, {apart:.1f} mm apart: {where}"
 

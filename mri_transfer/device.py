@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 from mri_transfer import memory
 
@@ -69,6 +70,14 @@ def _shared_memory_limit() -> float | None:
     return None if limit is None else max(limit - memory.PROCESS_BYTES, limit / 4)
 
 
+def _name_a_temporary_folder() -> None:
+    """Keras can't be imported where no temporary folder has room, though all it needs of one is the name."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = "/dev/shm" if Path("/dev/shm").is_dir() else os.sep
+
+
 @cache
 def prepare() -> str:
     """Import Keras with settings that suit a shared-memory board, once.
@@ -85,6 +94,7 @@ def prepare() -> str:
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{limit / total:.3f}")
         # A device with a limit takes all of it at the start, unless this says otherwise.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    _name_a_temporary_folder()
     with _c_messages_held_back():
         import keras
 

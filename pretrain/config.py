@@ -174,6 +174,13 @@ disturbances of views, for --view, each with what it stands for:
         "they would take over 2 GB",
         choices=("auto", "always", "never"),
     )
+    micro_batch: int | None = option(
+        None,
+        help="pairs that are encoded at once: memory grows with this instead of --batch, and the loss still "
+        "sees the whole batch (default: as many as --memory allows; halved when memory turns out to be short)",
+        metavar="PAIRS",
+        parse=positive_int,
+    )
     memory: float | None = option(
         None,
         help="memory that the training may take, in GB (default: what is free when it starts, in the machine or its "

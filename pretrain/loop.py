@@ -278,8 +278,8 @@ class Loop:
         self._save()  # a resumed run must not forget it
 
     def _need_less_memory(self) -> None:
-        """Half as many views at once, from where the run is."""
-        trainer, at_once = self.trainer, self.trainer.micro_batch or 2 * self.config.batch
+        """Half as many pairs at once, from where the run is."""
+        trainer, at_once = self.trainer, self.trainer.micro_batch or self.config.batch
         fewer = smaller(trainer.micro_batch, self.config.batch)
         step = self.position.step
         try:
@@ -287,8 +287,8 @@ class Loop:
         except Exception:  # JAX gives a step its arrays for good, and it failed
             arrays, step = self._last_saved()
         if fewer is None:
-            raise UserError(f"{self.config.out}: out of memory with {at_once} views at once; {REMEDY}")
-        progress.say(f"out of memory with {at_once} views at once: going on with {fewer}")
+            raise UserError(f"{self.config.out}: out of memory with {at_once} pairs at once; {REMEDY}")
+        progress.say(f"out of memory with {at_once} pairs at once: going on with {fewer}")
         trainer.build(micro_batch=fewer, arrays=arrays)
         self._go_back(step)
         self._save()

@@ -23,7 +23,6 @@ from keras import ops
 from mri_transfer.pretrain.methods.method import Plan
 from mri_transfer.pretrain.recompute import activation_bytes, recomputing
 
-SMALLEST_MICRO_BATCH = 8  # statistics of batch normalisation over fewer views are mostly noise
 # Above this many bytes of stored activations `--recompute auto` recomputes them.
 RECOMPUTE_ABOVE = 2e9
 # Of `step_bytes`: the program itself, bytes; what is held of all activations; float32 copies of views while made.

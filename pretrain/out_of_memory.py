@@ -1,4 +1,4 @@
-"""When memory is short: found out, remembered, and answered by encoding fewer views at once.
+"""When memory is short: found out, remembered, and answered by encoding fewer pairs at once.
 
 A step that fails for want of memory raises an exception on a GPU. On a processor, or on a board whose GPU shares the
 processor's memory, the kernel kills the process instead, without a word to it. What tells the next process is a
@@ -19,8 +19,8 @@ from mri_transfer.errors import UserError
 from mri_transfer.files import read_json, write_json
 
 MARKER = "running.json"
-# Statistics of batch normalisation over fewer views are mostly noise.
-SMALLEST = 8
+# Pairs; statistics of batch normalisation over fewer than eight views are mostly noise.
+SMALLEST = 4
 REMEDY = "give a smaller --batch or --size, or a smaller --backbone"
 
 
@@ -33,40 +33,41 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def smaller(micro_batch: int | None, batch: int) -> int | None:
-    """Half as many views at once, or None if there are too few already.
+    """Half as many pairs at once, or None if there are too few already.
 
     Args:
-        micro_batch: views at once so far; None for all of a batch.
-        batch: pairs in a step, so twice as many views.
+        micro_batch: pairs at once so far; None for all of a batch.
+        batch: pairs in a step.
     """
-    half = min(micro_batch or 2 * batch, 2 * batch) // 2
+    half = min(micro_batch or batch, batch) // 2
     return half if half >= SMALLEST else None
 
 
 def largest_that_fits(
     bytes_with: Callable[[int | None], float], batch: int, limit: float | None
 ) -> int | None:
-    """The most views at once (all, half of them, a quarter, ...) with which a step stays within `limit` bytes.
+    """The most pairs at once (all, half of them, a quarter, ...) with which a step stays within `limit` bytes.
 
     Args:
-        bytes_with: memory of a step with so many views at once.
+        bytes_with: memory of a training with so many pairs at once.
         batch: pairs in a step.
         limit: in bytes; None if it isn't known.
 
     Returns:
-        Views at once; None for all of them.
+        Pairs at once; None for all of them.
 
     Raises:
         UserError: not even the fewest fit.
     """
     micro_batch: int | None = None
     while limit is not None and (needed := bytes_with(micro_batch)) > limit:
-        micro_batch = smaller(micro_batch, batch)
-        if micro_batch is None:
+        fewer = smaller(micro_batch, batch)
+        if fewer is None:
             raise UserError(
-                f"--batch {batch}: a step needs about {needed / 1e9:.1f} GB and {limit / 1e9:.1f} GB may be "
-                f"used; {REMEDY}, close other programs, or raise --memory"
+                f"--batch {batch}: training needs about {needed / 1e9:.1f} GB and {limit / 1e9:.1f} GB may be used; "
+                f"{REMEDY}, close other programs, or raise --memory"
             )
+        micro_batch = fewer
     return micro_batch
 
 

@@ -16,7 +16,7 @@ class Position:
         share: of the budget used, 0..1.
         first_loss: of the first step.
         size: side of the views in pixels.
-        micro_batch: views that are encoded at once; None for all of a batch.
+        micro_batch: pairs that are encoded at once; None for all of a batch.
         rate_scale: factor on the learning rate; below 1 after a divergence.
         diverged: steps at which the loss was not finite.
         ends: Unix time at which a run with --until must be ready.

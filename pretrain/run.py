@@ -20,13 +20,13 @@ from mri_transfer.pretrain.interrupt import Interrupts
 from mri_transfer.pretrain.loop import Loop
 from mri_transfer.pretrain.metrics import Metrics
 from mri_transfer.pretrain.monitors import SCORE, Monitor, Monitors
-from mri_transfer.pretrain.out_of_memory import REMEDY, Marker, smaller
+from mri_transfer.pretrain.out_of_memory import REMEDY, Marker, largest_that_fits, smaller
 from mri_transfer.pretrain.position import Position
 from mri_transfer.pretrain.positives import PairSampler
 from mri_transfer.pretrain.reports import Reports
 from mri_transfer.pretrain.saving import Saver
 from mri_transfer.pretrain.schedule import Budget, next_moment, since_boot
-from mri_transfer.pretrain.trainer import Trainer
+from mri_transfer.pretrain.trainer import Trainer, bytes_of_training
 
 KIND = "pretraining run"
 
@@ -169,21 +169,29 @@ def _start(
     )
     start = {"backbone": backbone, **found}
     write_json(start_file, start)
-    micro_batch = None
+    micro_batch = config.micro_batch
+    if micro_batch is None:
+        micro_batch = largest_that_fits(
+            lambda at_once: bytes_of_training(config, encoder, at_once), config.batch, limit
+        )
+        if micro_batch is not None:
+            progress.say(
+                f"{limit / 1e9:.1f} GB of memory may be used: {micro_batch} of {config.batch} pairs are encoded at once"
+            )
     if killed:
         micro_batch = _after_a_kill(config, micro_batch)
     return Trainer(config, backbone, encoder, size=size, micro_batch=micro_batch), start, Position()
 
 
 def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int:
-    """Views at once after the kernel killed a process that had `micro_batch` at once."""
-    fewer, at_once = smaller(micro_batch, config.batch), micro_batch or 2 * config.batch
+    """Pairs at once after the kernel killed a process that had `micro_batch` at once."""
+    fewer, at_once = smaller(micro_batch, config.batch), micro_batch or config.batch
     if fewer is None:
         raise UserError(
-            f"{config.out}: the system killed this run for want of memory with {at_once} views at once; {REMEDY}"
+            f"{config.out}: the system killed this run for want of memory with {at_once} pairs at once; {REMEDY}"
         )
     progress.say(
-        f"the system killed this run for want of memory with {at_once} views at once: going on with {fewer}"
+        f"the system killed this run for want of memory with {at_once} pairs at once: going on with {fewer}"
     )
     return fewer
 

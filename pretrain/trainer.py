@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from mri_transfer.pretrain.methods.method import Method
 
 
+def bytes_of_training(config: PretrainConfig, encoder: keras.Model, micro_batch: int | None) -> float:
+    """Memory that the process is expected to take, in bytes, with so many pairs at once."""
+    from mri_transfer.pretrain.memory import recomputes, step_bytes
+
+    recompute = recomputes(config.recompute, encoder, config.batch)
+    return step_bytes(encoder, config.batch, recompute=recompute, micro_batch=micro_batch)
+
+
 class Trainer:
     """Encoder, method and optimizer of a run.
 
@@ -25,7 +33,7 @@ class Trainer:
         backbone: the encoder's network.
         encoder: to start from; None for one whose weights :meth:`assign` will bring.
         size: side of the views in pixels.
-        micro_batch: views that are encoded at once; None for all of a batch.
+        micro_batch: pairs that are encoded at once; None for all of a batch.
     """
 
     def __init__(
@@ -76,7 +84,7 @@ class Trainer:
 
         Args:
             size: side of the views in pixels; None for the present one.
-            micro_batch: views encoded at once; None for the present number.
+            micro_batch: pairs encoded at once; None for the present number.
             arrays: the state to go on from; None for the present one.
 
         Raises:

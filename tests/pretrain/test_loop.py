@@ -13,12 +13,13 @@ from mri_transfer.checkpoints.state import load_state
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain import run as run_module
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.out_of_memory import Marker, largest_that_fits, smaller
+from mri_transfer.pretrain.out_of_memory import Marker, is_out_of_memory, largest_that_fits, smaller
 from mri_transfer.pretrain.run import pretrain
-from mri_transfer.pretrain.trainer import Trainer
+from mri_transfer.pretrain.trainer import Trainer, bytes_of_training
 from tests.pretrain import small_network
 
 STEPS = 12
+SETTINGS = {"steps": STEPS, "batch": 4, "size": 32, "backbone": "mobilenet"}
 
 
 class Watch:
@@ -50,9 +51,7 @@ def config(small_store, tmp_path, monkeypatch):
     """Of a run with the small network and no monitor."""
     small_network.use(monkeypatch.setattr)
     monkeypatch.setattr(run_module, "_monitors", lambda config, store: [])
-    return PretrainConfig(
-        store=small_store, out=tmp_path / "run", steps=STEPS, batch=4, size=32, backbone="mobilenet"
-    )
+    return PretrainConfig(store=small_store, out=tmp_path / "run", **SETTINGS)
 
 
 @pytest.fixture
@@ -79,10 +78,14 @@ def lines_of(out):
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.fixture
-def undisturbed(config, tmp_path):
-    out = tmp_path / "undisturbed"
-    pretrain(dataclasses.replace(config, out=out))
+@pytest.fixture(scope="module")
+def undisturbed(small_store, tmp_path_factory):
+    """A run of the same settings that nothing happened to."""
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    with pytest.MonkeyPatch.context() as patch:
+        small_network.use(patch.setattr)
+        patch.setattr(run_module, "_monitors", lambda config, store: [])
+        pretrain(PretrainConfig(store=small_store, out=out, **SETTINGS))
     return out
 
 
@@ -170,6 +173,7 @@ def test_the_best_by_a_monitors_score_is_kept_beside_the_latest(config, watched)
     assert read_card(again.out)["provenance"]["start"]["weights_sha256"] == card["weights_sha256"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_knows_its_best(config, watched):
     def first(step):
         if step == 5:
@@ -199,6 +203,7 @@ def test_health_leaves_every_bit_as_it_is(config, undisturbed, monkeypatch):
     assert same(undisturbed, config.out)
 
 
+@pytest.mark.slow
 def test_slices_that_vanish_end_the_run_with_a_line_and_all_its_steps(config, watched, undisturbed, tmp_path):
     import shutil
 
@@ -223,6 +228,7 @@ def test_slices_that_vanish_end_the_run_with_a_line_and_all_its_steps(config, wa
     assert same(undisturbed, config.out)
 
 
+@pytest.mark.slow
 def test_another_size_of_views_midway_keeps_every_number(config, small_store):
     from mri_transfer.datasets.store.store import SliceStore
     from mri_transfer.pretrain.positives import PairSampler
@@ -260,24 +266,83 @@ def test_two_processes_do_not_share_a_run(config, watched):
 # -- memory
 
 
-def test_fewer_views_at_once_down_to_eight():
+def test_fewer_pairs_at_once_down_to_four():
     sizes, micro_batch = [], None
     while (micro_batch := smaller(micro_batch, 64)) is not None:
         sizes.append(micro_batch)
-    assert sizes == [64, 32, 16, 8]
+    assert sizes == [32, 16, 8, 4]
     assert smaller(None, 4) is None
-    assert smaller(1000, 16) == 16
+    assert smaller(1000, 16) == 8
 
 
-def test_the_most_views_that_fit_are_chosen():
+def test_the_most_pairs_that_fit_are_chosen():
     def needed(micro_batch):
-        return 1e9 + 20e6 * (micro_batch or 128)
+        return 1e9 + 40e6 * (micro_batch or 64)
 
     assert largest_that_fits(needed, 64, None) is None
     assert largest_that_fits(needed, 64, 4e9) is None
-    assert largest_that_fits(needed, 64, 2e9) == 32
+    assert largest_that_fits(needed, 64, 2e9) == 16
     with pytest.raises(UserError, match=r"--batch 64: .*1\.2 GB and 1\.1 GB may be used; .*--size"):
         largest_that_fits(needed, 64, 1.1e9)
+
+
+class ResourceExhaustedError(Exception):
+    """Named as TensorFlow's."""
+
+
+def test_errors_that_say_that_memory_is_short():
+    jax = RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8589934592 bytes.")
+    for error in (MemoryError(), ResourceExhaustedError("OOM when allocating tensor"), jax):
+        assert is_out_of_memory(error)
+    for error in (
+        RuntimeError("shapes differ"),
+        ValueError("Out of memory"),
+        UserError("RESOURCE_EXHAUSTED"),
+    ):
+        assert not is_out_of_memory(error)
+
+
+@pytest.mark.slow
+def test_short_memory_is_answered_by_fewer_pairs_at_once(config, watched, monkeypatch):
+    step, done = Trainer.step, []
+
+    def scarce(self, batch, rate, share):
+        if self.micro_batch is None and len(done) == 5:
+            raise ResourceExhaustedError("OOM when allocating tensor")
+        done.append(int(self.optimizer.iterations))
+        return step(self, batch, rate, share)
+
+    def stop(step):
+        if step == 9:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Trainer, "step", scarce)
+    with pytest.raises(KeyboardInterrupt):
+        watched(stop, batch=8)
+    info = load_state(config.out / "state")[1]
+    assert info["micro_batch"] == 4
+    summary = pretrain(dataclasses.replace(config, batch=8))  # it remembers, and doesn't try again
+    assert summary["micro_batch"] == 4
+    assert done == list(range(STEPS))  # no step was lost or done twice
+
+
+def test_memory_that_is_short_for_the_fewest_pairs_ends_the_run_with_a_line(config, monkeypatch):
+    def scarce(self, batch, rate, share):
+        raise MemoryError
+
+    monkeypatch.setattr(Trainer, "step", scarce)
+    with pytest.raises(UserError, match=r"out of memory with 4 pairs at once; .*--batch"):
+        pretrain(config)
+
+
+def test_a_limit_is_kept_by_choosing_at_the_start(config):
+    encoder = small_network.build_small()
+    many = dataclasses.replace(config, batch=64, steps=1)
+    least, most = (bytes_of_training(many, encoder, pairs) for pairs in (16, 32))
+    assert least < most
+    assert pretrain(dataclasses.replace(many, memory=(least + most) / 2e9))["micro_batch"] == 16
+    with pytest.raises(UserError, match=r"--batch 64: training needs about .* raise --memory"):
+        pretrain(dataclasses.replace(config, batch=64, memory=0.5, out=config.out.with_name("none")))
 
 
 def marked(tmp_path, boot, kills):

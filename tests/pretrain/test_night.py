@@ -10,7 +10,6 @@ import os
 import pty
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -201,21 +200,19 @@ def test_no_room_in_any_temporary_folder(undisturbed, small_store, tmp_path):
     if os.geteuid() or subprocess.run(["unshare", "-m", "true"]).returncode:
         pytest.skip("needs the right to mount")
     out = tmp_path / "run"
-    shutil.copytree(small_store, tmp_path / "store")
-    keep = Path("/mnt") if Path("/mnt").is_dir() and not any(Path("/mnt").iterdir()) else None
-    if keep is None:
-        pytest.skip("needs an empty /mnt")
-    script = (
-        f"set -e; mount --bind {tmp_path} /mnt; for d in /tmp /var/tmp; do mount -t tmpfs -o size=4k none $d; "
-        "head -c 4096 /dev/zero > $d/full; done; cd /proc; export TMPDIR=/tmp; "
-        f"! {sys.executable} -c 'import tempfile; tempfile.TemporaryFile()' 2>/dev/null; "
-        f"exec {sys.executable} {PROGRAM} pretrain /mnt/store --out /mnt/run --steps {STEPS} "
-        + " ".join(map(str, SMALL))
-    )
-    environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parents[2])}
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, env=environment
-    )
+    lines = [
+        "set -e",
+        "mount -t tmpfs none /mnt; mkdir /mnt/tmp; mount --bind /tmp /mnt/tmp",
+        "for d in /tmp /var/tmp; do mount -t tmpfs -o size=128k none $d; done",
+        # What lies in its subfolders (perhaps this very checkout) is still there.
+        'for d in /mnt/tmp/*/; do mkdir "/tmp/$(basename "$d")"; mount --bind "$d" "/tmp/$(basename "$d")"; done',
+        "for d in /tmp /var/tmp; do head -c 200000 /dev/zero >$d/full 2>/dev/null || true; done",
+        "cd /proc; export TMPDIR=/tmp",
+        f"! {sys.executable} -c 'import tempfile; tempfile.TemporaryFile()' 2>/dev/null",
+        f"exec {sys.executable} {PROGRAM} pretrain {small_store} --out {out} --steps {STEPS} "
+        + " ".join(map(str, SMALL)),
+    ]
+    done = subprocess.run(["unshare", "-m", "sh", "-c", "\n".join(lines)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert same(undisturbed[0], out)
 

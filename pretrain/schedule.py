@@ -118,7 +118,9 @@ class Budget:
             assert self.steps is not None
             return step >= self.steps
         ends = self.elapsed() + self.finishing + self.step_seconds
-        too_late = ends > self.seconds * (1 + TOLERANCE / 2)
+        too_late = ends > self.seconds * (
+            1 + 0.75 * TOLERANCE
+        )  # the next step may take longer than the last ones
         return too_late or ends - self.step_seconds / 2 >= self.seconds
 
     @property

@@ -1,6 +1,6 @@
 """What a pretraining step spends its time and memory on.
 
-    python benchmarks/pretraining.py STORE [--batch 64] [--steps 12]
+    python benchmarks/pretraining_parts.py STORE [--batch 64] [--steps 12]
 
 Prints, from one run: how long the training waits for data, what share of a step the making of views takes, views per
 second end to end beside a bare Keras step on batches that lie ready in memory, and the peak memory of the run. STORE

@@ -1,0 +1,58 @@
+"""The score that choices may be steered by: a linear probe within the development groups of the tumour set.
+
+A fixed fifth of the groups (`mri_transfer.datasets.tumors.development`) is all that is looked at; figures that are to
+be believed come from the other four fifths.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from sklearn.metrics import f1_score
+
+from mri_transfer.datasets.tumors.development import development_images
+from mri_transfer.datasets.tumors.folds import grouped_folds
+from mri_transfer.datasets.tumors.tumors import load_tumors
+from mri_transfer.finetune.probe import fit_probe
+
+FOLDS, REPEATS = 4, 3
+
+
+class Development:
+    """Images, labels and groups of the development fifth.
+
+    Args:
+        tumors: folder of the tumour set.
+        size: side of the images in pixels.
+        cache: folder for what is decoded.
+    """
+
+    def __init__(self, tumors: Path, size: int, cache: Path):
+        found = load_tumors(tumors, size, cache=cache)
+        chosen = development_images(found)
+        self.images, self.labels = found.images[chosen], found.labels[chosen]
+        self.groups = np.unique(found.groups[chosen], return_inverse=True)[1].reshape(-1)
+
+    def score(self, features: np.ndarray) -> float:
+        """Macro-F1 of out-of-fold predictions from features (n, d), the mean over three dealings of folds."""
+        scores = []
+        for seed in range(REPEATS):
+            folds = grouped_folds(self.labels, self.groups, FOLDS, seed)
+            predicted = np.empty(len(self.labels), int)
+            for fold in range(FOLDS):
+                train, test = folds != fold, folds == fold
+                probe = fit_probe(features[train], self.labels[train], self.groups[train], seed)
+                predicted[test] = probe.probabilities(features[test]).argmax(axis=1)
+            scores.append(f1_score(self.labels, predicted, average="macro"))
+        return float(np.mean(scores))
+
+    def score_of_run(self, run: Path) -> float:
+        """The same of a run's encoder, or of a folder that holds one."""
+        from mri_transfer import device
+
+        device.prepare()
+        from mri_transfer.checkpoints.encoders import load_encoder
+        from mri_transfer.finetune.features import extract_features
+
+        return self.score(extract_features(load_encoder(run), self.images, desc=None))

@@ -1,0 +1,192 @@
+"""The peer of `pretrain.py`: SimCLR by lightly, with the same network, on the same slices.
+
+    python benchmarks/lightly_simclr.py STORE --minutes 2 --out peer.json
+
+Needs the extra `[peers]`: lightly, timm, torch, torchvision. It is a training as lightly's documentation shows it: its
+transform, its projection head, its loss, and a data loader of PyTorch with worker processes. Two settings are sensible
+here: `default` takes lightly's transform as it is, `grey` leaves out what is meant for colours and crops less. A
+cosine schedule is laid over the minutes, as ours is.
+
+Writes JSON with views per second, and with --weights the trained weights, from which `quality.py` takes features.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+NETWORK = "tf_efficientnet_lite0"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+REPORT_SECONDS = 5.0
+
+
+def transform(setting: str, size: int):
+    """lightly's two views of a slice."""
+    from lightly.transforms import SimCLRTransform
+
+    if setting == "default":
+        return SimCLRTransform(input_size=size)
+    return SimCLRTransform(
+        input_size=size,
+        min_scale=0.35,
+        cj_sat=0.0,
+        cj_hue=0.0,
+        random_gray_scale=0.0,
+        rr_prob=0.5,
+        rr_degrees=25,
+    )
+
+
+def slices(store_folder: Path, setting: str, size: int):
+    """A map-style data set: (first view, second view) of each slice of the store."""
+    from PIL import Image
+    from torch.utils.data import Dataset
+
+    from mri_transfer.datasets.store.store import SliceStore
+
+    class Slices(Dataset):
+        def __init__(self):
+            self.store, self.views = SliceStore.open(store_folder), transform(setting, size)
+
+        def __len__(self):
+            return len(self.store)
+
+        def __getitem__(self, index):
+            grey = Image.fromarray(self.store.images([index])[0])
+            return tuple(self.views(grey.convert("RGB")))
+
+    return Slices()
+
+
+def network():
+    """timm's network: (n, 3, size, size) to (n, 1280)."""
+    import timm
+
+    return timm.create_model(NETWORK, pretrained=False, num_classes=0)
+
+
+def train(
+    store: Path,
+    *,
+    minutes: float,
+    pairs: int,
+    size: int,
+    threads: int,
+    workers: int,
+    setting: str,
+    channels_last: bool,
+    seed: int,
+    weights: Path | None,
+) -> dict:
+    """Train for so long, all included; what is returned holds the median of views per second over reports."""
+    began = time.monotonic()
+    import torch
+    from lightly.loss import NTXentLoss
+    from lightly.models.modules import SimCLRProjectionHead
+    from torch.utils.data import DataLoader
+
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    data = slices(store, setting, size)
+    loader = DataLoader(
+        data,
+        batch_size=pairs,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        generator=torch.Generator().manual_seed(seed),
+    )
+    encoder = network()
+    head = SimCLRProjectionHead(encoder.num_features, 512, 128)
+    if channels_last:
+        encoder = encoder.to(memory_format=torch.channels_last)
+    loss_of = NTXentLoss(temperature=0.1)
+    parameters = [*encoder.parameters(), *head.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-4)
+    encoder.train()
+    budget, step, rates, losses = minutes * 60, 0, [], []
+    reported_at, report_from = None, 0
+    while time.monotonic() - began < budget:
+        for views in loader:
+            used = (time.monotonic() - began) / budget
+            if used >= 1:
+                break
+            share = used / 0.05 if used < 0.05 else 0.5 * (1 + math.cos(math.pi * (used - 0.05) / 0.95))
+            for group in optimizer.param_groups:
+                group["lr"] = 1e-3 * share
+            a, b = (
+                view.contiguous(memory_format=torch.channels_last) if channels_last else view
+                for view in views
+            )
+            loss = loss_of(head(encoder(a)), head(encoder(b)))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(float(loss))
+            step += 1
+            now = time.monotonic()
+            if reported_at is None:  # the first step warms up
+                reported_at, report_from = now, step
+            elif now - reported_at >= REPORT_SECONDS:
+                rates.append(2 * pairs * (step - report_from) / (now - reported_at))
+                reported_at, report_from = now, step
+    if weights:
+        torch.save(encoder.state_dict(), weights)
+    return {
+        "views_per_second": statistics.median(rates) if rates else None,
+        "steps": step,
+        "seconds": time.monotonic() - began,
+        "first_loss": losses[0],
+        "last_loss": float(np.mean(losses[-20:])),
+    }
+
+
+def features(weights: Path, images: np.ndarray, threads: int = 2) -> np.ndarray:
+    """Features (n, 1280) of grey images, uint8 (n, size, size), by trained weights."""
+    import torch
+
+    torch.set_num_threads(threads)
+    encoder = network()
+    encoder.load_state_dict(torch.load(weights, weights_only=True))
+    encoder.eval()
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
+    found = []
+    with torch.inference_mode():
+        for start in range(0, len(images), 64):
+            grey = torch.from_numpy(images[start : start + 64]).float()[:, None] / 255
+            found.append(encoder((grey.expand(-1, 3, -1, -1) - mean) / std).numpy())
+    return np.concatenate(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("store", type=Path)
+    parser.add_argument("--minutes", type=float, default=2)
+    parser.add_argument("--pairs", type=int, default=32)
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--setting", choices=("default", "grey"), default="default")
+    parser.add_argument("--channels-last", action="store_true")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--out", type=Path, help="JSON file")
+    arguments = vars(parser.parse_args())
+    out = arguments.pop("out")
+    text = json.dumps(train(**arguments))
+    if out:
+        out.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -39,12 +39,16 @@ FEWEST_SLICES, MOST_SLICES = 64, 1024
 MEASUREMENTS = 3
 # Training an image takes about as long as three passes through the encoder.
 PASSES = 3
+# Besides the passes of the slices, a measurement takes those of the pairs, and half as long as both for the figures.
+OVERHEAD = 1.5
+# Seconds that go into compiling and into the first page, whatever the number of slices.
+FIXED_SECONDS = 4.0
 # A figure that every measurement has, by which its line is known among those of metrics.jsonl.
 MARK = "health_slices"
 PAGE = "run.html"
 START = "health-start.npz"  # features of the start, which the page shows beside those of now
 # From this budget in seconds on, the page is also written at the start.
-LONG = 300.0
+LONG = 1200.0
 FIRST_PAGE_SECONDS = 2.0
 
 
@@ -61,7 +65,7 @@ def panel_size(run: RunView, seconds: float, slice_seconds: float) -> int:
         affordable = SHARE * PASSES * 2 * config.batch * config.steps / MEASUREMENTS
     else:
         total = config.seconds or seconds / max(run.share, 1e-6)
-        affordable = SHARE * total / max(slice_seconds, 1e-9) / MEASUREMENTS
+        affordable = (SHARE * total - FIXED_SECONDS) / MEASUREMENTS / OVERHEAD / max(slice_seconds, 1e-9)
     return int(min(max(affordable, FEWEST_SLICES), MOST_SLICES))
 
 
@@ -73,13 +77,13 @@ class HealthMonitor:
 
     Args:
         keep_going: don't ask for the end of a run that has collapsed.
-        share: of the run's time.
+        share: of the run's time; None for SHARE.
     """
 
     name = "health"
 
-    def __init__(self, *, keep_going: bool = False, share: float = SHARE):
-        self.keep_going, self.share = keep_going, share
+    def __init__(self, *, keep_going: bool = False, share: float | None = None):
+        self.keep_going, self.share = keep_going, SHARE if share is None else share
         # The first page takes seconds, for matplotlib has to be imported; later ones are known from the one before.
         self.used, self.finish_seconds = 0.0, FIRST_PAGE_SECONDS
         self.stop: str | None = None

@@ -33,9 +33,9 @@ class Method(keras.Model):
 
     # Words for messages and reports.
     TITLE: ClassVar[str] = ""
-    # What turns the encoder's features into the embeddings that the loss compares; where it compares none, None.
+    # The model that makes of the encoder's features the embeddings that the loss compares; None where it compares none.
     # A collapse shows there first, so monitors look at it.
-    head: keras.Model | None = None
+    head: Any = None
 
     def __init__(
         self,

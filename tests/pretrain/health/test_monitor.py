@@ -131,7 +131,7 @@ def test_a_resumed_run_is_measured_on_the_same_slices_and_its_page_shows_the_sta
         (1000, None, 0.01, 287),  # 16,000 views, of which 1.8%
         (None, 8, 0.01, 1024),
         (None, 1 / 60, 0.01, 64),
-        (None, 0.05, 0.01, 107),  # 180 s, of which 1.8%, three times, at 100 slices a second
+        (None, 2 / 15, 0.01, 103),  # 480 s, of which 1.8% less 4 s, for three measurements
     ],
 )
 def test_small_budgets_are_measured_on_fewer_slices(steps, hours, slice_seconds, slices):
@@ -142,7 +142,7 @@ def test_small_budgets_are_measured_on_fewer_slices(steps, hours, slice_seconds,
 def test_until_a_time_of_day_the_share_used_tells_the_budget():
     config = PretrainConfig(store=Path("s"), out=Path("o"), until="07:00")
     view = SimpleNamespace(config=config, share=0.1)
-    assert panel_size(view, 18.0, 0.01) == 107  # of 180 seconds
+    assert panel_size(view, 48.0, 0.01) == 103  # of 480 seconds
 
 
 def test_measurements_keep_to_their_share_of_the_time():
@@ -190,6 +190,25 @@ def test_a_collapsed_run_asks_for_the_end_unless_told_otherwise(small_loop):
     assert loop.step == 160
     assert patient.stop is None
     assert patient.verdict.state == "collapsed"
+
+
+@pytest.mark.slow
+def test_a_run_that_collapses_ends_early_with_code_2_and_all_its_files(
+    small_store, cli, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(METHODS, "simclr", Collapsing)
+    monkeypatch.setattr("mri_transfer.pretrain.health.monitor.SHARE", 0.5)
+    small = ("--batch", 8, "--size", 32, "--backbone", "mobilenet", "--learning-rate", 0.01)
+    done = cli("pretrain", small_store, "--out", tmp_path / "run", "--steps", 2000, *small)
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "collapsed" in last
+    assert "--learning-rate" in last
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["health"]["state"] == "collapsed"
+    assert 100 <= summary["steps"] < 2000
+    assert (tmp_path / "run" / "encoder" / "encoder.json").is_file()
+    assert "Collapsed" in (tmp_path / "run" / PAGE).read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

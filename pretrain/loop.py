@@ -185,6 +185,8 @@ class Loop:
             share=self.position.share,
             metrics=self.metrics.lines,
             stopped=self.stopped,
+            saving=self.saver.spent / max(self.budget.elapsed(), 1e-9),
+            diverged_at=tuple(self.position.diverged),
         )
 
     # -- saving

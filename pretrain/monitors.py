@@ -50,6 +50,8 @@ class RunView:
         share: of the budget used, 0..1.
         metrics: the lines of metrics.jsonl so far, oldest first.
         stopped: the sentence for which the run ends early (it diverged, or a monitor asked for it), else None.
+        saving: share of the time for which training had to wait for saves.
+        diverged_at: steps at which the loss was not finite, so that the run went back.
     """
 
     config: PretrainConfig
@@ -62,6 +64,8 @@ class RunView:
     share: float
     metrics: Sequence[Mapping[str, Any]]
     stopped: str | None
+    saving: float = 0.0
+    diverged_at: tuple[int, ...] = ()
 
 
 class Monitor(Protocol):

@@ -6,15 +6,17 @@ without changing a variable, so a run with this monitor equals one without it, b
 
 from __future__ import annotations
 
+import contextlib
 import time
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mri_transfer import progress
 from mri_transfer.checkpoints.arrays import write_arrays
 from mri_transfer.errors import UserError
 from mri_transfer.files import read_json
@@ -50,6 +52,7 @@ START = "health-start.npz"  # features of the start, which the page shows beside
 # From this budget in seconds on, the page is also written at the start.
 LONG = 1200.0
 FIRST_PAGE_SECONDS = 2.0
+MAP_SECONDS = 5.0  # that the last page of a long run takes more, for its better map
 
 
 def panel_size(run: RunView, seconds: float, slice_seconds: float) -> int:
@@ -148,18 +151,19 @@ class HealthMonitor:
         }
         self._features = features if figures["finite"] else None
         if not history and figures["finite"]:
-            write_arrays(run.out / START, {"rows": panel.rows, "features": features})
+            with _survives_full_disks(run.out / START):
+                write_arrays(run.out / START, {"rows": panel.rows, "features": features})
         if history or (run.config.seconds or 0) >= LONG:
             self._write_page(run, [*run.metrics, {**at, "loss": run.loss, **figures}], final=False)
+        if history:
+            progress.say(f"step {at['step']}: {self.verdict.sentence}")
         self._cost = time.monotonic() - began
         return figures
 
     def finish(self, run: RunView, at: At) -> dict[str, Any]:
         """The verdict on the whole run, and its page."""
         history = _measurements(run.metrics)
-        self.verdict = verdict(
-            history, warmup=run.config.warmup, final=True, stopped=getattr(run, "stopped", None)
-        )
+        self.verdict = verdict(history, warmup=run.config.warmup, final=True, stopped=run.stopped)
         entry: dict[str, Any] = {"state": self.verdict.state, "sentence": self.verdict.sentence}
         if history:
             entry |= {
@@ -174,7 +178,7 @@ class HealthMonitor:
     def _write_page(self, run: RunView, lines: Sequence[Mapping[str, Any]], *, final: bool) -> None:
         # matplotlib and jinja2 take their time to be imported; a run begins without them.
         from mri_transfer.checkpoints.encoders import describe_start
-        from mri_transfer.pretrain.health.page import Told, write_page
+        from mri_transfer.pretrain.health.page import LONG_RUN, Told, write_page
 
         assert self._panel is not None
         assert self.verdict is not None
@@ -194,17 +198,19 @@ class HealthMonitor:
             final=final,
             start=start,
             shares=self._shares(run, lines),
-            events=_events(lines),
+            events=_events(run, lines),
         )
-        with threadpool_limits(1):
+        with threadpool_limits(1), _survives_full_disks(run.out / PAGE):
             write_page(run.out / PAGE, told)
-        self.finish_seconds = time.monotonic() - began
+        slow_map = MAP_SECONDS if lines and lines[-1]["seconds"] >= LONG_RUN else 0.0
+        self.finish_seconds = time.monotonic() - began + slow_map
 
     def _shares(self, run: RunView, lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Of the time, by what it went into."""
         waits = [line["data_wait"] for line in lines if "data_wait" in line]
         shares = {
             "waiting for slices": float(np.mean(waits)) if waits else 0.0,
+            "saving": run.saving,
             "measuring health": self.used,
         }
         return {"training": max(0.0, 1.0 - sum(shares.values())), **shares}
@@ -221,6 +227,15 @@ class HealthMonitor:
                 self._slices = panel_size(run, at["seconds"], took)
             self._panel = Panel(run.store, run.config, run.size, self._slices)
         return self._panel
+
+
+@contextlib.contextmanager
+def _survives_full_disks(path: Path) -> Iterator[None]:
+    """What can't be written now is no reason to measure no more."""
+    try:
+        yield
+    except OSError as error:
+        progress.say(f"{path}: can't be written ({error.strerror or error}); the run goes on")
 
 
 def feature_figures(features: np.ndarray, panel: Panel) -> dict[str, Any]:
@@ -288,9 +303,13 @@ def _features_at_start(path: Path, panel: Panel) -> np.ndarray | None:
     return features if np.array_equal(rows, panel.rows) else None
 
 
-def _events(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+def _events(run: RunView, lines: Sequence[Mapping[str, Any]]) -> list[str]:
     """What interrupted the run, in words."""
-    return [
+    diverged = [
+        f"At step {step:,} the loss was not finite; the run went back to what it had saved before."
+        for step in run.diverged_at
+    ]
+    return diverged + [
         f"Interrupted after step {line['resumed_from']:,} and continued; what was not saved was done again."
         for line in lines
         if "resumed_from" in line

@@ -25,7 +25,7 @@ TEMPLATES = Path(__file__).parents[1] / "templates"
 _PAIRS, _VIEWS_EACH = 4, 4
 _QUERIES, _NEIGHBOURS = 6, 4
 # Seconds from which a run is long enough for the slower and better map.
-_LONG = 1800.0
+LONG_RUN = 1800.0
 Line = Mapping[str, Any]
 
 
@@ -78,7 +78,7 @@ def render(told: Told) -> str:
     config, lines = told.config, told.lines
     last = lines[-1] if lines else {}
     data = _about_the_store(told.store)
-    layout = tsne if told.final and last.get("seconds", 0) >= _LONG else pca
+    layout = tsne if told.final and last.get("seconds", 0) >= LONG_RUN else pca
     made = environment(TEMPLATES)
     made.filters.update(duration=duration, setting=_setting)
     return made.get_template("run.html.j2").render(

@@ -6,6 +6,7 @@ new process therefore begins a file of its own with all lines that were kept, an
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import time
@@ -60,25 +61,37 @@ class TensorBoardLog:
     def finish(self, run: RunView, at: At) -> dict[str, Any]:
         """Write the rest and close."""
         self._follow(run.out / FOLDER, run.metrics, at["seconds"])
-        self._writer.close()
+        self._close()
         return {"tensorboard": str(run.out / FOLDER)}
 
     def _follow(self, folder: Path, lines: Sequence[Mapping[str, Any]], seconds: float) -> None:
-        done = len(self._written)
-        if self._writer is None or list(lines[:done]) != self._written:
-            self._begin(folder, seconds)
-            done = 0
-        for line in lines[done:]:
-            self._write(line)
-        self._written = list(lines)
-        self._writer.flush()
+        import tensorflow as tf
+
+        try:
+            done = len(self._written)
+            if self._writer is None or list(lines[:done]) != self._written:
+                self._begin(folder, seconds)
+                done = 0
+            for line in lines[done:]:
+                self._write(line)
+            self._written = list(lines)
+            self._writer.flush()
+        except (OSError, tf.errors.OpError):  # a full disk: next time all lines are written again
+            self._close()
+
+    def _close(self) -> None:
+        import tensorflow as tf
+
+        writer, self._writer, self._written = self._writer, None, []
+        if writer is not None:
+            with contextlib.suppress(OSError, tf.errors.OpError):
+                writer.close()
 
     def _begin(self, folder: Path, seconds: float) -> None:
         """A new file, in place of all others."""
         import tensorflow as tf
 
-        if self._writer is not None:
-            self._writer.close()
+        self._close()
         folder.mkdir(exist_ok=True)
         old = list(folder.glob("events.out.tfevents.*"))
         # So that the time axis is that of the budget, interruptions left out.

@@ -76,9 +76,10 @@ def verdict(
         return Verdict(DIVERGED, stopped)
     if not history:
         return Verdict(EARLY, f"{EARLY}: nothing was measured")
-    start, now = history[0], history[-1]
+    now = history[-1]
     if not now["finite"]:
         return Verdict(DIVERGED, f"{DIVERGED}: the features are not finite numbers; {REMEDY[DIVERGED]}")
+    start = next(figures for figures in history if figures["finite"])
     if _ran_away(start, now):
         return Verdict(DIVERGED, f"{DIVERGED}: {_loss(start, now)}; {REMEDY[DIVERGED]}")
     past = [each for each in history if each["share"] > warmup and each["step"] >= FEWEST_STEPS]

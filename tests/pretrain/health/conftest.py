@@ -53,6 +53,8 @@ class SmallLoop:
             share=self.step / self.config.steps,
             metrics=self.lines,
             stopped=None,
+            saving=0.004,
+            diverged_at=(),
         )
 
     def run(self, steps, monitor=None, every=10):

@@ -118,9 +118,20 @@ def test_a_resumed_run_is_measured_on_the_same_slices_and_its_page_shows_the_sta
     page = (loop.out / PAGE).read_text()
     assert "Interrupted after step 4" in page
     assert "At the start" in page
+    assert "saving" in page
+    assert "0.4%" in page
     (loop.out / START).write_bytes(b"torn")  # then the page goes without
     loop.finish(monitor)
     assert "At the start" not in (loop.out / PAGE).read_text()
+
+
+def test_a_page_that_cannot_be_written_ends_neither_run_nor_measuring(watched, tmp_path, capsys):
+    view = watched.view()
+    view.out = tmp_path / "gone"
+    monitor = HealthMonitor()
+    figures = monitor.measure(view, {"step": 4, "seconds": 4.0})
+    assert figures["finite"]
+    assert str(tmp_path / "gone" / PAGE) in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

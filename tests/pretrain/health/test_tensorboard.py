@@ -100,3 +100,13 @@ def test_it_is_due_twice_a_minute(tmp_path):
     assert log.due(0.5, 1)
     follow(log, tmp_path, [{"step": 1, "seconds": 100.0, "loss": 1.0}])
     assert [log.due(second, 2) for second in (101.0, 129.0, 130.0)] == [False, False, True]
+
+
+def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path):
+    log, metrics = TensorBoardLog(), lines([1])
+    (tmp_path / FOLDER).write_text("in the way")  # nothing can be written into it
+    follow(log, tmp_path, metrics)
+    (tmp_path / FOLDER).unlink()
+    metrics += lines([2])
+    follow(log, tmp_path, metrics)
+    assert read(tmp_path / FOLDER)[0] == {"train/loss": [(1, 4.0), (2, 5.0)]}

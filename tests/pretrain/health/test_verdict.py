@@ -172,6 +172,7 @@ def test_divergence():
         "loss_chance": None,
     }
     assert verdict([START, broken]).state == DIVERGED
+    assert verdict([broken, *history(GOOD, GOOD)]).state == HEALTHY  # judged from the first that are finite
     ran_away = verdict(history({"loss_mean": 900.0, "loss_sd": 20.0}))
     assert ran_away.state == DIVERGED
     assert "900" in ran_away.sentence

@@ -18,17 +18,23 @@ LOG = "output.log"
 class Interrupts:
     """While it is entered, signals become what a run needs; only the main thread may ask for that.
 
-    - Ctrl-C and SIGTERM (`kill`, a shutdown) set `asked`: the loop ends after the step it is in, so that what is saved
-      belongs to one step. A second one ends at once.
+    - Ctrl-C and SIGTERM (`kill`, a shutdown) set `asked` once training has begun: the loop ends after the step it is
+      in, so that what is saved belongs to one step. Before that, and the second time, they end at once.
     - SIGHUP (the ssh session or the terminal is closed) doesn't end the run. What would be printed goes on in
       `output.log` in the run folder, since writing to a terminal that is gone is an error.
 
     Args:
         out: the run folder.
+
+    Attributes:
+        patient: whether there is something to save, so that the user is kept waiting for it.
+        asked: whether the end was asked for.
+        hung_up: whether the terminal is gone.
     """
 
     def __init__(self, out: Path):
         self.out = Path(out)
+        self.patient = False
         self.asked = False
         self.hung_up = False
         self._told: set[str] = set()
@@ -52,7 +58,7 @@ class Interrupts:
                 signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked or not self.patient:
             raise KeyboardInterrupt
         self.asked = True
 

@@ -79,15 +79,16 @@ class Loop:
             UserError: slices can't be read any more, or memory is short for the smallest micro-batch; what was
                 trained is saved.
             KeyboardInterrupt: the user interrupts; what was trained is saved.
-            OSError: a new run can't be saved even once, or an interrupted one not any more.
+            OSError: an interrupted run can't be saved.
         """
-        if self.position.step == 0:
-            self.save_now()  # a disk that has no room is better met now than at three in the morning
+        self.interrupts.patient = True
         self.reports.open_bar(self.position.step)
         self._go_on()
         try:
             while not (self.stopped or self.interrupts.asked or self.budget.is_over(self.position.step)):
                 self.interrupts.tell()
+                if self.interrupts.hung_up:
+                    self.reports.close()
                 self._step()
         finally:
             self._batches.close()
@@ -207,7 +208,7 @@ class Loop:
         position.seconds = self.budget.elapsed()
         position.size, position.micro_batch = self.trainer.size, self.trainer.micro_batch
         position.saving_seconds, position.monitor_seconds = self.saver.spent, self.monitors.seconds
-        position.wall, position.left = time.time(), self.budget.remaining(position.step)
+        position.left = self.budget.remaining(position.step)
         arrays = self.trainer.arrays()
         if not all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f"):
             return None

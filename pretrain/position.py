@@ -20,8 +20,7 @@ class Position:
         rate_scale: factor on the learning rate; below 1 after a divergence.
         diverged: steps at which the loss was not finite.
         ends: Unix time at which a run with --until must be ready.
-        wall: Unix time of the save, by which a clock that was set back is found out.
-        left: seconds that were left for --until then.
+        left: seconds that were left at the save.
         saving_seconds: that saving has kept the training from its work.
         monitor_seconds: that monitors have taken, by name.
     """
@@ -35,7 +34,6 @@ class Position:
     rate_scale: float = 1.0
     diverged: list[int] = dataclasses.field(default_factory=list)
     ends: float | None = None
-    wall: float = 0.0
     left: float | None = None
     saving_seconds: float = 0.0
     monitor_seconds: dict[str, float] = dataclasses.field(default_factory=dict)

@@ -22,6 +22,7 @@ import numpy as np
 
 from mri_transfer import progress
 from mri_transfer.errors import UserError
+from mri_transfer.pretrain.position import Position
 
 # Saving may keep the training from its work for this share of the time; on a slow machine it is done less often.
 SHARE = 0.01
@@ -47,23 +48,27 @@ class Saver:
     Args:
         out: the run folder.
         seconds: between two saves, at least.
-        spent: seconds that saving has kept the training from its work before this process.
+        position: where the run is when this process begins with it.
+
+    Attributes:
+        spent: seconds that saving has kept the training from its work, those of earlier processes included.
+        encoder_seconds: how long it takes to write an encoder, as far as is known.
     """
 
-    def __init__(self, out: Path, seconds: float, spent: float = 0.0):
+    def __init__(self, out: Path, seconds: float, position: Position):
         self.out, self.state = Path(out), Path(out) / "state"
-        self.seconds, self.spent = seconds, spent
-        self.encoder_seconds = 0.0  # how long writing an encoder takes, as far as is known
+        self.seconds, self.spent = seconds, position.saving_seconds
+        self.encoder_seconds = 0.0
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="saving")
         self._jobs: list[Future[_Cost]] = []
-        self.saved_at = 0.0  # seconds of the budget, of the last save that was asked for
+        self._saved_at = position.seconds
         self._cost = 0.0
         self._failing = False
 
     def due(self, elapsed: float) -> bool:
         """Whether it is time to save; false while the last save is still being written."""
         self._collect()
-        return not self._jobs and elapsed >= self.saved_at + max(self.seconds, self._cost / SHARE)
+        return not self._jobs and elapsed >= self._saved_at + max(self.seconds, self._cost / SHARE)
 
     def save(
         self, arrays: dict[str, np.ndarray], info: dict[str, Any], encoder: Write, copying: float
@@ -78,7 +83,7 @@ class Saver:
         """
         self._cost = copying
         self.spent += copying
-        self.saved_at = info["seconds"]
+        self._saved_at = info["seconds"]
         self._jobs.append(self._pool.submit(self._write_all, arrays, info, encoder))
 
     def save_now(self, arrays: dict[str, np.ndarray], info: dict[str, Any], encoder: Write | None) -> None:
@@ -93,7 +98,7 @@ class Saver:
         self._cost = cost.busy
         self.encoder_seconds = cost.encoder_wall or cost.wall
         self.spent += time.monotonic() - before
-        self.saved_at = info["seconds"]
+        self._saved_at = info["seconds"]
 
     def save_best(self, encoder: Write, copying: float) -> None:
         """Replace the best encoder, in the background; arguments as of :meth:`save`."""
@@ -142,7 +147,10 @@ class Saver:
                     raise KeyboardInterrupt
                 time.sleep(0.1)
 
-    def close(self) -> None:
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
         """End the thread, once it has written what it was given."""
         self._pool.shutdown(wait=True)
 

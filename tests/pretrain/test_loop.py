@@ -1,9 +1,11 @@
 """What happens in the middle of a run: divergence, memory, lost slices, signals, scores; with a small network."""
 
 import dataclasses
+import datetime
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -14,7 +16,9 @@ from mri_transfer.errors import UserError
 from mri_transfer.pretrain import run as run_module
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.out_of_memory import Marker, is_out_of_memory, largest_that_fits, smaller
+from mri_transfer.pretrain.position import Position
 from mri_transfer.pretrain.run import pretrain
+from mri_transfer.pretrain.starting import seconds_left
 from mri_transfer.pretrain.trainer import Trainer, bytes_of_training
 from tests.pretrain import small_network
 
@@ -261,6 +265,31 @@ def test_two_processes_do_not_share_a_run(config, watched):
     tried = []
     watched(second)
     assert tried == [2]
+
+
+# -- the clock
+
+
+def test_a_run_that_must_be_ready_at_a_time_of_day_goes_by_the_clock_only_if_that_is_sane(
+    config, monkeypatch
+):
+    until = dataclasses.replace(config, steps=None, until="07:00")
+    evening = datetime.datetime(2026, 11, 24, 23, 0).timestamp()
+    monkeypatch.setattr(time, "time", lambda: evening)
+    position = Position()
+    assert seconds_left(until, position) == 8 * 3600
+    assert position.ends == evening + 8 * 3600
+    saved = dataclasses.replace(position, left=7 * 3600.0, seconds=3600.0)
+    for now, left in (
+        (evening + 3 * 3600, 5 * 3600),  # off for two hours
+        (evening + 9 * 3600, 0),  # off past the end
+        (120.0, 7 * 3600),  # off, and the clock has no battery
+        (evening - 3600, 7 * 3600),  # set back
+    ):
+        monkeypatch.setattr(time, "time", lambda now=now: now)
+        assert seconds_left(until, saved) == left
+    # The end stays what it was, for the time when the network has set the clock right.
+    assert saved.ends == evening + 8 * 3600
 
 
 # -- memory

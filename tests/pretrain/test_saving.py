@@ -14,6 +14,7 @@ from mri_transfer import progress
 from mri_transfer.checkpoints.state import keep_newest, load_state, save_state
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain import saving
+from mri_transfer.pretrain.position import Position
 from mri_transfer.pretrain.saving import Saver
 
 
@@ -44,9 +45,8 @@ def said(monkeypatch):
 
 @pytest.fixture
 def saver(tmp_path):
-    saver = Saver(tmp_path, seconds=1.0)
-    yield saver
-    saver.close()
+    with Saver(tmp_path, 1.0, Position()) as saver:
+        yield saver
 
 
 @pytest.fixture
@@ -85,7 +85,7 @@ def test_training_goes_on_while_the_disk_is_busy_and_no_second_save_is_begun(sav
 
 def test_a_slow_machine_saves_less_often(tmp_path):
     """Whatever a save costs, it comes to at most 1% of the time."""
-    saver = Saver(tmp_path, seconds=1.0)
+    saver = Saver(tmp_path, 1.0, Position())
 
     def slow(folder):
         until = time.thread_time() + 0.03
@@ -101,7 +101,6 @@ def test_a_slow_machine_saves_less_often(tmp_path):
             saver.save(arrays(1), {"step": 1, "seconds": elapsed}, slow, copying=0.1)
             saver.wait()
             spent_at.append(elapsed)
-    saver.close()
     assert len(spent_at) >= 5
     assert np.diff(spent_at).min() >= 13
     assert saver.spent == pytest.approx(0.13 * (len(spent_at) + 1), rel=0.3)
@@ -109,7 +108,7 @@ def test_a_slow_machine_saves_less_often(tmp_path):
 
 
 def test_a_full_disk_warns_keeps_what_there_is_and_recovers(small_disk, said, monkeypatch):
-    saver = Saver(small_disk, seconds=1.0)
+    saver = Saver(small_disk, 1.0, Position())
     saver.save_now(arrays(1), info(1), None)
     filler = small_disk / "filler"
     with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
@@ -127,16 +126,14 @@ def test_a_full_disk_warns_keeps_what_there_is_and_recovers(small_disk, said, mo
     assert load_state(small_disk / "state")[1] == info(4)
     assert (small_disk / "encoder" / "encoder.txt").read_text() == "4"
     assert said[2:] == [f"{small_disk}: is saved again"]
-    saver.close()
 
 
 def test_the_older_generation_makes_room_when_the_newest_is_good(small_disk, said):
-    saver = Saver(small_disk, seconds=1.0)
+    saver = Saver(small_disk, 1.0, Position())
     for step in range(1, 8):  # the third would not fit beside two
         saver.save_now(arrays(step), info(step), None)
         assert load_state(small_disk / "state")[1] == info(step)
     assert said == []
-    saver.close()
 
 
 def test_the_older_generation_stays_when_the_newest_is_damaged(tmp_path):

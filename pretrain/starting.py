@@ -1,0 +1,138 @@
+"""Where a run starts from: weights and position, how many pairs fit into memory, how much time is left."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mri_transfer import progress
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.errors import UserError
+from mri_transfer.files import read_json, write_json
+from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.monitors import SCORE
+from mri_transfer.pretrain.out_of_memory import REMEDY, largest_that_fits, smaller
+from mri_transfer.pretrain.position import Position
+from mri_transfer.pretrain.schedule import next_moment
+from mri_transfer.pretrain.trainer import Trainer, bytes_of_training
+
+if TYPE_CHECKING:
+    import keras
+
+
+def start_or_continue(
+    config: PretrainConfig, backbone: str, store: SliceStore, *, limit: float | None, killed: bool
+) -> tuple[Trainer, dict[str, Any], Position]:
+    """The trainer with its weights, where they come from, and where the run is.
+
+    Args:
+        config, backbone, store: what the run is made of.
+        limit: of memory in bytes, if it is known.
+        killed: whether the process before this one was killed because memory was short.
+
+    Raises:
+        UserError: no such start, a damaged state, or too little memory.
+    """
+    from mri_transfer.checkpoints.encoders import start_encoder
+    from mri_transfer.checkpoints.state import load_state
+
+    start_file = config.out / "start.json"
+    full_size = config.size or store.size
+    size = config.size_at(0.0, full_size)
+    saved = load_state(config.out / "state")
+    if saved:  # the starting weights may be gone by now; the state holds everything
+        arrays, info = saved
+        position = Position.from_info(info)
+        if killed:
+            position.micro_batch = _after_a_kill(config, position.micro_batch)
+        trainer = Trainer(
+            config, backbone, None, size=position.size or size, micro_batch=position.micro_batch
+        )
+        trainer.assign(arrays)
+        progress.say(
+            f"continuing {config.out} at step {position.step}, {position.seconds / 60:.1f} minutes in"
+        )
+        return trainer, read_json(start_file), position
+    encoder, found = start_encoder(
+        config.init,
+        backbone=backbone,
+        size=size,
+        seed=config.seed,
+        imagenet_weights=config.imagenet_weights,
+    )
+    start = {"backbone": backbone, **found}
+    write_json(start_file, start)
+    micro_batch = _micro_batch(config, backbone, encoder, full_size, limit)
+    if killed:
+        micro_batch = _after_a_kill(config, micro_batch)
+    return Trainer(config, backbone, encoder, size=size, micro_batch=micro_batch), start, Position()
+
+
+def _micro_batch(
+    config: PretrainConfig, backbone: str, encoder: keras.Model, size: int, limit: float | None
+) -> int | None:
+    """Pairs at once: as told, or as many as fit at the largest size of views."""
+    from mri_transfer.checkpoints.backbones import build_encoder
+
+    if config.micro_batch is not None:
+        return config.micro_batch
+    if limit is None:
+        return None
+    largest = encoder if encoder.input_shape[1] == size else build_encoder(backbone, size)
+    found = largest_that_fits(
+        lambda at_once: bytes_of_training(config, largest, at_once), config.batch, limit
+    )
+    if found is not None:
+        progress.say(
+            f"{limit / 1e9:.1f} GB of memory may be used: {found} of {config.batch} pairs are encoded at once"
+        )
+    return found
+
+
+def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int:
+    """Pairs at once after the kernel killed a process that had `micro_batch` at once."""
+    fewer, at_once = smaller(micro_batch, config.batch), micro_batch or config.batch
+    if fewer is None:
+        raise UserError(
+            f"{config.out}: the system killed this run for want of memory with {at_once} pairs at once; {REMEDY}"
+        )
+    progress.say(
+        f"the system killed this run for want of memory with {at_once} pairs at once: going on with {fewer}"
+    )
+    return fewer
+
+
+def seconds_left(config: PretrainConfig, position: Position) -> float:
+    """Seconds until the moment of --until, which is looked up on the clock once, when the run begins.
+
+    A resumed run goes by the clock again, since only that knows how long it was off. But more time than at the last
+    save can't be left: then the clock was set back, or a board without a battery for it has lost it.
+
+    Args:
+        config: with `until`.
+        position: of the run; its `ends` is set when the run begins.
+
+    Raises:
+        UserError: the clock was never set.
+    """
+    now = time.time()
+    if position.ends is None or position.left is None:
+        position.ends = next_moment(config.until_time, now)
+        return position.ends - now
+    if position.ends - now > position.left + 1:
+        progress.say(
+            "the clock shows an earlier time than when this run was saved, so it isn't trusted: the run goes "
+            f"on for the {position.left / 60:.0f} minutes that were left then"
+        )
+    return min(position.left, max(0.0, position.ends - now))
+
+
+def best_score(out: Path) -> float:
+    """Of the best encoder that a run has kept so far; one that nobody has measured is worse than any score."""
+    from mri_transfer.checkpoints.encoders import read_card
+
+    try:
+        return float(read_card(out / "best")["provenance"]["metrics"][SCORE])
+    except (UserError, KeyError, TypeError, ValueError):
+        return float("-inf")

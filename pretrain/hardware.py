@@ -109,7 +109,7 @@ class Hardware:
         if began < self._next:
             return {}
         found: dict[str, Any] = {}
-        temperatures = {}
+        temperatures: dict[str, float] = {}
         for kind, path in self._zones:
             value = _number(path)
             if value is not None and PLAUSIBLE_C[0] < value / 1000 < PLAUSIBLE_C[1]:

@@ -136,7 +136,7 @@ class Monitors:
         self._last_took: dict[str, float] = {}
         self._measured_at: dict[str, int] = {}
         for monitor in tuple(self.active):
-            self._guarded(monitor, lambda monitor=monitor: monitor.restore(lines))
+            self._guarded(monitor, monitor.restore, lines)
 
     def measure(
         self, view: Callable[[], RunView], step: int, elapsed: Callable[[], float], *, last: bool = False
@@ -149,12 +149,12 @@ class Monitors:
             if last:
                 due = self._measured_at.get(name) != step
             else:
-                due = bool(self._guarded(monitor, lambda m=monitor, s=seconds: m.due(s, step)))
+                due = bool(self._guarded(monitor, monitor.due, seconds, step))
             if not due:
                 continue
             before = self.clock()
             at: At = {"step": step, "seconds": seconds}
-            figures |= self._guarded(monitor, lambda m=monitor, at=at: _plain(m.measure(view(), at))) or {}
+            figures |= self._figures(monitor, monitor.measure, view(), at)
             took = self.clock() - before
             self.seconds[name] += took
             self._last_took[name], self._measured_at[name] = took, step
@@ -166,7 +166,7 @@ class Monitors:
         for monitor in tuple(self.active):
             at: At = {"step": step, "seconds": seconds}
             before = self.clock()
-            entries |= self._guarded(monitor, lambda m=monitor, at=at: _plain(m.finish(view(), at))) or {}
+            entries |= self._figures(monitor, monitor.finish, view(), at)
             self.seconds[monitor.name] += self.clock() - before
         return entries
 
@@ -179,18 +179,19 @@ class Monitors:
         """What the last measurements and the last words will take, as far as is known."""
         return sum(self._last_took.get(m.name, 0.0) + m.finish_seconds for m in self.active)
 
-    def _guarded(self, monitor: Monitor, call: Callable[[], Any]) -> Any:
+    def _figures(self, monitor: Monitor, call: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """What a monitor gives, as JSON holds it; numbers that are not finite become null."""
+        given = self._guarded(monitor, call, *arguments) or {}
+        return self._guarded(monitor, lambda: json.loads(to_json(finite(given), indent=None))) or {}
+
+    def _guarded(self, monitor: Monitor, call: Callable[..., Any], *arguments: Any) -> Any:
         try:
-            return call()
+            return call(*arguments)
         except Exception as error:
-            self.active.remove(monitor)
+            if monitor in self.active:
+                self.active.remove(monitor)
             text = " ".join(str(error).split())
             progress.say(
                 f"{monitor.name}: failed ({type(error).__name__}: {text}); the run goes on without it"
             )
             return None
-
-
-def _plain(figures: dict[str, Any]) -> dict[str, Any]:
-    """As JSON holds them; numbers that are not finite become null."""
-    return json.loads(to_json(finite(figures), indent=None))

@@ -20,6 +20,7 @@ from mri_transfer.options import (
 from mri_transfer.pretrain import recipes
 from mri_transfer.pretrain.disturbances.table import described, strengths_of, view_strength
 from mri_transfer.pretrain.positives import mixture_text
+from mri_transfer.pretrain.precision import PRECISIONS
 
 # The methods by name; pretrain/methods/__init__.py maps each to its class (and so imports Keras).
 METHOD_NAMES = ("simclr", "moco", "byol", "simsiam", "barlow_twins", "vicreg", "dino", "masked")
@@ -180,6 +181,12 @@ disturbances of views, for --view, each with what it stands for:
         "sees the whole batch (default: as many as --memory allows; halved when memory turns out to be short)",
         metavar="PAIRS",
         parse=positive_int,
+    )
+    precision: str = option(
+        "auto",
+        help="what layers compute in; auto measures both when a run of an hour or more starts, takes bfloat16 if it is "
+        "a tenth faster, and float32 for shorter runs and --steps",
+        choices=("auto", *PRECISIONS),
     )
     memory: float | None = option(
         None,

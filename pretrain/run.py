@@ -66,7 +66,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         progress.say(sampler.sentence())
         with _alone(config.out), Marker(config.out) as marker:
             trainer, start, position = start_or_continue(
-                config, backbone, store, limit=limit, killed=marker.killed
+                config, backbone, store, sampler, limit=limit, killed=marker.killed
             )
             seconds = config.seconds
             if config.until is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.monitors import SCORE
 from mri_transfer.pretrain.out_of_memory import REMEDY, largest_that_fits, smaller
 from mri_transfer.pretrain.position import Position
+from mri_transfer.pretrain.positives import PairSampler
+from mri_transfer.pretrain.precision import WORTH_SECONDS, fastest, measured
 from mri_transfer.pretrain.schedule import next_moment
 from mri_transfer.pretrain.trainer import Trainer, bytes_of_training
 
@@ -22,12 +25,18 @@ if TYPE_CHECKING:
 
 
 def start_or_continue(
-    config: PretrainConfig, backbone: str, store: SliceStore, *, limit: float | None, killed: bool
+    config: PretrainConfig,
+    backbone: str,
+    store: SliceStore,
+    sampler: PairSampler,
+    *,
+    limit: float | None,
+    killed: bool,
 ) -> tuple[Trainer, dict[str, Any], Position]:
     """The trainer with its weights, where they come from, and where the run is.
 
     Args:
-        config, backbone, store: what the run is made of.
+        config, backbone, store, sampler: what the run is made of.
         limit: of memory in bytes, if it is known.
         killed: whether the process before this one was killed because memory was short.
 
@@ -46,14 +55,20 @@ def start_or_continue(
         position = Position.from_info(info)
         if killed:
             position.micro_batch = _after_a_kill(config, position.micro_batch)
+        start = read_json(start_file)
         trainer = Trainer(
-            config, backbone, None, size=position.size or size, micro_batch=position.micro_batch
+            config,
+            backbone,
+            None,
+            size=position.size or size,
+            micro_batch=position.micro_batch,
+            precision=start.get("precision", "float32"),
         )
         trainer.assign(arrays)
         progress.say(
             f"continuing {config.out} at step {position.step}, {position.seconds / 60:.1f} minutes in"
         )
-        return trainer, read_json(start_file), position
+        return trainer, start, position
     encoder, found = start_encoder(
         config.init,
         backbone=backbone,
@@ -61,12 +76,33 @@ def start_or_continue(
         seed=config.seed,
         imagenet_weights=config.imagenet_weights,
     )
-    start = {"backbone": backbone, **found}
-    write_json(start_file, start)
+    weights = encoder.get_weights()
     micro_batch = _micro_batch(config, backbone, encoder, full_size, limit)
     if killed:
         micro_batch = _after_a_kill(config, micro_batch)
-    return Trainer(config, backbone, encoder, size=size, micro_batch=micro_batch), start, Position()
+
+    def trainer_of(precision: str) -> Trainer:
+        return Trainer(config, backbone, encoder, size=size, micro_batch=micro_batch, precision=precision)
+
+    start = {"backbone": backbone, **found, **_precision(config, trainer_of, sampler)}
+    encoder.set_weights(weights)  # measuring moved the averages of batch normalisation
+    write_json(start_file, start)
+    return trainer_of(start["precision"]), start, Position()
+
+
+def _precision(
+    config: PretrainConfig, trainer_of: Callable[[str], Trainer], sampler: PairSampler
+) -> dict[str, Any]:
+    """The precision to train in, and what it was chosen by."""
+    if config.precision != "auto":
+        return {"precision": config.precision}
+    if config.steps is not None or (config.seconds or WORTH_SECONDS) < WORTH_SECONDS:
+        return {"precision": "float32"}
+    seconds = measured(trainer_of, sampler(0))
+    chosen = fastest(seconds)
+    told = ", ".join(f"{taken:.2f} s in {name}" for name, taken in seconds.items())
+    progress.say(f"a step takes {told}: training in {chosen}")
+    return {"precision": chosen, "step_seconds": {name: round(taken, 4) for name, taken in seconds.items()}}
 
 
 def _micro_batch(

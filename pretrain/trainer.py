@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mri_transfer import device
 from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.precision import policy
 
 if TYPE_CHECKING:
     import keras
@@ -34,6 +35,7 @@ class Trainer:
         encoder: to start from; None for one whose weights :meth:`assign` will bring.
         size: side of the views in pixels.
         micro_batch: pairs that are encoded at once; None for all of a batch.
+        precision: that layers compute in, one of `precision.PRECISIONS`.
     """
 
     def __init__(
@@ -44,25 +46,32 @@ class Trainer:
         *,
         size: int,
         micro_batch: int | None = None,
+        precision: str = "float32",
     ):
-        from mri_transfer.checkpoints.backbones import build_encoder
-
-        self.config, self.backbone = config, backbone
+        self.config, self.backbone, self.precision = config, backbone, precision
         self.peak_rate = config.learning_rate or (1e-3 if config.init == "random" else 3e-4)
         self.method: Method
         self.optimizer: keras.optimizers.Optimizer
-        if encoder is None:
-            encoder = build_encoder(backbone, size, config.seed)
         self._compose(encoder, size, micro_batch)
 
-    def _compose(self, encoder: keras.Model, size: int, micro_batch: int | None) -> None:
+    def _compose(self, start: keras.Model | None, size: int, micro_batch: int | None) -> None:
+        with policy(self.precision):
+            self._compose_in_precision(start, size, micro_batch)
+
+    def _compose_in_precision(self, start: keras.Model | None, size: int, micro_batch: int | None) -> None:
         import keras
 
+        from mri_transfer.checkpoints.backbones import build_encoder
         from mri_transfer.pretrain.memory import memory_plan, recomputes
         from mri_transfer.pretrain.methods import build_method
         from mri_transfer.pretrain.views import Views
 
         config = self.config
+        encoder = start
+        if encoder is None or self.precision != "float32":
+            encoder = build_encoder(self.backbone, size, config.seed)
+            if start is not None:  # it was built to compute in float32
+                encoder.set_weights(start.get_weights())
         self.encoder, self.size, self.micro_batch = encoder, size, micro_batch
         plan = memory_plan(recomputes(config.recompute, encoder, config.batch), micro_batch)
         self.method = build_method(
@@ -90,13 +99,11 @@ class Trainer:
         Raises:
             UserError: the method's variables depend on what was changed.
         """
-        from mri_transfer.checkpoints.backbones import build_encoder
-
         arrays = self.arrays() if arrays is None else arrays
         size, micro_batch = size or self.size, micro_batch or self.micro_batch
         del self.method, self.optimizer, self.encoder  # their memory is needed for those that come
         gc.collect()
-        self._compose(build_encoder(self.backbone, size, self.config.seed), size, micro_batch)
+        self._compose(None, size, micro_batch)
         self.assign(arrays)
 
     def step(self, batch: Mapping[str, Any], rate: float, share: float) -> float:

@@ -48,7 +48,8 @@ class Method(keras.Model):
     ):
         # Of the method alone: encoder and heads keep their own policy, and losses are always taken in float32.
         super().__init__(dtype="float32", **options)
-        self.encoder, self.views, self.plan, self.seed = encoder, views, plan or plain, seed
+        self.encoder, self.views, self.seed = encoder, views, seed
+        self.plan: Plan = plan or plain
 
     def both_views(self, batch: dict[str, Any]) -> Any:
         """One view of every slice: (2 * pairs, size, size, 1), those of "a" first."""

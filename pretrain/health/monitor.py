@@ -20,15 +20,8 @@ from mri_transfer import progress
 from mri_transfer.checkpoints.arrays import write_arrays
 from mri_transfer.errors import UserError
 from mri_transfer.files import read_json
-from mri_transfer.pretrain.health.measures import (
-    alignment,
-    alignment_ratio,
-    effective_rank,
-    feature_spread,
-    uniformity,
-)
-from mri_transfer.pretrain.health.neighbours import label_agreement
 from mri_transfer.pretrain.health.panel import Panel
+from mri_transfer.pretrain.health.score import embedding_figures, feature_figures
 from mri_transfer.pretrain.health.verdict import Verdict, verdict
 
 if TYPE_CHECKING:
@@ -236,42 +229,6 @@ def _survives_full_disks(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         progress.say(f"{path}: can't be written ({error.strerror or error}); the run goes on")
-
-
-def feature_figures(features: np.ndarray, panel: Panel) -> dict[str, Any]:
-    """What the encoder's features (n, d) of the panel's slices tell; keys as of :meth:`HealthMonitor.measure`."""
-    figures: dict[str, Any] = {}
-    scores, errors = [], []
-    for name, asked in panel.labels.items():
-        found = label_agreement(features, subject=panel.subject, **asked)
-        if found is not None:
-            figures |= {
-                f"knn_{name}": found.accuracy,
-                f"knn_{name}_chance": found.chance,
-                f"knn_{name}_error": found.error,
-            }
-            if found.chance < 1:
-                scores.append((found.accuracy - found.chance) / (1 - found.chance))
-                errors.append(found.error / (1 - found.chance))
-    if scores:
-        # The labels are told of the same slices, so their errors need not cancel: they are added, not averaged out.
-        figures |= {"score": float(np.mean(scores)), "score_error": float(np.mean(errors))}
-    return figures | {
-        "spread": feature_spread(features),
-        "uniformity": uniformity(features),
-        "rankme": effective_rank(features),
-        "rankme_limit": min(features.shape),
-    }
-
-
-def embedding_figures(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
-    """What the embeddings (pairs, d) of the two views of each pair tell."""
-    return {
-        "embedding_spread": feature_spread(a),
-        "embedding_rank": effective_rank(a),
-        "alignment": alignment(a, b),
-        "alignment_ratio": alignment_ratio(a, b),
-    }
 
 
 def _measurements(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -41,7 +41,7 @@ RUNAWAY = 2.0
 
 REMEDY = {
     COLLAPSED: "start again with another --out and a lower --learning-rate or another --method",
-    NOT_LEARNING: "a higher --learning-rate, a larger --batch or another --method may help, in a run with another --out",
+    NOT_LEARNING: "start again with another --out and a higher --learning-rate, larger --batch or another --method",
     DIVERGED: "start again with another --out and a lower --learning-rate",
 }
 

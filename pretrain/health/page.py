@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,8 @@ def duration(seconds: float) -> str:
 
 
 def _without(state: str, sentence: str) -> str:
-    """The sentence below a heading that says the state."""
-    rest = sentence.removeprefix(f"{state}: ")
+    """The sentence below a heading that says the state, its options to be set as code."""
+    rest = re.sub(r"--[a-z][a-z-]*", r"`\g<0>`", sentence.removeprefix(f"{state}: "))
     return rest[:1].upper() + rest[1:]
 
 

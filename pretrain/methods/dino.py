@@ -90,7 +90,7 @@ class DINO(Method):
         hidden, bottleneck, prototypes: widths of the head. The paper's 2048, 256 and 65,536 are for 1.28 million
             photographs of a thousand kinds; a batch of 64 pairs can't keep so many prototypes in use. In fewer
             dimensions cosines differ more, and so do the targets.
-        momentum: of the teacher at the start; it rises to 1.
+        momentum: of the teacher at the start; it rises to 1. A slower one (0.99) left the loss at chance for 150 steps.
         center_momentum: of the moving average of the teacher's output.
     """
 
@@ -107,7 +107,7 @@ class DINO(Method):
         hidden: int = 1024,
         bottleneck: int = 64,
         prototypes: int = 1024,
-        momentum: float = 0.99,
+        momentum: float = 0.95,
         center_momentum: float = 0.9,
         seed: int = 0,
         **options: Any,

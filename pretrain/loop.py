@@ -135,10 +135,10 @@ class Loop:
             position.first_loss = round(loss, 5)
         position.step += 1
         self.reports.note_step(ready - before, time.monotonic() - ready, compiled)
-        self.budget.finishing = (
-            self.saver.encoder_seconds + self.monitors.finishing_seconds() + FINISHING_SECONDS
-        )
         figures = self._measure(last=False)
+        words, again = self.monitors.finishing_seconds(position.step)
+        self.budget.finishing = words + self.saver.encoder_seconds + FINISHING_SECONDS
+        self.budget.finishing_later = again
         if figures or self.reports.due() or self.budget.is_over(position.step):
             self._report(figures)
         if self.saver.due(self.budget.elapsed()):

@@ -175,9 +175,21 @@ class Monitors:
         """The first sentence with which a monitor asks for the end, if one does."""
         return next((monitor.stop for monitor in self.active if monitor.stop), None)
 
-    def finishing_seconds(self) -> float:
-        """What the last measurements and the last words will take, as far as is known."""
-        return sum(self._last_took.get(m.name, 0.0) + m.finish_seconds for m in self.active)
+    def finishing_seconds(self, step: int) -> tuple[float, float]:
+        """What the last measurements and the last words will take, as far as is known.
+
+        Args:
+            step: steps done.
+
+        Returns:
+            Seconds if the run ends after this step, and what comes on top of that after another one: those that have
+            just measured must do so again then.
+        """
+        words = sum(monitor.finish_seconds for monitor in self.active)
+        just_now = [m.name for m in self.active if self._measured_at.get(m.name) == step]
+        again = sum(self._last_took.get(name, 0.0) for name in just_now)
+        measuring = sum(self._last_took.get(monitor.name, 0.0) for monitor in self.active) - again
+        return words + measuring, again
 
     def _figures(self, monitor: Monitor, call: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         """What a monitor gives, as JSON holds it; numbers that are not finite become null."""

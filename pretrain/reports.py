@@ -11,8 +11,8 @@ from mri_transfer.pretrain.metrics import Metrics
 from mri_transfer.pretrain.schedule import Budget
 
 REPORT_SECONDS = 5.0
-# Steps after which the throughput means something, and the user is told what fits into the budget.
-WARMED_UP_STEPS = 20
+# After so many steps and seconds the throughput means something, and the user is told what fits into the budget.
+WARMED_UP_STEPS, WARMED_UP_SECONDS = 3, 10.0
 
 
 class Reports:
@@ -29,7 +29,7 @@ class Reports:
         self.config, self.metrics, self.budget, self.hardware = config, metrics, budget, hardware
         self.bar: Any = None
         self.begin(0)
-        self._steady_steps, self._steady_seconds = 0, 0.0
+        self._steady_steps, self._steady_seconds, self._told = 0, 0.0, False
 
     def begin(self, step: int) -> None:
         """A new stretch of steps, from `step` on."""
@@ -62,8 +62,10 @@ class Reports:
         self.budget.note_step(waited + took)
         self._steady_steps += 1
         self._steady_seconds += waited + took
-        if self._steady_steps == WARMED_UP_STEPS and self.budget.seconds is not None:
-            step = self._steady_seconds / WARMED_UP_STEPS
+        warm = self._steady_steps >= WARMED_UP_STEPS and self._steady_seconds >= WARMED_UP_SECONDS
+        if warm and not self._told and self.budget.seconds is not None:
+            self._told = True
+            step = self._steady_seconds / self._steady_steps
             steps = max(0.0, self.budget.seconds - self.budget.finishing - self.budget.elapsed()) / step
             progress.say(
                 f"{2 * self.config.batch / step:.0f} views/s: about {steps:,.0f} more steps, "

@@ -91,8 +91,9 @@ class Budget:
         self.started = clock() if started is None else started
         self._share = (spent / seconds if seconds else 0.0) if share is None else share
         self._share_at = spent
-        # Seconds that saving, the last measurements and the pages will take, told by the loop.
-        self.finishing = 0.0
+        # Seconds that the last measurements, saving and the pages will take, told by the loop: if the run ends now, and
+        # what comes on top of that after another step.
+        self.finishing, self.finishing_later = 0.0, 0.0
         self._steps: deque[float] = deque(maxlen=REMEMBERED_STEPS)
 
     def elapsed(self) -> float:
@@ -104,7 +105,7 @@ class Budget:
         if self.seconds is None:
             assert self.steps is not None
             return min(1.0, step / self.steps)
-        now, end = self.elapsed(), self.seconds - self.finishing
+        now, end = self.elapsed(), self.seconds - self.finishing - self.finishing_later
         if now > self._share_at:
             left = end - self._share_at
             worth = (now - self._share_at) / left if left > now - self._share_at else 1.0
@@ -117,11 +118,10 @@ class Budget:
         if self.seconds is None:
             assert self.steps is not None
             return step >= self.steps
-        ends = self.elapsed() + self.finishing + self.step_seconds
-        too_late = ends > self.seconds * (
-            1 + 0.75 * TOLERANCE
-        )  # the next step may take longer than the last ones
-        return too_late or ends - self.step_seconds / 2 >= self.seconds
+        now = self.elapsed() + self.finishing
+        later = now + self.step_seconds + self.finishing_later
+        # The next step may take longer than the last ones.
+        return later > self.seconds * (1 + 0.75 * TOLERANCE) or (now + later) / 2 >= self.seconds
 
     @property
     def step_seconds(self) -> float:

@@ -57,7 +57,9 @@ def test_a_monitor_is_asked_after_every_step_and_told_its_share_of_the_time():
     assert fake.used_before[9] == 0
     assert fake.used_before[10] == pytest.approx(1 / 12)  # one second of twelve
     assert monitors.seconds == {"fake": 2.0}
-    assert monitors.finishing_seconds() == 4.0  # measuring once more, and the last word
+    # The last word; and after another step it measures once more.
+    assert monitors.finishing_seconds(20) == (3.0, 1.0)
+    assert monitors.finishing_seconds(21) == (4.0, 0.0)
 
 
 def test_the_last_measurement_is_made_once():

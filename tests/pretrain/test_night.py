@@ -141,11 +141,14 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(undisturbed, small_
     arguments = ("pretrain", small_store, "--out", out, "--steps", STEPS, *SMALL, "--save-minutes", 1e-6)
     steps = []
     for _ in range(KILLS):
+        began, before = time.monotonic(), saved_step(out)
         process = start(*arguments, first=SAVING_ALWAYS)
-        # Anywhere from the import of TensorFlow to a few hundred steps.
-        moment = startup * chance.uniform(0.3, 1.0) + chance.expovariate(1 / (0.03 * startup))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(moment)
+        if chance.random() < 0.4:  # while it starts, loads, compiles
+            time.sleep(chance.uniform(0, startup))
+        else:  # while it trains and saves
+            wait_for(lambda before=before: saved_step(out) > before, process)
+            startup = time.monotonic() - began
+            time.sleep(chance.expovariate(1 / 0.2))
         if process.poll() is not None:
             break
         process.kill()
@@ -154,8 +157,8 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(undisturbed, small_
     print(f"{len(steps)} kills; steps saved at them: {steps}")
     finish(start(*arguments))
     assert steps == sorted(steps), "something saved was lost"
-    assert len(steps) >= KILLS / 2, "the run was over before it was killed often"
-    assert steps[-1] > 0
+    assert len(steps) >= min(KILLS, 4), "the run was over before it was killed often"
+    assert len(set(steps)) >= len(steps) / 4
     assert same(reference, out)
     numbers = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert numbers == sorted(set(numbers))

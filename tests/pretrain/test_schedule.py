@@ -153,6 +153,18 @@ def test_a_clock_that_was_never_set_is_refused():
         next_moment(datetime.time(7), 3 * 3600)
 
 
+def test_a_measurement_that_was_just_made_is_not_waited_for():
+    """Ending now takes 2 seconds; after another step of 5 it would take 5 seconds more: whichever is nearer."""
+    clock = Clock()
+    budget = Budget(steps=None, seconds=240, clock=clock)
+    budget.note_step(5.0)
+    budget.finishing, budget.finishing_later = 2.0, 5.0
+    clock.now += 230
+    assert not budget.is_over(9)  # at 232, or at 242
+    clock.now += 4
+    assert budget.is_over(9)  # at 236, or at 246, which is too late
+
+
 def test_steps_know_no_clock():
     clock = Clock()
     budget = Budget(steps=10, seconds=None, clock=clock)

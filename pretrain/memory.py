@@ -108,22 +108,30 @@ def _tensorflow_chunks(
             lambda i, *_: i < parts, body, (0, *start), parallel_iterations=1, maximum_iterations=parts
         )[1:]
 
+    # Of the state, random generators decide what a second computation gives; moving averages only record.
+    generators = [i for i, value in enumerate(state) if not value.dtype.is_floating]
+
     @tf.custom_gradient
     def encode(*weights):
-        def forward(i, state, found):
+        def forward(i, state, drawn, found):
+            drawn = [array.write(i, state[j]) for array, j in zip(drawn, generators, strict=True)]
             y, state = pure(list(weights), state, chunks[i])
-            return i + 1, state, found.write(i, y)
+            return i + 1, state, drawn, found.write(i, y)
 
+        drawn = [tf.TensorArray(state[j].dtype, size=parts) for j in generators]
         found = tf.TensorArray(dtype, size=parts)
-        after, found = loop(forward, (list(state), found))
+        after, drawn, found = loop(forward, (list(state), drawn, found))
+        drawn = [array.stack() for array in drawn]
 
         def gradient(upstream, *_):
             def backward(i, total):
+                then = list(state)
+                for j, states in zip(generators, drawn, strict=True):
+                    then[j] = states[i]
                 with tf.GradientTape() as tape:
                     again = [tf.identity(weight) for weight in weights]
                     tape.watch(again)
-                    # The state only feeds moving averages; what is computed in training mode does not depend on it.
-                    y, _ = pure(again, list(state), chunks[i])
+                    y, _ = pure(again, then, chunks[i])
                 parts = tape.gradient(
                     y, again, output_gradients=upstream[i], unconnected_gradients=tf.UnconnectedGradients.ZERO
                 )

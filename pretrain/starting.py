@@ -126,17 +126,17 @@ def _micro_batch(
     return found
 
 
-def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int:
-    """Pairs at once after the kernel killed a process that had `micro_batch` at once."""
+def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int | None:
+    """Pairs at once after the kernel killed a process that had `micro_batch`: half of them, if that makes sense.
+
+    If not, the user hears of it and the run goes on: what was killed for want of memory may have been another program.
+    """
     fewer, at_once = smaller(micro_batch, config.batch), micro_batch or config.batch
-    if fewer is None:
-        raise UserError(
-            f"{config.out}: the system killed this run for want of memory with {at_once} pairs at once; {REMEDY}"
-        )
+    then = f"going on with {fewer}" if fewer else f"if it happens again, {REMEDY}"
     progress.say(
-        f"the system killed this run for want of memory with {at_once} pairs at once: going on with {fewer}"
+        f"it seems that the system killed this run for want of memory, with {at_once} pairs at once: {then}"
     )
-    return fewer
+    return fewer or micro_batch
 
 
 def seconds_left(config: PretrainConfig, position: Position) -> float:

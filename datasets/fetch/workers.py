@@ -12,6 +12,8 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 _LEAVE = 1.0  # second that threads get to end by themselves
+# Seconds between two looks for a signal: one that arrives just before the queue is waited for would not end the wait.
+_LOOK = 0.5
 
 
 class Stopped(Exception):
@@ -59,8 +61,14 @@ def run_all(
     for thread in threads:
         thread.start()
     try:
-        for _ in jobs:
-            yield done.get()
+        left = len(jobs)
+        while left:
+            try:
+                finished = done.get(timeout=_LOOK)
+            except queue.Empty:
+                continue
+            left -= 1
+            yield finished
     finally:
         stop.set()
         latest = time.monotonic() + _LEAVE

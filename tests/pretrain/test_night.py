@@ -39,7 +39,7 @@ def jumping():
     return real() + (calls[0] % 3 - 1) * 40 * 365 * 86400
 time.time = jumping
 """
-KILLS = int(os.environ.get("MRI_TRANSFER_KILLS", "6"))
+KILLS = int(os.environ.get("MRI_TRANSFER_KILLS", "4"))
 STEPS = max(800, 200 * KILLS)  # so that a run lives through them
 
 
@@ -136,7 +136,7 @@ def saved_step(out):
 
 def test_killed_at_random_moments_it_ends_with_the_same_bits(undisturbed, small_store, tmp_path):
     reference, startup = undisturbed
-    chance = random.Random(4)
+    chance = random.Random(2)  # of four kills the second comes during a start
     out = tmp_path / "run"
     arguments = ("pretrain", small_store, "--out", out, "--steps", STEPS, *SMALL, "--save-minutes", 1e-6)
     steps = []
@@ -163,24 +163,6 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(undisturbed, small_
     numbers = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert numbers == sorted(set(numbers))
     assert numbers[-1] == STEPS
-
-
-def test_a_disk_that_fills_up_and_is_emptied_changes_no_bit(undisturbed, small_store, small_disk):
-    out = small_disk / "run"
-    arguments = ("pretrain", small_store, "--out", out, "--steps", STEPS, *SMALL, "--save-minutes", 1e-6)
-    slower = SAVING_ALWAYS + "\nimport time; from mri_transfer.pretrain.trainer import Trainer as T\n"
-    slower += "step = T.step\ndef slow(*a):\n    time.sleep(0.005)\n    return step(*a)\nT.step = slow"
-    process = start(*arguments, first=slower)
-    wait_for(lambda: saved_step(out) > 10, process)
-    with full(small_disk):
-        before = saved_step(out)
-        time.sleep(2)
-        assert process.poll() is None, process.communicate()[0]
-        assert load_state(out / "state")[1]["step"] >= before
-    output = finish(process)
-    assert "could not be saved (No space left on device); training goes on" in output
-    assert "is saved again" in output
-    assert same(undisturbed[0], out)
 
 
 def test_a_disk_that_is_full_at_the_end_is_waited_for_and_the_same_command_finishes(
@@ -310,7 +292,7 @@ def test_a_budget_in_time_holds_while_the_machine_slows_down_and_its_clock_jumps
 def test_until_a_time_of_day_with_a_kill_in_between(small_store, tmp_path):
     """The time that the run was off counts, so it is ready when it was told to be."""
     out = tmp_path / "run"
-    end = time.time() + 60
+    end = time.time() + 45
     moment = time.strftime("%H:%M:%S", time.localtime(end))
     end = int(end)
     arguments = ("pretrain", small_store, "--out", out, "--until", moment, *SMALL, "--save-minutes", 1e-6)
@@ -322,7 +304,7 @@ def test_until_a_time_of_day_with_a_kill_in_between(small_store, tmp_path):
     finish(start(*arguments))
     late = (out / "summary.json").stat().st_mtime - end
     print(f"ready {late:+.2f} s from {moment}")
-    assert abs(late) < 0.02 * 60
+    assert abs(late) < 1.2  # what a minute may be missed by
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["learning_rate"] < 0.01 * 1e-3
 
@@ -333,19 +315,25 @@ def test_everything_in_one_night(undisturbed, small_store, small_disk):
     out, chance = small_disk / "run", random.Random(1)
     arguments = ("pretrain", small_store, "--out", out, "--steps", STEPS, *SMALL, "--save-minutes", 1e-6)
     said = ""
+    slower = "from mri_transfer.pretrain.trainer import Trainer as T; import time as t; step = T.step\n"
+    slower += "def slow(*a):\n    t.sleep(0.005)\n    return step(*a)\nT.step = slow\n"
     for night in range(3):
-        process = start(*arguments, first=SAVING_ALWAYS + JUMPING)
+        process = start(*arguments, first=SAVING_ALWAYS + JUMPING + slower)
         already = saved_step(out)
         with half_speed(process, after=3):
             wait_for(lambda already=already: saved_step(out) > already + 20, process)
             if night == 1:
                 with full(small_disk):
-                    time.sleep(1.5)
+                    before = saved_step(out)
+                    time.sleep(2)
+                    assert load_state(out / "state")[1]["step"] >= before
+                wait_for(lambda before=before: saved_step(out) > before + 20, process)
             time.sleep(chance.uniform(0, 0.5))
             process.kill()
         said += process.communicate()[0]
     said += finish(start(*arguments, first=JUMPING))
     assert len(re.findall("continuing", said)) == 3
-    assert "could not be saved" in said
+    assert "could not be saved (No space left on device); training goes on" in said
+    assert "is saved again" in said
     assert same(reference, out)
     assert read_card(out)["provenance"]["steps"] == STEPS

@@ -113,6 +113,7 @@ def test_a_real_control_group_is_seen(tmp_path):
 def test_a_board_that_shares_its_memory_gets_a_limit(monkeypatch):
     monkeypatch.setattr(memory, "is_shared_with_gpu", lambda: True)
     monkeypatch.setattr(memory, "default_limit", lambda: 6e9)
+    monkeypatch.setattr(device, "_memory_limit", None)  # whatever a test before this one has set
     assert device._shared_memory_limit() == 6e9 - memory.PROCESS_BYTES
     monkeypatch.setattr(device, "_memory_limit", 3e9)
     assert device._shared_memory_limit() == 1.5e9

@@ -106,6 +106,9 @@ class Loop:
         """
         if not self.budget.is_over(self.position.step):
             return False
+        if self._loss is not None and self._copies() is None:
+            self._diverged("the weights are not finite", self.position.step)
+            return self.budget.is_over(self.position.step)
         self.measure_last()
         self._expect_the_end()
         return self.budget.is_over(self.position.step)
@@ -146,7 +149,7 @@ class Loop:
         if loss is None:  # outside the handler, whose traceback holds on to what the step had allocated
             return self._need_less_memory()
         if not math.isfinite(loss):
-            return self._diverged(loss)
+            return self._diverged(f"the loss is {loss}", position.step + 1)
         self._loss = loss
         if position.first_loss is None:
             position.first_loss = round(loss, 5)
@@ -157,7 +160,8 @@ class Loop:
         if figures or self.reports.due() or self.budget.is_over(position.step):
             self._report(figures)
         if self.saver.due(self.budget.elapsed()):
-            self._save()
+            if not self._save():
+                return self._diverged("the weights are not finite", position.step)
             if not progress.shows_bars():
                 progress.say(self.reports.line(position.step))
 
@@ -218,7 +222,10 @@ class Loop:
         }
 
     def _copies(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """State and information to save; None if weights are not finite, which the next loss will show."""
+        """State and information to save; None if weights are not finite.
+
+        A loss doesn't always show that: XLA's ReLU makes zeros of what is no number.
+        """
         position = self.position
         position.seconds = self.budget.elapsed()
         position.size, position.micro_batch = self.trainer.size, self.trainer.micro_batch
@@ -229,12 +236,15 @@ class Loop:
             return None
         return arrays, position.info()
 
-    def _save(self) -> None:
-        """Save in the background."""
+    def _save(self) -> bool:
+        """Save in the background; returns whether there was something that is worth it."""
         before = time.monotonic()
-        if copies := self._copies():
-            encoder = self.trainer.copy_encoder(self.provenance())
-            self.saver.save(*copies, encoder, copying=time.monotonic() - before)
+        copies = self._copies()
+        if copies is None:
+            return False
+        encoder = self.trainer.copy_encoder(self.provenance())
+        self.saver.save(*copies, encoder, copying=time.monotonic() - before)
+        return True
 
     def save_now(self) -> None:
         """Save and wait for it.
@@ -274,24 +284,27 @@ class Loop:
             self.metrics.drop_after(step)
         self._go_on()
 
-    def _diverged(self, loss: float) -> None:
-        """Once, the run goes back to its last state with half the rate; the second time it ends there."""
-        position, at = self.position, self.position.step + 1
+    def _diverged(self, what: str, at: int) -> None:
+        """Once, the run goes back to its last state with half the rate; the second time it ends there.
+
+        Args:
+            what: isn't finite.
+            at: step at which that was seen, counted from 1.
+        """
+        position = self.position
         position.diverged.append(at)
         arrays, step = self._last_saved()
         self.trainer.assign(arrays)
         if len(position.diverged) > 1:
             where = " and ".join(f"step {number}" for number in position.diverged)
             self.stopped = (
-                f"diverged: the loss was not finite at {where}, the second time with half the learning rate. "
+                f"diverged: numbers were not finite at {where}, the second time with half the learning rate. "
                 "Start again with another --out and a lower --learning-rate"
             )
-            self._loss = None
         else:
             position.rate_scale /= 2
-            progress.say(
-                f"the loss is {loss} at step {at}: going back to step {step} with half the learning rate"
-            )
+            progress.say(f"{what} at step {at}: going back to step {step} with half the learning rate")
+        self._loss = None
         self._go_back(step)
         self._save()  # a resumed run must not forget it
 
@@ -305,6 +318,8 @@ class Loop:
         except Exception:  # JAX gives a step its arrays for good, and it failed
             arrays, step = self._last_saved()
         if fewer is None:
+            with contextlib.suppress(Exception):  # memory may be short for that as well
+                self.save_now()
             raise UserError(f"{self.config.out}: out of memory with {at_once} pairs at once; {REMEDY}")
         progress.say(f"out of memory with {at_once} pairs at once: going on with {fewer}")
         trainer.build(micro_batch=fewer, arrays=arrays)

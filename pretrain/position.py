@@ -18,7 +18,7 @@ class Position:
         size: side of the views in pixels.
         micro_batch: pairs that are encoded at once; None for all of a batch.
         rate_scale: factor on the learning rate; below 1 after a divergence.
-        diverged: steps at which the loss was not finite.
+        diverged: steps at which the loss or a weight was not finite.
         ends: Unix time at which a run with --until must be ready.
         left: seconds that were left at the save.
         saving_seconds: that saving has kept the training from its work.

@@ -157,7 +157,9 @@ def test_weights_that_are_not_finite_are_never_saved(config, watched):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Loop, "__init__", remember)
         summary, _ = watched(spoil)
-    assert summary["diverged_at_steps"] == [4]
+    # At the next step, or at the end where XLA hides it from the loss.
+    assert summary["diverged_at_steps"] in ([4], [STEPS])
+    assert summary["steps"] == STEPS
     assert all(np.isfinite(array).all() for array in weights(config.out))
 
 

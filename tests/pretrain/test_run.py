@@ -214,6 +214,7 @@ def test_lines_that_a_power_cut_tore_or_undid_are_dropped(tmp_path):
     assert metrics.last == {"step": 5}
 
 
+@pytest.mark.slow
 def test_smaller_views_come_first_and_a_resumed_run_goes_through_the_same(
     small_store, start_command, command, cli, tmp_path
 ):

@@ -25,8 +25,9 @@ from mri_transfer.pretrain.recompute import activation_bytes, recomputing
 
 # Above this many bytes of stored activations `--recompute auto` recomputes them.
 RECOMPUTE_ABOVE = 2e9
-# Of `step_bytes`: the program itself, bytes; what is held of all activations; float32 copies of views while made.
-PROGRAM = 0.95e9
+# Of `step_bytes`: the program itself and what the loop over micro-batches adds, bytes; what is held of all
+# activations; float32 copies of views while made.
+PROGRAM, MICRO_BATCHES = 0.95e9, 0.35e9
 STORED, STORED_RECOMPUTING = 1.25, 0.58
 VIEW_COPIES = 6
 
@@ -148,20 +149,20 @@ def _tensorflow_chunks(
 def step_bytes(encoder: keras.Model, batch: int, *, recompute: bool, micro_batch: int | None) -> int:
     """Expected peak memory of a training process, in bytes, everything included.
 
-    The constants were fitted to measurements of the default backbone on TensorFlow and a processor, at 160 px and 16
-    to 64 pairs (within 12% of 1.9 to 5.3 GB); other backbones may differ.
+    The constants were fitted to measurements of the default backbone on TensorFlow and a processor, at 128 and 160 px
+    and 8 to 64 pairs at once (1.8 to 5.3 GB), which vary by a tenth from run to run; other backbones may differ.
 
     Args:
         encoder: flat functional model at the size of the views.
         batch: pairs in a step.
         recompute, micro_batch: as of :func:`memory_plan`.
     """
-    pairs, stored = batch, STORED
+    pairs, stored, program = batch, STORED, PROGRAM
     if micro_batch is not None and micro_batch < batch:
-        pairs = micro_batch
+        pairs, program = micro_batch, PROGRAM + MICRO_BATCHES
     elif recompute:
         stored = STORED_RECOMPUTING
     views_made = 2 * batch * 4 * encoder.input_shape[1] ** 2 * VIEW_COPIES
     # Weights, their gradients and two moments of AdamW.
     weights = 4 * 4 * encoder.count_params()
-    return round(PROGRAM + weights + views_made + 2 * pairs * stored * activation_bytes(encoder))
+    return round(program + weights + views_made + 2 * pairs * stored * activation_bytes(encoder))

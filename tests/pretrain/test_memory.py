@@ -85,7 +85,8 @@ def test_the_estimate_follows_what_it_depends_on():
         return step_bytes(encoder, batch, recompute=recompute, micro_batch=micro_batch)
 
     assert expected(128) > expected(64) > expected(64, recompute=True)
-    assert expected(64, micro_batch=8) < expected(64, micro_batch=32) < expected(64)
+    many = 10**6  # of a network this small, or the loop over micro-batches takes more than it saves
+    assert expected(many, micro_batch=8) < expected(many, micro_batch=many // 2) < expected(many)
     assert expected(64, micro_batch=64) == expected(64)
     assert recomputes("always", encoder, 1)
     assert not recomputes("auto", encoder, 1)

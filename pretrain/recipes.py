@@ -38,7 +38,7 @@ RECIPES = {
     "night-8gb": Recipe(
         "one night on two processor cores and 8 GB",
         {"hours": 8.0, "size": 160, "batch": 64, "first_size": 96, "recompute": "auto"},
-        "peak 3.4 GB in a run of 5 minutes held to 8 GB, on two cores of an x86-64 server; the night itself was not run",
+        "peak 3.4 GB in 5 minutes held to 8 GB, on two cores of an x86-64 server; the night itself was not run",
         "not measured yet",
     ),
     "night-orin": Recipe(

@@ -159,7 +159,9 @@ def step_bytes(encoder: keras.Model, batch: int, *, recompute: bool, micro_batch
     """
     pairs, stored, program = batch, STORED, PROGRAM
     if micro_batch is not None and micro_batch < batch:
-        pairs, program = micro_batch, PROGRAM + MICRO_BATCHES
+        pairs = micro_batch
+        # The loop's own share is small where all there is to hold is small.
+        program += min(MICRO_BATCHES, 0.2 * 2 * batch * STORED * activation_bytes(encoder))
     elif recompute:
         stored = STORED_RECOMPUTING
     views_made = 2 * batch * 4 * encoder.input_shape[1] ** 2 * VIEW_COPIES

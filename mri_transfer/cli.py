@@ -134,9 +134,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = next((word for word in arguments if word in COMMANDS), None)
     parsed = build_parser(chosen).parse_args(arguments)
     about = COMMANDS[parsed.command]
-    if hasattr(_load(about.config), "preset"):  # named settings, which options given beside them win over
-        preset = _load(about.config).preset(vars(parsed))
-        parsed = build_parser(chosen, preset).parse_args(arguments)
+    preset = getattr(_load(about.config), "preset", None)
+    if preset and (settings := preset(vars(parsed))):  # named ones, which options given beside them win over
+        parsed = build_parser(chosen, settings).parse_args(arguments)
     progress.set_quiet(parsed.quiet, stdout_taken=parsed.json == Path("-"))
     started = time.monotonic()
     try:

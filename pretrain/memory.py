@@ -14,6 +14,7 @@ derivatives of what they compute:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +22,7 @@ import keras
 from keras import ops
 
 from mri_transfer.pretrain.methods.method import Plan
-from mri_transfer.pretrain.recompute import activation_bytes, recomputing
+from mri_transfer.pretrain.recompute import activation_bytes, recomputing, without_side_effects
 
 # Above this many bytes of stored activations `--recompute auto` recomputes them.
 RECOMPUTE_ABOVE = 2e9
@@ -54,15 +55,6 @@ def memory_plan(recompute: bool = False, micro_batch: int | None = None) -> Plan
     return recomputing if recompute else None
 
 
-def _pure(model: keras.Model) -> Callable[..., Any]:
-    """`model` in training mode as a function without side effects: (weights, state, x) -> (y, state)."""
-
-    def call(trainable: Any, state: Any, x: Any) -> Any:
-        return model.stateless_call(trainable, state, x, training=True)
-
-    return call
-
-
 def _in_micro_batches(model: keras.Model, micro_batch: int) -> Callable[[Any], Any]:
     """A training-mode call of `model` that holds the activations of at most `micro_batch` images at a time."""
 
@@ -74,20 +66,17 @@ def _in_micro_batches(model: keras.Model, micro_batch: int) -> Callable[[Any], A
         if parts == 1:
             return model(x, training=True)
         chunks = ops.reshape(x, (parts, count // parts, *x.shape[1:]))
-        trainable = [variable.value for variable in model.trainable_variables]
-        state = [variable.value for variable in model.non_trainable_variables]
-        one_by_one = _tensorflow_chunks if keras.backend.backend() == "tensorflow" else _remat_chunks
-        y, state = one_by_one(_pure(model), trainable, state, chunks, model.output.dtype)
-        for variable, value in zip(model.non_trainable_variables, state, strict=True):
-            variable.assign(value)
+        if keras.backend.backend() == "tensorflow":
+            run: Callable[..., Any] = functools.partial(_tensorflow_chunks, model.output.dtype)
+        else:
+            run = _remat_chunks
+        y = without_side_effects(model, run, chunks)
         return ops.reshape(y, (count, *y.shape[2:]))
 
     return encode
 
 
-def _remat_chunks(
-    pure: Callable[..., Any], trainable: list, state: list, chunks: Any, dtype: str
-) -> tuple[Any, list]:
+def _remat_chunks(pure: Callable[..., Any], trainable: list, state: list, chunks: Any) -> tuple[Any, list]:
     """XLA orders operations so that memory is low; nothing has to be said about it."""
     found = []
     for i in range(chunks.shape[0]):
@@ -97,7 +86,7 @@ def _remat_chunks(
 
 
 def _tensorflow_chunks(
-    pure: Callable[..., Any], trainable: list, state: list, chunks: Any, dtype: str
+    dtype: str, pure: Callable[..., Any], trainable: list, state: list, chunks: Any
 ) -> tuple[Any, list]:
     """TensorFlow runs whatever is ready, all micro-batches at once if it may, so loops put them one after another."""
     import tensorflow as tf

@@ -54,6 +54,30 @@ def early_cuts(encoder: keras.Model) -> list[keras.layers.Layer]:
     return cuts
 
 
+def without_side_effects(model: keras.Model, run: Callable[..., tuple[Any, Any]], x: Any) -> Any:
+    """A training-mode call of `model` in which state goes in and comes out as values, so that computing twice is safe.
+
+    Args:
+        model: functional model.
+        run: given (pure, weights, state, x), where pure(weights, state, x) -> (y, state) is the model as a function;
+            returns (y, state).
+        x: what it is called on.
+
+    Returns:
+        y; the model's state is set to what `run` returned, once.
+    """
+
+    def pure(weights: Any, state: Any, x: Any) -> Any:
+        return model.stateless_call(weights, state, x, training=True)
+
+    weights = [variable.value for variable in model.trainable_variables]
+    state = [variable.value for variable in model.non_trainable_variables]
+    y, state = run(pure, weights, state, x)
+    for variable, value in zip(model.non_trainable_variables, state, strict=True):
+        variable.assign(value)
+    return y
+
+
 def recomputing(encoder: keras.Model) -> Callable[[Any], Any]:
     """A training-mode call of `encoder` that recomputes its early part segment by segment.
 
@@ -65,21 +89,12 @@ def recomputing(encoder: keras.Model) -> Callable[[Any], Any]:
         entry = layer.output
     rest = keras.Model(entry, encoder.output)
 
-    def call_segment(segment: keras.Model, x: Any) -> Any:
-        # Without side effects, so that computing twice changes nothing: state goes in and comes out as values.
-        def pure(trainable, state, x):
-            return segment.stateless_call(trainable, state, x, training=True)
-
-        trainable = [variable.value for variable in segment.trainable_variables]
-        state = [variable.value for variable in segment.non_trainable_variables]
-        y, state = keras.remat(pure)(trainable, state, x)
-        for variable, value in zip(segment.non_trainable_variables, state, strict=True):
-            variable.assign(value)
-        return y
+    def twice(pure: Any, weights: Any, state: Any, x: Any) -> tuple[Any, Any]:
+        return keras.remat(pure)(weights, state, x)
 
     def encode(x: Any) -> Any:
         for segment in segments:
-            x = call_segment(segment, x)
+            x = without_side_effects(segment, twice, x)
         return rest(x, training=True)
 
     return encode

@@ -63,15 +63,6 @@ def main() -> None:
         return any((k["name"], k["seed"], k["minutes"]) == (name, seed, minutes) for k in known)
 
     for seed in range(a.seeds):
-        for part in map(float, a.parts.split(",")):
-            if kept("ours", seed, a.minutes / part):
-                continue
-            out = a.out / f"ours-{seed}-{part:g}"
-            command = [sys.executable, "-m", "mri_transfer", "pretrain", str(a.store), "--out", str(out)]
-            command += ["--quiet", "--keep-going", "--size", str(a.size), "--seed", str(seed)]
-            command += ["--minutes", str(a.minutes / part), *a.ours]
-            subprocess.run(command, env=environment, check=True)
-            keep("ours", seed, a.minutes / part, development.score_of_run(out))
         for name, options in LIGHTLY.items():
             if kept(name, seed, a.minutes):
                 continue
@@ -81,6 +72,15 @@ def main() -> None:
             command += ["--threads", str(a.threads), "--workers", str(a.threads), *options]
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
             keep(name, seed, a.minutes, development.score(features(weights, development.images)))
+        for part in map(float, a.parts.split(",")):
+            if kept("ours", seed, a.minutes / part):
+                continue
+            out = a.out / f"ours-{seed}-{part:g}"
+            command = [sys.executable, "-m", "mri_transfer", "pretrain", str(a.store), "--out", str(out)]
+            command += ["--quiet", "--keep-going", "--size", str(a.size), "--seed", str(seed)]
+            command += ["--minutes", str(a.minutes / part), *a.ours]
+            subprocess.run(command, env=environment, check=True)
+            keep("ours", seed, a.minutes / part, development.score_of_run(out))
 
     def mean(name: str, minutes: float) -> float:
         scores = [k["score"] for k in known if (k["name"], k["minutes"]) == (name, minutes)]

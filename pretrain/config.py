@@ -27,6 +27,8 @@ METHOD_NAMES = ("simclr", "moco", "byol", "simsiam", "barlow_twins", "vicreg", "
 # Which of them know the options that not all have.
 WITH_TEMPERATURE = ("simclr", "moco", "dino")
 WITH_DECOUPLED = ("simclr",)
+# Which contrast subjects with one another, and so need two of them.
+WITH_NEGATIVES = ("simclr", "moco")
 
 
 def _warmup(text: str) -> float:

@@ -73,22 +73,33 @@ class PairSampler:
         max_mm: in mm, for "adjacent".
         batch: pairs in a batch.
         seed: of the drawing.
+        negatives: whether the method contrasts subjects, and so needs two of them.
 
     Raises:
-        UserError: the store has fewer than two subjects, so there are no negatives, or `positives` names "sequence" and
-            no slice has a partner in one.
+        UserError: the store has fewer than two subjects where `negatives` are needed, or `positives` names "sequence"
+            and no slice has a partner in one.
         ValueError: `positives` can't be read.
     """
 
-    def __init__(self, store: SliceStore, *, positives: str, max_mm: float, batch: int, seed: int):
+    def __init__(
+        self,
+        store: SliceStore,
+        *,
+        positives: str,
+        max_mm: float,
+        batch: int,
+        seed: int,
+        negatives: bool = True,
+    ):
         self.store, self.batch, self.seed, self.max_mm = store, batch, seed, max_mm
         self.shares = mixture(positives)
         table = store.table
         _, self.subject = np.unique(table["subject"], return_inverse=True)
         counts = np.bincount(self.subject)
-        if len(counts) < 2:
+        if negatives and len(counts) < 2:
             raise UserError(
-                f"{store.folder}: all slices are of one subject, and contrast needs others; add more subjects"
+                f"{store.folder}: all slices are of one subject, and contrast needs others; add more subjects, or "
+                "choose a --method without negatives, such as byol"
             )
         self.weights = np.sqrt(counts) / np.sqrt(counts).sum()
         # As NumPy's `choice` does with probabilities, without adding them up anew for every batch.

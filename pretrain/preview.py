@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from mri_transfer import device, progress
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.files import atomic_write
-from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
 from mri_transfer.pretrain.disturbances.table import DISTURBANCES, Disturbance, amounts
 from mri_transfer.pretrain.positives import PairSampler
 
@@ -39,7 +39,12 @@ def sample_views(store: SliceStore, config: PretrainConfig, pairs: int, each: in
     from mri_transfer.pretrain.views import Views
 
     sampler = PairSampler(
-        store, positives=config.positives, max_mm=config.max_mm, batch=pairs, seed=config.seed
+        store,
+        positives=config.positives,
+        max_mm=config.max_mm,
+        batch=pairs,
+        seed=config.seed,
+        negatives=config.method in WITH_NEGATIVES,
     )
     make = Views(config.size or store.size, config.strength, config.seed, config.strengths)
     index_a, index_b, kind = sampler.pairs(0)

@@ -13,7 +13,7 @@ from mri_transfer import device, memory, progress
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.files import claim_folder, lock, read_json, write_json
-from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
 from mri_transfer.pretrain.continuing import backbone_of, check_same_run
 from mri_transfer.pretrain.hardware import Hardware, summary_of
 from mri_transfer.pretrain.interrupt import Interrupts
@@ -52,7 +52,12 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
 
         return draw_views(store, config)
     sampler = PairSampler(
-        store, positives=config.positives, max_mm=config.max_mm, batch=config.batch, seed=config.seed
+        store,
+        positives=config.positives,
+        max_mm=config.max_mm,
+        batch=config.batch,
+        seed=config.seed,
+        negatives=config.method in WITH_NEGATIVES,
     )
     limit = config.memory * 1e9 if config.memory else memory.default_limit()
     device.limit_memory(limit)

@@ -96,7 +96,11 @@ def _precision(
     """The precision to train in, and what it was chosen by."""
     if config.precision != "auto":
         return {"precision": config.precision}
-    if config.steps is not None or (config.seconds or WORTH_SECONDS) < WORTH_SECONDS:
+    budget = config.seconds
+    if config.until is not None:
+        now = time.time()
+        budget = next_moment(config.until_time, now) - now
+    if budget is None or budget < WORTH_SECONDS:
         return {"precision": "float32"}
     seconds = measured(trainer_of, sampler(0))
     chosen = fastest(seconds)

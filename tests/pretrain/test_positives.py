@@ -216,3 +216,5 @@ def test_one_subject_has_no_negatives():
     store = TableOnly(["s", "s"], [0, 1], ["axial", "axial"], [0, 1])
     with pytest.raises(UserError, match="one subject"):
         PairSampler(store, positives="same", max_mm=1, batch=2, seed=0)
+    sampler = PairSampler(store, positives="same", max_mm=1, batch=2, seed=0, negatives=False)
+    assert set(np.concatenate(sampler.indices(0))) <= {0, 1}

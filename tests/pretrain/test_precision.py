@@ -59,3 +59,22 @@ def test_a_run_in_bfloat16_is_resumed_in_it_and_leaves_float32(small_store, cli,
     assert cli(*other).returncode == 0
     pairs = list(zip(encoder.weights, load_encoder(tmp_path / "other").weights, strict=True))
     assert not all(np.array_equal(a, b) for a, b in pairs)
+
+
+def test_a_run_that_must_be_ready_soon_measures_nothing(tmp_path):
+    import datetime
+
+    from mri_transfer.pretrain.config import PretrainConfig
+    from mri_transfer.pretrain.starting import _precision
+
+    def fails(*_):
+        raise AssertionError("measured")
+
+    soon = (datetime.datetime.now() + datetime.timedelta(minutes=30)).strftime("%H:%M:%S")
+    later = (datetime.datetime.now() + datetime.timedelta(hours=8)).strftime("%H:%M:%S")
+    for budget in ({"until": soon}, {"minutes": 30.0}, {"steps": 10**6}):
+        config = PretrainConfig(store=tmp_path, out=tmp_path, **budget)
+        assert _precision(config, fails, fails) == {"precision": "float32"}
+    for budget in ({"until": later}, {"hours": 8.0}):
+        with pytest.raises(AssertionError, match="measured"):
+            _precision(PretrainConfig(store=tmp_path, out=tmp_path, **budget), fails, fails)

@@ -241,3 +241,15 @@ def test_smaller_views_come_first_and_a_resumed_run_goes_through_the_same(
     process.communicate()
     assert command(*arguments).returncode == 0
     assert same(tmp_path / "whole", out)
+
+
+@pytest.mark.slow
+def test_one_subject_is_enough_where_nothing_is_contrasted(small_volumes, cli, tmp_path):
+    store = tmp_path / "store"
+    assert cli("slices", small_volumes / "sub-00_T1w.nii.gz", "--out", store, "--size", 48).returncode == 0
+    done = cli("pretrain", store, "--out", tmp_path / "simclr", "--steps", 2, *TINY)
+    assert done.returncode == 2
+    assert "--method without negatives" in done.stderr
+    done = cli("pretrain", store, "--out", tmp_path / "byol", "--steps", 2, "--method", "byol", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "byol" / "run.html").is_file()

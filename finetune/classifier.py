@@ -70,7 +70,10 @@ class Classifier:
 
     def probabilities(self, images: np.ndarray, desc: str | None = "images") -> np.ndarray:
         """Class probabilities float32 (n, classes) of uint8 images (n, size, size); `desc` None shows no bar."""
-        features = extract_features(self.encoder, images, desc)
+        return self.probabilities_of(extract_features(self.encoder, images, desc))
+
+    def probabilities_of(self, features: np.ndarray) -> np.ndarray:
+        """Class probabilities float32 (n, classes) of what the encoder gave, (n, d)."""
         mean, scale, kernel, bias = self.head_arrays().values()
         return softmax(standardise(features, mean, scale) @ kernel + bias)
 

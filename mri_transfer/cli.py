@@ -34,6 +34,11 @@ COMMANDS = {
         "mri_transfer.demo:DemoConfig",
         "mri_transfer.demo:demo",
     ),
+    "doctor": Command(
+        "what this machine is, what it can hold, what to fix before a night is spent on it",
+        "mri_transfer.doctor:DoctorConfig",
+        "mri_transfer.doctor:doctor",
+    ),
     "fetch": Command(
         "download public volumes or the tumour set: resumable, checked, with their terms",
         "mri_transfer.datasets.fetch.config:FetchConfig",

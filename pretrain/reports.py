@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mri_transfer import progress
+from mri_transfer.hardware import Hardware
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.hardware import Hardware
 from mri_transfer.pretrain.metrics import Metrics
 from mri_transfer.pretrain.schedule import Budget
 

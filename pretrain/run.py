@@ -13,9 +13,9 @@ from mri_transfer import device, memory, progress
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.files import claim_folder, lock, read_json, write_json
+from mri_transfer.hardware import Hardware, summary_of
 from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
 from mri_transfer.pretrain.continuing import backbone_of, check_same_run
-from mri_transfer.pretrain.hardware import Hardware, summary_of
 from mri_transfer.pretrain.interrupt import Interrupts
 from mri_transfer.pretrain.loop import Loop
 from mri_transfer.pretrain.metrics import Metrics

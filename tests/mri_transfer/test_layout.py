@@ -19,8 +19,8 @@ MAY_USE = {
     "pretrain": {"datasets", "checkpoints"},
     "finetune": {"datasets", "checkpoints"},
 }
-# What every part shares, in mri_transfer/, imports nothing of the parts; the command line and the demo use all.
-PROGRAMS = {"cli.py", "demo.py", "__main__.py", "__init__.py"}
+# What every part shares, in mri_transfer/, imports nothing of the parts; these programs use them.
+PROGRAMS = {"cli.py", "demo.py", "doctor.py", "__main__.py", "__init__.py"}
 
 
 def imported_parts(file: Path) -> set[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mri_transfer.pretrain.hardware import Hardware, summary_of
+from mri_transfer.hardware import Hardware, summary_of
 
 
 def write(root, files):

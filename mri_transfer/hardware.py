@@ -97,6 +97,16 @@ class Hardware:
             re.findall(r"POWER_MODEL\s+ID=0*(\d+)\s+NAME=([^\s>]+)", _text(root / "etc/nvpmodel.conf") or "")
         )
 
+    @property
+    def power_modes(self) -> dict[str, str]:
+        """Names of a Jetson's power modes by their number; empty on other machines."""
+        return dict(self._mode_names)
+
+    def counted_since_boot(self) -> int | None:
+        """How often a limit of heat, power or current was met since the machine was started; None if nothing counts."""
+        values = [value for path in self._counters if (value := _number(path)) is not None]
+        return int(sum(values)) if values else None
+
     def read(self) -> dict[str, Any]:
         """What can be read now; empty where nothing can, or if reading is slow and was done a moment ago.
 

@@ -1,0 +1,147 @@
+"""`mri-transfer doctor`: what this machine is, what it can hold, what to fix before a night is spent on it.
+
+It reads what the kernel and NVIDIA's tools expose, trains for a minute on noise, writes one temporary file to see how
+fast the disk is, and changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mri_transfer import device, findings, memory, progress
+from mri_transfer.boards import Board, read_board
+from mri_transfer.errors import UserError
+from mri_transfer.findings import ADVICE, GOOD, PROBLEM, Finding
+from mri_transfer.options import non_negative_float, option
+
+MARKS = {GOOD: "  ok  ", ADVICE: " note ", PROBLEM: " FIX  "}
+SIZE, BATCH, BACKBONE = 160, 64, "efficientnet_lite0"
+
+
+@dataclasses.dataclass(frozen=True)
+class DoctorConfig:
+    """What to look at."""
+
+    EXAMPLE: ClassVar[str] = """\
+examples:
+  mri-transfer doctor                     look at this machine and train for a minute on noise
+  mri-transfer doctor --seconds 0         only look
+  mri-transfer doctor --folder /mnt/ssd   the disk that the slices and runs will be on
+  mri-transfer doctor --root copy/        look at another machine's /proc, /sys, /etc and /var, copied to copy/
+
+Every finding comes with one remedy. Nothing is changed, and findings are no error: the exit code is 0.
+"""
+
+    folder: Path = option(Path(), help="where slices and runs will be written", metavar="DIR")
+    seconds: float = option(
+        60.0,
+        help="train for so long to measure the speed; 0 leaves it out",
+        parse=non_negative_float,
+        metavar="S",
+    )
+    root: Path = option(
+        Path("/"), help="a copy of another machine's files instead; then only they are read", metavar="DIR"
+    )
+
+
+def doctor(config: DoctorConfig) -> dict[str, Any]:
+    """Look at the machine and say what was found.
+
+    Returns:
+        {"machine", "board": {"model", "l4t", "jetpack"} or None, "findings": [as of :class:`Finding`], "speed",
+        "recommended": {"command", ...}}; the last two are None where nothing was measured.
+
+    Raises:
+        UserError: `root` or `folder` is no folder.
+    """
+    for name, path in (("root", config.root), ("folder", config.folder)):
+        if not path.is_dir():
+            raise UserError(f"--{name} {path}: no such folder")
+    here = config.root.resolve() == Path("/")
+    board = read_board(config.root)
+    found = list(findings.of_board(board))
+    if here:
+        found += findings.of_software(findings.probe(), board)
+    found += findings.of_memory(config.root, board)
+    found += findings.of_power(config.root)
+    found += findings.of_heat(config.root)
+    if here:
+        found += findings.of_disk(config.folder)
+        found += findings.of_clock(time.time())
+    for finding in found:
+        progress.show(_line(finding))
+    speed = None
+    if here and config.seconds:
+        finding, speed = _speed(config.seconds)
+        found.append(finding)
+        progress.show(_line(finding))
+    summary = {
+        "machine": findings.machine_name(config.root, board),
+        "board": board and {"model": board.model, "l4t": board.l4t, "jetpack": board.jetpack},
+        "findings": [dataclasses.asdict(finding) for finding in found],
+        "speed": speed,
+        "recommended": recommendation(board, speed) if speed else None,
+    }
+    if summary["recommended"]:
+        progress.show(f"\nrecommended here: {summary['recommended']['command']}\n")
+        progress.show(f"{summary['recommended']['sentence']}\n")
+    wrong = [finding for finding in found if finding.level == PROBLEM]
+    progress.say(
+        f"{summary['machine']}: {len(wrong)} to fix, {sum(f.level == ADVICE for f in found)} to consider"
+    )
+    return summary
+
+
+def _line(finding: Finding) -> str:
+    line = f"[{MARKS[finding.level]}] {finding.topic}: {finding.text}"
+    return f"{line}\n         → {finding.remedy}\n" if finding.remedy else f"{line}\n"
+
+
+def _speed(seconds: float) -> tuple[Finding, dict[str, Any] | None]:
+    """What a measurement found, and its figures."""
+    limit = memory.default_limit()
+    device.limit_memory(limit)
+    device.prepare()
+    from mri_transfer.pretrain.speed import measure_speed
+
+    progress.say(f"training on noise for {seconds:g} s, after compiling ...")
+    try:
+        speed = measure_speed(backbone=BACKBONE, size=SIZE, batch=BATCH, seconds=seconds, limit=limit)
+    except UserError as error:
+        return Finding("speed", PROBLEM, "training does not fit into the memory", str(error)), None
+    at_once = speed.micro_batch or speed.batch
+    finding = Finding(
+        "speed",
+        GOOD,
+        f"{speed.views_per_second:.0f} views/s in {speed.precision} ({speed.backbone}, {speed.size} px, {speed.batch} "
+        f"pairs, {at_once} at once, about {speed.memory_bytes / 1e9:.1f} GB): "
+        f"{speed.hours_per_million_views:.1f} hours per million views",
+    )
+    return finding, {
+        **dataclasses.asdict(speed),
+        "precision": speed.precision,
+        "views_per_second": round(speed.views_per_second, 1),
+        "hours_per_million_views": round(speed.hours_per_million_views, 2),
+    }
+
+
+def recommendation(board: Board | None, speed: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings for a night here, from what was measured."""
+    night = "night-orin" if board else "night-8gb"
+    views = 8 * 3600 * speed["views_per_second"]
+    return {
+        "backbone": speed["backbone"],
+        "batch": speed["batch"],
+        "micro_batch": speed["micro_batch"],
+        "precision": speed["precision"],
+        "recipe": night,
+        "command": f"mri-transfer pretrain STORE --out RUN --recipe {night}",
+        "sentence": (
+            f"A night of 8 hours sees about {views / 1e6:.1f} million views at {speed['size']} px, and more while "
+            "views are small; precision and pairs at once are chosen by the run itself."
+        ),
+    }

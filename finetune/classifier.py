@@ -2,7 +2,7 @@
 
 RUN/encoder/             the encoder (see :mod:`mri_transfer.checkpoints.encoders`)
 RUN/head-1a2b3c4d.npz    mean, scale, kernel, bias
-RUN/classifier.json      classes, size, SHA-256 of the head and of the encoder it belongs to
+RUN/classifier.json      classes, size, temperature, SHA-256 of the head and of the encoder it belongs to
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mri_transfer.files import read_json, write_json, wrong_fields
 from mri_transfer.finetune.features import extract_features
 from mri_transfer.finetune.probe import Probe, softmax, standardise
 
-FORMAT = 1
+FORMAT = 2  # 1 had no temperature, which is a temperature of one
 CARD = "classifier.json"
 REMEDY = "run `mri-transfer finetune` again into a new folder"
 
@@ -56,12 +56,15 @@ class Classifier:
         standardise: layer, (batch, d) to (batch, d).
         head: dense layer, (batch, d) to logits (batch, classes).
         classes: names, in the order of the logits.
+        temperature: what the logits are divided by before they become probabilities (Guo et al. 2017,
+            arXiv:1706.04599).
     """
 
     encoder: keras.Model
     standardise: Standardise
     head: layers.Dense
     classes: tuple[str, ...]
+    temperature: float = 1.0
 
     @property
     def size(self) -> int:
@@ -74,8 +77,23 @@ class Classifier:
 
     def probabilities_of(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities float32 (n, classes) of what the encoder gave, (n, d)."""
+        return softmax(self.logits_of(features) / self.temperature)
+
+    def logits_of(self, features: np.ndarray) -> np.ndarray:
+        """Logits float32 (n, classes) of what the encoder gave, (n, d), before temperature."""
         mean, scale, kernel, bias = self.head_arrays().values()
-        return softmax(standardise(features, mean, scale) @ kernel + bias)
+        return standardise(features, mean, scale) @ kernel + bias
+
+    def logits(self, images: np.ndarray, desc: str | None = "images") -> np.ndarray:
+        """The same of uint8 images (n, size, size)."""
+        return self.logits_of(extract_features(self.encoder, images, desc))
+
+    def set_head(self, probe: Probe) -> None:
+        """Put another probe's head in place of this one."""
+        self.standardise.mean.assign(probe.mean)
+        self.standardise.scale.assign(probe.scale)
+        self.head.kernel.assign(probe.kernel)
+        self.head.bias.assign(probe.bias)
 
     def head_arrays(self) -> dict[str, np.ndarray]:
         """mean (d,), scale (d,), kernel (d, classes), bias (classes,): all float32."""
@@ -95,6 +113,7 @@ def build_classifier(
     scale: np.ndarray,
     kernel: np.ndarray,
     bias: np.ndarray,
+    temperature: float = 1.0,
 ) -> Classifier:
     """Put a head on an encoder. The head's arrays are those of :meth:`Classifier.head_arrays`."""
     standard = Standardise(mean, scale, name="standardise", dtype="float32")
@@ -102,7 +121,7 @@ def build_classifier(
     standard.build((None, len(mean)))
     head.build((None, len(mean)))
     head.set_weights([kernel, bias])
-    return Classifier(encoder, standard, head, tuple(classes))
+    return Classifier(encoder, standard, head, tuple(classes), temperature)
 
 
 def with_probe_head(encoder: keras.Model, probe: Probe, classes: tuple[str, ...]) -> Classifier:
@@ -128,6 +147,7 @@ def save_classifier(classifier: Classifier, run: Path, *, backbone: str, provena
             "format": FORMAT,
             "classes": list(classifier.classes),
             "size": classifier.size,
+            "temperature": classifier.temperature,
             "head": head.name,
             "head_sha256": digest,
             "encoder_sha256": card["weights_sha256"],
@@ -155,12 +175,17 @@ def load_classifier(run: Path) -> Classifier:
         "head": str,
         "head_sha256": str,
         "encoder_sha256": str,
+        "temperature": float,
     }
+    if isinstance(card, dict) and card.get("format") == 1:
+        card["temperature"] = 1.0
     wrong = wrong_fields(card, kinds)
+    if not wrong and not 0 < card["temperature"] < float("inf"):
+        wrong = ["temperature"]
+    if isinstance(card, dict) and isinstance(card.get("format"), int) and card["format"] > FORMAT:
+        raise UserError(f"{run / CARD}: was written by a newer mri-transfer; update this one")
     if wrong or Path(card["head"]).name != card["head"]:
         raise UserError(f"{run / CARD}: is damaged ({', '.join(wrong) or 'head'}); {REMEDY}")
-    if card["format"] > FORMAT:
-        raise UserError(f"{run / CARD}: was written by a newer mri-transfer; update this one")
     if read_card(run)["weights_sha256"] != card["encoder_sha256"]:
         raise UserError(f"{run / 'encoder'}: is not the encoder that this head was trained on; {REMEDY}")
     arrays = read_arrays(run / card["head"], card["head_sha256"], REMEDY)
@@ -169,4 +194,5 @@ def load_classifier(run: Path) -> Classifier:
     shapes = {"mean": (features,), "scale": (features,), "kernel": (features, count), "bias": (count,)}
     if differ := differences(shapes, arrays):
         raise UserError(f"{run / card['head']}: does not fit its encoder ({differ}); {REMEDY}")
-    return build_classifier(encoder, tuple(str(name) for name in card["classes"]), **arrays)
+    classes = tuple(str(name) for name in card["classes"])
+    return build_classifier(encoder, classes, **arrays, temperature=card["temperature"])

@@ -16,6 +16,7 @@ from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.files import atomic_write, claim_folder, write_json
 from mri_transfer.finetune import leakage
 from mri_transfer.finetune.arms import Arm, resolve_arms
+from mri_transfer.finetune.choices import choices
 from mri_transfer.finetune.config import CompareConfig, require_tumors
 from mri_transfer.finetune.probe import SETTINGS, log_loss
 from mri_transfer.finetune.protocol import PUBLISHED, Split, grouped_splits
@@ -30,7 +31,18 @@ PROTOCOL = (
 )
 COLUMNS = (
     *("arm", "mode", "split", "fraction", "seed", "fold", "train_images", "train_groups", "test_images"),
-    *("macro_f1", "balanced_accuracy", "log_loss", "strength", "diverged", "seconds", "file"),
+    *(
+        "macro_f1",
+        "balanced_accuracy",
+        "log_loss",
+        "strength",
+        "rate",
+        "epochs",
+        "temperature",
+        "diverged",
+        "seconds",
+        "file",
+    ),
 )
 
 
@@ -186,6 +198,7 @@ def _arm_entry(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
         "provenance": about.get("provenance") or {key: about[key] for key in about if key != "path"},
         "trial_hours": round(sum(trial.details.get("seconds", 0) for trial in trials) / 3600, 4),
         "diverged_trials": sum(bool(trial.details.get("diverged")) for trial in trials),
+        "choices": choices([trial.details for trial in trials]),
     }
 
 
@@ -214,7 +227,7 @@ def _write_trials(path: Path, tumors: TumorSet, runner: Runner, jobs: Sequence[J
                     f"{f1_score(truth, answer, labels=present, average='macro', zero_division=0):.6f}",
                     f"{recall_score(truth, answer, labels=present, average='macro', zero_division=0):.6f}",
                     f"{log_loss(trial.probabilities, truth):.6f}",
-                    trial.details.get("strength", ""),
+                    *(trial.details.get(key, "") for key in ("strength", "rate", "epochs", "temperature")),
                     int(bool(trial.details.get("diverged"))),
                     trial.details.get("seconds", ""),
                     runner.key(job),

@@ -20,28 +20,48 @@ class Recipe:
         epochs: passes over the training images in the second phase; the first phase is the linear probe's exact
             solution, so it costs no pass.
         batch: images a step.
-        rate: highest learning rate of AdamW; warmed up linearly, then a cosine down to zero.
+        rate: highest learning rate of AdamW, that of the head; warmed up linearly, then a cosine down to zero.
+        rates: grid of such rates, of which the best on an inner split of the training groups is taken instead.
         unfreeze: share of the encoder's layers that have weights, from the top, trained in the second phase.
+        decay: rate of a twelfth of the encoder's layers as a multiple of that of the twelfth above it.
+        gradual: share of the steps in which the trained part grows from the top down; at 0 it is all trained at once.
         warmup: share of the steps spent on warming up.
         weight_decay: AdamW's decoupled weight decay.
+        smoothing: label smoothing, the share of every label that is spread over all classes.
+        average: time constant of the moving average of weights that is kept in the end, in epochs; 0 takes the last.
+        balance: whether every class weighs the same in the loss, however many images it has.
+        calibration: "temperature" has one fitted on an inner split, at the price of a second training; or "none".
+        early_stopping: whether training ends at the epoch that was best on the inner split.
         rotation: largest turn, degrees.
         zoom: largest change of size, as a fraction.
         shift: largest shift, as a fraction of the side.
         light: largest change of gain, as a fraction, and of the logarithm of gamma.
         flip: whether left and right are exchanged at random.
+        inner_parts: an inner split holds out one of so many parts of the training groups; fewer where they are few.
+        choosing: length of the trainings that the rate is chosen by, as a share of the epochs.
     """
 
     epochs: int = 12
     batch: int = 32
     rate: float = 3e-4
+    rates: tuple[float, ...] = ()
     unfreeze: float = 0.5
+    decay: float = 1.0
+    gradual: float = 0.0
     warmup: float = 0.1
     weight_decay: float = 1e-4
+    smoothing: float = 0.0
+    average: float = 0.0
+    balance: bool = True
+    calibration: str = "temperature"
+    early_stopping: bool = False
     rotation: float = 10.0
     zoom: float = 0.1
     shift: float = 0.05
     light: float = 0.2
     flip: bool = True
+    inner_parts: int = 5
+    choosing: float = 1 / 3
 
 
 def folds(text: str) -> int:
@@ -54,10 +74,23 @@ def folds(text: str) -> int:
     return value
 
 
+def rates(text: str) -> tuple[float, ...]:
+    """Comma-separated learning rates, such as 1e-4,3e-4,1e-3."""
+    return tuple(sorted({positive_float(part) for part in text.split(",")}))
+
+
 TUMORS = "folder with Training/ and Testing/, each with one folder a class"
 EPOCHS = "passes over the training images when fine-tuning"
 BATCH = "images in one step of fine-tuning"
 RATE = "highest learning rate of fine-tuning"
+RATES = (
+    "learning rates to choose from instead, e.g. 1e-4,3e-4,1e-3, on an inner split of the training groups by short "
+    "trainings; every arm chooses from the same"
+)
+CALIBRATION = (
+    "temperature: divide logits by what suits images that a training on an inner split held out, so that probabilities "
+    "can be taken at their word; none: spare that training"
+)
 UNFREEZE = "share of the encoder, from the top, that fine-tuning changes (0 trains the head only)"
 BACKBONE = (
     "network of the random and ImageNet starts (default: that of the given encoders, else efficientnet_lite0)"
@@ -67,6 +100,11 @@ GROUPS = (
     "are kept together all the same (default: inferred anew)"
 )
 WEIGHTS = "file with the backbone's ImageNet weights, where they can't be downloaded"
+
+
+def _recipe(config: FinetuneConfig | CompareConfig) -> Recipe:
+    names = ("epochs", "batch", "rate", "rates", "unfreeze", "calibration")
+    return Recipe(**{name: getattr(config, name) for name in names})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,14 +130,16 @@ class FinetuneConfig:
     epochs: int = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
     batch: int = option(Recipe.batch, help=BATCH, metavar="N", parse=positive_int)
     rate: float = option(Recipe.rate, help=RATE, metavar="RATE", parse=positive_float)
+    rates: tuple[float, ...] = option(Recipe.rates, help=RATES, metavar="LIST", parse=rates)
     unfreeze: float = option(Recipe.unfreeze, help=UNFREEZE, metavar="SHARE", parse=share)
+    calibration: str = option(Recipe.calibration, help=CALIBRATION, choices=("temperature", "none"))
     seed: int = option(0, help="seed of folds, augmentation and a random start", metavar="N", parse=whole)
     groups: Path | None = option(None, help=GROUPS, metavar="FILE")
     strict: bool = option(False, help="stop at the first unreadable image instead of skipping it")
 
     def recipe(self) -> Recipe:
         """The fine-tuning settings among these."""
-        return Recipe(epochs=self.epochs, batch=self.batch, rate=self.rate, unfreeze=self.unfreeze)
+        return _recipe(self)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +191,9 @@ class CompareConfig:
     epochs: int = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
     batch: int = option(Recipe.batch, help=BATCH, metavar="N", parse=positive_int)
     rate: float = option(Recipe.rate, help=RATE, metavar="RATE", parse=positive_float)
+    rates: tuple[float, ...] = option(Recipe.rates, help=RATES, metavar="LIST", parse=rates)
     unfreeze: float = option(Recipe.unfreeze, help=UNFREEZE, metavar="SHARE", parse=share)
+    calibration: str = option(Recipe.calibration, help=CALIBRATION, choices=("temperature", "none"))
     draws: int = option(2000, help="bootstrap draws over groups", metavar="N", parse=positive_int)
     seed: int = option(
         0, help="first seed of folds, augmentation and random starts", metavar="N", parse=whole
@@ -169,7 +211,7 @@ class CompareConfig:
 
     def recipe(self) -> Recipe:
         """The fine-tuning settings among these."""
-        return Recipe(epochs=self.epochs, batch=self.batch, rate=self.rate, unfreeze=self.unfreeze)
+        return _recipe(self)
 
     def modes(self) -> tuple[str, ...]:
         """ "probe", "finetune" or both, in that order."""

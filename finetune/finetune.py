@@ -15,8 +15,8 @@ from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.files import claim_folder, read_json, to_json, write_json
 from mri_transfer.finetune.arms import Arm, resolve_arms, weights_digest
+from mri_transfer.finetune.calibration import calibration_scores
 from mri_transfer.finetune.config import FinetuneConfig, require_tumors
-from mri_transfer.finetune.probe import fit_probe
 from mri_transfer.finetune.protocol import Split, grouped_splits
 from mri_transfer.finetune.trials import only_one
 from mri_transfer.options import as_dict
@@ -86,9 +86,9 @@ def _finished(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, A
 
 def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]:
     from mri_transfer.checkpoints.encoders import start_encoder
-    from mri_transfer.finetune.classifier import save_classifier, with_probe_head
+    from mri_transfer.finetune.classifier import save_classifier
     from mri_transfer.finetune.features import extract_features
-    from mri_transfer.finetune.training import Finetuning, train
+    from mri_transfer.finetune.tuning import Tuning
 
     started = time.monotonic()
     splits = grouped_splits(
@@ -103,32 +103,36 @@ def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]
         imagenet_weights=config.imagenet_weights if arm.start == "imagenet" else None,
     )
     encoder.compile(jit_compile=device.jit_compile())
-    features = extract_features(encoder, tumors.images[split.train], "features")
-    probe = fit_probe(features, tumors.labels[split.train], tumors.groups[split.train], config.seed)
-    classifier = with_probe_head(encoder, probe, tumors.classes)
+    train, test = split.train, split.test
     before = weights_digest(encoder)
-
-    tuning = Finetuning(
-        classifier, tumors.images[split.train], tumors.labels[split.train], config.recipe(), config.seed
+    tuning = Tuning(
+        encoder,
+        extract_features(encoder, tumors.images[train], "features"),
+        tumors.images[train],
+        tumors.labels[train],
+        tumors.groups[train],
+        tumors.classes,
+        config.recipe(),
+        config.seed,
     )
     state = config.out / "state"
     if tuning.restore(state):
-        progress.say(f"continuing {config.out} after epoch {tuning.epoch} of {config.epochs}")
-    history = train(tuning, on_epoch=lambda loss: tuning.save(state))
+        progress.say(f"continuing {config.out}: {tuning.position}")
+    history = tuning.run(state=state)
     if history["diverged"]:
         raise UserError(
-            f"{config.out}: training diverged; use a lower --rate (it was {config.rate:g}) and a new --out"
+            f"{config.out}: training diverged; use a lower --rate (it was {history['rate']:g}) and a new --out"
         )
-    scores = held_out_scores(
-        tumors, split, classifier.probabilities(tumors.images[split.test], "held-out images")
-    )
+    classifier = tuning.classifier
+    logits = classifier.logits(tumors.images[test], "held-out images")
+    scores = held_out_scores(tumors, split, logits, classifier.temperature)
     seconds = round(time.monotonic() - started, 1)
     provenance = {
         "start": about,
         "method": "fine-tuning",
         "data": {"fingerprint": tumors.fingerprint, "images": len(split.train)},
         "seconds": seconds,
-        "steps": tuning.steps * config.epochs,
+        "steps": tuning.finetuning.steps * history["epochs"],
         "versions": device.versions(),
         "metrics": scores,
         "config": as_dict(config),
@@ -145,8 +149,7 @@ def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]
             "groups": len(np.unique(tumors.groups[split.test])),
             **scores,
         },
-        "losses_of_last_process": history["losses"],
-        "trained_layers": history["trained_layers"],
+        "training": history,
         "skipped": tumors.audit.get("skipped", []),
         "training_seconds": seconds,
         "versions": device.versions(),
@@ -163,15 +166,21 @@ def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]
     return summary
 
 
-def held_out_scores(tumors: TumorSet, split: Split, probabilities: np.ndarray) -> dict[str, Any]:
-    """Macro-F1, balanced accuracy and per-class recall on a split's test images, all 0..1."""
+def held_out_scores(tumors: TumorSet, split: Split, logits: np.ndarray, temperature: float) -> dict[str, Any]:
+    """Macro-F1, balanced accuracy and per-class recall on a split's test images, all 0..1; and how sure it is.
+
+    Log loss (nats), Brier score and expected calibration error are of the probabilities at the temperature, and under
+    "uncalibrated" those at a temperature of one.
+    """
     from sklearn.metrics import f1_score, recall_score
 
-    truth, answer = tumors.labels[split.test], probabilities.argmax(-1)
+    truth, answer = tumors.labels[split.test], logits.argmax(-1)
     every = list(range(len(tumors.classes)))
     recall = recall_score(truth, answer, labels=every, average=None, zero_division=0)
     return {
         "macro_f1": float(f1_score(truth, answer, labels=every, average="macro", zero_division=0)),
         "balanced_accuracy": float(recall.mean()),
         "recall": {name: float(value) for name, value in zip(tumors.classes, recall, strict=True)},
+        **calibration_scores(logits, truth, temperature),
+        "uncalibrated": calibration_scores(logits, truth),
     }

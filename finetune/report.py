@@ -12,6 +12,7 @@ from mri_transfer import __version__, pages
 from mri_transfer.figures import Picture
 from mri_transfer.files import atomic_write
 from mri_transfer.finetune import charts, gallery
+from mri_transfer.finetune.choices import in_words
 from mri_transfer.finetune.looks import Look, looks
 from mri_transfer.finetune.results import Predictions
 from mri_transfer.finetune.verdict import describe_cell, headline_cell, outcome, points
@@ -221,6 +222,7 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
         ("pretraining time", _hours(hours) if isinstance(hours, (int, float)) and hours > 0 else None),
         ("time in this comparison", _hours(arm["trial_hours"]) if arm.get("trial_hours") else None),
         ("trials that diverged", arm.get("diverged_trials") or None),
+        *((f"fine-tuning, {key}", value) for key, value in in_words(arm.get("choices") or {}).items()),
         ("licence", provenance.get("licence") or arm.get("licence")),
         ("weights, SHA-256", f"{digests[0][:16]}…" if len(digests) == 1 else None),
         ("weights", f"{len(digests)}, one for each seed" if len(digests) > 1 else None),

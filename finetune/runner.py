@@ -16,8 +16,9 @@ from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.finetune.arms import Arm, weights_digest
 from mri_transfer.finetune.config import Recipe
 from mri_transfer.finetune.features import FeatureCache, extract_features
-from mri_transfer.finetune.probe import SETTINGS, fit_probe, probe_trial
+from mri_transfer.finetune.probe import SETTINGS, probe_trial, softmax
 from mri_transfer.finetune.protocol import PUBLISHED, Split
+from mri_transfer.finetune.stages import steps_of
 from mri_transfer.finetune.trials import Trial, TrialStore
 
 IN_PROCESS = 8  # so few probes are done before worker processes would have started
@@ -205,10 +206,9 @@ class Runner:
             spent, seen = spent + time.monotonic() - started, seen + len(job.split.train)
             images_left -= len(job.split.train)
 
-    def finetuning(self, job: Job):
+    def tuning(self, job: Job):
         """The job's training, ready to begin: the head is the linear probe's solution on the start's features."""
-        from mri_transfer.finetune.classifier import with_probe_head
-        from mri_transfer.finetune.training import Finetuning
+        from mri_transfer.finetune.tuning import Tuning
 
         split, tumors = job.split, self.tumors
         start = self.prepare(job.arm, split.seed)
@@ -216,22 +216,31 @@ class Runner:
         if features is None:
             raise RuntimeError(f"{start.features}: changed while the comparison ran")
         train = split.train
-        probe = fit_probe(features[train], tumors.labels[train], tumors.groups[train], split.seed)
         model, _ = self.encoder(job.arm, split.seed)
-        classifier = with_probe_head(model, probe, tumors.classes)
-        seed = 1000 * split.seed + split.fold + 1
-        return Finetuning(classifier, tumors.images[train], tumors.labels[train], self.recipe, seed), probe
+        return Tuning(
+            model,
+            features[train],
+            tumors.images[train],
+            tumors.labels[train],
+            tumors.groups[train],
+            tumors.classes,
+            self.recipe,
+            split.seed,
+        )
 
     def _finetune(self, job: Job) -> tuple[np.ndarray, dict[str, Any]]:
-        from mri_transfer.finetune.training import train
+        from mri_transfer.finetune.calibration import calibration_scores
 
-        finetuning, probe = self.finetuning(job)
-        details = train(finetuning, desc=str(job)) | {"strength": probe.strength}
+        tuning, test = self.tuning(job), job.split.test
+        details = tuning.run(desc=str(job))
         if details["diverged"]:
             progress.say(f"{job}: training diverged; it counts as knowing nothing")
             count = len(self.tumors.classes)
-            return np.full((len(job.split.test), count), 1 / count, np.float32), details
-        return finetuning.classifier.probabilities(self.tumors.images[job.split.test], str(job)), details
+            return np.full((len(test), count), 1 / count, np.float32), details
+        logits = tuning.classifier.logits(self.tumors.images[test], str(job))
+        details["uncalibrated"] = calibration_scores(logits, self.tumors.labels[test])
+        details["calibrated"] = calibration_scores(logits, self.tumors.labels[test], tuning.temperature)
+        return softmax(logits / tuning.temperature), details
 
     def expected_seconds(self, jobs: Sequence[Job]) -> float:
         """What the jobs would take, from one probe done here (and kept) and a few steps of fine-tuning."""
@@ -244,7 +253,7 @@ class Runner:
             expected += self.trial(longest).details["seconds"] * (len(probes) - 1) / self.workers
         if tunings:
             started = time.monotonic()
-            finetuning, _ = self.finetuning(tunings[0])
+            finetuning = self.tuning(tunings[0]).finetuning
             rows = np.arange(finetuning.batch)
             finetuning.step(rows)  # builds and compiles
             overhead = time.monotonic() - started
@@ -252,7 +261,7 @@ class Runner:
             for _ in range(TIMED_STEPS):
                 finetuning.step(rows)
             step = (time.monotonic() - started) / TIMED_STEPS
-            steps = sum(-(-len(job.split.train) // finetuning.batch) for job in tunings) * self.recipe.epochs
+            steps = sum(steps_of(self.recipe, len(job.split.train)) for job in tunings)
             expected += steps * step + overhead * len(tunings)
         return expected
 

@@ -1,17 +1,17 @@
-"""Fine-tuning, the same recipe for every arm.
+"""One training of a classifier.
 
 The head starts as the linear probe's exact solution on the encoder as it is. Then the upper part of the encoder and
-the head are trained together at a low rate (AdamW, warm-up and cosine), with augmentation in the graph. Batch
-normalisation keeps its statistics, the lower part is frozen and costs no backward pass, and the last weights are
-taken: stopping early would need images to stop by.
+the head are trained together (AdamW, rates as :mod:`mri_transfer.finetune.rates` has them), with augmentation in the
+graph. Batch normalisation keeps its statistics, and the lower part is frozen and costs no backward pass.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ import numpy as np
 from keras import layers
 
 from mri_transfer import device, progress
-from mri_transfer.checkpoints.backbones import leaf_layers
 from mri_transfer.checkpoints.state import assign_arrays, load_state, model_arrays, save_state
 from mri_transfer.finetune.classifier import Classifier
 from mri_transfer.finetune.config import Recipe
+from mri_transfer.finetune.probe import Probe
+from mri_transfer.finetune.rates import HEAD, LayerwiseAdamW, Schedule, parts_of
 
 
 def unfreeze_upper(encoder: keras.Model, share: float) -> list[str]:
@@ -36,7 +37,7 @@ def unfreeze_upper(encoder: keras.Model, share: float) -> list[str]:
     Returns:
         Names of the layers that will change.
     """
-    weighted = [layer for _, layer in leaf_layers(encoder) if layer.weights]
+    weighted = [layer for layer, _ in parts_of(encoder)]
     first = len(weighted) - round(share * len(weighted))
     for position, layer in enumerate(weighted):
         layer.trainable = position >= first
@@ -144,33 +145,79 @@ class Finetuning:
     def __init__(
         self, classifier: Classifier, images: np.ndarray, labels: np.ndarray, recipe: Recipe, seed: int
     ) -> None:
-        self.classifier, self.images, self.labels = classifier, images, labels
-        self.recipe, self.seed, self.epoch = recipe, seed, 0
-        self.batch = min(recipe.batch, len(images))
-        self.steps = math.ceil(len(images) / self.batch)
-        self.weights = balanced_weights(labels, len(classifier.classes))
+        self.classifier, self.recipe, self.seed = classifier, recipe, seed
         self.trained = unfreeze_upper(classifier.encoder, recipe.unfreeze)
         self.augmentation = Augmentation(recipe, seed)
         self.model = _Trained(classifier, self.augmentation)
         self.model.build((None, classifier.size, classifier.size, 1))
-        total = max(1, self.steps * recipe.epochs)
-        warmup = max(1, round(recipe.warmup * total))
-        schedule = keras.optimizers.schedules.CosineDecay(
-            0.0, max(1, total - warmup), warmup_target=recipe.rate, warmup_steps=warmup
+        average = recipe.average * math.ceil(len(images) / min(recipe.batch, len(images)))
+        self.optimizer = LayerwiseAdamW(
+            recipe.weight_decay,
+            global_clipnorm=1.0,
+            use_ema=average > 0,
+            ema_momentum=1 - 1 / max(average, 1),
         )
         self.model.compile(
-            optimizer=keras.optimizers.AdamW(schedule, weight_decay=recipe.weight_decay, global_clipnorm=1.0),
-            loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            optimizer=self.optimizer,
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=recipe.smoothing),
             jit_compile=device.jit_compile(),
         )
-        self.model.optimizer.build(self.model.trainable_variables)
+        self.optimizer.build_parts(self.model.trainable_variables, self._parts())
+        self._start = [keras.ops.convert_to_numpy(weight).copy() for weight in self.model.trainable_variables]
+        self._set(images, labels, recipe.rate, recipe.epochs)
+
+    def _parts(self) -> list[int]:
+        """The part of each variable that is trained."""
+        part_of = {
+            id(weight): part
+            for layer, part in parts_of(self.classifier.encoder)
+            for weight in layer.trainable_weights
+        }
+        return [part_of.get(id(weight), HEAD) for weight in self.model.trainable_variables]
+
+    def _set(self, images: np.ndarray, labels: np.ndarray, rate: float, epochs: int) -> None:
+        self.images, self.labels, self.epoch, self.epochs = images, labels, 0, epochs
+        self.batch = min(self.recipe.batch, len(images))
+        self.steps = math.ceil(len(images) / self.batch)
+        classes = len(self.classifier.classes)
+        self.targets = np.eye(classes, dtype=np.float32)[labels]
+        weights = balanced_weights(labels, classes) if self.recipe.balance else np.ones(classes, np.float32)
+        self.importance = weights[labels]
+        self.schedule = Schedule(
+            rate,
+            self.steps * epochs,
+            warmup=self.recipe.warmup,
+            decay=self.recipe.decay,
+            gradual=self.recipe.gradual,
+            lowest=max(self.optimizer.part_of),
+        )
+
+    def begin(
+        self, images: np.ndarray, labels: np.ndarray, probe: Probe, *, rate: float, epochs: int
+    ) -> None:
+        """Start anew, from the first encoder and another head; nothing is compiled again.
+
+        Args:
+            images: uint8 (n, size, size).
+            labels: int (n,).
+            probe: of the first encoder's features of these images.
+            rate: highest learning rate.
+            epochs: length of the schedule.
+        """
+        for weight, value in zip(self.model.trainable_variables, self._start, strict=True):
+            weight.assign(value)
+        self.classifier.set_head(probe)
+        self.optimizer.restart()
+        self._set(images, labels, rate, epochs)
 
     def step(self, rows: np.ndarray) -> float:
         """Train on the images with these indices; returns their loss (nats) before the step."""
-        labels = self.labels[rows]
         self.model.reset_metrics()  # else Keras returns the mean since the epoch began
+        self.optimizer.rates.assign(self.schedule(int(self.optimizer.iterations)))
         loss = self.model.train_on_batch(
-            self.images[rows][..., None].astype(np.float32), labels, sample_weight=self.weights[labels]
+            self.images[rows][..., None].astype(np.float32),
+            self.targets[rows],
+            sample_weight=self.importance[rows],
         )
         return float(np.ravel(loss)[0])
 
@@ -194,50 +241,82 @@ class Finetuning:
         self.epoch += 1
         return float(np.mean(losses))
 
-    def save(self, folder: Path) -> None:
-        """Keep everything that the next epoch depends on; see :mod:`mri_transfer.checkpoints.state`."""
-        save_state(folder, model_arrays(self.model, self.model.optimizer), {"epoch": self.epoch})
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[Classifier]:
+        """The classifier as it would be if training ended now: with the moving average of weights, if one is kept."""
+        if not self.optimizer.use_ema or not int(self.optimizer.iterations):
+            yield self.classifier
+            return
+        kept = [keras.ops.convert_to_numpy(weight).copy() for weight in self.model.trainable_variables]
+        self.optimizer.finalize_variable_values(self.model.trainable_variables)
+        try:
+            yield self.classifier
+        finally:
+            for weight, value in zip(self.model.trainable_variables, kept, strict=True):
+                weight.assign(value)
+
+    def finish(self) -> None:
+        """Take the moving average of the weights, if one is kept; nothing is trained after that."""
+        if int(self.optimizer.iterations):
+            self.optimizer.finalize_variable_values(self.model.trainable_variables)
+
+    def save(self, folder: Path, **about: Any) -> None:
+        """Keep everything that the next epoch depends on; see :mod:`mri_transfer.checkpoints.state`.
+
+        Args:
+            about: JSON values to be kept with it.
+        """
+        save_state(folder, model_arrays(self.model, self.optimizer), {**about, "epoch": self.epoch})
+
+    def resume(self, arrays: dict[str, np.ndarray], epoch: int) -> None:
+        """Go on from the arrays that :meth:`save` kept after so many epochs of the same training."""
+        assign_arrays(arrays, self.model, self.optimizer)
+        self.epoch = epoch
 
     def restore(self, folder: Path) -> bool:
         """Continue from what :meth:`save` kept of the same recipe, images and start; False where nothing is kept."""
         kept = load_state(folder)
-        if kept is None:
-            return False
-        assign_arrays(kept[0], self.model, self.model.optimizer)
-        self.epoch = int(kept[1]["epoch"])
-        return True
+        if kept is not None:
+            self.resume(kept[0], int(kept[1]["epoch"]))
+        return kept is not None
 
 
 def train(
-    finetuning: Finetuning, *, desc: str = "fine-tuning", on_epoch: Callable[[float], None] | None = None
+    finetuning: Finetuning,
+    *,
+    desc: str = "fine-tuning",
+    epochs: int | None = None,
+    on_epoch: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
-    """Run the epochs that are left.
+    """Run the epochs that are left, and take the average of weights.
 
     Args:
         finetuning: new or restored.
         desc: label of the progress bar.
+        epochs: stop after so many, before the end of the schedule.
         on_epoch: called with the mean loss after each epoch.
 
     Returns:
         {"losses": mean loss of each epoch run here, "diverged": bool, "seconds": .., "trained_layers": count}.
     """
     started, losses = time.monotonic(), []
-    left = (finetuning.recipe.epochs - finetuning.epoch) * finetuning.steps
+    last = finetuning.epochs if epochs is None else min(epochs, finetuning.epochs)
+    left = (last - finetuning.epoch) * finetuning.steps
     with progress.bar(total=max(0, left), desc=desc, unit="step", leave=False) as bar:
 
         def on_step(loss: float) -> None:
             bar.update(1)
-            bar.set_postfix_str(
-                f"epoch {finetuning.epoch + 1}/{finetuning.recipe.epochs}, loss {loss:.3f}", False
-            )
+            bar.set_postfix_str(f"epoch {finetuning.epoch + 1}/{last}, loss {loss:.3f}", False)
 
-        while finetuning.epoch < finetuning.recipe.epochs:
+        while finetuning.epoch < last:
             losses.append(finetuning.train_epoch(on_step))
             if not math.isfinite(losses[-1]):
                 break
             if on_epoch:
                 on_epoch(losses[-1])
     diverged = bool(losses) and not math.isfinite(losses[-1])
+    if not diverged:
+        finetuning.finish()
     return {
         "losses": [round(loss, 5) for loss in losses if math.isfinite(loss)],
         "diverged": diverged,

@@ -167,6 +167,7 @@ def test_fine_tuning_every_arm(settings, tmp_path):
         out=tmp_path / "r",
         mode="both",
         epochs=1,
+        rates=(1e-4, 1e-3),
         unfreeze=0.1,
         folds=2,
         **{k: v for k, v in settings.items() if k not in ("arm", "folds", "fractions")},
@@ -178,6 +179,15 @@ def test_fine_tuning_every_arm(settings, tmp_path):
     report = report_of(tmp_path / "r")
     assert {entry["mode"] for entry in report["results"]} == {"probe", "finetune"}
     assert report["settings"]["fine_tuning"]["unfreeze"] == 0.1
+    for arm in report["arms"]:
+        assert sum(arm["choices"]["rates"].values()) == 3  # two folds and the published split
+        assert set(arm["choices"]["rates"]) <= {"0.0001", "0.001"}
+        assert arm["choices"]["calibrated"]["log_loss"] > 0
+    with (tmp_path / "r" / "trials.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["mode"] == "finetune"]
+    assert {row["rate"] for row in rows} <= {"0.0001", "0.001"}
+    assert all(0.5 <= float(row["temperature"]) <= 20 for row in rows)
+    assert "fine-tuning, learning rate" in (tmp_path / "r" / "report.html").read_text(encoding="utf-8")
 
 
 def test_another_process_in_the_same_folder(settings, finished):

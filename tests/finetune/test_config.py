@@ -23,6 +23,12 @@ def test_fractions_are_a_sorted_list():
     assert parse("t", "--out", "o", "--fractions", "1,0.05,0.25").fractions == (0.05, 0.25, 1.0)
 
 
+def test_rates_are_a_sorted_list_that_goes_into_the_recipe():
+    config = parse("t", "--out", "o", "--rates", "1e-3,1e-4,3e-4", "--calibration", "none")
+    assert config.recipe().rates == (1e-4, 3e-4, 1e-3)
+    assert config.recipe().calibration == "none"
+
+
 @pytest.mark.parametrize(
     ("option", "value"),
     [
@@ -32,6 +38,9 @@ def test_fractions_are_a_sorted_list():
         ("fractions", "1.5"),
         ("unfreeze", "2"),
         ("rate", "0"),
+        ("rates", "1e-3,-1"),
+        ("rates", "fast"),
+        ("calibration", "isotonic"),
         ("size", "x"),
     ],
 )

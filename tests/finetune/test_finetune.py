@@ -12,7 +12,7 @@ from mri_transfer.finetune.config import FinetuneConfig, PredictConfig
 from mri_transfer.finetune.finetune import finetune
 from mri_transfer.finetune.predict import find_images, predict, table
 
-SMALL = {"size": 64, "epochs": 2, "batch": 16, "unfreeze": 0.1, "folds": 3}
+SMALL = {"size": 64, "epochs": 2, "batch": 16, "unfreeze": 0.1, "folds": 3, "calibration": "none"}
 
 
 @pytest.fixture(scope="module")
@@ -21,24 +21,29 @@ def run(tumor_folder, encoder_folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("finetune") / "run"
     config = FinetuneConfig(tumors=tumor_folder, out=out, init=str(encoder_folder), **SMALL)
     epoch = training.Finetuning.train_epoch
+    trained = []
 
     def interrupted(self, on_step=None):
-        if self.epoch == 1:
+        if self.epoch == 1 and not trained:
+            trained.append(0)
             raise KeyboardInterrupt
+        trained.extend([self.epoch] if trained else [])
         return epoch(self, on_step)
 
     training.Finetuning.train_epoch = interrupted
     try:
         with pytest.raises(KeyboardInterrupt):
             finetune(config)
+        assert not (out / CARD).exists()
+        summary = finetune(config)
     finally:
         training.Finetuning.train_epoch = epoch
-    assert not (out / CARD).exists()
-    return out, finetune(config), config
+    assert trained == [0, 1]  # the second process trained the second epoch only
+    return out, summary, config
 
 
 def test_an_interrupted_run_goes_on_from_its_last_epoch(run):
-    assert len(run[1]["losses_of_last_process"]) == 1
+    assert len(run[1]["training"]["losses"]) == 2
     assert not (run[0] / "state").exists()
 
 

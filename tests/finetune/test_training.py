@@ -1,9 +1,13 @@
+import dataclasses
+import json
+
 import keras
 import numpy as np
 import pytest
 
 from mri_transfer.checkpoints.backbones import build_encoder
-from mri_transfer.finetune.classifier import load_classifier, save_classifier, with_probe_head
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.classifier import CARD, load_classifier, save_classifier, with_probe_head
 from mri_transfer.finetune.config import Recipe
 from mri_transfer.finetune.features import extract_features
 from mri_transfer.finetune.probe import fit_probe
@@ -16,39 +20,15 @@ from mri_transfer.finetune.training import (
     train,
     unfreeze_upper,
 )
+from tests.finetune.small_network import CLASSES, SIZE, small_encoder, stripes
 
-CLASSES = ("a", "b", "c")
-SIZE = 32
 RECIPE = Recipe(epochs=3, batch=8, rate=3e-3, unfreeze=0.5)
 
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Stripes whose direction and width are the class: uint8 (24, 32, 32), labels, groups."""
-    rng = np.random.default_rng(0)
-    y, x = np.mgrid[:SIZE, :SIZE]
-    labels = np.tile(np.arange(3), 8)
-    angle = np.array([0.0, 1.0, 2.0])[labels] + rng.normal(0, 0.1, 24)
-    wave = np.sin(x * np.cos(angle)[:, None, None] + y * np.sin(angle)[:, None, None])
-    images = 128 + 80 * wave + rng.normal(0, 10, (24, SIZE, SIZE))
-    return images.clip(0, 255).astype(np.uint8), labels, np.arange(24)
-
-
-def small_encoder():
-    """Three convolutions with batch normalisation, whose statistics fit no batch; a real backbone compiles for long."""
-    keras.utils.set_random_seed(0)
-    x = image = keras.Input((SIZE, SIZE, 1), dtype="float32")
-    for filters in (8, 16, 24):
-        x = keras.layers.Conv2D(filters, 3, strides=2, use_bias=False)(x)
-        x = keras.layers.BatchNormalization()(x)
-        x = keras.layers.ReLU()(x)
-    encoder = keras.Model(image, keras.layers.GlobalAveragePooling2D()(x), name="encoder")
-    rng = np.random.default_rng(0)
-    for layer in encoder.layers:
-        if isinstance(layer, keras.layers.BatchNormalization):
-            layer.moving_mean.assign(rng.normal(0, 0.3, layer.moving_mean.shape))
-            layer.moving_variance.assign(rng.uniform(0.5, 2, layer.moving_variance.shape))
-    return encoder
+    """Images, labels, and a group for each."""
+    return (*stripes(), np.arange(24))
 
 
 def start(pictures):
@@ -102,7 +82,7 @@ def test_only_the_upper_part_changes_and_no_statistic(trained):
 def test_training_sees_the_statistics_it_keeps(pictures):
     """The first loss is the probe's own; batch statistics in batch normalisation would change it."""
     images, labels, _ = pictures
-    plain = Recipe(epochs=1, batch=24, rotation=0, zoom=0, shift=0, light=0, flip=False)
+    plain = Recipe(epochs=1, batch=24, smoothing=0, rotation=0, zoom=0, shift=0, light=0, flip=False)
     classifier = start(pictures)
     found = classifier.probabilities(images)
     loss = Finetuning(classifier, images, labels, plain, 0).step(np.arange(24))
@@ -146,10 +126,25 @@ def test_saved_and_loaded_predicts_the_same(pictures, tmp_path):
     classifier = with_probe_head(
         encoder, fit_probe(extract_features(encoder, images), labels, groups, 0), CLASSES
     )
+    classifier = dataclasses.replace(classifier, temperature=1.75)
     save_classifier(classifier, tmp_path, backbone="efficientnet_lite0", provenance={})
     loaded = load_classifier(tmp_path)
     assert loaded.classes == CLASSES
-    assert np.array_equal(loaded.probabilities(pictures[0]), classifier.probabilities(pictures[0]))
+    found = loaded.probabilities(images)
+    assert np.array_equal(found, classifier.probabilities(images))
+    sharper = dataclasses.replace(loaded, temperature=1.0).probabilities(images).astype(float) ** (1 / 1.75)
+    assert found == pytest.approx(sharper / sharper.sum(-1, keepdims=True), abs=1e-6)
+
+    card = json.loads((tmp_path / CARD).read_text())
+    (tmp_path / CARD).write_text(json.dumps({**card, "format": 99}))
+    with pytest.raises(UserError, match="newer mri-transfer"):
+        load_classifier(tmp_path)
+    (tmp_path / CARD).write_text(json.dumps({**card, "temperature": 0.0}))
+    with pytest.raises(UserError, match="damaged \\(temperature\\)"):
+        load_classifier(tmp_path)
+    del card["temperature"]  # as written before there was one
+    (tmp_path / CARD).write_text(json.dumps({**card, "format": 1}))
+    assert load_classifier(tmp_path).temperature == 1.0
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])

@@ -1,0 +1,69 @@
+"""What one fine-tuning consists of: short trainings that choose the rate, one that calibrates, and the one that counts.
+
+All but the last train on an inner split of the training groups, whose held-out part they are judged by; each begins
+anew, from the start and from a probe of its own images. This module imports no Keras.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from mri_transfer.finetune.config import Recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+    """One training.
+
+    Attributes:
+        purpose: "rate", "calibration" or "final".
+        rate: its highest learning rate; None for the one that was chosen.
+        epochs: its length.
+    """
+
+    purpose: str
+    rate: float | None
+    epochs: int
+
+    @property
+    def inner(self) -> bool:
+        """Whether it trains on the inner split."""
+        return self.purpose != "final"
+
+    def __str__(self) -> str:
+        if self.purpose == "rate":
+            return f"rate {self.rate:g}"
+        return {"calibration": "inner split", "final": "all images"}[self.purpose]
+
+
+def grid(recipe: Recipe) -> tuple[float, ...]:
+    """The rates that are open to choice, ascending; one where there is no choice."""
+    return tuple(sorted(set(recipe.rates))) or (recipe.rate,)
+
+
+def stages(recipe: Recipe, *, inner: bool) -> list[Stage]:
+    """The trainings of a recipe, in order.
+
+    Args:
+        inner: whether the training groups allow an inner split; without one the middle of the grid is taken, and
+            nothing is calibrated.
+    """
+    rates = grid(recipe)
+    final = Stage("final", rates[0] if len(rates) == 1 else None, recipe.epochs)
+    if not inner or not recipe.epochs:
+        return [dataclasses.replace(final, rate=rates[len(rates) // 2])]
+    short = max(1, round(recipe.choosing * recipe.epochs))
+    found = [Stage("rate", rate, short) for rate in rates] if len(rates) > 1 else []
+    if recipe.calibration == "temperature" or recipe.early_stopping:
+        found.append(dataclasses.replace(final, purpose="calibration"))
+    return [*found, final]
+
+
+def steps_of(recipe: Recipe, images: int) -> int:
+    """Steps of all stages for so many training images, near enough for a forecast."""
+    share = 1 - 1 / recipe.inner_parts
+    return sum(
+        stage.epochs * math.ceil(images * (share if stage.inner else 1) / recipe.batch)
+        for stage in stages(recipe, inner=True)
+    )

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import difflib
 import types
 import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+
+from mri_transfer.errors import UserError
 
 Config = TypeVar("Config")
 
@@ -177,6 +180,60 @@ def from_arguments(config: type[Config], arguments: argparse.Namespace) -> Confi
             )
         values[field.name] = tuple(value) if isinstance(value, list) else value
     return config(**values)
+
+
+def configure(config: type[Config], arguments: Sequence[Any], options: dict[str, Any]) -> Config:
+    """The dataclass filled from a Python call: paths may be text, several values any sequence.
+
+    Args:
+        config: declared with :func:`argument` and :func:`option`.
+        arguments: of the positional fields, in order.
+        options: of the others, by name.
+
+    Raises:
+        UserError: a name is unknown, one without a default is missing, or a value is none that the option takes.
+    """
+    fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    annotations = typing.get_type_hints(config)
+    positional = [name for name, field in fields.items() if field.metadata.get("positional")]
+    given = dict(zip(positional, arguments, strict=False)) | options
+    for name in given:
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, n=1)
+            raise UserError(f"{name}: no such option{f'; did you mean {close[0]}?' if close else ''}")
+    given = {name: _accepted(fields[name], annotations[name], value) for name, value in given.items()}
+    if preset := getattr(config, "preset", None):
+        defaults = {name: field.default for name, field in fields.items()}
+        given = preset(defaults | given) | given
+    for name, field in fields.items():
+        if field.default is dataclasses.MISSING and given.get(name) in (None, ()):
+            raise UserError(f"{name}: is needed, and was not given")
+    return config(**given)
+
+
+def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
+    """A value as the command line would have made it."""
+    about, base = field.metadata, _base_type(annotation)
+    if value is None or "help" not in about:
+        return value
+    if about.get("choices") and value not in about["choices"]:
+        raise UserError(f"{field.name}={value!r}: must be one of {', '.join(about['choices'])}")
+
+    def accept(part: Any) -> Any:
+        if about.get("parse"):
+            parsed = about["parse"](_shown(part))
+            return parsed if isinstance(part, str) else part  # text made of a number has lost digits
+        if base in (int, float) and not isinstance(part, (int, float)):
+            raise ValueError("must be a number")
+        return Path(part) if base is Path else part
+
+    try:
+        if about.get("repeat") or about.get("many"):
+            return tuple(accept(part) for part in ((value,) if isinstance(value, (str, Path)) else value))
+        accepted = accept(tuple(value) if isinstance(value, list) else value)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{field.name}={value!r}: {error}") from None
+    return accepted
 
 
 def as_dict(config: Any) -> dict[str, Any]:

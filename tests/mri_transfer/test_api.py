@@ -1,0 +1,88 @@
+"""Commands as functions: the same configuration as the command line makes, and errors of one line."""
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+from mri_transfer import api, cli
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.config import CompareConfig, PredictConfig
+from mri_transfer.options import configure, from_arguments
+
+
+def parsed(command, *words):
+    module, name = cli.COMMANDS[command].config.split(":")
+    config = getattr(importlib.import_module(module), name)
+    return from_arguments(config, cli.build_parser(command).parse_args([command, *words]))
+
+
+def test_a_call_is_what_the_command_line_makes():
+    words = (
+        "t",
+        "--out",
+        "r",
+        "--arm",
+        "random",
+        "--arm",
+        "mri=runs/mri",
+        "--fractions",
+        "0.05,1",
+        "--dry-run",
+    )
+    call = {"out": "r", "arm": ["random", "mri=runs/mri"], "fractions": [0.05, 1.0], "dry_run": True}
+    assert configure(CompareConfig, ("t",), call) == parsed("compare", *words)
+    assert configure(CompareConfig, (), {"tumors": Path("t"), "out": "r", "arm": "random"}).arm == ("random",)
+    expected = parsed("predict", "run", "a.png", "b", "--gradcam", "g", "--spacing", "2.5")
+    assert configure(PredictConfig, ("run", ("a.png", "b")), {"gradcam": "g", "spacing": 2.5}) == expected
+
+
+def test_numbers_keep_their_digits():
+    third = 1 / 3
+    config = configure(CompareConfig, ("t",), {"out": "r", "fractions": (third, 1.0), "rate": third})
+    assert config.fractions[0] == third
+    assert config.rate == third
+
+
+def test_a_recipe_sets_defaults_as_on_the_command_line():
+    from mri_transfer.pretrain.config import PretrainConfig
+    from mri_transfer.pretrain.recipes import RECIPES
+
+    name = next(iter(RECIPES))
+    config = configure(PretrainConfig, ("s",), {"out": "r", "recipe": name, "hours": 1, "seed": 3})
+    preset = PretrainConfig.preset({"recipe": name, "hours": 1})
+    for key, value in preset.items():
+        assert getattr(config, key) == value
+    assert config.seed == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"out": "r", "sede": 1}, "sede: no such option; did you mean seed?"),
+        ({}, "out: is needed"),
+        ({"out": "r", "folds": 1}, "folds=1: must be at least 2"),
+        ({"out": "r", "seeds": "x"}, "seeds='x'"),
+        ({"out": "r", "mode": "all"}, "mode='all': must be one of probe"),
+        ({"out": 3}, "out=3"),
+    ],
+)
+def test_mistakes_are_one_line(options, words):
+    with pytest.raises(UserError) as caught:
+        api.compare("tumors", **options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_command_has_its_function():
+    for command in set(cli.COMMANDS) - {"demo", "doctor"}:
+        function = getattr(api, command)
+        assert inspect.getdoc(function)
+
+
+def test_a_function_returns_what_the_command_does(tmp_path, small_volumes):
+    summary = api.slices(small_volumes, out=tmp_path / "store", size=48, workers=1)
+    assert summary["slices"] > 10
+    with pytest.raises(UserError, match="no such"):
+        api.predict(tmp_path / "none", "a.png")

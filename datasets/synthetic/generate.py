@@ -19,15 +19,12 @@ from threadpoolctl import threadpool_limits
 from mri_transfer.datasets.synthetic.anatomy import Axes, Head, Shape
 from mri_transfer.datasets.synthetic.contrasts import CONTRASTS, acquire
 from mri_transfer.datasets.synthetic.lesions import KINDS, Lesion, add_lesion
+from mri_transfer.datasets.synthetic.note import FILE, NOTE
 from mri_transfer.datasets.tumors.tumors import CLASSES
 from mri_transfer.device import cores
 from mri_transfer.files import atomic_write, write_json
 from mri_transfer.progress import bar
 
-NOTE = (
-    "Generated heads, no evidence: drawn from ellipsoids and noise by mri-transfer, so that the program can be tried\n"
-    "without data. They show nobody, and results on them say nothing about real MRI.\n"
-)
 FIELD = ((-94.0, 94.0), (-114.0, 128.0), (-128.0, 98.0))  # mm: left to right, back to front, bottom to top
 PREFIXES = {"glioma_tumor": "gg (", "meningioma_tumor": "m (", "no_tumor": "image(", "pituitary_tumor": "p ("}
 
@@ -38,7 +35,7 @@ def _grid(spacing: float) -> Axes:
 
 def _write_note(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / "README") as file:
+    with atomic_write(folder / FILE) as file:
         file.write(NOTE)
 
 

@@ -1,0 +1,21 @@
+"""What tells generated data from real ones, wherever they lie: a note beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+BANNER = "generated heads, no evidence"
+NOTE = (
+    f"{BANNER.capitalize()}: drawn from ellipsoids and noise by mri-transfer, so that the program can be tried\n"
+    "without data. They show nobody, and results on them say nothing about real MRI.\n"
+)
+FILE = "README"
+
+
+def banner_of(folder: Path) -> str:
+    """What to write across whatever is made from a folder of images or volumes: nothing, unless they are generated."""
+    try:
+        with (Path(folder) / FILE).open(encoding="utf-8") as file:
+            return BANNER if file.read(len(NOTE)) == NOTE else ""
+    except (OSError, UnicodeDecodeError):
+        return ""

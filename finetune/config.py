@@ -7,7 +7,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from mri_transfer.errors import UserError
-from mri_transfer.options import argument, fractions, option, positive_float, positive_int, share, whole
+from mri_transfer.options import (
+    argument,
+    fractions,
+    non_negative_float,
+    option,
+    positive_float,
+    positive_int,
+    share,
+    whole,
+)
 
 MODES = ("probe", "finetune")
 
@@ -220,17 +229,32 @@ class CompareConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PredictConfig:
-    """Class probabilities for images."""
+    """Class probabilities for images and volumes."""
 
     EXAMPLE: ClassVar[str] = (
-        "example: mri-transfer predict runs/classifier scan.png folder/ --csv probabilities.csv"
+        "example: mri-transfer predict runs/classifier scan.png folder/ --csv probabilities.csv --gradcam where/\n"
+        "A volume (NIfTI, DICOM, ...) is cut into slices; each is classified, and what is unlike the training images,\n"
+        "such as a photograph or another part of the body, is marked. Not a medical device."
     )
 
     run: Path = argument(help="folder that `mri-transfer finetune` made", metavar="RUN")
-    images: tuple[Path, ...] = argument(help="image files, or folders of them", metavar="IMAGE", many=True)
+    images: tuple[Path, ...] = argument(
+        help="image files, volumes (.nii, .nii.gz, DICOM, ...), or folders of them",
+        metavar="IMAGE",
+        many=True,
+    )
     csv: Path | None = option(None, help="write the table here instead of printing it", metavar="FILE")
+    gradcam: Path | None = option(
+        None, help="write a picture of where it looked here, one an image or slice", metavar="DIR"
+    )
+    spacing: float = option(
+        4.0,
+        help="slices taken of a volume stand at least this far apart, mm (0 takes every one)",
+        metavar="MM",
+        parse=non_negative_float,
+    )
     batch: int = option(32, help="images at a time", metavar="N", parse=positive_int)
-    strict: bool = option(False, help="stop at the first unreadable image instead of skipping it")
+    strict: bool = option(False, help="stop at the first unreadable file instead of skipping it")
 
 
 def require_tumors(folder: Path) -> None:

@@ -87,6 +87,7 @@ def _finished(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, A
 def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]:
     from mri_transfer.checkpoints.encoders import start_encoder
     from mri_transfer.finetune.classifier import save_classifier
+    from mri_transfer.finetune.familiarity import fit, save_familiarity
     from mri_transfer.finetune.features import extract_features
     from mri_transfer.finetune.tuning import Tuning
 
@@ -124,8 +125,9 @@ def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]
             f"{config.out}: training diverged; use a lower --rate (it was {history['rate']:g}) and a new --out"
         )
     classifier = tuning.classifier
-    logits = classifier.logits(tumors.images[test], "held-out images")
-    scores = held_out_scores(tumors, split, logits, classifier.temperature)
+    seen = extract_features(classifier.encoder, tumors.images[test], "held-out images")
+    scores = held_out_scores(tumors, split, classifier.logits_of(seen), classifier.temperature)
+    familiar = fit(extract_features(classifier.encoder, tumors.images[train], "training images"), seen)
     seconds = round(time.monotonic() - started, 1)
     provenance = {
         "start": about,
@@ -138,6 +140,7 @@ def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]
         "config": as_dict(config),
     }
     save_classifier(classifier, config.out, backbone=arm.backbone, provenance=provenance)
+    save_familiarity(familiar, config.out)
     summary = {
         "run": str(config.out),
         "start": arm.start,

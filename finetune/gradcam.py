@@ -16,46 +16,36 @@ from typing import Any
 import keras
 import numpy as np
 from keras import layers
-from PIL import Image
 
 from mri_transfer import device
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.classifier import Classifier
 
-STRENGTH = 0.7  # of the colour where the heat is greatest; the picture below stays visible
-
 
 @dataclass(frozen=True, eq=False)
-class Explained:
-    """What a classifier says of `n` images, and where it looks.
+class Maps:
+    """What an encoder makes of `n` images: its last maps (n, h, w, k), pooled (n, k), and features (n, d), float32."""
 
-    Attributes:
-        features: float32 (n, d), the pooled maps as the head gets them.
-        probabilities: float32 (n, classes).
-        shown: int (n,), the class that the heat speaks for.
-        heat: float32 (n, h, w), not negative, in the unit of the logit: its mean over the map is the part of the
-            logit that comes from places that speak for the class.
-    """
-
+    maps: np.ndarray
+    pooled: np.ndarray
     features: np.ndarray
-    probabilities: np.ndarray
-    shown: np.ndarray
-    heat: np.ndarray
+
+    def of(self, rows: np.ndarray) -> Maps:
+        """Those of some of the images."""
+        return Maps(self.maps[rows], self.pooled[rows], self.features[rows])
 
 
-class Explainer:
-    """A classifier that also says where it looks.
+class MapReader:
+    """An encoder that also gives the maps which its features are the means of.
 
     Args:
-        classifier: of an encoder that averages its last feature maps.
+        encoder: of :mod:`mri_transfer.checkpoints`; not changed.
 
     Raises:
-        UserError: the encoder does something else with its maps.
+        UserError: it does something else with its last maps than to average them.
     """
 
-    def __init__(self, classifier: Classifier):
-        self.classifier = classifier
-        encoder = classifier.encoder
+    def __init__(self, encoder: keras.Model):
         pools = [
             place
             for place, layer in enumerate(encoder.layers)
@@ -70,24 +60,54 @@ class Explainer:
         self.model = keras.Model(encoder.input, [pool.input, pool.output, encoder.output])
         self.model.compile(jit_compile=device.jit_compile())
 
-    def __call__(self, images: np.ndarray, classes: np.ndarray | None = None) -> Explained:
-        """Classify one batch and explain it.
+    def __call__(self, images: np.ndarray) -> Maps:
+        """Maps of one batch of images, uint8 (n, size, size)."""
+        return Maps(
+            *(np.asarray(part, np.float32) for part in self.model.predict_on_batch(images[..., None]))
+        )
+
+    def heat(self, seen: Maps, *, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Class activation maps, of every class.
 
         Args:
-            images: uint8 (n, size, size).
-            classes: int (n,), the class to explain of each; None for the most probable one.
+            seen: of images.
+            kernel: (d, classes) of the dense layer on features divided by `scale` (d,).
+
+        Returns:
+            float32 (n, classes, h, w), not negative, in the unit of the logit: the mean over a map is that part of
+            the logit which comes from places that speak for the class.
         """
-        maps, pooled, features = (
-            np.asarray(part, np.float32) for part in self.model.predict_on_batch(images[..., None])
-        )
-        probabilities = self.classifier.probabilities_of(features)
-        shown = probabilities.argmax(-1) if classes is None else np.asarray(classes)
-        head = self.classifier.head_arrays()
-        slope = (head["kernel"] / head["scale"][:, None])[:, shown].T  # of each image's logit to its features
+        slope = (kernel / scale[:, None]).T[None]  # of every logit to every feature
         for layer in reversed(self._tail):
-            slope = _slope_before(layer, pooled, slope)
-        heat = np.einsum("nhwk,nk->nhw", maps, slope)
-        return Explained(features, probabilities, shown, np.maximum(heat, 0))
+            slope = _slope_before(layer, seen.pooled[:, None], slope)
+        slope = np.broadcast_to(slope, (len(seen.maps), *slope.shape[1:]))
+        return np.maximum(np.einsum("nhwk,nck->nchw", seen.maps, slope), 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """What a classifier says of `n` images: features (n, d), probabilities (n, classes), heat (n, classes, h, w)."""
+
+    features: np.ndarray
+    probabilities: np.ndarray
+    heat: np.ndarray
+
+
+class Explainer:
+    """A classifier that also says where it looks.
+
+    Raises:
+        UserError: as :class:`MapReader` does.
+    """
+
+    def __init__(self, classifier: Classifier):
+        self.classifier, self.read = classifier, MapReader(classifier.encoder)
+
+    def __call__(self, images: np.ndarray) -> Explained:
+        """Classify and explain one batch of images, uint8 (n, size, size)."""
+        seen, head = self.read(images), self.classifier.head_arrays()
+        heat = self.read.heat(seen, kernel=head["kernel"], scale=head["scale"])
+        return Explained(seen.features, self.classifier.probabilities_of(seen.features), heat)
 
 
 def _is_plain(layer: Any) -> bool:
@@ -98,7 +118,7 @@ def _is_plain(layer: Any) -> bool:
 
 
 def _slope_before(layer: Any, pooled: np.ndarray, slope: np.ndarray) -> np.ndarray:
-    """The slope (n, d) to a layer's input, from that to its output; ConvNeXt normalises what it has pooled."""
+    """The slope to a layer's input (..., d), from that to its output; ConvNeXt normalises what it has pooled."""
     if not isinstance(layer, layers.LayerNormalization):
         return slope
     if layer.gamma is not None:
@@ -107,34 +127,3 @@ def _slope_before(layer: Any, pooled: np.ndarray, slope: np.ndarray) -> np.ndarr
     standard = (pooled - pooled.mean(-1, keepdims=True)) / deviation
     along = (slope * standard).mean(-1, keepdims=True)
     return (slope - slope.mean(-1, keepdims=True) - standard * along) / deviation
-
-
-def overlay(image: np.ndarray, heat: np.ndarray, side: int | None = None) -> np.ndarray:
-    """A picture with the heat laid over it, from nothing (no colour) to its own maximum (yellow).
-
-    The colours grow lighter all the way, so they can be read in grey and by the colour-blind.
-
-    Args:
-        image: uint8 (s, s).
-        heat: (h, w), not negative; a map has few places, between which it is drawn smoothly.
-        side: of the result, pixels; None for s.
-
-    Returns:
-        uint8 (side, side, 3).
-    """
-    from matplotlib import colormaps
-
-    side = side or image.shape[0]
-    grey = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC), np.float32)
-    highest = float(heat.max())
-    share = (heat / highest if highest > 0 else np.zeros_like(heat)).astype(np.float32)
-    share = np.asarray(Image.fromarray(share).resize((side, side), Image.Resampling.BILINEAR))
-    colour = 255 * colormaps["inferno"](np.clip(share, 0, 1))[..., :3]
-    opacity = STRENGTH * np.clip(share, 0, 1)[..., None]
-    return np.round((1 - opacity) * grey[..., None] + opacity * colour).astype(np.uint8)
-
-
-def beside(image: np.ndarray, heat: np.ndarray, side: int = 320) -> np.ndarray:
-    """The picture as the classifier sees it, and the same with the heat: uint8 (side, 2 × side, 3)."""
-    plain = overlay(image, np.zeros_like(heat), side)
-    return np.concatenate([plain, overlay(image, heat, side)], axis=1)

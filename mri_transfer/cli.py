@@ -70,7 +70,7 @@ COMMANDS = {
         "mri_transfer.finetune.compare:compare",
     ),
     "predict": Command(
-        "class probabilities of a fine-tuned run for images",
+        "class probabilities of a fine-tuned run for images and volumes, and where it looks",
         "mri_transfer.finetune.config:PredictConfig",
         "mri_transfer.finetune.predict:predict",
     ),

@@ -94,7 +94,7 @@ def jpeg_quality(table: Sequence[int]) -> int:
     return int(distance.sum(axis=1).argmin()) + 1
 
 
-def _colour(picture: Image.Image) -> float:
+def coloured_share(picture: Image.Image) -> float:
     """Share of the pixels that are not grey."""
     if picture.mode == "L":
         return 0.0
@@ -126,7 +126,7 @@ def _measure(path: Path, number: int) -> dict | None:
     seen = share[share > 0]
     steps = [np.abs(np.diff(grey.astype(np.int16), axis=axis)) for axis in (0, 1)]
     step = sum(float(part.mean()) for part in steps if part.size) / 2
-    colour = _colour(picture)
+    colour = coloured_share(picture)
     left, top, right, bottom = content_box(grey)
     return {
         "width": width,

@@ -1,0 +1,137 @@
+"""What `predict` is given: image files, volumes and folders of both; what comes out is pictures of one size."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.datasets.audit.measure import coloured_share
+from mri_transfer.datasets.audit.modality import KINDS, looks_like
+from mri_transfer.datasets.slices.cut import cut
+from mri_transfer.datasets.tumors.files import SUFFIXES, open_image, read_bytes, square, upright
+from mri_transfer.datasets.volumes.find import NO_PYDICOM, Source, find_volumes
+from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
+from mri_transfer.errors import UserError
+
+# What no slice of a head looks like. Of the other kinds, CT and diffusion, the public tumour set has some itself.
+STRANGE = ("photograph", "inverted", "montage", "empty")
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture to classify.
+
+    Attributes:
+        file: where it is from, as the user would name it.
+        image: uint8 (size, size), prepared as the tumour set is.
+        strange: why it can't be a slice of a head, if that shows: "look like photographs or colour maps".
+        place: of a slice of a volume: "plane", "position_mm" and "position" (0..1); else empty.
+    """
+
+    file: str
+    image: np.ndarray
+    strange: tuple[str, ...] = ()
+    place: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to read: an image, or a volume (then with its `source`)."""
+
+    name: str
+    path: Path
+    source: Source | None = None
+
+
+def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]] | None = None) -> list[Input]:
+    """Files as given, and the images and volumes below folders, sorted; each once.
+
+    Args:
+        paths: files and folders.
+        skipped: takes {"file", "reason"} of what lies in a folder and can't be a whole volume.
+
+    Raises:
+        UserError: a path does not exist, a folder holds neither, or reading it needs a library that is missing.
+    """
+    found: dict[Path, Input] = {}
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+        here = [Input(str(file), file) for file in (_images(path) if path.is_dir() else [path])]
+        if path.is_dir() or path.suffix.lower() not in SUFFIXES:
+            volumes = _volumes(path, [] if skipped is None else skipped)
+            here = [*(here if path.is_dir() or not volumes else []), *volumes]
+        if not here:
+            raise UserError(
+                f"{path}: holds no images ({', '.join(SUFFIXES)}) and no volumes (NIfTI, DICOM, ...)"
+            )
+        for each in here:
+            found.setdefault(each.path.resolve(), each)
+    return list(found.values())
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    )
+
+
+def _volumes(path: Path, skipped: list[dict[str, str]]) -> list[Input]:
+    try:
+        found = find_volumes([path])
+    except UserError as error:
+        if NO_PYDICOM in str(error):
+            raise
+        return []
+    skipped += [{"file": str(each.path), "reason": each.reason} for each in found.skipped]
+    root = path.resolve()
+    inputs = []
+    for source in found.sources:
+        file = source.path.parent if source.is_series else source.path
+        name = path if file == root or not path.is_dir() else path / file.relative_to(root)
+        inputs.append(Input(str(name), source.path, source))
+    return sorted(inputs, key=lambda each: each.name)
+
+
+def read_input(given: Input, size: int, spacing: float) -> Iterator[Picture]:
+    """The pictures of one input.
+
+    Args:
+        given: of :func:`find_inputs`.
+        size: of the pictures, pixels.
+        spacing: slices of a volume stand at least this far apart, mm.
+
+    Raises:
+        BadVolume: a volume can't be used; Exception: whatever Pillow raises for a damaged image.
+    """
+    if given.source is None:
+        with open_image(io.BytesIO(read_bytes(given.path))) as file:
+            picture = upright(file, "YCbCr")
+        grey = np.asarray(picture.convert("L"))
+        yield Picture(given.name, square(grey, size), _strange(grey, coloured_share(picture)))
+        return
+    slices = cut(read_volume(given.source.files), size, spacing)
+    for image, plane, millimetres, share in zip(
+        slices.images, slices.plane, slices.position_mm, slices.position, strict=True
+    ):
+        place = {"plane": plane, "position_mm": millimetres, "position": share}
+        yield Picture(given.name, image, _strange(image, 0.0), place)
+
+
+def _strange(grey: np.ndarray, colour: float) -> tuple[str, ...]:
+    return tuple(KINDS[kind] for kind in looks_like(grey, colour) if kind in STRANGE)
+
+
+def reason_of(error: Exception) -> str:
+    """Why an input can't be read, in one line."""
+    if isinstance(error, BadVolume):
+        return str(error)
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(told.split())[:200] or type(error).__name__

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.transforms import blended_transform_factory
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from mri_transfer.figures import (
     INK,
@@ -197,14 +197,18 @@ def efficiency(entries: Sequence[Entry], look: dict[str, Look], mode: str, name:
         gap, last = (top - bottom) * 0.075, -np.inf
         for y, x_end, arm in sorted(ends):
             last = max(y, last + gap)
-            axes.annotate(
-                short(arm, 14),
-                (x_end, last),
-                xytext=(9, 0),
-                textcoords="offset points",
-                va="center",
+            beside: Any = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
+            # The name in ink, for some colours are too light to read; its mark carries the colour.
+            axes.annotate(short(arm, 13), (x_end, last), xytext=(19, 0), color=INK, **beside)
+            axes.plot(
+                x_end,
+                last,
+                look[arm].marker,
                 color=look[arm].colour,
-                fontweight="bold",
+                markersize=6.5,
+                markeredgecolor=PAPER,
+                clip_on=False,
+                transform=axes.transData + ScaledTranslation(12 / 72, 0, axes.figure.dpi_scale_trans),
             )
         what = {"probe": "Linear probe", "finetune": "Fine-tuning"}.get(mode, mode)
         alt = f"{what}, macro-F1 in points against the share of labels: " + "; ".join(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import device, progress
+from mri_transfer.datasets.synthetic.note import banner_of
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.files import atomic_write, claim_folder, write_json
 from mri_transfer.finetune import leakage
@@ -245,6 +246,7 @@ def _report(
     damaged: list[str],
     done_before: int,
 ) -> dict[str, Any]:
+    from mri_transfer.finetune import insight
     from mri_transfer.finetune.report import write_report
     from mri_transfer.finetune.results import summarise
 
@@ -267,10 +269,11 @@ def _report(
         "leaks_with_pretraining": leakage.described(checked),
         "paths": list(tumors.paths),
     }
-    if config.banner:
-        report["banner"] = config.banner
+    if banner := config.banner or banner_of(config.tumors):
+        report["banner"] = banner
     _write_trials(config.out / "trials.csv", tumors, runner, jobs)
-    page = write_report(config.out, report, predictions, tumors.images, config.title, config.banner or None)
+    seen = insight.gather(runner, jobs, predictions, np.arange(len(tumors)), report["verdict"])
+    page = write_report(config.out, report, predictions, tumors.images, config.title, banner or None, seen)
     write_json(config.out / "report.json", report)
     summary = {
         "report": str(page),

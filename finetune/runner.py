@@ -243,9 +243,7 @@ class Runner:
             progress.say(f"{job}: training diverged; it counts as knowing nothing")
             count = len(self.tumors.classes)
             return np.full((len(test), count), 1 / count, np.float32), details
-        seen = see_and_keep(
-            self.insight_path(job), tuning.classifier, self.tumors.images[test], str(job)
-        )
+        seen = see_and_keep(self.insight_path(job), tuning.classifier, self.tumors.images[test], str(job))
         logits = tuning.classifier.logits_of(seen)
         details["uncalibrated"] = calibration_scores(logits, self.tumors.labels[test])
         details["calibrated"] = calibration_scores(logits, self.tumors.labels[test], tuning.temperature)

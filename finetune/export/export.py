@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,13 +16,14 @@ from mri_transfer.errors import UserError
 from mri_transfer.files import claim_folder, sha256, write_json
 from mri_transfer.finetune.export import litert, onnx, saved_model
 from mri_transfer.finetune.export.served import Runner, Served, served
-from mri_transfer.finetune.predict import find_images, read_images
+from mri_transfer.finetune.inputs import find_inputs, read_input
 
 KIND = "export"
 CARD = "export.json"
 FORMATS = ("saved_model", "litert", "onnx")
 # Images that an export is compared on, and as many others that ranges of 8-bit integers are taken from.
 COMPARED = 200
+SPACING_MM = 4.0  # of slices, where volumes are given
 # Float runtimes add up in another order; nothing else may differ.
 LARGEST_DIFFERENCE = 2e-3
 LEAST_TOP1_INT8 = 0.98
@@ -72,14 +74,17 @@ def sample_images(paths: Sequence[Path], size: int) -> tuple[np.ndarray, np.ndar
     """Images to compare on and others to calibrate with, uint8 (n, size, size) each, spread over all that are found.
 
     Raises:
-        UserError: a path does not exist or holds no image that can be read.
+        UserError: a path does not exist or holds nothing that can be read.
     """
-    files = find_images(paths)
-    chosen = [files[i] for i in np.unique(np.linspace(0, len(files) - 1, 2 * COMPARED).astype(int))]
-    skipped: list[dict[str, str]] = []
-    images = [image for _, image in read_images(chosen, size, strict=False, skipped=skipped)]
+    inputs = find_inputs(paths)
+    images: list[np.ndarray] = []
+    for place in np.unique(np.linspace(0, len(inputs) - 1, 2 * COMPARED).astype(int)):
+        with contextlib.suppress(Exception):  # a damaged file among others; Pillow raises nearly anything
+            images += [picture.image for picture in read_input(inputs[place], size, SPACING_MM)]
     if not images:
-        raise UserError(f"{paths[0]}: none of {len(chosen)} images can be read")
+        raise UserError(f"{paths[0]}: none of {len(inputs)} files can be read")
+    # A volume has many slices.
+    images = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, 2 * COMPARED).astype(int))]
     return np.stack(images[::2]), np.stack(images[1::2] or images)
 
 

@@ -81,7 +81,7 @@ def test_images_to_compare_and_to_calibrate_with_are_others(tumor_folder):
 def test_bad_requests_say_what_to_do(classifier_run, tmp_path):
     with pytest.raises(UserError, match="--int8 goes with --format litert"):
         export_run(classifier_run, tmp_path / "out", format="onnx", int8=True)
-    with pytest.raises(UserError, match="no such file"):
+    with pytest.raises(UserError, match="no such file or folder"):
         export_run(classifier_run, tmp_path / "out", format="onnx", images=[tmp_path / "nothing"])
     assert not (tmp_path / "out").exists()
 

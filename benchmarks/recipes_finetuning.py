@@ -1,11 +1,11 @@
 """Which parts of fine-tuning earn their place: one change at a time, on the development groups alone.
 
-    python benchmarks/recipes_finetuning.py TUMORS --out results [--size 96] [--epochs 8] [--batch 16] [--seeds 2]
+    python benchmarks/recipes_finetuning.py TUMORS --out results [--size 96] [--epochs 5] [--batch 16] [--seeds 0,1]
         [--only NAME,...] [--table]
 
 Every variant is trained on the same grouped folds of the development groups from the same ImageNet start, by the
-program's own code; scores are of the images that each fold holds out, after every epoch, with the last weights and with
-their moving average. `chosen` runs the whole of it: the rate chosen by an inner split, calibration, early stopping.
+program's own code; scores are of the images that each fold holds out, with the last weights and with their moving
+average. `chosen` runs all of it: the rate chosen by short trainings on an inner split, calibration, early stopping.
 What is done is kept in OUT, so a stopped benchmark continues; `--table` prints what is there.
 """
 
@@ -27,6 +27,7 @@ from mri_transfer.finetune.calibration import calibration_scores, fit_temperatur
 from mri_transfer.finetune.config import Recipe
 
 FOLDS = 3
+CLASSES = ("a", "b", "c", "d")
 PLAIN = {
     "decay": 1.0,
     "gradual": 0.0,
@@ -39,92 +40,107 @@ STILL = {"rotation": 0.0, "zoom": 0.0, "shift": 0.0, "light": 0.0, "flip": False
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "no augmentation": STILL,
-    "flip only": {**STILL, "flip": True},
     "decay 0.8": {"decay": 0.8},
-    "decay 0.6": {"decay": 0.6},
+    "rate 1e-3": {"rate": 1e-3},
     "gradual 0.5": {"gradual": 0.5},
-    "decay 0.8, gradual 0.5": {"decay": 0.8, "gradual": 0.5},
     "smoothing 0.1": {"smoothing": 0.1},
     "no class weights": {"balance": False},
-    "rate 1e-4": {"rate": 1e-4},
-    "rate 1e-3": {"rate": 1e-3},
-    "unfreeze 0.25": {"unfreeze": 0.25},
     "unfreeze 1": {"unfreeze": 1.0},
+    "rate 1e-4": {"rate": 1e-4},
+    "unfreeze 1, decay 0.8": {"unfreeze": 1.0, "decay": 0.8},
 }
-CHOSEN = {"calibration": "temperature", "rates": (1e-4, 3e-4, 1e-3)}
+CHOSEN = {"calibration": "temperature", "rates": (1e-4, 3e-4, 1e-3), "average": 0.0}
 
 
-def start(a: argparse.Namespace) -> Any:
-    """The ImageNet encoder."""
-    import keras
+class Bench:
+    """The development images, one ImageNet encoder for everything, and the probe of each fold."""
 
-    from mri_transfer.checkpoints.encoders import start_encoder
+    def __init__(self, a: argparse.Namespace, data: Development):
+        from mri_transfer.checkpoints.encoders import start_encoder
+        from mri_transfer.finetune.features import extract_features
 
-    keras.utils.clear_session()
-    encoder, _ = start_encoder("imagenet", backbone=a.backbone, size=a.size, seed=0)
-    encoder.compile(jit_compile=device.jit_compile())
-    return encoder
+        self.a, self.data = a, data
+        self.encoder, _ = start_encoder("imagenet", backbone=a.backbone, size=a.size, seed=0)
+        self.encoder.compile(jit_compile=device.jit_compile())
+        self.start = self.encoder.get_weights()
+        self.features = extract_features(self.encoder, data.images, None)
+        self.probes: dict[tuple[int, int], Any] = {}
 
+    def recipe(self, changes: dict[str, Any]) -> Recipe:
+        """The plain one with changes."""
+        return Recipe(epochs=self.a.epochs, batch=self.a.batch, **{**PLAIN, **changes})
 
-def trained(a: argparse.Namespace, data: Development, features: np.ndarray, changes: dict, seed: int) -> dict:
-    """Logits (epochs + 1, 2, n, classes) out of fold: of the probe and after each epoch, last weights and average."""
-    from mri_transfer.finetune.classifier import with_probe_head
-    from mri_transfer.finetune.features import extract_features
-    from mri_transfer.finetune.probe import fit_probe
-    from mri_transfer.finetune.training import Finetuning
+    def folds(self, seed: int) -> list[tuple[np.ndarray, np.ndarray, Any]]:
+        """Rows that train, rows that are held out, and the probe of those that train."""
+        from mri_transfer.finetune.probe import fit_probe
 
-    recipe = Recipe(epochs=a.epochs, batch=a.batch, **{**PLAIN, **changes})
-    fold_of = grouped_folds(data.labels, data.groups, FOLDS, seed)
-    logits = np.empty((a.epochs + 1, 2, len(data.labels), 4), np.float32)
-    training = None
-    for fold in range(FOLDS):
-        train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        probe = fit_probe(features[train], data.labels[train], data.groups[train], seed)
-        if training is None:
-            classifier = with_probe_head(start(a), probe, ("a", "b", "c", "d"))
-            training = Finetuning(classifier, data.images[train], data.labels[train], recipe, seed)
-        training.begin(data.images[train], data.labels[train], probe, rate=recipe.rate, epochs=a.epochs)
-        held = data.images[test]
-        logits[0, :, test] = classifier.logits_of(features[test])[:, None]
-        for epoch in range(1, a.epochs + 1):
-            training.train_epoch()
-            logits[epoch, 0, test] = classifier.logits(held, None)
-            with training.averaged():
-                logits[epoch, 1, test] = classifier.logits_of(
-                    extract_features(classifier.encoder, held, None)
+        data, found = self.data, []
+        fold_of = grouped_folds(data.labels, data.groups, FOLDS, seed)
+        for fold in range(FOLDS):
+            train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
+            if (seed, fold) not in self.probes:
+                self.probes[seed, fold] = fit_probe(
+                    self.features[train], data.labels[train], data.groups[train], seed
                 )
-    return {"logits": logits}
+            found.append((train, test, self.probes[seed, fold]))
+        return found
 
+    def trained(self, changes: dict[str, Any], seed: int, curve: bool) -> dict[str, np.ndarray]:
+        """Logits (n, classes) out of fold: of the probe, of the last weights and their average, and of each epoch."""
+        from mri_transfer.finetune.classifier import with_probe_head
+        from mri_transfer.finetune.training import Finetuning
 
-def chosen(a: argparse.Namespace, data: Development, features: np.ndarray, changes: dict, seed: int) -> dict:
-    """Logits (n, classes) out of fold, the temperature of each image's fold, and what was chosen."""
-    from mri_transfer.finetune.tuning import Tuning
+        images, labels, epochs = self.data.images, self.data.labels, self.a.epochs
+        names = ("probe", "last", "average", *(f"epoch {k}" for k in range(1, epochs)))
+        logits = {name: np.full((len(labels), 4), np.nan, np.float32) for name in names}
+        recipe, training = self.recipe(changes), None
+        self.encoder.set_weights(self.start)
+        for train, test, probe in self.folds(seed):
+            if training is None:
+                classifier = with_probe_head(self.encoder, probe, CLASSES)
+                training = Finetuning(classifier, images[train], labels[train], recipe, seed)
+            training.begin(images[train], labels[train], probe, rate=recipe.rate, epochs=epochs)
+            logits["probe"][test] = training.classifier.logits_of(self.features[test])
+            for epoch in range(1, epochs + 1):
+                training.train_epoch()
+                if curve and epoch < epochs:
+                    logits[f"epoch {epoch}"][test] = training.classifier.logits(images[test], None)
+            logits["last"][test] = training.classifier.logits(images[test], None)
+            training.finish()
+            logits["average"][test] = training.classifier.logits(images[test], None)
+        return logits
 
-    recipe = Recipe(epochs=a.epochs, batch=a.batch, **{**PLAIN, **changes})
-    fold_of = grouped_folds(data.labels, data.groups, FOLDS, seed)
-    logits, temperature = np.empty((len(data.labels), 4), np.float32), np.empty(len(data.labels))
-    said = []
-    for fold in range(FOLDS):
-        train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        parts = (part[train] for part in (features, data.images, data.labels, data.groups))
-        tuning = Tuning(start(a), *parts, ("a", "b", "c", "d"), recipe, seed)
-        said.append(tuning.run())
-        logits[test] = tuning.classifier.logits(data.images[test], None)
-        temperature[test] = tuning.temperature
-    return {"logits": logits, "temperature": temperature, "said": np.array(json.dumps(said))}
+    def chosen(self, changes: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
+        """Logits (n, classes) out of fold, the temperature of each image's fold, and what was chosen."""
+        from mri_transfer.finetune.tuning import Tuning
+
+        data = self.data
+        logits, temperature = np.empty((len(data.labels), 4), np.float32), np.empty(len(data.labels))
+        said = []
+        for train, test, _ in self.folds(seed):
+            self.encoder.set_weights(self.start)
+            parts = (part[train] for part in (self.features, data.images, data.labels, data.groups))
+            tuning = Tuning(self.encoder, *parts, CLASSES, self.recipe(changes), seed)
+            said.append(tuning.run())
+            logits[test] = tuning.classifier.logits(data.images[test], None)
+            temperature[test] = tuning.temperature
+        return {"logits": logits, "temperature": temperature, "said": np.array(json.dumps(said))}
 
 
 def work(a: argparse.Namespace, data: Development) -> None:
-    from mri_transfer.finetune.features import extract_features
-
-    features = extract_features(start(a), data.images, None)
-    for seed in range(a.seeds):
+    """Do what is not done yet."""
+    bench = Bench(a, data)
+    for seed in a.seeds:
         for name, changes in (*VARIANTS.items(), ("chosen", CHOSEN)):
             path = a.out / f"{name} seed {seed}.npz"
             if path.exists() or (a.only and name not in a.only.split(",")):
                 continue
             before = time.process_time()
-            found = (chosen if name == "chosen" else trained)(a, data, features, changes, seed)
+            found = (
+                bench.chosen(changes, seed)
+                if name == "chosen"
+                else bench.trained(changes, seed, curve=name == "plain")
+            )
             part = path.with_suffix(".part.npz")
             np.savez(part, cpu_seconds=time.process_time() - before, **found)
             part.replace(path)
@@ -150,16 +166,18 @@ def line(name: str, found: list[dict[str, float]]) -> None:
 
 
 def table(a: argparse.Namespace, data: Development) -> None:
+    """Print what is there."""
     for name in VARIANTS:
         files = [np.load(path) for path in sorted(a.out.glob(f"{name} seed *.npz"))]
-        if not files:
-            continue
-        if name == "plain":
-            line("probe", [scores(file["logits"][0, 0], data.labels) for file in files])
-            for epoch in range(1, files[0]["logits"].shape[0]):
-                line(f"plain, epoch {epoch}", [scores(f["logits"][epoch, 0], data.labels) for f in files])
-        line(name, [scores(file["logits"][-1, 0], data.labels) for file in files])
-        line(f"{name}, average", [scores(file["logits"][-1, 1], data.labels) for file in files])
+        for kind in files[0].files if files else ():
+            title = kind if kind == "probe" else name + ("" if kind == "last" else f", {kind}")
+            if (
+                kind == "cpu_seconds"
+                or np.isnan(files[0][kind]).any()
+                or (kind == "probe" and name != "plain")
+            ):
+                continue
+            line(title, [scores(file[kind], data.labels) for file in files])
     for path in sorted(a.out.glob("chosen seed *.npz")):
         file = np.load(path)
         line(path.stem, [scores(file["logits"], data.labels)])
@@ -178,9 +196,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument(
+        "--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1], metavar="LIST"
+    )
     parser.add_argument("--only", default="", help="names of variants, with commas")
     parser.add_argument("--table", action="store_true", help="print what is there and stop")
     a = parser.parse_args()

@@ -92,5 +92,5 @@ class LayerwiseAdamW(keras.optimizers.Adam):
     def restart(self) -> None:
         """Forget every step."""
         for variable in self.variables:
-            variable.assign(ops.zeros_like(variable))
+            variable.assign(ops.zeros(variable.shape, variable.dtype))
         self.learning_rate = 1.0

@@ -248,7 +248,7 @@ class Finetuning:
             yield self.classifier
             return
         kept = [keras.ops.convert_to_numpy(weight).copy() for weight in self.model.trainable_variables]
-        self.optimizer.finalize_variable_values(self.model.trainable_variables)
+        self.finish()
         try:
             yield self.classifier
         finally:
@@ -257,8 +257,12 @@ class Finetuning:
 
     def finish(self) -> None:
         """Take the moving average of the weights, if one is kept; nothing is trained after that."""
-        if int(self.optimizer.iterations):
-            self.optimizer.finalize_variable_values(self.model.trainable_variables)
+        if not self.optimizer.use_ema or not int(self.optimizer.iterations):
+            return
+        self.optimizer.finalize_variable_values(self.model.trainable_variables)
+        for weight in self.model.trainable_variables:
+            # On JAX the weight and its average would share an array, which whatever runs next may give away.
+            weight.assign(keras.ops.convert_to_numpy(weight).copy())
 
     def save(self, folder: Path, **about: Any) -> None:
         """Keep everything that the next epoch depends on; see :mod:`mri_transfer.checkpoints.state`.

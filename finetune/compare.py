@@ -22,28 +22,20 @@ from mri_transfer.finetune.config import CompareConfig, require_tumors
 from mri_transfer.finetune.probe import SETTINGS, log_loss
 from mri_transfer.finetune.protocol import PUBLISHED, Split, grouped_splits
 from mri_transfer.finetune.runner import Job, Runner, duration
+from mri_transfer.finetune.scoring import Scored, scored_images
 from mri_transfer.finetune.trials import only_one
 from mri_transfer.options import as_dict
 
 KIND = "comparison"
 PROTOCOL = (
     "both splits pooled, pixel-identical copies dropped, near-duplicates and neighbouring slices joined into groups, "
-    "stratified folds of whole groups, the same for every arm; figures on out-of-fold predictions"
+    "stratified folds of whole groups, the same for every arm; figures on the out-of-fold predictions of the images "
+    "that are scored"
 )
 COLUMNS = (
-    *("arm", "mode", "split", "fraction", "seed", "fold", "train_images", "train_groups", "test_images"),
-    *(
-        "macro_f1",
-        "balanced_accuracy",
-        "log_loss",
-        "strength",
-        "rate",
-        "epochs",
-        "temperature",
-        "diverged",
-        "seconds",
-        "file",
-    ),
+    *("arm", "mode", "split", "fraction", "seed", "fold", "train_images", "train_groups"),
+    *("test_images", "scored_images", "macro_f1", "balanced_accuracy", "log_loss"),
+    *("strength", "rate", "epochs", "temperature", "diverged", "seconds", "file"),
 )
 
 
@@ -69,6 +61,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
             cache=config.out / "cache",
             groups_from=config.groups,
         )
+        scored = scored_images(tumors, config.scored)
         splits = list(
             grouped_splits(
                 tumors.labels,
@@ -94,8 +87,9 @@ def compare(config: CompareConfig) -> dict[str, Any]:
             f"{len(tumors)} distinct images in {len(np.unique(tumors.groups))} groups; {len(jobs)} trials, "
             f"{len(jobs) - len(left)} done before"
         )
+        progress.say(scored.about["words"])
         runner.run(left)
-        return _report(config, arms, tumors, runner, jobs, checked, damaged, len(jobs) - len(left))
+        return _report(config, arms, tumors, scored, runner, jobs, checked, damaged, len(jobs) - len(left))
 
 
 def seeds_of(config: CompareConfig) -> tuple[int, ...]:
@@ -133,8 +127,18 @@ def _dry_run(runner: Runner, jobs: list[Job], left: list[Job]) -> dict[str, Any]
     }
 
 
-def gather(config: CompareConfig, arms: Sequence[Arm], tumors: TumorSet, runner: Runner, jobs: Sequence[Job]):
-    """The finished trials as one :class:`~mri_transfer.finetune.results.Predictions`."""
+def gather(
+    config: CompareConfig,
+    arms: Sequence[Arm],
+    tumors: TumorSet,
+    scored: Scored,
+    runner: Runner,
+    jobs: Sequence[Job],
+):
+    """What the finished trials say of the scored images, as one :class:`~.results.Predictions`.
+
+    The published split stays whole, as it stands beside figures that others have published.
+    """
     from mri_transfer.finetune.results import Predictions
 
     seeds, count = seeds_of(config), len(tumors.classes)
@@ -154,10 +158,10 @@ def gather(config: CompareConfig, arms: Sequence[Arm], tumors: TumorSet, runner:
     return Predictions(
         arms=tuple(arm.name for arm in arms),
         classes=tuple(tumors.classes),
-        labels=tumors.labels,
-        groups=tumors.groups,
+        labels=tumors.labels[scored.images],
+        groups=tumors.groups[scored.images],
         seeds=seeds,
-        probabilities=grouped,
+        probabilities={cell: table[:, scored.images] for cell, table in grouped.items()},
         published=published,
         published_labels=tumors.labels[tumors.published_test] if published else np.zeros(0, np.int64),
         published_leaked=np.isin(tumors.published_test, tumors.published_train)
@@ -203,31 +207,28 @@ def _arm_entry(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
     }
 
 
-def _write_trials(path: Path, tumors: TumorSet, runner: Runner, jobs: Sequence[Job]) -> None:
-    """One row a trial, with scores of its own test images only."""
-    from sklearn.metrics import f1_score, recall_score
-
+def _write_trials(path: Path, tumors: TumorSet, scored: Scored, runner: Runner, jobs: Sequence[Job]) -> None:
+    """One row a trial, with scores of those of its own test images that are scored."""
     with atomic_write(path) as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         for job in jobs:
             trial, split = runner.trial(job), job.split
-            truth, answer = tumors.labels[split.test], trial.probabilities.argmax(-1)
-            present = np.unique(truth)
+            published = split.fold == PUBLISHED
+            mine = np.ones(len(split.test), bool) if published else scored.images[split.test]
             writer.writerow(
                 [
                     job.arm.name,
                     job.mode,
-                    "published" if split.fold == PUBLISHED else "grouped",
+                    "published" if published else "grouped",
                     f"{split.fraction:g}",
                     split.seed,
-                    "" if split.fold == PUBLISHED else split.fold,
+                    "" if published else split.fold,
                     len(split.train),
                     len(np.unique(tumors.groups[split.train])),
                     len(split.test),
-                    f"{f1_score(truth, answer, labels=present, average='macro', zero_division=0):.6f}",
-                    f"{recall_score(truth, answer, labels=present, average='macro', zero_division=0):.6f}",
-                    f"{log_loss(trial.probabilities, truth):.6f}",
+                    int(mine.sum()),
+                    *_scores(tumors.labels[split.test][mine], trial.probabilities[mine]),
                     *(trial.details.get(key, "") for key in ("strength", "rate", "epochs", "temperature")),
                     int(bool(trial.details.get("diverged"))),
                     trial.details.get("seconds", ""),
@@ -236,10 +237,25 @@ def _write_trials(path: Path, tumors: TumorSet, runner: Runner, jobs: Sequence[J
             )
 
 
+def _scores(truth: np.ndarray, probabilities: np.ndarray) -> list[str]:
+    """Macro-F1, balanced accuracy and log loss of one trial, over the classes there are; empty without images."""
+    from sklearn.metrics import f1_score, recall_score
+
+    if not len(truth):
+        return ["", "", ""]
+    answer, present = probabilities.argmax(-1), np.unique(truth)
+    found = [
+        score(truth, answer, labels=present, average="macro", zero_division=0)
+        for score in (f1_score, recall_score)
+    ]
+    return [f"{value:.6f}" for value in (*found, log_loss(probabilities, truth))]
+
+
 def _report(
     config: CompareConfig,
     arms: Sequence[Arm],
     tumors: TumorSet,
+    scored: Scored,
     runner: Runner,
     jobs: list[Job],
     checked: dict[str, Any],
@@ -250,10 +266,11 @@ def _report(
     from mri_transfer.finetune.report import write_report
     from mri_transfer.finetune.results import summarise
 
-    predictions = gather(config, arms, tumors, runner, jobs)
+    predictions = gather(config, arms, tumors, scored, runner, jobs)
     entries = [_arm_entry(arm, runner, jobs) for arm in arms]
     report = {
         **summarise(predictions, draws=config.draws, seed=config.seed),
+        "scored": scored.about,
         "audit": tumors.audit,
         "settings": {
             "command": command_line(config),
@@ -267,13 +284,16 @@ def _report(
         "versions": device.versions(),
         "leaks": checked,
         "leaks_with_pretraining": leakage.described(checked),
-        "paths": list(tumors.paths),
+        "paths": [tumors.paths[image] for image in np.flatnonzero(scored.images)],
     }
     if banner := config.banner or banner_of(config.tumors):
         report["banner"] = banner
-    _write_trials(config.out / "trials.csv", tumors, runner, jobs)
-    seen = insight.gather(runner, jobs, predictions, np.arange(len(tumors)), report["verdict"])
-    page = write_report(config.out, report, predictions, tumors.images, config.title, banner or None, seen)
+    _write_trials(config.out / "trials.csv", tumors, scored, runner, jobs)
+    rows = np.flatnonzero(scored.images)
+    seen = insight.gather(runner, jobs, predictions, rows, report["verdict"])
+    page = write_report(
+        config.out, report, predictions, tumors.images[rows], config.title, banner or None, seen
+    )
     write_json(config.out / "report.json", report)
     summary = {
         "report": str(page),
@@ -283,6 +303,7 @@ def _report(
             {key: entry[key] for key in ("arm", "mode", "fraction", "macro_f1", "balanced_accuracy")}
             for entry in report["results"]
         ],
+        "scored": scored.about,
         "trials": len(jobs),
         "trials_done_before": done_before,
         "damaged": damaged,

@@ -19,6 +19,7 @@ from mri_transfer.options import (
 )
 
 MODES = ("probe", "finetune")
+SCORED = ("headline", "development", "all")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,6 +204,12 @@ class CompareConfig:
     rates: tuple[float, ...] = option(Recipe.rates, help=RATES, metavar="LIST", parse=rates)
     unfreeze: float = option(Recipe.unfreeze, help=UNFREEZE, metavar="SHARE", parse=share)
     calibration: str = option(Recipe.calibration, help=CALIBRATION, choices=("temperature", "none"))
+    scored: str = option(
+        "headline",
+        help="images that figures are computed on: those outside the development groups (a fixed fifth, by which "
+        "methods and settings may be chosen), the development groups only, or all; every image trains all the same",
+        choices=SCORED,
+    )
     draws: int = option(2000, help="bootstrap draws over groups", metavar="N", parse=positive_int)
     seed: int = option(
         0, help="first seed of folds, augmentation and random starts", metavar="N", parse=whole

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from mri_transfer.datasets.tumors.development import development_images
 from mri_transfer.datasets.tumors.group_table import write_groups
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.errors import UserError
@@ -72,8 +73,6 @@ def test_the_scores_follow_from_the_trials_on_disk(finished):
     """Macro-F1 of the table's own files, computed by scikit-learn, equals the report's."""
     from sklearn.metrics import f1_score
 
-    from mri_transfer.datasets.tumors.tumors import load_tumors
-
     out, config = finished[0], report_of(finished[0])["settings"]["options"]
     tumors = load_tumors(config["tumors"], config["size"], cache=out / "cache")
     with (out / "trials.csv").open(encoding="utf-8") as file:
@@ -86,7 +85,10 @@ def test_the_scores_follow_from_the_trials_on_disk(finished):
                 assert (answers[trial["test"]] == -1).all()
                 answers[trial["test"]] = trial["probabilities"].argmax(-1)
     entry = next(e for e in report_of(out)["results"] if (e["arm"], e["fraction"]) == ("imagenet", 1.0))
-    assert f1_score(tumors.labels, answers, average="macro") == pytest.approx(entry["macro_f1"]["estimate"])
+    scored = ~development_images(tumors)
+    expected = f1_score(tumors.labels[scored], answers[scored], average="macro")
+    assert expected == pytest.approx(entry["macro_f1"]["estimate"])
+    assert report_of(out)["images"] == scored.sum() < len(tumors)
 
 
 def test_run_again_it_does_nothing_and_says_the_same(finished, settings, monkeypatch):
@@ -249,7 +251,10 @@ def test_a_table_of_groups_decides_the_folds_and_is_named(settings, tmp_path):
     one_arm = settings | {"arm": ("random",), "fractions": (1.0,), "folds": 2}
     compare(CompareConfig(out=out, groups=table, **one_arm))
     report = report_of(out)
-    assert report["groups"] == len(np.unique(merged.groups)) < len(np.unique(tumors.groups))
+    told = report["scored"]
+    assert report["groups"] == told["groups"]
+    groups = told["groups"] + told["left_out"]["groups"]
+    assert groups == len(np.unique(merged.groups)) < len(np.unique(tumors.groups))
     assert f"--groups {table}" in report["settings"]["command"]
     page = (out / "report.html").read_text(encoding="utf-8")
     assert f"Groups were taken from {table}" in page

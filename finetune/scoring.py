@@ -1,0 +1,80 @@
+"""Which images a comparison is scored on: by default those that no choice was made by.
+
+All images train, in the folds of every arm. Of their out-of-fold predictions, those of development groups (see
+:mod:`mri_transfer.datasets.tumors.development`) are left out of every figure, interval and picture of the report:
+whoever chose a method or a setting by their score would otherwise be scored on what was chosen by.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.datasets.tumors.development import development_images
+from mri_transfer.datasets.tumors.tumors import TumorSet
+from mri_transfer.errors import UserError
+
+_WHERE = {
+    "headline": "outside the development groups",
+    "development": "among the development groups",
+    "all": "",
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scored:
+    """What is scored of a tumour set.
+
+    Attributes:
+        which: "headline", "development" or "all".
+        images: bool (n,).
+        about: {"which", "images", "groups", "left_out": {"images", "groups"}, "words"}, for the report.
+    """
+
+    which: str
+    images: np.ndarray
+    about: dict[str, Any]
+
+
+def scored_images(tumors: TumorSet, which: str) -> Scored:
+    """Choose them.
+
+    Raises:
+        UserError: a class would have no scored group, or there would be a single group in all.
+    """
+    development = development_images(tumors)
+    chosen = {"headline": ~development, "development": development}.get(
+        which, np.ones(len(tumors), dtype=bool)
+    )
+    remedy = "add patients" if which == "all" else "use --scored all, or add patients"
+    missing = np.setdiff1d(np.arange(len(tumors.classes)), tumors.labels[chosen])
+    if len(missing):
+        raise UserError(
+            f"--scored {which}: class {tumors.classes[missing[0]]} has no group {_WHERE[which]}; {remedy}"
+        )
+    groups = len(np.unique(tumors.groups[chosen]))
+    if groups < 2:
+        raise UserError(f"--scored {which}: all scored images are in one group; {remedy}")
+    left_out = {"images": int((~chosen).sum()), "groups": len(np.unique(tumors.groups[~chosen]))}
+    about = {"which": which, "images": int(chosen.sum()), "groups": groups, "left_out": left_out}
+    return Scored(which, chosen, about | {"words": _words(about)})
+
+
+def _words(about: dict[str, Any]) -> str:
+    images, groups, left_out = about["images"], about["groups"], about["left_out"]
+    if about["which"] == "headline":
+        return (
+            f"Scored on {images:,} images in {groups:,} groups. {left_out['images']:,} more, in {left_out['groups']:,} "
+            "development groups, by which methods and settings may be chosen, train but are not scored."
+        )
+    if about["which"] == "development":
+        return (
+            f"Scored on the {images:,} images of the {groups:,} development groups only: figures to choose by, not "
+            "results."
+        )
+    return (
+        f"Scored on all {images:,} images in {groups:,} groups, development groups among them: to be believed only "
+        "where no method or setting was chosen by these images."
+    )

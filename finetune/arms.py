@@ -1,9 +1,17 @@
-"""What is compared: each arm is a name and an encoder to start from."""
+"""What is compared: each arm is a name and an encoder to start from.
+
+random              weights drawn anew for each seed
+imagenet            the backbone's ImageNet weights
+NAME=RUN            an encoder run; RUN may hold {seed} and {fold}, and is then another run for each split
+NAME=scaled:START   random weights of the scale that START has, layer by layer (see control.py)
+pixels              no network: the image itself, at 24 pixels a side, as the floor
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +21,12 @@ import numpy as np
 
 from mri_transfer import device
 from mri_transfer.errors import UserError
+from mri_transfer.finetune.starts import BUILT_IN, PIXELS, SCALED, Source
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
-BUILT_IN = ("random", "imagenet")
+FORMS = "write random, imagenet, pixels, NAME=RUN or NAME=scaled:START, for example --arm mri=runs/mri"
+PLACES = ("{seed}", "{fold}")
+FEATURE_MODES = ("probe", "nearest")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,24 +35,64 @@ class Arm:
 
     Attributes:
         name: what the report calls it.
-        start: "random", "imagenet" or the path of a run or encoder folder.
-        backbone: the network's name.
-        card: the encoder's card (see :mod:`mri_transfer.checkpoints.encoders`); empty for built-in starts.
+        start: as it was written: "random", "imagenet", "pixels", a path, a path with places for seed and fold, or one
+            of the first two or a path after "scaled:".
+        backbone: the network's name; "" without one.
+        cards: by path, the encoders' cards (see :mod:`mri_transfer.checkpoints.encoders`); empty for built-in starts.
     """
 
     name: str
     start: str
     backbone: str
-    card: dict[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+    cards: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict, hash=False)
+
+    @property
+    def kind(self) -> str:
+        """ "random", "imagenet", "pixels", "scaled" or "encoder"."""
+        if self.start.startswith(SCALED):
+            return "scaled"
+        return self.start if self.start in BUILT_IN else "encoder"
+
+    @property
+    def origin(self) -> str:
+        """The start without "scaled:"."""
+        return self.start.removeprefix(SCALED)
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The card of the one encoder; empty where there is none or one for each split."""
+        return self.cards.get(self.origin, {})
 
     @property
     def per_seed(self) -> bool:
-        """Whether each seed has an encoder of its own: one random network says little about random networks."""
-        return self.start == "random"
+        """Whether each seed has weights of its own: one random network says little about random networks."""
+        return self.kind in ("random", "scaled")
+
+    @property
+    def per_split(self) -> bool:
+        """Whether seeds or folds have encoders of their own, which were pretrained on their training images."""
+        return self.kind == "encoder" and any(path != self.start for path in self.cards)
+
+    def path(self, seed: int, fold: int) -> str:
+        """Where the encoder of a split lies."""
+        return filled(self.origin, seed, fold) if self.per_split else self.origin
+
+    def source(self, seed: int, fold: int) -> Source:
+        """What a split starts from."""
+        return Source(self.path(seed, fold), self.backbone, self.kind, seed if self.per_seed else 0)
+
+    def can(self, mode: str) -> bool:
+        """Whether there is such a trial: without a network there is nothing to fine-tune."""
+        return self.kind != PIXELS or mode in FEATURE_MODES
+
+
+def filled(text: str, seed: int, fold: int) -> str:
+    """A path with seed and fold in their places; other braces stay."""
+    return text.replace("{seed}", str(seed)).replace("{fold}", str(fold))
 
 
 def parse_arm(text: str) -> tuple[str, str]:
-    """Name and start of `random`, `imagenet`, `NAME=RUN` or a bare path.
+    """Name and start of an arm, in any of the forms at the top of this module, or a bare path.
 
     Raises:
         UserError: a name or a path is empty, or a built-in name is given to something else.
@@ -51,62 +102,131 @@ def parse_arm(text: str) -> tuple[str, str]:
         name, equals, start = text, "", ""
     if not equals:
         start, name = text, text if text in BUILT_IN else Path(text).name
+        if text.startswith(SCALED) and name:
+            name = f"scaled {Path(text.removeprefix(SCALED)).name}"
     name, start = name.strip(), start.strip()
-    if not name or not start:
-        raise UserError(f"--arm {text!r}: write random, imagenet or NAME=RUN, for example --arm mri=runs/mri")
+    if not name or not start.removeprefix(SCALED):
+        raise UserError(f"--arm {text!r}: {FORMS}")
     if re.search(r"[\x00-\x1f\x7f]", name):
         raise UserError(f"--arm {text!r}: a name is plain text")
     if name in BUILT_IN and start != name:
         raise UserError(f"--arm {text!r}: {name} is the name of a built-in start; choose another name")
+    if start in (f"{SCALED}random", f"{SCALED}{PIXELS}"):
+        raise UserError(f"--arm {text!r}: scaled: takes the scale of trained weights, of imagenet or a run")
     return name, start
 
 
 def resolve_arms(
-    texts: Sequence[str], *, backbone: str | None = None, mixed_backbones: bool = False
+    texts: Sequence[str],
+    *,
+    backbones: Sequence[str] = (),
+    mixed_backbones: bool = False,
+    splits: Sequence[tuple[int, int]] = (),
 ) -> tuple[Arm, ...]:
     """Read every arm's card and check that the arms can be compared, before any work is done.
 
     Args:
         texts: as given on the command line; empty means random and imagenet.
-        backbone: of the built-in starts; by default that of the given encoders.
-        mixed_backbones: allow arms of different networks.
+        backbones: of the built-in starts; by default that of the given encoders. Of several, each makes an arm of every
+            built-in start.
+        mixed_backbones: allow arms of different networks; several `backbones` do so too.
+        splits: (seed, fold) of every split, for paths with places for them.
 
     Raises:
         UserError: an arm is written wrongly, named twice, missing, damaged, or of another backbone than the rest.
     """
-    named = [parse_arm(text) for text in (texts or BUILT_IN)]
-    for position, (name, start) in enumerate(named):
-        if name in [earlier for earlier, _ in named[:position]]:
-            raise UserError(
-                f"--arm {name}: named twice; give each arm a name of its own, as in --arm second={start}"
-            )
-    for name, start in named:
-        if start not in BUILT_IN and not Path(start).exists():
-            close = f" (or did you mean --arm {start.lower()}?)" if start.lower() in BUILT_IN else ""
-            raise UserError(
-                f"--arm {name}: {start}: no such folder; name a pretraining run or an encoder{close}"
-            )
+    named = [parse_arm(text) for text in (texts or ("random", "imagenet"))]
+    _named_once([name for name, _ in named])
+    paths = {name: _paths(name, start, splits) for name, start in named}
+    if all(start == PIXELS for _, start in named):  # no network at all
+        return tuple(Arm(name, start, "") for name, start in named)
 
     # Keras takes seconds to import, and a mistyped path need not wait for it.
     device.prepare()
     from mri_transfer.checkpoints.backbones import check_backbone
     from mri_transfer.checkpoints.encoders import read_card
 
-    if backbone is not None:
+    for backbone in backbones:
         check_backbone(backbone)
-    cards = {name: read_card(Path(start)) for name, start in named if start not in BUILT_IN}
-    found = sorted({card["backbone"] for card in cards.values()})
-    if not mixed_backbones and (len(found) > 1 or (found and backbone not in (None, found[0]))):
-        have = ", ".join(f"{name} {card['backbone']}" for name, card in cards.items())
+    cards = {name: {path: read_card(Path(path)) for path in paths[name]} for name, _ in named}
+    of_runs = {name: _one_backbone(name, cards[name]) for name, _ in named if cards[name]}
+    found = sorted(set(of_runs.values()))
+    if not mixed_backbones and len(backbones) < 2:
+        _alike(of_runs, found, backbones)
+    of_built_in = list(dict.fromkeys(backbones)) or [found[0] if found else DEFAULT_BACKBONE]
+    arms = []
+    for name, start in named:
+        if start == PIXELS:
+            arms.append(Arm(name, start, ""))
+        elif name in of_runs:
+            arms.append(Arm(name, start, of_runs[name], cards[name]))
+        else:
+            for backbone in of_built_in:
+                label = f"{name} ({backbone})" if len(of_built_in) > 1 else name
+                arms.append(Arm(label, start, backbone))
+    _named_once([arm.name for arm in arms])
+    return tuple(arms)
+
+
+def _named_once(names: Sequence[str]) -> None:
+    for position, name in enumerate(names):
+        if name in names[:position]:
+            raise UserError(
+                f"--arm {name}: named twice; give each arm a name of its own, as in --arm second=START"
+            )
+
+
+def _paths(name: str, start: str, splits: Sequence[tuple[int, int]]) -> list[str]:
+    """The encoders that an arm needs, which are all there; none for built-in starts.
+
+    Raises:
+        UserError: one is missing, or a path has no place for the seed though folds differ between seeds.
+    """
+    origin = start.removeprefix(SCALED)
+    if origin in BUILT_IN:
+        return []
+    if splits and any(place in origin for place in PLACES) and not Path(origin).exists():
+        if start != origin:
+            raise UserError(f"--arm {name}: scaled: takes one encoder, and {origin} names one for each split")
+        if "{seed}" not in origin and len({seed for seed, _ in splits}) > 1:
+            raise UserError(
+                f"--arm {name}={origin}: folds differ between seeds; write {{seed}} into the path too, or use --seeds 1"
+            )
+        if "{fold}" not in origin:
+            raise UserError(
+                f"--arm {name}={origin}: an encoder that differs by seed must differ by fold; write {{fold}} too"
+            )
+        paths = list(dict.fromkeys(itertools.starmap(lambda s, f: filled(origin, s, f), splits)))
+        if absent := [path for path in paths if not Path(path).exists()]:
+            raise UserError(
+                f"--arm {name}: {absent[0]}: no such folder ({len(absent)} of {len(paths)} are missing); pretrain on "
+                "the store of that split, which --target-stores DIR writes"
+            )
+        return paths
+    if not Path(origin).exists():
+        close = f" (or did you mean --arm {origin.lower()}?)" if origin.lower() in BUILT_IN else ""
         raise UserError(
-            f"the arms have different backbones ({have}{f', --backbone {backbone}' if backbone else ''}), so their "
-            "difference would not be the start's; --mixed-backbones compares them all the same"
+            f"--arm {name}: {origin}: no such folder; name a pretraining run or an encoder{close}"
         )
-    built_in = backbone or (found[0] if found else DEFAULT_BACKBONE)
-    return tuple(
-        Arm(name, start, cards[name]["backbone"] if name in cards else built_in, cards.get(name, {}))
-        for name, start in named
-    )
+    return [origin]
+
+
+def _one_backbone(name: str, cards: dict[str, dict[str, Any]]) -> str:
+    found = {card["backbone"]: path for path, card in cards.items()}
+    if len(found) > 1:
+        have = ", ".join(f"{path} {backbone}" for backbone, path in found.items())
+        raise UserError(f"--arm {name}: its encoders have different backbones ({have}); pretrain them alike")
+    return next(iter(found))
+
+
+def _alike(of_runs: dict[str, str], found: Sequence[str], backbones: Sequence[str]) -> None:
+    if len(found) > 1 or (found and backbones and backbones[0] != found[0]):
+        have = ", ".join(f"{name} {backbone}" for name, backbone in of_runs.items())
+        asked = f", --backbone {backbones[0]}" if backbones else ""
+        raise UserError(
+            f"the arms have different backbones ({have}{asked}), so their difference would not be the start's; "
+            "--mixed-backbones compares them all the same"
+        )
 
 
 def weights_digest(model: Any) -> str:

@@ -23,7 +23,7 @@ from mri_transfer.figures import (
     style,
 )
 from mri_transfer.finetune.looks import Look
-from mri_transfer.finetune.verdict import CONTROLS, MODES, describe_cell, oriented, points
+from mri_transfer.finetune.verdict import CONTROLS, MODES, RANK, describe_cell, kind_of, oriented, points
 
 Entry = dict[str, Any]
 ROW = 0.52  # inches a row
@@ -210,7 +210,7 @@ def efficiency(entries: Sequence[Entry], look: dict[str, Look], mode: str, name:
                 clip_on=False,
                 transform=axes.transData + ScaledTranslation(12 / 72, 0, axes.figure.dpi_scale_trans),
             )
-        what = {"probe": "Linear probe", "finetune": "Fine-tuning"}.get(mode, mode)
+        what = MODES.get(mode, mode).capitalize()
         alt = f"{what}, macro-F1 in points against the share of labels: " + "; ".join(
             f"{entry['arm']} at {100 * entry['fraction']:g}%: {_span(entry['macro_f1'])}"
             for entry in entries
@@ -425,9 +425,7 @@ def published(
             + "."
             for entry in entries
         )
-        what = {"probe": "Linear probe", "finetune": "Fine-tuning"}.get(
-            entries[0]["mode"], entries[0]["mode"]
-        )
+        what = MODES.get(entries[0]["mode"], entries[0]["mode"]).capitalize()
         return picture(name, figure, alt, f"{what}, trained and tested on the split as published.")
 
 
@@ -435,7 +433,7 @@ def draw(report: dict[str, Any], look: dict[str, Look]) -> dict[str, list[Pictur
     """Every figure that the report's entries allow, by section of the page."""
     results, pairs, classes = report["results"], report["pairs"], report["classes"]
     headline = report["verdict"]["mode"], report["verdict"]["fraction"]
-    modes = [mode for mode in ("finetune", "probe") if any(e["mode"] == mode for e in results)]
+    modes = [mode for mode in reversed(RANK) if any(e["mode"] == mode for e in results)]
     drawn: dict[str, list[Picture]] = {
         key: [] for key in ("hero", "scores", "pairs", "labels", "errors", "published")
     }
@@ -446,7 +444,11 @@ def draw(report: dict[str, Any], look: dict[str, Look]) -> dict[str, list[Pictur
     if baseline is not None:
         at = [p for p in pairs if (p["mode"], p["fraction"]) == headline]
         # A control far behind would squeeze the differences that matter; it has its place further down.
-        others = [e["arm"] for e in here if e["arm"] == arm or e["arm"] not in {baseline, *CONTROLS}]
+        others = [
+            e["arm"]
+            for e in here
+            if e["arm"] == arm or not (e["arm"] == baseline or kind_of(report, e["arm"]) in CONTROLS)
+        ]
         turned = [oriented(at, other, baseline) for other in others]
         turned.sort(key=lambda pair: -(pair["difference"]["estimate"] or 0))
         names = [short(pair["a"]) for pair in turned]

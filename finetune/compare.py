@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
+import itertools
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,13 @@ import numpy as np
 from mri_transfer import device, progress
 from mri_transfer.datasets.synthetic.note import banner_of
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
-from mri_transfer.files import atomic_write, claim_folder, write_json
-from mri_transfer.finetune import leakage
+from mri_transfer.errors import UserError
+from mri_transfer.files import claim_folder, write_json
+from mri_transfer.finetune import feature_trials, leakage
 from mri_transfer.finetune.arms import Arm, resolve_arms
-from mri_transfer.finetune.choices import choices
 from mri_transfer.finetune.config import CompareConfig, require_tumors
-from mri_transfer.finetune.probe import SETTINGS, log_loss
+from mri_transfer.finetune.external import load_externals
+from mri_transfer.finetune.gathering import arm_entry, gather, gather_external, write_trials
 from mri_transfer.finetune.protocol import PUBLISHED, Split, grouped_splits
 from mri_transfer.finetune.runner import Job, Runner, duration
 from mri_transfer.finetune.scoring import Scored, scored_images
@@ -32,11 +32,6 @@ PROTOCOL = (
     "stratified folds of whole groups, the same for every arm; figures on the out-of-fold predictions of the images "
     "that are scored"
 )
-COLUMNS = (
-    *("arm", "mode", "split", "fraction", "seed", "fold", "train_images", "train_groups"),
-    *("test_images", "scored_images", "macro_f1", "balanced_accuracy", "log_loss"),
-    *("strength", "rate", "epochs", "temperature", "diverged", "seconds", "file"),
-)
 
 
 def compare(config: CompareConfig) -> dict[str, Any]:
@@ -46,11 +41,16 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         The summary that is also written to OUT/summary.json.
 
     Raises:
-        UserError: the tumour folder, an arm, a store or the output folder can't be used, or another process is at
-            work in it.
+        UserError: the tumour folder, an arm, a store, an external folder or the output folder can't be used, or another
+            process is at work in it.
     """
-    require_tumors(config.tumors)
-    arms = resolve_arms(config.arm, backbone=config.backbone, mixed_backbones=config.mixed_backbones)
+    for folder in (config.tumors, *config.external):
+        require_tumors(folder)
+    if len(config.backbone) > 1 and config.imagenet_weights is not None:
+        raise UserError(
+            f"--imagenet-weights {config.imagenet_weights}: is one network's; leave it out with several --backbone"
+        )
+    arms = () if config.target_stores else _arms(config)
     stores, unchecked = leakage.open_stores(config.against, arms)
     claim_folder(config.out, KIND)
     with only_one(config.out):
@@ -61,7 +61,6 @@ def compare(config: CompareConfig) -> dict[str, Any]:
             cache=config.out / "cache",
             groups_from=config.groups,
         )
-        scored = scored_images(tumors, config.scored)
         splits = list(
             grouped_splits(
                 tumors.labels,
@@ -72,24 +71,63 @@ def compare(config: CompareConfig) -> dict[str, Any]:
                 classes=tumors.classes,
             )
         )
+        if config.target_stores:
+            return _target_stores(config, tumors)
+        scored = scored_images(tumors, config.scored)
+        externals = load_externals(
+            config.external, tumors, config.size, cache=config.out / "cache", strict=config.strict
+        )
+        of_splits = leakage.check_splits(tumors, arms, splits)
         runner = Runner(
-            config.out, tumors, config.size, config.recipe(), config.imagenet_weights, config.workers
+            config.out,
+            tumors,
+            config.size,
+            config.recipe(),
+            config.imagenet_weights,
+            config.workers,
+            externals,
         )
         jobs = plan(arms, config.modes(), splits, published_splits(tumors, seeds_of(config)))
         left = runner.pending(jobs)
-        damaged = [*runner.features.damaged, *runner.store.damaged]
+        damaged = runner.damaged
         for line in damaged:
             progress.say(f"damaged, done again: {line}")
         if config.dry_run:
             return _dry_run(runner, jobs, left)
-        checked = leakage.check(tumors, stores, unchecked)
+        checked = leakage.check(tumors, stores, unchecked) | {"splits": of_splits}
         progress.say(
             f"{len(tumors)} distinct images in {len(np.unique(tumors.groups))} groups; {len(jobs)} trials, "
             f"{len(jobs) - len(left)} done before"
         )
         progress.say(scored.about["words"])
+        if conflicts := tumors.audit["label_conflicts"]:
+            first = conflicts[0]
+            progress.say(
+                f"{len(conflicts)} pictures carry two labels, the first {first['first']} and {first['second']}: of "
+                "copies the first label counts, near-copies keep both; the report lists them"
+            )
         runner.run(left)
-        return _report(config, arms, tumors, scored, runner, jobs, checked, damaged, len(jobs) - len(left))
+        return _report(config, arms, scored, runner, jobs, checked, damaged, len(jobs) - len(left))
+
+
+def _arms(config: CompareConfig) -> tuple[Arm, ...]:
+    """The arms, each of which has something to do.
+
+    Raises:
+        UserError: as of :func:`~.arms.resolve_arms`; or an arm can't be compared in any of the modes.
+    """
+    arms = resolve_arms(
+        config.arm,
+        backbones=config.backbone,
+        mixed_backbones=config.mixed_backbones,
+        splits=list(itertools.product(seeds_of(config), range(config.folds))),
+    )
+    for arm in arms:
+        if not any(arm.can(mode) for mode in config.modes()):
+            raise UserError(
+                f"--arm {arm.name}: has no network to fine-tune; add --mode probe or nearest, or leave it out"
+            )
+    return arms
 
 
 def seeds_of(config: CompareConfig) -> tuple[int, ...]:
@@ -109,8 +147,33 @@ def published_splits(tumors: TumorSet, seeds: Sequence[int]) -> list[Split]:
 def plan(
     arms: Sequence[Arm], modes: Sequence[str], splits: Sequence[Split], published: Sequence[Split]
 ) -> list[Job]:
-    """Every trial: split by split, so that arms keep pace with one another; the published split last."""
-    return [Job(arm, mode, split) for mode in modes for split in (*splits, *published) for arm in arms]
+    """Every trial: split by split, so that arms keep pace with one another; the published split last.
+
+    An encoder that was pretrained on the training images of one fold has no place in the published split.
+    """
+    return [
+        Job(arm, mode, split)
+        for mode in modes
+        for split in (*splits, *published)
+        for arm in arms
+        if arm.can(mode) and not (arm.per_split and split.fold == PUBLISHED)
+    ]
+
+
+def _target_stores(config: CompareConfig, tumors: TumorSet) -> dict[str, Any]:
+    from mri_transfer.finetune.targets import next_commands, write_target_stores
+
+    folder = config.target_stores
+    assert folder is not None
+    seeds = seeds_of(config)
+    splits = grouped_splits(
+        tumors.labels, tumors.groups, folds=config.folds, seeds=seeds, classes=tumors.classes
+    )
+    stores = write_target_stores(folder, tumors, config.size, splits)
+    progress.say(f"{len(stores)} stores of training images, without labels: {folder}")
+    for line in next_commands(stores, config.tumors, len(seeds) > 1):
+        progress.say(line)
+    return {"target_stores": [str(store) for store in stores]}
 
 
 def _dry_run(runner: Runner, jobs: list[Job], left: list[Job]) -> dict[str, Any]:
@@ -125,49 +188,6 @@ def _dry_run(runner: Runner, jobs: list[Job], left: list[Job]) -> dict[str, Any]
         "trials_left": len(left),
         "expected_seconds": round(expected, 1),
     }
-
-
-def gather(
-    config: CompareConfig,
-    arms: Sequence[Arm],
-    tumors: TumorSet,
-    scored: Scored,
-    runner: Runner,
-    jobs: Sequence[Job],
-):
-    """What the finished trials say of the scored images, as one :class:`~.results.Predictions`.
-
-    The published split stays whole, as it stands beside figures that others have published.
-    """
-    from mri_transfer.finetune.results import Predictions
-
-    seeds, count = seeds_of(config), len(tumors.classes)
-    grouped: dict[tuple[str, str, float], np.ndarray] = {}
-    published: dict[tuple[str, str], np.ndarray] = {}
-    for job in jobs:
-        trial, row = runner.trial(job), seeds.index(job.split.seed)
-        if job.split.fold == PUBLISHED:
-            shape = (len(seeds), len(trial.test), count)
-            table = published.setdefault((job.arm.name, job.mode), np.full(shape, np.nan, np.float32))
-            table[row] = trial.probabilities
-        else:
-            cell = (job.arm.name, job.mode, job.split.fraction)
-            shape = (len(seeds), len(tumors), count)
-            table = grouped.setdefault(cell, np.full(shape, np.nan, np.float32))
-            table[row, trial.test] = trial.probabilities
-    return Predictions(
-        arms=tuple(arm.name for arm in arms),
-        classes=tuple(tumors.classes),
-        labels=tumors.labels[scored.images],
-        groups=tumors.groups[scored.images],
-        seeds=seeds,
-        probabilities={cell: table[:, scored.images] for cell, table in grouped.items()},
-        published=published,
-        published_labels=tumors.labels[tumors.published_test] if published else np.zeros(0, np.int64),
-        published_leaked=np.isin(tumors.published_test, tumors.published_train)
-        if published
-        else np.zeros(0, bool),
-    )
 
 
 def command_line(config: CompareConfig) -> str:
@@ -188,73 +208,9 @@ def command_line(config: CompareConfig) -> str:
     return shlex.join(words)
 
 
-def _arm_entry(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What the report says about an arm: where it comes from and what it cost."""
-    mine = [job for job in jobs if job.arm == arm]
-    starts = {job.split.seed: runner.prepare(arm, job.split.seed) for job in mine}
-    digests = list(dict.fromkeys(start.digest for start in starts.values()))
-    about = next(iter(starts.values())).about
-    trials = [runner.trial(job) for job in mine]
-    return {
-        "name": arm.name,
-        "start": arm.start,
-        "backbone": arm.backbone,
-        "sha256": digests[0] if len(digests) == 1 else digests,
-        "provenance": about.get("provenance") or {key: about[key] for key in about if key != "path"},
-        "trial_hours": round(sum(trial.details.get("seconds", 0) for trial in trials) / 3600, 4),
-        "diverged_trials": sum(bool(trial.details.get("diverged")) for trial in trials),
-        "choices": choices([trial.details for trial in trials]),
-    }
-
-
-def _write_trials(path: Path, tumors: TumorSet, scored: Scored, runner: Runner, jobs: Sequence[Job]) -> None:
-    """One row a trial, with scores of those of its own test images that are scored."""
-    with atomic_write(path) as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
-        for job in jobs:
-            trial, split = runner.trial(job), job.split
-            published = split.fold == PUBLISHED
-            mine = np.ones(len(split.test), bool) if published else scored.images[split.test]
-            writer.writerow(
-                [
-                    job.arm.name,
-                    job.mode,
-                    "published" if published else "grouped",
-                    f"{split.fraction:g}",
-                    split.seed,
-                    "" if published else split.fold,
-                    len(split.train),
-                    len(np.unique(tumors.groups[split.train])),
-                    len(split.test),
-                    int(mine.sum()),
-                    *_scores(tumors.labels[split.test][mine], trial.probabilities[mine]),
-                    *(trial.details.get(key, "") for key in ("strength", "rate", "epochs", "temperature")),
-                    int(bool(trial.details.get("diverged"))),
-                    trial.details.get("seconds", ""),
-                    runner.key(job),
-                ]
-            )
-
-
-def _scores(truth: np.ndarray, probabilities: np.ndarray) -> list[str]:
-    """Macro-F1, balanced accuracy and log loss of one trial, over the classes there are; empty without images."""
-    from sklearn.metrics import f1_score, recall_score
-
-    if not len(truth):
-        return ["", "", ""]
-    answer, present = probabilities.argmax(-1), np.unique(truth)
-    found = [
-        score(truth, answer, labels=present, average="macro", zero_division=0)
-        for score in (f1_score, recall_score)
-    ]
-    return [f"{value:.6f}" for value in (*found, log_loss(probabilities, truth))]
-
-
 def _report(
     config: CompareConfig,
     arms: Sequence[Arm],
-    tumors: TumorSet,
     scored: Scored,
     runner: Runner,
     jobs: list[Job],
@@ -266,11 +222,13 @@ def _report(
     from mri_transfer.finetune.report import write_report
     from mri_transfer.finetune.results import summarise
 
-    predictions = gather(config, arms, tumors, scored, runner, jobs)
-    entries = [_arm_entry(arm, runner, jobs) for arm in arms]
+    tumors = runner.tumors
+    predictions = gather(arms, seeds_of(config), scored, runner, jobs)
+    entries = [arm_entry(arm, runner, jobs) for arm in arms]
     report = {
         **summarise(predictions, draws=config.draws, seed=config.seed),
         "scored": scored.about,
+        "external": _external(config, arms, runner, jobs),
         "audit": tumors.audit,
         "settings": {
             "command": command_line(config),
@@ -278,7 +236,8 @@ def _report(
             "protocol": PROTOCOL,
             "data_fingerprint": tumors.fingerprint,
             "fine_tuning": dataclasses.asdict(config.recipe()) if "finetune" in config.modes() else None,
-            "linear_probe": SETTINGS,
+            "linear_probe": feature_trials.SETTINGS["probe"],
+            "nearest_neighbours": feature_trials.SETTINGS["nearest"] if "nearest" in config.modes() else None,
         },
         "arms": entries,
         "versions": device.versions(),
@@ -288,7 +247,7 @@ def _report(
     }
     if banner := config.banner or banner_of(config.tumors):
         report["banner"] = banner
-    _write_trials(config.out / "trials.csv", tumors, scored, runner, jobs)
+    write_trials(config.out / "trials.csv", scored, runner, jobs)
     rows = np.flatnonzero(scored.images)
     seen = insight.gather(runner, jobs, predictions, rows, report["verdict"])
     page = write_report(
@@ -299,16 +258,19 @@ def _report(
         "report": str(page),
         "verdict": report["verdict"]["sentence"],
         "outcome": report["verdict"]["outcome"],
-        "results": [
-            {key: entry[key] for key in ("arm", "mode", "fraction", "macro_f1", "balanced_accuracy")}
-            for entry in report["results"]
-        ],
+        "results": _scores(report),
         "scored": scored.about,
+        "external": [
+            {key: each[key] for key in ("name", "images", "dropped_identical", "dropped_near_duplicates")}
+            | {"results": _scores(each)}
+            for each in report["external"]
+        ],
         "trials": len(jobs),
         "trials_done_before": done_before,
         "damaged": damaged,
         "diverged_trials": sum(entry["diverged_trials"] for entry in entries),
         "skipped": tumors.audit.get("skipped", []),
+        "label_conflicts": len(tumors.audit["label_conflicts"]),
         "images_leaked_by_pretraining": checked["leaked_images"],
     }
     write_json(config.out / "summary.json", summary)
@@ -318,6 +280,36 @@ def _report(
             f"{entry['arm']:>16}  {entry['mode']}, {entry['fraction']:.0%} of labels: macro-F1 "
             f"{score['estimate']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
         )
+    for each in report["external"]:
+        for entry in each["results"]:
+            score = entry["macro_f1"]
+            progress.say(
+                f"{entry['arm']:>16}  {entry['mode']}, on {each['images']} images of {each['name']}: macro-F1 "
+                f"{score['estimate']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+            )
     progress.say(report["verdict"]["sentence"])
     progress.say(f"report: {page}")
     return summary
+
+
+def _scores(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a summary tells of a report's results."""
+    told = ("arm", "mode", "fraction", "macro_f1", "balanced_accuracy")
+    return [{key: entry[key] for key in told} for entry in report["results"]]
+
+
+def _external(
+    config: CompareConfig, arms: Sequence[Arm], runner: Runner, jobs: Sequence[Job]
+) -> list[dict[str, Any]]:
+    """Figures on each external folder; none where no model had all labels."""
+    from mri_transfer.finetune.results import summarise
+
+    if not any(job.goes_out for job in jobs):
+        return []
+    found = []
+    for external in runner.externals:
+        predictions = gather_external(arms, external, runner, jobs)
+        scored = summarise(predictions, draws=config.draws, seed=config.seed)
+        parts = {key: scored[key] for key in ("results", "pairs", "classes")}
+        found.append({**external.about, "models": len(predictions.seeds), **parts})
+    return found

@@ -18,7 +18,8 @@ from mri_transfer.options import (
     whole,
 )
 
-MODES = ("probe", "finetune")
+MODES = ("probe", "nearest", "finetune")
+BOTH = ("probe", "finetune")
 SCORED = ("headline", "development", "all")
 
 
@@ -87,6 +88,20 @@ def folds(text: str) -> int:
 def rates(text: str) -> tuple[float, ...]:
     """Comma-separated learning rates, such as 1e-4,3e-4,1e-3."""
     return tuple(sorted({positive_float(part) for part in text.split(",")}))
+
+
+def modes(text: str) -> str:
+    """Comma-separated modes, or `both`; in the order in which they are done.
+
+    Raises:
+        ValueError: there is no such mode.
+    """
+    named = {part.strip() for part in text.split(",")}
+    if "both" in named:
+        named = named - {"both"} | set(BOTH)
+    if unknown := sorted(named - set(MODES)):
+        raise ValueError(f"there is no mode {unknown[0]!r}; choose among {', '.join(MODES)}, or both")
+    return ",".join(mode for mode in MODES if mode in named)
 
 
 TUMORS = "folder with Training/ and Testing/, each with one folder a class"
@@ -167,15 +182,18 @@ class CompareConfig:
     out: Path = option(help="folder for the report and the finished trials", metavar="REPORT")
     arm: tuple[str, ...] = option(
         (),
-        help="a start to compare: random, imagenet, or NAME=RUN with a pretraining run or encoder; repeat it "
-        "(default: random and imagenet)",
+        help="a start to compare: random, imagenet, or NAME=RUN with a pretraining run or encoder; NAME=scaled:START, "
+        "random weights of the scale of imagenet's or a run's; pixels, no network at all; RUN may hold {seed} and "
+        "{fold} (see --target-stores); repeat it (default: random and imagenet)",
         metavar="ARM",
         repeat=True,
     )
     mode: str = option(
         "probe",
-        help="linear probe on fixed features (minutes), fine-tuning (hours on a CPU), or both",
-        choices=("probe", "finetune", "both"),
+        help="one or several of probe (linear, on fixed features: minutes), nearest (neighbours of fixed features: "
+        "minutes) and finetune (hours on a CPU), as in probe,nearest; both is probe,finetune",
+        metavar="LIST",
+        parse=modes,
     )
     folds: int = option(5, help="folds of groups", metavar="N", parse=folds)
     seeds: int = option(
@@ -188,7 +206,12 @@ class CompareConfig:
         parse=fractions,
     )
     size: int = option(160, help="side of the images, pixels", metavar="PIXELS", parse=positive_int)
-    backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
+    backbone: tuple[str, ...] = option(
+        (),
+        help=f"{BACKBONE}; repeat it to compare the built-in starts on several",
+        metavar="NAME",
+        repeat=True,
+    )
     mixed_backbones: bool = option(False, help="allow arms whose networks differ")
     imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
     against: tuple[Path, ...] = option(
@@ -197,6 +220,19 @@ class CompareConfig:
         "were pretrained on, where they still exist)",
         metavar="STORE",
         repeat=True,
+    )
+    external: tuple[Path, ...] = option(
+        (),
+        help="folder of other images of the same classes, on which models trained on all labels are tested too, once "
+        "images that are also among the training images are dropped; repeat it",
+        metavar="DIR",
+        repeat=True,
+    )
+    target_stores: Path | None = option(
+        None,
+        help="write a slice store of the training images of every split here and stop; an encoder pretrained on each "
+        "can be compared without a leak, by --arm target=RUN-{seed}-{fold}",
+        metavar="DIR",
     )
     epochs: int = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
     batch: int = option(Recipe.batch, help=BATCH, metavar="N", parse=positive_int)
@@ -215,7 +251,11 @@ class CompareConfig:
         0, help="first seed of folds, augmentation and random starts", metavar="N", parse=whole
     )
     workers: int | None = option(
-        None, help="processes for linear probes (default: one a core)", metavar="N", parse=positive_int
+        None,
+        help="trials at a time, each in a process with one thread (default: one a core, fewer trainings where memory "
+        "is short, and one training on a GPU); figures don't depend on it",
+        metavar="N",
+        parse=positive_int,
     )
     title: str = option("Which start is better?", help="title of the report", metavar="TEXT")
     dry_run: bool = option(
@@ -230,8 +270,8 @@ class CompareConfig:
         return _recipe(self)
 
     def modes(self) -> tuple[str, ...]:
-        """ "probe", "finetune" or both, in that order."""
-        return MODES if self.mode == "both" else (self.mode,)
+        """The modes, in the order in which they are done."""
+        return tuple(modes(self.mode).split(","))
 
 
 @dataclasses.dataclass(frozen=True)

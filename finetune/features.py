@@ -96,3 +96,25 @@ class FeatureCache:
                 sha256=np.array(hashlib.sha256(features.tobytes()).hexdigest()),
             )
         return path
+
+
+def kept_images(folder: Path, data: str, images: np.ndarray) -> Path:
+    """A file that holds images as they are, for worker processes to map into their memory.
+
+    Args:
+        folder: where it lies.
+        data: fingerprint of the images.
+        images: uint8 (n, size, size).
+
+    Returns:
+        Its path, `.npy`; one that is there and holds the same is left as it is.
+    """
+    path = Path(folder) / f"images-{data[:12]}-{images.shape[1]}.npy"
+    try:
+        if np.array_equal(np.load(path, mmap_mode="r", allow_pickle=False), images):
+            return path
+    except (OSError, ValueError, EOFError):
+        pass  # not there yet, or damaged
+    with atomic_write(path, "wb") as file:
+        np.save(file, images)
+    return path

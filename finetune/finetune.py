@@ -36,7 +36,9 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     """
     require_tumors(config.tumors)
     name = config.init if config.init in ("random", "imagenet") else f"start={config.init}"
-    (arm,) = resolve_arms([name], backbone=config.backbone)
+    (arm,) = resolve_arms([name], backbones=[config.backbone] if config.backbone else [])
+    if arm.kind in ("pixels", "scaled"):
+        raise UserError(f"--init {config.init}: a classifier starts from random, imagenet or a run")
     claim_folder(config.out, KIND)
     with only_one(config.out):
         tumors = load_tumors(

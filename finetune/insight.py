@@ -18,7 +18,6 @@ from mri_transfer import progress
 from mri_transfer.datasets.tumors.files import UNREADABLE
 from mri_transfer.errors import UserError
 from mri_transfer.files import atomic_write
-from mri_transfer.finetune.config import MODES
 from mri_transfer.finetune.features import BATCH, extract_features
 from mri_transfer.finetune.gallery import sections
 from mri_transfer.finetune.origins import pretraining_hours
@@ -152,14 +151,24 @@ def gather(
     layouts: list[Layout] = []
     for arm in arms:
         mine = [job for job in here if job.arm == arm and job.split.seed == predictions.seeds[0]]
-        if mine and mode in MODES:
-            find = _kept_heat if mode == "finetune" else _probe_heat
-            found = find(runner, mine, rows[chosen])
+        if mine:
+            found = _heat(runner, mine, rows[chosen])
             heat |= {(arm.name, index): found[rows[index]] for index in chosen if rows[index] in found}
             layouts += _layouts(runner, mine, predictions, rows)
     return Insight(
         heat, tuple(layouts), _curves(here, runner), tuple(_cost(arm, runner, jobs) for arm in arms)
     )
+
+
+def _heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
+    """Heat of an arm on some images; none where it has no network, or where neighbours decide and no map does."""
+    if jobs[0].mode == "finetune":
+        return _kept_heat(runner, jobs, rows)
+    found: dict[int, np.ndarray] = {}
+    if jobs[0].mode == "probe" and jobs[0].arm.backbone:
+        for source in dict.fromkeys(job.source for job in jobs):  # one, unless each fold has its own encoder
+            found |= _probe_heat(runner, [job for job in jobs if job.source == source], rows)
+    return found
 
 
 def _kept_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
@@ -178,15 +187,15 @@ def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[i
     from mri_transfer.finetune.gradcam import MapReader
 
     where = {row: job for job in jobs for row in np.intersect1d(rows, job.split.test).tolist()}
-    order, start = sorted(where), runner.prepare(jobs[0].arm, jobs[0].split.seed)
+    order = sorted(where)
     if not order:
         return {}
     told = repr([(row, runner.key(where[row])) for row in order])
     path = runner.folder / "insight" / f"probe-{hashlib.sha256(told.encode()).hexdigest()[:16]}.npz"
     kept = _load(path)
     if kept is None:
-        features = runner.features.load(start.digest, len(runner.tumors))
-        encoder, _ = runner.encoder(jobs[0].arm, jobs[0].split.seed)
+        features = runner.features(jobs[0])
+        encoder = runner.encoder(jobs[0])
         try:
             read = MapReader(encoder)
         except UserError:
@@ -222,8 +231,7 @@ def _layouts(runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows
     shown = np.flatnonzero(np.isin(rows, job.split.test))
     place = np.searchsorted(job.split.test, rows[shown])
     sets = []
-    start = runner.prepare(job.arm, job.split.seed)
-    features = runner.features.load(start.digest, len(runner.tumors))
+    features = runner.features(job)
     if features is not None:
         sets.append((False, features[rows[shown]]))
     kept = _load(runner.insight_path(job)) if job.mode == "finetune" else None
@@ -291,6 +299,6 @@ def _cost(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
             hours[job.mode] = hours.get(job.mode, 0.0) + seconds / 3600
     return {
         "arm": arm.name,
-        "pretraining_hours": pretraining_hours(arm.card.get("provenance")),
+        "pretraining_hours": sum(pretraining_hours(card.get("provenance")) for card in arm.cards.values()),
         "hours": hours,
     }

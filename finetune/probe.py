@@ -8,10 +8,7 @@ start in a second and cost little memory.
 from __future__ import annotations
 
 import dataclasses
-import time
 import warnings
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +53,14 @@ class Probe:
     def probabilities(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities, float32 (n, classes), of features (n, d)."""
         return softmax(standardise(features, self.mean, self.scale) @ self.kernel + self.bias)
+
+    def told(self) -> dict[str, Any]:
+        """What was found on the way, for the trial's file."""
+        return {
+            "strength": self.strength,
+            "tried": {f"{strength:g}": round(loss, 5) for strength, loss in self.tried.items()},
+            "converged": self.converged,
+        }
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
@@ -181,35 +186,3 @@ def _fit(
     return Probe(
         mean, scale, kernel.astype(np.float32), bias.astype(np.float32), float(strength), tried, converged
     )
-
-
-@lru_cache(maxsize=1)
-def _features(path: Path) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as file:
-        return file["features"]
-
-
-def probe_trial(
-    path: Path, labels: np.ndarray, groups: np.ndarray, train: np.ndarray, test: np.ndarray, seed: int
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """One probe, trained and tested, in whatever process; the same numbers in each, as BLAS has one thread.
-
-    Args:
-        path: a verified file of :class:`~mri_transfer.finetune.features.FeatureCache`.
-        labels, groups: (n,) of all images.
-        train, test: indices.
-        seed: of the inner splits.
-
-    Returns:
-        float32 (len(test), classes), and what was found on the way.
-    """
-    started = time.monotonic()
-    features = _features(Path(path))
-    probe = fit_probe(features[train], labels[train], groups[train], seed)
-    found = probe.probabilities(features[test])
-    return found, {
-        "strength": probe.strength,
-        "tried": {f"{strength:g}": round(loss, 5) for strength, loss in probe.tried.items()},
-        "converged": probe.converged,
-        "seconds": round(time.monotonic() - started, 3),
-    }

@@ -11,10 +11,11 @@ import numpy as np
 
 from mri_transfer.errors import UserError
 from mri_transfer.finetune import metrics, statistics
+from mri_transfer.finetune.config import MODES
 from mri_transfer.finetune.verdict import verdict
 
 Cell = tuple[str, str, float]
-"""(arm, mode, fraction), where mode is "probe" or "finetune" and fraction is that of the training groups."""
+"""(arm, mode, fraction), where mode is "probe", "nearest" or "finetune" and fraction is that of the training groups."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,8 @@ class Predictions:
             split, by models trained on its training images; may be empty.
         published_labels: int (m,).
         published_leaked: bool (m,), pixel-identical to a training image of the published split.
+        kinds, backbones: by arm, what it starts from ("imagenet", "random", "scaled", "pixels" or "encoder") and its
+            network; where they are missing, names tell.
 
     Raises:
         UserError: shapes or values that do not fit together; such trials must be made again.
@@ -47,6 +50,8 @@ class Predictions:
     published: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
     published_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     published_leaked: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    backbones: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.probabilities:
@@ -77,9 +82,9 @@ class Predictions:
             raise UserError(f"{name}: rows are not probabilities that sum to one; run these trials again")
 
     def cells(self) -> list[tuple[str, float]]:
-        """The (mode, fraction) pairs there are: probe before finetune, by growing fraction."""
+        """The (mode, fraction) pairs there are: probe, nearest, finetune, each by growing fraction."""
         found = {(mode, fraction) for _, mode, fraction in self.probabilities}
-        return sorted(found, key=lambda cell: (cell[0] != "probe", cell[0], cell[1]))
+        return sorted(found, key=lambda cell: (MODES.index(cell[0]), cell[1]))
 
     def arms_of(self, mode: str, fraction: float) -> list[str]:
         """Arms with predictions in a cell, in order."""
@@ -122,6 +127,8 @@ def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: 
         "classes": list(predictions.classes),
         "class_images": np.bincount(predictions.labels, minlength=len(predictions.classes)).tolist(),
         "arm_names": list(predictions.arms),
+        "kinds": dict(predictions.kinds),
+        "backbones": dict(predictions.backbones),
         "seeds": list(predictions.seeds),
         "draws": draws,
         "results": results,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,20 @@ import numpy as np
 
 from mri_transfer import device, progress
 from mri_transfer.datasets.tumors.tumors import TumorSet
+from mri_transfer.finetune import feature_trials
 from mri_transfer.finetune.arms import Arm, weights_digest
 from mri_transfer.finetune.config import Recipe
-from mri_transfer.finetune.features import FeatureCache, extract_features
-from mri_transfer.finetune.probe import SETTINGS, probe_trial, softmax
+from mri_transfer.finetune.external import External
+from mri_transfer.finetune.feature_trials import feature_trial
+from mri_transfer.finetune.features import FeatureCache, extract_features, kept_images
 from mri_transfer.finetune.protocol import PUBLISHED, Split
 from mri_transfer.finetune.stages import steps_of
+from mri_transfer.finetune.starts import PIXEL_SIDE, PIXELS, Source, pixel_features
 from mri_transfer.finetune.trials import Trial, TrialStore
+from mri_transfer.finetune.tuning_trials import TuningTask, timed, tuning_trial
+from mri_transfer.finetune.workers import in_workers, processes_for_training
 
-IN_PROCESS = 8  # so few probes are done before worker processes would have started
-TIMED_STEPS = 4
+IN_PROCESS = 8  # so few trials on features are done before worker processes would have started
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,17 +38,30 @@ class Job:
     split: Split
 
     def __str__(self) -> str:
-        where = "published split" if self.split.fold == PUBLISHED else f"fold {self.split.fold + 1}"
+        where = "published split" if self.split.fold == PUBLISHED else f"fold {self.split.fold}"
         return f"{self.arm.name}, seed {self.split.seed}, {where}, {self.split.fraction:.0%} of the labels"
+
+    @property
+    def source(self) -> Source:
+        """What it starts from."""
+        return self.arm.source(self.split.seed, self.split.fold)
+
+    @property
+    def goes_out(self) -> bool:
+        """Whether external images are tested too: by models of the grouped folds that had all labels."""
+        return self.split.fraction == 1 and self.split.fold != PUBLISHED
 
 
 @dataclasses.dataclass
 class Start:
-    """What is known of an arm's encoder once it was loaded."""
+    """What is known of a start once it was loaded: its identity, origin, and its features of each set of images."""
 
     digest: str
     about: dict[str, Any]
-    features: Path
+    features: list[Path]
+
+
+Found = tuple[list[np.ndarray], dict[str, Any]]
 
 
 def _index_digest(split: Split) -> str:
@@ -62,7 +79,8 @@ class Runner:
         size: their side, pixels.
         recipe: of fine-tuning.
         imagenet_weights: as given by the user.
-        workers: processes for linear probes.
+        workers: processes at a time; None for one a core, and one training at a time where there is a GPU.
+        externals: other sets of images, which trials on all labels are tested on too.
     """
 
     def __init__(
@@ -73,48 +91,58 @@ class Runner:
         recipe: Recipe,
         imagenet_weights: Path | None = None,
         workers: int | None = None,
+        externals: Sequence[External] = (),
     ):
-        self.folder = Path(folder)
-        self.tumors, self.size, self.recipe = tumors, size, recipe
-        self.imagenet_weights, self.workers = imagenet_weights, workers or device.cores()
-        self.store = TrialStore(Path(folder) / "trials")
-        self.features = FeatureCache(Path(folder) / "features", tumors.fingerprint, size)
-        self.starts: dict[tuple[Arm, int], Start] = {}
+        self.folder, self.tumors, self.size, self.recipe = Path(folder), tumors, size, recipe
+        self.imagenet_weights, self.workers, self.externals = imagenet_weights, workers, tuple(externals)
+        self.store = TrialStore(self.folder / "trials")
+        sets = [(tumors.fingerprint, tumors.images), *((e.fingerprint, e.images) for e in self.externals)]
+        self.images = [images for _, images in sets]
+        self.caches = [FeatureCache(self.folder / "features", name, size) for name, _ in sets]
+        self.starts: dict[Source, Start] = {}
         self.done: dict[str, Trial] = {}
         self.versions = device.versions()
 
-    def encoder(self, arm: Arm, seed: int) -> tuple[Any, dict[str, Any]]:
-        """The arm's encoder as it starts, and where it comes from."""
-        import keras
+    @property
+    def damaged(self) -> list[str]:
+        """A sentence for each kept file that can't be trusted; what it held is done again."""
+        return [*(line for cache in self.caches for line in cache.damaged), *self.store.damaged]
 
-        from mri_transfer.checkpoints.encoders import start_encoder
+    def prepare(self, source: Source, label: str) -> Start:
+        """Load a start once to identify it, and compute the features that are not kept."""
+        if source not in self.starts:
+            if source.kind == PIXELS:
+                digest, about = f"{PIXELS}-{PIXEL_SIDE}", {"init": PIXELS, "side": PIXEL_SIDE}
+                model = None
+            else:
+                model, about = source.load(self.size, self.imagenet_weights)
+                digest = weights_digest(model)
+            for cache, images in zip(self.caches, self.images, strict=True):
+                if cache.load(digest, len(images)) is None:
+                    found = (
+                        pixel_features(images)
+                        if model is None
+                        else extract_features(model, images, f"features of {label}")
+                    )
+                    cache.save(digest, found)
+            self.starts[source] = Start(digest, about, [cache.path(digest) for cache in self.caches])
+        return self.starts[source]
 
-        keras.utils.clear_session()  # else every network built so far stays in memory
-        model, about = start_encoder(
-            arm.start,
-            backbone=arm.backbone,
-            size=self.size,
-            seed=seed if arm.per_seed else 0,
-            imagenet_weights=self.imagenet_weights if arm.start == "imagenet" else None,
-        )
-        model.compile(jit_compile=device.jit_compile())
-        return model, about
+    def start(self, job: Job) -> Start:
+        """What is known of a job's start."""
+        label = job.arm.name
+        if job.arm.per_seed or job.arm.per_split:
+            label += f" (seed {job.split.seed}" + (f", fold {job.split.fold})" if job.arm.per_split else ")")
+        return self.prepare(job.source, label)
 
-    def prepare(self, arm: Arm, seed: int) -> Start:
-        """Load the arm's encoder once to identify it, and compute its features if they are not kept."""
-        key = (arm, seed if arm.per_seed else 0)
-        if key not in self.starts:
-            model, about = self.encoder(arm, seed)
-            digest = weights_digest(model)
-            if self.features.load(digest, len(self.tumors)) is None:
-                label = f"features of {arm.name}" + (f" (seed {seed})" if arm.per_seed else "")
-                self.features.save(digest, extract_features(model, self.tumors.images, label))
-            self.starts[key] = Start(digest, about, self.features.path(digest))
-        return self.starts[key]
-
-    def identity(self, job: Job) -> dict[str, Any]:
+    def identity(self, job: Job, external: External | None = None) -> dict[str, Any]:
         """Everything that determines a trial's numbers. The arm's name does not: renaming one keeps its trials."""
         split = job.split
+        settings = (
+            {"recipe": dataclasses.asdict(self.recipe), "probe": feature_trials.SETTINGS["probe"]}
+            if job.mode == "finetune"
+            else {job.mode: feature_trials.SETTINGS[job.mode]}
+        )
         return {
             "mode": job.mode,
             "split": "published" if split.fold == PUBLISHED else "grouped",
@@ -123,158 +151,179 @@ class Runner:
             "fold": split.fold,
             "images": _index_digest(split),
             "backbone": job.arm.backbone,
-            "weights": self.prepare(job.arm, split.seed).digest,
+            "weights": self.start(job).digest,
             "data": self.tumors.fingerprint,
             "size": self.size,
-            "probe": SETTINGS,
-            **({"recipe": dataclasses.asdict(self.recipe)} if job.mode == "finetune" else {}),
+            **settings,
+            **({"external": external.fingerprint} if external else {}),
         }
 
+    def outputs(self, job: Job) -> list[External | None]:
+        """What a job's model is tested on: its own test images (None), then external ones."""
+        return [None, *self.externals] if job.goes_out else [None]
+
     def pending(self, jobs: Iterable[Job]) -> list[Job]:
-        """Those of the jobs that are not on disk; the others are read into `done`."""
+        """Those of the jobs of which something is not on disk; what is there is read into `done`."""
         left = []
         for job in jobs:
-            identity = self.identity(job)
-            trial = self.store.load(identity)
-            if trial is None:
+            complete = True
+            for external in self.outputs(job):
+                trial = self.store.load(self.identity(job, external))
+                if trial is None:
+                    complete = False
+                else:
+                    self.done[self.key(job, external)] = trial
+            if not complete:
                 left.append(job)
-            else:
-                self.done[self.key(job)] = trial
         return left
 
-    def key(self, job: Job) -> str:
+    def key(self, job: Job, external: External | None = None) -> str:
         """Name of the job's file: the same for arms whose weights are the same."""
-        return self.store.path(self.identity(job)).name
+        return self.store.path(self.identity(job, external)).name
 
-    def trial(self, job: Job) -> Trial:
+    def trial(self, job: Job, external: External | None = None) -> Trial:
         """The finished trial of a job."""
-        return self.done[self.key(job)]
+        return self.done[self.key(job, external)]
 
-    def _finish(self, job: Job, probabilities: np.ndarray, details: dict[str, Any]) -> None:
-        trial = Trial(
-            self.identity(job), job.split.test, probabilities, {**details, "versions": self.versions}
-        )
-        self.store.save(trial)
-        self.done[self.key(job)] = trial
+    def _finish(self, job: Job, found: Found) -> None:
+        predicted, details = found
+        if details.get("diverged"):
+            progress.say(f"{job}: training diverged; it counts as knowing nothing")
+        # The job's own trial is written last: it is what counts the job as done in a comparison without externals.
+        for external, probabilities in reversed(list(zip(self.outputs(job), predicted, strict=True))):
+            test = job.split.test if external is None else np.arange(len(external))
+            told = {**details, "versions": self.versions}
+            trial = Trial(self.identity(job, external), test, probabilities, told)
+            self.store.save(trial)
+            self.done[self.key(job, external)] = trial
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Do every job; each is on disk as soon as it is done."""
-        self.run_probes([job for job in jobs if job.mode == "probe"])
+        self.run_on_features([job for job in jobs if job.mode in feature_trials.FITS])
         self.run_finetuning([job for job in jobs if job.mode == "finetune"])
 
-    def run_probes(self, jobs: Sequence[Job]) -> None:
-        """Linear probes, in worker processes that hold no Keras."""
-        jobs = list({self.key(job): job for job in jobs}.values())
-        calls = [
-            (
-                self.prepare(job.arm, job.split.seed).features,
-                self.tumors.labels,
-                self.tumors.groups,
-                job.split.train,
-                job.split.test,
-                job.split.seed,
-            )
-            for job in jobs
-        ]
-        with progress.bar(total=len(jobs), desc="linear probes", unit="trial") as bar:
-            for number, result in self._results(calls):
-                self._finish(jobs[number], *result)
+    def run_on_features(self, jobs: Sequence[Job]) -> None:
+        """Probes and nearest neighbours, in worker processes that hold no Keras."""
+        jobs = self._distinct(jobs)
+        calls = [self._feature_call(job) for job in jobs]
+        workers = min(self.workers or device.cores(), len(calls))
+        results: Iterator[tuple[int, Found]] = (
+            in_workers(feature_trial, calls, workers)
+            if workers > 1 and len(calls) >= IN_PROCESS
+            else ((number, feature_trial(*call)) for number, call in enumerate(calls))
+        )
+        with progress.bar(total=len(jobs), desc="trials on fixed features", unit="trial") as bar:
+            for number, found in results:
+                self._finish(jobs[number], found)
                 bar.update(1)
 
-    def _results(self, calls: list[tuple]) -> Iterable[tuple[int, tuple[np.ndarray, dict[str, Any]]]]:
-        workers = min(self.workers, len(calls))
-        if workers < 2 or len(calls) < IN_PROCESS:
-            for number, call in enumerate(calls):
-                yield number, probe_trial(*call)
-            return
-        from joblib import Parallel, delayed, parallel_config
+    def _feature_call(self, job: Job) -> tuple:
+        own, *others = self.start(job).features
+        labels, groups, split = self.tumors.labels, self.tumors.groups, job.split
+        elsewhere = others if job.goes_out else []
+        return job.mode, own, labels, groups, split.train, split.test, split.seed, elsewhere
 
-        with parallel_config(backend="loky", inner_max_num_threads=1):
-            yield from Parallel(n_jobs=workers, return_as="generator_unordered")(
-                delayed(_numbered)(number, call) for number, call in enumerate(calls)
-            )
+    def _distinct(self, jobs: Sequence[Job]) -> list[Job]:
+        """One of those whose numbers are the same."""
+        return list({self.key(job): job for job in jobs}.values())
 
     def run_finetuning(self, jobs: Sequence[Job]) -> None:
-        """Fine-tuning, one trial after the other: each uses every core or the GPU."""
-        jobs = list({self.key(job): job for job in jobs}.values())
-        images_left = sum(len(job.split.train) for job in jobs)
-        spent, seen = 0.0, 0
-        for number, job in enumerate(jobs, 1):
-            left = f"; about {duration(spent / seen * images_left)} left" if seen else ""
-            progress.say(f"fine-tuning {number} of {len(jobs)}: {job}{left}")
-            started = time.monotonic()
-            self._finish(job, *self._finetune(job))
-            spent, seen = spent + time.monotonic() - started, seen + len(job.split.train)
-            images_left -= len(job.split.train)
-
-    def tuning(self, job: Job):
-        """The job's training, ready to begin: the head is the linear probe's solution on the start's features."""
-        from mri_transfer.finetune.tuning import Tuning
-
-        split, tumors = job.split, self.tumors
-        start = self.prepare(job.arm, split.seed)
-        features = self.features.load(start.digest, len(tumors))
-        if features is None:
-            raise RuntimeError(f"{start.features}: changed while the comparison ran")
-        train = split.train
-        model, _ = self.encoder(job.arm, split.seed)
-        return Tuning(
-            model,
-            features[train],
-            tumors.images[train],
-            tumors.labels[train],
-            tumors.groups[train],
-            tumors.classes,
-            self.recipe,
-            split.seed,
+        """Fine-tuning: in worker processes, or one trial after the other where each uses the GPU."""
+        jobs = self._distinct(jobs)
+        if not jobs:
+            return
+        here = self._trains_here()
+        workers = 1 if here else min(len(jobs), self.training_processes())
+        tasks = [self.tuning_task(job) for job in jobs]
+        beside = f", {workers} at a time" if workers > 1 else ""
+        progress.say(f"fine-tuning {len(jobs)} trials{beside}")
+        results: Iterator[tuple[int, Found]] = (
+            ((number, tuning_trial(task)) for number, task in enumerate(tasks))
+            if here
+            else in_workers(tuning_trial, [(task,) for task in tasks], workers)
         )
+        images_left = sum(len(job.split.train) for job in jobs)
+        images, started = images_left, time.monotonic()
+        for count, (number, found) in enumerate(results, 1):
+            job = jobs[number]
+            self._finish(job, found)
+            images_left -= len(job.split.train)
+            spent = time.monotonic() - started
+            left = duration(spent * images_left / max(1, images - images_left))
+            told = f"; about {left} left" if count < len(jobs) else ""
+            progress.say(f"fine-tuned {count} of {len(jobs)}: {job}{told}")
+
+    def training_processes(self) -> int:
+        """How many trainings run at a time."""
+        return self.workers or processes_for_training()
+
+    def _trains_here(self) -> bool:
+        return device.has_gpu() and self.training_processes() == 1
 
     def insight_path(self, job: Job) -> Path:
         """Where what the report shows of a fine-tuned encoder is kept, as the encoder itself is not."""
         return self.folder / "insight" / self.key(job)
 
-    def _finetune(self, job: Job) -> tuple[np.ndarray, dict[str, Any]]:
-        from mri_transfer.finetune.calibration import calibration_scores
-        from mri_transfer.finetune.insight import see_and_keep
+    def encoder(self, job: Job) -> Any:
+        """A job's encoder as it starts."""
+        return job.source.load(self.size, self.imagenet_weights)[0]
 
-        tuning, test = self.tuning(job), job.split.test
-        details = tuning.run(desc=str(job))
-        if details["diverged"]:
-            progress.say(f"{job}: training diverged; it counts as knowing nothing")
-            count = len(self.tumors.classes)
-            return np.full((len(test), count), 1 / count, np.float32), details
-        seen = see_and_keep(self.insight_path(job), tuning.classifier, self.tumors.images[test], str(job))
-        logits = tuning.classifier.logits_of(seen)
-        details["uncalibrated"] = calibration_scores(logits, self.tumors.labels[test])
-        details["calibrated"] = calibration_scores(logits, self.tumors.labels[test], tuning.temperature)
-        return softmax(logits / tuning.temperature), details
+    def features(self, job: Job) -> np.ndarray | None:
+        """Features of every image by a job's start, float32 (n, d); None where they are gone or damaged."""
+        return self.caches[0].load(self.start(job).digest, len(self.tumors))
+
+    def tuning_task(self, job: Job) -> TuningTask:
+        """A fine-tuning job for any process."""
+        split, tumors, start = job.split, self.tumors, self.start(job)
+        for cache, images in zip(self.caches, self.images, strict=True):
+            if cache.load(start.digest, len(images)) is None:
+                raise RuntimeError(f"{cache.path(start.digest)}: changed while the comparison ran")
+        own, *others = (
+            kept_images(cache.folder, cache.data, images)
+            for cache, images in zip(self.caches, self.images, strict=True)
+        )
+        return TuningTask(
+            name=str(job),
+            source=job.source,
+            digest=start.digest,
+            imagenet_weights=self.imagenet_weights,
+            recipe=self.recipe,
+            classes=tuple(tumors.classes),
+            images=own,
+            features=start.features[0],
+            labels=tumors.labels,
+            groups=tumors.groups,
+            train=split.train,
+            test=split.test,
+            seed=split.seed,
+            insight=self.insight_path(job),
+            elsewhere=tuple(others) if job.goes_out else (),
+        )
 
     def expected_seconds(self, jobs: Sequence[Job]) -> float:
-        """What the jobs would take, from one probe done here (and kept) and a few steps of fine-tuning."""
-        probes = list({self.key(job): job for job in jobs if job.mode == "probe"}.values())
-        tunings = list({self.key(job): job for job in jobs if job.mode == "finetune"}.values())
+        """What the jobs would take, from one trial on features of each mode (kept) and a few steps of fine-tuning."""
         expected = 0.0
-        if probes:
-            longest = max(probes, key=lambda job: len(job.split.train))
-            self.run_probes([longest])
-            expected += self.trial(longest).details["seconds"] * (len(probes) - 1) / self.workers
+        for mode in feature_trials.FITS:
+            mine = self._distinct([job for job in jobs if job.mode == mode])
+            if mine:
+                longest = max(mine, key=lambda job: len(job.split.train))
+                self.run_on_features([longest])
+                seconds = self.trial(longest).details["seconds"]
+                expected += seconds * (len(mine) - 1) / (self.workers or device.cores())
+        tunings = self._distinct([job for job in jobs if job.mode == "finetune"])
         if tunings:
-            started = time.monotonic()
-            finetuning = self.tuning(tunings[0]).finetuning
-            rows = np.arange(finetuning.batch)
-            finetuning.step(rows)  # builds and compiles
-            overhead = time.monotonic() - started
-            started = time.monotonic()
-            for _ in range(TIMED_STEPS):
-                finetuning.step(rows)
-            step = (time.monotonic() - started) / TIMED_STEPS
+            workers = min(len(tunings), self.training_processes())
+            # As many at once as there will be: they share caches and memory.
+            task = (self.tuning_task(tunings[0]),)
+            measured = (
+                [timed(*task)]
+                if self._trains_here()
+                else [found for _, found in in_workers(timed, [task] * workers, workers)]
+            )
+            overhead, step = np.mean(measured, axis=0)
             steps = sum(steps_of(self.recipe, len(job.split.train)) for job in tunings)
-            expected += steps * step + overhead * len(tunings)
+            expected += float(steps * step + overhead * len(tunings)) / workers
         return expected
-
-
-def _numbered(number: int, call: tuple) -> tuple[int, tuple[np.ndarray, dict[str, Any]]]:
-    return number, probe_trial(*call)
 
 
 def duration(seconds: float) -> str:

@@ -1,25 +1,30 @@
 """One sentence that answers the question, chosen by a rule that was fixed before the figures were known.
 
 The rule: the headline cell is fine-tuning on all labels if that was run, else fine-tuning at the largest
-fraction, else the linear probe at the largest fraction. In it, every arm that is neither ImageNet nor a
-control is compared with ImageNet; the one with the highest macro-F1 is named first, and Holm's correction
-over all pairs pays for the choice. A difference counts as shown when its corrected p-value is below 0.05.
+fraction, else the linear probe at the largest fraction, else nearest neighbours. In it, every arm that is
+neither ImageNet nor a control is compared with ImageNet's weights of the same network; the one with the
+highest macro-F1 is named first, and Holm's correction over all pairs pays for the choice. Where networks
+differ and an arm has no ImageNet of its own, it is compared with the best; where there is nothing but
+ImageNet, the first network is what others are compared with. A difference counts as shown when its corrected
+p-value is below 0.05.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 ALPHA = 0.05
 IMAGENET = "imagenet"
-CONTROLS = {"random", "scaled", "mean-variance", "pixels", "raw", "nearest"}
-MODES = {"probe": "linear probe", "finetune": "fine-tuning"}
+CONTROLS = {"random", "scaled", "pixels"}
+MODES = {"nearest": "nearest neighbours", "probe": "linear probe", "finetune": "fine-tuning"}
+RANK = list(MODES)  # the later, the more it tells
 
 
 def headline_cell(results: list[dict[str, Any]]) -> tuple[str, float]:
     """The (mode, fraction) that the verdict is about: see the rule at the top of this module."""
     cells = {(entry["mode"], entry["fraction"]) for entry in results}
-    return max(cells, key=lambda cell: (cell[0] == "finetune", cell[1]))
+    return max(cells, key=lambda cell: (RANK.index(cell[0]), cell[1]))
 
 
 def describe_cell(mode: str, fraction: float) -> str:
@@ -107,14 +112,42 @@ def _sentence(pair: dict[str, Any], pairs: int, subject: str) -> str:
 
 
 def _title(arm: str) -> str:
-    return "ImageNet" if arm == IMAGENET else arm
+    """An arm's name at the beginning of a sentence: "ImageNet", "ImageNet (mobilenet_v2)", "mri"."""
+    return "ImageNet" + arm[len(IMAGENET) :] if re.match(rf"{IMAGENET}( \(|$)", arm) else arm
+
+
+def kind_of(report: dict[str, Any], arm: str) -> str:
+    """What an arm starts from: as the report says, or by its name."""
+    return report.get("kinds", {}).get(arm) or (arm if arm in {IMAGENET, *CONTROLS} else "encoder")
+
+
+def baselines(report: dict[str, Any], ranked: list[str]) -> dict[str, str]:
+    """The arms that the verdict is about, best first, each with the arm that it is compared with.
+
+    Args:
+        report: with "kinds" and "backbones" by arm, if known.
+        ranked: at least two arms, best first.
+    """
+    backbones = report.get("backbones", {})
+    kinds = {arm: kind_of(report, arm) for arm in ranked}
+    imagenet = [arm for arm in ranked if kinds[arm] == IMAGENET]
+    if not imagenet:
+        return {ranked[0]: ranked[1]}
+    own = {backbones.get(arm): arm for arm in imagenet}
+    others = [arm for arm in ranked if kinds[arm] != IMAGENET]
+    contenders = [arm for arm in others if kinds[arm] not in CONTROLS] or others
+    if contenders:
+        return {arm: own.get(backbones.get(arm), imagenet[0]) for arm in contenders}
+    first = next(arm for arm in report.get("arm_names", imagenet) if arm in imagenet)
+    return {arm: first for arm in imagenet if arm != first}
 
 
 def verdict(report: dict[str, Any]) -> dict[str, Any]:
     """What the comparison comes to.
 
     Args:
-        report: with "results" and "pairs" as :func:`mri_transfer.finetune.results.summarise` makes them.
+        report: with "results", "pairs" and, if known, "kinds" and "backbones", as
+            :func:`mri_transfer.finetune.results.summarise` makes them.
 
     Returns:
         {"sentence", "short", "outcome", "mode", "fraction", "arm", "baseline", "pair", "reason",
@@ -146,16 +179,12 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
             "details": [],
             "elsewhere": [],
         }
-    if IMAGENET in score:
-        contenders = [arm for arm in ranked if arm != IMAGENET and arm not in CONTROLS]
-        baseline, others = IMAGENET, contenders or [arm for arm in ranked if arm != IMAGENET]
-    else:
-        baseline, others = ranked[1], ranked[:1]
-    subject = "MRI pretraining" if "mri" in others[0].lower() else others[0]
-    lead = oriented(pairs, others[0], baseline)
+    (first, baseline), *others = baselines(report, ranked).items()
+    subject = "MRI pretraining" if "mri" in first.lower() else _title(first)
+    lead = oriented(pairs, first, baseline)
     kind = outcome(lead)
     winner = subject if kind == "ahead" else _title(baseline)
-    details = [_sentence(oriented(pairs, arm, baseline), len(pairs), arm) for arm in others[1:]]
+    details = [_sentence(oriented(pairs, arm, other), len(pairs), _title(arm)) for arm, other in others]
     sentence = _sentence(lead, len(pairs), subject)
     reason = sentence.split(": ", 1)[1] if kind != "undefined" else sentence
     return answer | {
@@ -167,11 +196,11 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
             "undefined": "Can't be compared",
         }.get(kind, f"{winner} is the better start"),
         "outcome": kind,
-        "arm": others[0],
+        "arm": first,
         "baseline": baseline,
         "pair": lead,
         "details": details,
-        "elsewhere": _elsewhere(report, others[0], baseline, (mode, fraction)),
+        "elsewhere": _elsewhere(report, first, baseline, (mode, fraction)),
     }
 
 

@@ -115,13 +115,20 @@ def prepare() -> str:
     return backend
 
 
+def has_gpu() -> bool:
+    """Whether Keras computes on a GPU here."""
+    if prepare() == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    import jax
+
+    return jax.default_backend() != "cpu"
+
+
 def jit_compile() -> bool | str:
     """What to give Keras as `jit_compile`: measured, XLA makes TensorFlow on a CPU about ten times slower."""
-    if prepare() != "tensorflow":
-        return "auto"
-    import tensorflow as tf
-
-    return "auto" if tf.config.list_physical_devices("GPU") else False
+    return "auto" if prepare() != "tensorflow" or has_gpu() else False
 
 
 def versions() -> dict[str, str]:

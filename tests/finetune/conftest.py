@@ -47,3 +47,42 @@ def blobs():
         centres[labels] + np.repeat(rng.normal(0, 1, (80, 12)), 3, axis=0) + rng.normal(0, 0.7, (240, 12))
     )
     return features.astype(np.float32), labels, groups
+
+
+def smooth(rng, count=1, side=64, width=3.0) -> np.ndarray:
+    """Random smooth pictures, float (count, side, side), of mean 0 and deviation 1."""
+    from scipy.ndimage import gaussian_filter
+
+    found = gaussian_filter(rng.standard_normal((count, side, side)), (0, width, width))
+    return found / found.std(axis=(1, 2), keepdims=True)
+
+
+@pytest.fixture(scope="session")
+def write_patients():
+    """Write a folder of patients whose images are nearly alike, and return it.
+
+    Args:
+        folder: to be made.
+        patients, images: how many, and of each.
+        seed: of everything.
+        signal: share of a picture's deviation that is its class's; the rest is its patient's.
+        mixed: whether images of a patient fall on both sides of the published split.
+    """
+    from PIL import Image
+
+    def write(folder: Path, *, patients=48, images=4, seed=0, signal=0.0, mixed=False) -> Path:
+        rng = np.random.default_rng(seed)
+        classes = smooth(np.random.default_rng(1), 4)
+        for patient in range(patients):
+            label = patient % 4 if signal else int(rng.integers(4))
+            own = np.sqrt(1 - signal) * smooth(rng)[0] + np.sqrt(signal) * classes[label]
+            for number in range(images):
+                test = number == 0 if mixed else patient // 4 % 4 == 0
+                place = folder / ("Testing" if test else "Training") / "abcd"[label]
+                place.mkdir(parents=True, exist_ok=True)
+                picture = np.sqrt(0.98) * own + np.sqrt(0.02) * smooth(rng)[0]
+                pixels = np.clip(127 + 50 * picture, 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(place / f"p ({100 * patient + number}).png")
+        return folder
+
+    return write

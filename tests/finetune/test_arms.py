@@ -73,7 +73,7 @@ def test_different_backbones_must_be_asked_for(encoder_folder, tmp_path):
     with pytest.raises(UserError, match=r"different backbones .*--mixed-backbones"):
         resolve_arms(texts)
     with pytest.raises(UserError, match="different backbones"):
-        resolve_arms([f"a={encoder_folder}", "imagenet"], backbone="mobilenet")
+        resolve_arms([f"a={encoder_folder}", "imagenet"], backbones=["mobilenet"])
     assert [arm.backbone for arm in resolve_arms(texts, mixed_backbones=True)] == [
         "efficientnet_lite0",
         "mobilenet",
@@ -82,7 +82,7 @@ def test_different_backbones_must_be_asked_for(encoder_folder, tmp_path):
 
 def test_an_unknown_backbone():
     with pytest.raises(UserError, match="mobilenet"):
-        resolve_arms(["random"], backbone="mobilnet")
+        resolve_arms(["random"], backbones=["mobilnet"])
 
 
 def test_digest_follows_the_weights_and_nothing_else():
@@ -99,3 +99,59 @@ def test_digest_follows_the_weights_and_nothing_else():
         variable + 1e-7 * abs(variable).numpy().max() if hasattr(variable, "numpy") else variable + 1e-7
     )
     assert weights_digest(again) != digest
+
+
+def test_kinds_and_what_splits_start_from(encoder_folder):
+    texts = ["random", "imagenet", "pixels", f"mri={encoder_folder}", "control=scaled:imagenet"]
+    arms = resolve_arms([*texts, f"scaled:{encoder_folder}"])
+    assert [arm.kind for arm in arms] == ["random", "imagenet", "pixels", "encoder", "scaled", "scaled"]
+    assert arms[5].name == f"scaled {encoder_folder.name}"
+    assert [arm.source(7, 0).seed for arm in arms] == [7, 0, 0, 0, 7, 7]
+    assert arms[5].source(7, 0).origin == str(encoder_folder)
+    assert [arm.can("finetune") for arm in arms] == [True, True, False, True, True, True]
+    assert all(arm.can("nearest") for arm in arms)
+
+
+def test_several_backbones_make_an_arm_of_every_built_in_start(encoder_folder):
+    backbones = ["efficientnet_lite0", "mobilenet"]
+    arms = resolve_arms(["random", "imagenet", "pixels", f"mri={encoder_folder}"], backbones=backbones)
+    assert [arm.name for arm in arms] == [
+        *("random (efficientnet_lite0)", "random (mobilenet)"),
+        *("imagenet (efficientnet_lite0)", "imagenet (mobilenet)"),
+        *("pixels", "mri"),
+    ]
+    assert [arm.backbone for arm in arms if arm.kind == "imagenet"] == backbones
+    assert len(resolve_arms(["random"], backbones=["mobilenet", "mobilenet"])) == 1
+
+
+def test_an_encoder_for_each_split(encoder_folder, tmp_path):
+    splits = [(seed, fold) for seed in (0, 1) for fold in (0, 1)]
+    for seed, fold in splits:
+        shutil.copytree(encoder_folder, tmp_path / f"{seed}-{fold}")
+    text = f"target={tmp_path}/{{seed}}-{{fold}}"
+    (arm,) = resolve_arms([text], splits=splits)
+    assert arm.per_split
+    assert [arm.source(*split).origin for split in splits] == [f"{tmp_path}/{s}-{f}" for s, f in splits]
+    assert arm.card == {}
+    with pytest.raises(UserError, match=r"2 of 6 are missing.*--target-stores"):
+        resolve_arms([text], splits=[*splits, (2, 0), (2, 1)])
+    with pytest.raises(UserError, match=r"folds differ between seeds; write \{seed\}"):
+        resolve_arms([f"target={tmp_path}/0-{{fold}}"], splits=splits)
+    with pytest.raises(UserError, match=r"write \{fold\} too"):
+        resolve_arms([f"target={tmp_path}/{{seed}}-0"], splits=splits)
+    with pytest.raises(UserError, match="scaled: takes one encoder"):
+        resolve_arms([f"control=scaled:{tmp_path}/{{seed}}-{{fold}}"], splits=splits)
+    # A folder of that very name is an encoder like any other.
+    shutil.copytree(encoder_folder, tmp_path / "{seed}-{fold}")
+    assert not resolve_arms([text], splits=splits)[0].per_split
+
+
+@pytest.mark.parametrize("text", ["control=scaled:random", "scaled:pixels", "control=scaled:", "scaled:"])
+def test_only_trained_weights_have_a_scale_worth_taking(text):
+    with pytest.raises(UserError, match="--arm"):
+        resolve_arms([text])
+
+
+def test_pixels_need_no_network():
+    (arm,) = resolve_arms(["pixels"])
+    assert (arm.kind, arm.backbone, arm.cards) == ("pixels", "", {})

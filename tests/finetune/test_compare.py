@@ -93,7 +93,7 @@ def test_the_scores_follow_from_the_trials_on_disk(finished):
 
 def test_run_again_it_does_nothing_and_says_the_same(finished, settings, monkeypatch):
     before = numbers(finished[0])
-    monkeypatch.setattr(runner, "probe_trial", None)
+    monkeypatch.setattr(runner, "feature_trial", None)
     monkeypatch.setattr(runner, "extract_features", None)
     summary = compare(CompareConfig(out=finished[0], **settings))
     assert summary["trials_done_before"] == summary["trials"]
@@ -162,6 +162,56 @@ def test_dry_run_counts_and_estimates(settings, finished, tmp_path):
     assert numbers(out) == numbers(finished[0])
 
 
+@pytest.fixture(scope="module")
+def tiny(write_patients, tmp_path_factory):
+    """Words of a comparison of two arms, probes and fine-tuning, whose trials take a second or two each."""
+    from mri_transfer.checkpoints.encoders import save_encoder, start_encoder
+
+    place = tmp_path_factory.mktemp("tiny")
+    backbone, size = "mobilenet_v3_small", 32
+    model, start = start_encoder("random", backbone=backbone, size=size, seed=1)
+    save_encoder(model, place / "mri", backbone=backbone, size=size, provenance={"start": start})
+    folder = write_patients(place / "set", patients=32, images=2, signal=0.3)
+    options = "--mode both --folds 2 --seeds 1 --draws 100 --epochs 1 --unfreeze 0.1 --size 32"
+    return ["compare", folder, "--arm", "random", "--arm", f"mri={place / 'mri'}", *options.split()]
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_at_random_it_ends_with_the_same_numbers(tiny, start_command, tmp_path):
+    """Killed with two workers; undisturbed with one: the numbers depend on neither."""
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    done = start_command(*tiny, "--workers", 1, "--out", undisturbed)
+    assert done.wait() == 0, done.communicate()[0]
+    done.communicate()
+    rng = np.random.default_rng(0)
+    for number in range(20):
+        process = start_command(*tiny, "--workers", 2, "--out", killed)
+        before = len(list(killed.glob("*/*.npz")))
+        if number % 2:  # shortly after something was written, else at any time
+            deadline = time.monotonic() + 20
+            while len(list(killed.glob("*/*.npz"))) == before and process.poll() is None:
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            time.sleep(rng.uniform(0, 0.3))
+        else:
+            time.sleep(rng.uniform(0, 8))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    final = start_command(*tiny, "--workers", 2, "--out", killed)
+    told = final.communicate()[0]
+    assert final.returncode == 0, told
+    assert "damaged" not in told
+    assert numbers(killed) == numbers(undisturbed)
+    assert trial_names(killed) == trial_names(undisturbed)
+    for name in trial_names(undisturbed):
+        with np.load(undisturbed / "trials" / name) as one, np.load(killed / "trials" / name) as other:
+            assert np.array_equal(one["probabilities"], other["probabilities"])
+
+
+def trial_names(folder) -> list[str]:
+    return sorted(path.name for path in (folder / "trials").iterdir() if path.suffix == ".npz")
+
+
 @pytest.mark.slow
 def test_fine_tuning_every_arm(settings, tmp_path):
     arms = settings["arm"][1:]
@@ -209,7 +259,7 @@ def test_bad_input_is_one_line_before_any_work(settings, tmp_path):
     assert "gone: no such folder" in bad(settings, tmp_path, arm=("imagenet", f"mri={tmp_path}/gone"))
     assert "named twice" in bad(settings, tmp_path, arm=("imagenet", "imagenet"))
     assert str(tmp_path / "store") in bad(settings, tmp_path, against=(tmp_path / "store",))
-    assert "backbone" in bad(settings, tmp_path, backbone="resnet5O")
+    assert "backbone" in bad(settings, tmp_path, backbone=("resnet5O",))
     assert not (tmp_path / "out").exists()
 
 

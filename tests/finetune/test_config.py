@@ -1,10 +1,11 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from mri_transfer.cli import build_parser
-from mri_transfer.finetune.config import CompareConfig, FinetuneConfig, Recipe
+from mri_transfer.finetune.config import CompareConfig, FinetuneConfig, Recipe, modes
 from mri_transfer.options import from_arguments
 
 
@@ -74,3 +75,22 @@ def test_configuration_and_probe_workers_import_no_keras():
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "False\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("probe", ("probe",)),
+        ("both", ("probe", "finetune")),
+        ("finetune,probe", ("probe", "finetune")),
+        ("nearest, both", ("probe", "nearest", "finetune")),
+    ],
+)
+def test_modes_are_a_list_in_one_order(text, expected):
+    assert CompareConfig(tumors=Path("t"), out=Path("o"), mode=modes(text)).modes() == expected
+
+
+@pytest.mark.parametrize("text", ["", "knn", "probe,knn", "probe,,nearest"])
+def test_an_unknown_mode_names_those_there_are(text):
+    with pytest.raises(ValueError, match="probe, nearest, finetune, or both"):
+        modes(text)

@@ -5,13 +5,13 @@ from sklearn.metrics import log_loss as reference_log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from mri_transfer.finetune.feature_trials import feature_trial
 from mri_transfer.finetune.probe import (
     FALLBACK,
     GRID,
     choose_strength,
     fit_probe,
     log_loss,
-    probe_trial,
     softmax,
     standardisation,
     standardise,
@@ -99,8 +99,8 @@ def test_labels_of_test_images_are_never_used(blobs, tmp_path):
     train, test = np.flatnonzero(groups < 60), np.flatnonzero(groups >= 60)
     shuffled = labels.copy()
     shuffled[test] = np.random.default_rng(0).permutation(labels[test])
-    first, _ = probe_trial(tmp_path / "f.npz", labels, groups, train, test, 0)
-    second, _ = probe_trial(tmp_path / "f.npz", shuffled, groups, train, test, 0)
+    (first,), _ = feature_trial("probe", tmp_path / "f.npz", labels, groups, train, test, 0)
+    (second,), _ = feature_trial("probe", tmp_path / "f.npz", shuffled, groups, train, test, 0)
     assert np.array_equal(first, second)
 
 

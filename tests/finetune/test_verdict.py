@@ -121,3 +121,42 @@ def test_points_and_outcome():
     assert points(-0.0123) == "−1.2"
     assert points(0.05, signed=True) == "+5.0"
     assert outcome({"difference": {"estimate": None}}) == "undefined"
+
+
+def test_each_arm_is_compared_with_imagenet_of_its_own_network():
+    scores = {"imagenet (a)": 0.80, "imagenet (b)": 0.86, "mri": 0.84, "other": 0.7, "pixels": 0.9}
+    names = list(scores)
+    differences = {
+        (first, second): (scores[first] - scores[second], 0.01, 0.001, 0.001)
+        for place, first in enumerate(names)
+        for second in names[place + 1 :]
+    }
+    known = {
+        "kinds": {
+            "imagenet (a)": "imagenet",
+            "imagenet (b)": "imagenet",
+            "mri": "encoder",
+            "other": "encoder",
+            "pixels": "pixels",
+        },
+        "backbones": {"imagenet (a)": "a", "imagenet (b)": "b", "mri": "a", "other": "c", "pixels": ""},
+        "arm_names": names,
+    }
+    found = verdict(report(scores, differences) | known)
+    assert (found["arm"], found["baseline"], found["outcome"]) == ("mri", "imagenet (a)", "ahead")
+    assert found["details"][0].startswith("ImageNet (b) is the better start: other is 16.0 points")
+
+    pure = {name: scores[name] for name in names[:2]}
+    found = verdict(report(pure, {tuple(pure): (-0.06, 0.01, 0.001, 0.001)}) | known)
+    assert found["short"] == "ImageNet (b) is the better start"
+    assert found["baseline"] == "imagenet (a)"
+
+
+def test_controls_are_known_by_what_they_are_and_not_by_their_names():
+    scores = {"imagenet": 0.8, "of good scale": 0.9, "mri": 0.7}
+    differences = {
+        ("imagenet", "of good scale"): (-0.1, 0.02, 0.001, 0.001),
+        ("imagenet", "mri"): (0.1, 0.02, 0.001, 0.001),
+    }
+    known = {"kinds": {"imagenet": "imagenet", "of good scale": "scaled", "mri": "encoder"}}
+    assert verdict(report(scores, differences) | known)["arm"] == "mri"

@@ -1,0 +1,133 @@
+"""How long a comparison takes: linear probes of four arms, and statistics and report of a thousand trials.
+
+    python benchmarks/comparison.py TUMORS [--arm mri=RUN ...] [--size 160] [--seeds 3]
+
+The statistics stand beside scikit-learn's metrics in a plain loop over bootstrap draws, which is how they are mostly
+computed: of that loop a few draws are timed, and the time of all follows from their number.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+from sklearn import metrics
+
+from mri_transfer.device import cores
+from mri_transfer.finetune.compare import compare
+from mri_transfer.finetune.config import CompareConfig
+from mri_transfer.finetune.report import write_report
+from mri_transfer.finetune.results import Predictions, summarise
+from mri_transfer.progress import set_quiet
+
+ARMS = ("random", "imagenet", "control=scaled:imagenet", "pixels")
+IMAGES, GROUPS, CLASSES = 2870, 598, 4  # of the public four-class set
+FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)
+SEEDS, FOLDS, DRAWS = 5, 5, 2000
+TIMED_DRAWS = 5
+
+
+def seconds(work) -> tuple[float, object]:
+    """How long `work` takes, and what it returns."""
+    started = time.perf_counter()
+    result = work()
+    return time.perf_counter() - started, result
+
+
+def probes(folder: Path, arms: tuple[str, ...], size: int, seeds: int) -> None:
+    """A whole comparison by linear probes: the first time, and when only the report is made again."""
+    with tempfile.TemporaryDirectory() as out:
+        config = CompareConfig(tumors=folder, out=Path(out) / "report", arm=arms, size=size, seeds=seeds)
+        took, summary = seconds(lambda: compare(config))
+        again, _ = seconds(lambda: compare(config))
+    print(
+        f"{len(arms)} arms, {summary['trials']} probes at {size} px on {cores()} cores: {took:.0f} s in all"
+    )
+    print(f"  the same command again, when every trial is done: {again:.0f} s")
+
+
+def simulated() -> Predictions:
+    """Predictions of four arms in both modes at five fractions: a thousand trials."""
+    rng = np.random.default_rng(0)
+    groups = np.sort(np.concatenate([np.arange(GROUPS), rng.integers(GROUPS, size=IMAGES - GROUPS)]))
+    labels = rng.integers(CLASSES, size=GROUPS)[groups]
+    hard = rng.normal(size=(GROUPS, CLASSES))[groups] + rng.normal(size=(IMAGES, CLASSES))
+
+    def predicted(skill: float) -> np.ndarray:
+        noise = 0.3 * rng.normal(size=(SEEDS, IMAGES, CLASSES))
+        odds = np.exp(hard + skill * np.eye(CLASSES)[labels] + noise)
+        return (odds / odds.sum(-1, keepdims=True)).astype(np.float32)
+
+    arms = {"random": 1.0, "imagenet": 2.0, "mri": 2.1, "imagenet+mri": 2.2}
+    cells = {
+        (arm, mode, fraction): predicted(skill * (0.5 + 0.5 * fraction))
+        for arm, skill in arms.items()
+        for mode in ("probe", "finetune")
+        for fraction in FRACTIONS
+    }
+    classes = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
+    return Predictions(tuple(arms), classes, labels, groups, tuple(range(SEEDS)), cells)
+
+
+def plain_loop(predictions: Predictions, draws: int) -> None:
+    """The same scores of the first arm's first cell and seed, on resamples of the groups, by scikit-learn."""
+    probabilities = next(iter(predictions.probabilities.values()))[0].astype(np.float64)
+    probabilities /= probabilities.sum(-1, keepdims=True)
+    members = [np.flatnonzero(predictions.groups == group) for group in range(GROUPS)]
+    rng = np.random.default_rng(0)
+    for _ in range(draws):
+        rows = np.concatenate([members[group] for group in rng.integers(GROUPS, size=GROUPS)])
+        truth, told = predictions.labels[rows], probabilities[rows]
+        answer = told.argmax(-1)
+        metrics.f1_score(truth, answer, average="macro")
+        metrics.balanced_accuracy_score(truth, answer)
+        metrics.recall_score(truth, answer, average=None)
+        metrics.accuracy_score(truth, answer)
+        metrics.roc_auc_score(truth, told, multi_class="ovr")
+        metrics.log_loss(truth, told)
+        ((told - np.eye(CLASSES)[truth]) ** 2).sum(-1).mean()
+
+
+def thousand_trials() -> None:
+    """Statistics and report, beside the plain loop."""
+    predictions = simulated()
+    cells = len(predictions.probabilities)
+    statistics, report = seconds(lambda: summarise(predictions, draws=DRAWS))
+    images = np.zeros((IMAGES, 160, 160), np.uint8)
+    with tempfile.TemporaryDirectory() as out:
+        page, _ = seconds(lambda: write_report(Path(out), report, predictions, images, "Benchmark", None))
+    print(
+        f"{cells * SEEDS * FOLDS} trials, {DRAWS} draws: statistics {statistics:.1f} s, report {page:.1f} s, "
+        f"together {statistics + page:.1f} s"
+    )
+    plain_loop(predictions, 1)  # scikit-learn imports on first use
+    loop = seconds(lambda: plain_loop(predictions, TIMED_DRAWS))[0] / TIMED_DRAWS * DRAWS * cells * SEEDS
+    print(
+        f"scikit-learn in a plain loop: {1e3 * loop / DRAWS / cells / SEEDS:.1f} ms a draw of one cell and seed, "
+        f"{loop / 60:.0f} min in all; ours is {loop / statistics:.0f} times as fast"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "tumors", type=Path, nargs="?", help="tumour folder; without one, the statistics only"
+    )
+    parser.add_argument("--arm", action="append", help=f"as of `compare` (default: {', '.join(ARMS)})")
+    parser.add_argument("--size", type=int, default=160, help="pixels")
+    parser.add_argument("--seeds", type=int, default=3)
+    arguments = parser.parse_args()
+    set_quiet(True)
+    thousand_trials()
+    if arguments.tumors:
+        probes(arguments.tumors, tuple(arguments.arm or ARMS), arguments.size, arguments.seeds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,164 @@
+"""What finished trials come to: predictions for the statistics, and the tables of arms and of trials."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.files import atomic_write
+from mri_transfer.finetune.arms import Arm
+from mri_transfer.finetune.choices import choices
+from mri_transfer.finetune.external import External
+from mri_transfer.finetune.probe import log_loss
+from mri_transfer.finetune.protocol import PUBLISHED
+from mri_transfer.finetune.results import Predictions
+from mri_transfer.finetune.runner import Job, Runner
+from mri_transfer.finetune.scoring import Scored
+
+CHOSEN = ("strength", "neighbours", "rate", "epochs", "temperature")  # by a trial, on its inner splits
+COLUMNS = (
+    *("arm", "mode", "split", "fraction", "seed", "fold", "train_images", "train_groups"),
+    *("test_images", "scored_images", "macro_f1", "balanced_accuracy", "log_loss"),
+    *CHOSEN,
+    *("diverged", "seconds", "file"),
+)
+
+
+def _about(arms: Sequence[Arm]) -> dict[str, Any]:
+    """The fields of predictions that say who is compared."""
+    return {
+        "arms": tuple(arm.name for arm in arms),
+        "kinds": {arm.name: arm.kind for arm in arms},
+        "backbones": {arm.name: arm.backbone for arm in arms},
+    }
+
+
+def gather(
+    arms: Sequence[Arm], seeds: tuple[int, ...], scored: Scored, runner: Runner, jobs: Sequence[Job]
+) -> Predictions:
+    """What the finished trials say of the scored images.
+
+    The published split stays whole, as it stands beside figures that others have published.
+    """
+    tumors = runner.tumors
+    count = len(tumors.classes)
+    grouped: dict[tuple[str, str, float], np.ndarray] = {}
+    published: dict[tuple[str, str], np.ndarray] = {}
+    for job in jobs:
+        trial, row = runner.trial(job), seeds.index(job.split.seed)
+        if job.split.fold == PUBLISHED:
+            shape = (len(seeds), len(trial.test), count)
+            table = published.setdefault((job.arm.name, job.mode), np.full(shape, np.nan, np.float32))
+            table[row] = trial.probabilities
+        else:
+            cell = (job.arm.name, job.mode, job.split.fraction)
+            shape = (len(seeds), len(tumors), count)
+            table = grouped.setdefault(cell, np.full(shape, np.nan, np.float32))
+            table[row, trial.test] = trial.probabilities
+    return Predictions(
+        **_about(arms),
+        classes=tuple(tumors.classes),
+        labels=tumors.labels[scored.images],
+        groups=tumors.groups[scored.images],
+        seeds=seeds,
+        probabilities={cell: table[:, scored.images] for cell, table in grouped.items()},
+        published=published,
+        published_labels=tumors.labels[tumors.published_test] if published else np.zeros(0, np.int64),
+        published_leaked=np.isin(tumors.published_test, tumors.published_train)
+        if published
+        else np.zeros(0, bool),
+    )
+
+
+def gather_external(
+    arms: Sequence[Arm], external: External, runner: Runner, jobs: Sequence[Job]
+) -> Predictions:
+    """What the models of all seeds and folds, trained on all labels, say of external images.
+
+    Each model takes the place of a seed: a figure is the mean over models, as one of them is what would be used.
+    With five folds, the training sets of two of them have three quarters in common, and those of two seeds four fifths,
+    so models of one seed are no more alike than those of two.
+    """
+    tables: dict[tuple[str, str, float], list[np.ndarray]] = {}
+    for job in jobs:
+        if job.goes_out:
+            cell = (job.arm.name, job.mode, job.split.fraction)
+            tables.setdefault(cell, []).append(runner.trial(job, external).probabilities)
+    models = max(len(table) for table in tables.values())
+    return Predictions(
+        **_about(arms),
+        classes=tuple(runner.tumors.classes),
+        labels=external.labels,
+        groups=external.groups,
+        seeds=tuple(range(models)),
+        probabilities={cell: np.stack(table) for cell, table in tables.items()},
+    )
+
+
+def arm_entry(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What the report says about an arm: where it comes from and what it cost."""
+    mine = [job for job in jobs if job.arm == arm]
+    starts = [runner.start(job) for job in mine]
+    digests = list(dict.fromkeys(start.digest for start in starts))
+    about: Mapping[str, Any] = starts[0].about if starts else {}
+    trials = [runner.trial(job) for job in mine]
+    return {
+        "name": arm.name,
+        "start": arm.start,
+        "kind": arm.kind,
+        "backbone": arm.backbone,
+        "sha256": digests[0] if len(digests) == 1 else digests,
+        "provenance": about.get("provenance") or {key: about[key] for key in about if key != "path"},
+        "trial_hours": round(sum(trial.details.get("seconds", 0) for trial in trials) / 3600, 4),
+        "diverged_trials": sum(bool(trial.details.get("diverged")) for trial in trials),
+        "choices": choices([trial.details for trial in trials]),
+    }
+
+
+def write_trials(path: Path, scored: Scored, runner: Runner, jobs: Sequence[Job]) -> None:
+    """One row a trial, with scores of those of its own test images that are scored."""
+    tumors = runner.tumors
+    with atomic_write(path) as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for job in jobs:
+            trial, split = runner.trial(job), job.split
+            published = split.fold == PUBLISHED
+            mine = np.ones(len(split.test), bool) if published else scored.images[split.test]
+            writer.writerow(
+                [
+                    job.arm.name,
+                    job.mode,
+                    "published" if published else "grouped",
+                    f"{split.fraction:g}",
+                    split.seed,
+                    "" if published else split.fold,
+                    len(split.train),
+                    len(np.unique(tumors.groups[split.train])),
+                    len(split.test),
+                    int(mine.sum()),
+                    *_scores(tumors.labels[split.test][mine], trial.probabilities[mine]),
+                    *(trial.details.get(key, "") for key in CHOSEN),
+                    int(bool(trial.details.get("diverged"))),
+                    trial.details.get("seconds", ""),
+                    runner.key(job),
+                ]
+            )
+
+
+def _scores(truth: np.ndarray, probabilities: np.ndarray) -> list[str]:
+    """Macro-F1, balanced accuracy and log loss of one trial, over the classes there are; empty without images."""
+    from sklearn.metrics import f1_score, recall_score
+
+    if not len(truth):
+        return ["", "", ""]
+    answer, present = probabilities.argmax(-1), np.unique(truth)
+    found = [
+        score(truth, answer, labels=present, average="macro", zero_division=0)
+        for score in (f1_score, recall_score)
+    ]
+    return [f"{value:.6f}" for value in (*found, log_loss(probabilities, truth))]

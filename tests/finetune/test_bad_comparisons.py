@@ -1,0 +1,72 @@
+"""What a user may get wrong with `compare`: one line that names it and the remedy, before any work."""
+
+import shutil
+
+import pytest
+
+SMALL = ("--arm", "pixels", "--mode", "nearest", "--size", 48, "--seeds", 1, "--draws", 50, "--workers", 1)
+
+
+@pytest.fixture(scope="module")
+def folder(write_patients, tmp_path_factory):
+    return write_patients(tmp_path_factory.mktemp("bad") / "set", patients=32, images=2, signal=0.3)
+
+
+def test_one_group(write_patients, refuses, tmp_path):
+    table, folder = (
+        tmp_path / "groups.csv",
+        write_patients(tmp_path / "set", patients=8, images=1, signal=0.3),
+    )
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*/*.png"))
+    table.write_text("file,group\n" + "".join(f"{name},all\n" for name in files))
+    words = ("1 group(s) of images cannot fill 5 folds", "--folds")
+    refuses("compare", folder, *SMALL, "--groups", table, "--out", tmp_path / "o", words=words)
+
+
+def test_a_class_that_does_not_reach_every_fold(folder, refuses, tmp_path):
+    few = tmp_path / "few"
+    shutil.copytree(folder, few)
+    for path in sorted((few / "Training" / "c").iterdir())[4:]:
+        path.unlink()
+    words = ("class c has", "group(s)", "use fewer --folds or add patients of that class")
+    refuses("compare", few, *SMALL, "--folds", 8, "--out", tmp_path / "o", words=words)
+
+
+def test_labels_that_contradict_are_told_and_nothing_is_lost(folder, cli, tmp_path):
+    mixed = tmp_path / "mixed"
+    shutil.copytree(folder, mixed)
+    picture = sorted((mixed / "Training" / "a").iterdir())[0]
+    shutil.copy(picture, mixed / "Training" / "d" / "p (9999).png")
+    done = cli("compare", mixed, *SMALL, "--folds", 2, "--scored", "all", "--out", tmp_path / "o")
+    assert done.returncode == 0, done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if "two labels" in line]
+    assert picture.relative_to(mixed).as_posix() in line
+    assert "p (9999).png" in line
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            ("--arm", "pixels", "--mode", "finetune"),
+            ("--arm pixels", "no network to fine-tune", "--mode probe"),
+        ),
+        (
+            ("--backbone", "mobilenet", "--backbone", "vgg16", "--imagenet-weights", "w.h5"),
+            ("w.h5", "--backbone"),
+        ),
+        (("--external", "nowhere"), ("nowhere: no such folder",)),
+        (("--arm", "control=scaled:random"), ("scaled:random", "a run")),
+        (("--arm", "target=runs/{seed}-{fold}"), ("runs/0-0: no such folder", "15 of 15", "--target-stores")),
+        (("--arm", "target=runs/{fold}"), ("folds differ between seeds", "{seed}", "--seeds 1")),
+    ],
+)
+def test_options_that_do_not_go_together(folder, refuses, tmp_path, options, words):
+    refuses("compare", folder, *options, "--out", tmp_path / "o", words=words)
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_unknown_mode(folder, command, tmp_path):
+    done = command("compare", folder, "--mode", "probe,guess", "--out", tmp_path / "o")
+    assert done.returncode == 2
+    assert "there is no mode 'guess'" in done.stderr

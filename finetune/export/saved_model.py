@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel: for TensorFlow Serving, TensorFlow.js, and TensorFlow from 2.4 on."""
+"""TensorFlow's SavedModel: for TensorFlow Serving and TensorFlow itself (2.12 and 2.21 were seen to load it)."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def test_a_recipe_sets_defaults_as_on_the_command_line():
         ({}, "out: is needed"),
         ({"out": "r", "folds": 1}, "folds=1: must be at least 2"),
         ({"out": "r", "seeds": "x"}, "seeds='x'"),
-        ({"out": "r", "mode": "all"}, "mode='all': must be one of probe"),
+        ({"out": "r", "mode": "all"}, "mode='all': there is no mode 'all'"),
         ({"out": 3}, "out=3"),
     ],
 )

@@ -12,5 +12,5 @@ __version__ = "0.1.0"
 # `python -m mri_transfer` work from inside a checkout, whatever is installed; in site-packages there is no
 # pyproject.toml one level up, and nothing is added.
 _checkout = Path(__file__).resolve().parent.parent
-if (_checkout / "pyproject.toml").is_file() and (_checkout / "datasets" / "store.py").is_file():
+if (_checkout / "pyproject.toml").is_file() and (_checkout / "datasets" / "__init__.py").is_file():
     __path__.append(str(_checkout))

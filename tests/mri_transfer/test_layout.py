@@ -1,6 +1,7 @@
 """What the design fixes: which part may know which, and that every module of the checkout is installed."""
 
 import ast
+import subprocess
 import sys
 from pathlib import Path
 
@@ -58,3 +59,17 @@ def test_every_package_of_the_checkout_is_installed():
         for init in (ROOT / part).rglob("__init__.py"):
             found.add(".".join(["mri_transfer", *init.parent.relative_to(ROOT).parts]))
     assert listed == found
+
+
+def test_a_checkout_works_whatever_is_installed(tmp_path):
+    # As where a wheel is installed and the current folder is a checkout: no finder of an editable install helps.
+    code = (
+        "import sys; sys.meta_path = [f for f in sys.meta_path if 'editable' not in repr(f).lower()]; "
+        f"sys.path.insert(0, {str(ROOT)!r}); import mri_transfer.datasets.store.store as store; "
+        "import mri_transfer.finetune; print(store.__file__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()) == ROOT / "datasets" / "store" / "store.py"

@@ -39,15 +39,16 @@ PLAIN = {
 STILL = {"rotation": 0.0, "zoom": 0.0, "shift": 0.0, "light": 0.0, "flip": False}
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
-    "no augmentation": STILL,
-    "decay 0.8": {"decay": 0.8},
     "rate 1e-3": {"rate": 1e-3},
-    "gradual 0.5": {"gradual": 0.5},
+    "twice as long": {"epochs": 2},
+    "no augmentation": STILL,
+    "unfreeze 1, decay 0.8": {"unfreeze": 1.0, "decay": 0.8},
+    "decay 0.8": {"decay": 0.8},
     "smoothing 0.1": {"smoothing": 0.1},
     "no class weights": {"balance": False},
+    "gradual 0.5": {"gradual": 0.5},
     "unfreeze 1": {"unfreeze": 1.0},
     "rate 1e-4": {"rate": 1e-4},
-    "unfreeze 1, decay 0.8": {"unfreeze": 1.0, "decay": 0.8},
 }
 CHOSEN = {"calibration": "temperature", "rates": (1e-4, 3e-4, 1e-3), "average": 0.0}
 
@@ -67,8 +68,9 @@ class Bench:
         self.probes: dict[tuple[int, int], Any] = {}
 
     def recipe(self, changes: dict[str, Any]) -> Recipe:
-        """The plain one with changes."""
-        return Recipe(epochs=self.a.epochs, batch=self.a.batch, **{**PLAIN, **changes})
+        """The plain one with changes, where "epochs" is a multiple."""
+        changes = {**PLAIN, **changes, "epochs": self.a.epochs * changes.get("epochs", 1)}
+        return Recipe(batch=self.a.batch, **changes)
 
     def folds(self, seed: int) -> list[tuple[np.ndarray, np.ndarray, Any]]:
         """Rows that train, rows that are held out, and the probe of those that train."""
@@ -90,10 +92,11 @@ class Bench:
         from mri_transfer.finetune.classifier import with_probe_head
         from mri_transfer.finetune.training import Finetuning
 
-        images, labels, epochs = self.data.images, self.data.labels, self.a.epochs
+        images, labels, recipe = self.data.images, self.data.labels, self.recipe(changes)
+        epochs = recipe.epochs
         names = ("probe", "last", "average", *(f"epoch {k}" for k in range(1, epochs)))
         logits = {name: np.full((len(labels), 4), np.nan, np.float32) for name in names}
-        recipe, training = self.recipe(changes), None
+        training = None
         self.encoder.set_weights(self.start)
         for train, test, probe in self.folds(seed):
             if training is None:

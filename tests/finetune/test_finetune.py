@@ -1,5 +1,7 @@
 import json
 import shutil
+import signal
+import time
 
 import numpy as np
 import pytest
@@ -55,6 +57,8 @@ def test_the_summary_scores_the_held_out_fold(run):
     assert held["balanced_accuracy"] == pytest.approx(np.mean(list(held["recall"].values())))
     assert held["images"] + summary["train_images"] > 100
     assert list(held["recall"]) == summary["classes"]
+    assert summary["training"]["temperature"] == 1
+    assert {key: held[key] for key in held["uncalibrated"]} == held["uncalibrated"]
 
 
 def test_the_encoder_can_be_a_start_again(run):
@@ -165,3 +169,44 @@ def test_what_is_no_run_is_named(tmp_path, encoder_folder):
     with pytest.raises(UserError, match="no such folder"):
         finetune(FinetuneConfig(tumors=tmp_path / "t", out=tmp_path / "o"))
     assert not (tmp_path / "o").exists()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_it_ends_with_the_same_bits(
+    tumor_folder, encoder_folder, tmp_path, start_command
+):
+    """With everything on; each process is killed, without warning, after one more epoch than the one before it."""
+
+    def start(out):
+        options = ("--size", "64", "--epochs", "2", "--batch", "16", "--unfreeze", "0.1", "--folds", "3")
+        grid = ("--rates", "1e-4,1e-3")
+        return start_command(
+            "finetune", tumor_folder, "--init", encoder_folder, "--out", out, *options, *grid
+        )
+
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert start(undisturbed).wait() == 0
+    kills = 0
+    while True:
+        newest = max((file.name for file in (killed / "state").glob("state-*.json")), default="")
+        process = start(killed)
+        while process.poll() is None:
+            found = max((file.name for file in (killed / "state").glob("state-*.json")), default="")
+            if found != newest and kills < 3:
+                process.kill()
+                kills += 1
+            time.sleep(0.02)
+        if process.wait() == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, process.stdout.read()
+    assert kills == 3
+    for name in ("head-*.npz", "encoder/*.npz"):
+        expected, found = (sorted(folder.glob(name)) for folder in (undisturbed, killed))
+        assert [file.name for file in expected] == [file.name for file in found]  # named by their SHA-256
+    one, other = (json.loads((folder / "summary.json").read_text()) for folder in (undisturbed, killed))
+    assert one["held_out"] == other["held_out"]
+    assert {**one["training"], "seconds": 0} == {**other["training"], "seconds": 0}
+    training = one["training"]
+    assert training["temperature"] != 1
+    assert load_classifier(killed).temperature == training["temperature"]
+    assert list(training["rates"]) == ["0.0001", "0.001"]

@@ -145,7 +145,9 @@ def _set_aside(folder: Path, number: int) -> None:
             continue
 
 
-def _variables(model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> dict[str, Any]:
+def named_variables(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
+) -> dict[str, Any]:
     """Every variable by a name that does not depend on how Keras numbered layers in this process."""
     named = {}
     groups = {"model": model.variables}
@@ -177,7 +179,7 @@ def model_arrays(
     from keras import ops
 
     arrays = {}
-    for name, variable in _variables(model, optimizer).items():
+    for name, variable in named_variables(model, optimizer).items():
         array = np.array(ops.convert_to_numpy(variable))
         arrays[name] = array.astype("float32") if array.dtype.name == "bfloat16" else array
     return arrays
@@ -194,7 +196,7 @@ def assign_arrays(
     """
     from keras import ops
 
-    variables = _variables(model, optimizer)
+    variables = named_variables(model, optimizer)
     differ = differences({name: tuple(variable.shape) for name, variable in variables.items()}, arrays)
     if differ:
         raise UserError(f"the saved training state is of another model or optimizer ({differ}); {REMEDY}")

@@ -74,6 +74,16 @@ COMMANDS = {
         "mri_transfer.finetune.config:PredictConfig",
         "mri_transfer.finetune.predict:predict",
     ),
+    "export": Command(
+        "what was made here, for machines that can't run this program",
+        "mri_transfer.export:ExportConfig",
+        "mri_transfer.export:export",
+    ),
+    "import-graph": Command(
+        "an ordinary run of what a board has trained with an exported graph",
+        "mri_transfer.pretrain.graph.importing:ImportConfig",
+        "mri_transfer.pretrain.graph.importing:import_graph",
+    ),
 }
 
 

@@ -147,10 +147,12 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
                 field.name, type=base, metavar=about["metavar"], help=about["help"], nargs=arity
             )
             continue
-        flag = "--" + field.name.replace("_", "-")
+        flag = "--" + field.name.rstrip("_").replace(
+            "_", "-"
+        )  # `for_` is --for, which no field can be called
         text = about["help"].replace("%", "%%")
         if base is bool:
-            parser.add_argument(flag, action="store_true", default=field.default, help=text)
+            parser.add_argument(flag, dest=field.name, action="store_true", default=field.default, help=text)
             continue
         default: Any = field.default if has_default else None
         if about["repeat"]:
@@ -159,6 +161,7 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
             text += f" (default: {_shown(field.default)})"
         parser.add_argument(
             flag,
+            dest=field.name,
             type=_explained(about["parse"] or base),
             default=default,
             required=not has_default,

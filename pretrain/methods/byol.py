@@ -59,7 +59,7 @@ class BYOL(Method):
         self.teacher = Teacher([encoder, self.head], momentum)
         self._encode = self.plan(encoder)
 
-    def set_progress(self, share: float) -> None:
+    def set_progress(self, share: Any) -> None:
         self.teacher.set_progress(share)
 
     def call(self, batch, training=True):

@@ -129,10 +129,10 @@ class DINO(Method):
             name="teacher_temperature",
         )
 
-    def set_progress(self, share: float) -> None:
+    def set_progress(self, share: Any) -> None:
         self.teacher.set_progress(share)
         low, high = self.teacher_temperature_range
-        self.teacher_temperature.assign(low + (high - low) * min(1.0, share / WARM_UP))
+        self.teacher_temperature.assign(low + (high - low) * ops.minimum(1.0, share / WARM_UP))
 
     def call(self, batch, training=True):
         """Similarities to the prototypes (2 * batch, prototypes), and the centre before this batch moved it."""

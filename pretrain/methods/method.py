@@ -55,8 +55,12 @@ class Method(keras.Model):
         """One view of every slice: (2 * pairs, size, size, 1), those of "a" first."""
         return self.views(ops.concatenate([batch["a"], batch["b"]], axis=0))
 
-    def set_progress(self, share: float) -> None:
-        """Told before every step how much of the budget is used, 0..1; methods with schedules of their own need it."""
+    def set_progress(self, share: Any) -> None:
+        """Told before every step how much of the budget is used, 0..1; methods with schedules of their own need it.
+
+        Args:
+            share: a number, or a scalar tensor where it is part of a graph.
+        """
 
     def chance(self, pairs: int) -> float | None:
         """The loss for embeddings that know nothing of their input, or None where that says nothing.

@@ -93,7 +93,7 @@ class MoCo(Method):
             name="queue_subject",
         )
 
-    def set_progress(self, share: float) -> None:
+    def set_progress(self, share: Any) -> None:
         self.teacher.set_progress(share)
 
     def call(self, batch, training=True):

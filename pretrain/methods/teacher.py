@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -16,14 +17,14 @@ from mri_transfer.checkpoints.backbones import set_normalization
 from mri_transfer.checkpoints.normalization import fuse_batch_normalization
 
 
-def momentum_at(share: float, start: float) -> float:
+def momentum_at(share: Any, start: float) -> Any:
     """1 - (1 - start) (cos(pi share) + 1) / 2: from `start` to 1 along half a cosine (BYOL, section 3.2).
 
     Args:
-        share: of the training that is over, 0..1.
+        share: of the training that is over, 0..1; a number or a tensor.
         start: momentum at the beginning.
     """
-    return 1 - (1 - start) * (math.cos(math.pi * min(1.0, share)) + 1) / 2
+    return 1 - (1 - start) * (ops.cos(math.pi * ops.minimum(1.0, share)) + 1) / 2
 
 
 def copy_of(model: keras.Model) -> keras.Model:
@@ -71,7 +72,7 @@ class Teacher(keras.layers.Layer):
             x = copy(x, training=training)
         return ops.stop_gradient(ops.cast(x, "float32"))
 
-    def set_progress(self, share: float) -> None:
+    def set_progress(self, share: Any) -> None:
         """Set the momentum for a training of which `share` is over."""
         self.momentum.assign(momentum_at(share, self.start))
 

@@ -89,7 +89,7 @@ def test_the_teacher_follows_by_exactly_the_momentum_rule(name, tiny_encoder, ba
     for step in range(3):
         slow, fast = weights()
         steps(method, batch, 1, first=step, of=4)
-        m = momentum_at(step / 4, 0.95 if name == "dino" else 0.99)
+        m = float(momentum_at(step / 4, 0.95 if name == "dino" else 0.99))
         for now, a, b in zip(weights()[0], slow, fast, strict=True):
             np.testing.assert_allclose(now, m * a + (1 - m) * b, rtol=1e-5, atol=1e-7)
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(*weights(), strict=True))

@@ -1,0 +1,150 @@
+"""A SavedModel that an older TensorFlow loads: what a newer one has added to it is taken out, or it is refused.
+
+TensorFlow reads graphs of newer releases as long as they use nothing that was added since, and newer releases add
+attributes to old operations and operations around every variable, mostly hints. What a release knows is written in
+`operations.txt`, made from the releases themselves; a graph is checked against it before anybody carries it to a board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mri_transfer.errors import UserError
+from mri_transfer.files import atomic_write
+
+OPERATIONS = Path(__file__).with_name("operations.txt")
+# Releases by the name that `--for` gives them. A board has its JetPack's: 2.7 with JetPack 4.6, 2.12 with 5.1.
+TARGETS = {"tf2.6": "2.6", "tf2.7": "2.7", "tf2.12": "2.12"}
+
+# Operations that only hint, and give nothing out; they stand in what saves variables.
+HINTS = {"DisableCopyOnRead"}
+# Attributes that change no number, whatever their value: which operand of a product is a gradient, whether an
+# assignment checks its shape once more, what a variable is called in messages.
+HINT_ATTRIBUTES = {"grad_a", "grad_b", "grad_x", "grad_y", "validate_shape", "debug_name"}
+# Names the function that differentiates a node. Only Python that builds further gradients asks for it, and none are
+# built of a graph that holds its own.
+CUSTOM_GRADIENT = "_gradient_op_type"
+# Which generator a stateless random operation uses. "Choose" was new in 2.7, and chooses this one on processors and
+# GPUs: https://www.tensorflow.org/api_docs/python/tf/random/Algorithm
+CHOOSE, PHILOX = 3, 1
+
+
+@cache
+def known_operations(version: str) -> dict[str, frozenset[str]]:
+    """The attributes of every operation that a release knows, by its name.
+
+    Args:
+        version: one of the values of TARGETS.
+    """
+    known, wanted = {}, _numbers(version)
+    for line in OPERATIONS.read_text(encoding="ascii").splitlines():
+        if not line.startswith("#"):
+            since, name, *attributes = line.split()
+            if _numbers(since) <= wanted:  # later lines are of later releases, and win
+                known[name] = frozenset(attributes)
+    return known
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def make_loadable(folder: Path, version: str) -> None:
+    """Change a SavedModel in place so that a release of TensorFlow loads it; its numbers stay the same.
+
+    Args:
+        folder: of the SavedModel.
+        version: one of the values of TARGETS.
+
+    Raises:
+        UserError: the graph uses what that release doesn't know.
+    """
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    path = Path(folder) / "saved_model.pb"
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString(path.read_bytes())
+    known = known_operations(version)
+    unknown: set[str] = set()
+    for meta in saved.meta_graphs:
+        library = meta.graph_def.library
+        functions = {function.signature.name for function in library.function}
+        _convert(meta.graph_def.node, known, functions, unknown)
+        for function in library.function:
+            gone = _convert(function.node_def, known, functions, unknown)
+            for name in [key for key, node in function.control_ret.items() if node in gone]:
+                del function.control_ret[name]
+                function.signature.control_output.remove(name)
+        operations = [each for each in meta.meta_info_def.stripped_op_list.op if each.name in known]
+        del meta.meta_info_def.stripped_op_list.op[:]
+        meta.meta_info_def.stripped_op_list.op.extend(operations)
+    if unknown:
+        raise UserError(
+            f"--for tf{version}: that TensorFlow doesn't know {', '.join(sorted(unknown))}, which this graph needs; "
+            "choose another --method or --backbone, or a newer TensorFlow"
+        )
+    with atomic_write(path, "wb") as file:
+        file.write(saved.SerializeToString())
+    (Path(folder) / "fingerprint.pb").unlink(missing_ok=True)  # of what it was
+
+
+def _convert(
+    nodes: Any, known: dict[str, frozenset[str]], functions: set[str], unknown: set[str]
+) -> set[str]:
+    """Convert the nodes of one graph in place, and add to `unknown` what can't be.
+
+    Returns:
+        Names of the nodes that were removed.
+    """
+    gone = {node.name for node in nodes if node.op in HINTS and node.op not in known}
+    kept = [node for node in nodes if node.name not in gone]
+    by_name = {node.name: node for node in kept}
+    for node in kept:
+        inputs = [each for each in node.input if each.removeprefix("^") not in gone]
+        if len(inputs) != len(node.input):
+            del node.input[:]
+            node.input.extend(inputs)
+        node.attr.pop(CUSTOM_GRADIENT, None)
+        if node.op in functions:
+            continue
+        if node.op not in known:
+            unknown.add(node.op)
+            continue
+        for name in [key for key in node.attr if not key.startswith("_") and key not in known[node.op]]:
+            if name not in HINT_ATTRIBUTES and node.attr[name] != _default(node.op, name):
+                unknown.add(f"{node.op}'s {name}")
+            del node.attr[name]
+        for source in _algorithms(node):
+            constant = by_name.get(source)
+            if constant is not None and constant.op == "Const":
+                tensor = constant.attr["value"].tensor
+                if list(tensor.int_val) == [CHOOSE]:
+                    tensor.int_val[:] = [PHILOX]
+    if gone:
+        copies = [type(node).FromString(node.SerializeToString()) for node in kept]
+        del nodes[:]
+        nodes.extend(copies)
+    return gone
+
+
+def _definition(operation: str) -> Any:
+    """As this TensorFlow defines it."""
+    from tensorflow.python.framework import op_def_registry
+
+    return op_def_registry.get(operation)
+
+
+def _default(operation: str, attribute: str) -> Any:
+    defined: Iterable[Any] = _definition(operation).attr
+    return next((each.default_value for each in defined if each.name == attribute), None)
+
+
+def _algorithms(node: Any) -> Iterator[str]:
+    """Names of the nodes that tell a random operation which generator to use."""
+    definition = _definition(node.op) if node.op.startswith("Stateless") else None
+    for told, source in zip(definition.input_arg if definition else (), node.input, strict=False):
+        if told.name == "alg":
+            yield source.partition(":")[0]

@@ -1,0 +1,117 @@
+"""`mri-transfer export`: what was made here, for machines that can't run this program."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mri_transfer.options import argument, option
+from mri_transfer.pretrain.config import PretrainConfig
+
+# What writes each format: given the configuration, it returns the summary.
+FORMATS = {"training-graph": "mri_transfer.pretrain.graph.exporting:export_graph"}
+TARGETS = (
+    "tf2.6",
+    "tf2.7",
+    "tf2.12",
+)  # the names in checkpoints/older_tensorflow.py, which --help doesn't import
+
+
+def _as_for_pretrain(name: str, otherwise: str = "") -> Any:
+    """The option of `pretrain` with this name; left out, it is as in RUN."""
+    field = {each.name: each for each in dataclasses.fields(PretrainConfig)}[name]
+    about = dict(field.metadata)
+    text = about["help"].partition(" (default")[0]
+    default = otherwise or field.default
+    return dataclasses.field(
+        default=None, metadata={**about, "help": f"{text} (default: as in RUN, else {default})"}
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """What to export, and how. Options that are None are as in the run, or as `pretrain` has them."""
+
+    EXAMPLE: ClassVar[str] = """\
+training-graph: boards that end at TensorFlow 2.7 (JetPack 4.6: TX2, Nano, Xavier) or 2.12 (JetPack 5.1) can't run
+this program, but they can train a graph that it made. Here:
+
+  mri-transfer slices VOLUMES --out store --size 96
+  mri-transfer export --format training-graph --for tf2.7 --out night --store store --init imagenet --batch 32
+
+Copy the folders night/ and store/ to the board, and there, with nothing but NVIDIA's TensorFlow:
+
+  python3 night/runner.py store --hours 8
+
+In the morning copy night/ back, and make an ordinary run of it:
+
+  mri-transfer import-graph night --out runs/mri
+  mri-transfer compare TUMORS --arm imagenet --arm mri=runs/mri --out report
+
+With a RUN, its settings are taken and the training goes on from its encoder. Options that follow --store are those of
+`mri-transfer pretrain`.
+"""
+
+    run: Path | None = argument(
+        metavar="RUN",
+        help="a run of `mri-transfer pretrain`; without one the options say it all",
+        default=None,
+    )
+    format: str = option(
+        help="training-graph: a folder with which a board without Keras 3 trains", choices=tuple(FORMATS)
+    )
+    out: Path = option(help="folder to write", metavar="DIR")
+    for_: str | None = option(
+        None,
+        help="training-graph: the TensorFlow that it must load in. tf2.7 for JetPack 4.6, tf2.12 for 5.1; newer ones "
+        "load it as well",
+        choices=TARGETS,
+    )
+    store: Path | None = option(
+        None,
+        help="slice store that it will be trained on: the graph takes slices of one size (default: that of RUN, else "
+        "slices of --size)",
+        metavar="STORE",
+    )
+    method: str | None = _as_for_pretrain("method")
+    backbone: str | None = _as_for_pretrain("backbone", "efficientnet_lite0")
+    init: str | None = _as_for_pretrain("init")
+    imagenet_weights: Path | None = _as_for_pretrain("imagenet_weights", "the package's or a download")
+    positives: str | None = _as_for_pretrain("positives")
+    max_mm: float | None = _as_for_pretrain("max_mm")
+    batch: int | None = _as_for_pretrain("batch")
+    size: int | None = _as_for_pretrain("size", "the size of the store's slices")
+    strength: float | None = _as_for_pretrain("strength")
+    view: tuple[str, ...] = dataclasses.field(
+        default=(), metadata=next(f.metadata for f in dataclasses.fields(PretrainConfig) if f.name == "view")
+    )
+    learning_rate: float | None = _as_for_pretrain(
+        "learning_rate", "0.001 from random weights, 0.0003 from trained ones"
+    )
+    weight_decay: float | None = _as_for_pretrain("weight_decay")
+    warmup: float | None = _as_for_pretrain("warmup")
+    temperature: float | None = _as_for_pretrain("temperature", "the method's own")
+    recompute: str | None = _as_for_pretrain("recompute")
+    micro_batch: int | None = _as_for_pretrain("micro_batch", "all of a batch")
+    seed: int | None = _as_for_pretrain("seed")
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options of `pretrain` that were given, by name."""
+        names = {each.name for each in dataclasses.fields(PretrainConfig)} - {"out", "store"}
+        found = {
+            each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name in names
+        }
+        return {name: value for name, value in found.items() if value not in (None, ())}
+
+
+def export(config: ExportConfig) -> dict[str, Any]:
+    """Write what `config.format` says.
+
+    Raises:
+        UserError: see the function of the format.
+    """
+    module, name = FORMATS[config.format].split(":")
+    return getattr(importlib.import_module(module), name)(config)

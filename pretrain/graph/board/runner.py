@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Trains the graph beside this file on a slice store, for a fixed time or number of steps.
+
+    python3 runner.py STORE --hours 8
+
+It needs TensorFlow and NumPy alone, from Python 3.6 on. Killed, interrupted or cut off from power, the same command
+continues; time off doesn't count. Ctrl-C saves and ends it; closing the terminal doesn't. Afterwards
+`mri-transfer import-graph` on a modern machine makes an ordinary run of this folder.
+"""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+import states
+from slices import Pairs, Slices
+from states import Problem, say
+from training import Training, graph_id, identity
+
+FORMAT = 1
+
+
+def effective_rank(features):
+    """exp of the entropy of the singular values (RankMe): near 1 when the features of all slices are the same."""
+    singular = np.linalg.svd(np.asarray(features, np.float64), compute_uv=False)
+    if not singular.any():
+        return 0.0
+    share = singular / singular.sum()
+    share = share[share > 0]
+    return float(np.exp(-(share * np.log(share)).sum()))
+
+
+def read_card(folder):
+    """graph.json, once the files that it names are known to be those that were exported with it."""
+    path = folder / "graph.json"
+    card = states.read_json(path)
+    if not isinstance(card, dict) or card.get("format") != FORMAT:
+        raise Problem(f"{path}: is of another version than this runner; copy the whole folder again")
+    for name, digest in card["files"].items():
+        file = folder / name
+        if not file.is_file():
+            raise Problem(f"{file}: missing; copy the whole folder again")
+        if states.sha256(file) != digest:
+            raise Problem(
+                f"{file}: is not the file that was exported with graph.json; copy the whole folder again"
+            )
+    return card
+
+
+def tensorflow_for(card):
+    """The TensorFlow of this board, if it can run the graph."""
+    needed = card["tensorflow"]
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise Problem(
+            f"TensorFlow {needed} or newer is needed and can't be imported here ({error}); on a Jetson install "
+            "NVIDIA's build for your JetPack, see docs/boards.md"
+        ) from None
+    found = tf.__version__
+    if [int(part) for part in found.split(".")[:2]] < [int(part) for part in needed.split(".")]:
+        raise Problem(
+            f"this graph needs TensorFlow {needed} or newer, and this is {found}; export it again with "
+            f"--for tf{'.'.join(found.split('.')[:2])} if there is such a choice, or update TensorFlow"
+        )
+    tf.get_logger().setLevel("ERROR")
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)  # the processor has the same memory
+    return tf
+
+
+class Graph:
+    """The exported graph and its variables.
+
+    Args:
+        tf: the module.
+        folder: of the runner.
+        card: what graph.json holds.
+    """
+
+    def __init__(self, tf, folder, card):
+        self.tf, self.folder = tf, folder
+        try:
+            self.module = tf.saved_model.load(str(folder / "graph"))
+        except Exception as error:
+            raise Problem(
+                f"{folder / 'graph'}: TensorFlow {tf.__version__} can't load it "
+                f"({' '.join(str(error).split())[:300]}); export it again, for this TensorFlow"
+            ) from None
+        told = {each["name"]: (tuple(each["shape"]), each["dtype"]) for each in card["state"]}
+        found = [(tuple(v.shape.as_list()), v.dtype.name) for v in self.module.state]
+        if list(told.values()) != found:
+            raise Problem(
+                f"{folder}: graph.json is of another graph than graph/; copy the whole folder again"
+            )
+        self.variables = dict(zip(told, self.module.state))
+
+    def step(self, batch, rate, share):
+        """One optimizer step; returns the loss before it."""
+        a, b, subject = batch
+        tensor = self.tf.constant
+        rate, share = tensor(rate, "float32"), tensor(share, "float32")
+        return float(self.module.train_step(tensor(a), tensor(b), tensor(subject), rate, share))
+
+    def rank(self, images):
+        """Effective rank of the encoder's features of some slices."""
+        constant = self.tf.constant
+        parts = [self.module.embed(constant(images[i : i + 32])).numpy() for i in range(0, len(images), 32)]
+        return effective_rank(np.concatenate(parts))
+
+    def arrays(self):
+        """Every number that changes while training, by name; None if one is not finite."""
+        arrays = {name: variable.numpy() for name, variable in self.variables.items()}
+        fine = all(np.isfinite(array).all() for array in arrays.values() if array.dtype.kind == "f")
+        return arrays if fine else None
+
+    def assign(self, arrays):
+        """Go on from the numbers that :meth:`arrays` gave."""
+        for name, variable in self.variables.items():
+            found = arrays.get(name)
+            if found is None or found.shape != tuple(variable.shape.as_list()):
+                raise Problem(
+                    f"{self.folder / 'state'}: its weights are not of this graph ({name} differs); "
+                    "put it back beside the graph it was trained with, or remove it to begin again"
+                )
+        for name, variable in self.variables.items():
+            variable.assign(arrays[name].astype(variable.dtype.as_numpy_dtype))
+
+
+def check_same_training(info, card, options, slices):
+    """A training is continued with the graph, the budget and the slices it was begun with, or not at all."""
+    if info["graph"] != graph_id(card):
+        raise Problem(
+            "state/: is of another graph; put it back beside the graph it was trained with, or remove it"
+        )
+    now = identity(options, slices)
+    if info["budget"] != now["budget"]:
+        name, value = next(iter(info["budget"].items()))
+        raise Problem(
+            f"this folder holds a training with --{name} {value:g}; give the same budget to continue it, or remove "
+            "state/ to begin again"
+        )
+    if info["fingerprint"] != now["fingerprint"]:
+        raise Problem(
+            f"{slices.folder}: has other slices than those this training was begun with; give the same"
+        )
+
+
+def positive(kind):
+    def convert(text):
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise argparse.ArgumentTypeError(f"{text}: must be above 0")
+        return value
+
+    return convert
+
+
+def parse(arguments):
+    parser = argparse.ArgumentParser(
+        prog="runner.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "store", type=Path, metavar="STORE", help="slice store, made by `mri-transfer slices`"
+    )
+    budget = parser.add_mutually_exclusive_group(required=True)
+    budget.add_argument("--hours", type=positive(float), metavar="H", help="time budget, everything included")
+    budget.add_argument("--minutes", type=positive(float), metavar="M", help="time budget in minutes")
+    budget.add_argument("--steps", type=positive(int), metavar="N", help="number of steps, instead of a time")
+    parser.add_argument(
+        "--save-minutes", type=positive(float), default=5.0, metavar="M", help="save this often (default: 5)"
+    )
+    options = parser.parse_args(arguments)
+    options.seconds = None
+    if options.steps is None:
+        options.seconds = options.hours * 3600 if options.hours else options.minutes * 60
+    return options
+
+
+def lock(folder):
+    """Two runners that save into one folder would remove each other's states. Held until the file is closed."""
+    import fcntl
+
+    try:
+        file = open(str(folder / "lock"), "ab")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except PermissionError:
+        raise Problem(f"{folder}: may not be written to; copy it to where you may write") from None
+    except OSError:
+        raise Problem(f"{folder}: another runner trains here; wait for it to end") from None
+    return file
+
+
+def run(options):
+    """What the command line asks for."""
+    folder = Path(__file__).resolve().parent
+    card = read_card(folder)
+    slices = Slices(options.store)
+    if slices.size != card["slice_size"]:
+        raise Problem(
+            f"{options.store}: its slices have {slices.size} px and the graph takes {card['slice_size']}; export again "
+            "with --store"
+        )
+    pairs = Pairs(
+        slices, card["positives"], card["max_mm"], card["batch"], card["seed"], negatives=card["negatives"]
+    )
+    with lock(folder):
+        saved = states.load(folder / "state", say)
+        if saved:
+            check_same_training(saved[1], card, options, slices)
+            if saved[1]["finished"]:
+                say(
+                    f"already finished, {saved[1]['step']} steps: bring this folder back for mri-transfer import-graph"
+                )
+                return
+        tf = tensorflow_for(card)
+        graph = Graph(tf, folder, card)
+        if saved:
+            graph.assign(saved[0])
+            say(f"continuing at step {saved[1]['step']}, {saved[1]['seconds'] / 60:.1f} minutes in")
+        training = Training(folder, card, graph, pairs, options, saved[1] if saved else None)
+        gpus = training.info["machine"]["gpu"]
+        say(
+            f"{card['method']} of {card['backbone']}, {card['batch']} pairs of {card['size']} px a step, with "
+            f"TensorFlow {tf.__version__} on {'the GPU' if gpus else 'the processor: it sees no GPU'}; {len(slices)} "
+            f"slices of {training.info['data']['subjects']} subjects"
+        )
+        training.train()
+    info = training.info
+    chance = f" (chance is {card['chance']:.3f})" if card["chance"] is not None else ""
+    say(
+        f"{info['step']} steps in {info['seconds'] / 60:.1f} min, loss {info['first_loss']:.3f} → "
+        f"{info['last_loss']:.3f}{chance}; effective rank of {len(training.looked_at)} slices' features "
+        f"{info['rank']:.1f}" + (": COLLAPSED, all slices look the same to it" if info["rank"] < 2 else "")
+    )
+    say(f"bring the folder back and make a run of it: mri-transfer import-graph {folder.name} --out RUN")
+
+
+def main(arguments=None):
+    """Run; returns 0 when it finished, 2 for a mistake or a bad file, 130 when interrupted."""
+    options = parse(arguments)
+    try:
+        run(options)
+    except Problem as problem:
+        say(f"runner.py: {problem}")
+        return 2
+    except KeyboardInterrupt:
+        say("interrupted; run the same command again to continue")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""Training states on a board: everything that changes, in two generations, and lines of figures.
+
+    state/state-12.npz   every variable of the graph (uncompressed)
+    state/state-12.json  its SHA-256, and where the training was; readable
+    state/state-11.*     the generation before, kept in case a byte of the newest one is lost
+
+The format is that of mri-transfer's own runs, which reads these files. The arrays are on disk before the JSON file
+that vouches for them appears, and the third-newest generation goes only after that. Python 3.6 and NumPy are enough.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sys
+
+import numpy as np
+
+FORMAT = 1
+KEPT = 2
+CARD_NAME = re.compile(r"state-(\d+)\.json")
+FILE_NAME = re.compile(r"state-(\d+)\.(json|npz)(\.part)?")
+
+
+class Problem(Exception):
+    """A user's mistake or a bad file: one line that names it and the remedy."""
+
+
+def say(message):
+    """To standard error; a terminal that is gone must not end what is being told about."""
+    try:
+        sys.stderr.write(message + "\n")
+        sys.stderr.flush()
+    except OSError:
+        pass
+
+
+def read_json(path):
+    """What a JSON file holds.
+
+    Raises:
+        Problem: it is missing or no JSON.
+    """
+    try:
+        with open(str(path), encoding="utf-8") as file:
+            return json.load(file)
+    except FileNotFoundError:
+        raise Problem(f"{path}: no such file; copy the whole folder again") from None
+    except (OSError, ValueError) as error:
+        raise Problem(f"{path}: not readable as JSON ({error}); copy it again") from None
+
+
+def sha256(path):
+    """Hexadecimal SHA-256 of a file, read in blocks of 1 MiB."""
+    digest = hashlib.sha256()
+    with open(str(path), "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_write(path):
+    """A binary file that holds either its old content or all of the new one, also after a power cut."""
+    part = path.with_name(path.name + ".part")
+    try:
+        with open(str(part), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(str(part), str(path))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
+    descriptor = os.open(str(path.parent), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _info_sha256(info):
+    return hashlib.sha256(json.dumps(info, ensure_ascii=False, allow_nan=False).encode()).hexdigest()
+
+
+def _generations(folder):
+    """Numbers of the complete generations, newest first."""
+    names = os.listdir(str(folder)) if folder.is_dir() else []
+    found = (CARD_NAME.fullmatch(name) for name in names)
+    return sorted((int(match.group(1)) for match in found if match), reverse=True)
+
+
+def _remove_others(folder, kept):
+    """Remove generations that are not `kept`, card first, and what a killed process left half-written."""
+    names = {f"state-{number}.{suffix}" for number in kept for suffix in ("json", "npz")}
+    for name in sorted(os.listdir(str(folder))):
+        if FILE_NAME.fullmatch(name) and name not in names:
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
+
+
+def save(folder, arrays, info):
+    """Save a new generation; the one before it is kept, older ones are removed.
+
+    Raises:
+        OSError: the disk is full or read-only; the generations that were there still load.
+    """
+    folder.mkdir(exist_ok=True)
+    before = _generations(folder)
+    _remove_others(folder, before[:KEPT])  # what a killed process left needs the room
+    new = before[0] + 1 if before else 0
+    path = folder / f"state-{new}.npz"
+    with atomic_write(path) as file:
+        np.savez(file, **arrays)
+    card = {"format": FORMAT, "sha256": sha256(path), "info_sha256": _info_sha256(info), "info": info}
+    with atomic_write(folder / f"state-{new}.json") as file:
+        file.write(json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    _remove_others(folder, [new] + before[: KEPT - 1])
+
+
+def load(folder, say):
+    """The newest generation whose every byte is as it was written, as (arrays, info); None if nothing was saved yet.
+
+    Args:
+        folder: of the states.
+        say: tells the user that an older one is taken.
+
+    Raises:
+        Problem: there are generations, and none can be trusted.
+    """
+    problems = []
+    for number in _generations(folder):
+        try:
+            found = _load(folder, number)
+        except (OSError, Problem) as error:
+            problems.append(str(error))
+            continue
+        for problem in problems:
+            say(f"{problem}; going on from the state saved before it")
+        return found
+    if problems:
+        raise Problem(
+            f"{problems[0]}, and no older state can be read; remove {folder} to begin again, or bring a copy back"
+        )
+    return None
+
+
+def _load(folder, number):
+    path = folder / f"state-{number}.json"
+    card = read_json(path)
+    info = card.get("info") if isinstance(card, dict) else None
+    if not isinstance(info, dict) or _info_sha256(info) != card.get("info_sha256"):
+        raise Problem(f"{path}: is damaged")
+    if card.get("format") != FORMAT:
+        raise Problem(f"{path}: has format {card.get('format')}, and this runner knows {FORMAT}")
+    path = folder / f"state-{number}.npz"
+    if not path.is_file() or sha256(path) != card["sha256"]:
+        raise Problem(f"{path}: is missing or damaged")
+    with np.load(str(path), allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}, info
+
+
+class Lines:
+    """metrics.jsonl: a line of figures now and then; lines of steps that were undone are dropped.
+
+    Args:
+        path: of the file.
+        step: where the training is.
+    """
+
+    def __init__(self, path, step):
+        self.path = path
+        self.drop_after(step)
+
+    def drop_after(self, step):
+        """Forget lines of later steps, and what a power cut tore. A full disk is no reason to stop."""
+        kept = []
+        with contextlib.suppress(OSError):
+            for line in self.path.read_bytes().splitlines(True):
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    if json.loads(line.decode("utf-8"))["step"] <= step:
+                        kept.append(line.rstrip() + b"\n")
+            with atomic_write(self.path) as file:
+                file.writelines(kept)
+
+    def add(self, figures):
+        """Add a line; on a full disk it is lost."""
+        with contextlib.suppress(OSError), open(str(self.path), "ab") as file:
+            file.write(json.dumps(figures).encode() + b"\n")

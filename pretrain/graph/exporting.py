@@ -1,0 +1,271 @@
+"""`mri-transfer export --format training-graph`: the whole training step in a folder that a board trains.
+
+FOLDER/graph/        SavedModel: train_step, embed, and every variable that they change
+FOLDER/runner.py     trains it, with slices.py, states.py, training.py; Python 3.6, TensorFlow and NumPy
+FOLDER/graph.json    what it is, what it was made of, SHA-256 of the graph's files; written last
+FOLDER/README.txt    what to type on the board
+FOLDER/state/        what was trained, once the runner has begun
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import mri_transfer
+from mri_transfer import device, progress
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.errors import UserError
+from mri_transfer.files import atomic_write, claim_folder, fsync_folder, read_json, sha256, write_json
+from mri_transfer.options import as_dict
+from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
+from mri_transfer.pretrain.positives import mixture
+from mri_transfer.pretrain.trainer import Trainer
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from mri_transfer.export import ExportConfig
+
+KIND = "training graph"
+FORMAT = 1
+CARD = "graph.json"
+BOARD = Path(__file__).parent / "board"
+SCRIPTS = ("runner.py", "slices.py", "states.py", "training.py")
+
+
+def export_graph(config: ExportConfig) -> dict[str, Any]:
+    """Write the folder.
+
+    Returns:
+        The summary: folder, bytes, what the graph is.
+
+    Raises:
+        UserError: `--for` is missing, settings that a graph can't have, a start that isn't there, a folder that holds
+            something else or a graph with other settings, or an operation that the older TensorFlow doesn't know.
+    """
+    from mri_transfer.checkpoints.older_tensorflow import TARGETS, make_loadable
+
+    if config.for_ is None:
+        raise UserError(
+            f"--for is missing: which TensorFlow must load the graph? One of {', '.join(TARGETS)}; tf2.7 for JetPack "
+            "4.6, tf2.12 for 5.1"
+        )
+    if device.prepare() != "tensorflow":
+        raise UserError("--format training-graph: needs the TensorFlow backend; unset KERAS_BACKEND")
+    version, out = TARGETS[config.for_], config.out
+    settings, slice_size = _settings(config)
+    claim_folder(out, KIND)
+    asked = {"tensorflow": version, "slice_size": slice_size, "config": _as_told(settings)}
+    if (out / CARD).is_file():
+        before = read_json(out / CARD)
+        if all(before.get(key) == value for key, value in asked.items()):
+            progress.say(f"{out}: already exported; choose another --out for a new one")
+            return _summary(out)
+        raise UserError(f"{out}: holds a training graph with other settings; choose another --out")
+    trainer, start = _trainer(settings)
+    module = training_module(trainer, slice_size)
+    fresh = out / "graph.part"
+    shutil.rmtree(fresh, ignore_errors=True)
+    _save(module, fresh)
+    make_loadable(fresh, version)
+    shutil.rmtree(out / "graph", ignore_errors=True)
+    fresh.replace(out / "graph")
+    for name in SCRIPTS:
+        _write(out / name, (BOARD / name).read_text(encoding="utf-8"))
+    _write(out / "README.txt", _instructions(out, version))
+    written = [path for path in (out / "graph").rglob("*") if path.is_file()]
+    card = {
+        "format": FORMAT,
+        "made_by": f"mri-transfer {mri_transfer.__version__}",
+        **asked,
+        **described(trainer, start),
+        "versions": device.versions(),
+        "files": {path.relative_to(out).as_posix(): sha256(path) for path in sorted(written)},
+    }
+    write_json(out / CARD, card)
+    progress.say(
+        f"{out}: copy it to the board with the slices, and there: python3 {out.name}/runner.py STORE --hours 8"
+    )
+    return _summary(out)
+
+
+def _summary(out: Path) -> dict[str, Any]:
+    card = read_json(out / CARD)
+    size = sum(path.stat().st_size for path in (out / "graph").rglob("*") if path.is_file())
+    told = ("tensorflow", "method", "backbone", "size", "slice_size", "batch")
+    return {"folder": str(out), "bytes": size, **{key: card[key] for key in told}}
+
+
+def _settings(config: ExportConfig) -> tuple[PretrainConfig, int]:
+    """The pretraining that is asked for, with the backbone and the size it will have, and the side of its slices."""
+    from mri_transfer.checkpoints.encoders import read_card
+    from mri_transfer.pretrain.continuing import backbone_of
+
+    told: dict[str, Any] = {}
+    store = config.store
+    if config.run is not None:
+        card = read_card(config.run)
+        before = card["provenance"].get("config") or {}
+        told = {name: before[name] for name in _KEPT if before.get(name) is not None}
+        told |= {"init": str(config.run), "size": card["size"]}
+        if config.given.get("init", told["init"]) == told["init"]:
+            told["backbone"] = card["backbone"]
+        if store is None and Path(before.get("store") or "").is_dir() and before.get("store"):
+            store = Path(before["store"])
+    told |= config.given
+    if "view" in told:
+        told["view"] = tuple(told["view"])
+    slice_size = SliceStore.open(store).size if store is not None else told.get("size")
+    if slice_size is None:
+        raise UserError("the size of the slices is not known: give --store STORE, or --size PX")
+    if "sequence" in mixture(told.get("positives", "adjacent")):
+        raise UserError(
+            "--positives sequence: the runner on the board draws adjacent slices and the same ones; give "
+            "--positives adjacent"
+        )
+    told.setdefault("size", slice_size)
+    settings = PretrainConfig(store=store or Path(), out=config.out, precision="float32", **told)
+    return dataclasses.replace(settings, backbone=backbone_of(settings)), slice_size
+
+
+# Settings that a graph takes over from a run. Not taken: those of its budget, its memory and its folder.
+_KEPT = (
+    *("method", "positives", "max_mm", "batch", "strength", "view", "weight_decay", "warmup", "temperature"),
+    *("decoupled", "seed"),
+)
+
+
+def _as_told(settings: PretrainConfig) -> dict[str, Any]:
+    """Without what doesn't count on the board."""
+    return {
+        key: value
+        for key, value in as_dict(settings).items()
+        if key not in ("out", "store", "preview", "banner")
+    }
+
+
+def _trainer(settings: PretrainConfig) -> tuple[Trainer, dict[str, Any]]:
+    from mri_transfer.checkpoints.encoders import start_encoder
+
+    assert settings.backbone is not None
+    assert settings.size is not None
+    encoder, start = start_encoder(
+        settings.init,
+        backbone=settings.backbone,
+        size=settings.size,
+        seed=settings.seed,
+        imagenet_weights=settings.imagenet_weights,
+    )
+    trainer = Trainer(
+        settings, settings.backbone, encoder, size=settings.size, micro_batch=settings.micro_batch
+    )
+    return trainer, start
+
+
+def described(trainer: Trainer, start: dict[str, Any]) -> dict[str, Any]:
+    """What graph.json says of the training.
+
+    Returns:
+        Settings that the runner needs, "state" (name, shape and type of every variable, in the order of the module's)
+        and "encoder" (the name in it of each of the encoder's weights).
+    """
+    from mri_transfer.checkpoints.backbones import named_weights
+    from mri_transfer.checkpoints.state import named_variables
+
+    config = trainer.config
+    variables = named_variables(trainer.method, trainer.optimizer)
+    name_of = {id(variable): name for name, variable in variables.items()}
+    return {
+        "method": config.method,
+        "backbone": trainer.backbone,
+        "size": trainer.size,
+        "batch": config.batch,
+        "seed": config.seed,
+        "positives": mixture(config.positives),
+        "max_mm": config.max_mm,
+        "negatives": config.method in WITH_NEGATIVES,
+        "peak_rate": trainer.peak_rate,
+        "warmup": config.warmup,
+        "chance": trainer.method.chance(config.batch),
+        "start": start,
+        "state": [
+            {"name": name, "shape": list(variable.shape), "dtype": str(variable.dtype)}
+            for name, variable in variables.items()
+        ],
+        "encoder": {name: name_of[id(variable)] for name, variable in named_weights(trainer.encoder).items()},
+    }
+
+
+def training_module(trainer: Trainer, slice_size: int) -> tf.Module:
+    """The training as a module of TensorFlow's, to be saved.
+
+    Its functions are train_step(a, b: uint8 (batch, side, side), subject: int32 (batch,), rate, share: float32) → the
+    loss before the step, and embed(images: uint8 (n, side, side)) → float32 (n, features). Its `state` is a list of
+    all variables that change, those of the optimizer and of random generators included.
+
+    Args:
+        trainer: what is trained.
+        slice_size: side of the slices, pixels.
+    """
+    import tensorflow as tf
+    from keras import ops
+
+    from mri_transfer.checkpoints.state import named_variables
+
+    method, optimizer, encoder = trainer.method, trainer.optimizer, trainer.encoder
+    batch, side = trainer.config.batch, slice_size
+    slices = tf.TensorSpec((batch, side, side), tf.uint8)
+    number = tf.TensorSpec((), tf.float32)
+
+    def train_step(a, b, subject, rate, share):
+        pairs = {"a": a, "b": b, "subject": subject}
+        method.set_progress(share)
+        optimizer.learning_rate.assign(rate)
+        with tf.GradientTape() as tape:
+            seen = method(pairs, training=True)
+            loss = method.compute_loss(x=pairs, y_pred=seen, training=True)
+        weights = method.trainable_variables
+        gradients = tape.gradient(loss, [weight.value for weight in weights])
+        optimizer.apply_gradients(zip(gradients, weights, strict=True))
+        return loss
+
+    def embed(images):
+        x = ops.expand_dims(ops.cast(images, "float32"), -1)
+        if side != trainer.size:
+            x = ops.image.resize(x, (trainer.size, trainer.size), antialias=True, data_format="channels_last")
+        return encoder(x, training=False)
+
+    module = tf.Module()
+    module.state = [variable.value for variable in named_variables(method, optimizer).values()]
+    subject = tf.TensorSpec((batch,), tf.int32)
+    module.train_step = tf.function(
+        train_step, input_signature=(slices, slices, subject, number, number), autograph=False
+    )
+    module.embed = tf.function(
+        embed, input_signature=(tf.TensorSpec((None, side, side), tf.uint8),), autograph=False
+    )
+    return module
+
+
+def _save(module: tf.Module, folder: Path) -> None:
+    import tensorflow as tf
+
+    tf.saved_model.save(module, str(folder))
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    fsync_folder(folder)
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_write(path) as file:
+        file.write(text)
+
+
+def _instructions(out: Path, version: str) -> str:
+    return (BOARD / "README.txt").read_text(encoding="utf-8").format(folder=out.name, version=version)

@@ -1,0 +1,188 @@
+"""`mri-transfer import-graph`: an ordinary run of what a board has trained."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mri_transfer import device, progress
+from mri_transfer.errors import UserError
+from mri_transfer.files import (
+    atomic_write,
+    claim_folder,
+    read_json,
+    require_folder,
+    sha256,
+    write_json,
+    wrong_fields,
+)
+from mri_transfer.options import argument, option
+
+REMEDY = "copy the whole folder from the board again"
+
+
+@dataclasses.dataclass(frozen=True)
+class ImportConfig:
+    """What to import."""
+
+    EXAMPLE: ClassVar[str] = """\
+example:
+  mri-transfer import-graph night --out runs/mri
+  mri-transfer compare TUMORS --arm imagenet --arm mri=runs/mri --out report
+
+A training that is not over can be imported as well: the encoder is the one of its last save. Import it again later.
+"""
+
+    folder: Path = argument(
+        metavar="FOLDER",
+        help="made by `mri-transfer export --format training-graph`, trained by its runner.py",
+    )
+    out: Path = option(help="run folder to write", metavar="RUN")
+
+
+def import_graph(config: ImportConfig) -> dict[str, Any]:
+    """Make a run whose encoder `finetune`, `compare` and `--init` accept.
+
+    Returns:
+        The summary that is also written to RUN/summary.json.
+
+    Raises:
+        UserError: the folder is no training graph, wasn't trained yet, is damaged, or its weights are of another graph;
+            or RUN holds something else.
+    """
+    device.prepare()
+    from mri_transfer.checkpoints.encoders import save_encoder
+    from mri_transfer.checkpoints.state import load_state
+    from mri_transfer.pretrain.graph.exporting import KIND
+    from mri_transfer.pretrain.run import KIND as RUN
+
+    folder, out = require_folder(config.folder, KIND, "export --format training-graph"), config.out
+    card = _card(folder)
+    saved = load_state(folder / "state")
+    if saved is None:
+        raise UserError(
+            f"{folder}: was not trained yet; on the board: python3 {folder.name}/runner.py STORE --hours 8"
+        )
+    arrays, info = saved
+    _check_state(folder, card, arrays, info)
+    encoder = _encoder(card, arrays)
+    known = claim_folder(out, RUN)
+    origin = {"graph": info["graph"], "seed": card["seed"]}
+    if known and (not (out / "imported.json").is_file() or read_json(out / "imported.json") != origin):
+        raise UserError(f"{out}: holds another run; choose another --out")
+    write_json(out / "imported.json", origin)
+    budget = info["budget"]
+    about = {
+        "config": {**card["config"], **budget, "store": info["data"]["store"], "out": str(out)},
+        "data": info["data"],
+        "versions": {
+            **card["versions"],
+            **{key: info["machine"][key] for key in ("python", "tensorflow", "numpy")},
+        },
+    }
+    write_json(out / "config.json", about)
+    write_json(out / "start.json", {"backbone": card["backbone"], **card["start"], "precision": "float32"})
+    lines = folder / "metrics.jsonl"
+    if lines.is_file():
+        with atomic_write(out / "metrics.jsonl", "wb") as file:
+            file.write(lines.read_bytes())
+    results = {
+        "first_loss": info["first_loss"],
+        "last_loss": info["last_loss"],
+        "effective_rank": info["rank"],
+    }
+    provenance = {
+        "start": card["start"],
+        "method": card["method"],
+        "pairs": {
+            "positives": card["positives"],
+            "slices": info["data"]["slices"],
+            "subjects": info["data"]["subjects"],
+        },
+        **about,
+        "seconds": round(info["seconds"], 1),
+        "steps": info["step"],
+        "metrics": results,
+        "trained_on": info["machine"],
+        "exported_with": card["versions"],
+    }
+    save_encoder(
+        encoder, out / "encoder", backbone=card["backbone"], size=card["size"], provenance=provenance
+    )
+    summary = {
+        "encoder": str(out / "encoder"),
+        "steps": info["step"],
+        "training_seconds": round(info["seconds"], 1),
+        "views": 2 * card["batch"] * info["step"],
+        **results,
+        "diverged_at_steps": info["diverged"],
+        "finished": info["finished"],
+        "trained_on": info["machine"],
+        "stopped": None,
+    }
+    write_json(out / "summary.json", summary)
+    if not info["finished"]:
+        progress.say(f"the training is not over ({info['share']:.0%} of its budget): this is its last save")
+    where = info["machine"]["board"] or info["machine"]["machine"]
+    progress.say(
+        f"{info['step']} steps in {info['seconds'] / 60:.1f} min on {where} with TensorFlow "
+        f"{info['machine']['tensorflow']}; the encoder is in {summary['encoder']}"
+    )
+    return summary
+
+
+def _card(folder: Path) -> dict[str, Any]:
+    """graph.json, once the graph is known to be the one that it describes."""
+    from mri_transfer.pretrain.graph.exporting import CARD, FORMAT
+
+    path = folder / CARD
+    card = read_json(path)
+    kinds = {
+        "format": int,
+        "backbone": str,
+        "size": int,
+        "state": list,
+        "encoder": dict,
+        "files": dict,
+        "start": dict,
+    }
+    if wrong := wrong_fields(card, kinds):
+        raise UserError(f"{path}: is not the card of a training graph ({', '.join(wrong)}); {REMEDY}")
+    if card["format"] != FORMAT:
+        raise UserError(
+            f"{path}: has format {card['format']}, and this version reads {FORMAT}; update mri-transfer"
+        )
+    model = folder / "graph" / "saved_model.pb"
+    if not model.is_file() or sha256(model) != card["files"]["graph/saved_model.pb"]:
+        raise UserError(f"{model}: missing, or not the graph that {CARD} describes; {REMEDY}")
+    return card
+
+
+def _check_state(folder: Path, card: dict[str, Any], arrays: dict[str, Any], info: dict[str, Any]) -> None:
+    from mri_transfer.checkpoints.arrays import differences
+
+    shapes = {each["name"]: tuple(each["shape"]) for each in card["state"]}
+    wrong = differences(shapes, arrays)
+    if wrong or info.get("graph") != card["files"]["graph/saved_model.pb"]:
+        raise UserError(
+            f"{folder}: state/ is of another graph than graph/ ({wrong or 'its identity differs'}); {REMEDY}"
+        )
+
+
+def _encoder(card: dict[str, Any], arrays: dict[str, Any]) -> Any:
+    """An encoder with the trained weights."""
+    from mri_transfer.checkpoints.arrays import differences
+    from mri_transfer.checkpoints.backbones import build_encoder, named_weights
+
+    encoder = build_encoder(card["backbone"], card["size"])
+    weights = named_weights(encoder)
+    found = {name: arrays[key] for name, key in card["encoder"].items()}
+    if differ := differences({name: tuple(weight.shape) for name, weight in weights.items()}, found):
+        raise UserError(
+            f"the trained weights don't fit {card['backbone']} of this mri-transfer ({differ}); import them with "
+            f"the version that exported them, {card['made_by']}"
+        )
+    for name, weight in weights.items():
+        weight.assign(found[name].astype(weight.dtype))
+    return encoder

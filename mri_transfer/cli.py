@@ -75,7 +75,7 @@ COMMANDS = {
         "mri_transfer.finetune.predict:predict",
     ),
     "export": Command(
-        "what was made here, for machines that can't run this program",
+        "a trained network, or a training that an old board can do, for machines that can't run this program",
         "mri_transfer.export:ExportConfig",
         "mri_transfer.export:export",
     ),

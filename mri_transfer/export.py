@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mri_transfer.errors import UserError
 from mri_transfer.options import argument, option
 from mri_transfer.pretrain.config import PretrainConfig
 
-# What writes each format: given the configuration, it returns the summary.
-FORMATS = {"training-graph": "mri_transfer.pretrain.graph.exporting:export_graph"}
-TARGETS = (
-    "tf2.6",
-    "tf2.7",
-    "tf2.12",
-)  # the names in checkpoints/older_tensorflow.py, which --help doesn't import
+GRAPH = "training-graph"
+# Names that --help needs without TensorFlow: finetune/export/export.py has the formats' own, and
+# checkpoints/older_tensorflow.py the targets'.
+FORMATS = (GRAPH, "saved_model", "litert", "onnx")
+TARGETS = ("tf2.6", "tf2.7", "tf2.12")
 
 
 def _as_for_pretrain(name: str, otherwise: str = "") -> Any:
@@ -35,6 +33,12 @@ class ExportConfig:
     """What to export, and how. Options that are None are as in the run, or as `pretrain` has them."""
 
     EXAMPLE: ClassVar[str] = """\
+saved_model, litert, onnx: a classifier of `finetune`, or the encoder of `pretrain`, for another runtime. What is
+written is loaded back, and kept only if it says what Keras says of the images:
+
+  mri-transfer export runs/classifier --format onnx --out exported
+  mri-transfer export runs/classifier --format litert --int8 --out exported --images scans/
+
 training-graph: boards that end at TensorFlow 2.7 (JetPack 4.6: TX2, Nano, Xavier) or 2.12 (JetPack 5.1) can't run
 this program, but they can train a graph that it made. Here:
 
@@ -50,29 +54,39 @@ In the morning copy night/ back, and make an ordinary run of it:
   mri-transfer import-graph night --out runs/mri
   mri-transfer compare TUMORS --arm imagenet --arm mri=runs/mri --out report
 
-With a RUN, its settings are taken and the training goes on from its encoder. Options that follow --store are those of
+With a RUN its settings are taken, and the training goes on from its encoder. The options from --method on are those of
 `mri-transfer pretrain`.
 """
 
     run: Path | None = argument(
         metavar="RUN",
-        help="a run of `mri-transfer pretrain`; without one the options say it all",
+        help="a run of `mri-transfer finetune` or `pretrain`; a training graph can do without, its options say it all",
         default=None,
     )
     format: str = option(
-        help="training-graph: a folder with which a board without Keras 3 trains", choices=tuple(FORMATS)
+        help="training-graph: a folder with which a board without Keras 3 pretrains; saved_model, litert, onnx: a "
+        "trained network for other runtimes",
+        choices=FORMATS,
     )
     out: Path = option(help="folder to write", metavar="DIR")
+    int8: bool = option(False, help="litert: quantise to 8-bit integers, calibrated on the images")
+    images: tuple[Path, ...] = option(
+        (),
+        help="saved_model, litert, onnx: images or volumes to compare the export on (default: those that RUN was "
+        "trained on); may be repeated",
+        metavar="PATH",
+        repeat=True,
+    )
     for_: str | None = option(
         None,
-        help="training-graph: the TensorFlow that it must load in. tf2.7 for JetPack 4.6, tf2.12 for 5.1; newer ones "
+        help="training-graph: the TensorFlow that must load it; tf2.7 for JetPack 4.6, tf2.12 for 5.1. Newer ones "
         "load it as well",
         choices=TARGETS,
     )
     store: Path | None = option(
         None,
-        help="slice store that it will be trained on: the graph takes slices of one size (default: that of RUN, else "
-        "slices of --size)",
+        help="training-graph: slice store that it will be trained on, since a graph takes slices of one size "
+        "(default: that of RUN, else one of --size)",
         metavar="STORE",
     )
     method: str | None = _as_for_pretrain("method")
@@ -101,17 +115,33 @@ With a RUN, its settings are taken and the training goes on from its encoder. Op
     def given(self) -> dict[str, Any]:
         """The options of `pretrain` that were given, by name."""
         names = {each.name for each in dataclasses.fields(PretrainConfig)} - {"out", "store"}
-        found = {
-            each.name: getattr(self, each.name) for each in dataclasses.fields(self) if each.name in names
-        }
+        found = {name: getattr(self, name) for name in vars(self) if name in names}
         return {name: value for name, value in found.items() if value not in (None, ())}
 
 
 def export(config: ExportConfig) -> dict[str, Any]:
     """Write what `config.format` says.
 
+    Returns:
+        The summary of the format.
+
     Raises:
-        UserError: see the function of the format.
+        UserError: options that don't belong to the format, or what the format's own function raises.
     """
-    module, name = FORMATS[config.format].split(":")
-    return getattr(importlib.import_module(module), name)(config)
+    if config.format == GRAPH:
+        _refuse({"int8": config.int8, "images": config.images}, f"--format {GRAPH} has no such option")
+        from mri_transfer.pretrain.graph.exporting import export_graph
+
+        return export_graph(config)
+    _refuse({"for": config.for_, "store": config.store, **config.given}, f"goes with --format {GRAPH} only")
+    if config.run is None:
+        raise UserError(f"--format {config.format}: name the RUN to export")
+    from mri_transfer.finetune.export.export import export_run
+
+    return export_run(config.run, config.out, format=config.format, int8=config.int8, images=config.images)
+
+
+def _refuse(options: dict[str, Any], why: str) -> None:
+    for name, value in options.items():
+        if value:
+            raise UserError(f"--{name.replace('_', '-')}: {why}; leave it out")

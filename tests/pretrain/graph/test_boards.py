@@ -1,13 +1,13 @@
 """Exported graphs under the TensorFlows that old boards have: train, kill, resume, import, compare.
 
-The interpreters are named by the environment, since no one of them runs this program: MRI_TRANSFER_TF26, _TF27 and
-_TF212 hold the paths of a Python 3.6 with TensorFlow 2.6.2, a 3.7 with 2.7.0 and a 3.8 with 2.12.0. `.ci/run` makes them.
+The interpreters are named by the environment: MRI_TRANSFER_TF26, MRI_TRANSFER_TF27 and MRI_TRANSFER_TF212 hold the
+paths of a Python 3.6 with TensorFlow 2.6.2, a 3.7 with 2.7.0 and a 3.8 with 2.12.0. `.ci/run` makes them.
 """
 
 import json
 import os
+import shutil
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from mri_transfer.pretrain.positives import PairSampler
 from mri_transfer.pretrain.schedule import warmup_cosine
 from mri_transfer.pretrain.trainer import Trainer
 from tests.pretrain import small_network
-from tests.pretrain.graph.boards import BOARD, export_small
+from tests.pretrain.graph.boards import BOARD, export_small, save_always
 
 pytestmark = pytest.mark.old_tensorflow
 # On the board there is a Python, and this program is not.
@@ -57,8 +57,7 @@ def old(name: str, *arguments: object) -> subprocess.CompletedProcess:
     """Run the old Python to its end."""
     return subprocess.run(
         [str(interpreter(name)), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         encoding="utf-8",
         env=NOTHING_OF_OURS,
@@ -124,32 +123,27 @@ def exported(small_store, command, tmp_path_factory):
 
 def test_a_night_on_an_old_board(exported, small_store, command, tmp_path):
     """TensorFlow 2.7.0: trained, killed, resumed, imported, and `compare` accepts the encoder."""
-    steps, train = 60, (exported / "runner.py", small_store, "--save-minutes", 0.001)
+    save_always(exported)
+    steps, train = 150, (exported / "runner.py", small_store, "--save-minutes", 0.001)
     process = subprocess.Popen(
         [str(interpreter("TF27")), *map(str, train), "--steps", str(steps)],
         stderr=subprocess.PIPE,
         env=NOTHING_OF_OURS,
     )
     deadline = time.monotonic() + 200
-    while (saved := _saved_step(exported)) < 2:
+    while _saved_step(exported) < 2:
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline
         time.sleep(0.02)
     process.kill()
     process.wait()
-    before = read_losses(exported)
     saved = _saved_step(exported)
     assert 2 <= saved < steps
     done = old("TF27", *train, "--steps", steps)
     assert done.returncode == 0, done.stderr
-    said = done.stderr
-    assert "continuing at step" in said
-    assert int(said.partition("continuing at step ")[2].partition(",")[0]) in (saved, saved + 1)
-    arrays, info = load_state(exported / "state")
+    assert f"continuing at step {saved}," in done.stderr
+    info = load_state(exported / "state")[1]
     assert (info["step"], info["finished"], info["machine"]["tensorflow"]) == (steps, True, "2.7.0")
-    after = read_losses(exported)
-    assert {step: after[step] for step in before if step in after} == before or not before
-    assert sorted(after) == list(dict.fromkeys(sorted(after)))
 
     run = tmp_path / "mri"
     done = command("import-graph", exported, "--out", run)
@@ -176,19 +170,14 @@ def _saved_step(folder: Path) -> int:
     return found[1]["step"] if found else 0
 
 
-def read_losses(folder: Path) -> dict[int, float]:
-    lines = (
-        (folder / "metrics.jsonl").read_text().splitlines() if (folder / "metrics.jsonl").is_file() else []
-    )
-    return {each["step"]: each["loss"] for each in map(json.loads, lines)}
-
-
 def test_what_the_interrupted_training_ends_with_is_what_an_undisturbed_one_does(
     small, small_store, tmp_path
 ):
     """SIGTERM saves and ends it with code 130; the same command continues, and not a bit of the result differs."""
-    folders = [export_small(tmp_path / name, small_store) for name in ("undisturbed", "stopped")]
-    train = ("--steps", 3000, "--save-minutes", 0.001)
+    folders = [export_small(tmp_path / "undisturbed", small_store), tmp_path / "stopped"]
+    shutil.copytree(*folders)
+    save_always(folders[1])
+    train = ("--steps", 1000, "--save-minutes", 0.001)
     done = old("TF27", folders[0] / "runner.py", small_store, *train)
     assert done.returncode == 0, done.stderr
     process = subprocess.Popen(
@@ -203,7 +192,7 @@ def test_what_the_interrupted_training_ends_with_is_what_an_undisturbed_one_does
     said = process.communicate()[1].decode()
     assert process.returncode == 130, said
     assert "is being saved" in said
-    assert 0 < _saved_step(folders[1]) < 3000
+    assert 0 < _saved_step(folders[1]) < 1000
     done = old("TF27", folders[1] / "runner.py", small_store, *train)
     assert done.returncode == 0, done.stderr
     (expected, _), (found, _) = (load_state(folder / "state") for folder in folders)
@@ -228,4 +217,3 @@ def test_help_and_wrong_options_on_python_3_6(small_store):
         assert old("TF26", BOARD / "runner.py", *wrong).returncode == 2
     done = old("TF26", BOARD / "runner.py", small_store, "--steps", 2)  # beside it lies no graph
     assert (done.returncode, "graph.json" in done.stderr) == (2, True)
-    assert sys.version_info >= (3, 10)

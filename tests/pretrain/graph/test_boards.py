@@ -124,7 +124,7 @@ def exported(small_store, command, tmp_path_factory):
 def test_a_night_on_an_old_board(exported, small_store, command, tmp_path):
     """TensorFlow 2.7.0: trained, killed, resumed, imported, and `compare` accepts the encoder."""
     save_always(exported)
-    steps, train = 150, (exported / "runner.py", small_store, "--save-minutes", 0.001)
+    steps, train = 40, (exported / "runner.py", small_store, "--save-minutes", 0.001)
     process = subprocess.Popen(
         [str(interpreter("TF27")), *map(str, train), "--steps", str(steps)],
         stderr=subprocess.PIPE,

@@ -27,6 +27,11 @@ def _run(command: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> d
     return run(configure(config, arguments, options))
 
 
+def doctor(**options: Any) -> dict[str, Any]:
+    """Look at this machine: `api.doctor(seconds=0)`."""
+    return _run("doctor", (), options)
+
+
 def fetch(*source: str, **options: Any) -> dict[str, Any]:
     """Download public volumes or the tumour set: `api.fetch("openneuro", "ds000001", out="volumes")`."""
     return _run("fetch", source, options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from mri_transfer.datasets.audit.modality import KINDS, looks_like
 from mri_transfer.datasets.slices.cut import cut
 from mri_transfer.datasets.tumors.files import SUFFIXES, open_image, read_bytes, square, upright
 from mri_transfer.datasets.volumes.find import NO_PYDICOM, Source, find_volumes
+from mri_transfer.datasets.volumes.find import SUFFIXES as VOLUMES
+from mri_transfer.datasets.volumes.folders import looks_like_dicom
 from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
 from mri_transfer.errors import UserError
 
@@ -48,12 +51,12 @@ class Input:
     source: Source | None = None
 
 
-def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]] | None = None) -> list[Input]:
+def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]]) -> list[Input]:
     """Files as given, and the images and volumes below folders, sorted; each once.
 
     Args:
         paths: files and folders.
-        skipped: takes {"file", "reason"} of what lies in a folder and can't be a whole volume.
+        skipped: takes {"file", "reason"} of what is or should be a volume and can't be used.
 
     Raises:
         UserError: a path does not exist, a folder holds neither, or reading it needs a library that is missing.
@@ -62,14 +65,13 @@ def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]] | None = No
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
-        here = [Input(str(file), file) for file in (_images(path) if path.is_dir() else [path])]
-        if path.is_dir() or path.suffix.lower() not in SUFFIXES:
-            volumes = _volumes(path, [] if skipped is None else skipped)
-            here = [*(here if path.is_dir() or not volumes else []), *volumes]
-        if not here:
-            raise UserError(
-                f"{path}: holds no images ({', '.join(SUFFIXES)}) and no volumes (NIfTI, DICOM, ...)"
-            )
+        if path.is_dir():
+            images = _images(path)
+            here = [Input(str(file), file) for file in images] + _volumes(path, skipped, told=not images)
+        elif path.suffix.lower() in SUFFIXES or not _may_be_volume(path):
+            here = [Input(str(path), path)]
+        else:
+            here = _volumes(path, skipped)
         for each in here:
             found.setdefault(each.path.resolve(), each)
     return list(found.values())
@@ -83,19 +85,36 @@ def _images(folder: Path) -> list[Path]:
     )
 
 
-def _volumes(path: Path, skipped: list[dict[str, str]]) -> list[Input]:
+def _may_be_volume(file: Path) -> bool:
+    return file.name.lower().endswith(VOLUMES) or looks_like_dicom(file)
+
+
+def _volumes(path: Path, skipped: list[dict[str, str]], told: bool = False) -> list[Input]:
+    """Volumes at or below a path.
+
+    Raises:
+        UserError: there are none and `told`, or pydicom is missing.
+    """
     try:
-        found = find_volumes([path])
+        # What was computed from other scans may be looked at all the same, if it is named itself.
+        found = find_volumes([path], include=() if path.is_dir() else ("derived",))
     except UserError as error:
         if NO_PYDICOM in str(error):
             raise
+        if told:
+            raise UserError(f"{error}; and no images ({', '.join(SUFFIXES)})") from None
+        if path.is_file():
+            reason = re.sub(r".* found; 1 left out, the first [^:]*: |; see --include \w+$", "", str(error))
+            reason = reason.removeprefix(f"{path}: ")
+            reason += "; a single slice can be given as PNG" if "only 1 slice" in reason else ""
+            skipped.append({"file": str(path), "reason": reason})
         return []
     skipped += [{"file": str(each.path), "reason": each.reason} for each in found.skipped]
     root = path.resolve()
     inputs = []
     for source in found.sources:
         file = source.path.parent if source.is_series else source.path
-        name = path if file == root or not path.is_dir() else path / file.relative_to(root)
+        name = path / file.relative_to(root) if path.is_dir() else path
         inputs.append(Input(str(name), source.path, source))
     return sorted(inputs, key=lambda each: each.name)
 

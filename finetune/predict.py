@@ -20,6 +20,8 @@ from mri_transfer.finetune.heat import beside
 from mri_transfer.finetune.inputs import Input, Picture, find_inputs, read_input, reason_of
 from mri_transfer.finetune.predictions_table import table, write_csv
 
+SHOWN = 5  # files that are skipped before reading are told so many times
+
 if TYPE_CHECKING:
     from mri_transfer.finetune.classifier import Classifier
     from mri_transfer.finetune.familiarity import Familiarity
@@ -42,6 +44,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     require_folder(config.run, KIND, "finetune")
     skipped: list[dict[str, str]] = []
     inputs = find_inputs(config.images, skipped)
+    _tell_skipped(skipped, config)
     if config.gradcam is not None and config.gradcam.exists() and not config.gradcam.is_dir():
         raise UserError(f"{config.gradcam}: is a file; --gradcam takes a folder for the pictures")
     device.prepare()
@@ -65,9 +68,8 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         judge(batch)
     rows = judge.rows
     if not rows:
-        raise UserError(
-            f"{config.images[0]}: none of {len(inputs)} files can be read as an image or a volume"
-        )
+        first = f" ({skipped[0]['file']}: {skipped[0]['reason']})" if skipped else ""
+        raise UserError(f"{config.images[0]}: nothing that can be read as an image or a volume{first}")
     volumes = [
         summary_of(given.name, [row for row in rows if row["file"] == given.name], classifier.classes)
         for given in inputs
@@ -96,6 +98,21 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         "skipped": skipped,
         "out_of_distribution": strange,
     }
+
+
+def _tell_skipped(skipped: Sequence[dict[str, str]], config: PredictConfig) -> None:
+    """Say what lies in folders or was named and can't be used.
+
+    Raises:
+        UserError: it was named, and `strict`.
+    """
+    named = {str(path) for path in config.images}
+    for entry in skipped[:SHOWN]:
+        progress.say(f"skipped {entry['file']}: {entry['reason']}")
+        if config.strict and entry["file"] in named:
+            raise UserError(f"{entry['file']}: can't be read as a volume ({entry['reason']})")
+    if len(skipped) > SHOWN:
+        progress.say(f"and {len(skipped) - SHOWN} more; --json FILE lists them")
 
 
 def _pictures(

@@ -1,5 +1,7 @@
 """Whatever `predict` is given becomes the same picture, or one clear line."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -12,7 +14,7 @@ SIZE = 48
 
 
 def read(path):
-    (given,) = find_inputs([path])
+    (given,) = find_inputs([path], [])
     return list(read_input(given, SIZE, 4.0))
 
 
@@ -144,7 +146,7 @@ def test_slices_of_a_volume_are_those_of_a_store(small_volumes):
     assert np.array_equal(np.stack([each.image for each in pictures]), expected.images)
     assert [each.place["plane"] for each in pictures] == list(expected.plane)
     assert {each.file for each in pictures} == {str(path)}
-    (given,) = find_inputs([path])
+    (given,) = find_inputs([path], [])
     assert len(list(read_input(given, SIZE, 20.0))) < len(pictures)
 
 
@@ -155,14 +157,24 @@ def test_images_and_volumes_are_found_once_and_what_is_missing_is_named(small_vo
     (tmp_path / "a" / ".hidden.png").write_bytes(image.read_bytes())
     volume = tmp_path / "a" / "sub-01_T1w.nii.gz"
     volume.write_bytes(sorted(small_volumes.iterdir())[0].read_bytes())
-    found = find_inputs([tmp_path / "a", image, volume])
+    found = find_inputs([tmp_path / "a", image, volume], [])
     assert [each.path.name for each in found] == ["1.png", "sub-01_T1w.nii.gz"]
     assert [each.name for each in found] == [str(image), str(volume)]
     with pytest.raises(UserError, match="no such file"):
-        find_inputs([tmp_path / "b.png"])
+        find_inputs([tmp_path / "b.png"], [])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="holds no images"):
-        find_inputs([tmp_path / "empty"])
+    with pytest.raises(UserError, match=r"no volumes .* and no images"):
+        find_inputs([tmp_path / "empty"], [])
+
+
+def test_a_scan_of_another_kind_says_of_which():
+    pydicom = pytest.importorskip("pydicom")
+    folder = Path(pydicom.__file__).parent / "data" / "test_files"
+    skipped: list = []
+    assert find_inputs([folder / "CT_small.dcm"], skipped) == []
+    assert skipped.pop() == {"file": str(folder / "CT_small.dcm"), "reason": "modality CT, not MR"}
+    assert find_inputs([folder / "MR_small.dcm"], skipped) == []
+    assert "only 1 slice, not a volume" in skipped[0]["reason"]
 
 
 def test_the_same_picture_as_training_reads(head, tmp_path):

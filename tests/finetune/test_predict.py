@@ -166,7 +166,7 @@ def test_what_can_not_be_read_is_skipped_counted_and_fatal_when_strict(run, smal
     assert "2 files skipped" in capsys.readouterr().err
     with pytest.raises(UserError, match=r"bad\.png: can't be read as an image"):
         predict(PredictConfig(run=run, images=(folder / "bad.png", folder / "good.png"), strict=True))
-    with pytest.raises(UserError, match="none of 1 files"):
+    with pytest.raises(UserError, match="nothing that can be read"):
         predict(PredictConfig(run=run, images=(folder / "bad.png",)))
 
 

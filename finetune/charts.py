@@ -18,6 +18,7 @@ from mri_transfer.figures import (
     Picture,
     canvas,
     class_label,
+    ink_on,
     picture,
     short,
     style,
@@ -27,6 +28,7 @@ from mri_transfer.finetune.verdict import CONTROLS, MODES, RANK, describe_cell, 
 
 Entry = dict[str, Any]
 ROW = 0.52  # inches a row
+DARKEST = 1.15  # share of a row that would be drawn in an arm's full colour
 
 
 def _rows(axes: Axes, count: int, height: float, below: float = 0.55, above: float = 0.12) -> None:
@@ -198,18 +200,21 @@ def efficiency(entries: Sequence[Entry], look: dict[str, Look], mode: str, name:
         for y, x_end, arm in sorted(ends):
             last = max(y, last + gap)
             beside: Any = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
-            # The name in ink, for some colours are too light to read; its mark carries the colour.
-            axes.annotate(short(arm, 13), (x_end, last), xytext=(19, 0), color=INK, **beside)
-            axes.plot(
-                x_end,
-                last,
-                look[arm].marker,
-                color=look[arm].colour,
-                markersize=6.5,
-                markeredgecolor=PAPER,
-                clip_on=False,
-                transform=axes.transData + ScaledTranslation(12 / 72, 0, axes.figure.dpi_scale_trans),
+            # The name in ink, for some colours are too light to read; where it had to move, its mark goes along.
+            axes.annotate(
+                short(arm, 13), (x_end, last), xytext=(19 if last > y else 9, 0), color=INK, **beside
             )
+            if last > y:
+                axes.plot(
+                    x_end,
+                    last,
+                    look[arm].marker,
+                    color=look[arm].colour,
+                    markersize=6.5,
+                    markeredgecolor=PAPER,
+                    clip_on=False,
+                    transform=axes.transData + ScaledTranslation(12 / 72, 0, axes.figure.dpi_scale_trans),
+                )
         what = MODES.get(mode, mode).capitalize()
         alt = f"{what}, macro-F1 in points against the share of labels: " + "; ".join(
             f"{entry['arm']} at {100 * entry['fraction']:g}%: {_span(entry['macro_f1'])}"
@@ -228,10 +233,10 @@ def confusion(entry: Entry, classes: Sequence[str], colour: str, name: str) -> P
     with style():
         figure, axes = canvas(2.45, 2.75)
         shades = LinearSegmentedColormap.from_list("shades", [PAPER, colour])
-        axes.pcolormesh(share[::-1], cmap=shades, vmin=0, vmax=1.15, edgecolors=RULE, linewidth=0.8)
+        axes.pcolormesh(share[::-1], cmap=shades, vmin=0, vmax=DARKEST, edgecolors=RULE, linewidth=0.8)
         size = 10 if len(classes) < 6 else 7
         for row, column in np.ndindex(*counts.shape):
-            ink = PAPER if share[row, column] > 0.62 else INK
+            ink = ink_on(shades(share[row, column] / DARKEST))
             axes.text(
                 column + 0.5,
                 len(counts) - row - 0.5,

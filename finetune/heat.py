@@ -27,9 +27,9 @@ def overlay(image: np.ndarray, heat: np.ndarray, side: int | None = None) -> np.
     grey = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC), np.float32)
     highest = float(heat.max())
     share = (heat / highest if highest > 0 else np.zeros_like(heat)).astype(np.float32)
-    share = np.asarray(Image.fromarray(share).resize((side, side), Image.Resampling.BILINEAR))
-    colour = 255 * colormaps["inferno"](np.clip(share, 0, 1))[..., :3]
-    opacity = STRENGTH * np.clip(share, 0, 1)[..., None]
+    share = np.clip(np.asarray(Image.fromarray(share).resize((side, side), Image.Resampling.BICUBIC)), 0, 1)
+    colour = 255 * colormaps["inferno"](share)[..., :3]
+    opacity = STRENGTH * share[..., None]
     return np.round((1 - opacity) * grey[..., None] + opacity * colour).astype(np.uint8)
 
 

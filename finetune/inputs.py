@@ -32,7 +32,8 @@ class Picture:
     Attributes:
         file: where it is from, as the user would name it.
         image: uint8 (size, size), prepared as the tumour set is.
-        strange: why it can't be a slice of a head, if that shows: "look like photographs or colour maps".
+        strange: why it can't be a slice of a head, if that shows: "look like photographs or colour maps". Slices of
+            volumes are not asked, as a volume is no photograph and a slice low in the neck may look like one.
         place: of a slice of a volume: "plane", "position_mm" and "position" (0..1); else empty.
     """
 
@@ -134,18 +135,15 @@ def read_input(given: Input, size: int, spacing: float) -> Iterator[Picture]:
         with open_image(io.BytesIO(read_bytes(given.path))) as file:
             picture = upright(file, "YCbCr")
         grey = np.asarray(picture.convert("L"))
-        yield Picture(given.name, square(grey, size), _strange(grey, coloured_share(picture)))
+        hints = looks_like(grey, coloured_share(picture))
+        yield Picture(given.name, square(grey, size), tuple(KINDS[kind] for kind in hints if kind in STRANGE))
         return
     slices = cut(read_volume(given.source.files), size, spacing)
     for image, plane, millimetres, share in zip(
         slices.images, slices.plane, slices.position_mm, slices.position, strict=True
     ):
         place = {"plane": plane, "position_mm": millimetres, "position": share}
-        yield Picture(given.name, image, _strange(image, 0.0), place)
-
-
-def _strange(grey: np.ndarray, colour: float) -> tuple[str, ...]:
-    return tuple(KINDS[kind] for kind in looks_like(grey, colour) if kind in STRANGE)
+        yield Picture(given.name, image, place=place)
 
 
 def reason_of(error: Exception) -> str:

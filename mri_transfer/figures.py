@@ -17,6 +17,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 INK, MUTED, RULE, PAPER = "#1c2430", "#586273", "#d9d5cb", "#ffffff"
@@ -80,6 +81,19 @@ def canvas(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     axes = figure.add_subplot()
     axes.set_facecolor("none")
     return figure, axes
+
+
+def luminance(colour: Any) -> float:
+    """Relative luminance of a colour that matplotlib knows, 0 to 1 (Web Content Accessibility Guidelines 2.1)."""
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def ink_on(ground: Any) -> str:
+    """The colour for text on a ground: dark or white, whichever contrasts more."""
+    light, dark = luminance(PAPER) + 0.05, luminance(INK) + 0.05
+    middle = luminance(ground) + 0.05
+    return PAPER if light / middle > middle / dark else INK
 
 
 def clean(text: Any) -> str:

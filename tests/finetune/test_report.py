@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from mri_transfer.figures import class_label, short
+from mri_transfer.figures import COLOURS, class_label, ink_on, luminance, short
 from mri_transfer.finetune.insight import Curves, Insight, Layout
 from mri_transfer.finetune.looks import looks
 from mri_transfer.finetune.report import write_report
@@ -222,14 +222,8 @@ def test_where_weights_come_from_with_hours_data_and_licence(tmp_path, images):
     assert "no licence was found beside these data" in text
 
 
-def luminance(colour):
-    """Relative luminance as the Web Content Accessibility Guidelines 2.1 define it."""
-    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
-    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
-
-
 def contrast(text, ground):
+    """Of text on a ground, as the Web Content Accessibility Guidelines define it."""
     light, dark = sorted((luminance(text), luminance(ground)), reverse=True)
     return (light + 0.05) / (dark + 0.05)
 
@@ -256,6 +250,17 @@ def test_text_can_be_read_on_its_ground(tmp_path, images):
     assert len({name for name, _ in fills}) > 10
     for name, fill in fills:
         assert contrast(fill, named["paper"]) >= 4.5, (name, fill)
+
+
+def test_text_on_shades_is_the_ink_that_can_be_read():
+    """Checked on the figures that the guidelines give; of two inks the better is taken on every shade."""
+    assert contrast("#ffffff", "#000000") == pytest.approx(21)
+    assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+    for colour in (*COLOURS, "#7d838c"):
+        for share in np.linspace(0, 1, 21):
+            shade = 1 + share * (np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]) - 1)
+            assert contrast(ink_on(shade), shade) >= 3.9  # the least that the better of two can have
+    assert ink_on("#ffffff") != ink_on("#000000")
 
 
 def test_the_verdict_comes_first(tmp_path, images):

@@ -72,8 +72,9 @@ FAMILIES = (
         "3.6",
         "2.7.0+nv22.1",
         False,
-        "its TensorFlow can't run Keras 3: prepare the slices and read the results on another computer, or train on "
-        "this board's processor with Python 3.10 or newer beside the system's",
+        "its TensorFlow can't run Keras 3, but trains a graph that another computer makes: there "
+        "`mri-transfer export --format training-graph --for tf2.7`, here the runner.py in that folder, and then "
+        "`mri-transfer import-graph` there",
     ),
     Family(
         "5.1",
@@ -82,7 +83,8 @@ FAMILIES = (
         "3.8",
         "2.12.0+nv23.06",
         False,
-        "its TensorFlow can't run Keras 3: an Orin can be brought to JetPack 6, where all works; a Xavier can't",
+        "its TensorFlow can't run Keras 3: an Orin can be brought to JetPack 6, where all works; a Xavier can't, and "
+        "trains a graph that another computer makes with `mri-transfer export --format training-graph --for tf2.12`",
     ),
     Family(
         "6",

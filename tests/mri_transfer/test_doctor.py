@@ -121,6 +121,7 @@ def test_a_tx2_is_told_that_its_tensorflow_is_too_old_and_that_it_runs_slowly(tm
     assert about.level == PROBLEM
     assert "2.7.0+nv22.1" in about.text
     assert "Keras 3" in about.remedy
+    assert "mri-transfer export --format training-graph --for tf2.7" in about.remedy
     (power,) = of(found, "power")
     assert (power.level, power.remedy.split(" (")[0]) == (ADVICE, "sudo nvpmodel -m 0")
     assert "MAXQ" in power.text
@@ -136,6 +137,7 @@ def test_a_xavier_on_jetpack_5(tmp_path):
     assert about.level == PROBLEM
     assert "5.1.2" in about.text
     assert "a Xavier can't" in about.remedy
+    assert "--for tf2.12" in about.remedy
     (power,) = of(found, "power")
     assert (power.level, power.text) == (GOOD, "power mode 2")  # its names can't be read
     assert [f.level for f in of(found, "memory")] == [GOOD]  # 32 GB need no swap

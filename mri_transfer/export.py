@@ -17,15 +17,19 @@ FORMATS = (GRAPH, "saved_model", "litert", "onnx")
 TARGETS = ("tf2.6", "tf2.7", "tf2.12")
 
 
-def _as_for_pretrain(name: str, otherwise: str = "") -> Any:
-    """The option of `pretrain` with this name; left out, it is as in RUN."""
-    field = {each.name: each for each in dataclasses.fields(PretrainConfig)}[name]
-    about = dict(field.metadata)
-    text = about["help"].partition(" (default")[0]
-    default = otherwise or field.default
-    return dataclasses.field(
-        default=None, metadata={**about, "help": f"{text} (default: as in RUN, else {default})"}
-    )
+def _as_for_pretrain(name: str, otherwise: str = "", default: Any = None) -> Any:
+    """The option of `pretrain` with this name; left out, it is as in RUN.
+
+    Args:
+        name: of the field of PretrainConfig.
+        otherwise: what it is without a RUN, in words; the field's own default if it is empty.
+        default: of the field here, which says that it was left out.
+    """
+    field = next(each for each in dataclasses.fields(PretrainConfig) if each.name == name)
+    text = field.metadata["help"].partition(" (default")[0]
+    if default is None:
+        text += f" (default: as in RUN, else {otherwise or field.default})"
+    return dataclasses.field(default=default, metadata={**field.metadata, "help": text})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,6 +112,7 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
     warmup: float | None = _as_for_pretrain("warmup")
     temperature: float | None = _as_for_pretrain("temperature", "the method's own")
     recompute: str | None = _as_for_pretrain("recompute")
+    decoupled: bool = _as_for_pretrain("decoupled", default=False)
     micro_batch: int | None = _as_for_pretrain("micro_batch", "all of a batch")
     seed: int | None = _as_for_pretrain("seed")
 
@@ -115,8 +120,8 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
     def given(self) -> dict[str, Any]:
         """The options of `pretrain` that were given, by name."""
         names = {each.name for each in dataclasses.fields(PretrainConfig)} - {"out", "store"}
-        found = {name: getattr(self, name) for name in vars(self) if name in names}
-        return {name: value for name, value in found.items() if value not in (None, ())}
+        found = {name: value for name, value in vars(self).items() if name in names}
+        return {name: value for name, value in found.items() if not (value in (None, ()) or value is False)}
 
 
 def export(config: ExportConfig) -> dict[str, Any]:

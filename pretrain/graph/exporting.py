@@ -9,7 +9,6 @@ FOLDER/state/        what was trained, once the runner has begun
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -17,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import mri_transfer
 from mri_transfer import device, progress
-from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.files import atomic_write, claim_folder, fsync_folder, read_json, sha256, write_json
-from mri_transfer.options import as_dict
 from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
+from mri_transfer.pretrain.graph.settings import as_told, settings_of
 from mri_transfer.pretrain.positives import mixture
 from mri_transfer.pretrain.trainer import Trainer
 
@@ -57,9 +55,9 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
     if device.prepare() != "tensorflow":
         raise UserError("--format training-graph: needs the TensorFlow backend; unset KERAS_BACKEND")
     version, out = TARGETS[config.for_], config.out
-    settings, slice_size = _settings(config)
+    settings, slices = settings_of(config)
     claim_folder(out, KIND)
-    asked = {"tensorflow": version, "slice_size": slice_size, "config": _as_told(settings)}
+    asked = {"tensorflow": version, "slice_size": slices["size"], "config": as_told(settings)}
     if (out / CARD).is_file():
         before = read_json(out / CARD)
         if all(before.get(key) == value for key, value in asked.items()):
@@ -67,7 +65,7 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
             return _summary(out)
         raise UserError(f"{out}: holds a training graph with other settings; choose another --out")
     trainer, start = _trainer(settings)
-    module = training_module(trainer, slice_size)
+    module = training_module(trainer, slices["size"])
     fresh = out / "graph.part"
     shutil.rmtree(fresh, ignore_errors=True)
     _save(module, fresh)
@@ -83,6 +81,7 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
         "made_by": f"mri-transfer {mri_transfer.__version__}",
         **asked,
         **described(trainer, start),
+        "slices": slices,
         "versions": device.versions(),
         "files": {path.relative_to(out).as_posix(): sha256(path) for path in sorted(written)},
     }
@@ -98,54 +97,6 @@ def _summary(out: Path) -> dict[str, Any]:
     size = sum(path.stat().st_size for path in (out / "graph").rglob("*") if path.is_file())
     told = ("tensorflow", "method", "backbone", "size", "slice_size", "batch")
     return {"folder": str(out), "bytes": size, **{key: card[key] for key in told}}
-
-
-def _settings(config: ExportConfig) -> tuple[PretrainConfig, int]:
-    """The pretraining that is asked for, with the backbone and the size it will have, and the side of its slices."""
-    from mri_transfer.checkpoints.encoders import read_card
-    from mri_transfer.pretrain.continuing import backbone_of
-
-    told: dict[str, Any] = {}
-    store = config.store
-    if config.run is not None:
-        card = read_card(config.run)
-        before = card["provenance"].get("config") or {}
-        told = {name: before[name] for name in _KEPT if before.get(name) is not None}
-        told |= {"init": str(config.run), "size": card["size"]}
-        if config.given.get("init", told["init"]) == told["init"]:
-            told["backbone"] = card["backbone"]
-        if store is None and Path(before.get("store") or "").is_dir() and before.get("store"):
-            store = Path(before["store"])
-    told |= config.given
-    if "view" in told:
-        told["view"] = tuple(told["view"])
-    slice_size = SliceStore.open(store).size if store is not None else told.get("size")
-    if slice_size is None:
-        raise UserError("the size of the slices is not known: give --store STORE, or --size PX")
-    if "sequence" in mixture(told.get("positives", "adjacent")):
-        raise UserError(
-            "--positives sequence: the runner on the board draws adjacent slices and the same ones; give "
-            "--positives adjacent"
-        )
-    told.setdefault("size", slice_size)
-    settings = PretrainConfig(store=store or Path(), out=config.out, precision="float32", **told)
-    return dataclasses.replace(settings, backbone=backbone_of(settings)), slice_size
-
-
-# Settings that a graph takes over from a run. Not taken: those of its budget, its memory and its folder.
-_KEPT = (
-    *("method", "positives", "max_mm", "batch", "strength", "view", "weight_decay", "warmup", "temperature"),
-    *("decoupled", "seed"),
-)
-
-
-def _as_told(settings: PretrainConfig) -> dict[str, Any]:
-    """Without what doesn't count on the board."""
-    return {
-        key: value
-        for key, value in as_dict(settings).items()
-        if key not in ("out", "store", "preview", "banner")
-    }
 
 
 def _trainer(settings: PretrainConfig) -> tuple[Trainer, dict[str, Any]]:
@@ -254,7 +205,12 @@ def training_module(trainer: Trainer, slice_size: int) -> tf.Module:
 def _save(module: tf.Module, folder: Path) -> None:
     import tensorflow as tf
 
-    tf.saved_model.save(module, str(folder))
+    try:
+        tf.saved_model.save(module, str(folder))
+    except tf.errors.OpError as error:  # TensorFlow's own for a disk that is full
+        raise UserError(
+            f"{folder}: can't be written ({' '.join(error.message.split())[:200]}); make room and export again"
+        ) from None
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

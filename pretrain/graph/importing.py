@@ -73,8 +73,10 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
         raise UserError(f"{out}: holds another run; choose another --out")
     write_json(out / "imported.json", origin)
     budget = info["budget"]
+    # Where the same slices lie on this machine, so that `compare` can look for tumour images among them.
+    here = card["slices"]["store"] if card["slices"]["fingerprint"] == info["fingerprint"] else None
     about = {
-        "config": {**card["config"], **budget, "store": info["data"]["store"], "out": str(out)},
+        "config": {**card["config"], **budget, "store": here or info["data"]["store"], "out": str(out)},
         "data": info["data"],
         "versions": {
             **card["versions"],
@@ -146,6 +148,7 @@ def _card(folder: Path) -> dict[str, Any]:
         "encoder": dict,
         "files": dict,
         "start": dict,
+        "slices": dict,
     }
     if wrong := wrong_fields(card, kinds):
         raise UserError(f"{path}: is not the card of a training graph ({', '.join(wrong)}); {REMEDY}")

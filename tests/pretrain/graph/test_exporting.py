@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.export import ExportConfig
 from mri_transfer.options import as_dict
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.graph.exporting import _settings
+from mri_transfer.pretrain.graph.settings import settings_of
 from mri_transfer.pretrain.positives import PairSampler
 from mri_transfer.pretrain.schedule import warmup_cosine
 from mri_transfer.pretrain.trainer import Trainer
@@ -92,6 +93,7 @@ def test_what_was_trained_becomes_a_run(trained, cli, tmp_path):
     assert provenance["start"]["init"] == "random"
     assert (provenance["method"], provenance["steps"], provenance["config"]["seed"]) == ("simclr", STEPS, 0)
     assert provenance["data"]["fingerprint"] == info["fingerprint"]
+    assert SliceStore.open(Path(provenance["config"]["store"])).fingerprint == info["fingerprint"]
     assert provenance["trained_on"]["tensorflow"] == provenance["versions"]["tensorflow"]
     assert provenance["metrics"]["last_loss"] == pytest.approx(losses[-1][0])
     assert provenance["seconds"] > 0
@@ -239,11 +241,13 @@ def test_a_run_gives_its_settings_and_its_encoder(small_store, patched, tmp_path
         store=store, out=run, steps=1, method="byol", batch=6, strength=0.5, view=("jpeg=0",)
     )
     encoder = small_network.build_small(size=32)
-    provenance = {"config": as_dict(before)}
+    provenance = {"config": as_dict(before), "method": "byol"}
     save_encoder(encoder, run / "encoder", backbone="mobilenet", size=32, provenance=provenance)
     given = {"run": run, "format": "training-graph", "out": tmp_path / "night"}
-    settings, side = _settings(ExportConfig(**given, batch=8))
+    settings, slices = settings_of(ExportConfig(**given, batch=8))
     assert (settings.method, settings.batch, settings.strength, settings.size) == ("byol", 8, 0.5, 32)
-    assert (settings.backbone, settings.init, settings.view, side) == ("mobilenet", str(run), ("jpeg=0",), 48)
-    settings, _ = _settings(ExportConfig(**given, init="imagenet", method="simclr"))
-    assert (settings.init, settings.method, settings.strength) == ("imagenet", "simclr", 0.5)
+    assert (settings.backbone, settings.init, settings.view) == ("mobilenet", str(run), ("jpeg=0",))
+    assert slices["size"] == 48
+    settings, _ = settings_of(ExportConfig(**given, init="imagenet", method="simclr", strength=0.0, seed=0))
+    assert (settings.init, settings.method, settings.strength) == ("imagenet", "simclr", 0.0)
+    assert settings.backbone == "mobilenet"

@@ -1,0 +1,75 @@
+"""Which pretraining a graph is exported for: what the options say, and for the rest what the run does."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.errors import UserError
+from mri_transfer.options import as_dict
+from mri_transfer.pretrain.config import METHOD_NAMES, PretrainConfig
+from mri_transfer.pretrain.positives import mixture
+
+if TYPE_CHECKING:
+    from mri_transfer.export import ExportConfig
+
+# Taken over from a run. Not taken: its budget, its memory, its folder, and a rate, which depends on the start.
+_KEPT = ("method", "positives", "max_mm", "batch", "strength", "view", "weight_decay", "warmup", "seed")
+_OF_THE_METHOD = ("temperature", "decoupled")  # taken over with it
+# Of no consequence on the board.
+_LEFT_OUT = ("out", "store", "preview", "banner")
+
+
+def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
+    """The pretraining with its backbone and size, and what is known of the slices.
+
+    Returns:
+        The settings, and {"size": side of the slices in pixels, "store", "fingerprint": of the store, or None}.
+
+    Raises:
+        UserError: no such run or store, settings that `pretrain` refuses or the runner on a board can't have, or the
+            size of the slices is not known.
+    """
+    from mri_transfer.checkpoints.encoders import read_card
+    from mri_transfer.pretrain.continuing import backbone_of
+
+    told: dict[str, Any] = {}
+    path = config.store
+    if config.run is not None:
+        card = read_card(config.run)
+        provenance = card["provenance"]
+        before = (provenance.get("config") or {}) if provenance.get("method") in METHOD_NAMES else {}
+        same_method = config.method in (None, before.get("method"))
+        names = (*_KEPT, *(_OF_THE_METHOD if same_method else ()))
+        told = {name: before[name] for name in names if before.get(name) is not None}
+        told |= {"init": str(config.run), "size": card["size"], "backbone": card["backbone"]}
+        if path is None and before.get("store") and Path(before["store"]).is_dir():
+            path = Path(before["store"])
+    told |= config.given
+    if "view" in told:
+        told["view"] = tuple(told["view"])
+    store = SliceStore.open(path) if path is not None else None
+    side = store.size if store else told.get("size")
+    if side is None:
+        raise UserError("the size of the slices is not known: give --store STORE, or --size PX")
+    if "sequence" in mixture(told.get("positives", "adjacent")):
+        raise UserError(
+            "--positives sequence: the runner on the board draws adjacent slices and the same ones; give "
+            "--positives adjacent"
+        )
+    settings = PretrainConfig(
+        store=path or Path(), out=config.out, **{"size": side, "precision": "float32", **told}
+    )
+    slices = {
+        "size": side,
+        "store": str(store.folder.resolve()) if store else None,
+        "fingerprint": store.fingerprint if store else None,
+    }
+    return dataclasses.replace(settings, backbone=backbone_of(settings)), slices
+
+
+def as_told(settings: PretrainConfig) -> dict[str, Any]:
+    """The settings for graph.json."""
+    return {key: value for key, value in as_dict(settings).items() if key not in _LEFT_OUT}

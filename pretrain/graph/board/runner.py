@@ -68,6 +68,7 @@ def tensorflow_for(card):
             f"--for tf{'.'.join(found.split('.')[:2])} if there is such a choice, or update TensorFlow"
         )
     tf.get_logger().setLevel("ERROR")
+    tf.config.set_soft_device_placement(True)  # what a GPU has no kernel for runs on the processor
     for gpu in tf.config.list_physical_devices("GPU"):
         tf.config.experimental.set_memory_growth(gpu, True)  # the processor has the same memory
     return tf
@@ -188,10 +189,12 @@ def lock(folder):
     try:
         file = open(str(folder / "lock"), "ab")
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except PermissionError:
-        raise Problem(f"{folder}: may not be written to; copy it to where you may write") from None
-    except OSError:
+    except BlockingIOError:
         raise Problem(f"{folder}: another runner trains here; wait for it to end") from None
+    except OSError as error:
+        raise Problem(
+            f"{folder}: can't be written to ({error.strerror}); make room, or copy it elsewhere"
+        ) from None
     return file
 
 

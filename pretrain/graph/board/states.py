@@ -81,8 +81,16 @@ def atomic_write(path):
         os.close(descriptor)
 
 
+def _encoded(value, indent=None):
+    """JSON as mri-transfer writes it: escaped only where a folder's name is no UTF-8."""
+    try:
+        return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, indent=indent, allow_nan=False).encode("ascii")
+
+
 def _info_sha256(info):
-    return hashlib.sha256(json.dumps(info, ensure_ascii=False, allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(_encoded(info)).hexdigest()
 
 
 def _generations(folder):
@@ -116,7 +124,7 @@ def save(folder, arrays, info):
         np.savez(file, **arrays)
     card = {"format": FORMAT, "sha256": sha256(path), "info_sha256": _info_sha256(info), "info": info}
     with atomic_write(folder / f"state-{new}.json") as file:
-        file.write(json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        file.write(_encoded(card, indent=2) + b"\n")
     _remove_others(folder, [new] + before[: KEPT - 1])
 
 

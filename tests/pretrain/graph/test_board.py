@@ -120,7 +120,7 @@ def test_contrast_needs_two_subjects(small_store):
 
 
 def test_states_are_those_of_the_program(tmp_path):
-    info = {"step": 3, "seconds": 1.25, "share": 0.1, "where": "Zürich"}
+    info = {"step": 3, "seconds": 1.25, "share": 0.1, "where": "Zürich", "bytes": "\udcff"}
     states.save(tmp_path / "theirs", ARRAYS, info)
     save_state(tmp_path / "ours", ARRAYS, info)
     for load in (load_state, lambda folder: states.load(folder, print)):

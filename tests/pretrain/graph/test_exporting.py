@@ -150,6 +150,8 @@ def test_a_finished_training_is_left_alone_and_other_budgets_and_slices_are_refu
     ends(0, small_store, "--steps", STEPS, words=("already finished", "import-graph"))
     ends(2, small_store, "--steps", 99, words=(f"--steps {STEPS}",))
     ends(2, small_store, "--hours", 1, words=(f"--steps {STEPS}",))
+    with load_script("runner", copied).lock(copied):
+        ends(2, small_store, "--steps", STEPS, words=(copied, "another runner"))
     other = tmp_path / "other"
     shutil.copytree(small_store, other)
     manifest = json.loads((other / "manifest.json").read_text())

@@ -61,7 +61,7 @@ def old(name: str, *arguments: object) -> subprocess.CompletedProcess:
         text=True,
         encoding="utf-8",
         env=NOTHING_OF_OURS,
-        timeout=300,
+        timeout=600,
     )
 
 
@@ -130,7 +130,7 @@ def test_a_night_on_an_old_board(exported, small_store, command, tmp_path):
         stderr=subprocess.PIPE,
         env=NOTHING_OF_OURS,
     )
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 500
     while _saved_step(exported) < 2:
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline

@@ -430,7 +430,7 @@ def published(
             + "."
             for entry in entries
         )
-        what = MODES.get(entries[0]["mode"], entries[0]["mode"]).capitalize()
+        what = MODES[entries[0]["mode"]].capitalize()
         return picture(name, figure, alt, f"{what}, trained and tested on the split as published.")
 
 

@@ -6,7 +6,7 @@ This module imports no Keras, so that worker processes start in a second and cos
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import numpy as np
 
 from mri_transfer.finetune import nearest, probe
 
-FITS = {"probe": probe.fit_probe, "nearest": nearest.fit_nearest}
+FITS: dict[str, Callable[..., Any]] = {"probe": probe.fit_probe, "nearest": nearest.fit_nearest}
 SETTINGS = {"probe": probe.SETTINGS, "nearest": nearest.SETTINGS}
 
 
@@ -50,7 +50,7 @@ def feature_trial(
     """
     started = time.monotonic()
     features = _features(Path(path))
-    fitted: Any = FITS[mode](features[train], labels[train], groups[train], seed)
+    fitted = FITS[mode](features[train], labels[train], groups[train], seed)
     found = [fitted.probabilities(features[test])]
     found += [fitted.probabilities(_features(Path(other))) for other in elsewhere]
     return found, fitted.told() | {"seconds": round(time.monotonic() - started, 3)}

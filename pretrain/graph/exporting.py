@@ -57,7 +57,12 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
     version, out = TARGETS[config.for_], config.out
     settings, slices = settings_of(config)
     claim_folder(out, KIND)
-    asked = {"tensorflow": version, "slice_size": slices["size"], "config": as_told(settings)}
+    asked = {
+        "tensorflow": version,
+        "slice_size": slices["size"],
+        "config": as_told(settings),
+        "init_sha256": _start_sha256(settings.init),
+    }
     if (out / CARD).is_file():
         before = read_json(out / CARD)
         if all(before.get(key) == value for key, value in asked.items()):
@@ -90,6 +95,13 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
         f"{out}: copy it to the board with the slices, and there: python3 {out.name}/runner.py STORE --hours 8"
     )
     return _summary(out)
+
+
+def _start_sha256(init: str) -> str | None:
+    """Of the weights of a run to start from: it may have been trained further since."""
+    from mri_transfer.checkpoints.encoders import read_card
+
+    return None if init in ("random", "imagenet") else read_card(Path(init))["weights_sha256"]
 
 
 def _summary(out: Path) -> dict[str, Any]:

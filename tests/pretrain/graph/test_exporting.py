@@ -3,6 +3,7 @@
 import json
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -216,6 +217,38 @@ def test_a_loss_that_is_not_finite_sends_it_back_once(copied, small_store, capfd
     assert rates[4] == pytest.approx(rates[1] / 2)
     _, info = load_state(copied / "state")
     assert (info["step"], info["diverged"], info["rate_scale"]) == (0, [2, 2], 0.25)
+
+
+def test_a_full_disk_is_survived_and_lost_slices_end_it_saved(
+    copied, small_store, capfd, patched, monkeypatch
+):
+    shutil.rmtree(copied / "state")
+    runner = load_script("runner", copied)
+    training = sys.modules["training"]
+    monkeypatch.setattr(training, "SAVING_SHARE", 1e9)
+    save, saves, draw = training.states.save, [], runner.Pairs.__call__
+
+    def full_once(*arguments):
+        saves.append(arguments[-1]["step"])
+        if len(saves) == 3:
+            raise OSError(28, "No space left on device")
+        save(*arguments)
+
+    def lost(self, step):
+        if step == 4:
+            raise OSError(5, "Input/output error")
+        return draw(self, step)
+
+    monkeypatch.setattr(training.states, "save", full_once)
+    monkeypatch.setattr(runner.Pairs, "__call__", lost)
+    assert runner.main([str(small_store), "--steps", "8", "--save-minutes", "1e-9"]) == 2
+    said = capfd.readouterr().err
+    assert saves == [0, 1, 2, 3, 4, 4]
+    assert "No space left on device" in said
+    assert "training goes on" in said
+    assert "Input/output error" in said.splitlines()[-1]
+    assert "4 steps are saved" in said.splitlines()[-1]
+    assert load_state(copied / "state")[1]["step"] == 4
 
 
 @pytest.mark.parametrize(

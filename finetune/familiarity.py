@@ -6,6 +6,14 @@ distance (Lee et al. 2018, arXiv:1807.03888, with one mean for all classes, as i
 MD_0) exceeds that of nearly all held-out images. The covariance of d features from few hundred images is not known in
 every direction: the largest directions are kept and the rest share one variance, as in probabilistic principal
 components (Tipping & Bishop 1999, doi:10.1111/1467-9868.00196).
+
+Measured on the public four-class set (ImageNet features at 96 px, grouped folds: three to describe, one for the
+threshold, one to test, in turn): 2.0% of the test images are marked, 97% of 20 photographs, both pages of text, 96% of
+20 pictures of noise, all of 4 DICOM images that show no whole head, and 42% of 8 blank pictures and shadings (flat ones
+are known by their content; see :mod:`mri_transfer.finetune.inputs`). Of head slices of other sources 27% (IXI, healthy,
+all planes) and 16% (TCGA, axial) are marked. Keeping 64 or 512 directions changed none of these by more than 3 points;
+without dividing features by their deviation no noise is marked. A mean for each class (Lee et al.) gave the same on the
+one fold it was tried on. No image of a knee was at hand.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Input:
     source: Source | None = None
 
 
-def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]]) -> list[Input]:
+def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]] | None = None) -> list[Input]:
     """Files as given, and the images and volumes below folders, sorted; each once.
 
     Args:
@@ -63,6 +63,7 @@ def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]]) -> list[In
         UserError: a path does not exist, a folder holds neither, or reading it needs a library that is missing.
     """
     found: dict[Path, Input] = {}
+    skipped = [] if skipped is None else skipped
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")

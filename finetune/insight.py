@@ -119,7 +119,7 @@ def see_and_keep(
 def _save(path: Path, **arrays: np.ndarray) -> None:
     path.parent.mkdir(exist_ok=True)
     with atomic_write(path, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _load(path: Path) -> dict[str, np.ndarray] | None:

@@ -83,7 +83,7 @@ class Tuning:
     @property
     def temperature(self) -> float:
         """Of the inner training after as many epochs as the last training has; 1 where there is none."""
-        if self.recipe.calibration != "temperature" or len(self.about["inner"]) < self.epochs:
+        if self.recipe.calibration != "temperature" or not 0 < self.epochs <= len(self.about["inner"]):
             return 1.0
         return self.about["inner"][self.epochs - 1]["temperature"]
 

@@ -181,3 +181,12 @@ def test_groups_that_allow_no_inner_split_train_at_the_middle_rate(pictures):
     assert [str(stage) for stage in tuning.stages] == ["all images"]
     assert tuning.stage.rate == 1e-3
     assert tuning.temperature == 1.0
+
+
+def test_without_epochs_the_probe_is_the_classifier(pictures):
+    tuning = tuning_of(pictures, dataclasses.replace(ALL, epochs=0))
+    found = tuning.run()
+    assert (found["epochs"], found["temperature"], found["losses"]) == (0, 1.0, [])
+    np.testing.assert_allclose(
+        tuning.classifier.probabilities(pictures[0]), tuning.probe.probabilities(pictures[3]), atol=1e-5
+    )

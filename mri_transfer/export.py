@@ -17,18 +17,23 @@ FORMATS = (GRAPH, "saved_model", "litert", "onnx")
 TARGETS = ("tf2.6", "tf2.7", "tf2.12")
 
 
-def _as_for_pretrain(name: str, otherwise: str = "", default: Any = None) -> Any:
-    """The option of `pretrain` with this name; left out, it is as in RUN.
+def _as_for_pretrain(name: str, otherwise: str = "", *, of_run: bool = True, default: Any = None) -> Any:
+    """The option of `pretrain` with this name.
 
     Args:
         name: of the field of PretrainConfig.
-        otherwise: what it is without a RUN, in words; the field's own default if it is empty.
+        otherwise: what it is if it is left out, in words; the field's own default if this is empty.
+        of_run: whether it is taken over from a RUN, if there is one.
         default: of the field here, which says that it was left out.
     """
     field = next(each for each in dataclasses.fields(PretrainConfig) if each.name == name)
-    text = field.metadata["help"].partition(" (default")[0]
+    text = (
+        field.metadata["help"]
+        .partition(" (default")[0]
+        .replace("listed below", "listed by `pretrain --help`")
+    )
     if default is None:
-        text += f" (default: as in RUN, else {otherwise or field.default})"
+        text += f" (default: {'as in RUN, else ' if of_run else ''}{otherwise or field.default})"
     return dataclasses.field(default=default, metadata={**field.metadata, "help": text})
 
 
@@ -59,7 +64,7 @@ In the morning copy night/ back, and make an ordinary run of it:
   mri-transfer compare TUMORS --arm imagenet --arm mri=runs/mri --out report
 
 With a RUN its settings are taken, and the training goes on from its encoder. The options from --method on are those of
-`mri-transfer pretrain`.
+`mri-transfer pretrain`; on a board there are no positives of other sequences.
 """
 
     run: Path | None = argument(
@@ -96,24 +101,24 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
     method: str | None = _as_for_pretrain("method")
     backbone: str | None = _as_for_pretrain("backbone", "efficientnet_lite0")
     init: str | None = _as_for_pretrain("init")
-    imagenet_weights: Path | None = _as_for_pretrain("imagenet_weights", "the package's or a download")
+    imagenet_weights: Path | None = _as_for_pretrain(
+        "imagenet_weights", "the package's or a download", of_run=False
+    )
     positives: str | None = _as_for_pretrain("positives")
     max_mm: float | None = _as_for_pretrain("max_mm")
     batch: int | None = _as_for_pretrain("batch")
     size: int | None = _as_for_pretrain("size", "the size of the store's slices")
     strength: float | None = _as_for_pretrain("strength")
-    view: tuple[str, ...] = dataclasses.field(
-        default=(), metadata=next(f.metadata for f in dataclasses.fields(PretrainConfig) if f.name == "view")
-    )
+    view: tuple[str, ...] = _as_for_pretrain("view", default=())
     learning_rate: float | None = _as_for_pretrain(
-        "learning_rate", "0.001 from random weights, 0.0003 from trained ones"
+        "learning_rate", "0.001 from random weights, 0.0003 from trained ones", of_run=False
     )
     weight_decay: float | None = _as_for_pretrain("weight_decay")
     warmup: float | None = _as_for_pretrain("warmup")
     temperature: float | None = _as_for_pretrain("temperature", "the method's own")
-    recompute: str | None = _as_for_pretrain("recompute")
+    recompute: str | None = _as_for_pretrain("recompute", of_run=False)
     decoupled: bool = _as_for_pretrain("decoupled", default=False)
-    micro_batch: int | None = _as_for_pretrain("micro_batch", "all of a batch")
+    micro_batch: int | None = _as_for_pretrain("micro_batch", "all of a batch", of_run=False)
     seed: int | None = _as_for_pretrain("seed")
 
     @property

@@ -105,7 +105,13 @@ class Graph:
         a, b, subject = batch
         tensor = self.tf.constant
         rate, share = tensor(rate, "float32"), tensor(share, "float32")
-        return float(self.module.train_step(tensor(a), tensor(b), tensor(subject), rate, share))
+        try:
+            return float(self.module.train_step(tensor(a), tensor(b), tensor(subject), rate, share))
+        except self.tf.errors.ResourceExhaustedError:
+            raise Problem(
+                f"out of memory with {len(a)} pairs; what was saved is kept. Close other programs, or export again "
+                "with a smaller --batch or with --micro-batch"
+            ) from None
 
     def rank(self, images):
         """Effective rank of the encoder's features of some slices."""

@@ -1,7 +1,7 @@
 """Which parts of fine-tuning earn their place: one change at a time, on the development groups alone.
 
-    python benchmarks/recipes_finetuning.py TUMORS --out results [--size 96] [--epochs 5] [--batch 16] [--seeds 0,1]
-        [--only NAME,...] [--table]
+    python benchmarks/recipes_finetuning.py TUMORS --out results [--size 96] [--folds 3] [--epochs 5] [--batch 16]
+        [--seeds 0,1] [--only NAME,...] [--table]
 
 Every variant is trained on the same grouped folds of the development groups from the same ImageNet start, by the
 program's own code; scores are of the images that each fold holds out, with the last weights and with their moving
@@ -26,7 +26,6 @@ from mri_transfer.datasets.tumors.folds import grouped_folds
 from mri_transfer.finetune.calibration import calibration_scores, fit_temperature
 from mri_transfer.finetune.config import Recipe
 
-FOLDS = 3
 CLASSES = ("a", "b", "c", "d")
 PLAIN = {
     "decay": 1.0,
@@ -41,6 +40,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
     "rate 1e-3": {"rate": 1e-3},
     "twice as long": {"epochs": 2},
+    "batches of 8": {"batch": 8},
+    "batches of 32": {"batch": 32},
     "no augmentation": STILL,
     "unfreeze 1, decay 0.8": {"unfreeze": 1.0, "decay": 0.8},
     "decay 0.8": {"decay": 0.8},
@@ -66,19 +67,20 @@ class Bench:
         self.start = self.encoder.get_weights()
         self.features = extract_features(self.encoder, data.images, None)
         self.probes: dict[tuple[int, int], Any] = {}
+        self.compiled: dict[tuple, Any] = {}
 
     def recipe(self, changes: dict[str, Any]) -> Recipe:
         """The plain one with changes, where "epochs" is a multiple."""
         changes = {**PLAIN, **changes, "epochs": self.a.epochs * changes.get("epochs", 1)}
-        return Recipe(batch=self.a.batch, **changes)
+        return Recipe(**{"batch": self.a.batch, **changes})
 
     def folds(self, seed: int) -> list[tuple[np.ndarray, np.ndarray, Any]]:
         """Rows that train, rows that are held out, and the probe of those that train."""
         from mri_transfer.finetune.probe import fit_probe
 
         data, found = self.data, []
-        fold_of = grouped_folds(data.labels, data.groups, FOLDS, seed)
-        for fold in range(FOLDS):
+        fold_of = grouped_folds(data.labels, data.groups, self.a.folds, seed)
+        for fold in range(self.a.folds):
             train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
             if (seed, fold) not in self.probes:
                 self.probes[seed, fold] = fit_probe(
@@ -90,18 +92,23 @@ class Bench:
     def trained(self, changes: dict[str, Any], seed: int, curve: bool) -> dict[str, np.ndarray]:
         """Logits (n, classes) out of fold: of the probe, of the last weights and their average, and of each epoch."""
         from mri_transfer.finetune.classifier import with_probe_head
-        from mri_transfer.finetune.training import Finetuning
+        from mri_transfer.finetune.training import Finetuning, unfreeze_upper
 
         images, labels, recipe = self.data.images, self.data.labels, self.recipe(changes)
         epochs = recipe.epochs
         names = ("probe", "last", "average", *(f"epoch {k}" for k in range(1, epochs)))
         logits = {name: np.full((len(labels), 4), np.nan, np.float32) for name in names}
-        training = None
+        # What only the schedule or the host knows of needs no other graph.
+        key = (recipe.batch, recipe.smoothing, recipe.unfreeze, recipe.flip, recipe.rotation)
+        training = self.compiled.get(key)
         self.encoder.set_weights(self.start)
         for train, test, probe in self.folds(seed):
             if training is None:
                 classifier = with_probe_head(self.encoder, probe, CLASSES)
                 training = Finetuning(classifier, images[train], labels[train], recipe, seed)
+                self.compiled[key] = training
+            unfreeze_upper(self.encoder, recipe.unfreeze)
+            training.recipe, training.seed, training.augmentation.seed = recipe, seed, seed
             training.begin(images[train], labels[train], probe, rate=recipe.rate, epochs=epochs)
             logits["probe"][test] = training.classifier.logits_of(self.features[test])
             for epoch in range(1, epochs + 1):
@@ -199,6 +206,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--backbone", default="efficientnet_lite0")
     parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument(

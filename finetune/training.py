@@ -20,7 +20,7 @@ import numpy as np
 from keras import layers
 
 from mri_transfer import device, progress
-from mri_transfer.checkpoints.state import assign_arrays, load_state, model_arrays, save_state
+from mri_transfer.checkpoints.state import assign_arrays, model_arrays, save_state
 from mri_transfer.finetune.classifier import Classifier
 from mri_transfer.finetune.config import Recipe
 from mri_transfer.finetune.probe import Probe
@@ -244,9 +244,6 @@ class Finetuning:
     @contextlib.contextmanager
     def averaged(self) -> Iterator[Classifier]:
         """The classifier as it would be if training ended now: with the moving average of weights, if one is kept."""
-        if not self.optimizer.use_ema or not int(self.optimizer.iterations):
-            yield self.classifier
-            return
         kept = [keras.ops.convert_to_numpy(weight).copy() for weight in self.model.trainable_variables]
         self.finish()
         try:
@@ -276,13 +273,6 @@ class Finetuning:
         """Go on from the arrays that :meth:`save` kept after so many epochs of the same training."""
         assign_arrays(arrays, self.model, self.optimizer)
         self.epoch = epoch
-
-    def restore(self, folder: Path) -> bool:
-        """Continue from what :meth:`save` kept of the same recipe, images and start; False where nothing is kept."""
-        kept = load_state(folder)
-        if kept is not None:
-            self.resume(kept[0], int(kept[1]["epoch"]))
-        return kept is not None
 
 
 def train(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import ClassVar
 
@@ -29,7 +30,7 @@ class Recipe:
 
     Attributes:
         epochs: passes over the training images in the second phase; the first phase is the linear probe's exact
-            solution, so it costs no pass.
+            solution, so it costs no pass. None takes `usual`, or where images are few as many as make `least_steps`.
         batch: images a step.
         rate: highest learning rate of AdamW, that of the head; warmed up linearly, then a cosine down to zero.
         rates: grid of such rates, of which the best on an inner split of the training groups is taken instead.
@@ -50,10 +51,11 @@ class Recipe:
         flip: whether left and right are exchanged at random.
         inner_parts: an inner split holds out one of so many parts of the training groups; fewer where they are few.
         choosing: length of the trainings that the rate is chosen by, as a share of the epochs.
+        usual, least_steps: see `epochs`.
     """
 
-    epochs: int = 12
-    batch: int = 32
+    epochs: int | None = None
+    batch: int = 16
     rate: float = 3e-4
     rates: tuple[float, ...] = ()
     unfreeze: float = 0.5
@@ -73,6 +75,14 @@ class Recipe:
     flip: bool = True
     inner_parts: int = 5
     choosing: float = 1 / 3
+    usual: int = 12
+    least_steps: int = 300
+
+    def passes(self, images: int) -> int:
+        """Epochs of a training of so many images."""
+        if self.epochs is not None:
+            return self.epochs
+        return max(self.usual, math.ceil(self.least_steps / math.ceil(images / self.batch)))
 
 
 def folds(text: str) -> int:
@@ -105,7 +115,10 @@ def modes(text: str) -> str:
 
 
 TUMORS = "folder with Training/ and Testing/, each with one folder a class"
-EPOCHS = "passes over the training images when fine-tuning"
+EPOCHS = (
+    f"passes over the training images when fine-tuning (default: {Recipe.usual}, or where images are few as many as "
+    f"make {Recipe.least_steps} steps)"
+)
 BATCH = "images in one step of fine-tuning"
 RATE = "highest learning rate of fine-tuning"
 RATES = (
@@ -152,7 +165,7 @@ class FinetuneConfig:
     backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
     imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
     folds: int = option(5, help="one of this many folds of groups is held out", metavar="N", parse=folds)
-    epochs: int = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
+    epochs: int | None = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
     batch: int = option(Recipe.batch, help=BATCH, metavar="N", parse=positive_int)
     rate: float = option(Recipe.rate, help=RATE, metavar="RATE", parse=positive_float)
     rates: tuple[float, ...] = option(Recipe.rates, help=RATES, metavar="LIST", parse=rates)
@@ -234,7 +247,7 @@ class CompareConfig:
         "can be compared without a leak, by --arm target=RUN-{seed}-{fold}",
         metavar="DIR",
     )
-    epochs: int = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
+    epochs: int | None = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
     batch: int = option(Recipe.batch, help=BATCH, metavar="N", parse=positive_int)
     rate: float = option(Recipe.rate, help=RATE, metavar="RATE", parse=positive_float)
     rates: tuple[float, ...] = option(Recipe.rates, help=RATES, metavar="LIST", parse=rates)

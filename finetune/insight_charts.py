@@ -90,7 +90,7 @@ def curves(found: Mapping[str, Curves], look: Mapping[str, Look], name: str) -> 
         alt = f"Loss of fine-tuning in nats, mean over trials: {'; '.join(told)}."
         caption = (
             "Solid: training, with augmentation, mean over trials; thin lines are single trials. Dashed: images that "
-            "an inner training held out, from which its length was chosen."
+            "an inner training held out, which calibrates the probabilities."
         )
         return picture(name, figure, alt, caption)
 

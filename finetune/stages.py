@@ -42,18 +42,19 @@ def grid(recipe: Recipe) -> tuple[float, ...]:
     return tuple(sorted(set(recipe.rates))) or (recipe.rate,)
 
 
-def stages(recipe: Recipe, *, inner: bool) -> list[Stage]:
+def stages(recipe: Recipe, images: int, *, inner: bool) -> list[Stage]:
     """The trainings of a recipe, in order.
 
     Args:
+        images: how many there are to train on.
         inner: whether the training groups allow an inner split; without one the middle of the grid is taken, and
             nothing is calibrated.
     """
-    rates = grid(recipe)
-    final = Stage("final", rates[0] if len(rates) == 1 else None, recipe.epochs)
-    if not inner or not recipe.epochs:
+    rates, epochs = grid(recipe), recipe.passes(images)
+    final = Stage("final", rates[0] if len(rates) == 1 else None, epochs)
+    if not inner or not epochs:
         return [dataclasses.replace(final, rate=rates[len(rates) // 2])]
-    short = max(1, round(recipe.choosing * recipe.epochs))
+    short = max(1, round(recipe.choosing * epochs))
     found = [Stage("rate", rate, short) for rate in rates] if len(rates) > 1 else []
     if recipe.calibration == "temperature" or recipe.early_stopping:
         found.append(dataclasses.replace(final, purpose="calibration"))
@@ -65,5 +66,5 @@ def steps_of(recipe: Recipe, images: int) -> int:
     share = 1 - 1 / recipe.inner_parts
     return sum(
         stage.epochs * math.ceil(images * (share if stage.inner else 1) / recipe.batch)
-        for stage in stages(recipe, inner=True)
+        for stage in stages(recipe, images, inner=True)
     )

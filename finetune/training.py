@@ -164,7 +164,7 @@ class Finetuning:
         )
         self.optimizer.build_parts(self.model.trainable_variables, self._parts())
         self._start = [keras.ops.convert_to_numpy(weight).copy() for weight in self.model.trainable_variables]
-        self._set(images, labels, recipe.rate, recipe.epochs)
+        self._set(images, labels, recipe.rate, recipe.passes(len(images)))
 
     def _parts(self) -> list[int]:
         """The part of each variable that is trained."""

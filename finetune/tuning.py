@@ -54,7 +54,7 @@ class Tuning:
         self.recipe, self.seed = recipe, seed
         parts = inner_splits(labels, groups, seed, recipe.inner_parts)
         self.inner = parts[0] if parts else None
-        self.stages = stages(recipe, inner=bool(parts))
+        self.stages = stages(recipe, len(labels), inner=bool(parts))
         self.probe = self._probe(np.arange(len(labels)))
         self._inner_probe: Probe | None = None
         start = with_probe_head(encoder, self.probe, classes)
@@ -75,9 +75,9 @@ class Tuning:
 
     @property
     def epochs(self) -> int:
-        """Length of the last training, within a schedule of the recipe's epochs."""
+        """Length of the last training, within its schedule."""
         if not self.recipe.early_stopping or not self.about["inner"]:
-            return self.recipe.epochs
+            return self.stages[-1].epochs
         return 1 + int(np.argmin([each["calibrated"] for each in self.about["inner"]]))
 
     @property

@@ -110,9 +110,9 @@ def see_and_keep(
         missing = BATCH - len(batch) if start else 0  # one shape only: another would be compiled anew
         found = explain(np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]))
         features.append(found.features[: len(batch)])
-        heat.append(found.heat[: len(batch)].astype(np.float16))
+        heat.append(found.heat[: len(batch)])
     seen = np.concatenate(features)
-    _save(path, heat=np.concatenate(heat), features=seen.astype(np.float16))
+    _save(path, heat=np.concatenate(heat), features=seen)
     return seen
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mri_transfer import device
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms import weights_digest
 from mri_transfer.finetune.calibration import calibration_scores
@@ -61,6 +62,7 @@ def _prepared(task: TuningTask) -> tuple[Any, np.ndarray]:
     Raises:
         UserError: the start is not what it was when the comparison began.
     """
+    device.prepare()
     from mri_transfer.finetune.tuning import Tuning
 
     images = np.load(task.images, mmap_mode="r", allow_pickle=False)

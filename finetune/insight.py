@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from mri_transfer.finetune.classifier import Classifier
     from mri_transfer.finetune.runner import Job, Runner
 
-FEWEST = 4  # groups below which a layout shows nothing
+FEWEST = 5  # groups, below which a layout shows nothing
+DRAWN = 300  # images of a layout at most; the time grows faster than their number
 SHOWN_FOLD = 0  # whose test images are laid out: one network's features, none of which it was trained on
 
 
@@ -43,8 +44,8 @@ class Layout:
         tuned: whether it was fine-tuned before.
         points: float (m, 2).
         labels: int (m,).
-        agreement: share of the images whose nearest neighbour of another group, by cosine in all dimensions, is of
-            their class.
+        agreement: share of all scored images of the fold whose nearest neighbour of another group, by cosine in all
+            dimensions, is of their class.
     """
 
     arm: str
@@ -238,11 +239,32 @@ def _layouts(runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows
     if kept is not None and len(kept["features"]) == len(job.split.test):
         sets.append((True, kept["features"][place].astype(np.float32)))
     labels, groups = predictions.labels[shown], predictions.groups[shown]
+    if len(np.unique(groups)) < FEWEST:
+        return []
+    drawn = np.unique(
+        np.linspace(0, len(shown) - 1, DRAWN).astype(int)
+    )  # of every class, as files come class by class
     return [
-        Layout(job.arm.name, tuned, flattened(found), labels, agreement(found, labels, groups))
+        Layout(
+            job.arm.name,
+            tuned,
+            _kept_layout(runner.folder, found[drawn]),
+            labels[drawn],
+            agreement(found, labels, groups),
+        )
         for tuned, found in sets
-        if len(np.unique(groups)) > FEWEST
     ]
+
+
+def _kept_layout(folder: Path, features: np.ndarray) -> np.ndarray:
+    """The same features need not be flattened twice: it takes seconds."""
+    digest = hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
+    path = folder / "insight" / f"layout-{digest[:16]}.npz"
+    kept = _load(path)
+    if kept is None or kept["points"].shape != (len(features), 2):
+        kept = {"points": flattened(features)}
+        _save(path, **kept)
+    return kept["points"]
 
 
 def flattened(features: np.ndarray) -> np.ndarray:
@@ -253,9 +275,9 @@ def flattened(features: np.ndarray) -> np.ndarray:
 
     standard = standardise(features, *standardisation(features))
     few = min(50, len(features) - 1, features.shape[1])
-    reduced = PCA(few, svd_solver="full").fit_transform(standard)
     perplexity = min(30.0, (len(features) - 1) / 3)
     with threadpool_limits(1):  # so that sums are made in one order, and the same features give the same map
+        reduced = PCA(few, svd_solver="full").fit_transform(standard)
         return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
 
 

@@ -250,6 +250,7 @@ def _report(
     write_trials(config.out / "trials.csv", scored, runner, jobs)
     rows = np.flatnonzero(scored.images)
     seen = insight.gather(runner, jobs, predictions, rows, report["verdict"])
+    report |= seen.summary()
     page = write_report(
         config.out, report, predictions, tumors.images[rows], config.title, banner or None, seen
     )

@@ -17,7 +17,7 @@ import numpy as np
 from mri_transfer import progress
 from mri_transfer.datasets.tumors.files import UNREADABLE
 from mri_transfer.errors import UserError
-from mri_transfer.files import atomic_write
+from mri_transfer.files import atomic_write, finite
 from mri_transfer.finetune.features import BATCH, extract_features
 from mri_transfer.finetune.gallery import sections
 from mri_transfer.finetune.origins import pretraining_hours
@@ -83,6 +83,20 @@ class Insight:
     layouts: tuple[Layout, ...] = ()
     curves: dict[str, Curves] = field(default_factory=dict)
     cost: tuple[dict[str, Any], ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """What of it is figures, for `report.json`: "cost", "neighbours" of each layout and "learning" of each arm."""
+        return {
+            "cost": list(self.cost),
+            "neighbours": [
+                {"arm": each.arm, "fine_tuned": each.tuned, "agreement": each.agreement}
+                for each in self.layouts
+            ],
+            "learning": {
+                arm: {"training": finite(each.training.tolist()), "held_out": finite(each.held_out.tolist())}
+                for arm, each in self.curves.items()
+            },
+        }
 
 
 def see_and_keep(

@@ -107,10 +107,11 @@ def _tell_skipped(skipped: Sequence[dict[str, str]], config: PredictConfig) -> N
         UserError: it was named, and `strict`.
     """
     named = {str(path) for path in config.images}
+    for entry in skipped if config.strict else ():
+        if entry["file"] in named:
+            raise UserError(f"{entry['file']}: can't be read as a volume ({entry['reason']})")
     for entry in skipped[:SHOWN]:
         progress.say(f"skipped {entry['file']}: {entry['reason']}")
-        if config.strict and entry["file"] in named:
-            raise UserError(f"{entry['file']}: can't be read as a volume ({entry['reason']})")
     if len(skipped) > SHOWN:
         progress.say(f"and {len(skipped) - SHOWN} more; --json FILE lists them")
 
@@ -144,7 +145,7 @@ class _Judge:
         self.classifier, self.familiar, self.gradcam = classifier, familiar, gradcam
         self.rows: list[dict[str, Any]] = []
         self.explain = None
-        self._names: dict[str, int] = {}
+        self._names: set[str] = set()
         if gradcam is not None:
             self.explain = Explainer(classifier)
             gradcam.mkdir(parents=True, exist_ok=True)
@@ -199,8 +200,12 @@ class _Judge:
         stem = re.sub(r"(\.nii)?\.[A-Za-z0-9]+$", "", Path(picture.file).name) or "image"
         if picture.place is not None:
             stem += f"-{picture.place['plane']}{picture.place['position_mm']:+.1f}mm"
-        self._names[stem] = self._names.get(stem, 0) + 1
-        return f"{stem}.png" if self._names[stem] == 1 else f"{stem}-{self._names[stem]}.png"
+        name, number = f"{stem}.png", 1
+        while name in self._names:
+            number += 1
+            name = f"{stem}-{number}.png"
+        self._names.add(name)
+        return name
 
 
 def summary_of(name: str, rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:

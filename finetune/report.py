@@ -58,14 +58,20 @@ def write_report(
     look, insight = looks(report["arm_names"]), insight or Insight()
     drawn = charts.draw(report, look) | insight_charts.draw(insight, report["classes"], look)
     galleries = _galleries(report, predictions, images, insight)
-    (folder / "figures").mkdir(exist_ok=True)
-    for figures in drawn.values():
-        for figure in figures:
-            with atomic_write(folder / "figures" / f"{figure.name}.svg") as file:
-                file.write(figure.svg + "\n")
-    for card in [card for part in galleries for card in part["cards"] if card["strip"] is not None]:
-        with atomic_write(folder / "figures" / f"gradcam-{card['index']}.png", "wb") as file:
+    figures = folder / "figures"
+    figures.mkdir(exist_ok=True)
+    written = set()
+    for figure in (each for part in drawn.values() for each in part):
+        written.add(f"{figure.name}.svg")
+        with atomic_write(figures / f"{figure.name}.svg") as file:
+            file.write(figure.svg + "\n")
+    for card in (card for part in galleries for card in part["cards"] if card["strip"] is not None):
+        written.add(f"gradcam-{card['index']}.png")
+        with atomic_write(figures / f"gradcam-{card['index']}.png", "wb") as file:
             Image.fromarray(card["strip"]).save(file, format="PNG")
+    for path in figures.iterdir():  # of an earlier report with other arms or other pictures
+        if path.suffix in (".svg", ".png") and path.name not in written:
+            path.unlink()
     page = render(report, title, banner, look, drawn, galleries, insight)
     with atomic_write(folder / "report.html") as file:
         file.write(page)

@@ -1,5 +1,6 @@
 """What is shown beside scores: heat by the right model, neighbours counted by hand, what is kept and what damaged."""
 
+import json
 from types import SimpleNamespace
 
 import keras
@@ -166,6 +167,10 @@ def test_what_fine_tuned_networks_saw_is_kept_while_they_exist(tmp_path, tumors,
         (job,) = [job for job in comparison.jobs[:3] if index in job.split.test]
         expected = comparison.heat(job, index)
         np.testing.assert_allclose(heat, expected, rtol=1e-3, atol=1e-4)
+    told = found.summary()
+    assert told["learning"]["mri"]["training"][2] == [1.0, None, None]
+    assert [each["fine_tuned"] for each in told["neighbours"]] == [False, True]
+    json.dumps(told, allow_nan=False)
     curves = found.curves["mri"]
     assert curves.training.shape == curves.held_out.shape == (6, 3)
     assert np.isnan(curves.training[2]).tolist() == [False, True, True]

@@ -127,7 +127,7 @@ def test_a_volume_is_a_row_for_each_slice_and_a_summary(run, small_volumes, tmp_
 
 
 def test_where_it_looked_is_a_picture_of_its_own_for_every_image(run, small_volumes, tmp_path):
-    images = tuple(grey(tmp_path / folder / "scan.png", 120) for folder in ("a", "b"))
+    images = tuple(grey(tmp_path / name, 120) for name in ("a/scan.png", "b/scan.png", "b/scan-2.png"))
     volume = sorted(small_volumes.iterdir())[0]
     config = PredictConfig(
         run=run, images=(*images, volume), gradcam=tmp_path / "deep" / "where", spacing=30.0
@@ -135,14 +135,14 @@ def test_where_it_looked_is_a_picture_of_its_own_for_every_image(run, small_volu
     found, plain = predict(config), predict(PredictConfig(run=run, images=images))
     drawn = sorted(path.name for path in config.gradcam.iterdir())
     assert len(drawn) == len(found["images"]) == len({row["gradcam"] for row in found["images"]})
-    assert {"scan.png", "scan-2.png"} < set(drawn)
+    assert {"scan.png", "scan-2.png", "scan-2-2.png"} < set(drawn)
     assert any(name.startswith(f"{volume.name.split('.')[0]}-axial") for name in drawn)
     picture = np.asarray(Image.open(found["images"][0]["gradcam"])).astype(int)
     assert picture.shape == (320, 640, 3)
     left, right = picture[:, :320], picture[:, 320:]
     assert np.ptp(left, axis=-1).max() == 0  # the picture as it is
     assert (right[..., 0] - right[..., 2]).max() > 60  # and with heat, as it speaks for "bright"
-    for one, other in zip(found["images"][:2], plain["images"], strict=True):
+    for one, other in zip(found["images"][:3], plain["images"], strict=True):
         assert one["probabilities"] == pytest.approx(other["probabilities"])
     with pytest.raises(UserError, match="--gradcam takes a folder"):
         predict(PredictConfig(run=run, images=images, gradcam=images[0]))
@@ -168,6 +168,9 @@ def test_what_can_not_be_read_is_skipped_counted_and_fatal_when_strict(run, smal
         predict(PredictConfig(run=run, images=(folder / "bad.png", folder / "good.png"), strict=True))
     with pytest.raises(UserError, match="nothing that can be read"):
         predict(PredictConfig(run=run, images=(folder / "bad.png",)))
+    (folder / "lone.hdr").write_bytes(b"half")
+    with pytest.raises(UserError, match=r"lone\.hdr: can't be read as a volume"):
+        predict(PredictConfig(run=run, images=(folder / "good.png", folder / "lone.hdr"), strict=True))
 
 
 def test_batches_change_nothing(run, tmp_path):

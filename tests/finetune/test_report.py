@@ -352,7 +352,12 @@ def test_the_same_report_is_the_same_bytes(tmp_path, images):
 
 
 def test_figures_are_files_too(tmp_path, images):
+    given = predictions(("a", "b", "c", "d"))
+    page(tmp_path, images, given, seen=insight(given))
+    assert (tmp_path / "figures" / "confusion-3.svg").exists()
     page(tmp_path, images)
+    assert not (tmp_path / "figures" / "confusion-3.svg").exists()  # nothing is left of an earlier report
+    assert not list((tmp_path / "figures").glob("gradcam-*"))
     files = sorted(path.name for path in (tmp_path / "figures").iterdir())
     assert "headline.svg" in files
     assert {"scores-probe.svg", "labels-finetune.svg", "confusion-0.svg", "published-probe.svg"} <= set(files)

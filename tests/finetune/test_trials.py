@@ -61,7 +61,15 @@ def test_every_setting_has_its_own_trial(name):
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Recipe)])
 def test_every_part_of_the_recipe_has_its_own_trial(field):
     value = getattr(Recipe(), field)
-    changed = dataclasses.replace(Recipe(), **{field: not value if isinstance(value, bool) else value * 2})
+    if isinstance(value, bool):
+        other = not value
+    elif isinstance(value, str):
+        other = f"no {value}"
+    elif isinstance(value, tuple):
+        other = (*value, 9.0)
+    else:
+        other = 7 if value is None else value + 1
+    changed = dataclasses.replace(Recipe(), **{field: other})
     assert trial_key({**IDENTITY, "recipe": dataclasses.asdict(changed)}) != trial_key(IDENTITY)
 
 

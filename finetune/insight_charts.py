@@ -56,8 +56,8 @@ def layout(shown: Layout, classes: Sequence[str], name: str) -> Picture:
         when = "after fine-tuning" if shown.tuned else "as it starts"
         found = f"{100 * shown.agreement:.0f}% have a nearest neighbour of their own class"
         alt = (
-            f"Map of {len(shown.points)} images by {shown.arm}, {when}. Of these images {found}, when images of the "
-            "same group don't count."
+            f"Map of {len(shown.points)} images by {shown.arm}, {when}. Of the fold's images {found}, when images of "
+            "the same group don't count."
         )
         return picture(name, figure, alt, f"{shown.arm}, {when}: {found}.")
 

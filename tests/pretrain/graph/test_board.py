@@ -3,8 +3,9 @@
 import ast
 import json
 import os
+import pty
 import shutil
-import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -159,19 +160,46 @@ def test_two_generations_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
 def test_a_full_disk_leaves_what_was_saved(tmp_path):
     """A process whose files may not grow past a few bytes, as on a full disk."""
     states.save(tmp_path, ARRAYS, {"step": 1})
-    if (child := os.fork()) == 0:
-        import resource
-
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
-        try:
-            states.save(tmp_path, ARRAYS, {"step": 2})
-        except OSError:
-            os._exit(3)
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    code = f"""
+import resource, signal, sys
+sys.path.insert(0, {str(BOARD)!r})
+import numpy, states
+from pathlib import Path
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+try:
+    states.save(Path({str(tmp_path)!r}), {{"kernel": numpy.zeros(100)}}, {{"step": 2}})
+except OSError as error:
+    print("refused:", error.errno == 27)
+"""
+    done = subprocess.run([sys.executable, "-B", "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("refused: True\n", "")
     assert states.load(tmp_path, print)[1] == {"step": 1}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["state-0.json", "state-0.npz"]
+
+
+def test_a_closed_terminal_ends_nothing_and_what_is_said_goes_on_in_a_file(tmp_path):
+    code = f"""
+import sys, time
+sys.path.insert(0, {str(BOARD)!r})
+import states, training
+from pathlib import Path
+training.Interrupts(Path({str(tmp_path / "output.log")!r}))
+states.say("ready")
+while sys.stderr.isatty():
+    time.sleep(0.01)
+time.sleep(0.1)
+states.say("went on")
+"""
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(sys.executable, [sys.executable, "-c", code])
+    said = b""
+    while b"ready" not in said:
+        said += os.read(terminal, 1000)
+    os.close(terminal)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert (tmp_path / "output.log").read_text() == "went on\n"
 
 
 def test_lines_of_undone_steps_and_torn_ones_are_dropped(tmp_path):

@@ -5,7 +5,8 @@ fraction, else the linear probe at the largest fraction, else nearest neighbours
 neither ImageNet nor a control is compared with ImageNet's weights of the same network; the one with the
 highest macro-F1 is named first, and Holm's correction over all pairs pays for the choice. Where networks
 differ and an arm has no ImageNet of its own, it is compared with the best; where there is nothing but
-ImageNet, the first network is what others are compared with. A difference counts as shown when its corrected
+ImageNet, the first network is what others are compared with; without ImageNet, the best arm that is no
+control is compared with the best other one. A difference counts as shown when its corrected
 p-value is below 0.05.
 """
 
@@ -132,7 +133,8 @@ def baselines(report: dict[str, Any], ranked: list[str]) -> dict[str, str]:
     kinds = {arm: kind_of(report, arm) for arm in ranked}
     imagenet = [arm for arm in ranked if kinds[arm] == IMAGENET]
     if not imagenet:
-        return {ranked[0]: ranked[1]}
+        first = next((arm for arm in ranked if kinds[arm] not in CONTROLS), ranked[0])
+        return {first: next(arm for arm in ranked if arm != first)}
     own = {backbones.get(arm): arm for arm in imagenet}
     others = [arm for arm in ranked if kinds[arm] != IMAGENET]
     contenders = [arm for arm in others if kinds[arm] not in CONTROLS] or others

@@ -88,6 +88,16 @@ def test_without_imagenet_the_best_two_are_compared():
     assert found["sentence"].startswith("b is the better start: b is 5.0 points")
 
 
+def test_without_imagenet_a_control_is_what_is_compared_with_and_not_what_wins():
+    scores = {"pixels": 0.9, "random": 0.8, "mri": 0.7}
+    differences = {
+        ("pixels", "random"): (0.1, 0.02, 0.001, 0.003),
+        ("pixels", "mri"): (0.2, 0.02, 0.001, 0.003),
+    }
+    found = verdict(report(scores, differences))
+    assert (found["arm"], found["baseline"], found["outcome"]) == ("mri", "pixels", "behind")
+
+
 def test_one_arm():
     found = verdict(report({"mri": 0.8}, {}))
     assert found["outcome"] == "single"

@@ -82,9 +82,11 @@ def curves(found: Mapping[str, Curves], look: Mapping[str, Look], name: str) -> 
                 told[-1] += f", best {held_out.min():.2f} on images held out"
         axes.set(xlabel="epoch", ylabel="loss, nats")
         axes.set_ylim(bottom=0)
+        last = max(each.shape[1] for lines in found.values() for each in (lines.training, lines.held_out))
+        axes.set_xlim(0.6, last + 0.4)
         axes.grid(axis="y", color=RULE, linewidth=0.7)
         axes.tick_params(length=0)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(frameon=False, labelcolor=INK)
         figure.subplots_adjust(left=0.125, right=0.98, bottom=0.15, top=0.97)
         alt = f"Loss of fine-tuning in nats, mean over trials: {'; '.join(told)}."

@@ -50,6 +50,8 @@ def compare(config: CompareConfig) -> dict[str, Any]:
         raise UserError(
             f"--imagenet-weights {config.imagenet_weights}: is one network's; leave it out with several --backbone"
         )
+    if config.external and 1.0 not in config.fractions:
+        raise UserError("--external: is tested by models that had all labels; add 1 to --fractions")
     arms = () if config.target_stores else _arms(config)
     stores, unchecked = leakage.open_stores(config.against, arms)
     claim_folder(config.out, KIND)

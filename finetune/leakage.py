@@ -111,7 +111,8 @@ def check_splits(tumors: TumorSet, arms: Sequence[Arm], splits: Iterable[Split])
     Raises:
         UserError: an encoder's card names no store, the store is gone or changed, or it holds a test image.
     """
-    whole = [split for split in splits if split.fraction == 1]
+    # Fractions of a fold have the same test images, and share its encoder.
+    whole = list({(split.seed, split.fold): split for split in splits}.values())
     checked: dict[str, dict[str, Any]] = {}
     for arm in arms:
         if not arm.per_split:

@@ -56,6 +56,7 @@ def test_labels_that_contradict_are_told_and_nothing_is_lost(folder, cli, tmp_pa
             ("w.h5", "--backbone"),
         ),
         (("--external", "nowhere"), ("nowhere: no such folder",)),
+        (("--external", ".", "--fractions", "0.1,0.5"), ("--external", "all labels", "add 1 to --fractions")),
         (("--arm", "control=scaled:random"), ("scaled:random", "a run")),
         (("--arm", "target=runs/{seed}-{fold}"), ("runs/0-0: no such folder", "15 of 15", "--target-stores")),
         (("--arm", "target=runs/{fold}"), ("folds differ between seeds", "{seed}", "--seeds 1")),

@@ -105,6 +105,14 @@ def test_the_encoder_of_another_fold_or_seed_is_refused(stores, tumors, splits, 
         check_splits(tumors, [target(mixed)], splits)
 
 
+def test_no_label_fraction_escapes_the_check(stores, tumors):
+    few = list(grouped_splits(tumors.labels, tumors.groups, folds=2, seeds=(0, 1), fractions=(0.5,)))
+    mixed = own(stores)
+    mixed[0, 0], mixed[0, 1] = mixed[0, 1], mixed[0, 0]
+    with pytest.raises(UserError, match="test images of seed 0, fold 0"):
+        check_splits(tumors, [target(mixed)], few)
+
+
 def test_an_altered_copy_of_a_test_image_is_found(stores, tumors, splits, tmp_path):
     """In a store of other size, flipped: there its pixels are nobody's."""
     from PIL import Image

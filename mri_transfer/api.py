@@ -65,3 +65,13 @@ def compare(tumors: Any, **options: Any) -> dict[str, Any]:
 def predict(run: Any, *images: Any, **options: Any) -> dict[str, Any]:
     """Class probabilities of images and volumes: `api.predict("runs/classifier", "scan.png")["images"]`."""
     return _run("predict", (run, images), options)
+
+
+def export(run: Any, **options: Any) -> dict[str, Any]:
+    """Write a network for machines without this program: `api.export("runs/classifier", out="deploy")`."""
+    return _run("export", (run,), options)
+
+
+def import_graph(*source: Any, **options: Any) -> dict[str, Any]:
+    """Take back what an exported training graph has learned; the options are those of `mri-transfer import-graph`."""
+    return _run("import-graph", source, options)

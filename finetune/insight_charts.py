@@ -90,10 +90,9 @@ def curves(found: Mapping[str, Curves], look: Mapping[str, Look], name: str) -> 
         axes.legend(frameon=False, labelcolor=INK)
         figure.subplots_adjust(left=0.125, right=0.98, bottom=0.15, top=0.97)
         alt = f"Loss of fine-tuning in nats, mean over trials: {'; '.join(told)}."
-        caption = (
-            "Solid: training, with augmentation, mean over trials; thin lines are single trials. Dashed: images that "
-            "an inner training held out, which calibrates the probabilities."
-        )
+        caption = "Solid: training, with augmentation, mean over trials; thin lines are single trials."
+        if any(lines.held_out.size for lines in found.values()):
+            caption += " Dashed: images that an inner training held out, by which its length is chosen."
         return picture(name, figure, alt, caption)
 
 

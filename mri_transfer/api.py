@@ -67,9 +67,9 @@ def predict(run: Any, *images: Any, **options: Any) -> dict[str, Any]:
     return _run("predict", (run, images), options)
 
 
-def export(run: Any, **options: Any) -> dict[str, Any]:
+def export(*run: Any, **options: Any) -> dict[str, Any]:
     """Write a network for machines without this program: `api.export("runs/classifier", out="deploy")`."""
-    return _run("export", (run,), options)
+    return _run("export", run, options)
 
 
 def import_graph(*source: Any, **options: Any) -> dict[str, Any]:

@@ -92,7 +92,7 @@ def curves(found: Mapping[str, Curves], look: Mapping[str, Look], name: str) -> 
         alt = f"Loss of fine-tuning in nats, mean over trials: {'; '.join(told)}."
         caption = "Solid: training, with augmentation, mean over trials; thin lines are single trials."
         if any(lines.held_out.size for lines in found.values()):
-            caption += " Dashed: images that an inner training held out, by which its length is chosen."
+            caption += " Dashed: images that an inner training held out, which calibrates the probabilities."
         return picture(name, figure, alt, caption)
 
 

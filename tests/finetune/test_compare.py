@@ -172,7 +172,9 @@ def tiny(write_patients, tmp_path_factory):
     model, start = start_encoder("random", backbone=backbone, size=size, seed=1)
     save_encoder(model, place / "mri", backbone=backbone, size=size, provenance={"start": start})
     folder = write_patients(place / "set", patients=32, images=2, signal=0.3)
-    options = "--mode both --folds 2 --seeds 1 --draws 100 --epochs 1 --unfreeze 0.1 --size 32"
+    options = (
+        "--mode both --folds 2 --seeds 1 --draws 100 --epochs 1 --unfreeze 0.1 --calibration none --size 32"
+    )
     return ["compare", folder, "--arm", "random", "--arm", f"mri={place / 'mri'}", *options.split()]
 
 

@@ -79,16 +79,16 @@ def doctor(config: DoctorConfig) -> dict[str, Any]:
         finding, speed = _speed(config.seconds)
         found.append(finding)
         progress.show(_line(finding))
+    recommended = recommendation(board, speed) if speed else None
     summary = {
         "machine": findings.machine_name(config.root, board),
         "board": board and {"model": board.model, "l4t": board.l4t, "jetpack": board.jetpack},
         "findings": [dataclasses.asdict(finding) for finding in found],
         "speed": speed,
-        "recommended": recommendation(board, speed) if speed else None,
+        "recommended": recommended,
     }
-    if summary["recommended"]:
-        progress.show(f"\nrecommended here: {summary['recommended']['command']}\n")
-        progress.show(f"{summary['recommended']['sentence']}\n")
+    if recommended:
+        progress.show(f"\nrecommended here: {recommended['command']}\n{recommended['sentence']}\n")
     wrong = [finding for finding in found if finding.level == PROBLEM]
     progress.say(
         f"{summary['machine']}: {len(wrong)} to fix, {sum(f.level == ADVICE for f in found)} to consider"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -149,7 +150,8 @@ def export_run(
         files = [_keep(path, out, what, found) for path, what, found in entries]
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    summary = {
+    commands = [onnx.trtexec(Path(entry["file"]), model.size) for entry in files if format == "onnx"]
+    summary: dict[str, Any] = {
         "run": str(run),
         "weights_sha256": model.weights,
         "format": format,
@@ -158,7 +160,7 @@ def export_run(
         "classes": list(model.classes),
         "size": model.size,
         "input": f"grey images, padded with black to squares and resized to {model.size} px, values 0 to 255",
-        "commands": [onnx.trtexec(Path(entry["file"]), model.size) for entry in files if format == "onnx"],
+        "commands": commands,
     }
     write_json(out / (f"{format}-int8.json" if int8 else f"{format}.json"), summary)
     for entry in files:
@@ -169,7 +171,7 @@ def export_run(
             f"{entry['agreement']['images']} images, largest difference "
             f"{entry['agreement']['largest_difference']:.2g}"
         )
-    for command in summary["commands"]:
+    for command in commands:
         progress.say(f"on the board: {command}")
     return summary
 
@@ -197,7 +199,7 @@ def _exports(
         return [(litert.write, litert.load, "LiteRT, float32")]
     return [
         (
-            lambda model, folder, opset=opset: onnx.write(model, folder, opset),
+            functools.partial(onnx.write, opset=opset),
             onnx.load,
             f"ONNX operator set {opset}, for {runtime}",
         )

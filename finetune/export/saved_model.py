@@ -35,11 +35,12 @@ def load(path: Path) -> Runner:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)
-    serve = loaded.signatures["serving_default"]
 
     def run(images: np.ndarray) -> np.ndarray:
-        (found,) = serve(**{IMAGES: tf.constant(images[..., None].astype(np.float32))}).values()
+        # Looked up here, since variables live only as long as what was loaded.
+        (found,) = loaded.signatures["serving_default"](
+            **{IMAGES: tf.constant(images[..., None].astype(np.float32))}
+        ).values()
         return np.asarray(found)
 
-    run.loaded = loaded  # its variables live as long as it does
     return run

@@ -39,19 +39,22 @@ def policy(precision: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def measured(trainer_of: Callable[[str], Trainer], batch: Mapping[str, Any]) -> dict[str, float]:
-    """Seconds that a step takes in each precision, the median of three after the one that compiles.
+def measured(
+    trainer_of: Callable[[str], Trainer], batch: Mapping[str, Any], seconds: float = 0.0
+) -> dict[str, float]:
+    """Seconds that a step takes in each precision, the median of three or more after the one that compiles.
 
     Args:
         trainer_of: makes a trainer that may be spoilt, for a precision.
         batch: as a method takes it.
+        seconds: to spend on steps at least, for all precisions together.
     """
     found = {}
     for precision in PRECISIONS:
         trainer = trainer_of(precision)
         trainer.step(batch, 0.0, 0.0)
-        times = []
-        for _ in range(STEPS):
+        times: list[float] = []
+        while len(times) < STEPS or sum(times) < seconds / len(PRECISIONS):
             began = time.monotonic()
             trainer.step(batch, 0.0, 0.0)
             times.append(time.monotonic() - began)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
-import statistics
-import time
 from pathlib import Path
 
 import numpy as np
 
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.out_of_memory import largest_that_fits
-from mri_transfer.pretrain.precision import PRECISIONS, fastest
+from mri_transfer.pretrain.precision import fastest, measured
 from mri_transfer.pretrain.trainer import Trainer, bytes_of_training
-
-FEWEST_STEPS = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,16 +75,9 @@ def measure_speed(
     micro_batch = largest_that_fits(needed, batch, limit)
     pairs = np.random.default_rng(0).integers(0, 256, (2, batch, size, size), np.uint8)
     slices = {"a": pairs[0], "b": pairs[1], "subject": np.arange(batch, dtype=np.int32)}
-    step_seconds = {}
-    for precision in PRECISIONS:
-        trainer = Trainer(config, backbone, encoder, size=size, micro_batch=micro_batch, precision=precision)
-        trainer.step(slices, 0.0, 0.0)  # compiles
-        times: list[float] = []
-        while len(times) < FEWEST_STEPS or sum(times) < seconds / len(PRECISIONS):
-            began = time.monotonic()
-            trainer.step(slices, 0.0, 0.0)
-            times.append(time.monotonic() - began)
-        step_seconds[precision] = statistics.median(times)
-        del trainer
-        gc.collect()
+
+    def trainer_of(precision: str) -> Trainer:
+        return Trainer(config, backbone, encoder, size=size, micro_batch=micro_batch, precision=precision)
+
+    step_seconds = measured(trainer_of, slices, seconds)
     return Speed(backbone, size, batch, micro_batch, step_seconds, needed(micro_batch))

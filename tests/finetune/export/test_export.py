@@ -15,20 +15,30 @@ from mri_transfer.finetune.export.export import Agreement, acceptable, agreement
 
 
 @pytest.fixture(scope="session")
-def classifier_run(encoder_folder, tumor_folder, tmp_path_factory):
-    """A classifier with the linear probe's head, as `finetune` saves it."""
-    from mri_transfer.checkpoints.encoders import load_encoder
+def classifier_run(tumor_folder, tmp_path_factory):
+    """A classifier that knows its images, as `finetune` saves it: one that guesses has no class that must stay."""
+    from sklearn.linear_model import LogisticRegression
+
+    from mri_transfer.checkpoints.encoders import start_encoder
     from mri_transfer.datasets.tumors.tumors import load_tumors
-    from mri_transfer.finetune.classifier import save_classifier, with_probe_head
+    from mri_transfer.finetune.classifier import build_classifier, save_classifier
     from mri_transfer.finetune.features import extract_features
-    from mri_transfer.finetune.probe import fit_probe
 
     tumors = load_tumors(tumor_folder, 64)
-    encoder = load_encoder(encoder_folder)
-    probe = fit_probe(extract_features(encoder, tumors.images, None), tumors.labels, tumors.groups, 0)
+    encoder, _ = start_encoder("imagenet", backbone="efficientnet_lite0", size=64, seed=0)
+    features = extract_features(encoder, tumors.images, None)
+    mean, scale = features.mean(0), features.std(0) + 1e-6
+    fitted = LogisticRegression(C=0.1, max_iter=1000).fit((features - mean) / scale, tumors.labels)
     run = tmp_path_factory.mktemp("classifier") / "run"
     save_classifier(
-        with_probe_head(encoder, probe, tumors.classes),
+        build_classifier(
+            encoder,
+            tumors.classes,
+            mean=mean,
+            scale=scale,
+            kernel=fitted.coef_.T.astype(np.float32),
+            bias=fitted.intercept_.astype(np.float32),
+        ),
         run,
         backbone="efficientnet_lite0",
         provenance={"config": {"tumors": str(tumor_folder)}},

@@ -132,6 +132,7 @@ def test_worker_processes_give_the_same_numbers(settings, finished, tmp_path):
     assert numbers(out) == numbers(finished[0])
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_ends_with_the_same_numbers(settings, finished, start_command, tmp_path):
     out = tmp_path / "report"
     words = command_line(CompareConfig(out=out, **settings))

@@ -88,6 +88,7 @@ def test_images_to_compare_and_to_calibrate_with_are_others(tumor_folder):
     assert len(digests[0] & digests[1]) <= 8  # copies that were planted in the folder
 
 
+@pytest.mark.slow
 def test_bad_requests_say_what_to_do(classifier_run, tmp_path):
     with pytest.raises(UserError, match="--int8 goes with --format litert"):
         export_run(classifier_run, tmp_path / "out", format="onnx", int8=True)
@@ -172,6 +173,7 @@ def test_an_encoder_alone_gives_features(encoder_folder, tumor_folder, tmp_path)
         export_run(encoder_folder, tmp_path / "out", format="litert")
 
 
+@pytest.mark.slow
 def test_what_does_not_agree_is_not_kept(classifier_run, tmp_path, monkeypatch):
     def write(model, folder):
         path = folder / "wrong.bin"
@@ -187,6 +189,7 @@ def test_what_does_not_agree_is_not_kept(classifier_run, tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["folder.json"]
 
 
+@pytest.mark.slow
 def test_another_backend_is_refused(monkeypatch, classifier_run):
     from mri_transfer import device
     from mri_transfer.finetune.export.served import served

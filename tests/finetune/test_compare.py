@@ -100,6 +100,7 @@ def test_run_again_it_does_nothing_and_says_the_same(finished, settings, monkeyp
     assert numbers(finished[0]) == before
 
 
+@pytest.mark.slow
 def test_a_new_arm_adds_only_its_own_trials(settings, finished, tmp_path):
     out = tmp_path / "report"
     shutil.copytree(finished[0], out)
@@ -295,6 +296,7 @@ def test_the_command_line_ends_with_one_line_and_code_2(command, tmp_path):
     assert "none: no such folder" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_table_of_groups_decides_the_folds_and_is_named(settings, tmp_path):
     tumors = load_tumors(settings["tumors"], 64)
     table = tmp_path / "groups.csv"

@@ -71,6 +71,7 @@ def test_a_run_leaves_an_encoder_that_knows_where_it_comes_from(undisturbed):
     assert not (undisturbed / "state").exists()
 
 
+@pytest.mark.slow
 def test_the_same_command_gives_the_same_bits(undisturbed, small_store, cli, tmp_path):
     assert cli("pretrain", small_store, "--out", tmp_path / "again", "--steps", 12, *TINY).returncode == 0
     assert same(undisturbed, tmp_path / "again")
@@ -137,6 +138,7 @@ def test_a_finished_run_is_left_alone(undisturbed, small_store, cli):
     assert (undisturbed / "encoder" / "encoder.json").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_another_run_can_be_the_start(undisturbed, small_store, cli, tmp_path):
     done = cli(
         "pretrain", small_store, "--out", tmp_path / "next", "--init", undisturbed, "--steps", 1, *TINY

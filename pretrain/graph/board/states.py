@@ -10,6 +10,7 @@ that vouches for them appears, and the third-newest generation goes only after t
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import re
@@ -120,8 +121,11 @@ def save(folder, arrays, info):
     _remove_others(folder, before[:KEPT])  # what a killed process left needs the room
     new = before[0] + 1 if before else 0
     path = folder / f"state-{new}.npz"
+    # In memory first: on a full disk, NumPy leaves a zip file behind that complains once its file is closed.
+    content = io.BytesIO()
+    np.savez(content, **arrays)
     with atomic_write(path) as file:
-        np.savez(file, **arrays)
+        file.write(content.getbuffer())
     card = {"format": FORMAT, "sha256": sha256(path), "info_sha256": _info_sha256(info), "info": info}
     with atomic_write(folder / f"state-{new}.json") as file:
         file.write(_encoded(card, indent=2) + b"\n")

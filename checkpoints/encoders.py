@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -157,14 +158,29 @@ def load_encoder(folder: Path, size: int | None = None) -> keras.Model:
             line says what differs.
     """
     card, arrays = _read(_locate(folder))
-    model = build_encoder(card["backbone"], size or card["size"])
-    variables = named_weights(model)
-    differ = differences({name: tuple(variable.shape) for name, variable in variables.items()}, arrays)
-    if differ:
+    try:
+        return encoder_with(card["backbone"], size or card["size"], arrays)
+    except Misfit as differ:
         raise UserError(
             f"{folder}: its weights don't fit {card['backbone']} of this mri-transfer and Keras "
             f"{keras.__version__} ({differ}); use the versions named in its {CARD}, or pretrain again"
-        )
+        ) from None
+
+
+class Misfit(Exception):
+    """Weights that are not those of a backbone; says what differs."""
+
+
+def encoder_with(backbone: str, size: int, arrays: Mapping[str, np.ndarray]) -> keras.Model:
+    """An encoder with the given weights, by the names of :func:`~.backbones.named_weights`.
+
+    Raises:
+        Misfit: names or shapes differ from the backbone's.
+    """
+    model = build_encoder(backbone, size)
+    variables = named_weights(model)
+    if differ := differences({name: tuple(variable.shape) for name, variable in variables.items()}, arrays):
+        raise Misfit(differ)
     for name, variable in variables.items():
         variable.assign(arrays[name].astype(variable.dtype))
     return model

@@ -70,10 +70,13 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     if not rows:
         first = f" ({skipped[0]['file']}: {skipped[0]['reason']})" if skipped else ""
         raise UserError(f"{config.images[0]}: nothing that can be read as an image or a volume{first}")
+    by_file: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_file.setdefault(row["file"], []).append(row)
     volumes = [
-        summary_of(given.name, [row for row in rows if row["file"] == given.name], classifier.classes)
+        summary_of(given.name, by_file[given.name], classifier.classes)
         for given in inputs
-        if given.source is not None and any(row["file"] == given.name for row in rows)
+        if given.source is not None and given.name in by_file
     ]
     strange = sum(bool(row["out_of_distribution"]) for row in rows)
     if config.csv is not None:

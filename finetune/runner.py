@@ -100,6 +100,7 @@ class Runner:
         self.images = [images for _, images in sets]
         self.caches = [FeatureCache(self.folder / "features", name, size) for name, _ in sets]
         self.starts: dict[Source, Start] = {}
+        self._trained_on: dict[str, list[Path]] = {}
         self.done: dict[str, Trial] = {}
         self.versions = device.versions()
 
@@ -275,13 +276,7 @@ class Runner:
     def tuning_task(self, job: Job) -> TuningTask:
         """A fine-tuning job for any process."""
         split, tumors, start = job.split, self.tumors, self.start(job)
-        for cache, images in zip(self.caches, self.images, strict=True):
-            if cache.load(start.digest, len(images)) is None:
-                raise RuntimeError(f"{cache.path(start.digest)}: changed while the comparison ran")
-        own, *others = (
-            kept_images(cache.folder, cache.data, images)
-            for cache, images in zip(self.caches, self.images, strict=True)
-        )
+        own, *others = self._checked_images(start.digest)
         return TuningTask(
             name=str(job),
             source=job.source,
@@ -299,6 +294,18 @@ class Runner:
             insight=self.insight_path(job),
             elsewhere=tuple(others) if job.goes_out else (),
         )
+
+    def _checked_images(self, digest: str) -> list[Path]:
+        """Files of each set of images; a start's features of them are known to be whole. Looked at once a start."""
+        if digest not in self._trained_on:
+            for cache, images in zip(self.caches, self.images, strict=True):
+                if cache.load(digest, len(images)) is None:
+                    raise RuntimeError(f"{cache.path(digest)}: changed while the comparison ran")
+            self._trained_on[digest] = [
+                kept_images(cache.folder, cache.data, images)
+                for cache, images in zip(self.caches, self.images, strict=True)
+            ]
+        return self._trained_on[digest]
 
     def expected_seconds(self, jobs: Sequence[Job]) -> float:
         """What the jobs would take, from one trial on features of each mode (kept) and a few steps of fine-tuning."""

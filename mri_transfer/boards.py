@@ -14,6 +14,8 @@ import dataclasses
 import re
 from pathlib import Path
 
+from mri_transfer.kernel import read_text
+
 MODEL, RELEASE = "proc/device-tree/model", "etc/nv_tegra_release"
 
 # L4T to JetPack; a release that is not listed is named by its family below.
@@ -135,20 +137,12 @@ class Board:
         return f"{self.family.jetpack}.x" if self.family else None
 
 
-def read_text(path: Path) -> str | None:
-    """What a file of the kernel says, without zero bytes and blanks around it; None if it can't be read or is empty."""
-    try:
-        return path.read_bytes().decode("utf-8", "replace").strip("\0 \t\r\n") or None
-    except OSError:
-        return None
-
-
 def read_board(root: Path = Path("/")) -> Board | None:
     """The Jetson whose file system begins at `root`; None for any other machine."""
     model, release = read_text(Path(root) / MODEL), read_text(Path(root) / RELEASE)
-    if release is None and not re.search(r"jetson|tegra", model or "", re.IGNORECASE):
+    if not (Path(root) / RELEASE).is_file() and not re.search(r"jetson|tegra", model, re.IGNORECASE):
         return None
-    found = re.search(r"R(\d+)\b.*?REVISION:\s*(\d+(?:\.\d+)*)", release or "", re.DOTALL)
+    found = re.search(r"R(\d+)\b.*?REVISION:\s*(\d+(?:\.\d+)*)", release, re.DOTALL)
     l4t = None
     if found:
         numbers = [found[1], *found[2].split(".")]

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from mri_transfer import device, memory
-from mri_transfer.boards import FAMILIES, Board, read_text
-from mri_transfer.hardware import Hardware
+from mri_transfer.boards import FAMILIES, Board
+from mri_transfer.hardware import EARLIEST_SANE_CLOCK, Hardware
+from mri_transfer.kernel import read_text
 
 GOOD, ADVICE, PROBLEM = "good", "advice", "problem"
 
@@ -35,7 +36,6 @@ SLOW_DISK = 20e6  # bytes a second; a checkpoint of 60 MB should take seconds, n
 LEAST_MEMORY = 3.0e9  # 64 pairs of 160 px, 16 at once, were measured at 2.4 GB
 SMALL_MEMORY = 17e9  # boards of up to 16 GB
 TEST_FILE_BYTES = 64 * 2**20
-EARLIEST_YEAR = 2026
 # What a fresh interpreter finds; in a process of its own, so that this one stays small and a crash is only a finding.
 PROBE = """
 import json, os
@@ -77,7 +77,7 @@ def machine_name(root: Path, board: Board | None) -> str:
     """The board's or the processor's name."""
     if board:
         return board.model
-    named = re.search(r"^model name\s*:\s*(.+)$", read_text(root / "proc/cpuinfo") or "", re.MULTILINE)
+    named = re.search(r"^model name\s*:\s*(.+)$", read_text(root / "proc/cpuinfo"), re.MULTILINE)
     return named[1].strip() if named else "unknown machine"
 
 
@@ -184,7 +184,7 @@ def _tensorflow_build() -> str:
 
 def _swaps(root: Path) -> list[tuple[str, int]]:
     """Name and size in bytes of every swap device or file."""
-    lines = (read_text(root / "proc/swaps") or "").splitlines()[1:]
+    lines = read_text(root / "proc/swaps").splitlines()[1:]
     return [(words[0], int(words[2]) * 1024) for line in lines if len(words := line.split()) >= 4]
 
 
@@ -199,7 +199,7 @@ def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
             "give --memory GB to pretrain, so that it takes no more than there is",
         )
         return
-    shared = " shared with the GPU" if board or memory.is_shared_with_gpu(root) else ""
+    shared = " shared with the GPU" if board else ""
     what = f"{total / 1e9:.1f} GB{shared}, {available / 1e9:.1f} GB free"
     if available < LEAST_MEMORY:
         yield Finding(
@@ -364,8 +364,8 @@ def write_speed(folder: Path) -> float:
 
 def of_clock(now: float) -> Iterator[Finding]:
     """Whether the clock was ever set."""
-    year = time.gmtime(now).tm_year
-    if year < EARLIEST_YEAR:
+    if now < EARLIEST_SANE_CLOCK:
+        year = time.gmtime(now).tm_year
         yield Finding(
             "clock",
             PROBLEM,

@@ -18,6 +18,7 @@ off answer EAGAIN, and files vanish with their drivers.
 
 from __future__ import annotations
 
+import datetime
 import re
 import statistics
 import time
@@ -25,6 +26,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mri_transfer.kernel import read_text
+
+# A board without a battery for its clock starts in 1970 (or when its system was built) until the network tells it.
+EARLIEST_SANE_CLOCK = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc).timestamp()
 # Reading may take this share of the time: a frequency is asked of the firmware, and some answer slowly.
 SHARE = 0.001
 PLAUSIBLE_C = (-40.0, 150.0)
@@ -35,17 +40,9 @@ HOLDS_BACK = re.compile(r"throttle|cpufreq|devfreq|processor|intel_powerclamp", 
 WHOLE_MODULE = "VDD_IN"  # the rail through which a Jetson module draws all of its power
 
 
-def _text(path: Path) -> str | None:
-    """What a file says, or None if it can't be read now."""
-    try:
-        return path.read_bytes().decode("ascii", "replace").strip()
-    except OSError:
-        return None
-
-
 def _number(path: Path) -> float | None:
     try:
-        return float(int(_text(path) or ""))
+        return float(int(read_text(path)))
     except ValueError:
         return None
 
@@ -70,15 +67,15 @@ class Hardware:
         self._zones = [
             (kind, zone / "temp")
             for zone in sorted(thermal.glob("thermal_zone*"), key=_number_of)
-            if (kind := _text(zone / "type")) and kind.lower() not in NOT_A_SENSOR
+            if (kind := read_text(zone / "type")) and kind.lower() not in NOT_A_SENSOR
         ]
         self._cooling = [
             device / "cur_state"
             for device in sorted(thermal.glob("cooling_device*"))
-            if HOLDS_BACK.search(_text(device / "type") or "")
+            if HOLDS_BACK.search(read_text(device / "type"))
         ]
         packages = {
-            _text(cpu.parent.parent / "topology/physical_package_id"): cpu
+            read_text(cpu.parent.parent / "topology/physical_package_id"): cpu
             for cpu in sys.glob("devices/system/cpu/cpu*/thermal_throttle/package_throttle_count")
         }
         self._counters = [*sorted(monitors.glob("hwmon*/oc*_event_cnt")), *packages.values()]
@@ -90,11 +87,11 @@ class Hardware:
                 label.with_name(label.name.replace("in", "curr", 1).replace("_label", "_input")),
             )
             for label in monitors.glob("hwmon*/in*_label")
-            if _text(label) == WHOLE_MODULE
+            if read_text(label) == WHOLE_MODULE
         ]
         self._mode_file = root / "var/lib/nvpmodel/status"
         self._mode_names = dict(
-            re.findall(r"POWER_MODEL\s+ID=0*(\d+)\s+NAME=([^\s>]+)", _text(root / "etc/nvpmodel.conf") or "")
+            re.findall(r"POWER_MODEL\s+ID=0*(\d+)\s+NAME=([^\s>]+)", read_text(root / "etc/nvpmodel.conf"))
         )
 
     @property
@@ -139,7 +136,7 @@ class Hardware:
             mv, ma = _number(volts), _number(amperes)
             if mv is not None and ma is not None:
                 found["power_w"] = round(mv * ma / 1e6, 2)
-        mode = re.match(r"pmode:0*(\d+)", _text(self._mode_file) or "")
+        mode = re.match(r"pmode:0*(\d+)", read_text(self._mode_file))
         if mode:
             found["power_mode"] = self._mode_names.get(mode[1], mode[1])
         self._next = began + (self._clock() - began) / SHARE

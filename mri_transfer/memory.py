@@ -13,29 +13,23 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from mri_transfer.boards import read_board
+from mri_transfer.kernel import read_text
+
 # Left to the system, as a share of the machine's memory and at least: a desktop, ssh, and the disk's cache.
 RESERVED_SHARE, RESERVED_BYTES = 0.08, 400e6
 # What Python, TensorFlow or JAX and CUDA take for themselves beside a device's memory, where both are one. An estimate.
 PROCESS_BYTES = 1.5e9
-# Files that only Tegra, the chip of a Jetson, has; its processor and GPU share their memory.
-TEGRA_RELEASE, DEVICE_MODEL = "etc/nv_tegra_release", "proc/device-tree/model"
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8", "replace")
-    except OSError:
-        return ""
 
 
 def _bytes(path: Path) -> int | None:
     """A number in a file; "max" and what can't be read are none."""
-    text = _text(path).strip()
+    text = read_text(path)
     return int(text) if text.isdigit() else None
 
 
 def _meminfo(root: Path) -> dict[str, int]:
-    lines = re.findall(r"^(\w+):\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    lines = re.findall(r"^(\w+):\s+(\d+) kB", read_text(root / "proc/meminfo"), re.MULTILINE)
     return {name: int(kib) * 1024 for name, kib in lines}
 
 
@@ -56,7 +50,7 @@ def _cgroups(root: Path) -> Iterator[tuple[int, int]]:
             "total_inactive_file",
         ),
     )
-    member = re.findall(r"^\d+:([^:]*):(.*)$", _text(root / "proc/self/cgroup"), re.MULTILINE)
+    member = re.findall(r"^\d+:([^:]*):(.*)$", read_text(root / "proc/self/cgroup"), re.MULTILINE)
     for hierarchy, mount, limit_name, usage_name, inactive in names:
         paths = [path for controllers, path in member if hierarchy in controllers.split(",")]
         # A container sees its own group as the root, whatever the path says; a limit further up counts too.
@@ -67,7 +61,7 @@ def _cgroups(root: Path) -> Iterator[tuple[int, int]]:
                 limit, used = _bytes(group / limit_name), _bytes(group / usage_name)
                 if limit is None or used is None:
                     continue
-                cached = re.search(rf"^{inactive} (\d+)$", _text(group / "memory.stat"), re.MULTILINE)
+                cached = re.search(rf"^{inactive} (\d+)$", read_text(group / "memory.stat"), re.MULTILINE)
                 yield limit, max(0, used - (int(cached[1]) if cached else 0))
 
 
@@ -104,17 +98,15 @@ def default_limit(root: Path = Path("/")) -> int | None:
 
 def is_shared_with_gpu(root: Path = Path("/")) -> bool:
     """Whether this is a board on which processor and GPU share their memory."""
-    root = Path(root)
-    model = _text(root / DEVICE_MODEL).lower()
-    return (root / TEGRA_RELEASE).is_file() or "jetson" in model or "tegra" in model
+    return read_board(root) is not None
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:
     """How many processes the kernel has killed for memory since it was started; None where it doesn't count."""
-    found = re.search(r"^oom_kill (\d+)$", _text(Path(root) / "proc/vmstat"), re.MULTILINE)
+    found = re.search(r"^oom_kill (\d+)$", read_text(Path(root) / "proc/vmstat"), re.MULTILINE)
     return int(found[1]) if found else None
 
 
 def boot_id(root: Path = Path("/")) -> str:
     """Changes whenever the machine is started."""
-    return _text(Path(root) / "proc/sys/kernel/random/boot_id").strip()
+    return read_text(Path(root) / "proc/sys/kernel/random/boot_id")

@@ -9,13 +9,12 @@ from collections import deque
 from collections.abc import Callable
 
 from mri_transfer.errors import UserError
+from mri_transfer.hardware import EARLIEST_SANE_CLOCK
 
 # A budget in time may be missed by this share of it; the last step is not begun if it would end later than that.
 TOLERANCE = 0.02
 # Steps from which the length of the next one is told: few, so that a machine that slows down is noticed at once.
 REMEMBERED_STEPS = 5
-# A board without a battery for its clock starts in 1970 (or when its system was built) until the network tells it.
-EARLIEST_SANE_CLOCK = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc).timestamp()
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:

@@ -20,7 +20,6 @@ from mri_transfer.finetune.export.served import Runner, Served, served
 from mri_transfer.finetune.inputs import find_inputs, read_input
 
 KIND = "export"
-CARD = "export.json"
 FORMATS = ("saved_model", "litert", "onnx")
 # Images that an export is compared on, and as many others that ranges of 8-bit integers are taken from.
 COMPARED = 200
@@ -119,7 +118,7 @@ def export_run(
 
     Returns:
         {"run", "format", "files": [{"file", "bytes", "sha256", "agreement"}], "output", "classes", "size", "input",
-        "commands"}, also written to OUT/export.json under its format.
+        "commands"}, also written to OUT/FORMAT.json (litert-int8.json with `int8`).
 
     Raises:
         UserError: the run, an image or the folder can't be used, a package is missing, or the export does not agree

@@ -92,10 +92,9 @@ def served(run: Path) -> Served:
         size = int(encoder.input_shape[1])
         return Served((encoder,), _features(encoder), lambda x: x, "features", (), size, weights)
     classifier = load_classifier(run)
-    temperature = float(getattr(classifier, "temperature", 1.0))
 
     def probabilities(features: Any) -> Any:
-        return tf.nn.softmax(classifier.head(classifier.standardise(features)) / temperature)
+        return tf.nn.softmax(classifier.head(classifier.standardise(features)) / classifier.temperature)
 
     return Served(
         (classifier.encoder, classifier.standardise, classifier.head),

@@ -175,17 +175,13 @@ def _check_state(folder: Path, card: dict[str, Any], arrays: dict[str, Any], inf
 
 def _encoder(card: dict[str, Any], arrays: dict[str, Any]) -> Any:
     """An encoder with the trained weights."""
-    from mri_transfer.checkpoints.arrays import differences
-    from mri_transfer.checkpoints.backbones import build_encoder, named_weights
+    from mri_transfer.checkpoints.encoders import Misfit, encoder_with
 
-    encoder = build_encoder(card["backbone"], card["size"])
-    weights = named_weights(encoder)
     found = {name: arrays[key] for name, key in card["encoder"].items()}
-    if differ := differences({name: tuple(weight.shape) for name, weight in weights.items()}, found):
+    try:
+        return encoder_with(card["backbone"], card["size"], found)
+    except Misfit as differ:
         raise UserError(
             f"the trained weights don't fit {card['backbone']} of this mri-transfer ({differ}); import them with "
             f"the version that exported them, {card['made_by']}"
-        )
-    for name, weight in weights.items():
-        weight.assign(found[name].astype(weight.dtype))
-    return encoder
+        ) from None

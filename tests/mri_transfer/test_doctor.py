@@ -9,6 +9,7 @@ import pytest
 from mri_transfer import findings
 from mri_transfer.boards import FAMILIES, JETPACK, read_board
 from mri_transfer.findings import ADVICE, GOOD, PROBLEM
+from tests.mri_transfer.file_trees import write
 
 ORIN_MODES = (
     "< PM_CONFIG DEFAULT=2 >\n< POWER_MODEL ID=0 NAME=15W >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=1 NAME=25W >\n"
@@ -90,14 +91,6 @@ DESKTOP = {
 }
 
 
-def tree(root, files):
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
-
 def found_on(root):
     board = read_board(root)
     return [
@@ -113,7 +106,7 @@ def of(found, topic, level=None):
 
 
 def test_a_tx2_is_told_that_its_tensorflow_is_too_old_and_that_it_runs_slowly(tmp_path):
-    root = tree(tmp_path, TX2)
+    root = write(tmp_path, TX2)
     board = read_board(root)
     assert (board.l4t, board.jetpack) == ("32.7.1", "4.6.1")
     found = found_on(root)
@@ -132,7 +125,7 @@ def test_a_tx2_is_told_that_its_tensorflow_is_too_old_and_that_it_runs_slowly(tm
 
 
 def test_a_xavier_on_jetpack_5(tmp_path):
-    found = found_on(tree(tmp_path, XAVIER))
+    found = found_on(write(tmp_path, XAVIER))
     (about,) = of(found, "board")
     assert about.level == PROBLEM
     assert "5.1.2" in about.text
@@ -144,7 +137,7 @@ def test_a_xavier_on_jetpack_5(tmp_path):
 
 
 def test_a_small_orin_that_is_hot_throttled_and_shows_a_desktop(tmp_path):
-    found = found_on(tree(tmp_path, ORIN_NANO))
+    found = found_on(write(tmp_path, ORIN_NANO))
     assert of(found, "board")[0].level == GOOD
     assert "JetPack 6.2" in of(found, "board")[0].text
     short, desktop, swap = of(found, "memory")
@@ -161,13 +154,13 @@ def test_a_small_orin_that_is_hot_throttled_and_shows_a_desktop(tmp_path):
 
 
 def test_nothing_is_wrong_with_a_large_orin(tmp_path):
-    found = found_on(tree(tmp_path, AGX_ORIN))
+    found = found_on(write(tmp_path, AGX_ORIN))
     assert {f.level for f in found} == {GOOD}
     assert not any(f.remedy for f in found)
 
 
 def test_a_desktop_whose_gpu_tensorflow_does_not_see(tmp_path):
-    root = tree(tmp_path, DESKTOP)
+    root = write(tmp_path, DESKTOP)
     assert read_board(root) is None
     assert findings.machine_name(root, None).startswith("AMD Ryzen 7")
     assert [f.level for f in of(found_on(root), "memory")] == [GOOD]  # a desktop does not matter beside 32 GB
@@ -182,7 +175,7 @@ def test_a_desktop_whose_gpu_tensorflow_does_not_see(tmp_path):
 
 
 def test_a_board_whose_tensorflow_is_that_of_pypi(tmp_path, monkeypatch):
-    board = read_board(tree(tmp_path, ORIN_NANO))
+    board = read_board(write(tmp_path, ORIN_NANO))
     seen = {"backend": "tensorflow", "version": "2.16.1", "keras": "3.12.0", "cuda": False, "gpus": []}
     (software,) = findings.of_software(seen, board, tmp_path)
     assert "2.16.1+nv24.08" in software.remedy
@@ -213,7 +206,7 @@ def test_what_cannot_be_imported_is_a_finding(monkeypatch):
     ],
 )
 def test_releases_that_are_newer_older_or_written_in_another_way(tmp_path, text, l4t, jetpack):
-    board = read_board(tree(tmp_path, {"etc/nv_tegra_release": text, "proc/device-tree/model": "Jetson\0"}))
+    board = read_board(write(tmp_path, {"etc/nv_tegra_release": text, "proc/device-tree/model": "Jetson\0"}))
     assert (board.l4t, board.jetpack) == (l4t, jetpack)
     (about,) = findings.of_board(board)
     assert about.level == (GOOD if jetpack in ("6.2.1", "6.x", "6.0") else about.level)
@@ -229,7 +222,7 @@ def test_listed_releases_belong_to_the_family_that_their_jetpack_says():
 def test_files_that_are_missing_or_full_of_rubbish_are_no_error(tmp_path):
     assert found_on(tmp_path)[0].level == GOOD
     rubbish = dict.fromkeys([*TX2, *ORIN_NANO], "\0\xff rubbish : = \n\n")
-    for finding in found_on(tree(tmp_path / "rubbish", rubbish)):
+    for finding in found_on(write(tmp_path / "rubbish", rubbish)):
         assert finding.text
 
 
@@ -260,7 +253,7 @@ def test_a_clock_that_was_never_set():
 
 
 def test_the_command_reads_a_copy_of_another_machine(cli, tmp_path):
-    root = tree(tmp_path / "copy", ORIN_NANO)
+    root = write(tmp_path / "copy", ORIN_NANO)
     done = cli("doctor", "--root", root, "--json", tmp_path / "found.json")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "found.json").read_text())

@@ -3,14 +3,7 @@
 import pytest
 
 from mri_transfer.hardware import Hardware, summary_of
-
-
-def write(root, files):
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
+from tests.mri_transfer.file_trees import write
 
 
 def zones(*pairs):

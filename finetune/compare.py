@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 import shlex
 from collections.abc import Sequence
+from concurrent.futures import Executor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,7 @@ from mri_transfer.finetune.runner import Job, Runner, duration
 from mri_transfer.finetune.scoring import Scored, scored_images
 from mri_transfer.finetune.trials import only_one
 from mri_transfer.options import as_dict
+from mri_transfer.workers import workers_for
 
 KIND = "comparison"
 PROTOCOL = (
@@ -34,8 +37,12 @@ PROTOCOL = (
 )
 
 
-def compare(config: CompareConfig) -> dict[str, Any]:
+def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str, Any]:
     """Compare the arms; run again, it continues.
+
+    Args:
+        config: the settings.
+        executor: of `concurrent.futures`' kind, to do trials in instead of processes of its own.
 
     Returns:
         The summary that is also written to OUT/summary.json.
@@ -55,7 +62,12 @@ def compare(config: CompareConfig) -> dict[str, Any]:
     arms = () if config.target_stores else _arms(config)
     stores, unchecked = leakage.open_stores(config.against, arms)
     claim_folder(config.out, KIND)
-    with only_one(config.out):
+    with (
+        only_one(config.out),
+        workers_for(
+            config.workers, executor=executor, cluster=config.cluster, folders=[config.out, *_files_of(arms)]
+        ) as workers,
+    ):
         tumors = load_tumors(
             config.tumors,
             config.size,
@@ -86,7 +98,7 @@ def compare(config: CompareConfig) -> dict[str, Any]:
             config.size,
             config.recipe(),
             config.imagenet_weights,
-            config.workers,
+            workers,
             externals,
         )
         jobs = plan(arms, config.modes(), splits, published_splits(tumors, seeds_of(config)))
@@ -110,6 +122,11 @@ def compare(config: CompareConfig) -> dict[str, Any]:
             )
         runner.run(left)
         return _report(config, arms, scored, runner, jobs, checked, damaged, len(jobs) - len(left))
+
+
+def _files_of(arms: Sequence[Arm]) -> list[Path]:
+    """The encoders that trials read."""
+    return [Path(path) for arm in arms for path in arm.cards]
 
 
 def _arms(config: CompareConfig) -> tuple[Arm, ...]:

@@ -270,6 +270,12 @@ class CompareConfig:
         metavar="N",
         parse=positive_int,
     )
+    cluster: str | None = option(
+        None,
+        help="do the trials on a Dask cluster instead: address of its scheduler, such as tcp://host:8786 (extra "
+        "[cluster]); its workers must see OUT and the encoders",
+        metavar="ADDRESS",
+    )
     title: str = option("Which start is better?", help="title of the report", metavar="TEXT")
     dry_run: bool = option(
         False, help="say how many trials there are and how long they would take, then stop"

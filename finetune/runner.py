@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,8 @@ from mri_transfer.finetune.protocol import PUBLISHED, Split
 from mri_transfer.finetune.stages import steps_of
 from mri_transfer.finetune.starts import PIXEL_SIDE, PIXELS, Source, pixel_features
 from mri_transfer.finetune.trials import Trial, TrialStore
-from mri_transfer.finetune.tuning_trials import TuningTask, timed, tuning_trial
-from mri_transfer.finetune.workers import in_workers, processes_for_training
+from mri_transfer.finetune.tuning_trials import TuningTask, processes_for_training, timed, tuning_trial
+from mri_transfer.workers import Workers, each
 
 IN_PROCESS = 8  # so few trials on features are done before worker processes would have started
 
@@ -79,7 +80,7 @@ class Runner:
         size: their side, pixels.
         recipe: of fine-tuning.
         imagenet_weights: as given by the user.
-        workers: processes at a time; None for one a core, and one training at a time where there is a GPU.
+        workers: where trials are done.
         externals: other sets of images, which trials on all labels are tested on too.
     """
 
@@ -90,11 +91,12 @@ class Runner:
         size: int,
         recipe: Recipe,
         imagenet_weights: Path | None = None,
-        workers: int | None = None,
+        workers: Workers | None = None,
         externals: Sequence[External] = (),
     ):
         self.folder, self.tumors, self.size, self.recipe = Path(folder), tumors, size, recipe
-        self.imagenet_weights, self.workers, self.externals = imagenet_weights, workers, tuple(externals)
+        self.imagenet_weights, self.externals = imagenet_weights, tuple(externals)
+        self.workers = workers or Workers()
         self.store = TrialStore(self.folder / "trials")
         sets = [(tumors.fingerprint, tumors.images), *((e.fingerprint, e.images) for e in self.externals)]
         self.images = [images for _, images in sets]
@@ -207,10 +209,10 @@ class Runner:
         """Probes and nearest neighbours, in worker processes that hold no Keras."""
         jobs = self._distinct(jobs)
         calls = [self._feature_call(job) for job in jobs]
-        workers = min(self.workers or device.cores(), len(calls))
+        here = self.workers.local and (self.workers.count == 1 or len(calls) < IN_PROCESS)
         results: Iterator[tuple[int, Found]] = (
-            in_workers(feature_trial, calls, workers)
-            if workers > 1 and len(calls) >= IN_PROCESS
+            each(self.workers, feature_trial, calls)
+            if not here
             else ((number, feature_trial(*call)) for number, call in enumerate(calls))
         )
         with progress.bar(total=len(jobs), desc="trials on fixed features", unit="trial") as bar:
@@ -234,14 +236,14 @@ class Runner:
         if not jobs:
             return
         here = self._trains_here()
-        workers = 1 if here else min(len(jobs), self.training_processes())
+        at_a_time = min(len(jobs), self.trainings.count)
         tasks = [self.tuning_task(job) for job in jobs]
-        beside = f", {workers} at a time" if workers > 1 else ""
+        beside = f", {at_a_time} at a time" if at_a_time > 1 else ""
         progress.say(f"fine-tuning {len(jobs)} trials{beside}")
         results: Iterator[tuple[int, Found]] = (
             ((number, tuning_trial(task)) for number, task in enumerate(tasks))
             if here
-            else in_workers(tuning_trial, [(task,) for task in tasks], workers)
+            else each(self.trainings, tuning_trial, [(task,) for task in tasks])
         )
         images_left = sum(len(job.split.train) for job in jobs)
         images, started = images_left, time.monotonic()
@@ -254,12 +256,14 @@ class Runner:
             told = f"; about {left} left" if count < len(jobs) else ""
             progress.say(f"fine-tuned {count} of {len(jobs)}: {job}{told}")
 
-    def training_processes(self) -> int:
-        """How many trainings run at a time."""
-        return self.workers or processes_for_training()
+    @cached_property
+    def trainings(self) -> Workers:
+        """Where trainings are done: unless it was said how many, as many at a time as memory and a GPU allow."""
+        default = self.workers.local and self.workers.asked is None
+        return Workers(processes_for_training()) if default else self.workers
 
     def _trains_here(self) -> bool:
-        return device.has_gpu() and self.training_processes() == 1
+        return self.workers.local and self.trainings.count == 1 and device.has_gpu()
 
     def insight_path(self, job: Job) -> Path:
         """Where what the report shows of a fine-tuned encoder is kept, as the encoder itself is not."""
@@ -316,20 +320,20 @@ class Runner:
                 longest = max(mine, key=lambda job: len(job.split.train))
                 self.run_on_features([longest])
                 seconds = self.trial(longest).details["seconds"]
-                expected += seconds * (len(mine) - 1) / (self.workers or device.cores())
+                expected += seconds * (len(mine) - 1) / self.workers.count
         tunings = self._distinct([job for job in jobs if job.mode == "finetune"])
         if tunings:
-            workers = min(len(tunings), self.training_processes())
+            at_a_time = min(len(tunings), self.trainings.count)
             # As many at once as there will be: they share caches and memory.
             task = (self.tuning_task(tunings[0]),)
             measured = (
                 [timed(*task)]
                 if self._trains_here()
-                else [found for _, found in in_workers(timed, [task] * workers, workers)]
+                else [found for _, found in each(self.trainings, timed, [task] * at_a_time)]
             )
             overhead, step = np.mean(measured, axis=0)
             steps = sum(steps_of(self.recipe, len(job.split.train)) for job in tunings)
-            expected += float(steps * step + overhead * len(tunings)) / workers
+            expected += float(steps * step + overhead * len(tunings)) / at_a_time
         return expected
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mri_transfer import device
+from mri_transfer import device, memory
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms import weights_digest
 from mri_transfer.finetune.calibration import calibration_scores
@@ -18,6 +18,16 @@ from mri_transfer.finetune.probe import softmax
 from mri_transfer.finetune.starts import Source
 
 TIMED_STEPS = 4
+# Of a process at 160 px and 32 images a step: TensorFlow, weights, activations. An estimate.
+TRIAL_BYTES = 2.5e9
+
+
+def processes_for_training() -> int:
+    """How many trainings run at a time by default: one a core, as far as memory goes; one where there is a GPU."""
+    if device.has_gpu():
+        return 1
+    room = memory.available_bytes()
+    return device.cores() if room is None else max(1, min(device.cores(), int(room / TRIAL_BYTES)))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -13,18 +13,19 @@ docs/python_api.md shows them at work, and the parts they are made of.
 from __future__ import annotations
 
 import importlib
+from concurrent.futures import Executor
 from typing import Any
 
 from mri_transfer.cli import COMMANDS
 from mri_transfer.options import configure
 
 
-def _run(command: str, arguments: tuple[Any, ...], options: dict[str, Any]) -> dict[str, Any]:
+def _run(command: str, arguments: tuple[Any, ...], options: dict[str, Any], **more: Any) -> dict[str, Any]:
     config, run = (
         getattr(importlib.import_module(module), name)
         for module, name in (each.split(":") for each in (COMMANDS[command].config, COMMANDS[command].run))
     )
-    return run(configure(config, arguments, options))
+    return run(configure(config, arguments, options), **more)
 
 
 def doctor(**options: Any) -> dict[str, Any]:
@@ -37,9 +38,12 @@ def fetch(*source: str, **options: Any) -> dict[str, Any]:
     return _run("fetch", source, options)
 
 
-def slices(*paths: Any, **options: Any) -> dict[str, Any]:
-    """Cut volumes into a store of 2-D slices: `api.slices("volumes", out="store")`."""
-    return _run("slices", (paths,), options)
+def slices(*paths: Any, executor: Executor | None = None, **options: Any) -> dict[str, Any]:
+    """Cut volumes into a store of 2-D slices: `api.slices("volumes", out="store")`.
+
+    `executor`, of `concurrent.futures`' kind, reads the volumes instead of processes that are started for it.
+    """
+    return _run("slices", (paths,), options, executor=executor)
 
 
 def audit(folder: Any, **options: Any) -> dict[str, Any]:
@@ -57,9 +61,12 @@ def finetune(tumors: Any, **options: Any) -> dict[str, Any]:
     return _run("finetune", (tumors,), options)
 
 
-def compare(tumors: Any, **options: Any) -> dict[str, Any]:
-    """Compare starts on the same folds: `api.compare("tumors", arm=["imagenet", "mri=runs/mri"], out="report")`."""
-    return _run("compare", (tumors,), options)
+def compare(tumors: Any, executor: Executor | None = None, **options: Any) -> dict[str, Any]:
+    """Compare starts on the same folds: `api.compare("tumors", arm=["imagenet", "mri=runs/mri"], out="report")`.
+
+    `executor`, of `concurrent.futures`' kind, does the trials instead of processes that are started for it.
+    """
+    return _run("compare", (tumors,), options, executor=executor)
 
 
 def predict(run: Any, *images: Any, **options: Any) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +19,6 @@ from mri_transfer.datasets.slices.redundancy import Repeats, without_redundant
 from mri_transfer.datasets.store.collection import Collection, key_of, reader_versions
 from mri_transfer.datasets.store.contact_sheet import write_contact_sheet
 from mri_transfer.datasets.store.dry_run import plan
-from mri_transfer.datasets.store.parallel import WorkerDied, in_order
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.summary import CONTACT_SHEET, PAGE, SUMMARY, tell
 from mri_transfer.datasets.store.writer import StoreWriter
@@ -27,11 +26,11 @@ from mri_transfer.datasets.volumes.find import Source, find_volumes, printable
 from mri_transfer.datasets.volumes.formats.pictures import read_picture
 from mri_transfer.datasets.volumes.left_out import KINDS
 from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
-from mri_transfer.device import cores
 from mri_transfer.errors import UserError
 from mri_transfer.files import write_json
 from mri_transfer.options import argument, fraction, option, positive_float, positive_int
 from mri_transfer.progress import bar
+from mri_transfer.workers import WorkerDied, Workers, each, workers_for
 
 
 def planes(text: str) -> tuple[str, ...]:
@@ -55,6 +54,11 @@ def _size(text: str) -> int:
     if not 16 <= value <= 1024:
         raise ValueError("must be between 16 and 1024 pixels")
     return value
+
+
+ENDS_PROCESSES = (
+    "ended the process that read it, twice: too little memory, or a defect that its reader doesn't survive"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +115,12 @@ class SlicesConfig:
         parse=positive_int,
         metavar="N",
     )
+    cluster: str | None = option(
+        None,
+        help="read volumes on a Dask cluster instead: address of its scheduler, such as tcp://host:8786 (extra "
+        "[cluster]); its workers must see the PATHs",
+        metavar="ADDRESS",
+    )
     dry_run: bool = option(
         False,
         help="say what would be used, what would be skipped and why, from names and headers; write nothing",
@@ -144,8 +154,12 @@ class _Result:
     passing: bool = False
 
 
-def extract(config: SlicesConfig) -> dict[str, Any]:
+def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str, Any]:
     """Read volumes and write their slices into a store; an existing one with the same settings is continued.
+
+    Args:
+        config: the settings.
+        executor: of `concurrent.futures`' kind, to read volumes in instead of processes of its own.
 
     Returns:
         The summary, also written to `summary.json`: counts by plane, sequence and source, subjects, what was
@@ -159,7 +173,12 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
         return plan(config)
     started = time.monotonic()
     found = find_volumes(config.paths, config.table, config.include, config.images)
-    with StoreWriter(config.out, config.settings()) as writer:
+    with (
+        workers_for(
+            config.workers, executor=executor, cluster=config.cluster, folders=config.paths
+        ) as workers,
+        StoreWriter(config.out, config.settings()) as writer,
+    ):
         before = writer.slices
         collection = Collection(writer.ledger, found, reader_versions(config.max_mb))
         todo = collection.new()
@@ -169,7 +188,7 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
             writer.forget(path)
         for skip in found.skipped:
             _skip(writer, {"source": skip.name, "reason": skip.reason, "path": printable(str(skip.path))})
-        _extract_all(config, todo, writer, collection)
+        _extract_all(config, workers, todo, writer, collection)
         if not writer.slices:
             first = writer.ledger.skipped[0]
             raise UserError(
@@ -212,7 +231,11 @@ def extract(config: SlicesConfig) -> dict[str, Any]:
 
 
 def _extract_all(
-    config: SlicesConfig, todo: list[Source], writer: StoreWriter, collection: Collection
+    config: SlicesConfig,
+    workers: Workers,
+    todo: list[Source],
+    writer: StoreWriter,
+    collection: Collection,
 ) -> None:
     began = time.monotonic()
     first = writer.slices
@@ -223,24 +246,41 @@ def _extract_all(
             yield planes, writer.read(entry["first"], len(planes))
 
     repeats = Repeats(config.max_correlation, earlier)
-    work = functools.partial(_extract_one, config=config)
-    try:
-        with (
-            threadpool_limits(1),  # the processor is for the workers
-            contextlib.closing(in_order(work, todo, config.workers or cores())) as results,
-            bar(total=len(todo), desc="volumes", unit="volume") as progress,
-        ):
-            for source, result in results:
-                _take(config, source, result, writer, collection, repeats)
-                progress.update()
-                rate = (writer.slices - first) / max(time.monotonic() - began, 1e-9)
-                progress.set_postfix_str(f"{writer.slices} slices, {rate:.0f}/s", refresh=False)
-    except WorkerDied as died:
-        raise UserError(
-            "a worker process died, probably for lack of memory, while reading one of "
-            f"{', '.join(source.name for source in died.items)}; "
-            "run the same command again, it continues (with --workers 1 it needs less memory)"
-        ) from None
+    with (
+        threadpool_limits(1),  # the processor is for the workers
+        contextlib.closing(_results(config, workers, todo)) as results,
+        bar(total=len(todo), desc="volumes", unit="volume") as progress,
+    ):
+        for source, result in results:
+            _take(config, source, result, writer, collection, repeats)
+            progress.update()
+            rate = (writer.slices - first) / max(time.monotonic() - began, 1e-9)
+            progress.set_postfix_str(f"{writer.slices} slices, {rate:.0f}/s", refresh=False)
+
+
+def _results(
+    config: SlicesConfig, workers: Workers, todo: list[Source]
+) -> Generator[tuple[Source, _Result], None, None]:
+    """Every volume with what became of it, in order; one that ends the process that reads it has a reason, too."""
+    if (
+        type(workers) is Workers and min(workers.count, len(todo)) <= 1
+    ):  # a process would take longer to start
+        for source in todo:
+            yield source, _extract_one(source, config)
+        return
+    begin = 0
+    while begin < len(todo):
+        calls = [(source, config) for source in todo[begin:]]
+        try:
+            with contextlib.closing(each(workers, _extract_one, calls, ordered=True)) as found:
+                for number, result in found:
+                    yield todo[begin + number], result
+            return
+        except WorkerDied as died:
+            # All before it were taken: the results come in order.
+            begin += died.call
+            yield todo[begin], _Result(reason=ENDS_PROCESSES, passing=True)
+            begin += 1
 
 
 def _take(

@@ -190,3 +190,15 @@ def test_without_epochs_the_probe_is_the_classifier(pictures):
     np.testing.assert_allclose(
         tuning.classifier.probabilities(pictures[0]), tuning.probe.probabilities(pictures[3]), atol=1e-5
     )
+
+
+def test_trainings_at_a_time_follow_from_memory(monkeypatch):
+    from mri_transfer.finetune import tuning_trials
+
+    monkeypatch.setattr(tuning_trials.device, "has_gpu", lambda: False)
+    monkeypatch.setattr(tuning_trials.device, "cores", lambda: 8)
+    for room, expected in ((None, 8), (1e9, 1), (6e9, 2), (1e12, 8)):
+        monkeypatch.setattr(tuning_trials.memory, "available_bytes", lambda room=room: room)
+        assert tuning_trials.processes_for_training() == expected
+    monkeypatch.setattr(tuning_trials.device, "has_gpu", lambda: True)
+    assert tuning_trials.processes_for_training() == 1

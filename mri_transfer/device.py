@@ -112,6 +112,11 @@ def prepare() -> str:
                         mib = int(limit / 2**20)
                         device = tf.config.LogicalDeviceConfiguration(memory_limit=mib)
                         tf.config.set_logical_device_configuration(gpu, [device])
+        else:
+            import jax
+
+            # The default from 0.5 on: random numbers that don't depend on how many devices draw them.
+            jax.config.update("jax_threefry_partitionable", True)
     return backend
 
 

@@ -46,6 +46,14 @@ def _clock(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    """A host and a port."""
+    host, colon, port = text.rpartition(":")
+    if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError("must be HOST:PORT, such as node7:9000")
+    return text
+
+
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
     """Settings of one pretraining run; stored as `config.json` in the run folder and carried by its encoder."""
@@ -207,6 +215,22 @@ disturbances of views, for --view, each with what it stands for:
     keep_going: bool = option(
         False,
         help="don't end early when the embeddings have collapsed; by default such a run ends with code 2",
+    )
+    coordinator: str | None = option(
+        None,
+        help="train in several processes, on one or many machines, with KERAS_BACKEND=jax: the address of process 0, "
+        "the same for all. --batch is shared out among them",
+        metavar="HOST:PORT",
+        parse=_address,
+    )
+    processes: int | None = option(
+        None,
+        help="how many there are, each started with this command (default: what SLURM or MPI says)",
+        metavar="N",
+        parse=positive_int,
+    )
+    process: int | None = option(
+        None, help="which one this is, from 0; process 0 alone writes", metavar="I", parse=whole
     )
     seed: int = option(0, help="seed of weights, batches and views", metavar="N", parse=whole)
     preview: Path | None = option(

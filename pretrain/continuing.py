@@ -12,7 +12,8 @@ from mri_transfer.files import read_json, write_json
 from mri_transfer.options import as_dict
 from mri_transfer.pretrain.config import PretrainConfig
 
-# What a run may change when it is continued: none of it touches the numbers.
+# What a run may change when it is continued: none of it touches the numbers. (How many processes share a batch only
+# changes the order in which they are added up.)
 FREE_TO_CHANGE = {
     "store",
     "out",
@@ -22,6 +23,9 @@ FREE_TO_CHANGE = {
     "banner",
     "preview",
     "imagenet_weights",
+    "coordinator",
+    "processes",
+    "process",
 }
 
 

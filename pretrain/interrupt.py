@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import stat
+import sys
 import threading
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -79,13 +81,22 @@ class Interrupts:
                 progress.say(message)
 
 
+def _numbers(*streams: Any) -> list[int]:
+    found = []
+    for stream in streams:
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            found.append(stream.fileno())
+    return found
+
+
 def redirect_output(log: Path) -> None:
     """Let standard output and error go on in `log`, unless they go to a file already."""
     try:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except OSError:
         target = os.open(os.devnull, os.O_WRONLY)
-    for stream in (1, 2):
+    # Python's own may have other numbers while those of C++ are held back.
+    for stream in sorted({1, 2, *_numbers(sys.stdout, sys.stderr)}):
         try:
             if stat.S_ISREG(os.fstat(stream).st_mode):
                 continue

@@ -120,6 +120,7 @@ class Loop:
 
     def _go_on(self) -> None:
         """Batches and throughput from the present step on."""
+        self.trainer.begin(self.position.step)
         self._batches = read_ahead(self.sampler, self.position.step)
         self.reports.begin(self.position.step)
 
@@ -198,7 +199,7 @@ class Loop:
             config=self.config,
             out=self.config.out,
             store=self.store,
-            method=self.trainer.method,
+            method=self.trainer.watched,
             size=self.trainer.size,
             batch=self._batch,
             loss=self._loss,

@@ -21,7 +21,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from mri_transfer.pretrain.methods.method import Plan
+from mri_transfer.pretrain.methods.method import Plan, by_rows
 from mri_transfer.pretrain.recompute import activation_bytes, recomputing, without_side_effects
 
 # Above this many bytes of stored activations `--recompute auto` recomputes them.
@@ -80,7 +80,7 @@ def _remat_chunks(pure: Callable[..., Any], trainable: list, state: list, chunks
     """XLA orders operations so that memory is low; nothing has to be said about it."""
     found = []
     for i in range(chunks.shape[0]):
-        y, state = keras.remat(pure)(trainable, state, chunks[i])
+        y, state = keras.remat(pure)(trainable, state, by_rows(chunks[i]))
         found.append(y)
     return ops.stack(found), state
 

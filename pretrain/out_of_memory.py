@@ -71,6 +71,25 @@ def largest_that_fits(
     return micro_batch
 
 
+def remember_fewer(out: Path, batch: int) -> int | None:
+    """Let the next process of a run encode half as many pairs at once; returns how many.
+
+    Args:
+        out: the run folder, in which nobody else saves at the moment.
+        batch: pairs in a step.
+    """
+    from mri_transfer.checkpoints.state import load_state, save_state
+
+    found = load_state(Path(out) / "state")
+    if found is None:
+        return None
+    arrays, info = found
+    fewer = smaller(info.get("micro_batch"), batch)
+    if fewer is not None:
+        save_state(Path(out) / "state", arrays, {**info, "micro_batch": fewer})
+    return fewer
+
+
 class Marker:
     """A file that is in the run folder while a process works on it, to find out what became of the process.
 

@@ -75,6 +75,9 @@ class PairSampler:
         seed: of the drawing.
         negatives: whether the method contrasts subjects, and so needs two of them.
 
+    Attributes:
+        rows: of a batch that are read; others do the rest.
+
     Raises:
         UserError: the store has fewer than two subjects where `negatives` are needed, or `positives` names "sequence"
             and no slice has a partner in one.
@@ -92,6 +95,7 @@ class PairSampler:
         negatives: bool = True,
     ):
         self.store, self.batch, self.seed, self.max_mm = store, batch, seed, max_mm
+        self.rows = slice(None)
         self.shares = mixture(positives)
         table = store.table
         _, self.subject = np.unique(table["subject"], return_inverse=True)
@@ -219,8 +223,8 @@ class PairSampler:
         return line
 
     def __call__(self, step: int) -> Batch:
-        """The batch of a step: "a" and "b" uint8 (batch, size, size), "subject" int32 (batch,)."""
-        a, b = self.indices(step)
+        """Those `rows` of a step's batch: "a" and "b" uint8 (batch, size, size), "subject" int32 (batch,)."""
+        a, b = (indices[self.rows] for indices in self.indices(step))
         images = self.store.images(np.concatenate([a, b]))
         return {"a": images[: len(a)], "b": images[len(a) :], "subject": self.subject[a].astype(np.int32)}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from mri_transfer.pretrain.loop import Loop
 from mri_transfer.pretrain.metrics import Metrics
 from mri_transfer.pretrain.monitors import Monitor, Monitors
 from mri_transfer.pretrain.out_of_memory import Marker
+from mri_transfer.pretrain.parallel.place import place_of
+from mri_transfer.pretrain.parallel.team import Team, together
 from mri_transfer.pretrain.positives import PairSampler
 from mri_transfer.pretrain.reports import Reports
 from mri_transfer.pretrain.saving import Saver
@@ -46,6 +48,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     budgets = [v for v in (config.hours, config.minutes, config.steps, config.until) if v is not None]
     if not config.preview and len(budgets) != 1:
         raise UserError("give exactly one of --hours, --until, --minutes and --steps")
+    place = place_of(config)
     store = SliceStore.open(config.store)
     if config.preview:
         from mri_transfer.pretrain.preview import draw_views
@@ -61,57 +64,79 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     )
     limit = config.memory * 1e9 if config.memory else memory.default_limit()
     device.limit_memory(limit)
-    with Interrupts(config.out) as interrupts:
-        device.prepare()
-        backbone = backbone_of(config)
-        claim_folder(config.out, KIND)
-        about = check_same_run(config, store)
-        if (summary := _summary_of_finished(config.out)) is not None:
-            return summary
-        progress.say(sampler.sentence())
-        with _alone(config.out), Marker(config.out) as marker:
-            trainer, start, position = start_or_continue(
-                config, backbone, store, sampler, limit=limit, killed=marker.killed
+    with Interrupts(config.out) as interrupts, together(config, store, place, interrupts) as team:
+        if team.devices is not None:
+            sampler.rows = team.devices.rows(config.batch)
+        if not team.leads:
+            return team.follow(config, sampler)
+        if team.processes > 1:
+            started = clock()  # they may have waited for one another
+        return _lead(config, store, sampler, team, interrupts, limit=limit, started=started, clock=clock)
+
+
+def _lead(
+    config: PretrainConfig,
+    store: SliceStore,
+    sampler: PairSampler,
+    team: Team,
+    interrupts: Interrupts,
+    *,
+    limit: float | None,
+    started: float,
+    clock: Callable[[], float],
+) -> dict[str, Any]:
+    """The run as the one process that decides and writes sees it; arguments are what it is made of."""
+    backbone = backbone_of(config)
+    claim_folder(config.out, KIND)
+    about = check_same_run(config, store)
+    if (summary := _summary_of_finished(config.out)) is not None:
+        return summary
+    progress.say(sampler.sentence())
+    with _alone(config.out), Marker(config.out) as marker:
+        trainer, start, position = start_or_continue(
+            config, backbone, store, sampler, team, limit=limit, killed=marker.killed
+        )
+        seconds = config.seconds
+        if config.until is not None:
+            seconds = position.seconds + seconds_left(config, position)
+        budget = Budget(
+            steps=config.steps,
+            seconds=seconds,
+            spent=position.seconds,
+            share=position.share,
+            started=started,
+            clock=clock,
+        )
+        metrics = Metrics(config.out / "metrics.jsonl", position.step)
+        with Saver(config.out, config.save_minutes * 60, position) as saver:
+            team.saver = saver
+            loop = Loop(
+                config=config,
+                store=store,
+                sampler=sampler,
+                trainer=trainer,
+                budget=budget,
+                position=position,
+                saver=saver,
+                reports=Reports(config, metrics, budget, Hardware()),
+                monitors=Monitors(_monitors(config, store), metrics.lines, position.monitor_seconds),
+                interrupts=interrupts,
+                provenance={
+                    "start": start,
+                    "method": config.method,
+                    "pairs": sampler.describe(),
+                    "versions": device.versions(),
+                    **about,
+                },
+                best_score=best_score(config.out),
             )
-            seconds = config.seconds
-            if config.until is not None:
-                seconds = position.seconds + seconds_left(config, position)
-            budget = Budget(
-                steps=config.steps,
-                seconds=seconds,
-                spent=position.seconds,
-                share=position.share,
-                started=started,
-                clock=clock,
-            )
-            metrics = Metrics(config.out / "metrics.jsonl", position.step)
-            with Saver(config.out, config.save_minutes * 60, position) as saver:
-                loop = Loop(
-                    config=config,
-                    store=store,
-                    sampler=sampler,
-                    trainer=trainer,
-                    budget=budget,
-                    position=position,
-                    saver=saver,
-                    reports=Reports(config, metrics, budget, Hardware()),
-                    monitors=Monitors(_monitors(config, store), metrics.lines, position.monitor_seconds),
-                    interrupts=interrupts,
-                    provenance={
-                        "start": start,
-                        "method": config.method,
-                        "pairs": sampler.describe(),
-                        "versions": device.versions(),
-                        **about,
-                    },
-                    best_score=best_score(config.out),
-                )
-                if position.step == 0 or marker.killed:
-                    # A disk that has no room is better met now than at three in the morning; and that fewer pairs are
-                    # encoded at once must be known to the next process, should this one be killed too.
-                    loop.save_now()
-                loop.train()
-                return _finish(loop)
+            if position.step == 0 or marker.killed:
+                # A disk that has no room is better met now than at three in the morning; and that fewer pairs are
+                # encoded at once must be known to the next process, should this one be killed too.
+                loop.save_now()
+            loop.train()
+            team.dismiss(loop.stopped)
+            return _finish(loop)
 
 
 def _summary_of_finished(out: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from mri_transfer.files import read_json, write_json
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.monitors import SCORE
 from mri_transfer.pretrain.out_of_memory import REMEDY, largest_that_fits, smaller
+from mri_transfer.pretrain.parallel.team import Team
 from mri_transfer.pretrain.position import Position
 from mri_transfer.pretrain.positives import PairSampler
 from mri_transfer.pretrain.precision import WORTH_SECONDS, fastest, measured
@@ -29,6 +30,7 @@ def start_or_continue(
     backbone: str,
     store: SliceStore,
     sampler: PairSampler,
+    team: Team,
     *,
     limit: float | None,
     killed: bool,
@@ -37,6 +39,7 @@ def start_or_continue(
 
     Args:
         config, backbone, store, sampler: what the run is made of.
+        team: what it trains with.
         limit: of memory in bytes, if it is known.
         killed: whether the process before this one was killed because memory was short.
 
@@ -56,7 +59,7 @@ def start_or_continue(
         if killed:
             position.micro_batch = _after_a_kill(config, position.micro_batch)
         start = read_json(start_file)
-        trainer = Trainer(
+        trainer = team.trainer(
             config,
             backbone,
             None,
@@ -77,12 +80,14 @@ def start_or_continue(
         imagenet_weights=config.imagenet_weights,
     )
     weights = encoder.get_weights()
-    micro_batch = _micro_batch(config, backbone, encoder, full_size, limit)
+    micro_batch = _micro_batch(config, backbone, encoder, full_size, limit, team.processes)
     if killed:
         micro_batch = _after_a_kill(config, micro_batch)
 
     def trainer_of(precision: str) -> Trainer:
-        return Trainer(config, backbone, encoder, size=size, micro_batch=micro_batch, precision=precision)
+        return team.trainer(
+            config, backbone, encoder, size=size, micro_batch=micro_batch, precision=precision
+        )
 
     start = {"backbone": backbone, **found, **_precision(config, trainer_of, sampler)}
     encoder.set_weights(weights)  # measuring moved the averages of batch normalisation
@@ -110,7 +115,12 @@ def _precision(
 
 
 def _micro_batch(
-    config: PretrainConfig, backbone: str, encoder: keras.Model, size: int, limit: float | None
+    config: PretrainConfig,
+    backbone: str,
+    encoder: keras.Model,
+    size: int,
+    limit: float | None,
+    processes: int,
 ) -> int | None:
     """Pairs at once: as told, or as many as fit at the largest size of views."""
     from mri_transfer.checkpoints.backbones import build_encoder
@@ -121,7 +131,7 @@ def _micro_batch(
         return None
     largest = encoder if encoder.input_shape[1] == size else build_encoder(backbone, size)
     found = largest_that_fits(
-        lambda at_once: bytes_of_training(config, largest, at_once), config.batch, limit
+        lambda at_once: bytes_of_training(config, largest, at_once, processes), config.batch, limit
     )
     if found is not None:
         progress.say(

@@ -18,12 +18,16 @@ if TYPE_CHECKING:
     from mri_transfer.pretrain.methods.method import Method
 
 
-def bytes_of_training(config: PretrainConfig, encoder: keras.Model, micro_batch: int | None) -> float:
-    """Memory that the process is expected to take, in bytes, with so many pairs at once."""
+def bytes_of_training(
+    config: PretrainConfig, encoder: keras.Model, micro_batch: int | None, processes: int = 1
+) -> float:
+    """Memory that a process is expected to take, in bytes, with so many pairs at once in all of them."""
     from mri_transfer.pretrain.memory import recomputes, step_bytes
 
-    recompute = recomputes(config.recompute, encoder, config.batch)
-    return step_bytes(encoder, config.batch, recompute=recompute, micro_batch=micro_batch)
+    pairs = config.batch // processes
+    at_once = None if micro_batch is None else -(-micro_batch // processes)
+    recompute = recomputes(config.recompute, encoder, pairs)
+    return step_bytes(encoder, pairs, recompute=recompute, micro_batch=at_once)
 
 
 class Trainer:
@@ -36,7 +40,12 @@ class Trainer:
         size: side of the views in pixels.
         micro_batch: pairs that are encoded at once; None for all of a batch.
         precision: that layers compute in, one of `precision.PRECISIONS`.
+
+    Attributes:
+        shares: how many devices share a batch.
     """
+
+    shares = 1
 
     def __init__(
         self,
@@ -73,7 +82,7 @@ class Trainer:
             if start is not None:  # it was built to compute in float32
                 encoder.set_weights(start.get_weights())
         self.encoder, self.size, self.micro_batch = encoder, size, micro_batch
-        plan = memory_plan(recomputes(config.recompute, encoder, config.batch), micro_batch)
+        plan = memory_plan(recomputes(config.recompute, encoder, config.batch // self.shares), micro_batch)
         self.method = build_method(
             config,
             encoder,
@@ -120,9 +129,20 @@ class Trainer:
         self.method.set_progress(share)
         self.optimizer.learning_rate.assign(rate)
         self.method.reset_metrics()
-        loss = float(self.method.train_on_batch(batch, return_dict=True)["loss"])
+        loss = self._train(batch)
         self.compiled = True
         return loss
+
+    def _train(self, batch: Mapping[str, Any]) -> float:
+        return float(self.method.train_on_batch(batch, return_dict=True)["loss"])
+
+    def begin(self, step: int) -> None:
+        """Told before the batches of step number `step` (counted from 0) and of those that follow it come."""
+
+    @property
+    def watched(self) -> Method:
+        """The method as monitors may look at it, with the numbers of now."""
+        return self.method
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Copies of every number that changes while training, by name."""

@@ -17,6 +17,18 @@ def plain(model: keras.Model) -> Callable[[Any], Any]:
     return lambda x: model(x, training=True)
 
 
+def by_rows(x: Any) -> Any:
+    """`x` itself, each row on one of the devices that share a batch, where there are several.
+
+    What is concatenated or cut from such batches no longer says where its rows should be, and all devices would
+    do the same work.
+    """
+    distribution = keras.distribution.distribution()
+    if distribution is None:
+        return x
+    return keras.distribution.distribute_tensor(x, distribution.get_data_layout(x.shape))
+
+
 class Method(keras.Model):
     """Turns a batch of slice pairs into a loss; subclasses say how.
 
@@ -53,7 +65,7 @@ class Method(keras.Model):
 
     def both_views(self, batch: dict[str, Any]) -> Any:
         """One view of every slice: (2 * pairs, size, size, 1), those of "a" first."""
-        return self.views(ops.concatenate([batch["a"], batch["b"]], axis=0))
+        return by_rows(self.views(by_rows(ops.concatenate([batch["a"], batch["b"]], axis=0))))
 
     def set_progress(self, share: Any) -> None:
         """Told before every step how much of the budget is used, 0..1; methods with schedules of their own need it.

@@ -121,7 +121,17 @@ def together(
             progress.say(f"{devices.count} devices share each batch")
             yield Team(devices)
             return
+    elif (gpus := _tensorflow_gpus()) > 1:
+        progress.say(
+            f"TensorFlow trains on one of the {gpus} GPUs here; KERAS_BACKEND=jax shares batches among all"
+        )
     yield Team()
+
+
+def _tensorflow_gpus() -> int:
+    import tensorflow as tf
+
+    return len(tf.config.list_physical_devices("GPU"))
 
 
 class Several(Team):

@@ -5,6 +5,7 @@ The network is small, so that a process trains for seconds; everything else is t
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -51,13 +52,16 @@ Trainer.step = slow
 TOLERANCE = 2e-4
 
 
-def start(store, out, *options, first=BEFORE, devices=1):
+def start(store, out, *options, first=BEFORE, devices=1, dump=None):
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    if dump is not None:
+        flags += f" --xla_dump_to={dump} --xla_dump_hlo_as_text"
     environment = {
         **os.environ,
         "KERAS_BACKEND": "jax",
         "MRI_TRANSFER_TEST": first,
         "PYTHONUNBUFFERED": "1",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": flags,
     }
     words = [sys.executable, PROGRAM, "pretrain", store, "--out", out, *SMALL, *options]
     return subprocess.Popen(
@@ -134,10 +138,15 @@ def test_two_processes_give_the_losses_of_one(undisturbed, small_store, tmp_path
 
 def test_two_devices_of_a_process_and_two_processes_correlate_over_the_whole_batch(small_store, tmp_path):
     """Barlow Twins standardises over the batch; two pairs a process would give other numbers altogether."""
-    method = ("--method", "barlow_twins", "--steps", 40, "--batch", 16)
+    method = ("--method", "barlow_twins", "--steps", 40, "--batch", 16, "--micro-batch", 8)
     finish(start(small_store, tmp_path / "one", *method))
-    (said,), _ = finish(start(small_store, tmp_path / "devices", *method, devices=2))
+    dump = tmp_path / "dump"
+    (said,), _ = finish(start(small_store, tmp_path / "devices", *method, devices=2, dump=dump))
     assert "2 devices share each batch" in said
+    # The largest program for two devices is the step: each encodes half of the 16 views of a micro-batch.
+    programs = [path.read_text() for path in dump.glob("*after_optimizations.txt")]
+    step = max((text for text in programs if "num_partitions=2" in text), key=len)
+    assert set(re.findall(r"= f32\[(\d+),16,16,6\]\S* convolution\(", step)) == {"8"}
     same_curve(tmp_path / "devices", tmp_path / "one", 40)
     finish(*start_two(small_store, tmp_path / "processes", *method))
     same_curve(tmp_path / "processes", tmp_path / "one", 40)

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from mri_transfer.pretrain.saving import Saver
 
 AGAIN = "run the same command again on every host, it"
+AGAIN_INTERRUPTED = f"interrupted; {AGAIN} continues"
 # A process that is told of the end while it waits for another one, in C++, has this long to take notice.
 NOTICE_SECONDS = 10.0
 # What JAX waits for the others to leave too.
@@ -228,29 +229,23 @@ class Several(Team):
             self._open.close()
 
     def _tell_of(self, error: BaseException) -> None:
-        """The others learn why this process ends; it ends here if they can't be left in order."""
+        """All end with this one. After an interrupt of the training in order; else at once, wherever they are."""
         interrupted = isinstance(error, KeyboardInterrupt)
-        expected = interrupted or isinstance(error, (UserError, OSError))
-        line = " ".join(str(error).split()) if expected else f"{type(error).__name__}: {error}"
-        if self.leads:
-            told = {"do": "end", "code": 130 if interrupted else 2, "line": line}
-        else:
-            told = {"say": "interrupted" if interrupted else "failed", "line": line}
-        busy = self._trainer is not None and self._trainer.in_step
-        if self.leads or not self._taken.is_set():
-            self._watch.release()
-            self._watch.send(told)
-            busy = busy or not self.leads
-        if not busy and expected:
+        if self._taken.is_set():  # process 0 wants it so, and waits for this one
             self._leave_jax()
-            return
-        # Others wait for this process in the middle of a step, or it for them: there is no leaving in order.
-        if not expected:
-            traceback.print_exception(error)
-        self._end(
-            "interrupted; run the same command again to continue" if interrupted else line,
-            told.get("code", 2),
-        )
+        elif interrupted and self.leads and self._trainer is not None and not self._trainer.in_step:
+            self._watch.release()
+            self._watch.send({"do": "end", "in_order": True, "code": 130, "line": ""})
+            self._leave_jax()
+        else:
+            expected = isinstance(error, (KeyboardInterrupt, UserError, OSError))
+            if not expected:
+                traceback.print_exception(error)
+            line = " ".join(str(error).split()) if expected else f"{type(error).__name__}: {error}"
+            self._watch.release()
+            if not self.leads:
+                self._watch.send({"say": "interrupted" if interrupted else "failed", "line": line})
+            self._end(AGAIN_INTERRUPTED if interrupted else line, 130 if interrupted else 2)
 
     def _leave_jax(self) -> None:
         import jax
@@ -265,7 +260,7 @@ class Several(Team):
         if self.leads:
             line = f"ended early, {stopped}" if stopped else ""
             self._watch.release()
-            self._watch.send({"do": "end", "code": 2 if stopped else 0, "line": line})
+            self._watch.send({"do": "end", "in_order": True, "code": 2 if stopped else 0, "line": line})
         self._leave_jax()
         self._watch.close()
 
@@ -328,6 +323,8 @@ class Several(Team):
             self._orders.put((message, payload))
             return
         self._watch.release()
+        if not message.get("in_order"):
+            self._end(str(message["line"]), int(message["code"]))
         self._orders.put((message, payload))
         if not self._taken.wait(NOTICE_SECONDS):
             self._end(str(message["line"]), int(message["code"]) or 2)

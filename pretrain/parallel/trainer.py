@@ -91,8 +91,14 @@ class ParallelTrainer(Trainer):
     def watched(self) -> Method:
         """A copy on one device: what others don't take part in must not touch what they share."""
         if self._twin is None:
-            options = {"size": self.size, "micro_batch": self.micro_batch, "precision": self.precision}
-            self._twin = Trainer(self.config, self.backbone, None, **options)
+            self._twin = Trainer(
+                self.config,
+                self.backbone,
+                None,
+                size=self.size,
+                micro_batch=self.micro_batch,
+                precision=self.precision,
+            )
             self._twin_is_old = True
         if self._twin_is_old:
             self._twin.assign(self.arrays())

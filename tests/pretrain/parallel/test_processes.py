@@ -229,3 +229,18 @@ def test_what_does_not_fit_together_is_one_line_everywhere(small_store, small_vo
     for each in processes:
         assert "--batch 5: can't be shared out evenly among 2 processes" in each.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
+
+
+def test_what_only_shows_when_all_are_connected_ends_all_too(small_store, tmp_path):
+    two = start_two(small_store, tmp_path / "run", "--steps", 4, "--batch", 6, devices=2)
+    said, _ = finish(*two, code=2)
+    for each in said:
+        assert "--batch 6: can't be shared out evenly among 4 devices" in each.strip().splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+    thesis = tmp_path / "mine" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("years of work")
+    said, _ = finish(*start_two(small_store, thesis.parent, "--steps", 4), code=2)
+    for each in said:
+        assert "holds something else" in each.strip().splitlines()[-1]
+    assert list(thesis.parent.iterdir()) == [thesis]

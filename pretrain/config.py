@@ -49,8 +49,8 @@ def _clock(text: str) -> str:
 def _address(text: str) -> str:
     """A host and a port."""
     host, colon, port = text.rpartition(":")
-    if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError("must be HOST:PORT, such as node7:9000")
+    if not (host and colon and ":" not in host and port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError("must be HOST:PORT, such as node7:9000 or 10.0.0.7:9000")
     return text
 
 

@@ -21,7 +21,7 @@ PROGRAM = "mri-transfer pretrain"
 PATIENCE_SECONDS = 300.0
 # What a newcomer has to introduce itself; a port scanner doesn't.
 INTRODUCTION_SECONDS = 10.0
-LOOPBACK = ("127.", "localhost", "::1")
+LOOPBACK = ("127.", "localhost")
 # Other versions of these may give other numbers.
 SAME_VERSIONS = ("mri-transfer", "keras", "jax")
 

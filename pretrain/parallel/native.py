@@ -48,8 +48,11 @@ def held_back(before_abort: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGABRT, signal.SIG_DFL)
         sys.stdout.flush()
         sys.stderr.flush()
-        for number, kept in ours.items():
-            os.dup2(kept, number)
+        for (number, kept), stream, before in zip(
+            ours.items(), (sys.stdout, sys.stderr), streams, strict=True
+        ):
+            # Where Python's output goes by now: the terminal may have been closed meanwhile.
+            os.dup2(kept if stream is before else stream.fileno(), number)
             os.close(kept)
         sys.stdout, sys.stderr = streams
         held.close()

@@ -71,4 +71,4 @@ def place_of(config: PretrainConfig, environment: Mapping[str, str] = os.environ
     if process >= processes:
         raise UserError(f"--process {process}: they are counted from 0 to {processes - 1} of {processes}")
     host, _, port = config.coordinator.rpartition(":")
-    return Place(host.strip("[]"), int(port), processes, process) if processes > 1 else None
+    return Place(host, int(port), processes, process) if processes > 1 else None

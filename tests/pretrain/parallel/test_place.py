@@ -24,7 +24,7 @@ def test_a_run_is_alone_unless_it_is_told_where_the_others_are():
 def test_options_win_over_launchers():
     assert place(coordinator="node7:9000", processes=2, process=1) == Place("node7", 9000, 2, 1)
     assert place(SLURM, coordinator="node7:9000") == Place("node7", 9000, 4, 3)
-    assert place(MPI, coordinator="[fd00::7]:9000") == Place("fd00::7", 9000, 3, 2)
+    assert place(MPI, coordinator="10.0.0.7:9000") == Place("10.0.0.7", 9000, 3, 2)
     assert place(SLURM, coordinator="node7:9000", processes=8, process=0) == Place("node7", 9000, 8, 0)
     assert place(coordinator="node7:9000", processes=2, process=0).leads
     assert not place(SLURM, coordinator="node7:9000").leads
@@ -45,7 +45,9 @@ def test_what_is_missing_or_makes_no_sense_is_named(options, words):
         place(**options)
 
 
-@pytest.mark.parametrize("address", ["node7", "node7:", ":9000", "node7:0", "node7:70000", "node7:http"])
+@pytest.mark.parametrize(
+    "address", ["node7", "node7:", ":9000", "node7:0", "node7:70000", "node7:http", "[::1]:9"]
+)
 def test_an_address_is_a_host_and_a_port(address, capsys):
     from mri_transfer.cli import build_parser
 

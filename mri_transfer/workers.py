@@ -13,6 +13,7 @@ import platform
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
@@ -78,6 +79,8 @@ class Workers:
         # loky, which joblib brings, as the standard library's pool runs a user's script again in each worker.
         from joblib.externals.loky import ProcessPoolExecutor
 
+        # loky replaces a process whose memory has grown, as TensorFlow's does, which is nothing to be told of.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         env = ONE_THREAD | {"XLA_FLAGS": _xla_flags()}
         processes = max(1, min(self.count, calls))
         return ProcessPoolExecutor(processes, env=env, initializer=_become_worker, initargs=(os.getpid(),))

@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any, TypeVar
@@ -172,7 +172,7 @@ def workers_for(
 
 def each(
     workers: Workers, function: Callable[..., Result], calls: Sequence[tuple], *, ordered: bool = False
-) -> Iterator[tuple[int, Result]]:
+) -> Generator[tuple[int, Result], None, None]:
     """Call a function with each of many arguments.
 
     When a process of this machine is ended from outside, for lack of memory or by someone, the calls that it may have

@@ -208,7 +208,7 @@ def each(
                 while rest and _has_room(workers, rest[0], waiting, suspected):
                     number = rest[0]
                     handed = workers.call(function, calls[number])
-                    waiting[starter.submit(executor.submit, *handed).result()] = number
+                    waiting[starter.submit(_submit, executor, handed).result()] = number
                     rest.popleft()
                 done = _next(workers, waiting, ordered)
                 found = done.result()
@@ -230,6 +230,10 @@ def each(
     finally:
         starter.shutdown()
         workers.stop(executor, finished=finished)
+
+
+def _submit(executor: Executor, handed: tuple) -> Future[Any]:
+    return executor.submit(*handed)
 
 
 def _has_room(workers: Workers, number: int, waiting: dict[Future[Result], int], suspected: dict) -> bool:

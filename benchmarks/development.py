@@ -55,4 +55,4 @@ class Development:
         from mri_transfer.checkpoints.encoders import load_encoder
         from mri_transfer.finetune.features import extract_features
 
-        return self.score(extract_features(load_encoder(run), self.images, desc=None))
+        return self.score(extract_features(load_encoder(run, self.images.shape[1]), self.images, desc=None))

@@ -160,6 +160,18 @@ def differences(
         return picture(name, figure, alt, caption)
 
 
+def apart(values: Sequence[float], gap: float, top: float) -> list[float]:
+    """Where to write labels of ascending values: at least `gap` from one another, none above `top`, moved little."""
+    places: list[float] = []
+    for value in values:
+        places.append(max(value, places[-1] + gap) if places else value)
+    ceiling = top
+    for number in reversed(range(len(places))):
+        places[number] = min(places[number], ceiling)
+        ceiling = places[number] - gap
+    return places
+
+
 def efficiency(entries: Sequence[Entry], look: dict[str, Look], mode: str, name: str) -> Picture:
     """Macro-F1 against the share of labelled training groups, one line an arm, bands of 95%."""
     with style():
@@ -196,18 +208,17 @@ def efficiency(entries: Sequence[Entry], look: dict[str, Look], mode: str, name:
         axes.tick_params(length=0)
         axes.figure.subplots_adjust(left=0.125, right=0.74, bottom=0.16, top=0.97)
         bottom, top = axes.get_ylim()
-        gap, last = (top - bottom) * 0.075, -np.inf
-        for y, x_end, arm in sorted(ends):
-            last = max(y, last + gap)
+        ends.sort()
+        places = apart([y for y, _, _ in ends], (top - bottom) * 0.075, top)
+        for (y, x_end, arm), place in zip(ends, places, strict=True):
+            moved = abs(place - y) > 1e-9
             beside: Any = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
             # The name in ink, for some colours are too light to read; where it had to move, its mark goes along.
-            axes.annotate(
-                short(arm, 13), (x_end, last), xytext=(19 if last > y else 9, 0), color=INK, **beside
-            )
-            if last > y:
+            axes.annotate(short(arm, 13), (x_end, place), xytext=(19 if moved else 9, 0), color=INK, **beside)
+            if moved:
                 axes.plot(
                     x_end,
-                    last,
+                    place,
                     look[arm].marker,
                     color=look[arm].colour,
                     markersize=6.5,

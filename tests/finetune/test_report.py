@@ -469,3 +469,12 @@ def test_it_can_be_printed(tmp_path, images):
     content = printed.read_bytes()
     assert content.startswith(b"%PDF")
     assert 3 <= len(re.findall(rb"/Type\s*/Page\b", content)) <= 30
+
+
+def test_labels_beside_lines_stay_apart_and_inside():
+    from mri_transfer.finetune.charts import apart
+
+    assert apart([10.0, 50.0, 90.0], gap=5.0, top=100.0) == [10.0, 50.0, 90.0]
+    found = apart([50.0, 96.0, 97.0, 98.0], gap=5.0, top=100.0)
+    assert found == [50.0, 90.0, 95.0, 100.0]
+    assert apart([], gap=5.0, top=1.0) == []

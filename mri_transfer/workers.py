@@ -66,9 +66,6 @@ class Workers:
     """
 
     patience: float | None = None  # seconds after which :meth:`look` is called again and again
-    lost: tuple[type[BaseException], ...] = (
-        BrokenExecutor,
-    )  # all processes are gone, and a call may be at fault
     ended: tuple[type[BaseException], ...] = ()  # the call has ended its process
 
     def __init__(self, count: int | None = None):
@@ -89,6 +86,13 @@ class Workers:
         """Another executor instead of one that is broken."""
         self.stop(executor, finished=False)
         return self.start(calls)
+
+    @property
+    def lost(self) -> tuple[type[BaseException], ...]:
+        """Errors that say that a process is gone, and with it all: a call may be at fault, or somebody."""
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+        return (TerminatedWorkerError,)
 
     @property
     def local(self) -> bool:
@@ -119,11 +123,13 @@ class GivenExecutor(Workers):
         count: calls that it does at a time.
     """
 
-    lost: tuple[type[BaseException], ...] = ()
-
     def __init__(self, executor: Executor, count: int | None = None):
         super().__init__(count or getattr(executor, "_max_workers", None))
         self.executor = executor
+
+    @property
+    def lost(self) -> tuple[type[BaseException], ...]:
+        return ()  # no other can be started in its place
 
     @property
     def local(self) -> bool:
@@ -226,6 +232,8 @@ def each(
             del found
         finished = True
     except BrokenExecutor as error:
+        if workers.local:  # something can't be sent to another process: a defect, and no mistake of the user
+            raise
         raise UserError(f"the given executor is broken ({error}); make another and go on") from error
     finally:
         starter.shutdown()

@@ -1,5 +1,6 @@
 """Worker processes: what they return, how they fail, and that none outlives whoever started it."""
 
+import importlib
 import multiprocessing
 import os
 import signal
@@ -30,13 +31,37 @@ def test_results_carry_their_numbers():
     assert dict(each(Workers(2), os.getpid, [])) == {}
 
 
-def slow_first(folder: Path, number: int) -> int:
+# Of what is called in another process, that process has to find the module.
+FUNCTIONS = """
+import os, time
+
+def slow_first(folder, number):
     (folder / str(number)).touch()
     time.sleep(0.3 if number == 0 else 0)
     return number
 
+def ends(folder, number, times):
+    'Ends its process the first so many times that it is called with the number.'
+    for time_ in range(times):
+        mark = folder / f"{number}-{time_}"
+        if not mark.exists():
+            mark.touch()
+            os._exit(9)
+    return number
+"""
 
-def test_in_order_whoever_is_slow_and_few_at_a_time(tmp_path):
+
+@pytest.fixture(scope="module")
+def functions(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("modules")
+    (folder / "functions_for_workers.py").write_text(FUNCTIONS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield importlib.import_module("functions_for_workers")
+
+
+def test_in_order_whoever_is_slow_and_few_at_a_time(tmp_path, functions):
+    slow_first = functions.slow_first
     calls = [(tmp_path, number) for number in range(30)]
     taken = each(Workers(2), slow_first, calls, ordered=True)
     assert next(taken) == (0, 0)
@@ -56,26 +81,16 @@ def test_an_error_is_that_of_the_function():
         list(each(Workers(1), np.linalg.inv, [(np.zeros((2, 2)),)]))
 
 
-def ends(folder: Path, number: int, times: int) -> int:
-    """Ends its process the first so many times that it is called with the number."""
-    for time_ in range(times):
-        mark = folder / f"{number}-{time_}"
-        if not mark.exists():
-            mark.touch()
-            os._exit(9)
-    return number
-
-
-def test_what_a_killed_process_was_at_is_done_again(tmp_path):
+def test_what_a_killed_process_was_at_is_done_again(tmp_path, functions):
     calls = [(tmp_path, number, int(number in (2, 5))) for number in range(8)]
-    assert sorted(each(Workers(2), ends, calls)) == [(number, number) for number in range(8)]
+    assert sorted(each(Workers(2), functions.ends, calls)) == [(number, number) for number in range(8)]
 
 
-def test_what_ends_its_process_again_and_again_is_given_up(tmp_path):
+def test_what_ends_its_process_again_and_again_is_given_up(tmp_path, functions):
     calls = [(tmp_path, number, 99 if number == 3 else 0) for number in range(6)]
     taken = []
     with pytest.raises(WorkerDied, match="--workers") as died:
-        taken.extend(each(Workers(2), ends, calls, ordered=True))
+        taken.extend(each(Workers(2), functions.ends, calls, ordered=True))
     assert died.value.call == 3
     assert [number for number, _ in taken] == [0, 1, 2]
     assert len(list(tmp_path.iterdir())) == 3  # once beside others, twice alone
@@ -95,12 +110,12 @@ def test_any_executor_will_do(kind, tmp_path, monkeypatch):
         assert executor.submit(os.getpid).result()  # it is not ours to end
 
 
-def test_a_given_executor_that_breaks_is_one_line(tmp_path):
+def test_a_given_executor_that_breaks_is_one_line(tmp_path, functions):
     with (
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor,
         pytest.raises(UserError, match="executor is broken"),
     ):
-        list(each(GivenExecutor(executor), ends, [(tmp_path, 0, 99)]))
+        list(each(GivenExecutor(executor), functions.ends, [(tmp_path, 0, 99)]))
 
 
 def test_an_interrupt_while_a_process_starts_leaves_none(monkeypatch):

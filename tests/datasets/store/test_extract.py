@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib
 import json
 import os
 import shutil
@@ -151,8 +152,23 @@ def test_killed_with_kill_9_it_continues_and_ends_the_same(tmp_path, volumes, wo
     SliceStore.open(tmp_path / "killed").verify()
 
 
+# A worker finds it by the name of its module.
+DIES_OF_ONE = """
+import os
+from mri_transfer.datasets.store.extract import _extract_one
+
+def dies_of_one(source, config):
+    if source.path.name == "p0_FLAIR.nii.gz":
+        os._exit(9)
+    return _extract_one(source, config)
+"""
+
+
 def test_a_volume_that_ends_its_reader_is_skipped_and_tried_again(tmp_path, volumes, monkeypatch, capfd):
-    monkeypatch.setattr(extract_module, "_extract_one", _die_of_one)
+    (tmp_path / "reader_that_dies.py").write_text(DIES_OF_ONE)
+    monkeypatch.syspath_prepend(tmp_path)
+    dies_of_one = importlib.import_module("reader_that_dies").dies_of_one
+    monkeypatch.setattr(extract_module, "_extract_one", dies_of_one)
     code = main(["slices", str(volumes), "--out", str(tmp_path / "store"), "--size", "32", "--workers", "2"])
     assert code == 0
     told = capfd.readouterr().err
@@ -162,15 +178,6 @@ def test_a_volume_that_ends_its_reader_is_skipped_and_tried_again(tmp_path, volu
     monkeypatch.undo()
     assert run(volumes, "--out", tmp_path / "store") == 0
     assert len(SliceStore.open(tmp_path / "store").volumes) == 8
-
-
-_extract_one = extract_module._extract_one
-
-
-def _die_of_one(source, config):
-    if source.path.name == "p0_FLAIR.nii.gz":
-        os._exit(9)
-    return _extract_one(source, config)
 
 
 def test_adding_volumes_adds_and_the_rest_is_not_read_again(tmp_path, volumes, monkeypatch):

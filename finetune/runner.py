@@ -211,9 +211,9 @@ class Runner:
         calls = [self._feature_call(job) for job in jobs]
         here = self.workers.local and (self.workers.count == 1 or len(calls) < IN_PROCESS)
         results: Iterator[tuple[int, Found]] = (
-            each(self.workers, feature_trial, calls)
-            if not here
-            else ((number, feature_trial(*call)) for number, call in enumerate(calls))
+            ((number, feature_trial(*call)) for number, call in enumerate(calls))
+            if here
+            else each(self.workers, feature_trial, calls)
         )
         with progress.bar(total=len(jobs), desc="trials on fixed features", unit="trial") as bar:
             for number, found in results:

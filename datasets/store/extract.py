@@ -262,9 +262,7 @@ def _results(
     config: SlicesConfig, workers: Workers, todo: list[Source]
 ) -> Generator[tuple[Source, _Result], None, None]:
     """Every volume with what became of it, in order; one that ends the process that reads it has a reason, too."""
-    if (
-        type(workers) is Workers and min(workers.count, len(todo)) <= 1
-    ):  # a process would take longer to start
+    if workers.local and min(workers.count, len(todo)) <= 1:  # a process would take longer to start
         for source in todo:
             yield source, _extract_one(source, config)
         return

@@ -2,7 +2,8 @@
 
 random              weights drawn anew for each seed
 imagenet            the backbone's ImageNet weights
-NAME=RUN            an encoder run; RUN may hold {seed} and {fold}, and is then another run for each split
+NAME=RUN            an encoder run; with {seed} in RUN another one for each seed, as intervals can cover pretraining
+                    only where it was repeated; with {seed} and {fold} another one for each split
 NAME=scaled:START   random weights of the scale that START has, layer by layer (see control.py)
 pixels              no network: the image itself, at 24 pixels a side, as the floor
 """
@@ -60,7 +61,7 @@ class Arm:
 
     @property
     def card(self) -> dict[str, Any]:
-        """The card of the one encoder; empty where there is none or one for each split."""
+        """The card of the one encoder; empty where there is none or several."""
         return self.cards.get(self.origin, {})
 
     @property
@@ -69,13 +70,18 @@ class Arm:
         return self.kind in ("random", "scaled")
 
     @property
-    def per_split(self) -> bool:
-        """Whether seeds or folds have encoders of their own, which were pretrained on their training images."""
+    def repeated(self) -> bool:
+        """Whether it has several encoders: one for each seed, or for each split."""
         return self.kind == "encoder" and any(path != self.start for path in self.cards)
+
+    @property
+    def per_split(self) -> bool:
+        """Whether every fold of every seed has an encoder of its own, pretrained on its training images."""
+        return self.repeated and "{fold}" in self.start
 
     def path(self, seed: int, fold: int) -> str:
         """Where the encoder of a split lies."""
-        return filled(self.origin, seed, fold) if self.per_split else self.origin
+        return filled(self.origin, seed, fold) if self.repeated else self.origin
 
     def source(self, seed: int, fold: int) -> Source:
         """What a split starts from."""
@@ -150,6 +156,9 @@ def resolve_arms(
         check_backbone(backbone)
     cards = {name: {path: read_card(Path(path)) for path in paths[name]} for name, _ in named}
     of_runs = {name: _one_backbone(name, cards[name]) for name, _ in named if cards[name]}
+    for name, start in named:
+        if "{fold}" not in start:
+            _different(name, cards[name])
     found = sorted(set(of_runs.values()))
     if not mixed_backbones and len(backbones) < 2:
         _alike(of_runs, found, backbones)
@@ -180,27 +189,28 @@ def _paths(name: str, start: str, splits: Sequence[tuple[int, int]]) -> list[str
     """The encoders that an arm needs, which are all there; none for built-in starts.
 
     Raises:
-        UserError: one is missing, or a path has no place for the seed though folds differ between seeds.
+        UserError: one is missing or there twice, or a path has a place for the fold and none for the seed though folds
+            differ between seeds.
     """
     origin = start.removeprefix(SCALED)
     if origin in BUILT_IN:
         return []
     if splits and any(place in origin for place in PLACES) and not Path(origin).exists():
         if start != origin:
-            raise UserError(f"--arm {name}: scaled: takes one encoder, and {origin} names one for each split")
+            raise UserError(f"--arm {name}: scaled: takes one encoder, and {origin} names several")
         if "{seed}" not in origin and len({seed for seed, _ in splits}) > 1:
             raise UserError(
                 f"--arm {name}={origin}: folds differ between seeds; write {{seed}} into the path too, or use --seeds 1"
             )
-        if "{fold}" not in origin:
-            raise UserError(
-                f"--arm {name}={origin}: an encoder that differs by seed must differ by fold; write {{fold}} too"
-            )
         paths = list(dict.fromkeys(itertools.starmap(lambda s, f: filled(origin, s, f), splits)))
         if absent := [path for path in paths if not Path(path).exists()]:
+            remedy = (
+                "pretrain on the store of that split, which --target-stores DIR writes"
+                if "{fold}" in origin
+                else "pretrain once for each seed, with pretrain --seed, or ask for fewer with --seeds"
+            )
             raise UserError(
-                f"--arm {name}: {absent[0]}: no such folder ({len(absent)} of {len(paths)} are missing); pretrain on "
-                "the store of that split, which --target-stores DIR writes"
+                f"--arm {name}: {absent[0]}: no such folder ({len(absent)} of {len(paths)} are missing); {remedy}"
             )
         return paths
     if not Path(origin).exists():
@@ -217,6 +227,19 @@ def _one_backbone(name: str, cards: dict[str, dict[str, Any]]) -> str:
         have = ", ".join(f"{path} {backbone}" for backbone, path in found.items())
         raise UserError(f"--arm {name}: its encoders have different backbones ({have}); pretrain them alike")
     return next(iter(found))
+
+
+def _different(name: str, cards: dict[str, dict[str, Any]]) -> None:
+    """Copies of one encoder would pass for pretraining that always comes out the same."""
+    first: dict[str, str] = {}
+    for path, card in cards.items():
+        digest = card.get("weights_sha256", path)
+        if digest in first:
+            raise UserError(
+                f"--arm {name}: {first[digest]} and {path} are the same encoder; pretrain once for each seed, with "
+                "pretrain --seed"
+            )
+        first[digest] = path
 
 
 def _alike(of_runs: dict[str, str], found: Sequence[str], backbones: Sequence[str]) -> None:

@@ -181,7 +181,7 @@ def _heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np
         return _kept_heat(runner, jobs, rows)
     found: dict[int, np.ndarray] = {}
     if jobs[0].mode == "probe" and jobs[0].arm.backbone:
-        for source in dict.fromkeys(job.source for job in jobs):  # one, unless each fold has its own encoder
+        for source in dict.fromkeys(job.source for job in jobs):  # one, unless seeds or folds have their own encoders
             found |= _probe_heat(runner, [job for job in jobs if job.source == source], rows)
     return found
 

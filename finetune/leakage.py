@@ -8,6 +8,7 @@ shown that no test image of its fold was among them.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,10 @@ def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str,
     for arm in arms:
         if arm.kind != "encoder" or arm.per_split:  # the scale of weights holds no image
             continue
-        seen = pretraining_stores(arm.card)
-        if not seen:
+        of_encoders = [pretraining_stores(card) for card in arm.cards.values()]
+        if not all(of_encoders):
             unchecked.append(f"{arm.name}: its card does not say which slices it was pretrained on")
+        seen = list(dict.fromkeys(itertools.chain.from_iterable(of_encoders)))
         for path, fingerprint in seen:
             if str(path) in stores:
                 continue

@@ -113,6 +113,7 @@ def render(
         audit=_audit(report.get("audit")),
         leak=_leak(report["published"]),
         arms=[_arm(arm) for arm in report.get("arms") or ()],
+        pretrained=_pretrained(report.get("arms") or ()),
         settings=_settings(report.get("settings")),
         command=(report.get("settings") or {}).get("command"),
         versions=report.get("versions") or {},
@@ -227,16 +228,17 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
     provenance = arm.get("provenance") or {}
     digests = arm.get("sha256") or ()
     digests = [digests] if isinstance(digests, str) else list(digests)
-    hours = arm.get("hours", pretraining_hours(provenance))
+    encoders = arm.get("encoders") or {}
+    hours = sum(pretraining_hours(each) for each in encoders.values()) or pretraining_hours(provenance)
     facts = [
         ("starts from", arm.get("start") or arm.get("init")),
         ("backbone", arm.get("backbone")),
-        ("pretraining time", _hours(hours) if isinstance(hours, (int, float)) and hours > 0 else None),
+        ("pretraining time", _hours(hours) if hours > 0 else None),
         ("time in this comparison", _hours(arm["trial_hours"]) if arm.get("trial_hours") else None),
         ("trials that diverged", arm.get("diverged_trials") or None),
         *((f"fine-tuning, {key}", value) for key, value in in_words(arm.get("choices") or {}).items()),
         ("weights, SHA-256", f"{digests[0][:16]}…" if len(digests) == 1 else None),
-        ("weights", f"{len(digests)}, one for each seed" if len(digests) > 1 else None),
+        ("weights", f"{len(digests)}, one for each {_each(arm)}" if len(digests) > 1 else None),
     ]
     return {
         "name": arm.get("name", "?"),
@@ -245,6 +247,22 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
             step | {"hours": _hours(step["hours"]) if step["hours"] else None} for step in origins(provenance)
         ],
         "rest": ({"sha256 of the weights": ", ".join(digests)} if digests else {}) | dict(_flat(provenance)),
+    }
+
+
+def _each(arm: Mapping[str, Any]) -> str:
+    """What an arm of several encoders has one for."""
+    return "fold" if "{fold}" in str(arm.get("start")) else "seed"
+
+
+def _pretrained(arms: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Names of the arms that were pretrained "once" and of those that were "anew" for each seed; "" for none."""
+    of_runs = [arm for arm in arms if arm.get("kind") == "encoder"]
+    return {
+        "once": ", ".join(str(arm.get("name")) for arm in of_runs if not arm.get("encoders")),
+        "anew": ", ".join(
+            str(arm.get("name")) for arm in of_runs if arm.get("encoders") and _each(arm) == "seed"
+        ),
     }
 
 

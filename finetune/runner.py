@@ -134,7 +134,7 @@ class Runner:
     def start(self, job: Job) -> Start:
         """What is known of a job's start."""
         label = job.arm.name
-        if job.arm.per_seed or job.arm.per_split:
+        if job.arm.per_seed or job.arm.repeated:
             label += f" (seed {job.split.seed}" + (f", fold {job.split.fold})" if job.arm.per_split else ")")
         return self.prepare(job.source, label)
 

@@ -21,10 +21,22 @@ def tumor_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def encoder_folder(tmp_path_factory) -> Path:
     """An encoder of the default backbone, with provenance that names a store which is gone."""
+    return write_encoder(tmp_path_factory.mktemp("encoder") / "mri", seed=11)
+
+
+@pytest.fixture(scope="session")
+def encoder_of_each_seed(tmp_path_factory) -> str:
+    """Encoders of seeds 0 and 1, as a path with a place for the seed."""
+    folder = tmp_path_factory.mktemp("encoders")
+    for seed in (0, 1):
+        write_encoder(folder / f"mri-{seed}", seed)
+    return str(folder / "mri-{seed}")
+
+
+def write_encoder(folder: Path, seed: int) -> Path:
     from mri_transfer.checkpoints.encoders import save_encoder, start_encoder
 
-    folder = tmp_path_factory.mktemp("encoder") / "mri"
-    model, start = start_encoder("random", backbone="efficientnet_lite0", size=64, seed=11)
+    model, start = start_encoder("random", backbone="efficientnet_lite0", size=64, seed=seed)
     provenance = {
         "start": start,
         "method": "simclr",

@@ -5,6 +5,7 @@ import pytest
 
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms import parse_arm, resolve_arms, weights_digest
+from mri_transfer.finetune.protocol import PUBLISHED
 
 
 @pytest.mark.parametrize(
@@ -137,13 +138,29 @@ def test_an_encoder_for_each_split(encoder_folder, tmp_path):
         resolve_arms([text], splits=[*splits, (2, 0), (2, 1)])
     with pytest.raises(UserError, match=r"folds differ between seeds; write \{seed\}"):
         resolve_arms([f"target={tmp_path}/0-{{fold}}"], splits=splits)
-    with pytest.raises(UserError, match=r"write \{fold\} too"):
-        resolve_arms([f"target={tmp_path}/{{seed}}-0"], splits=splits)
     with pytest.raises(UserError, match="scaled: takes one encoder"):
         resolve_arms([f"control=scaled:{tmp_path}/{{seed}}-{{fold}}"], splits=splits)
     # A folder of that very name is an encoder like any other.
     shutil.copytree(encoder_folder, tmp_path / "{seed}-{fold}")
     assert not resolve_arms([text], splits=splits)[0].per_split
+
+
+def test_an_encoder_for_each_seed(encoder_of_each_seed, tmp_path):
+    splits = [(seed, fold) for seed in (0, 1) for fold in (0, 1, 2)]
+    (arm,) = resolve_arms([f"mri={encoder_of_each_seed}"], splits=splits)
+    assert arm.repeated
+    assert not arm.per_split
+    for seed, fold in [*splits, (1, PUBLISHED)]:
+        assert arm.source(seed, fold).origin == encoder_of_each_seed.replace("{seed}", str(seed))
+    with pytest.raises(UserError, match=r"mri-2: no such folder \(1 of 3 are missing\); pretrain once for each seed"):
+        resolve_arms([f"mri={encoder_of_each_seed}"], splits=[*splits, (2, 0)])
+
+
+def test_copies_of_one_encoder_are_no_repetition(encoder_folder, tmp_path):
+    for seed in (0, 1):
+        shutil.copytree(encoder_folder, tmp_path / f"mri-{seed}")
+    with pytest.raises(UserError, match="mri-0 and .*mri-1 are the same encoder"):
+        resolve_arms([f"mri={tmp_path}/mri-{{seed}}"], splits=[(0, 0), (1, 0)])
 
 
 @pytest.mark.parametrize("text", ["control=scaled:random", "scaled:pixels", "control=scaled:", "scaled:"])

@@ -100,6 +100,28 @@ def test_run_again_it_does_nothing_and_says_the_same(finished, settings, monkeyp
     assert numbers(finished[0]) == before
 
 
+def test_pretraining_of_each_seed_has_its_own_trials(settings, encoder_of_each_seed, tmp_path):
+    changed = {"seeds": 2, "fractions": (1.0,), "arm": ("random", f"mri={encoder_of_each_seed}")}
+    compare(CompareConfig(out=tmp_path / "report", **{**settings, **changed}))
+    report = report_of(tmp_path / "report")
+    (entry,) = [arm for arm in report["arms"] if arm["name"] == "mri"]
+    assert len(entry["sha256"]) == 2
+    assert list(entry["encoders"]) == [encoder_of_each_seed.replace("{seed}", seed) for seed in "01"]
+    assert "mri" in {each["arm"] for each in report["published"]}
+    assert report["leaks_with_pretraining"]["not checked 1"].count("gone/store is not here") == 1
+    page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "Pretrained anew for each seed: mri" in page
+    assert "Pretrained once" not in page
+    with (tmp_path / "report" / "trials.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["arm"] == "mri"]
+    weights = {}
+    for row in rows:
+        with np.load(tmp_path / "report" / "trials" / row["file"]) as trial:
+            weights.setdefault(row["seed"], set()).add(json.loads(str(trial["identity"]))["weights"])
+    assert [len(found) for found in weights.values()] == [1, 1]
+    assert weights["0"] != weights["1"]
+
+
 @pytest.mark.slow
 def test_a_new_arm_adds_only_its_own_trials(settings, finished, tmp_path):
     out = tmp_path / "report"

@@ -83,8 +83,7 @@ def extras(arms):
                 "init": arm,
                 "sha256": "ab" * 32,
                 "backbone": "efficientnet_lite0",
-                "hours": 7.5,
-                "provenance": {"method": "simclr", "data": {"slices": 9000, "subjects": 85}},
+                "provenance": {"method": "simclr", "seconds": 27000, "data": {"slices": 9000, "subjects": 85}},
             }
             for arm in arms
         ],

@@ -114,7 +114,7 @@ def arm_entry(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
         "sha256": digests[0] if len(digests) == 1 else digests,
         "provenance": about.get("provenance") or {key: about[key] for key in about if key != "path"},
         # Of several encoders that is the first one's.
-        "encoders": {path: card.get("provenance") for path, card in arm.cards.items()} if arm.repeated else {},
+        "encoders": {path: card.get("provenance") for path, card in arm.cards.items() if arm.repeated},
         "trial_hours": round(sum(trial.details.get("seconds", 0) for trial in trials) / 3600, 4),
         "diverged_trials": sum(bool(trial.details.get("diverged")) for trial in trials),
         "choices": choices([trial.details for trial in trials]),

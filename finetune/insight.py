@@ -181,7 +181,8 @@ def _heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np
         return _kept_heat(runner, jobs, rows)
     found: dict[int, np.ndarray] = {}
     if jobs[0].mode == "probe" and jobs[0].arm.backbone:
-        for source in dict.fromkeys(job.source for job in jobs):  # one, unless seeds or folds have their own encoders
+        # One, unless seeds or folds have encoders of their own.
+        for source in dict.fromkeys(job.source for job in jobs):
             found |= _probe_heat(runner, [job for job in jobs if job.source == source], rows)
     return found
 

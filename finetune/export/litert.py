@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import functools
+import math
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +19,14 @@ from mri_transfer.finetune.export import saved_model
 from mri_transfer.finetune.export.served import Runner, Served
 
 NAME, NAME_INT8 = "model.tflite", "model-int8.tflite"
-# What stays in float32 beside 8-bit convolutions: the mean over the last maps, standardisation, the linear head. A
-# feature differs from image to image by less than a step of eight bits over its range; all of it costs next to nothing.
-IN_FLOAT = ("MEAN", "SUB", "DIV", "MUL", "FULLY_CONNECTED", "SOFTMAX")
+# What stays in float32 beside 8-bit convolutions, and costs next to nothing: sums of residual branches, the mean over
+# the last maps, standardisation, the linear head. A feature differs from image to image by less than a step of eight
+# bits over its range.
+IN_FLOAT = ("ADD", "MEAN", "SUB", "DIV", "MUL", "FULLY_CONNECTED", "SOFTMAX")
+# So do the first convolutions, which hold this share of the weights: rounding those of the very first depthwise one
+# moves features of slices as much as rounding all others together (README of benchmarks/).
+LEADING_SHARE = 0.02
+CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
 def write(model: Served, folder: Path) -> Path:
@@ -25,7 +35,7 @@ def write(model: Served, folder: Path) -> Path:
 
 
 def write_int8(model: Served, folder: Path, calibration: np.ndarray) -> Path:
-    """Write it with weights and activations of its convolutions as 8-bit integers.
+    """Write it with weights and activations of its convolutions, but for the first few, as 8-bit integers.
 
     Ranges are those that the calibration images give (post-training quantisation: Jacob et al. 2018, arXiv:1712.05877).
     What the quantised encoder gives too much or too little of each feature, on average over these images, is taken off
@@ -59,18 +69,36 @@ def _converted(model: Served, folder: Path, calibration: np.ndarray | None) -> b
         if calibration is None:
             return converter.convert()
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        converter.representative_dataset = lambda: (
-            [image[None, ..., None].astype(np.float32)] for image in calibration
-        )
+
+        def examples(count: int | None = None) -> Iterator[list[np.ndarray]]:
+            return ([image[None, ..., None].astype(np.float32)] for image in calibration[:count])
+
+        converter.representative_dataset = examples
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(IN_FLOAT))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it announces the end of an interpreter that it uses itself
             debugger = tf.lite.experimental.QuantizationDebugger(
                 converter=converter,
-                debug_dataset=converter.representative_dataset,
-                debug_options=tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(IN_FLOAT)),
+                debug_dataset=functools.partial(examples, 1),
+                debug_options=options,
             )
+            debugger.run()  # which names the operations, in their order
+            options.denylisted_nodes = _leading(debugger, model.parts[0])
+            debugger.options = options
             return debugger.get_nondebug_quantized_model()
+
+
+def _leading(debugger: Any, encoder: Any) -> list[str]:
+    """Names of the first convolutions, by what they give out."""
+    kernels = [math.prod(weight.shape) for weight in encoder.weights if len(weight.shape) == 4]
+    count = int((np.cumsum(kernels) <= LEADING_SHARE * sum(kernels)).sum())
+    with tempfile.TemporaryFile("w+") as table:
+        debugger.layer_statistics_dump(table)
+        table.seek(0)
+        rows = [row for row in csv.DictReader(table) if row["op_name"] in CONVOLUTIONS]
+    rows.sort(key=lambda row: int(row["tensor_idx"]))
+    return [row["tensor_name"] for row in rows[:count]]
 
 
 def interpreter(path: Path, threads: int | None = None):

@@ -152,14 +152,16 @@ def test_an_encoder_for_each_seed(encoder_of_each_seed, tmp_path):
     assert not arm.per_split
     for seed, fold in [*splits, (1, PUBLISHED)]:
         assert arm.source(seed, fold).origin == encoder_of_each_seed.replace("{seed}", str(seed))
-    with pytest.raises(UserError, match=r"mri-2: no such folder \(1 of 3 are missing\); pretrain once for each seed"):
+    with pytest.raises(
+        UserError, match=r"mri-2: no such folder \(1 of 3 are missing\); pretrain once for each seed"
+    ):
         resolve_arms([f"mri={encoder_of_each_seed}"], splits=[*splits, (2, 0)])
 
 
 def test_copies_of_one_encoder_are_no_repetition(encoder_folder, tmp_path):
     for seed in (0, 1):
         shutil.copytree(encoder_folder, tmp_path / f"mri-{seed}")
-    with pytest.raises(UserError, match="mri-0 and .*mri-1 are the same encoder"):
+    with pytest.raises(UserError, match=r"mri-0 and .*mri-1 are the same encoder"):
         resolve_arms([f"mri={tmp_path}/mri-{{seed}}"], splits=[(0, 0), (1, 0)])
 
 

@@ -83,7 +83,11 @@ def extras(arms):
                 "init": arm,
                 "sha256": "ab" * 32,
                 "backbone": "efficientnet_lite0",
-                "provenance": {"method": "simclr", "seconds": 27000, "data": {"slices": 9000, "subjects": 85}},
+                "provenance": {
+                    "method": "simclr",
+                    "seconds": 27000,
+                    "data": {"slices": 9000, "subjects": 85},
+                },
             }
             for arm in arms
         ],

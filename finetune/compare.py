@@ -101,7 +101,9 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
             workers,
             externals,
         )
-        jobs = plan(arms, config.modes(), splits, published_splits(tumors, seeds_of(config)))
+        # With all labels, so it is not among what was asked for where fewer are.
+        published = published_splits(tumors, seeds_of(config)) if 1.0 in config.fractions else []
+        jobs = plan(arms, config.modes(), splits, published)
         left = runner.pending(jobs)
         damaged = runner.damaged
         for line in damaged:

@@ -215,7 +215,8 @@ class CompareConfig:
     )
     fractions: tuple[float, ...] = option(
         (1.0,),
-        help="shares of the training groups whose labels are used, e.g. 0.05,0.25,1",
+        help="shares of the training groups whose labels are used, e.g. 0.05,0.25,1; the published split is "
+        "trained on where 1 is among them",
         metavar="LIST",
         parse=fractions,
     )

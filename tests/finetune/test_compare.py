@@ -122,6 +122,16 @@ def test_pretraining_of_each_seed_has_its_own_trials(settings, encoder_of_each_s
     assert weights["0"] != weights["1"]
 
 
+def test_the_published_split_goes_with_all_labels(settings, tmp_path):
+    few = {**settings, "arm": ("pixels",), "fractions": (0.5,)}
+    assert compare(CompareConfig(out=tmp_path / "report", **few))["trials"] == 3
+    assert report_of(tmp_path / "report")["published"] == []
+    assert 'id="published"' not in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    whole = {**few, "fractions": (0.5, 1.0)}
+    assert compare(CompareConfig(out=tmp_path / "report", **whole))["trials"] == 2 * 3 + 1
+    assert report_of(tmp_path / "report")["published"]
+
+
 @pytest.mark.slow
 def test_a_new_arm_adds_only_its_own_trials(settings, finished, tmp_path):
     out = tmp_path / "report"

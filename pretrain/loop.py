@@ -16,7 +16,7 @@ from mri_transfer.errors import UserError
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.interrupt import Interrupts
 from mri_transfer.pretrain.monitors import SCORE, Monitors, RunView
-from mri_transfer.pretrain.out_of_memory import REMEDY, is_out_of_memory, smaller
+from mri_transfer.pretrain.out_of_memory import is_out_of_memory, smaller
 from mri_transfer.pretrain.position import Position
 from mri_transfer.pretrain.positives import Batch, PairSampler, read_ahead
 from mri_transfer.pretrain.reports import Reports
@@ -312,7 +312,7 @@ class Loop:
     def _need_less_memory(self) -> None:
         """Half as many pairs at once, from where the run is."""
         trainer, at_once = self.trainer, self.trainer.micro_batch or self.config.batch
-        fewer = smaller(trainer.micro_batch, self.config.batch)
+        fewer = smaller(trainer.micro_batch, self.config.batch) if trainer.splits else None
         step = self.position.step
         try:
             arrays = trainer.arrays()
@@ -321,7 +321,7 @@ class Loop:
         if fewer is None:
             with contextlib.suppress(Exception):  # memory may be short for that as well
                 self.save_now()
-            raise UserError(f"{self.config.out}: out of memory with {at_once} pairs at once; {REMEDY}")
+            raise UserError(f"{self.config.out}: out of memory with {trainer.shortage()}")
         progress.say(f"out of memory with {at_once} pairs at once: going on with {fewer}")
         trainer.build(micro_batch=fewer, arrays=arrays)
         self._go_back(step)

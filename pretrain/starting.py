@@ -57,7 +57,7 @@ def start_or_continue(
         arrays, info = saved
         position = Position.from_info(info)
         if killed:
-            position.micro_batch = _after_a_kill(config, position.micro_batch)
+            position.micro_batch = _after_a_kill(config, position.micro_batch, team)
         start = read_json(start_file)
         trainer = team.trainer(
             config,
@@ -80,9 +80,9 @@ def start_or_continue(
         imagenet_weights=config.imagenet_weights,
     )
     weights = encoder.get_weights()
-    micro_batch = _micro_batch(config, backbone, encoder, full_size, limit, team.processes)
+    micro_batch = _micro_batch(config, backbone, encoder, full_size, limit, team)
     if killed:
-        micro_batch = _after_a_kill(config, micro_batch)
+        micro_batch = _after_a_kill(config, micro_batch, team)
 
     def trainer_of(precision: str) -> Trainer:
         return team.trainer(
@@ -120,18 +120,18 @@ def _micro_batch(
     encoder: keras.Model,
     size: int,
     limit: float | None,
-    processes: int,
+    team: Team,
 ) -> int | None:
     """Pairs at once: as told, or as many as fit at the largest size of views."""
     from mri_transfer.checkpoints.backbones import build_encoder
 
     if config.micro_batch is not None:
         return config.micro_batch
-    if limit is None:
+    if limit is None or not team.splits:  # GPUs with a memory of their own will tell
         return None
     largest = encoder if encoder.input_shape[1] == size else build_encoder(backbone, size)
     found = largest_that_fits(
-        lambda at_once: bytes_of_training(config, largest, at_once, processes), config.batch, limit
+        lambda at_once: bytes_of_training(config, largest, at_once, team.processes), config.batch, limit
     )
     if found is not None:
         progress.say(
@@ -140,12 +140,13 @@ def _micro_batch(
     return found
 
 
-def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int | None:
+def _after_a_kill(config: PretrainConfig, micro_batch: int | None, team: Team) -> int | None:
     """Pairs at once after the kernel killed a process that had `micro_batch`: half of them, if that makes sense.
 
     If not, the user hears of it and the run goes on: what was killed for want of memory may have been another program.
     """
-    fewer, at_once = smaller(micro_batch, config.batch), micro_batch or config.batch
+    fewer = smaller(micro_batch, config.batch) if team.splits else None
+    at_once = micro_batch or config.batch
     then = f"going on with {fewer}" if fewer else f"if it happens again, {REMEDY}"
     progress.say(
         f"it seems that the system killed this run for want of memory, with {at_once} pairs at once: {then}"

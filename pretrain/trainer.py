@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from mri_transfer import device
 from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.out_of_memory import REMEDY
 from mri_transfer.pretrain.precision import policy
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from mri_transfer.pretrain.methods.method import Method
+    from mri_transfer.pretrain.methods.method import Method, Plan
 
 
 def bytes_of_training(
@@ -43,9 +44,10 @@ class Trainer:
 
     Attributes:
         shares: how many devices share a batch.
+        splits: whether fewer pairs than a batch can be encoded at once, if memory is short.
     """
 
-    shares = 1
+    shares, splits = 1, True
 
     def __init__(
         self,
@@ -70,30 +72,47 @@ class Trainer:
     def _compose_in_precision(self, start: keras.Model | None, size: int, micro_batch: int | None) -> None:
         import keras
 
-        from mri_transfer.checkpoints.backbones import build_encoder
-        from mri_transfer.pretrain.memory import memory_plan, recomputes
         from mri_transfer.pretrain.methods import build_method
         from mri_transfer.pretrain.views import Views
 
         config = self.config
-        encoder = start
-        if encoder is None or self.precision != "float32":
-            encoder = build_encoder(self.backbone, size, config.seed)
-            if start is not None:  # it was built to compute in float32
-                encoder.set_weights(start.get_weights())
+        encoder = self._network(start, size)
         self.encoder, self.size, self.micro_batch = encoder, size, micro_batch
-        plan = memory_plan(recomputes(config.recompute, encoder, config.batch // self.shares), micro_batch)
         self.method = build_method(
             config,
             encoder,
             Views(size, config.strength, seed=config.seed, strengths=config.strengths),
-            plan,
+            self._plan(encoder, micro_batch),
         )
         self.optimizer = keras.optimizers.AdamW(self.peak_rate, weight_decay=config.weight_decay)
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-        self.method.compile(optimizer=self.optimizer, jit_compile=device.jit_compile())
+        self.method.compile(optimizer=self.optimizer, jit_compile=self._jit_compile())
         self.optimizer.build(self.method.trainable_variables)
         self.compiled = False  # the first step compiles the graph
+
+    def _network(self, start: keras.Model | None, size: int) -> keras.Model:
+        """The encoder to train, with the weights of `start` if there is one."""
+        if start is not None and self.precision == "float32":
+            return start
+        return self._fresh_network(start, size)  # `start` was built to compute in float32
+
+    def _fresh_network(self, start: keras.Model | None, size: int) -> keras.Model:
+        from mri_transfer.checkpoints.backbones import build_encoder
+
+        encoder = build_encoder(self.backbone, size, self.config.seed)
+        if start is not None:
+            encoder.set_weights(start.get_weights())
+        return encoder
+
+    def _plan(self, encoder: keras.Model, micro_batch: int | None) -> Plan | None:
+        """How training calls the encoder."""
+        from mri_transfer.pretrain.memory import memory_plan, recomputes
+
+        pairs = self.config.batch // self.shares
+        return memory_plan(recomputes(self.config.recompute, encoder, pairs), micro_batch)
+
+    def _jit_compile(self) -> bool | str:
+        return device.jit_compile()
 
     def build(
         self, *, size: int | None = None, micro_batch: int | None = None, arrays: dict[str, Any] | None = None
@@ -135,6 +154,10 @@ class Trainer:
 
     def _train(self, batch: Mapping[str, Any]) -> float:
         return float(self.method.train_on_batch(batch, return_dict=True)["loss"])
+
+    def shortage(self) -> str:
+        """For messages: what memory was too short for, and what helps."""
+        return f"{self.micro_batch or self.config.batch} pairs at once; {REMEDY}"
 
     def begin(self, step: int) -> None:
         """Told before the batches of step number `step` (counted from 0) and of those that follow it come."""

@@ -8,13 +8,20 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
+from mri_transfer import replicas
+
 # Turns a flat functional model into how training calls it: plainly, or so that it needs less memory.
 Plan = Callable[[keras.Model], Callable[[Any], Any]]
 
 
 def plain(model: keras.Model) -> Callable[[Any], Any]:
     """The model itself in training mode."""
-    return lambda x: model(x, training=True)
+    return lambda x: on_own_rows(model, x)
+
+
+def on_own_rows(model: keras.Model, x: Any, training: bool = True) -> Any:
+    """What `model` makes of `x`; of several TensorFlow devices that share a batch, each makes its own rows of it."""
+    return replicas.all_rows(model(replicas.own_rows(x), training=training))
 
 
 def by_rows(x: Any) -> Any:

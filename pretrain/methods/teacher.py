@@ -15,6 +15,8 @@ from keras import ops
 
 from mri_transfer.checkpoints.backbones import set_normalization
 from mri_transfer.checkpoints.normalization import fuse_batch_normalization
+from mri_transfer.checkpoints.shared_layers import share_layers
+from mri_transfer.pretrain.methods.method import on_own_rows
 
 
 def momentum_at(share: Any, start: float) -> Any:
@@ -50,8 +52,8 @@ class Teacher(keras.layers.Layer):
     activations has to be kept.
 
     Args:
-        students: flat functional or sequential models; they are passed again to :meth:`follow`, so that Keras does
-            not count their weights as the teacher's.
+        students: flat functional or sequential models, the encoder first; they are passed again to :meth:`follow`, so
+            that Keras does not count their weights as the teacher's.
         momentum: at the start. Papers that train for 10^5 steps begin at 0.996 or 0.9995; over a night's thousands
             such an average would be of random weights for too long, and BYOL's official code takes 0.97 to 0.99 for
             its shorter trainings.
@@ -60,6 +62,7 @@ class Teacher(keras.layers.Layer):
     def __init__(self, students: Sequence[keras.Model], momentum: float = 0.99):
         super().__init__(dtype="float32", name="teacher")
         self.copies = [copy_of(student) for student in students]
+        share_layers(self.copies[0])  # heads get all rows on every device
         self.start = momentum
         self.momentum = self.add_weight(
             shape=(), initializer=keras.initializers.Constant(momentum), trainable=False, name="momentum"
@@ -68,8 +71,10 @@ class Teacher(keras.layers.Layer):
 
     def call(self, x, training=True):
         """What the copies make of `x`, in float32; no gradient flows through it."""
-        for copy in self.copies:
-            x = copy(x, training=training)
+        encoder, *heads = self.copies
+        x = on_own_rows(encoder, x, training)
+        for head in heads:
+            x = head(x, training=training)
         return ops.stop_gradient(ops.cast(x, "float32"))
 
     def set_progress(self, share: Any) -> None:

@@ -17,6 +17,21 @@ import numpy as np
 from mri_transfer.errors import UserError
 
 
+def check_batch(batch: int, devices: int) -> None:
+    """That every device gets as many pairs.
+
+    Raises:
+        UserError: the batch can't be shared out evenly.
+    """
+    if batch % devices:
+        fewer = batch // devices * devices
+        near = [pairs for pairs in (fewer, fewer + devices) if pairs]
+        raise UserError(
+            f"--batch {batch}: can't be shared out evenly among {devices} devices; give "
+            f"{' or '.join(map(str, near))} pairs, or fewer devices (CUDA_VISIBLE_DEVICES)"
+        )
+
+
 class Devices:
     """All devices of all processes, which share each batch equally.
 
@@ -50,13 +65,7 @@ class Devices:
         Raises:
             UserError: the batch can't be shared out evenly.
         """
-        if batch % self.count:
-            fewer = batch // self.count * self.count
-            near = [pairs for pairs in (fewer, fewer + self.count) if pairs]
-            raise UserError(
-                f"--batch {batch}: can't be shared out evenly among {self.count} devices; give "
-                f"{' or '.join(map(str, near))} pairs, or fewer devices (CUDA_VISIBLE_DEVICES)"
-            )
+        check_batch(batch, self.count)
 
     def rows(self, batch: int) -> slice:
         """Which pairs of a batch this process reads."""

@@ -52,15 +52,16 @@ class Team:
     """A process alone, with one device or several.
 
     Args:
-        devices: that share each batch; None for one.
+        devices: of JAX that share each batch; None for one.
 
     Attributes:
         leads: whether this process runs the loop and writes; the others :meth:`follow`.
         processes: how many there are.
+        splits: as of the trainers that it makes.
         saver: of the run, once there is one.
     """
 
-    leads, processes = True, 1
+    leads, processes, splits = True, 1, True
 
     def __init__(self, devices: Devices | None = None):
         self.devices = devices
@@ -122,17 +123,15 @@ def together(
             progress.say(f"{devices.count} devices share each batch")
             yield Team(devices)
             return
-    elif (gpus := _tensorflow_gpus()) > 1:
-        progress.say(
-            f"TensorFlow trains on one of the {gpus} GPUs here; KERAS_BACKEND=jax shares batches among all"
-        )
+    else:
+        from mri_transfer.pretrain.parallel import mirrored
+
+        if len(names := mirrored.gpus()) > 1:
+            sharing = mirrored.MirroredTeam(config, names)
+            progress.say(f"{len(names)} devices share each batch")
+            yield sharing
+            return
     yield Team()
-
-
-def _tensorflow_gpus() -> int:
-    import tensorflow as tf
-
-    return len(tf.config.list_physical_devices("GPU"))
 
 
 class Several(Team):

@@ -9,20 +9,18 @@ from typing import TYPE_CHECKING, Any
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.parallel.channel import Message, unpacked
 from mri_transfer.pretrain.parallel.devices import Devices
+from mri_transfer.pretrain.parallel.watched import WatchedApart
 from mri_transfer.pretrain.positives import Batch, PairSampler, read_ahead
-from mri_transfer.pretrain.trainer import Trainer
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from mri_transfer.pretrain.methods.method import Method
-
 # Given a message and arrays that go with it, before this process does what it says.
 Tell = Callable[[Message, "dict[str, np.ndarray] | None"], None]
 
 
-class ParallelTrainer(Trainer):
+class ParallelTrainer(WatchedApart):
     """Trains on all devices of all processes; where there are several, the one that leads tells the others.
 
     Args:
@@ -46,22 +44,18 @@ class ParallelTrainer(Trainer):
         self.devices, self.shares = devices, devices.count
         self._tell, self._failed = tell or (lambda message, arrays: None), failed
         self.in_step = False
-        self._twin: Trainer | None = None
-        self._twin_is_old = True
         super().__init__(*arguments, **options)
         self.assign(self.arrays())  # all begin with what this process has
 
     def _compose(self, start: keras.Model | None, size: int, micro_batch: int | None) -> None:
         message = {"backbone": self.backbone, "size": size, "micro_batch": micro_batch}
         self._tell({"do": "make", **message, "precision": self.precision}, None)
-        self._twin = None
         super()._compose(start, size, micro_batch)
 
     def assign(self, arrays: dict[str, np.ndarray]) -> None:
         self._tell({"do": "assign"}, arrays)
         super().assign(arrays)
         self._spread()
-        self._twin_is_old = True
 
     def begin(self, step: int) -> None:
         self._tell({"do": "begin", "step": step}, None)
@@ -69,7 +63,7 @@ class ParallelTrainer(Trainer):
     def step(self, batch: Mapping[str, Any], rate: float, share: float) -> float:
         """As of :class:`Trainer`, of which the batch holds this process's rows; the loss is that of all."""
         self._tell({"do": "step", "rate": rate, "share": share}, None)
-        self.in_step = self._twin_is_old = True
+        self.in_step = True
         try:
             loss = super().step(batch, rate, share)
         except Exception as error:
@@ -86,24 +80,6 @@ class ParallelTrainer(Trainer):
     def _spread(self) -> None:
         method = self.method
         self.devices.spread((*method.variables, *method.metrics_variables, *self.optimizer.variables))
-
-    @property
-    def watched(self) -> Method:
-        """A copy on one device: what others don't take part in must not touch what they share."""
-        if self._twin is None:
-            self._twin = Trainer(
-                self.config,
-                self.backbone,
-                None,
-                size=self.size,
-                micro_batch=self.micro_batch,
-                precision=self.precision,
-            )
-            self._twin_is_old = True
-        if self._twin_is_old:
-            self._twin.assign(self.arrays())
-            self._twin_is_old = False
-        return self._twin.method
 
 
 def follow(

@@ -7,7 +7,7 @@ import pytest
 from mri_transfer.checkpoints.state import load_state, save_state
 from mri_transfer.pretrain import run as run_module
 from mri_transfer.pretrain.out_of_memory import remember_fewer
-from mri_transfer.pretrain.parallel import team
+from mri_transfer.pretrain.parallel import mirrored
 from tests.pretrain import small_network
 
 
@@ -27,16 +27,14 @@ def test_tensorflow_refuses_several_processes(small_store, tmp_path, refuses, te
     assert not (tmp_path / "r").exists()
 
 
-def test_tensorflow_with_several_gpus_says_that_it_uses_one(
-    small_store, tmp_path, cli, monkeypatch, tensorflow
-):
+def test_a_run_on_one_gpu_says_nothing_of_sharing(small_store, tmp_path, cli, monkeypatch, tensorflow):
     small_network.use(monkeypatch.setattr)
     monkeypatch.setattr(run_module, "_monitors", lambda config, store: [])
-    monkeypatch.setattr(team, "_tensorflow_gpus", lambda: 4)
+    monkeypatch.setattr(mirrored, "gpus", lambda: ["GPU:0"])
     small = ("--batch", 4, "--size", 32, "--backbone", "mobilenet", "--steps", 1)
     done = cli("pretrain", small_store, "--out", tmp_path / "r", *small)
     assert done.returncode == 0
-    assert "TensorFlow trains on one of the 4 GPUs here; KERAS_BACKEND=jax" in done.stderr
+    assert "share each batch" not in done.stderr
     assert json.loads((tmp_path / "r" / "config.json").read_text())["config"]["processes"] is None
 
 

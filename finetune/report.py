@@ -257,12 +257,11 @@ def _each(arm: Mapping[str, Any]) -> str:
 
 def _pretrained(arms: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """Names of the arms that were pretrained "once" and of those that were "anew" for each seed; "" for none."""
-    of_runs = [arm for arm in arms if arm.get("kind") == "encoder"]
+    of_runs = [arm for arm in arms if arm.get("kind") == "encoder" and "{fold}" not in str(arm.get("start"))]
+    several = {str(arm.get("name")): len(arm.get("encoders") or ()) > 1 for arm in of_runs}
     return {
-        "once": ", ".join(str(arm.get("name")) for arm in of_runs if not arm.get("encoders")),
-        "anew": ", ".join(
-            str(arm.get("name")) for arm in of_runs if arm.get("encoders") and _each(arm) == "seed"
-        ),
+        "once": ", ".join(name for name, anew in several.items() if not anew),
+        "anew": ", ".join(name for name, anew in several.items() if anew),
     }
 
 

@@ -98,7 +98,7 @@ class TrialStore:
             if texts[0] != canonical(identity):
                 raise ValueError("it belongs to other settings")
             return Trial(identity, test, probabilities, json.loads(texts[1]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
             self.damaged.append(f"{path}: {error}")
             return None
 

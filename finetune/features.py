@@ -80,7 +80,7 @@ class FeatureCache:
             if hashlib.sha256(features.tobytes()).hexdigest() != digest:
                 raise ValueError("its content does not match its checksum")
             return features
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
             self.damaged.append(f"{path}: {error}")
             return None
 

@@ -76,6 +76,49 @@ class Resampling:
 
 
 @dataclass(frozen=True)
+class Sources:
+    """Where the variance of a mean over seeds comes from, so that it can be foretold for other numbers of seeds.
+
+    Attributes:
+        groups: variance over groups that all seeds share; more seeds do nothing about it.
+        runs: variance over groups that each training has of its own.
+        spread: variance between the seeds' scores on the data itself; 0 for one seed, where it is unknown.
+        effective: see :class:`Resampling`.
+    """
+
+    groups: float
+    runs: float
+    spread: float
+    effective: float
+
+    @classmethod
+    def of(cls, on_data: np.ndarray, drawn: np.ndarray, effective: float) -> Sources:
+        """From scores (seeds,) on the data itself and (draws, seeds) on resampled groups."""
+        seeds = on_data.size
+        if seeds == 1:
+            return cls(float(drawn.var(ddof=1)), 0.0, 0.0, effective)
+        covariance = np.cov(drawn, rowvar=False)
+        groups = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
+        runs = np.trace(covariance) / seeds - groups
+        return cls(float(groups), float(runs), float(on_data.var(ddof=1)), effective)
+
+    def of_seeds(self, seeds: int) -> float:
+        """Variance of a mean over so many seeds that resampling groups doesn't show."""
+        return max(0.0, self.spread - self.runs) / seeds
+
+    def error(self, seeds: int) -> tuple[float, float]:
+        """Standard error of a mean over so many seeds, and how many of them half a 95% interval is wide."""
+        of_groups, of_seeds = max(0.0, self.groups + self.runs / seeds), self.of_seeds(seeds)
+        critical, total = float(stats.norm.ppf((1 + LEVEL) / 2)), of_groups + of_seeds
+        if total > 0:
+            doubt = of_groups**2 / max(1.0, self.effective - 1)
+            if of_seeds > 0:
+                doubt += (self.spread / seeds) ** 2 / (seeds - 1)
+            critical = float(stats.t.ppf((1 + LEVEL) / 2, total**2 / doubt))
+        return float(np.sqrt(total)), critical
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A score or a difference with its bootstrap draws.
 
@@ -84,12 +127,14 @@ class Estimate:
         draws: (draws,) what it might have been on other groups and seeds.
         error: standard error.
         critical: how many standard errors half a 95% interval is wide (1.96, more with few groups or seeds).
+        sources: where the error comes from; None if the value is undefined.
     """
 
     value: float
     draws: np.ndarray
     error: float
     critical: float
+    sources: Sources | None = None
 
     def interval(self, least: float = -np.inf, most: float = np.inf) -> dict[str, float | None]:
         """{"estimate", "low", "high"}: the 95% percentile interval, kept between `least` and `most`."""
@@ -110,28 +155,14 @@ def estimate(values: np.ndarray, resampling: Resampling) -> Estimate:
     value = float(on_data.mean())
     if not np.isfinite(value) or len(drawn) < 2:
         return Estimate(float("nan"), np.empty(0), float("nan"), float("nan"))
-    seeds = on_data.size
     means = drawn.mean(axis=1)
-    of_groups = float(means.var(ddof=1))
-    of_seeds, seeds_doubt = 0.0, 0.0
-    if seeds > 1:
-        covariance = np.cov(drawn, rowvar=False)
-        between = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
-        by_chance = np.trace(covariance) / seeds - between
-        spread = float(on_data.var(ddof=1))
-        if spread > by_chance:
-            of_seeds = (spread - by_chance) / seeds
-            seeds_doubt = (spread / seeds) ** 2 / (seeds - 1)
-    total = of_groups + of_seeds
-    critical = float(stats.norm.ppf((1 + LEVEL) / 2))
-    widen = 1.0
-    if total > 0:
-        groups_doubt = of_groups**2 / max(1.0, resampling.effective - 1)
-        t = float(stats.t.ppf((1 + LEVEL) / 2, total**2 / (groups_doubt + seeds_doubt)))
-        widen, critical = t / critical, t
+    sources = Sources.of(on_data, drawn, resampling.effective)
+    of_seeds = sources.of_seeds(on_data.size)
+    error, critical = sources.error(on_data.size)
+    widen = critical / float(stats.norm.ppf((1 + LEVEL) / 2))
     noise = resampling.noise[: len(means)]
     deviations = (means - value) + np.sqrt(of_seeds) * noise
-    return Estimate(value, value + widen * deviations, float(np.sqrt(total)), critical)
+    return Estimate(value, value + widen * deviations, error, critical, sources)
 
 
 def probability_above_zero(draws: np.ndarray) -> float:
@@ -165,17 +196,26 @@ def compare(a: np.ndarray, b: np.ndarray, resampling: Resampling) -> dict[str, A
 
     Returns:
         {"difference": {"estimate", "low", "high"}, "p_a_better", "p_value", "smallest_detectable",
-        "standard_error"}; the figures are None where a score is undefined.
+        "detectable_with_twice_the_seeds", "standard_error"}; the figures are None where a score is undefined.
+        What twice the seeds could show is an estimate from the variances of these; None for a single seed.
     """
-    difference = estimate(a - b, resampling)
-    if not np.isfinite(difference.value):
-        empty = dict.fromkeys(("p_a_better", "p_value", "smallest_detectable", "standard_error"))
-        return {"difference": difference.interval(), **empty}
+    difference, seeds = estimate(a - b, resampling), a.shape[1]
+    if difference.sources is None:
+        empty = (
+            "p_a_better",
+            "p_value",
+            "smallest_detectable",
+            "detectable_with_twice_the_seeds",
+            "standard_error",
+        )
+        return {"difference": difference.interval(), **dict.fromkeys(empty)}
+    doubled = smallest_detectable(*difference.sources.error(2 * seeds)) if seeds > 1 else None
     return {
         "difference": difference.interval(),
         "p_a_better": probability_above_zero(difference.draws),
         "p_value": p_value(difference.draws),
         "smallest_detectable": smallest_detectable(difference.error, difference.critical),
+        "detectable_with_twice_the_seeds": doubled,
         "standard_error": difference.error,
     }
 

@@ -16,6 +16,9 @@ import re
 from typing import Any
 
 ALPHA = 0.05
+HARDLY = (
+    0.9  # of the smallest difference that could be shown: what is gained by more seeds isn't worth the time
+)
 IMAGENET = "imagenet"
 CONTROLS = {"random", "scaled", "pixels"}
 MODES = {"nearest": "nearest neighbours", "probe": "linear probe", "finetune": "fine-tuning"}
@@ -108,8 +111,18 @@ def _sentence(pair: dict[str, Any], pairs: int, subject: str) -> str:
         return f"No difference shown: {pair['a']} and {b} give the same predictions."
     return (
         f"No difference shown: {_lead(pair)}. This data could have shown a difference of "
-        f"{points(pair['smallest_detectable'])} points."
+        f"{points(pair['smallest_detectable'])} points{_more_seeds(pair)}."
     )
+
+
+def _more_seeds(pair: dict[str, Any]) -> str:
+    """Whether repeating it with other seeds would tell more, as the end of a sentence; "" if that isn't known."""
+    now, doubled = pair["smallest_detectable"], pair.get("detectable_with_twice_the_seeds")
+    if doubled is None:
+        return ""
+    if doubled > HARDLY * now:
+        return "; more seeds would hardly help, more groups of images would"
+    return f", twice as many seeds about {points(doubled)}"
 
 
 def _title(arm: str) -> str:

@@ -114,6 +114,22 @@ def test_an_advantage_is_found_as_often_as_promised():
     assert rejections(pairs) == pytest.approx(promised, abs=0.07)
 
 
+@pytest.mark.parametrize("of_seed", [0.0, 0.25])
+def test_what_twice_the_seeds_could_show_is_foretold(of_seed):
+    settings = {"advantage": 0.2, "of_seed": of_seed, "draws": 200}
+    three, _ = experiment(60, seed=9, seeds=3, **settings)
+    six, _ = experiment(60, seed=10, seeds=6, **settings)
+    foretold = np.median([pair["detectable_with_twice_the_seeds"] for pair in three])
+    came = np.median([pair["smallest_detectable"] for pair in six])
+    assert foretold == pytest.approx(came, rel=0.15)
+    assert came < 0.9 * np.median([pair["smallest_detectable"] for pair in three])
+
+
+def test_one_seed_foretells_nothing():
+    pairs, _ = experiment(1, seed=11, seeds=1, draws=200)
+    assert pairs[0]["detectable_with_twice_the_seeds"] is None
+
+
 def test_a_large_advantage_is_found():
     pairs, _ = experiment(40, seed=6, draws=500, advantage=1.0, of_seed=0.05)
     assert rejections(pairs) > 0.95

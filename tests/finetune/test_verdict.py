@@ -55,6 +55,20 @@ def test_no_difference_says_what_could_have_been_shown():
     assert found["sentence"].endswith("This data could have shown a difference of 2.9 points.")
 
 
+@pytest.mark.parametrize(
+    ("doubled", "said"),
+    [
+        (0.02, "a difference of 2.9 points, twice as many seeds about 2.0."),
+        (0.028, "a difference of 2.9 points; more seeds would hardly help, more groups of images would."),
+        (None, "a difference of 2.9 points."),
+    ],
+)
+def test_no_difference_says_whether_more_seeds_would_help(doubled, said):
+    given = report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (-0.01, 0.02, 0.4, 0.4)})
+    given["pairs"][0]["detectable_with_twice_the_seeds"] = doubled
+    assert verdict(given)["sentence"].endswith(said)
+
+
 def test_what_the_correction_takes_away_is_not_settled():
     found = verdict(report({"imagenet": 0.8, "mri": 0.83}, {("imagenet", "mri"): (-0.03, 0.025, 0.03, 0.09)}))
     assert found["outcome"] == "not settled"

@@ -1,11 +1,17 @@
 """The score that choices may be steered by: a linear probe within the development groups of the tumour set.
 
+    python benchmarks/development.py TUMORS imagenet RUN ... [--size 160] [--cache DIR]
+
+prints it for starts and pretraining runs, as the leaderboard of RESULTS.md has it. The other benchmarks use the class.
+
 A fixed fifth of the groups (`mri_transfer.datasets.tumors.development`) is all that is looked at; figures that are to
 be believed come from the other four fifths.
 """
 
 from __future__ import annotations
 
+import argparse
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -47,12 +53,35 @@ class Development:
             scores.append(f1_score(self.labels, predicted, average="macro"))
         return float(np.mean(scores))
 
-    def score_of_run(self, run: Path) -> float:
-        """The same of a run's encoder, or of a folder that holds one."""
+    def score_of_run(self, run: Path | str) -> float:
+        """The same of a run's encoder, of a folder that holds one, or of "random" or "imagenet"."""
         from mri_transfer import device
 
         device.prepare()
-        from mri_transfer.checkpoints.encoders import load_encoder
+        from mri_transfer.checkpoints.encoders import start_encoder
         from mri_transfer.finetune.features import extract_features
 
-        return self.score(extract_features(load_encoder(run, self.images.shape[1]), self.images, desc=None))
+        encoder, _ = start_encoder(str(run), backbone=None, size=self.images.shape[1], seed=0)
+        return self.score(extract_features(encoder, self.images, desc=None))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tumors", type=Path)
+    parser.add_argument("starts", nargs="+", help="imagenet, random, or a pretraining run")
+    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--cache", type=Path, help="folder that keeps the groups, found in a minute")
+    a = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        development = Development(a.tumors, a.size, a.cache or Path(folder))
+    print(
+        f"{len(development.labels)} images in {len(set(development.groups))} development groups, {a.size} px"
+    )
+    for start in a.starts:
+        print(f"{start}: macro-F1 {development.score_of_run(start):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -133,8 +133,17 @@ def differences(
         figure, axes = canvas(height)
         for y, (pair, label) in enumerate(zip(pairs, labels, strict=True)):
             axes.vlines(0, y - 0.2, y + 0.2, color=INK, linewidth=1.4)
-            _row(axes, y, pair["difference"], look[pair["a"]], label, _span(pair["difference"], signed=True))
+            _row(
+                axes,
+                y,
+                pair["difference"],
+                look[pair["a"]],
+                label,
+                _span(pair["difference"], signed=True),
+                pair.get("by_seed", ()),
+            )
         ends = [100 * (pair["difference"][end] or 0.0) for pair in pairs for end in ("low", "high")]
+        ends += [100 * value for pair in pairs for value in pair.get("by_seed", ())]
         span = max(max(ends) - min(ends), max(ends), -min(ends), 0.5)
         axes.set_xlim(min(min(ends), -0.15 * span) - 0.05 * span, max(max(ends), 0.15 * span) + 0.05 * span)
         axes.set_xlabel(f"difference of macro-F1, points · {what}")
@@ -155,7 +164,8 @@ def differences(
             for pair, label in zip(pairs, labels, strict=True)
         )
         caption = (
-            f"{what[:1].upper()}{what[1:]}. A bar that crosses zero: the data does not tell the two apart."
+            f"{what[:1].upper()}{what[1:]}. Ticks: single seeds. "
+            "A bar that crosses zero: the data does not tell the two apart."
         )
         return picture(name, figure, alt, caption)
 

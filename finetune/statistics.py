@@ -198,6 +198,7 @@ def compare(a: np.ndarray, b: np.ndarray, resampling: Resampling) -> dict[str, A
         {"difference": {"estimate", "low", "high"}, "p_a_better", "p_value", "smallest_detectable",
         "detectable_with_twice_the_seeds", "standard_error"}; the figures are None where a score is undefined.
         What twice the seeds could show is an estimate from the variances of these; None for a single seed.
+        "by_seed" is the difference of each seed on the data itself.
     """
     difference, seeds = estimate(a - b, resampling), a.shape[1]
     if difference.sources is None:
@@ -208,7 +209,7 @@ def compare(a: np.ndarray, b: np.ndarray, resampling: Resampling) -> dict[str, A
             "detectable_with_twice_the_seeds",
             "standard_error",
         )
-        return {"difference": difference.interval(), **dict.fromkeys(empty)}
+        return {"difference": difference.interval(), **dict.fromkeys(empty), "by_seed": []}
     doubled = smallest_detectable(*difference.sources.error(2 * seeds)) if seeds > 1 else None
     return {
         "difference": difference.interval(),
@@ -217,6 +218,7 @@ def compare(a: np.ndarray, b: np.ndarray, resampling: Resampling) -> dict[str, A
         "smallest_detectable": smallest_detectable(difference.error, difference.critical),
         "detectable_with_twice_the_seeds": doubled,
         "standard_error": difference.error,
+        "by_seed": (a - b)[0].tolist(),
     }
 
 

@@ -57,6 +57,7 @@ def oriented(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, Any]:
                     "high": -difference["low"],
                 }
                 turned["p_a_better"] = 1 - pair["p_a_better"]
+                turned["by_seed"] = [-value for value in pair.get("by_seed", ())]
             return turned
     raise KeyError((a, b))
 

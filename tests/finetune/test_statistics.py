@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from mri_transfer.finetune import metrics, statistics
+from mri_transfer.finetune.verdict import oriented
 
 CLASSES = 4
 
@@ -154,6 +155,9 @@ def test_swapping_the_arms_turns_the_difference_round():
     a, b = (macro_f1(labels, each, resampling) for each in predicted)
     there, back = statistics.compare(a, b, resampling), statistics.compare(b, a, resampling)
     assert there["difference"]["estimate"] == -back["difference"]["estimate"]
+    assert np.mean(there["by_seed"]) == pytest.approx(there["difference"]["estimate"])
+    turned = oriented([{"a": "a", "b": "b", **there}], "b", "a")
+    assert turned["by_seed"] == back["by_seed"]
     assert there["p_a_better"] == pytest.approx(1 - back["p_a_better"], abs=0.02)
     # The seeds' noise is not mirrored, so the ends agree only as well as 2,000 draws can tell.
     assert there["difference"]["low"] == pytest.approx(-back["difference"]["high"], abs=0.006)

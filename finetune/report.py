@@ -12,7 +12,8 @@ from PIL import Image
 from mri_transfer import __version__, pages
 from mri_transfer.figures import Picture
 from mri_transfer.files import atomic_write
-from mri_transfer.finetune import charts, gallery, insight_charts
+from mri_transfer.finetune import charts, gallery
+from mri_transfer.finetune.charts import insight as insight_charts
 from mri_transfer.finetune.choices import in_words
 from mri_transfer.finetune.heat import overlay, warmest
 from mri_transfer.finetune.insight import Insight

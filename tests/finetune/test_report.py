@@ -475,7 +475,7 @@ def test_it_can_be_printed(tmp_path, images):
 
 
 def test_labels_beside_lines_stay_apart_and_inside():
-    from mri_transfer.finetune.charts import apart
+    from mri_transfer.finetune.charts.labels import apart
 
     assert apart([10.0, 50.0, 90.0], gap=5.0, top=100.0) == [10.0, 50.0, 90.0]
     found = apart([50.0, 96.0, 97.0, 98.0], gap=5.0, top=100.0)

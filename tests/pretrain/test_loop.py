@@ -10,7 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from mri_transfer.checkpoints.encoders import load_encoder, read_card
+from mri_transfer.checkpoints.encoders import read_card
 from mri_transfer.checkpoints.state import load_state
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain import run as run_module
@@ -21,6 +21,7 @@ from mri_transfer.pretrain.run import pretrain
 from mri_transfer.pretrain.starting import seconds_left
 from mri_transfer.pretrain.trainer import Trainer, bytes_of_training
 from tests.pretrain import small_network
+from tests.pretrain.finished_runs import same, weights
 
 STEPS = 12
 SETTINGS = {"steps": STEPS, "batch": 4, "size": 32, "backbone": "mobilenet"}
@@ -68,14 +69,6 @@ def watched(config, monkeypatch):
         return pretrain(dataclasses.replace(config, **changes)), watch
 
     return train
-
-
-def weights(folder):
-    return [np.asarray(variable) for variable in load_encoder(folder).weights]
-
-
-def same(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
 
 
 def lines_of(out):

@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mri_transfer.checkpoints.encoders import load_encoder, read_card
+from mri_transfer.checkpoints.encoders import read_card
 from mri_transfer.checkpoints.state import load_state
 from tests.pretrain import small_network
+from tests.pretrain.finished_runs import same
 
 pytestmark = pytest.mark.slow
 
@@ -74,14 +75,6 @@ def undisturbed(small_store, tmp_path_factory):
     steady = STEPS / max(line["views_per_second"] for line in lines) * 8
     print(f"undisturbed: {seconds:.1f} s, of which training {steady:.1f} s, {summary['steps']} steps")
     return out, max(1.0, seconds - steady)
-
-
-def weights(run):
-    return [np.asarray(variable) for variable in load_encoder(run).weights]
-
-
-def same(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(weights(a), weights(b), strict=True))
 
 
 @pytest.fixture

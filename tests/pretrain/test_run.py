@@ -9,8 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from mri_transfer.checkpoints.encoders import load_encoder, read_card
+from mri_transfer.checkpoints.encoders import read_card
 from mri_transfer.pretrain.metrics import Metrics
+from tests.pretrain.finished_runs import same
 
 # MobileNet has half as many layers as the default backbone, so its graph is compiled in half the time.
 TINY = ("--batch", 4, "--size", 32, "--backbone", "mobilenet")
@@ -31,14 +32,6 @@ def start_saving_always(*arguments):
         text=True,
         encoding="utf-8",
     )
-
-
-def weights(run):
-    return {v.path: np.asarray(v) for v in load_encoder(run).weights}
-
-
-def same(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(weights(a).values(), weights(b).values(), strict=True))
 
 
 @pytest.fixture(scope="module")

@@ -25,12 +25,14 @@ def rows(axes: Axes, count: int, height: float, below: float = 0.55, above: floa
     axes.set_yticks([])
     axes.tick_params(axis="x", length=0, pad=5)
     axes.spines[["left", "bottom"]].set_visible(False)
+    # How many ticks there is room for depends on the width.
+    axes.figure.subplots_adjust(left=0.03, right=0.97, bottom=below / height, top=1 - above / height)
     left, right = axes.get_xlim()
     ticks = [tick for tick in axes.get_xticks() if left <= tick <= right]
     for y in range(count):
         axes.vlines(ticks, y - 0.17, y + 0.17, color=RULE, linewidth=0.8, zorder=0)
+    axes.set_xticks(ticks)
     axes.set_xlim(left, right)
-    axes.figure.subplots_adjust(left=0.03, right=0.97, bottom=below / height, top=1 - above / height)
 
 
 def _row(

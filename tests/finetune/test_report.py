@@ -481,3 +481,19 @@ def test_labels_beside_lines_stay_apart_and_inside():
     found = apart([50.0, 96.0, 97.0, 98.0], gap=5.0, top=100.0)
     assert found == [50.0, 90.0, 95.0, 100.0]
     assert apart([], gap=5.0, top=1.0) == []
+
+
+def test_every_tick_of_a_forest_plot_has_its_grid_lines(monkeypatch):
+    from mri_transfer.finetune.charts import intervals
+
+    figures = []
+    monkeypatch.setattr(intervals, "picture", lambda name, figure, *text: figures.append(figure))
+    for low, high in [(0.748, 0.821), (0.2, 0.95), (0.6412, 0.6431)]:
+        interval = {"estimate": (low + high) / 2, "low": low, "high": high}
+        entry = {"arm": "imagenet", "mode": "finetune", "fraction": 0.25, "macro_f1": interval}
+        intervals.scores([entry], looks(["imagenet"]), "scores")
+        axes = figures.pop().axes[0]
+        axes.figure.canvas.draw()
+        lines = axes.collections[0].get_segments()
+        assert len(lines) > 1
+        assert [line[0][0] for line in lines] == list(axes.get_xticks())

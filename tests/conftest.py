@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,11 @@ if (
 import numpy as np
 import pytest
 from hypothesis import settings
+
+# What a background job of a shell and `nohup` ignore, the processes that it starts ignore too; tests send them these.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 # A shared machine may stall for a moment; a deadline would call that a failure.
 settings.register_profile("patient", deadline=None)

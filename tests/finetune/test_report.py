@@ -497,3 +497,10 @@ def test_every_tick_of_a_forest_plot_has_its_grid_lines(monkeypatch):
         lines = axes.collections[0].get_segments()
         assert len(lines) > 1
         assert [line[0][0] for line in lines] == list(axes.get_xticks())
+
+
+def test_few_differences_are_shown_at_once_and_printed(tmp_path, images):
+    few = page(tmp_path, images, predictions(arms=("imagenet", "mri"), fractions=(1.0,)))
+    assert re.search(r'<details open class="printed">\s*<summary>All 2 paired differences', few)
+    many = page(tmp_path, images)
+    assert re.search(r"<details>\s*<summary>All 12 paired differences", many)

@@ -67,13 +67,14 @@ def trial(a: argparse.Namespace, development: Development, key: dict[str, Any], 
     out = a.out / "runs" / "-".join(str(value).replace(":", "_") for value in key.values())
     shutil.rmtree(out, ignore_errors=True)
     options = ["--positives", key["positives"], "--init", key["init"], "--seed", str(key["seed"])]
-    pretrain(a, out, steps, key["method"], *options, "--keep-going")
+    took = pretrain(a, out, steps, key["method"], *options, "--keep-going")
     summary = json.loads((out / "summary.json").read_text())
     health = summary["health"]
     found = {
         **key,
         "cpu_seconds": a.cpu_seconds,
         "steps": steps,
+        "cpu_seconds_taken": round(took),
         "state": health["state"],
         "sentence": health["sentence"],
         "free_labels_start": health["start"].get("score"),
@@ -82,7 +83,8 @@ def trial(a: argparse.Namespace, development: Development, key: dict[str, Any], 
         "spread": health["end"].get("spread"),
         "probe": development.score_of_run(out),
     }
-    shutil.rmtree(out)
+    if not a.keep:
+        shutil.rmtree(out)
     return found
 
 
@@ -132,6 +134,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--jobs", type=int, default=2, help="trials at once, a core each")
+    parser.add_argument("--keep", action="store_true", help="keep the folders of the runs, to look at them")
     parser.add_argument(
         "--table", action="store_true", help="only print the table of the trials that are there"
     )

@@ -1,11 +1,12 @@
 """The peer of `pretrain.py`: SimCLR by lightly, with the same network, on the same slices.
 
-    python benchmarks/lightly_simclr.py STORE --minutes 2 --out peer.json
+    python benchmarks/lightly_simclr.py STORE --minutes 2 --out peer.json [--init imagenet]
 
 Needs the extra `[peers]`: lightly, timm, torch, torchvision. It is a training as lightly's documentation shows it: its
 transform, its projection head, its loss, and a data loader of PyTorch with worker processes. Two settings are sensible
 here: `default` takes lightly's transform as it is, `grey` leaves out what is meant for colours and crops less. A
-cosine schedule is laid over the minutes, as ours is.
+cosine schedule is laid over the minutes, as ours is. From ImageNet's weights, the same file as ours, the peak rate is
+ours too, and images are scaled as the network was trained with.
 
 Writes JSON with views per second, and with --weights the trained weights, from which `quality.py` takes features.
 """
@@ -22,18 +23,26 @@ from pathlib import Path
 import numpy as np
 
 NETWORK = "tf_efficientnet_lite0"
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# How images are scaled: as lightly does, and as the network was when its weights were trained.
+MEAN_STD = {
+    "random": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "imagenet": ((127 / 255,) * 3, (128 / 255,) * 3),
+}
+RATE = {"random": 1e-3, "imagenet": 3e-4}
 REPORT_SECONDS = 5.0
 
 
-def transform(setting: str, size: int):
+def transform(setting: str, size: int, init: str):
     """lightly's two views of a slice."""
     from lightly.transforms import SimCLRTransform
 
+    mean, std = MEAN_STD[init]
+    normalize = {"mean": list(mean), "std": list(std)}
     if setting == "default":
-        return SimCLRTransform(input_size=size)
+        return SimCLRTransform(input_size=size, normalize=normalize)
     return SimCLRTransform(
         input_size=size,
+        normalize=normalize,
         min_scale=0.35,
         cj_sat=0.0,
         cj_hue=0.0,
@@ -43,7 +52,7 @@ def transform(setting: str, size: int):
     )
 
 
-def slices(store_folder: Path, setting: str, size: int):
+def slices(store_folder: Path, setting: str, size: int, init: str):
     """A map-style data set: (first view, second view) of each slice of the store."""
     from PIL import Image
     from torch.utils.data import Dataset
@@ -52,7 +61,7 @@ def slices(store_folder: Path, setting: str, size: int):
 
     class Slices(Dataset):
         def __init__(self):
-            self.store, self.views = SliceStore.open(store_folder), transform(setting, size)
+            self.store, self.views = SliceStore.open(store_folder), transform(setting, size, init)
 
         def __len__(self):
             return len(self.store)
@@ -64,11 +73,27 @@ def slices(store_folder: Path, setting: str, size: int):
     return Slices()
 
 
-def network():
-    """timm's network: (n, 3, size, size) to (n, 1280)."""
+def network(init: str = "random"):
+    """timm's network, (n, 3, size, size) to (n, 1280), with random weights or the ImageNet weights of our start."""
     import timm
 
-    return timm.create_model(NETWORK, pretrained=False, num_classes=0)
+    encoder = timm.create_model(NETWORK, pretrained=False, num_classes=0)
+    if init == "imagenet":
+        import torch
+
+        from mri_transfer.checkpoints.imagenet import packaged_weights
+        from mri_transfer.checkpoints.torch_pickle import read_state_dict
+
+        # Both name layers in their own way, and both in the order of the network; counters of batches are no weights.
+        published = [
+            values
+            for name, values in read_state_dict(packaged_weights()).items()
+            if not name.startswith("_fc.") and not name.endswith("num_batches_tracked")
+        ]
+        wanted = [name for name in encoder.state_dict() if not name.endswith("num_batches_tracked")]
+        state = {name: torch.tensor(values) for name, values in zip(wanted, published, strict=True)}
+        encoder.load_state_dict(state, strict=False)
+    return encoder
 
 
 def train(
@@ -82,6 +107,7 @@ def train(
     setting: str,
     channels_last: bool,
     seed: int,
+    init: str,
     weights: Path | None,
 ) -> dict:
     """Train for so long, all included; what is returned holds the median of views per second over reports."""
@@ -93,7 +119,7 @@ def train(
 
     torch.manual_seed(seed)
     torch.set_num_threads(threads)
-    data = slices(store, setting, size)
+    data = slices(store, setting, size, init)
     loader = DataLoader(
         data,
         batch_size=pairs,
@@ -103,13 +129,13 @@ def train(
         persistent_workers=workers > 0,
         generator=torch.Generator().manual_seed(seed),
     )
-    encoder = network()
+    encoder = network(init)
     head = SimCLRProjectionHead(encoder.num_features, 512, 128)
     if channels_last:
         encoder = encoder.to(memory_format=torch.channels_last)
     loss_of = NTXentLoss(temperature=0.1)
     parameters = [*encoder.parameters(), *head.parameters()]
-    optimizer = torch.optim.AdamW(parameters, lr=1e-3, weight_decay=1e-4)
+    optimizer = torch.optim.AdamW(parameters, lr=RATE[init], weight_decay=1e-4)
     encoder.train()
     budget, step, rates, losses = minutes * 60, 0, [], []
     reported_at, report_from = None, 0
@@ -120,7 +146,7 @@ def train(
                 break
             share = used / 0.05 if used < 0.05 else 0.5 * (1 + math.cos(math.pi * (used - 0.05) / 0.95))
             for group in optimizer.param_groups:
-                group["lr"] = 1e-3 * share
+                group["lr"] = RATE[init] * share
             a, b = (
                 view.contiguous(memory_format=torch.channels_last) if channels_last else view
                 for view in views
@@ -129,7 +155,7 @@ def train(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            losses.append(float(loss))
+            losses.append(loss.item())
             step += 1
             now = time.monotonic()
             if reported_at is None:  # the first step warms up
@@ -148,15 +174,16 @@ def train(
     }
 
 
-def features(weights: Path, images: np.ndarray, threads: int = 2) -> np.ndarray:
-    """Features (n, 1280) of grey images, uint8 (n, size, size), by trained weights."""
+def features(weights: Path | None, images: np.ndarray, init: str = "random", threads: int = 2) -> np.ndarray:
+    """Features (n, 1280) of grey images, uint8 (n, size, size), by weights trained from that start, or by the start."""
     import torch
 
     torch.set_num_threads(threads)
-    encoder = network()
-    encoder.load_state_dict(torch.load(weights, weights_only=True))
+    encoder = network(init)
+    if weights:
+        encoder.load_state_dict(torch.load(weights, weights_only=True))
     encoder.eval()
-    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (MEAN, STD))
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in MEAN_STD[init])
     found = []
     with torch.inference_mode():
         for start in range(0, len(images), 64):
@@ -178,6 +205,7 @@ def main() -> None:
     parser.add_argument("--setting", choices=("default", "grey"), default="default")
     parser.add_argument("--channels-last", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--init", choices=tuple(RATE), default="random")
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--out", type=Path, help="JSON file")
     arguments = vars(parser.parse_args())

@@ -1,6 +1,6 @@
 """Time to quality beside lightly's SimCLR: who reaches a probe score first?
 
-    python benchmarks/quality.py STORE TUMORS --out results [--minutes 8] [--seeds 1]
+    python benchmarks/quality.py STORE TUMORS --out results [--init imagenet] [--minutes 8] [--seeds 1]
 
 lightly trains for so many minutes in two sensible settings (its own transform with 32 pairs and PyTorch's default
 layout; a transform for grey slices with 64 pairs and the channels-last layout). The score is macro-F1 of a linear probe
@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--minutes", type=float, default=8.0, help="that lightly has")
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--init", choices=("random", "imagenet"), default="random")
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--parts", default=",".join(map(str, PARTS)), help="ours has 1/PART of the minutes")
@@ -68,17 +69,18 @@ def main() -> None:
                 continue
             weights = a.out / f"lightly-{seed}-{len(known)}.pt"
             command = [sys.executable, str(HERE / "lightly_simclr.py"), str(a.store), "--seed", str(seed)]
-            command += ["--minutes", str(a.minutes), "--size", str(a.size), "--weights", str(weights)]
+            command += ["--init", a.init, "--size", str(a.size), "--minutes", str(a.minutes)]
+            command += ["--weights", str(weights)]
             command += ["--threads", str(a.threads), "--workers", str(a.threads), *options]
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
-            keep(name, seed, a.minutes, development.score(features(weights, development.images)))
+            keep(name, seed, a.minutes, development.score(features(weights, development.images, a.init)))
         for part in map(float, a.parts.split(",")):
             if kept("ours", seed, a.minutes / part):
                 continue
             out = a.out / f"ours-{seed}-{part:g}"
             command = [sys.executable, "-m", "mri_transfer", "pretrain", str(a.store), "--out", str(out)]
             command += ["--quiet", "--keep-going", "--size", str(a.size), "--seed", str(seed)]
-            command += ["--minutes", str(a.minutes / part), *a.ours]
+            command += ["--minutes", str(a.minutes / part), "--init", a.init, *a.ours]
             subprocess.run(command, env=environment, check=True)
             keep("ours", seed, a.minutes / part, development.score_of_run(out))
 

@@ -94,7 +94,7 @@ class Monitor(Protocol):
     def restore(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """Told before the first step the lines of metrics.jsonl that a resumed run keeps (empty for a new run)."""
 
-    def due(self, elapsed_seconds: float, step: int) -> bool:
+    def due(self, run: RunView, at: At) -> bool:
         """Whether to measure now. Called after every step, so it must cost next to nothing."""
         ...
 
@@ -146,15 +146,14 @@ class Monitors:
         for monitor in tuple(self.active):
             name, seconds = monitor.name, elapsed()
             monitor.used = self.seconds[name] / max(seconds, 1e-9)
-            if last:
-                due = self._measured_at.get(name) != step
-            else:
-                due = bool(self._guarded(monitor, monitor.due, seconds, step))
-            if not due:
+            at: At = {"step": step, "seconds": seconds}
+            run = view()
+            if last and self._measured_at.get(name) == step:
+                continue
+            if not last and not self._guarded(monitor, monitor.due, run, at):
                 continue
             before = self.clock()
-            at: At = {"step": step, "seconds": seconds}
-            figures |= self._figures(monitor, monitor.measure, view(), at)
+            figures |= self._figures(monitor, monitor.measure, run, at)
             took = self.clock() - before
             self.seconds[name] += took
             self._last_took[name], self._measured_at[name] = took, step

@@ -68,8 +68,9 @@ def panel_size(run: RunView, seconds: float, slice_seconds: float) -> int:
 class HealthMonitor:
     """Figures of the encoder's features without labels, a verdict, and a page; a monitor of the loop.
 
-    The first measurement is that of the start. Then the time between two follows from what they cost, so that all
-    together, with one kept for the end, stay within `share` of the time.
+    The first measurement is that of the start and one is kept for the end. As many as fit between them are spread
+    evenly over the time that is left, so that all together stay within `share` of the time and a collapse early in a
+    short run is seen early.
 
     Args:
         keep_going: don't ask for the end of a run that has collapsed.
@@ -89,22 +90,31 @@ class HealthMonitor:
         self._panel: Panel | None = None
         self._features: np.ndarray | None = None
         self._resumed_from: int | None = None
+        # Measurements so far, and when the last one was, in seconds of the budget.
+        self._count, self._measured_at = 0, 0.0
 
     def restore(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """A resumed run is measured on the slices that it began with."""
         measured = _measurements(lines)
         if measured:
             self._slices = measured[0][MARK]
+            self._count, self._measured_at = len(measured), measured[-1]["seconds"]
         if lines:
             self._resumed_from = lines[-1]["step"]
 
-    def due(self, elapsed_seconds: float, step: int) -> bool:
-        """At the start, and then whenever this measurement and a last one fit into the share of time."""
+    def due(self, run: RunView, at: At) -> bool:
+        """At the start, and then so that those that can be afforded lie evenly between the last one and the end."""
         if self._slices is None:
             return True
-        spent = self.used * elapsed_seconds
-        expected = self._cost if self._cost is not None else self.share * elapsed_seconds / 4
-        return spent + 2 * expected + self.finish_seconds <= self.share * elapsed_seconds
+        elapsed = at["seconds"]
+        total = run.config.seconds or elapsed / max(run.share, 1e-9)
+        spent = self.used * elapsed
+        # A new process doesn't know yet what one costs.
+        cost = max(self._cost if self._cost is not None else spent / max(self._count, 1), 1e-9)
+        before_the_last = (self.share * total - spent - self.finish_seconds) // cost - 1
+        if before_the_last < 1:
+            return False
+        return elapsed - self._measured_at >= (total - self._measured_at) / (before_the_last + 1)
 
     def measure(self, run: RunView, at: At) -> dict[str, Any]:
         """The figures of this moment, as JSON values with flat keys.
@@ -151,6 +161,7 @@ class HealthMonitor:
         if history:
             progress.say(f"step {at['step']}: {self.verdict.sentence}")
         self._cost = time.monotonic() - began
+        self._count, self._measured_at = self._count + 1, at["seconds"]
         return figures
 
     def finish(self, run: RunView, at: At) -> dict[str, Any]:

@@ -48,9 +48,9 @@ class TensorBoardLog:
     def restore(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """All of the lines are written again, by the first `measure`."""
 
-    def due(self, elapsed_seconds: float, step: int) -> bool:
+    def due(self, run: RunView, at: At) -> bool:
         """Every half minute."""
-        return elapsed_seconds >= self._next
+        return at["seconds"] >= self._next
 
     def measure(self, run: RunView, at: At) -> dict[str, Any]:
         """Write what is new since the last time; there are no figures to add."""

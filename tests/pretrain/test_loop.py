@@ -38,8 +38,8 @@ class Watch:
     def restore(self, lines):
         self.restored = list(lines)
 
-    def due(self, elapsed_seconds, step):
-        self.figures = self.at(step)
+    def due(self, run, at):
+        self.figures = self.at(at["step"])
         return bool(self.figures)
 
     def measure(self, run, at):

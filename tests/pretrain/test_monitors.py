@@ -25,9 +25,9 @@ class Fake:
     def restore(self, lines):
         self.restored = list(lines)
 
-    def due(self, elapsed_seconds, step):
+    def due(self, run, at):
         self.used_before.append(self.used)
-        return step % self.every == 0
+        return at["step"] % self.every == 0
 
     def measure(self, run, at):
         self.clock.now += self.takes

@@ -110,7 +110,7 @@ def test_a_resumed_run_is_measured_on_the_same_slices_and_its_page_shows_the_sta
     features = dict(np.load(loop.out / START))["features"]
     monitor = HealthMonitor()
     monitor.restore(loop.lines)
-    assert not monitor.due(100.0, 5) or monitor.used  # the start is known
+    assert not monitor.due(loop.view(), {"step": 5, "seconds": 4.01})  # the start is known
     loop.run(2, monitor, every=2)
     assert loop.lines[-1]["resumed_from"] == 4
     np.testing.assert_array_equal(dict(np.load(loop.out / START))["features"], features)
@@ -156,23 +156,74 @@ def test_until_a_time_of_day_the_share_used_tells_the_budget():
     assert panel_size(view, 48.0, 0.01) == 103  # of 480 seconds
 
 
-def test_measurements_keep_to_their_share_of_the_time():
-    """With costs that double midway, as on a machine that gets slow: 2% are never exceeded after the start."""
-    monitor = HealthMonitor()
-    assert monitor.due(0.0, 1)
-    monitor._slices, monitor.finish_seconds = 64, 1.0
-    elapsed, spent, measured = 0.0, 0.0, []
-    for step in range(1, 28_800):
+def measured_at(monitor, budget, *, total, cost, first=None, done=0.0, spent=0.0):
+    """Seconds at which a run of `total` seconds with steps of one second is measured, and the share that takes.
+
+    `cost` gives the seconds that a measurement takes from those that have gone by; the pages at the end take three.
+    """
+    config = PretrainConfig(store=Path("s"), out=Path("o"), **budget)
+    monitor._slices, monitor.finish_seconds = monitor._slices or 64, 3.0
+    times, elapsed = [], done
+    while elapsed < total:
         elapsed += 1.0
         monitor.used = spent / elapsed
-        monitor._cost = 10.0 if elapsed < 14_400 else 20.0
-        if monitor.due(elapsed, step):
-            spent += monitor._cost
-            elapsed += monitor._cost
-            measured.append(elapsed)
-            assert spent + monitor._cost + monitor.finish_seconds <= 0.02 * elapsed
-    assert 25 <= len(measured) <= 55
-    assert 0.013 < spent / elapsed < 0.02
+        view, at = SimpleNamespace(config=config, share=elapsed / total), {"step": 1, "seconds": elapsed}
+        if not (done or times) or monitor.due(view, at):
+            took = first if first and not times else cost(elapsed)
+            monitor._cost, monitor._count, monitor._measured_at = took, monitor._count + 1, elapsed
+            times.append(elapsed)
+            spent += took
+            elapsed += took
+    last = 0.0 if times and times[-1] + cost(elapsed) >= elapsed else cost(elapsed)
+    return times, (spent + last + monitor.finish_seconds) / (elapsed + last + monitor.finish_seconds)
+
+
+BUDGETS = pytest.mark.parametrize("budget", ["in time", "in steps"])
+
+
+@BUDGETS
+@pytest.mark.parametrize(
+    ("total", "cost", "first", "at_least"),
+    [
+        (28_800, lambda at: 10.0, 30.0, 40),
+        (28_800, lambda at: 10.0 if at < 14_400 else 20.0, 30.0, 30),  # a machine that gets slow
+        (1800, lambda at: 4.0, 6.0, 4),
+        (1080, lambda at: 3.5, 5.0, 2),
+    ],
+    ids=["a night", "a slow night", "half an hour", "a quarter of an hour"],
+)
+def test_measurements_are_spread_over_the_time_and_keep_to_their_share_of_it(
+    budget, total, cost, first, at_least
+):
+    settings = {"hours": total / 3600} if budget == "in time" else {"steps": total}
+    times, share = measured_at(HealthMonitor(), settings, total=total, cost=cost, first=first)
+    assert len(times) >= at_least + 1
+    assert share < 0.02
+    gaps = np.diff([*times, total])
+    # The first one compiles, so what follows is expected to be as dear; with figures of its own the pace is known.
+    assert gaps.max() < 1.1 * total / 2
+    assert gaps[1:].max() < 2.2 * np.median(gaps[1:])
+    assert times[1] < 0.51 * total
+
+
+@BUDGETS
+def test_a_resumed_run_goes_on_at_the_pace_it_had(budget):
+    settings = {"hours": 0.5} if budget == "in time" else {"steps": 1800}
+    monitor = HealthMonitor()
+    monitor.restore([{"step": step, "seconds": step, MARK: 64} for step in (1, 300, 600)])
+    times, share = measured_at(monitor, settings, total=1800, cost=lambda at: 4.0, done=700.0, spent=14.0)
+    assert share < 0.02
+    assert 850 < times[0] < 1100  # a third of 1,200 seconds after 600, for two are left before the last
+    assert len(times) == 2
+
+
+def test_what_no_longer_fits_before_the_end_is_not_begun():
+    config = PretrainConfig(store=Path("s"), out=Path("o"), hours=0.1)
+    monitor = HealthMonitor()
+    monitor._slices, monitor._cost, monitor._count = 64, 3.0, 1
+    monitor.used = 3.0 / 300  # of 6.5 seconds another 3 are kept for the end
+    view = SimpleNamespace(config=config, share=300 / 360)
+    assert not monitor.due(view, {"step": 9, "seconds": 300.0})
 
 
 class Collapsing(METHODS["simclr"]):

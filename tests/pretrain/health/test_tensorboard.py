@@ -97,9 +97,13 @@ def test_names_are_grouped():
 
 def test_it_is_due_twice_a_minute(tmp_path):
     log = TensorBoardLog()
-    assert log.due(0.5, 1)
+    assert log.due(None, {"step": 1, "seconds": 0.5})
     follow(log, tmp_path, [{"step": 1, "seconds": 100.0, "loss": 1.0}])
-    assert [log.due(second, 2) for second in (101.0, 129.0, 130.0)] == [False, False, True]
+    assert [log.due(None, {"step": 2, "seconds": second}) for second in (101.0, 129.0, 130.0)] == [
+        False,
+        False,
+        True,
+    ]
 
 
 def test_a_disk_that_is_full_for_a_while_loses_nothing(tmp_path):

@@ -75,7 +75,7 @@ def trial(a: argparse.Namespace, development: Development, key: dict[str, Any], 
         "cpu_seconds": a.cpu_seconds,
         "steps": steps,
         "cpu_seconds_taken": round(took),
-        "state": health["state"],
+        "state": health["state"] + (", worse than its start" if health["worse_than_start"] else ""),
         "sentence": health["sentence"],
         "free_labels_start": health["start"].get("score"),
         "free_labels": health["end"].get("score"),
@@ -108,7 +108,7 @@ def table(trials: list[dict[str, Any]]) -> str:
             mean = statistics.mean(values)
             return f"{mean:.3f} ({min(values):.3f}–{max(values):.3f})" if name != "rankme" else f"{mean:.0f}"
 
-        states = ", ".join(sorted({row["state"] for row in rows}))
+        states = "; ".join(sorted({row["state"] for row in rows}))
         start = statistics.mean(row["free_labels_start"] or 0 for row in rows)
         lines.append(
             f"| {init} | {method} | {positives} | {len(rows)} | {states} | {middle('free_labels')} ({start:.3f}) | "

@@ -168,7 +168,11 @@ class HealthMonitor:
         """The verdict on the whole run, and its page."""
         history = _measurements(run.metrics)
         self.verdict = verdict(history, warmup=run.config.warmup, final=True, stopped=run.stopped)
-        entry: dict[str, Any] = {"state": self.verdict.state, "sentence": self.verdict.sentence}
+        entry: dict[str, Any] = {
+            "state": self.verdict.state,
+            "sentence": self.verdict.sentence,
+            "worse_than_start": self.verdict.worse,
+        }
         if history:
             entry |= {
                 "measurements": len(history),

@@ -53,11 +53,14 @@ class Verdict(NamedTuple):
         state: HEALTHY, COLLAPSED, NOT_LEARNING, DIVERGED or EARLY.
         sentence: begins with the state.
         stop: whether a run should end for it.
+        worse: whether the run is over and its features tell less of the free labels than those it started from. A
+            healthy training may do that: from good weights it first forgets, and a short one ends there.
     """
 
     state: str
     sentence: str
     stop: bool = False
+    worse: bool = False
 
 
 def verdict(
@@ -90,7 +93,14 @@ def verdict(
     if not past or not (learns or final or (now["share"] >= PATIENCE and len(past) >= TO_SAY)):
         return Verdict(EARLY, f"{EARLY}: {_tells(start, now)}")
     if learns:
-        return Verdict(HEALTHY, f"{HEALTHY}: {_tells(start, now)}")
+        sentence = f"{HEALTHY}: {_tells(start, now)}"
+        if final and _risen(now, start):
+            sentence += (
+                f"; but of the free labels its features tell less than those it started from ({now['score']:.2f}, "
+                f"{start['score']:.2f} at the start): train longer, or choose another --method"
+            )
+            return Verdict(HEALTHY, sentence, worse=True)
+        return Verdict(HEALTHY, sentence)
     figures = [_loss(start, now)]
     if "alignment_ratio" in now:
         figures.append(
@@ -138,9 +148,15 @@ def _learns(start: Figures, now: Figures) -> bool:
             return True
     if start["alignment_ratio"] - now["alignment_ratio"] > RATIO_MARGIN:
         return True
-    if "score" not in now or "score" not in start:
+    return _risen(start, now)
+
+
+def _risen(before: Figures, after: Figures) -> bool:
+    """Whether the free labels are told better, by more than chance does."""
+    if "score" not in before or "score" not in after:
         return False
-    return now["score"] - start["score"] > ERRORS * math.hypot(now["score_error"], start["score_error"])
+    errors = math.hypot(before["score_error"], after["score_error"])
+    return after["score"] - before["score"] > ERRORS * errors
 
 
 def _collapse(now: Figures) -> str:

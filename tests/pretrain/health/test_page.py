@@ -14,7 +14,7 @@ import pytest
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.pretrain.health import charts
 from mri_transfer.pretrain.health.embedding_map import pca, tsne
-from mri_transfer.pretrain.health.monitor import PAGE, HealthMonitor
+from mri_transfer.pretrain.health.monitor import MARK, PAGE, HealthMonitor
 from mri_transfer.pretrain.health.page import duration
 
 EVIL = '"><script>alert(1)</script>&amp;'
@@ -85,6 +85,30 @@ def test_it_is_written_while_the_run_goes_on(finished):
     page = Page(finished[0].live)
     assert "so far" in page.text
     assert "not finished" in page.text
+
+
+def test_a_run_that_ends_worse_than_it_began_says_so_in_its_heading(finished, tmp_path):
+    loop, monitor, _ = finished
+    start, *_, end = (line for line in loop.lines if MARK in line)
+    sound = {
+        "spread": 0.5,
+        "rankme": 9.0,
+        "embedding_spread": 0.8,
+        "embedding_rank": 9.0,
+        "score_error": 0.01,
+    }
+    start = start | sound | {"score": 0.6, "alignment_ratio": 1.0}
+    view = loop.view()
+    view.out = tmp_path
+    view.metrics = [start, end | sound | {"step": 200, "share": 1.0, "score": 0.3, "alignment_ratio": 0.5}]
+    told = monitor.finish(view, {"step": 200, "seconds": 200.0})
+    assert told["health"]["state"] == "healthy"
+    assert told["health"]["worse_than_start"]
+    html = (tmp_path / PAGE).read_text(encoding="utf-8")
+    page = Page(html)
+    assert page.text.count("Healthy, but worse than its start") == 2  # in the title, too
+    assert '<h1 class="">' in html  # and not in the colour of what is right
+    assert "(0.30, 0.60 at the start)" in page.text
 
 
 def test_pictures_are_those_of_the_panel_and_neighbours_are_of_others(finished):

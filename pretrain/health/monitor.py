@@ -167,7 +167,13 @@ class HealthMonitor:
     def finish(self, run: RunView, at: At) -> dict[str, Any]:
         """The verdict on the whole run, and its page."""
         history = _measurements(run.metrics)
-        self.verdict = verdict(history, warmup=run.config.warmup, final=True, stopped=run.stopped)
+        self.verdict = verdict(
+            history,
+            warmup=run.config.warmup,
+            final=True,
+            stopped=run.stopped,
+            trained_start=run.config.init != "random",
+        )
         entry: dict[str, Any] = {
             "state": self.verdict.state,
             "sentence": self.verdict.sentence,

@@ -53,8 +53,9 @@ class Verdict(NamedTuple):
         state: HEALTHY, COLLAPSED, NOT_LEARNING, DIVERGED or EARLY.
         sentence: begins with the state.
         stop: whether a run should end for it.
-        worse: whether the run is over and its features tell less of the free labels than those it started from. A
-            healthy training may do that: from good weights it first forgets, and a short one ends there.
+        worse: whether the run is over and its features tell less of the free labels than the trained weights it started
+            from. A healthy training may do that: it first forgets, and a short one ends there. From random weights,
+            fewer free labels are no bad sign (benchmarks/README.md).
     """
 
     state: str
@@ -64,7 +65,12 @@ class Verdict(NamedTuple):
 
 
 def verdict(
-    history: Sequence[Figures], *, warmup: float = 0.05, final: bool = False, stopped: str | None = None
+    history: Sequence[Figures],
+    *,
+    warmup: float = 0.05,
+    final: bool = False,
+    stopped: str | None = None,
+    trained_start: bool = False,
 ) -> Verdict:
     """Judge a run by its measurements, oldest first; the first is that of the start.
 
@@ -74,6 +80,7 @@ def verdict(
         warmup: share of the budget in which the learning rate rises. What happens there is not held against a run.
         final: whether the run is over, so that there will be no later figures to wait for.
         stopped: why the loop itself ended the run, if it did.
+        trained_start: whether the run began with trained weights, which may be better than what it made of them.
     """
     if stopped and stopped.startswith(DIVERGED):
         return Verdict(DIVERGED, stopped)
@@ -94,7 +101,7 @@ def verdict(
         return Verdict(EARLY, f"{EARLY}: {_tells(start, now)}")
     if learns:
         sentence = f"{HEALTHY}: {_tells(start, now)}"
-        if final and _risen(now, start):
+        if final and trained_start and _risen(now, start):
             sentence += (
                 f"; but of the free labels its features tell less than those it started from ({now['score']:.2f}, "
                 f"{start['score']:.2f} at the start): train longer, or choose another --method"

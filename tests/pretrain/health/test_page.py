@@ -99,7 +99,7 @@ def test_a_run_that_ends_worse_than_it_began_says_so_in_its_heading(finished, tm
     }
     start = start | sound | {"score": 0.6, "alignment_ratio": 1.0}
     view = loop.view()
-    view.out = tmp_path
+    view.out, view.config = tmp_path, dataclasses.replace(view.config, init="imagenet")
     view.metrics = [start, end | sound | {"step": 200, "share": 1.0, "score": 0.3, "alignment_ratio": 0.5}]
     told = monitor.finish(view, {"step": 200, "seconds": 200.0})
     assert told["health"]["state"] == "healthy"

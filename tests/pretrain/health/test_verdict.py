@@ -101,7 +101,7 @@ WORSE = GOOD | {"score": 0.2, "score_error": 0.02}
 
 
 def test_a_healthy_run_that_ends_worse_than_it_began_says_so():
-    found = verdict(history(WORSE, WORSE), final=True)
+    found = verdict(history(WORSE, WORSE), final=True, trained_start=True)
     assert (found.state, found.worse, found.stop) == (HEALTHY, True, False)
     assert found.sentence.endswith(
         "; but of the free labels its features tell less than those it started from (0.20, 0.33 at the start): "
@@ -110,23 +110,24 @@ def test_a_healthy_run_that_ends_worse_than_it_began_says_so():
 
 
 @pytest.mark.parametrize(
-    ("change", "final"),
+    ("change", "final", "trained"),
     [
-        ({}, False),  # good weights are forgotten first and learnt again later
-        ({"score": 0.27}, True),  # by less than chance does
-        ({"score_error": 0.05}, True),
-        ({"score": 0.5}, True),
+        ({}, False, True),  # good weights are forgotten first and learnt again later
+        ({}, True, False),  # random ones have neighbours that mean little
+        ({"score": 0.27}, True, True),  # by less than chance does
+        ({"score_error": 0.05}, True, True),
+        ({"score": 0.5}, True, True),
     ],
 )
-def test_it_is_not_said_midway_nor_of_noise(change, final):
-    found = verdict(history(WORSE | change, WORSE | change), final=final)
+def test_it_is_not_said_midway_nor_of_noise_nor_of_random_weights(change, final, trained):
+    found = verdict(history(WORSE | change, WORSE | change), final=final, trained_start=trained)
     assert (found.state, found.worse) == (HEALTHY, False)
     assert "started from" not in found.sentence
 
 
 def test_a_store_without_labels_can_not_tell():
     bare = [{k: v for k, v in line.items() if not k.startswith(("knn", "score"))} for line in history(WORSE)]
-    assert not verdict(bare, final=True).worse
+    assert not verdict(bare, final=True, trained_start=True).worse
 
 
 def test_not_learning_is_not_said_early():

@@ -111,7 +111,7 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
     strength: float | None = _as_for_pretrain("strength")
     view: tuple[str, ...] = _as_for_pretrain("view", default=())
     learning_rate: float | None = _as_for_pretrain(
-        "learning_rate", "0.001 from random weights, 0.0003 from trained ones", of_run=False
+        "learning_rate", "0.001 from random weights, 0.0003 from trained ones and for byol", of_run=False
     )
     weight_decay: float | None = _as_for_pretrain("weight_decay")
     warmup: float | None = _as_for_pretrain("warmup")

@@ -156,7 +156,7 @@ disturbances of views, for --view, each with what it stands for:
     )
     learning_rate: float | None = option(
         None,
-        help="peak rate of AdamW (default: 0.001 from random weights, 0.0003 from trained ones)",
+        help="peak rate of AdamW (default: 0.001 from random weights, 0.0003 from trained ones and for byol)",
         metavar="RATE",
         parse=positive_float,
     )

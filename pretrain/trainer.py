@@ -31,6 +31,13 @@ def bytes_of_training(
     return step_bytes(encoder, pairs, recompute=recompute, micro_batch=at_once)
 
 
+def default_rate(config: PretrainConfig) -> float:
+    """The peak learning rate where none is given."""
+    from mri_transfer.pretrain.methods import METHODS
+
+    return METHODS[config.method].RATE if config.init == "random" else 3e-4
+
+
 class Trainer:
     """Encoder, method and optimizer of a run.
 
@@ -60,7 +67,7 @@ class Trainer:
         precision: str = "float32",
     ):
         self.config, self.backbone, self.precision = config, backbone, precision
-        self.peak_rate = config.learning_rate or (1e-3 if config.init == "random" else 3e-4)
+        self.peak_rate = config.learning_rate or default_rate(config)
         self.method: Method
         self.optimizer: keras.optimizers.Optimizer
         self._compose(encoder, size, micro_batch)

@@ -52,6 +52,8 @@ class Method(keras.Model):
 
     # Words for messages and reports.
     TITLE: ClassVar[str] = ""
+    # Peak learning rate of AdamW from random weights, if none is given; from trained ones it is 3e-4 for all.
+    RATE: ClassVar[float] = 1e-3
     # The model that makes of the encoder's features the embeddings that the loss compares; None where it compares none.
     # A collapse shows there first, so monitors look at it.
     head: Any = None

@@ -19,7 +19,7 @@ from mri_transfer.pretrain.out_of_memory import Marker, is_out_of_memory, larges
 from mri_transfer.pretrain.position import Position
 from mri_transfer.pretrain.run import pretrain
 from mri_transfer.pretrain.starting import seconds_left
-from mri_transfer.pretrain.trainer import Trainer, bytes_of_training
+from mri_transfer.pretrain.trainer import Trainer, bytes_of_training, default_rate
 from tests.pretrain import small_network
 from tests.pretrain.finished_runs import same, weights
 
@@ -69,6 +69,19 @@ def watched(config, monkeypatch):
         return pretrain(dataclasses.replace(config, **changes)), watch
 
     return train
+
+
+@pytest.mark.parametrize(
+    ("changes", "rate"),
+    [
+        ({}, 1e-3),
+        ({"method": "byol"}, 3e-4),  # at 1e-3 its embeddings collapse
+        ({"init": "imagenet"}, 3e-4),
+        ({"init": "imagenet", "method": "byol"}, 3e-4),
+    ],
+)
+def test_the_learning_rate_where_none_is_given(config, changes, rate):
+    assert default_rate(dataclasses.replace(config, **changes)) == rate
 
 
 def lines_of(out):

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -42,7 +43,12 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=160)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--parts", default=",".join(map(str, PARTS)), help="ours has 1/PART of the minutes")
-    parser.add_argument("ours", nargs="*", help="after --: further options of `mri-transfer pretrain`")
+    parser.add_argument(
+        "--ours",
+        type=shlex.split,
+        default=[],
+        help='further options of `mri-transfer pretrain`: "--batch 32"',
+    )
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     environment = os.environ | {

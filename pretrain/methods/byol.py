@@ -40,9 +40,8 @@ class BYOL(Method):
     """
 
     TITLE = "BYOL"
-    RATE = (
-        3e-4  # 1e-3 left its embeddings an effective rank of 2.8 within 1,700 steps; see benchmarks/README.md
-    )
+    # 1e-3 left its embeddings an effective rank of 2.8 within 1,700 steps; see benchmarks/README.md.
+    RATE = 3e-4
 
     def __init__(
         self,

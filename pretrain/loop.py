@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import time
 from collections.abc import Generator
@@ -170,7 +171,8 @@ class Loop:
 
     def _measure(self, *, last: bool) -> dict[str, Any]:
         """Figures of the monitors that are due, or of all at the end."""
-        figures = self.monitors.measure(self.view, self.position.step, self.budget.elapsed, last=last)
+        view = functools.partial(self.view, ending=last)
+        figures = self.monitors.measure(view, self.position.step, self.budget.elapsed, last=last)
         self.stopped = self.stopped or self.monitors.stop
         score = figures.get(SCORE)
         if isinstance(score, (int, float)) and math.isfinite(score) and score > self._best_score:
@@ -193,7 +195,7 @@ class Loop:
         elif figures and self.metrics.lines:
             self.metrics.amend(figures)
 
-    def view(self) -> RunView:
+    def view(self, *, ending: bool = False) -> RunView:
         """What monitors see."""
         return RunView(
             config=self.config,
@@ -208,6 +210,7 @@ class Loop:
             stopped=self.stopped,
             saving=self.saver.spent / max(self.budget.elapsed(), 1e-9),
             diverged_at=tuple(self.position.diverged),
+            ending=ending,
         )
 
     # -- saving

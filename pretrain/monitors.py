@@ -52,6 +52,7 @@ class RunView:
         stopped: the sentence for which the run ends early (it diverged, or a monitor asked for it), else None.
         saving: share of the time for which training had to wait for saves.
         diverged_at: steps at which the loss was not finite, so that the run went back.
+        ending: whether `finish` is expected to follow at once.
     """
 
     config: PretrainConfig
@@ -66,6 +67,7 @@ class RunView:
     stopped: str | None
     saving: float = 0.0
     diverged_at: tuple[int, ...] = ()
+    ending: bool = False
 
 
 class Monitor(Protocol):

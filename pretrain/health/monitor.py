@@ -20,7 +20,7 @@ from mri_transfer import progress
 from mri_transfer.checkpoints.arrays import write_arrays
 from mri_transfer.errors import UserError
 from mri_transfer.files import read_json
-from mri_transfer.pretrain.health.panel import Panel
+from mri_transfer.pretrain.health.panel import CHUNK, Panel
 from mri_transfer.pretrain.health.score import embedding_figures, feature_figures
 from mri_transfer.pretrain.health.verdict import Verdict, verdict
 
@@ -36,8 +36,8 @@ MEASUREMENTS = 3
 PASSES = 3
 # Besides the passes of the slices, a measurement takes those of the pairs, and half as long as both for the figures.
 OVERHEAD = 1.5
-# Seconds that go into compiling and into the first page, whatever the number of slices.
-FIXED_SECONDS = 4.0
+# Seconds for the pages of a run with three measurements, whatever the number of slices.
+PAGES_SECONDS = 3.0
 # A figure that every measurement has, by which its line is known among those of metrics.jsonl.
 MARK = "health_slices"
 PAGE = "run.html"
@@ -48,21 +48,24 @@ FIRST_PAGE_SECONDS = 2.0
 MAP_SECONDS = 5.0  # that the last page of a long run takes more, for its better map
 
 
-def panel_size(run: RunView, seconds: float, slice_seconds: float) -> int:
+def panel_size(run: RunView, seconds: float, slice_seconds: float, compiling: float) -> int:
     """How many slices can be measured at least three times within the share of time, between 64 and 1,024.
 
     Args:
         run: at its start.
         seconds: of the budget used so far.
         slice_seconds: what a pass of one slice through the encoder takes.
+        compiling: seconds that the graph of such a pass took; that of the pairs will take as long.
     """
     config = run.config
     if config.steps is not None:
         affordable = SHARE * PASSES * 2 * config.batch * config.steps / MEASUREMENTS
     else:
         total = config.seconds or seconds / max(run.share, 1e-6)
-        affordable = (SHARE * total - FIXED_SECONDS) / MEASUREMENTS / OVERHEAD / max(slice_seconds, 1e-9)
-    return int(min(max(affordable, FEWEST_SLICES), MOST_SLICES))
+        fixed = 2 * compiling + PAGES_SECONDS
+        affordable = (SHARE * total - fixed) / MEASUREMENTS / OVERHEAD / max(slice_seconds, 1e-9)
+    # Part of a chunk would take as long as all of it.
+    return int(min(max(affordable, FEWEST_SLICES), MOST_SLICES)) // CHUNK * CHUNK
 
 
 class HealthMonitor:
@@ -109,7 +112,7 @@ class HealthMonitor:
         elapsed = at["seconds"]
         total = run.config.seconds or elapsed / max(run.share, 1e-9)
         spent = self.used * elapsed
-        # A new process doesn't know yet what one costs.
+        # A new process doesn't know yet what the next one costs.
         cost = max(self._cost if self._cost is not None else spent / max(self._count, 1), 1e-9)
         before_the_last = (self.share * total - spent - self.finish_seconds) // cost - 1
         if before_the_last < 1:
@@ -130,8 +133,17 @@ class HealthMonitor:
             measured on; once after an interruption "resumed_from", the last step before it.
         """
         began = time.monotonic()
+        new = self._panel is None or self._panel.size != run.size
         panel = self._open_panel(run, at)
-        features, (a, b) = panel.features(run.method.encoder), panel.embeddings(run.method)
+        opened = time.monotonic()
+        features = panel.features(run.method.encoder)
+        passed = time.monotonic()
+        a, b = panel.embeddings(run.method)
+        once = 0.0  # seconds that the next measurement won't take
+        if new:
+            # The pairs' graph is compiled by its first call; a pass of an image takes as long as one of a slice.
+            passes = (passed - opened) * 2 * len(panel.views_a) / len(panel.rows)
+            once = opened - began + max(0.0, time.monotonic() - passed - passes)
         history = _measurements(run.metrics)
         figures: dict[str, Any] = {
             MARK: len(panel.rows),
@@ -156,11 +168,11 @@ class HealthMonitor:
         if not history and figures["finite"]:
             with _survives_full_disks(run.out / START):
                 write_arrays(run.out / START, {"rows": panel.rows, "features": features})
-        if history or (run.config.seconds or 0) >= LONG:
+        if not run.ending and (history or (run.config.seconds or 0) >= LONG):
             self._write_page(run, [*run.metrics, {**at, "loss": run.loss, **figures}], final=False)
-        if history:
+        if history and not run.ending:
             progress.say(f"step {at['step']}: {self.verdict.sentence}")
-        self._cost = time.monotonic() - began
+        self._cost = time.monotonic() - began - once
         self._count, self._measured_at = self._count + 1, at["seconds"]
         return figures
 
@@ -193,12 +205,15 @@ class HealthMonitor:
         # matplotlib and jinja2 take their time to be imported; a run begins without them.
         from mri_transfer.checkpoints.encoders import describe_start
         from mri_transfer.pretrain.health.page import LONG_RUN, Told, write_page
+        from mri_transfer.pretrain.trainer import default_rate
 
         assert self._panel is not None
         assert self.verdict is not None
         began = time.monotonic()
+        known: dict[str, Any] = {}
         try:
-            start = describe_start(read_json(run.out / "start.json"))
+            known = read_json(run.out / "start.json")
+            start = describe_start(known)
         except UserError:
             start = "unknown weights"
         told = Told(
@@ -211,6 +226,12 @@ class HealthMonitor:
             after=self._features,
             final=final,
             start=start,
+            derived={
+                "learning_rate": default_rate(run.config),
+                "size": run.store.size,
+                "temperature": getattr(run.method, "temperature", None),
+                "backbone": known.get("backbone"),
+            },
             shares=self._shares(run, lines),
             events=_events(run, lines),
         )
@@ -233,12 +254,13 @@ class HealthMonitor:
         """The slices and views, made again where the size of the views has changed."""
         if self._panel is None or self._panel.size != run.size:
             if self._slices is None:
+                began = time.monotonic()
                 probe = Panel(run.store, run.config, run.size, FEWEST_SLICES)
                 probe.features(run.method.encoder)  # compiles
-                began = time.monotonic()
+                compiled = time.monotonic()
                 probe.features(run.method.encoder)
-                took = (time.monotonic() - began) / len(probe.rows)
-                self._slices = panel_size(run, at["seconds"], took)
+                took = (time.monotonic() - compiled) / len(probe.rows)
+                self._slices = panel_size(run, at["seconds"], took, compiled - began)
             self._panel = Panel(run.store, run.config, run.size, self._slices)
         return self._panel
 

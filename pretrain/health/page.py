@@ -44,6 +44,7 @@ class Told:
         after: features now; None if they are not finite.
         final: whether the run is over.
         start: where the weights come from, in words.
+        derived: by name, what stands in for settings that were not given, where anything does.
         shares: of the time, by what it went into.
         events: what interrupted the run, in words.
     """
@@ -57,6 +58,7 @@ class Told:
     after: np.ndarray | None
     final: bool
     start: str
+    derived: Mapping[str, Any]
     shares: Mapping[str, float]
     events: Sequence[str]
 
@@ -81,7 +83,7 @@ def render(told: Told) -> str:
     data = _about_the_store(told.store)
     layout = tsne if told.final and last.get("seconds", 0) >= LONG_RUN else pca
     made = environment(TEMPLATES)
-    made.filters.update(duration=duration, setting=_setting)
+    made.filters.update(duration=duration)
     return made.get_template("run.html.j2").render(
         title=config.out.name or "run",
         state=told.verdict.state,
@@ -106,7 +108,7 @@ def render(told: Told) -> str:
         events=told.events,
         hardware=_hardware(lines),
         data=data,
-        settings={key: value for key, value in as_dict(config).items() if key not in ("banner", "preview")},
+        settings=_settings(told),
         versions=device.versions(),
         cores=device.cores(),
         version=__version__,
@@ -125,6 +127,17 @@ def _without(state: str, sentence: str) -> str:
     """The sentence below a heading that says the state, its options to be set as code."""
     rest = re.sub(r"--[a-z][a-z-]*", r"`\g<0>`", sentence.removeprefix(f"{state}: "))
     return rest[:1].upper() + rest[1:]
+
+
+def _settings(told: Told) -> dict[str, str]:
+    """All settings in words, by name; of those that were not given also what the run uses instead."""
+    words = {}
+    for key, value in as_dict(told.config).items():
+        if key in ("banner", "preview"):
+            continue
+        derived = told.derived.get(key) if value is None else None
+        words[key] = _setting(value) if derived is None else f"{_setting(derived)} (not given)"
+    return words
 
 
 def _setting(value: Any) -> str:

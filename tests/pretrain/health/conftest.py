@@ -55,6 +55,7 @@ class SmallLoop:
             stopped=None,
             saving=0.004,
             diverged_at=(),
+            ending=False,
         )
 
     def run(self, steps, monitor=None, every=10):

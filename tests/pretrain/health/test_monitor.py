@@ -125,6 +125,17 @@ def test_a_resumed_run_is_measured_on_the_same_slices_and_its_page_shows_the_sta
     assert "At the start" not in (loop.out / PAGE).read_text()
 
 
+def test_just_before_the_end_the_page_and_the_sentence_are_left_to_it(watched, tmp_path, capsys):
+    view = watched.view()
+    view.out, view.ending = tmp_path, True
+    monitor = HealthMonitor()
+    assert monitor.measure(view, {"step": 4, "seconds": 4.0})["finite"]
+    assert not (tmp_path / PAGE).exists()
+    assert "neighbours" not in capsys.readouterr().err
+    assert "neighbours" in monitor.finish(view, {"step": 4, "seconds": 4.0})["sentence"]
+    assert (tmp_path / PAGE).exists()
+
+
 def test_a_page_that_cannot_be_written_ends_neither_run_nor_measuring(watched, tmp_path, capsys):
     view = watched.view()
     view.out = tmp_path / "gone"
@@ -139,21 +150,28 @@ def test_a_page_that_cannot_be_written_ends_neither_run_nor_measuring(watched, t
     [
         (12, None, 0.01, 64),
         (100_000, None, 0.01, 1024),
-        (1000, None, 0.01, 287),  # 16,000 views, of which 1.8%
+        (
+            1000,
+            None,
+            0.01,
+            256,
+        ),  # 16,000 views, of which 1.8% is 287 for three times, and those are 4.5 chunks of 64
         (None, 8, 0.01, 1024),
         (None, 1 / 60, 0.01, 64),
-        (None, 2 / 15, 0.01, 103),  # 480 s, of which 1.8% less 4 s, for three measurements
+        (None, 2 / 15, 0.005, 192),  # 480 s, of which 1.8% less 4 s, for three measurements of 206
+        (None, 2 / 15, 0.0, 1024),
     ],
 )
 def test_small_budgets_are_measured_on_fewer_slices(steps, hours, slice_seconds, slices):
     config = PretrainConfig(store=Path("s"), out=Path("o"), steps=steps, hours=hours, batch=8)
-    assert panel_size(SimpleNamespace(config=config), 1.0, slice_seconds) == slices
+    assert panel_size(SimpleNamespace(config=config), 1.0, slice_seconds, 0.5) == slices
 
 
 def test_until_a_time_of_day_the_share_used_tells_the_budget():
     config = PretrainConfig(store=Path("s"), out=Path("o"), until="07:00")
     view = SimpleNamespace(config=config, share=0.1)
-    assert panel_size(view, 48.0, 0.01) == 103  # of 480 seconds
+    assert panel_size(view, 48.0, 0.005, 0.5) == 192  # of 480 seconds
+    assert panel_size(view, 48.0, 0.005, 1.0) == 128  # graphs that took a second longer leave 162
 
 
 def measured_at(monitor, budget, *, total, cost, first=None, done=0.0, spent=0.0):
@@ -171,7 +189,8 @@ def measured_at(monitor, budget, *, total, cost, first=None, done=0.0, spent=0.0
         view, at = SimpleNamespace(config=config, share=elapsed / total), {"step": 1, "seconds": elapsed}
         if not (done or times) or monitor.due(view, at):
             took = first if first and not times else cost(elapsed)
-            monitor._cost, monitor._count, monitor._measured_at = took, monitor._count + 1, elapsed
+            # Of the first one it is known what of it was for compiling.
+            monitor._cost, monitor._count, monitor._measured_at = cost(elapsed), monitor._count + 1, elapsed
             times.append(elapsed)
             spent += took
             elapsed += took
@@ -201,10 +220,8 @@ def test_measurements_are_spread_over_the_time_and_keep_to_their_share_of_it(
     assert at_least + 1 <= len(times) <= 55
     assert 0.013 < share < 0.02
     gaps = np.diff([*times, total])
-    # The first one compiles, so what follows is expected to be as dear; with figures of its own the pace is known.
-    assert gaps.max() < 1.1 * total / 2
-    assert gaps[1:].max() < 2.2 * np.median(gaps[1:])
-    assert times[1] < 0.51 * total
+    assert gaps.max() < 2.2 * np.median(gaps)
+    assert times[1] < 0.36 * total
 
 
 @BUDGETS

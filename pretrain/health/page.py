@@ -141,7 +141,7 @@ def _settings(told: Told) -> dict[str, str]:
 
 
 def _setting(value: Any) -> str:
-    if value is None:
+    if value is None or value == []:
         return "not given"
     if isinstance(value, bool):
         return "yes" if value else "no"

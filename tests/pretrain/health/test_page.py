@@ -74,7 +74,8 @@ def test_it_tells_all_of_the_run_and_loads_nothing(finished):
         "SimCLR", "starting from ImageNet", "At the start", "At the end", "Throttled",
         "in 1 of 6 readings", "62 to 62 °C", "It was not interrupted", "No licence file was found",
         "keras", str(loop.config.store), "Temperature0.1 (not given)",
-        "Backboneefficientnet_lite0 (not given)", "Learning rate0.001 (not given)", f"Size{loop.config.size} ", "Viewnot given",
+        "Backboneefficientnet_lite0 (not given)", "Learning rate0.001 (not given)", f"Size{loop.config.size} ",
+        "Viewnot given",
     ):  # fmt: skip
         assert words in page.text, words
     assert html.count("<figure>") >= 12

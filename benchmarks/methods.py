@@ -19,6 +19,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -108,12 +109,31 @@ def table(trials: list[dict[str, Any]]) -> str:
             mean = statistics.mean(values)
             return f"{mean:.3f} ({min(values):.3f}–{max(values):.3f})" if name != "rankme" else f"{mean:.0f}"
 
-        states = "; ".join(sorted({row["state"] for row in rows}))
+        counted = sorted(Counter(row["state"] for row in rows).items())
+        states = "; ".join(state if len(counted) == 1 else f"{state} ({n})" for state, n in counted)
         start = statistics.mean(row["free_labels_start"] or 0 for row in rows)
         lines.append(
             f"| {init} | {method} | {positives} | {len(rows)} | {states} | {middle('free_labels')} ({start:.3f}) | "
             f"{middle('rankme')} | {middle('probe')} |"
         )
+    return "\n".join(lines)
+
+
+def differences(trials: list[dict[str, Any]]) -> str:
+    """Kinds of positives two by two: mean difference of the probe over the same starts, methods and seeds."""
+    probe = {(t["init"], t["method"], t["seed"], t["positives"]): t["probe"] for t in trials}
+    others = sorted({key[:3] for key in probe})
+    lines = []
+    for a, b in itertools.combinations(sorted({key[3] for key in probe}), 2):
+        pairs = [
+            (probe[(*key, a)], probe[(*key, b)]) for key in others if {(*key, a), (*key, b)} <= set(probe)
+        ]
+        if len(pairs) > 1:
+            found = [x - y for x, y in pairs]
+            error = statistics.stdev(found) / len(found) ** 0.5
+            lines.append(
+                f"{a} less {b}: {statistics.mean(found):+.4f}, standard error {error:.4f}, {len(found)} pairs"
+            )
     return "\n".join(lines)
 
 
@@ -160,6 +180,7 @@ def main() -> None:
                     lines.write(json.dumps(found) + "\n")
                 print(f"{len(done)} of {len(keys)}: {json.dumps(found)}", flush=True)
     print(table(done))
+    print(differences(done))
 
 
 if __name__ == "__main__":

@@ -93,6 +93,7 @@ class HealthMonitor:
         self._panel: Panel | None = None
         self._features: np.ndarray | None = None
         self._resumed_from: int | None = None
+        self._page_written = False  # by this process
         # Measurements so far, and when the last one was, in seconds of the budget.
         self._count, self._measured_at = 0, 0.0
 
@@ -168,7 +169,9 @@ class HealthMonitor:
         if not history and figures["finite"]:
             with _survives_full_disks(run.out / START):
                 write_arrays(run.out / START, {"rows": panel.rows, "features": features})
-        if not run.ending and (history or (run.config.seconds or 0) >= LONG):
+        # Just before the end the page is left to `finish`, unless it still has to be learned how long that will take.
+        left = run.ending and self._page_written
+        if not left and (history or (run.config.seconds or 0) >= LONG):
             self._write_page(run, [*run.metrics, {**at, "loss": run.loss, **figures}], final=False)
         if history and not run.ending:
             progress.say(f"step {at['step']}: {self.verdict.sentence}")
@@ -238,7 +241,7 @@ class HealthMonitor:
         with threadpool_limits(1), _survives_full_disks(run.out / PAGE):
             write_page(run.out / PAGE, told)
         slow_map = MAP_SECONDS if lines and lines[-1]["seconds"] >= LONG_RUN else 0.0
-        self.finish_seconds = time.monotonic() - began + slow_map
+        self.finish_seconds, self._page_written = time.monotonic() - began + slow_map, True
 
     def _shares(self, run: RunView, lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
         """Of the time, by what it went into."""

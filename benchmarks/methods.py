@@ -122,18 +122,13 @@ def table(trials: list[dict[str, Any]]) -> str:
 def differences(trials: list[dict[str, Any]]) -> str:
     """Kinds of positives two by two: mean difference of the probe over the same starts, methods and seeds."""
     probe = {(t["init"], t["method"], t["seed"], t["positives"]): t["probe"] for t in trials}
-    others = sorted({key[:3] for key in probe})
+    runs = sorted({key[:3] for key in probe})
     lines = []
     for a, b in itertools.combinations(sorted({key[3] for key in probe}), 2):
-        pairs = [
-            (probe[(*key, a)], probe[(*key, b)]) for key in others if {(*key, a), (*key, b)} <= set(probe)
-        ]
-        if len(pairs) > 1:
-            found = [x - y for x, y in pairs]
-            error = statistics.stdev(found) / len(found) ** 0.5
-            lines.append(
-                f"{a} less {b}: {statistics.mean(found):+.4f}, standard error {error:.4f}, {len(found)} pairs"
-            )
+        found = [probe[(*run, a)] - probe[(*run, b)] for run in runs if {(*run, a), (*run, b)} <= set(probe)]
+        if len(found) > 1:
+            mean, error = statistics.mean(found), statistics.stdev(found) / len(found) ** 0.5
+            lines.append(f"{a} less {b}: {mean:+.4f}, standard error {error:.4f}, {len(found)} pairs")
     return "\n".join(lines)
 
 

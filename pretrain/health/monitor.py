@@ -134,14 +134,13 @@ class HealthMonitor:
             measured on; once after an interruption "resumed_from", the last step before it.
         """
         began = time.monotonic()
-        new = self._panel is None or self._panel.size != run.size
-        panel = self._open_panel(run, at)
+        before, panel = self._panel, self._open_panel(run, at)
         opened = time.monotonic()
         features = panel.features(run.method.encoder)
         passed = time.monotonic()
         a, b = panel.embeddings(run.method)
         once = 0.0  # seconds that the next measurement won't take
-        if new:
+        if panel is not before:
             # The pairs' graph is compiled by its first call; a pass of an image takes as long as one of a slice.
             passes = (passed - opened) * 2 * len(panel.views_a) / len(panel.rows)
             once = opened - began + max(0.0, time.monotonic() - passed - passes)

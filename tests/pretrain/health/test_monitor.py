@@ -13,6 +13,7 @@ from keras import ops
 from mri_transfer.checkpoints.state import model_arrays
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.health.monitor import MARK, PAGE, START, HealthMonitor, panel_size
+from mri_transfer.pretrain.health.panel import Panel
 from mri_transfer.pretrain.methods import METHODS
 from mri_transfer.pretrain.methods.heads import unit
 
@@ -125,6 +126,31 @@ def test_a_resumed_run_is_measured_on_the_same_slices_and_its_page_shows_the_sta
     assert "At the start" not in (loop.out / PAGE).read_text()
 
 
+def test_what_compiling_took_is_not_expected_of_the_next_measurement(watched, monkeypatch):
+    clock = 0.0
+
+    def lasts(name, *seconds):
+        real, left = getattr(Panel, name), list(seconds)
+
+        def method(*given):
+            nonlocal clock
+            clock += left.pop(0)
+            return real(*given)
+
+        monkeypatch.setattr(Panel, name, method)
+
+    # Of 64 slices and of 32 pairs; the first two passes of slices are those that the number of slices is told from.
+    lasts("features", 4.0, 1.0, 1.0, 1.0)
+    lasts("embeddings", 6.0, 1.0)
+    monkeypatch.setattr("mri_transfer.pretrain.health.monitor.time", SimpleNamespace(monotonic=lambda: clock))
+    view, monitor = watched.view(), HealthMonitor()
+    view.metrics = []  # so that no page is drawn
+    for total in (12.0, 14.0):
+        monitor.measure(view, {"step": 4, "seconds": 4.0})
+        assert clock == total
+        assert monitor._cost == 2.0
+
+
 def test_just_before_the_end_page_and_sentence_are_left_to_it(watched, tmp_path, capsys):
     view = watched.view()
     view.out, view.ending = tmp_path, True
@@ -152,14 +178,10 @@ def test_a_page_that_cannot_be_written_ends_neither_run_nor_measuring(watched, t
     [
         (12, None, 0.01, 64),
         (100_000, None, 0.01, 1024),
-        (
-            1000,
-            None,
-            0.01,
-            256,
-        ),  # 16,000 views, of which 1.8% is 287 for three times, and those are 4.5 chunks of 64
+        (1000, None, 0.01, 256),  # 16,000 views, of which 1.8% are 287 for three times: four chunks of 64
         (None, 8, 0.01, 1024),
         (None, 1 / 60, 0.01, 64),
+        (None, 2 / 15, 0.01, 64),
         (None, 2 / 15, 0.005, 192),  # 480 s, of which 1.8% less 4 s, for three measurements of 206
         (None, 2 / 15, 0.0, 1024),
     ],
@@ -172,6 +194,7 @@ def test_small_budgets_are_measured_on_fewer_slices(steps, hours, slice_seconds,
 def test_until_a_time_of_day_the_share_used_tells_the_budget():
     config = PretrainConfig(store=Path("s"), out=Path("o"), until="07:00")
     view = SimpleNamespace(config=config, share=0.1)
+    assert panel_size(view, 48.0, 0.01, 0.5) == 64
     assert panel_size(view, 48.0, 0.005, 0.5) == 192  # of 480 seconds
     assert panel_size(view, 48.0, 0.005, 1.0) == 128  # graphs that took a second longer leave 162
 

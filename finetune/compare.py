@@ -14,6 +14,7 @@ import numpy as np
 
 from mri_transfer import device, progress
 from mri_transfer.datasets.synthetic.note import banner_of
+from mri_transfer.datasets.tumors.sources import sentences as source_sentences
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.files import claim_folder, write_json
@@ -31,8 +32,8 @@ from mri_transfer.workers import workers_for
 
 KIND = "comparison"
 PROTOCOL = (
-    "both splits pooled, pixel-identical copies dropped, near-duplicates and neighbouring slices joined into groups, "
-    "stratified folds of whole groups, the same for every arm; figures on the out-of-fold predictions of the images "
+    "both splits pooled, pixel-identical copies dropped, all images of a known person in one group, near-duplicates and "
+    "neighbouring slices of the others joined into groups, stratified folds of whole groups, the same for every arm; figures on the out-of-fold predictions of the images "
     "that are scored"
 )
 
@@ -74,6 +75,8 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
             strict=config.strict,
             cache=config.out / "cache",
             groups_from=config.groups,
+            force_groups=config.force_groups,
+            labels_from=config.labels,
         )
         splits = list(
             grouped_splits(
@@ -116,6 +119,10 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
             f"{len(jobs) - len(left)} done before"
         )
         progress.say(scored.about["words"])
+        for line in source_sentences(
+            tumors.audit["sources"], tumors.audit["source_conflicts"], tumors.audit["labels"]
+        ):
+            progress.say(line)
         if conflicts := tumors.audit["label_conflicts"]:
             first = conflicts[0]
             progress.say(
@@ -160,7 +167,7 @@ def published_splits(tumors: TumorSet, seeds: Sequence[int]) -> list[Split]:
     """The published split once a seed, leaks included; none where the folder has no splits."""
     if not len(tumors.published_train) or not len(tumors.published_test):
         return []
-    if len(np.unique(tumors.labels[tumors.published_train])) < len(tumors.classes):
+    if len(np.unique(tumors.folder_labels[tumors.published_train])) < len(tumors.classes):
         return []  # every training image of a class carries another label in the copy that was kept
     return [Split(seed, PUBLISHED, 1.0, tumors.published_train, tumors.published_test) for seed in seeds]
 
@@ -293,6 +300,8 @@ def _report(
         "diverged_trials": sum(entry["diverged_trials"] for entry in entries),
         "skipped": tumors.audit.get("skipped", []),
         "label_conflicts": len(tumors.audit["label_conflicts"]),
+        "sources": tumors.audit["sources"],
+        "labels": tumors.audit["labels"],
         "images_leaked_by_pretraining": checked["leaked_images"],
     }
     write_json(config.out / "summary.json", summary)

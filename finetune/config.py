@@ -134,8 +134,14 @@ BACKBONE = (
     "network of the random and ImageNet starts (default: that of the given encoders, else efficientnet_lite0)"
 )
 GROUPS = (
-    "table of groups that no split may part, as `mri-transfer audit` writes it (groups.csv); copies and near-copies "
-    "are kept together all the same (default: inferred anew)"
+    "table of groups that no split may part, as `mri-transfer audit` writes it (groups.csv); a known person comes "
+    "before a group, and copies and near-copies are kept together all the same (default: persons where they are known, "
+    "inferred groups elsewhere)"
+)
+FORCE_GROUPS = "take --groups although one group holds more than a quarter of a class"
+LABELS = (
+    "source: where an image is recognised as a slice of a public collection, take the tumour that is named there; "
+    "folder: believe the folders. The published split is always about the folders' labels"
 )
 WEIGHTS = "file with the backbone's ImageNet weights, where they can't be downloaded"
 
@@ -173,6 +179,8 @@ class FinetuneConfig:
     calibration: str = option(Recipe.calibration, help=CALIBRATION, choices=("temperature", "none"))
     seed: int = option(0, help="seed of folds, augmentation and a random start", metavar="N", parse=whole)
     groups: Path | None = option(None, help=GROUPS, metavar="FILE")
+    force_groups: bool = option(False, help=FORCE_GROUPS)
+    labels: str = option("source", help=LABELS, choices=("source", "folder"))
     strict: bool = option(False, help="stop at the first unreadable image instead of skipping it")
 
     def recipe(self) -> Recipe:
@@ -283,6 +291,8 @@ class CompareConfig:
         False, help="say how many trials there are and how long they would take, then stop"
     )
     groups: Path | None = option(None, help=GROUPS, metavar="FILE")
+    force_groups: bool = option(False, help=FORCE_GROUPS)
+    labels: str = option("source", help=LABELS, choices=("source", "folder"))
     strict: bool = option(False, help="stop at the first unreadable image instead of skipping it")
     banner: str = ""  # not an option: what the demo writes across its report
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import device, progress
+from mri_transfer.datasets.tumors.sources import sentences
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.files import claim_folder, read_json, to_json, write_json
@@ -47,7 +48,13 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             strict=config.strict,
             cache=config.out / "cache",
             groups_from=config.groups,
+            force_groups=config.force_groups,
+            labels_from=config.labels,
         )
+        for line in sentences(
+            tumors.audit["sources"], tumors.audit["source_conflicts"], tumors.audit["labels"]
+        ):
+            progress.say(line)
         summary = _finished(config, arm, tumors)
         if summary is not None:
             progress.say(f"{config.out}: finished before; nothing to do")
@@ -156,6 +163,7 @@ def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]
         },
         "training": history,
         "skipped": tumors.audit.get("skipped", []),
+        "labels": tumors.audit["labels"],
         "training_seconds": seconds,
         "versions": device.versions(),
         "config": as_dict(config),

@@ -67,7 +67,7 @@ def gather(
         seeds=seeds,
         probabilities={cell: table[:, scored.images] for cell, table in grouped.items()},
         published=published,
-        published_labels=tumors.labels[tumors.published_test] if published else np.zeros(0, np.int64),
+        published_labels=tumors.published_labels if published else np.zeros(0, np.int64),
         published_leaked=np.isin(tumors.published_test, tumors.published_train)
         if published
         else np.zeros(0, bool),
@@ -131,6 +131,7 @@ def write_trials(path: Path, scored: Scored, runner: Runner, jobs: Sequence[Job]
             trial, split = runner.trial(job), job.split
             published = split.fold == PUBLISHED
             mine = np.ones(len(split.test), bool) if published else scored.images[split.test]
+            truth = tumors.published_labels if published else tumors.labels[split.test]
             writer.writerow(
                 [
                     job.arm.name,
@@ -143,7 +144,7 @@ def write_trials(path: Path, scored: Scored, runner: Runner, jobs: Sequence[Job]
                     len(np.unique(tumors.groups[split.train])),
                     len(split.test),
                     int(mine.sum()),
-                    *_scores(tumors.labels[split.test][mine], trial.probabilities[mine]),
+                    *_scores(truth[mine], trial.probabilities[mine]),
                     *(trial.details.get(key, "") for key in CHOSEN),
                     int(bool(trial.details.get("diverged"))),
                     trial.details.get("seconds", ""),

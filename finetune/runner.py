@@ -222,9 +222,13 @@ class Runner:
 
     def _feature_call(self, job: Job) -> tuple:
         own, *others = self.start(job).features
-        labels, groups, split = self.tumors.labels, self.tumors.groups, job.split
+        labels, groups, split = self._labels(job), self.tumors.groups, job.split
         elsewhere = others if job.goes_out else []
         return job.mode, own, labels, groups, split.train, split.test, split.seed, elsewhere
+
+    def _labels(self, job: Job) -> np.ndarray:
+        """Of every image; what others published about the published split rests on the folders' labels."""
+        return self.tumors.folder_labels if job.split.fold == PUBLISHED else self.tumors.labels
 
     def _distinct(self, jobs: Sequence[Job]) -> list[Job]:
         """One of those whose numbers are the same."""
@@ -290,7 +294,7 @@ class Runner:
             classes=tuple(tumors.classes),
             images=own,
             features=start.features[0],
-            labels=tumors.labels,
+            labels=self._labels(job),
             groups=tumors.groups,
             train=split.train,
             test=split.test,

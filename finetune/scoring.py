@@ -66,8 +66,9 @@ def _words(about: dict[str, Any]) -> str:
     images, groups, left_out = about["images"], about["groups"], about["left_out"]
     if about["which"] == "headline":
         return (
-            f"Scored on {images:,} images in {groups:,} groups. {left_out['images']:,} more, in {left_out['groups']:,} "
-            "development groups, by which methods and settings may be chosen, train but are not scored."
+            f"Scored on {images:,} images in {groups:,} groups. Another {left_out['images']:,} images in "
+            f"{left_out['groups']:,} groups, reserved for choosing methods and settings, are used for training but never "
+            "scored."
         )
     if about["which"] == "development":
         return (

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mri_transfer.datasets.tumors.sources import origin_tells_class, sentences
+
 SHOWN = 10  # lines of a list that are printed; all of it is in audit.json
 
 
@@ -52,6 +54,13 @@ def advice(found: dict[str, Any]) -> list[str]:
             f"The class can be told without looking at the anatomy ({shown}). Bring all images to one size, crop and "
             "range before training, as this program does, and doubt a model that is tested only on images from the "
             "same collection."
+        )
+    if tells := origin_tells_class(found["sources"]):
+        said.append(tells)
+    if wrong := found["source_conflicts"]:
+        said.append(
+            f"The collection that they come from gives {_number(len(wrong), 'file')} another label than the folder: "
+            "`compare` and `finetune` take the source's, unless told --labels folder."
         )
     if found["label_conflicts"]:
         said.append(
@@ -104,6 +113,10 @@ def counts(found: dict[str, Any]) -> dict[str, Any]:
         **plain,
         "skipped": len(found["skipped"]),
         "label_conflicts": len(found["label_conflicts"]),
+        "source_conflicts": len(found["source_conflicts"]),
+        "bound": found["sources"]["bound"],
+        "persons": found["sources"]["persons"],
+        "test_person_in_training": found["sources"]["test_person_in_training"],
         "groups": found["groups"]["number"],
         "shortcuts": [entry["feature"] for entry in found["shortcuts"]["features"] if entry["shortcut"]],
         "against_leaks": len(found["against"]["leaks"]) if "against" in found else None,
@@ -148,8 +161,8 @@ def report(found: dict[str, Any]) -> list[str]:
         f"the largest of {groups['largest'][0]} images",
         f"Most alike images in different groups: {groups['correlation_with_other_groups']['max']:.3f}",
     ]
-    if "patients" in found:
-        lines += found["patients"]["sentences"]
+    lines += sentences(found["sources"], found["source_conflicts"], found["labels"])
+    lines += _listed([f"{c['file']}: {c['source_label']} ({c['source']})" for c in found["source_conflicts"]])
     if against := found.get("against"):
         lines.append(
             f"Images among the {against['slices']} slices of {against['store']}: {len(against['leaks'])}"

@@ -10,13 +10,8 @@ from typing import Any, ClassVar
 from mri_transfer.datasets.audit import advice
 from mri_transfer.datasets.audit.findings import examine, examine_against
 from mri_transfer.datasets.audit.page import write_page
-from mri_transfer.datasets.audit.patients import (
-    join_patients,
-    match_patients,
-    patient_summary,
-    read_figshare,
-)
 from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.tumors.figshare import read_figshare
 from mri_transfer.datasets.tumors.group_table import write_groups
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.files import claim_folder, write_json
@@ -42,11 +37,14 @@ class AuditConfig:
     figshare: Path | None = option(
         None,
         help="folder with the .mat files of Figshare's brain tumour dataset, from which many of these images come: "
-        "they name the patients",
+        "they name the patients, which this program knows without them; they are read for changed or further slices",
         metavar="DIR",
     )
     groups: Path | None = option(
         None, help="a corrected groups.csv to use instead of inferring the groups", metavar="FILE"
+    )
+    force_groups: bool = option(
+        False, help="take --groups or --figshare although one group holds more than a quarter of a class"
     )
     strict: bool = option(False, help="an unreadable image is an error, not a line in the summary")
     banner: str = ""  # not an option: what the demo writes across its page
@@ -66,7 +64,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
         UserError: a folder, the store, the table or `--out` can't be used.
     """
     store = SliceStore.open(config.against) if config.against else None
-    originals = read_figshare(config.figshare) if config.figshare else None
+    originals, unread = read_figshare(config.figshare) if config.figshare else (None, [])
     claim_folder(config.out, "audit")
     tumors = load_tumors(
         config.folder,
@@ -74,22 +72,17 @@ def audit(config: AuditConfig) -> dict[str, Any]:
         strict=config.strict,
         cache=config.out / "cache",
         groups_from=config.groups,
+        force_groups=config.force_groups,
+        originals=[originals] if originals else [],
     )
-    patients, about_patients = None, None
-    if originals is not None:
-        match = match_patients(originals, tumors.thumbs, tumors.calibration.threshold)
-        about_patients = patient_summary(
-            originals, match, tumors.paths, tumors.labels, tumors.groups, tumors.classes
-        )
-        tumors, patients = tumors.regrouped(join_patients(tumors.groups, match)), match.patients
     found = examine(config.folder, tumors)
-    if about_patients is not None:
-        found["patients"] = about_patients
+    if originals is not None:
+        found["figshare"] = {"originals": len(originals), "skipped": unread}
     if store is not None:
         found["against"] = examine_against(tumors, store)
     found["headline"], found["advice"] = advice.headline(found), advice.advice(found)
 
-    write_groups(config.out / "groups.csv", tumors, patients)
+    write_groups(config.out / "groups.csv", tumors)
     write_json(config.out / "audit.json", found)
     write_json(config.out / "summary.json", advice.counts(found))
     page = config.out / "audit.html"
@@ -105,4 +98,6 @@ def _command(config: AuditConfig) -> str:
     for name in ("against", "figshare", "groups"):
         if value := getattr(config, name):
             words += [f"--{name}", str(value)]
+    if config.force_groups:
+        words.append("--force-groups")
     return shlex.join(words)

@@ -13,6 +13,8 @@ from mri_transfer import __version__, pages
 from mri_transfer.datasets.audit import charts
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.tumors.files import read_grey, square
+from mri_transfer.datasets.tumors.originals import figshare_originals
+from mri_transfer.datasets.tumors.sources import origin_tells_class, sentences
 from mri_transfer.datasets.tumors.thumbnails import turned
 from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.device import versions
@@ -56,6 +58,9 @@ def write_page(
             drawn=drawn,
             classes=found["classes"],
             rows=_by_class(found, tumors),
+            sources=sentences(found["sources"], found["source_conflicts"], found["labels"]),
+            origin=origin_tells_class(found["sources"]),
+            source_conflicts=_source_conflicts(Path(found["folder"]), found),
             galleries=_galleries(Path(found["folder"]), found),
             marked=_cards(found, "markings"),
             others=_cards(found, "others"),
@@ -147,6 +152,20 @@ def _galleries(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
         for title, text, pairs, number in parts
         if pairs
     ]
+
+
+def _source_conflicts(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Pictures whose source gives another label, each once, beside what the package knows of the original."""
+    known = figshare_originals()
+    place = {f"{known.source} {name}": n for n, name in enumerate(known.names)}
+    shown: dict[str, dict[str, Any]] = {}
+    for each in found["source_conflicts"]:
+        card = shown.setdefault(each["source"], each | {"files": [], "image": _picture(folder, each["file"])})
+        card["files"].append(each["file"])
+        if each["source"] in place:
+            small = known.signatures[place[each["source"]]]
+            card["original"] = pages.data_uri(np.kron(small, np.ones((12, 12), np.uint8)))
+    return list(shown.values())
 
 
 def _cards(found: dict[str, Any], key: str) -> list[dict[str, Any]]:

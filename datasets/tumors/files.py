@@ -19,6 +19,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
+from mri_transfer.datasets.tumors.binding import FINE, fine
 from mri_transfer.datasets.tumors.thumbnails import THUMBNAIL, thumbnail
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.device import cores
@@ -42,7 +43,7 @@ MAGIC = {
     b"II*": "TIFF",
     b"MM\0*": "TIFF",
 }
-CACHE_FORMAT = 5
+CACHE_FORMAT = 6
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # by a damaged .npz
 
 
@@ -67,6 +68,7 @@ class Decoded:
     rows: np.ndarray  # int (n,), positions in the list of files
     images: np.ndarray  # uint8 (n, size, size), padded to a square
     thumbs: np.ndarray  # uint8 (n, side, side)
+    fine: np.ndarray  # uint8 (n, side, side), the whole picture, to recognise it by
     pixels: np.ndarray  # str (n,), SHA-256 of the decoded pixels and their shape
     bytes: np.ndarray  # str (n,), SHA-256 of the file
     skipped: list[dict]  # {"file", "reason"} of each file that could not
@@ -284,8 +286,8 @@ def square(image: np.ndarray, size: int) -> np.ndarray:
     return np.asarray(canvas)
 
 
-def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, str, str] | str:
-    """Small image, thumbnail, hash of pixels and hash of bytes; or the reason why not."""
+def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str] | str:
+    """Small image, thumbnail, whole picture, hash of pixels and hash of bytes; or the reason why not."""
     try:
         content = read_bytes(path)
         with open_image(io.BytesIO(content)) as file:
@@ -293,7 +295,7 @@ def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, str, str] | 
     except Exception as error:  # Pillow's readers raise nearly anything for damaged files
         return _reason(error)
     pixels = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
-    return square(grey, size), thumbnail(grey), pixels, hashlib.sha256(content).hexdigest()
+    return square(grey, size), thumbnail(grey), fine(grey), pixels, hashlib.sha256(content).hexdigest()
 
 
 def _reason(error: Exception) -> str:
@@ -320,6 +322,7 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
             return found
     images = np.empty((len(files), size, size), np.uint8)
     thumbs = np.empty((len(files), THUMBNAIL, THUMBNAIL), np.uint8)
+    whole = np.empty((len(files), FINE, FINE), np.uint8)
     hashes = []
     rows: list[int] = []
     skipped: list[dict] = []
@@ -332,8 +335,8 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
             if isinstance(result, str):
                 skipped.append({"file": files[position].path, "reason": result})
                 continue
-            images[len(rows)], thumbs[len(rows)] = result[0], result[1]
-            hashes.append(result[2:])
+            images[len(rows)], thumbs[len(rows)], whole[len(rows)] = result[:3]
+            hashes.append(result[3:])
             rows.append(position)
     pixels, content = (
         (np.array(column, dtype="U64") for column in zip(*hashes, strict=True)) if hashes else ([], [])
@@ -343,6 +346,7 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
         np.array(rows, dtype=int),
         images[:count],
         thumbs[:count],
+        whole[:count],
         np.asarray(pixels),
         np.asarray(content),
         skipped,
@@ -373,6 +377,7 @@ def _save_cache(path: Path, decoded: Decoded) -> None:
             rows=decoded.rows,
             images=decoded.images,
             thumbs=decoded.thumbs,
+            fine=decoded.fine,
             pixels=decoded.pixels,
             bytes=decoded.bytes,
             skipped=np.frombuffer(json.dumps(decoded.skipped).encode(), dtype=np.uint8),
@@ -382,7 +387,7 @@ def _save_cache(path: Path, decoded: Decoded) -> None:
 def _load_cache(path: Path) -> Decoded | None:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            kept = {name: arrays[name] for name in ("rows", "images", "thumbs", "pixels", "bytes")}
+            kept = {name: arrays[name] for name in ("rows", "images", "thumbs", "fine", "pixels", "bytes")}
             return Decoded(**kept, skipped=json.loads(arrays["skipped"].tobytes()))
     except UNREADABLE:
         return None

@@ -4,52 +4,59 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mri_transfer.datasets.tumors.files import ImageFile
-from mri_transfer.datasets.tumors.groups import connected
+from mri_transfer.datasets.tumors.originals import person_of
 from mri_transfer.errors import UserError
 from mri_transfer.files import atomic_write
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.tumors.tumors import TumorSet
 
-COLUMNS = ("file", "split", "class", "group", "patient")
+COLUMNS = ("file", "split", "class", "group", "person", "patient", "source", "original", "source_label")
 
 
-def write_groups(path: Path, tumors: TumorSet, patients: Sequence[str | None] | None = None) -> None:
-    """One row a distinct image: file, split, class, group, and the patient where one is known.
+@dataclass(frozen=True, eq=False)
+class GroupTable:
+    """What a table says of `n` images."""
 
-    Args:
-        path: of the table.
-        tumors: the images.
-        patients: of each distinct image, or None where it is not known.
-    """
+    persons: tuple[str, ...]  # "" where it names none
+    links: np.ndarray  # int (links, 2), pairs of images in one group of the table
+
+
+def write_groups(path: Path, tumors: TumorSet) -> None:
+    """One row a distinct image: file, split, class, group, and what is known of its person and source."""
+    known = tumors.known
     with atomic_write(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        known = patients or [None] * len(tumors)
-        rows = zip(tumors.paths, tumors.split, tumors.labels, tumors.groups, known, strict=True)
-        for name, split, label, group, patient in rows:
-            writer.writerow((name, split, tumors.classes[label], group, patient or ""))
+        for image, name in enumerate(tumors.paths):
+            about = (
+                known.patients[image],
+                known.sources[image],
+                known.originals[image],
+                known.tumours[image],
+            )
+            place = (tumors.split[image], tumors.classes[tumors.folder_labels[image]], tumors.groups[image])
+            writer.writerow((name, *place, tumors.persons[image], *about))
 
 
-def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> np.ndarray:
-    """The groups that a table gives to images; copies of one image join the groups of all their rows.
+def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> GroupTable:
+    """The groups and persons that a table gives to images; copies of one image join what all their rows say.
 
     Args:
-        path: CSV with the columns file (relative to the folder of images) and group (any text).
+        path: CSV with the columns file (relative to the folder of images) and group (any text); columns person, or
+            patient (in which a letter at the end is another visit of the same person), may name who is shown.
         files: the readable image files.
         kept: int (files,), the distinct image that each shows.
 
-    Returns:
-        int (images,), numbered by first appearance.
-
     Raises:
-        UserError: the table can't be read, lacks a column, or leaves an image without a group.
+        UserError: the table can't be read, lacks a column, contradicts itself, or leaves an image without a group.
     """
     path = Path(path)
     try:
@@ -61,18 +68,35 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> np.
         raise UserError(f"{path}: not readable as a table ({error})") from None
     if not rows or not {"file", "group"} <= set(rows[0]):
         raise UserError(f"{path}: needs a heading with the columns file and group, and rows below it")
-    named = {(row["file"] or "").strip().replace("\\", "/"): (row["group"] or "").strip() for row in rows}
-    numbers: dict[str, int] = {}
+    named: dict[str, tuple[str, str]] = {}
+    for number, row in enumerate(rows, 2):
+        cell = {key: (row.get(key) or "").strip() for key in ("file", "group", "person", "patient")}
+        name = cell["file"].replace("\\", "/")
+        told = cell["group"], cell["person"] or person_of(cell["patient"])
+        if named.setdefault(name, told) != told:
+            raise UserError(
+                f"{path}: line {number} says of {name} what an earlier line contradicts; leave one of them"
+            )
     images = int(kept.max()) + 1
+    persons = [""] * images
+    first: dict[str, int] = {}
     links = []
+    told_of = np.zeros(images, bool)
     for file, image in zip(files, kept.tolist(), strict=True):
-        if group := named.get(file.path):
-            links.append((image, images + numbers.setdefault(group, len(numbers))))
-    missing = np.setdiff1d(np.arange(images), [image for image, _ in links])
+        group, person = named.get(file.path, ("", ""))
+        told_of[image] |= bool(group or person)
+        if group:
+            links.append((first.setdefault(group, image), image))
+        if person and persons[image] not in ("", person):
+            raise UserError(
+                f"{path}: names {persons[image]} and {person} as the person on {file.path} and its identical copy"
+            )
+        persons[image] = person or persons[image]
+    missing = np.flatnonzero(~told_of)
     if len(missing):
-        first = next(file.path for file, image in zip(files, kept, strict=True) if image == missing[0])
+        name = next(file.path for file, image in zip(files, kept, strict=True) if image == missing[0])
         raise UserError(
-            f"{path}: gives no group to {len(missing)} of {images} images, the first {first}; add rows for them, or "
+            f"{path}: gives no group to {len(missing)} of {images} images, the first {name}; add rows for them, or "
             "make the table anew with `mri-transfer audit`"
         )
-    return connected(np.array(links), images + len(numbers))[:images]
+    return GroupTable(tuple(persons), np.array(links, int).reshape(-1, 2))

@@ -27,10 +27,12 @@ from mri_transfer.datasets.tumors.groups import (
     NEIGHBOUR,
     SAME_PATIENT,
     describe,
-    group_images,
-    joined,
+    guessed_links,
     sequences,
 )
+from mri_transfer.datasets.tumors.originals import Originals, figshare_originals
+from mri_transfer.datasets.tumors.persons import Known, person_groups, recognise, too_large
+from mri_transfer.datasets.tumors.sources import account, conflicts
 from mri_transfer.datasets.tumors.thumbnails import BLUR, THUMBNAIL
 from mri_transfer.errors import UserError
 from mri_transfer.files import atomic_write
@@ -44,20 +46,24 @@ class TumorSet:
     """`n` distinct labelled images.
 
     `published_train` and `published_test` index the images as the published split uses them, copies and
-    leaks included (so with repeats); both are empty where the folder has no splits. A repeated image has the
-    label of the copy that was kept.
+    leaks included (so with repeats); both are empty where the folder has no splits. The published split is about the
+    folder's labels: `folder_labels` train, `published_labels` are scored.
     """
 
     images: np.ndarray  # uint8 (n, size, size), padded to a square with black
     files: tuple[ImageFile, ...]  # every readable one, copies included
     kept: np.ndarray  # int (files,), the image that each file shows
-    labels: np.ndarray  # int (n,)
-    groups: np.ndarray  # int (n,)
+    labels: np.ndarray  # int (n,), the source's where it is known, unless the folder's were asked for
+    folder_labels: np.ndarray  # int (n,), by the class folder of the kept copy
+    groups: np.ndarray  # int (n,), persons where they are known
+    persons: tuple[str, ...]  # of each image, "" where it is not known
+    known: Known  # what sources say of the images
     paths: tuple[str, ...]  # relative to the folder, of the kept copies
     classes: tuple[str, ...]
     split: np.ndarray  # str (n,), of the kept copies
     published_train: np.ndarray  # int
     published_test: np.ndarray  # int
+    published_labels: np.ndarray  # int, by the folder of each test file itself
     thumbs: np.ndarray  # uint8 (n, side, side), to compare by
     candidates: Pairs  # every pair that was compared closely, best first
     calibration: Calibration  # from where on a pair is the same picture
@@ -77,13 +83,6 @@ class TumorSet:
         """Of images, labels, splits and groups: the same on any machine."""
         return _fingerprint(self.content, self.groups)
 
-    def regrouped(self, groups: np.ndarray) -> TumorSet:
-        """The same images in other groups, int (n,); `audit["groups"]` describes them."""
-        audit = self.audit | {
-            "groups": self.audit["groups"] | _describe(groups, self.thumbs, self.labels, self.classes)
-        }
-        return dataclasses.replace(self, groups=groups, audit=audit)
-
 
 def load_tumors(
     folder: Path,
@@ -92,8 +91,14 @@ def load_tumors(
     strict: bool = False,
     cache: Path | None = None,
     groups_from: Path | None = None,
+    force_groups: bool = False,
+    labels_from: str = "source",
+    originals: Sequence[Originals] = (),
 ) -> TumorSet:
     """Read a folder of tumour images, drop pixel-identical copies, and group what belongs together.
+
+    Images are recognised as slices of the collection that the package knows (:mod:`.originals`). Where that names the
+    person, the person is the group; only the other images are grouped by copies, file numbers and likeness.
 
     Args:
         folder: holds one folder a class, or `Training` and `Testing` which do.
@@ -101,11 +106,15 @@ def load_tumors(
         strict: an unreadable image is an error; otherwise it is skipped, counted and listed in `audit`.
         cache: a folder for the decoded images, so that the next call starts at once.
         groups_from: a table of groups, as `mri-transfer audit` writes it, to be used instead of those inferred here.
-            Copies and near-duplicates are joined all the same: they may never be parted.
+            A person in it, or one that a source names, comes before a group; copies and near-duplicates are joined all
+            the same: they may never be parted.
+        force_groups: take a table, or `originals`, although a group holds more than a quarter of a class.
+        labels_from: "source", to take a source's label where it is known, or "folder".
+        originals: further collections to recognise images in; they are believed before the package's own.
 
     Raises:
         UserError: the folder is missing or not laid out like this, a class has no readable image, an image is
-            unreadable and `strict`, or the table does not fit.
+            unreadable and `strict`, the table does not fit, or a group is too large and not `force_groups`.
     """
     folder = Path(folder)
     files, classes = list_images(folder)
@@ -124,47 +133,68 @@ def load_tumors(
 
     # Files come training first, so the first of several copies is Training's where there is one.
     _, first, inverse = np.unique(decoded.pixels, return_index=True, return_inverse=True)
-    originals = np.sort(first)
-    kept = np.searchsorted(originals, first)[inverse.reshape(-1)]
-    thumbs = decoded.thumbs[originals]
-    paths = [folder / files[original].path for original in originals]
-    candidates, calibration = _alike(thumbs, decoded.pixels[originals], paths, cache)
+    originals_at = np.sort(first)
+    kept = np.searchsorted(originals_at, first)[inverse.reshape(-1)]
+    thumbs = decoded.thumbs[originals_at]
+    paths = [folder / files[original].path for original in originals_at]
+    candidates, calibration = _alike(thumbs, decoded.pixels[originals_at], paths, cache)
     near = candidates.above(calibration.threshold)
 
-    numbers = np.array([file.number for file in files])
-    runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
-    if groups_from is None:
-        groups, measured = group_images(near, runs, numbers, kept, thumbs)
+    known = recognise(decoded.fine[originals_at], (figshare_originals(), *originals), near)
+    folder_labels = labels[originals_at]
+    told = known.labels(classes)
+    own = np.where((told >= 0) & (labels_from == "source"), told, folder_labels)
+    table = None if groups_from is None else read_groups(groups_from, files, kept)
+    persons, guessed, measured = known.persons, np.empty((0, 2), int), {}
+    if table is not None:
+        persons = tuple(theirs or ours for theirs, ours in zip(table.persons, persons, strict=True))
+        guessed = table.links
     else:
-        given, measured = read_groups(groups_from, files, kept), {}
-        groups = joined(given, np.stack([near.first, near.second], axis=1))
+        numbers = np.array([file.number for file in files])
+        runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
+        guessed, measured = guessed_links(near, runs, numbers, kept, thumbs)
+    sure = known.bound if table is None else known.bound & ~np.array([bool(p) for p in table.persons])
+    groups = person_groups(persons, near, guessed, sure=sure)
+    if (table is not None or originals) and not force_groups and (wrong := too_large(own, groups, classes)):
+        raise UserError(
+            f"{groups_from or 'the originals'}: {wrong}; correct the table, or take it as it is with --force-groups"
+        )
 
     splits = np.array([file.split for file in files])
     train = np.char.startswith(np.char.lower(splits), "train")
     published = splits != "all"
     audit = _account(
-        files, classes, decoded, labels, kept, originals, train & published, ~train & published, near
+        files, classes, decoded, labels, kept, originals_at, train & published, ~train & published, near
     )
     audit["thresholds"] |= calibration.summary()
-    audit["groups"] = _describe(groups, thumbs, labels[originals], classes)
+    audit["groups"] = _describe(groups, thumbs, own, classes)
     audit["groups"]["from"] = "inferred" if groups_from is None else str(groups_from)
     audit["sequences"] = measured
+    audit["sources"] = account(
+        files, kept, classes, known, persons, groups, train & published, ~train & published
+    )
+    audit["source_conflicts"] = conflicts(files, kept, classes, known)
+    audit["labels"] = {"from": labels_from, "changed": int((own != folder_labels).sum())}
     return TumorSet(
-        images=decoded.images[originals],
+        images=decoded.images[originals_at],
         files=tuple(files),
         kept=kept,
-        labels=labels[originals],
+        labels=own,
+        folder_labels=folder_labels,
         groups=groups,
-        paths=tuple(files[original].path for original in originals),
+        persons=persons,
+        known=known,
+        paths=tuple(files[original].path for original in originals_at),
         classes=classes,
-        split=splits[originals],
+        split=splits[originals_at],
         published_train=kept[train & published],
         published_test=kept[~train & published],
+        published_labels=labels[~train & published],
         thumbs=thumbs,
         candidates=candidates,
         calibration=calibration,
         audit=audit,
-        content=_fingerprint(decoded.pixels[originals], labels[originals], splits[originals], size),
+        content=_fingerprint(decoded.pixels[originals_at], own, folder_labels, splits[originals_at], size),
     )
 
 

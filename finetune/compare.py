@@ -32,9 +32,9 @@ from mri_transfer.workers import workers_for
 
 KIND = "comparison"
 PROTOCOL = (
-    "both splits pooled, pixel-identical copies dropped, all images of a known person in one group, near-duplicates and "
-    "neighbouring slices of the others joined into groups, stratified folds of whole groups, the same for every arm; figures on the out-of-fold predictions of the images "
-    "that are scored"
+    "both splits pooled, pixel-identical copies dropped, all images of a known person in one group, near-duplicates "
+    "and neighbouring slices of the others joined into groups, stratified folds of whole groups, the same for every "
+    "arm; figures on the out-of-fold predictions of the images that are scored"
 )
 
 

@@ -67,8 +67,8 @@ def _words(about: dict[str, Any]) -> str:
     if about["which"] == "headline":
         return (
             f"Scored on {images:,} images in {groups:,} groups. Another {left_out['images']:,} images in "
-            f"{left_out['groups']:,} groups, reserved for choosing methods and settings, are used for training but never "
-            "scored."
+            f"{left_out['groups']:,} groups, reserved for choosing methods and settings, are used for training but "
+            "never scored."
         )
     if about["which"] == "development":
         return (

@@ -135,3 +135,63 @@ def small_store(small_volumes, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("store") / "store"
     extract(SlicesConfig(paths=(small_volumes,), out=out, size=48, workers=1))
     return out
+
+
+@pytest.fixture(scope="session")
+def draw_slice():
+    """Draw one of the slices that the package knows, as coarse as its signature is; uint8 (side, side)."""
+    from PIL import Image
+
+    from mri_transfer.datasets.tumors.originals import figshare_originals
+
+    def draw(place: int, side: int = 192) -> np.ndarray:
+        small = Image.fromarray(figshare_originals().signatures[place])
+        return np.asarray(small.resize((side, side), Image.Resampling.NEAREST))
+
+    return draw
+
+
+@pytest.fixture(scope="session")
+def known_set(tmp_path_factory, draw_slice):
+    """A four-class set whose tumours are known slices of 48 persons, and whose heads without one are nobody's.
+
+    Returns:
+        The folder, with Training and Testing, and the place in `figshare_originals()` of each file of a known slice.
+    """
+    from PIL import Image
+
+    from mri_transfer.datasets.synthetic.generate import write_tumors
+    from mri_transfer.datasets.tumors.originals import figshare_originals, person_of
+
+    known, random = figshare_originals(), np.random.default_rng(0)
+    people: dict[tuple[str, str], list[int]] = {}
+    for place, (label, patient) in enumerate(zip(known.labels, known.patients, strict=True)):
+        people.setdefault((label, person_of(patient)), []).append(place)
+    folder, places = tmp_path_factory.mktemp("known") / "set", []
+    write_tumors(folder, per_class=24, seed=3)  # only those without a tumour stay
+    for split in ("Training", "Testing"):
+        for tumour in ("glioma", "meningioma", "pituitary"):
+            for file in (folder / split / f"{tumour}_tumor").iterdir():
+                file.unlink()
+    for tumour in ("glioma", "meningioma", "pituitary"):
+        mine = [found for (label, _), found in people.items() if label == tumour]
+        mine.sort(key=lambda found: -len({known.patients[place] for place in found}))  # several visits first
+        for found in mine[:8] + mine[-8:]:
+            visits = {known.patients[place]: place for place in found}
+            places += {*visits.values(), *random.choice(found, min(3, len(found)), replace=False).tolist()}
+    where = {}
+    for count, place in enumerate(random.permutation(places).tolist()):
+        split = "Testing" if count % 5 == 0 else "Training"
+        name = f"{split}/{known.labels[place]}_tumor/x ({30 * count}).png"
+        Image.fromarray(draw_slice(place)).save(folder / name)
+        where[name] = place
+    return folder, where
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder with the real four-class set (tumors) and what is known of it (tumor-sources): MRI_TRANSFER_DATA."""
+    folder = Path(os.environ.get("MRI_TRANSFER_DATA", "nowhere"))
+    if not (folder / "tumors").is_dir() or not (folder / "tumor-sources").is_dir():
+        pytest.skip("MRI_TRANSFER_DATA names no folder with the real tumors and tumor-sources")
+    return folder

@@ -25,17 +25,18 @@ FINE = 64
 """Pixels of the picture that signatures are made from."""
 
 BOUND = 0.99
-"""Correlation from which on a whole picture is the slice: 2,291 known slices reach 0.9997, 0.9983 at 128 px and JPEG
-quality 40; the most alike of the 578 other pictures reaches 0.976. Two different slices reach 0.997 at most, so the best
-match is the right one."""
+"""Correlation from which on a whole picture is the slice. Known slices reach 0.9997 (one, trimmed and squeezed, 0.866),
+and 0.998 at 128 px and JPEG quality 40; the most alike of the 578 other pictures reaches 0.976. Two different slices
+reach 0.997 at most, so that the best match is the right one."""
 
 CLOSE = 0.989
-"""The same after a closer look."""
+"""The same after a closer look, in which the trimmed one reaches 0.991 and other pictures 0.987 at most, whatever was
+done to their tones."""
 
 TONES = (0.4, 0.5, 0.6, 0.7, 0.85, 1.2, 1.4, 1.7, 2.0, 2.5)
 """Exponents of the grey values that are tried, to undo a change of gamma."""
 
-CANDIDATES = 3  # originals that a picture is fitted to as a whole, and as many trimmed
+CANDIDATES = 3  # originals that are tried with other gammas, and as many that are shifted and scaled
 ROUNDS = 3  # of fitting
 STRIPS = tuple((part * left, part * (1 - left)) for part in (0.05,) for left in (0, 0.5, 1))
 TRIMS = tuple((*x, *y) for x in ((0, 0), *STRIPS) for y in ((0, 0), *STRIPS))
@@ -185,7 +186,7 @@ def _shrunk(pictures: np.ndarray, side: int) -> np.ndarray:
 
 
 def _axes(trim: Sequence[float]) -> np.ndarray:
-    """From axes of the original, -1 to 1, to those of a picture that lacks such shares of it; as in :func:`_sampled`."""
+    """From axes of the original, -1 to 1, to those of a picture that lacks such shares of it, for :func:`_sampled`."""
     left, right, top, bottom = trim
     width, height = 1 - left - right, 1 - top - bottom
     return np.array([1 / width, (right - left) / width, 1 / height, (bottom - top) / height])

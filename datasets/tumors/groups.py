@@ -1,8 +1,8 @@
 """Which images may show one person, where no source says who they show: guessed from file numbers and likeness.
 
-Known persons come first (:mod:`mri_transfer.datasets.tumors.persons`); this is for the rest. The guess is a poor one:
-of 202 persons known behind 2,292 pictures of the public four-class set, it parts 163 and it mixes persons in 176 groups.
-It was made from what its 2,870 distinct images show:
+Known persons come first (:mod:`mri_transfer.datasets.tumors.persons`); this is for the rest. The guess is a poor
+one: of 202 persons known behind 2,292 pictures of the public four-class set, it parts 163, and 176 of its groups mix
+several persons. It was made from what the set's 2,870 distinct images show:
 
 - Numbers follow the patients in most of its file sequences: consecutive numbers correlate 0.83-0.93 (median),
   numbers twenty apart 0.45-0.55. In others (the test folders, "no_tumor", prefix "m1") they hardly do: 0.23-0.55

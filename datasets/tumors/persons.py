@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_transfer.datasets.tumors.binding import bind
+from mri_transfer.datasets.tumors.binding import Binding
 from mri_transfer.datasets.tumors.duplicates import Pairs
 from mri_transfer.datasets.tumors.groups import connected
 from mri_transfer.datasets.tumors.originals import Originals, person_of
@@ -59,18 +59,18 @@ def _class_of(tumour: str, classes: Sequence[str]) -> int:
     return named[0] if len(named) == 1 else -1
 
 
-def recognise(pictures: np.ndarray, collections: Iterable[Originals], near: Pairs) -> Known:
-    """What collections of originals say of images.
+def recognise(bindings: Iterable[tuple[Originals, Binding]], near: Pairs, n: int) -> Known:
+    """What collections of originals say of `n` images.
 
     Args:
-        pictures: uint8 (n, side, side), as from :func:`mri_transfer.datasets.tumors.binding.fine`.
-        collections: later ones are believed where several know an image.
+        bindings: collections, and which of their slices each image shows; later ones are believed where several know
+            an image.
         near: images that are the same picture: what is known of one holds for the other.
+        n: how many images.
     """
-    rows: list[tuple[str, str, str, str, str]] = [(UNKNOWN,) * 5] * len(pictures)
-    correlation = np.full(len(pictures), -1, np.float32)
-    for originals in collections:
-        binding = bind(pictures, originals)
+    rows: list[tuple[str, str, str, str, str]] = [(UNKNOWN,) * 5] * n
+    correlation = np.full(n, -1, np.float32)
+    for originals, binding in bindings:
         np.maximum(correlation, binding.correlation, out=correlation)
         for image, place in enumerate(binding.original):
             if place >= 0:

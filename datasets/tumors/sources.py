@@ -112,8 +112,8 @@ def sentences(
     """
     if not sources["bound"]:
         return [
-            "None of the pictures was recognised as a slice of a collection whose patients are known, so nobody can say "
-            "whose they are: groups are inferred from copies, likeness and file numbers."
+            "None of the pictures was recognised as a slice of a collection whose patients are known, so whose they "
+            "are is not known: groups are inferred from copies, likeness and file numbers."
         ]
     said = []
     for source, about in sources["by_source"].items():
@@ -121,7 +121,7 @@ def sentences(
         visits = about["patients"] - about["persons"]
         said.append(
             f"{about['images']:,} of {sources['images']:,} pictures are slices of {COLLECTIONS.get(source, source)}: "
-            f"{tumours}. They show {about['persons']:,} persons"
+            f"{tumours}. They show {about['persons']:,} person{'' if about['persons'] == 1 else 's'}"
             + (
                 f", {visits} of whose {about['patients']:,} patient ids are further visits."
                 if visits
@@ -135,13 +135,13 @@ def sentences(
             if (number := count.get("unknown"))
         )
         said.append(
-            f"{sources['unknown']:,} pictures come from elsewhere ({by_class}), and whom they show is not known; their "
+            f"{sources['unknown']:,} pictures come from elsewhere ({by_class}). Whom they show is not known; their "
             "groups are inferred."
         )
     if sources["test_files"] and sources["test_with_person"]:
         said.append(
-            f"Of {sources['test_files']} images in the published test split, {sources['test_with_person']} show a known "
-            f"person; {sources['test_person_in_training']} of these show one who is in the training split, too."
+            f"Of {sources['test_files']} images in the published test split, {sources['test_with_person']} show a "
+            f"known person; {sources['test_person_in_training']} of these show one who is in the training split, too."
         )
     if conflicts:
         pictures = f"{len(conflicts)} file{'' if len(conflicts) == 1 else 's'}"

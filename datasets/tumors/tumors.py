@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mri_transfer.datasets.tumors.binding import BOUND, CANDIDATES, CLOSE, FINE, TONES, TRIMS, Binding, bind
 from mri_transfer.datasets.tumors.calibration import SAMPLE, Calibration, calibrate, planted_copies
 from mri_transfer.datasets.tumors.duplicates import NEAREST, SMALL, STRIP, WORTH, Pairs, near_duplicates
 from mri_transfer.datasets.tumors.files import (
@@ -137,10 +137,12 @@ def load_tumors(
     kept = np.searchsorted(originals_at, first)[inverse.reshape(-1)]
     thumbs = decoded.thumbs[originals_at]
     paths = [folder / files[original].path for original in originals_at]
-    candidates, calibration = _alike(thumbs, decoded.pixels[originals_at], paths, cache)
+    fine = decoded.fine[originals_at]
+    candidates, calibration, binding = _alike(thumbs, fine, decoded.pixels[originals_at], paths, cache)
     near = candidates.above(calibration.threshold)
 
-    known = recognise(decoded.fine[originals_at], (figshare_originals(), *originals), near)
+    bindings = [(figshare_originals(), binding), *((each, bind(fine, each)) for each in originals)]
+    known = recognise(bindings, near, len(fine))
     folder_labels = labels[originals_at]
     told = known.labels(classes)
     own = np.where((told >= 0) & (labels_from == "source"), told, folder_labels)
@@ -204,27 +206,36 @@ def _describe(groups: np.ndarray, thumbs: np.ndarray, labels: np.ndarray, classe
 
 
 def _alike(
-    thumbs: np.ndarray, pixels: np.ndarray, paths: Sequence[Path], cache: Path | None
-) -> tuple[Pairs, Calibration]:
-    """Pairs that may be the same picture, and from where on they are; the slow part, kept for these very pixels."""
+    thumbs: np.ndarray, fine: np.ndarray, pixels: np.ndarray, paths: Sequence[Path], cache: Path | None
+) -> tuple[Pairs, Calibration, Binding]:
+    """Pairs that may be the same picture, from where on they are, and which known slices the images show.
+
+    That is the slow part; it is kept for these very pixels.
+    """
     kept = None
     if cache is not None:
         settings = (THUMBNAIL, BLUR, SMALL, STRIP, NEAREST, WORTH, SAMPLE, CACHE_FORMAT)
+        known = figshare_originals()
+        digest = hashlib.sha256(known.signatures.tobytes()).hexdigest()
+        settings += (FINE, BOUND, CLOSE, TONES, TRIMS, CANDIDATES, digest)
         kept = Path(cache) / f"pairs-{_fingerprint(pixels, settings)[:16]}.npz"
         try:
             with np.load(kept, allow_pickle=False) as arrays:
                 pairs = Pairs(*(arrays[f"pairs_{n}"] for n in range(4)))
-                return pairs, calibrate(pairs, arrays["planted"])
+                binding = Binding(arrays["original"], arrays["correlation"])
+                return pairs, calibrate(pairs, arrays["planted"]), binding
         except UNREADABLE:
             pass  # not there yet, or damaged: made again
     pairs = near_duplicates(thumbs)
     sample = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
     planted = planted_copies([read_grey(paths[place]) for place in np.sort(sample)])
+    binding = bind(fine, figshare_originals())
     if kept is not None:
         arrays = {f"pairs_{n}": part for n, part in enumerate(pairs.fields())}
+        arrays |= {"original": binding.original, "correlation": binding.correlation}
         with atomic_write(kept, "wb") as file:
             np.savez(file, planted=planted, **arrays)
-    return pairs, calibrate(pairs, planted)
+    return pairs, calibrate(pairs, planted), binding
 
 
 def _fingerprint(*parts: object) -> str:

@@ -19,8 +19,11 @@ def test_one_group(write_patients, refuses, tmp_path):
     )
     files = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*/*.png"))
     table.write_text("file,group\n" + "".join(f"{name},all\n" for name in files))
-    words = ("1 group(s) of images cannot fill 5 folds", "--folds")
+    words = ("one group holds 2 of the 2 images of a", "--force-groups")
     refuses("compare", folder, *SMALL, "--groups", table, "--out", tmp_path / "o", words=words)
+    words = ("1 group(s) of images cannot fill 5 folds", "--folds")
+    forced = ("--groups", table, "--force-groups")
+    refuses("compare", folder, *SMALL, *forced, "--out", tmp_path / "o", words=words)
 
 
 def test_a_class_that_does_not_reach_every_fold(folder, refuses, tmp_path):

@@ -235,7 +235,7 @@ def connected_pairs(near) -> set[int]:
     return set(near.second.tolist())
 
 
-def test_patients_of_the_originals_join_groups(folder, tmp_path, capsys):
+def test_patients_of_the_originals_are_groups(folder, tmp_path, capsys):
     tumors = load_tumors(folder, 32)
     # Two images of different groups, and one patient who is both of them.
     one = int(np.flatnonzero(tumors.groups == 0)[0])
@@ -250,14 +250,16 @@ def test_patients_of_the_originals_join_groups(folder, tmp_path, capsys):
             record["label"] = np.array([[2.0]])
     out = tmp_path / "out"
     assert main(["audit", str(folder), "--figshare", str(originals), "--out", str(out)]) == 0
-    assert "slices of 1 patients" in capsys.readouterr().err
+    assert "They show 1 person." in capsys.readouterr().err
     rows = {row["file"]: row for row in csv.DictReader((out / "groups.csv").open(encoding="utf-8"))}
     joined = [rows[tumors.paths[image]] for image in (one, other)]
     assert {row["patient"] for row in joined} == {"100360"}
     assert joined[0]["group"] == joined[1]["group"]
-    before, after = len(np.unique(tumors.groups)), len({row["group"] for row in rows.values()})
-    assert after == before - 1
-    assert sum(bool(row["patient"]) for row in rows.values()) >= 2
+    # What was guessed of the other images still holds among them; nobody is joined to the patient by a guess.
+    with_patient = {name for name, row in rows.items() if row["patient"]}
+    alike = tumors.near.first.tolist() + tumors.near.second.tolist()
+    assert all(tumors.paths.index(name) in (one, other, *alike) for name in with_patient)
+    assert {name for name, row in rows.items() if row["group"] == joined[0]["group"]} == with_patient
 
 
 @pytest.mark.browser

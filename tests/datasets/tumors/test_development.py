@@ -7,9 +7,11 @@ import numpy as np
 from mri_transfer.datasets.tumors.development import SHARE, development_images, is_development
 
 
-def tumors(paths, kept, groups):
+def tumors(paths, kept, groups, persons=None):
     files = [SimpleNamespace(path=path) for path in paths]
-    return SimpleNamespace(files=files, kept=np.array(kept), groups=np.array(groups))
+    persons = persons or [""] * len(groups)
+    known = SimpleNamespace(sources=["figshare" if person else "" for person in persons], persons=persons)
+    return SimpleNamespace(files=files, kept=np.array(kept), groups=np.array(groups), known=known)
 
 
 def test_the_share_is_a_fifth():
@@ -46,3 +48,12 @@ def test_copies_count_among_the_paths_of_a_group():
     other = next(f"b{i}.jpg" for i in range(100) if not is_development(f"b{i}.jpg"))
     assert development_images(tumors([other, name], [0, 0], [0])).tolist() == [True]
     assert development_images(tumors([other], [0], [0])).tolist() == [False]
+
+
+def test_known_persons_are_drawn_by_who_they_are():
+    """Whatever their files are called."""
+    persons = [f"P{number}" for number in range(100)]
+    for prefix in ("Training/a", "renamed/z"):
+        paths = [f"{prefix}/{number}.jpg" for number in range(100)]
+        chosen = development_images(tumors(paths, range(100), range(100), persons))
+        assert chosen.tolist() == [is_development(f"figshare/{person}") for person in persons]

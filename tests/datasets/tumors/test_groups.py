@@ -9,10 +9,11 @@ from mri_transfer.datasets.tumors.groups import (
     BLOCK,
     alike_links,
     connected,
-    group_images,
+    guessed_links,
     renumbered,
     sequences,
 )
+from mri_transfer.datasets.tumors.persons import person_groups
 from mri_transfer.datasets.tumors.thumbnails import THUMBNAIL, thumbnail
 
 LINKS = st.integers(1, 30).flatmap(
@@ -66,7 +67,7 @@ def stack(patients: int, slices: int, seed: int) -> np.ndarray:
 def grouped(thumbs: np.ndarray, numbers: np.ndarray, kept: np.ndarray | None = None) -> np.ndarray:
     kept = np.arange(len(numbers)) if kept is None else kept
     runs = sequences([("Training", "glioma", "gg (")] * len(numbers), numbers.tolist())
-    return group_images(NONE, runs, numbers, kept, thumbs)[0]
+    return connected(guessed_links(NONE, runs, numbers, kept, thumbs)[0], len(thumbs))
 
 
 def test_slices_of_a_patient_stay_together_and_blocks_are_filled():
@@ -103,7 +104,8 @@ def test_near_duplicates_join_across_sequences():
     images = [smooth(rng).astype(np.uint8) for _ in range(4)]
     thumbs = np.stack([thumbnail(image) for image in [*images, np.ascontiguousarray(images[2][:, ::-1])]])
     near = near_duplicates(thumbs, threshold=0.97)
-    groups, _ = group_images(near, {}, np.zeros(5, int), np.arange(5), thumbs)
+    links, _ = guessed_links(near, {}, np.zeros(5, int), np.arange(5), thumbs)
+    groups = person_groups([""] * 5, near, links)
     assert groups.tolist() == [0, 1, 2, 3, 2]
 
 

@@ -1,6 +1,5 @@
 """Figshare's originals, written as MATLAB v7.3 writes them, and images that were made from them."""
 
-import json
 import os
 import shutil
 
@@ -9,15 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_transfer.datasets.audit.patients import (
-    join_patients,
-    match_patients,
-    patient_summary,
-    read_figshare,
-)
 from mri_transfer.datasets.synthetic.generate import write_tumors
+from mri_transfer.datasets.tumors.binding import bind, fine, signatures
+from mri_transfer.datasets.tumors.figshare import LABELS, read_figshare
 from mri_transfer.datasets.tumors.files import list_images, read_grey
-from mri_transfer.datasets.tumors.thumbnails import thumbnail
 from mri_transfer.errors import UserError
 
 TUMOURS = {"meningioma_tumor": 1, "glioma_tumor": 2, "pituitary_tumor": 3}
@@ -70,67 +64,34 @@ def originals(slices, tmp_path):
 
 
 def test_every_slice_is_read_with_patient_and_label(originals, slices):
-    found = read_figshare(originals)
+    found, skipped = read_figshare(originals)
     assert len(found) == len(slices)
-    assert found.skipped == []
+    assert skipped == []
     expected = {f"brainTumorDataPublic_1-766/{n}.mat": part for n, part in enumerate(slices, start=1)}
-    for file, patient, label, thumb in zip(
-        found.files, found.patients, found.labels, found.thumbs, strict=True
+    for name, patient, label, small in zip(
+        found.names, found.patients, found.labels, found.signatures, strict=True
     ):
-        image, its_label, its_patient = expected[file]
-        assert (patient, label) == (its_patient, its_label)
-        assert np.abs(thumb.astype(int) - thumbnail(image)).max() <= 2  # upright, not transposed
+        image, its_label, its_patient = expected[name]
+        assert (patient, label) == (its_patient, LABELS[its_label])
+        low, high = float(image.min()), float(image.max())
+        whole = signatures(fine(np.round((image - low) * (255 / (high - low))).astype(np.uint8))[None])[0]
+        assert np.abs(small.astype(int) - whole).max() <= 2  # upright, not transposed
 
 
 def test_resized_recompressed_and_turned_copies_find_their_patients(originals, slices, tmp_path):
-    found = read_figshare(originals)
-    thumbs, patients = [], []
+    found, _ = read_figshare(originals)
+    pictures, patients = [], []
     for number, (image, _, patient) in enumerate(slices):
         height, width = image.shape
         copy = Image.fromarray(np.rot90(image, number % 4)).resize((width * 3 // 4, height * 3 // 4))
         copy.save(tmp_path / "copy.jpg", quality=60)
-        thumbs.append(thumbnail(read_grey(tmp_path / "copy.jpg")))
+        pictures.append(fine(read_grey(tmp_path / "copy.jpg")))
         patients.append(patient)
-    stranger = np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8)
-    match = match_patients(found, np.stack([*thumbs, thumbnail(stranger)]))
-    right = [ours == theirs for ours, theirs in zip(match.patients[:-1], patients, strict=True)]
-    assert np.mean(right) >= 0.95
-    assert match.patients[-1] is None
-    assert match.original[-1] == -1
-    assert np.isnan(match.correlation[-1])
-    exact = [found.files[row] for row in match.original[:-1] if row >= 0]
-    assert len(set(exact)) >= 0.9 * len(slices)
-
-
-def test_groups_are_joined_by_patient_and_conflicts_are_told(originals, slices):
-    found = read_figshare(originals)
-    match = match_patients(found, found.thumbs)
-    count = len(found)
-    groups = join_patients(np.arange(count + 1)[:count], match)
-    for first in range(count):
-        same = np.array([patient == match.patients[first] for patient in match.patients])
-        assert np.array_equal(groups == groups[first], same)
-
-    classes = ("glioma_tumor", "meningioma_tumor", "pituitary_tumor")
-    labels = np.array([classes.index({v: k for k, v in TUMOURS.items()}[label]) for label in found.labels])
-    labels[0] = (labels[0] + 1) % 3
-    summary = patient_summary(found, match, found.files, labels, np.arange(count), classes)
-    json.dumps(summary, allow_nan=False)
-    assert (summary["images"], summary["matched"]) == (count, count)
-    assert summary["patients"] == len(set(found.patients))
-    assert summary["patients_in_several_groups"] == len(
-        {patient for patient in found.patients if found.patients.count(patient) > 1}
-    )
-    assert summary["groups_of_several_patients"] == 0
-    assert [conflict["file"] for conflict in summary["label_conflicts"]] == [found.files[0]]
-    assert "joined" in " ".join(summary["sentences"])
-
-
-def test_unmatched_images_keep_their_groups():
-    match = type("Match", (), {"patients": ("a", None, "b", "a", None)})()
-    groups = join_patients(np.array([0, 0, 1, 2, 3]), match)
-    assert groups[0] == groups[1] == groups[3]
-    assert len({groups[0], groups[2], groups[4]}) == 3
+    pictures.append(fine(np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8)))
+    binding = bind(np.stack(pictures), found)
+    told = [found.patients[place] if place >= 0 else None for place in binding.original]
+    assert np.mean([ours == theirs for ours, theirs in zip(told[:-1], patients, strict=True)]) >= 0.95
+    assert told[-1] is None
 
 
 def damaged(path, how):
@@ -214,11 +175,11 @@ def test_a_damaged_file_is_skipped_and_listed_and_the_rest_is_read(slices, tmp_p
     for number in (1, 2):
         write_mat(tmp_path / f"{number}.mat", *slices[number])
     damaged(tmp_path / "1.mat", how)
-    found = read_figshare(tmp_path)
-    assert found.files == ("2.mat",)
-    assert [entry["file"] for entry in found.skipped] == ["1.mat"]
-    assert found.skipped[0]["reason"]
-    assert "\n" not in found.skipped[0]["reason"]
+    found, skipped = read_figshare(tmp_path)
+    assert found.names == ("2.mat",)
+    assert [entry["file"] for entry in skipped] == ["1.mat"]
+    assert skipped[0]["reason"]
+    assert "\n" not in skipped[0]["reason"]
 
 
 def test_folders_without_originals_are_one_clear_line(slices, tmp_path):
@@ -232,3 +193,26 @@ def test_folders_without_originals_are_one_clear_line(slices, tmp_path):
     (tmp_path / "1.mat").write_text("broken")
     with pytest.raises(UserError, match=r"1\.mat: .*download them again"):
         read_figshare(tmp_path)
+
+
+def test_the_originals_themselves_change_nothing(known_set, draw_slice, tmp_path):
+    """Who has them learns what the package knew without them."""
+    from mri_transfer.datasets.tumors.originals import figshare_originals
+    from mri_transfer.datasets.tumors.tumors import load_tumors
+
+    folder, where = known_set
+    known = figshare_originals()
+    number = {label: n for n, label in LABELS.items()}
+    for place in where.values():
+        write_mat(
+            tmp_path / f"{known.names[place]}.mat",
+            draw_slice(place),
+            number[known.labels[place]],
+            known.patients[place],
+        )
+    originals, skipped = read_figshare(tmp_path)
+    assert skipped == []
+    without = load_tumors(folder, 32, cache=tmp_path / "cache")
+    found = load_tumors(folder, 32, cache=tmp_path / "cache", originals=[originals])
+    assert np.array_equal(found.groups, without.groups)
+    assert (found.persons, found.known.patients) == (without.persons, without.known.patients)

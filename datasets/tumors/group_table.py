@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +27,12 @@ class GroupTable:
     """What a table says of `n` images."""
 
     persons: tuple[str, ...]  # "" where it names none
-    links: np.ndarray  # int (links, 2), pairs of images in one group of the table
+    members: dict[str, list[int]]  # images of each of its groups
+
+    def links(self, persons: Sequence[str]) -> np.ndarray:
+        """Pairs of images in one group, int (links, 2), among those whose person is not known."""
+        unknown = [[image for image in images if not persons[image]] for images in self.members.values()]
+        return np.array([pair for images in unknown for pair in pairwise(images)], int).reshape(-1, 2)
 
 
 def write_groups(path: Path, tumors: TumorSet) -> None:
@@ -79,14 +85,13 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> Gro
             )
     images = int(kept.max()) + 1
     persons = [""] * images
-    first: dict[str, int] = {}
-    links = []
+    members: dict[str, list[int]] = {}
     told_of = np.zeros(images, bool)
     for file, image in zip(files, kept.tolist(), strict=True):
         group, person = named.get(file.path, ("", ""))
         told_of[image] |= bool(group or person)
         if group:
-            links.append((first.setdefault(group, image), image))
+            members.setdefault(group, []).append(image)
         if person and persons[image] not in ("", person):
             raise UserError(
                 f"{path}: names {persons[image]} and {person} as the person on {file.path} and its identical copy"
@@ -99,4 +104,4 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> Gro
             f"{path}: gives no group to {len(missing)} of {images} images, the first {name}; add rows for them, or "
             "make the table anew with `mri-transfer audit`"
         )
-    return GroupTable(tuple(persons), np.array(links, int).reshape(-1, 2))
+    return GroupTable(tuple(persons), members)

@@ -129,15 +129,22 @@ def person_groups(
     return connected(np.concatenate([members, copies, guessed]), len(persons) + len(number))[: len(persons)]
 
 
-def too_large(labels: np.ndarray, groups: np.ndarray, classes: Sequence[str]) -> str | None:
-    """What is wrong with groups of which one holds more than `LARGEST` of a class; None if none does."""
+def too_large(
+    labels: np.ndarray, groups: np.ndarray, usual: np.ndarray, classes: Sequence[str]
+) -> str | None:
+    """What is wrong with given groups of which one holds more than `LARGEST` of a class; None if none does.
+
+    Args:
+        labels, groups: int (n,).
+        usual: int (n,), groups without what was given: what is as large in them is not the giver's fault.
+        classes: names of the labels.
+    """
     for label, name in enumerate(classes):
-        members = groups[labels == label]
-        if len(members):
-            most = int(np.bincount(members).max())
-            if most > LARGEST * len(members):
-                return (
-                    f"one group holds {most} of the {len(members)} images of {name} ({most / len(members):.0%}), so "
-                    "one fold would test on them and all others never train without them"
-                )
+        mine = labels == label
+        most, before = (int(np.bincount(each[mine]).max(initial=0)) for each in (groups, usual))
+        if most > max(before, LARGEST * mine.sum()):
+            return (
+                f"one group holds {most} of the {mine.sum()} images of {name} ({most / mine.sum():.0%}), so that one "
+                "fold tests on them all and no other is trained without them"
+            )
     return None

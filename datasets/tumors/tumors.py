@@ -146,21 +146,25 @@ def load_tumors(
     folder_labels = labels[originals_at]
     told = known.labels(classes)
     own = np.where((told >= 0) & (labels_from == "source"), told, folder_labels)
-    table = None if groups_from is None else read_groups(groups_from, files, kept)
-    persons, guessed, measured = known.persons, np.empty((0, 2), int), {}
-    if table is not None:
-        persons = tuple(theirs or ours for theirs, ours in zip(table.persons, persons, strict=True))
-        guessed = table.links
-    else:
-        numbers = np.array([file.number for file in files])
-        runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
-        guessed, measured = guessed_links(near, runs, numbers, kept, thumbs)
-    sure = known.bound if table is None else known.bound & ~np.array([bool(p) for p in table.persons])
+    numbers = np.array([file.number for file in files])
+    runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
+    guessed, measured = guessed_links(near, runs, numbers, kept, thumbs)
+    persons, sure = known.persons, known.bound
     groups = person_groups(persons, near, guessed, sure=sure)
-    if (table is not None or originals) and not force_groups and (wrong := too_large(own, groups, classes)):
-        raise UserError(
-            f"{groups_from or 'the originals'}: {wrong}; correct the table, or take it as it is with --force-groups"
-        )
+    if groups_from is not None or originals:
+        usual = groups
+        if groups_from is not None:
+            table = read_groups(groups_from, files, kept)
+            persons = tuple(theirs or ours for theirs, ours in zip(table.persons, persons, strict=True))
+            sure, guessed = sure & np.array([not person for person in table.persons]), table.links(persons)
+            groups, measured = person_groups(persons, near, guessed, sure=sure), {}
+        else:
+            alone = recognise(bindings[:1], near, len(fine))
+            usual = person_groups(alone.persons, near, guessed, sure=alone.bound)
+        if not force_groups and (wrong := too_large(own, groups, usual, classes)):
+            raise UserError(
+                f"{groups_from or 'the originals'}: {wrong}; correct it, or take it as it is with --force-groups"
+            )
 
     splits = np.array([file.split for file in files])
     train = np.char.startswith(np.char.lower(splits), "train")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mri_transfer.datasets.audit.shortcuts import ALL
+
 SHOWN = 10  # lines of a list that are printed; all of it is in audit.json
 
 
@@ -45,9 +47,13 @@ def advice(found: dict[str, Any]) -> list[str]:
             f"disease, scores {nearest['ungrouped']['accuracy']:.0%} in it and {nearest['grouped']['accuracy']:.0%} "
             "where groups stay whole."
         )
-    shortcuts = [entry["name"] for entry in found["shortcuts"]["features"] if entry["shortcut"]]
+    shortcuts = [entry for entry in found["shortcuts"]["features"] if entry["shortcut"]]
     if shortcuts:
-        shown = ", ".join(name for name in shortcuts[:4] if name != "all of these together")
+        single = [entry["name"] for entry in shortcuts if entry["feature"] != ALL]
+        shown = (
+            ", ".join(single[:4])
+            or "by figures of the file and the picture together, though by no single one"
+        )
         said.append(
             f"The class can be told without looking at the anatomy ({shown}). Bring all images to one size, crop and "
             "range before training, as this program does, and doubt a model that is tested only on images from the "

@@ -18,7 +18,7 @@ from mri_transfer.datasets.tumors.files import (
     Decoded,
     ImageFile,
     decode,
-    list_images,
+    images_of,
     read_grey,
 )
 from mri_transfer.datasets.tumors.group_table import read_groups
@@ -31,9 +31,11 @@ from mri_transfer.datasets.tumors.groups import (
     joined,
     sequences,
 )
+from mri_transfer.datasets.tumors.layout import published, read_layout
 from mri_transfer.datasets.tumors.thumbnails import BLUR, THUMBNAIL
 from mri_transfer.errors import UserError
 from mri_transfer.files import atomic_write
+from mri_transfer.progress import say
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 """Class folders of the public four-class set; any other names work as well."""
@@ -44,7 +46,8 @@ class TumorSet:
     """`n` distinct labelled images.
 
     `published_train` and `published_test` index the images as the published split uses them, copies and
-    leaks included (so with repeats); both are empty where the folder has no splits. A repeated image has the
+    leaks included (so with repeats); both are empty where the folder has no splits, and images of a validation split
+    are in neither unless it stands for a missing test split. A repeated image has the
     label of the copy that was kept.
     """
 
@@ -108,7 +111,10 @@ def load_tumors(
             unreadable and `strict`, or the table does not fit.
     """
     folder = Path(folder)
-    files, classes = list_images(folder)
+    layout = read_layout(folder)
+    for line in layout.left_out:
+        say(f"{folder}: {line}")
+    files, classes = images_of(layout, folder), layout.classes
     decoded = decode(folder, files, size, cache)
     if decoded.skipped and strict:
         worst = decoded.skipped[0]
@@ -140,11 +146,9 @@ def load_tumors(
         groups = joined(given, np.stack([near.first, near.second], axis=1))
 
     splits = np.array([file.split for file in files])
-    train = np.char.startswith(np.char.lower(splits), "train")
-    published = splits != "all"
-    audit = _account(
-        files, classes, decoded, labels, kept, originals, train & published, ~train & published, near
-    )
+    train, test = published(splits)
+    audit = _account(files, classes, decoded, labels, kept, originals, train, test, near)
+    audit |= {"left_out": list(layout.left_out), "unread_pictures": sum(layout.unread.values())}
     audit["thresholds"] |= calibration.summary()
     audit["groups"] = _describe(groups, thumbs, labels[originals], classes)
     audit["groups"]["from"] = "inferred" if groups_from is None else str(groups_from)
@@ -158,8 +162,8 @@ def load_tumors(
         paths=tuple(files[original].path for original in originals),
         classes=classes,
         split=splits[originals],
-        published_train=kept[train & published],
-        published_test=kept[~train & published],
+        published_train=kept[train],
+        published_test=kept[test],
         thumbs=thumbs,
         candidates=candidates,
         calibration=calibration,

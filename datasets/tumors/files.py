@@ -40,7 +40,7 @@ MAGIC = {
     b"II*": "TIFF",
     b"MM\0*": "TIFF",
 }
-CACHE_FORMAT = 5
+CACHE_FORMAT = 6
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # by a damaged .npz
 
 

@@ -9,6 +9,7 @@ from mri_transfer.datasets.tumors.thumbnails import (
     content_box,
     normalised,
     opposite,
+    positive,
     thumbnail,
     turned,
 )
@@ -83,3 +84,21 @@ def test_products_of_normalised_vectors_are_correlations():
 def test_coarse_is_the_mean_of_blocks():
     thumbs = np.random.default_rng(0).integers(0, 255, (2, THUMBNAIL, THUMBNAIL), dtype=np.uint8)
     assert coarse(thumbs)[1, 3, 4] == thumbs[1, 6:8, 8:10].mean()
+
+
+def test_a_negative_is_told_by_what_surrounds_it():
+    head = np.zeros((200, 160), np.uint8)
+    head[30:170, 25:135] = 120
+    for image in (head, np.pad(head, 20, constant_values=255)):  # a white margin makes no negative
+        assert np.array_equal(positive(image), image)
+        assert np.array_equal(positive(255 - image), image)
+    assert content_box(positive(255 - head)) == (25, 30, 135, 170)
+
+
+def test_a_dark_copy_has_nearly_the_same_thumbnail():
+    y, x = np.mgrid[-1:1:200j, -1:1:160j]
+    texture = np.random.default_rng(3).uniform(0.3, 1, (200, 160))
+    head = (220 * texture * (x**2 + y**2 < 0.7)).astype(np.uint8)
+    dark = np.round(255 * (head / 255) ** 2.5).astype(np.uint8)
+    first, second = thumbnail(head).ravel(), thumbnail(dark).ravel()
+    assert np.corrcoef(first, second)[0, 1] > 0.96

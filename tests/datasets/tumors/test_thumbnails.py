@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 
 from mri_transfer.datasets.tumors.thumbnails import (
+    DARK,
     THUMBNAIL,
     coarse,
     content_box,
+    lifted,
     normalised,
     opposite,
     positive,
@@ -95,10 +97,17 @@ def test_a_negative_is_told_by_what_surrounds_it():
     assert content_box(positive(255 - head)) == (25, 30, 135, 170)
 
 
-def test_a_dark_copy_has_nearly_the_same_thumbnail():
+def test_dark_images_are_lifted_to_one_brightness():
     y, x = np.mgrid[-1:1:200j, -1:1:160j]
     texture = np.random.default_rng(3).uniform(0.3, 1, (200, 160))
-    head = (220 * texture * (x**2 + y**2 < 0.7)).astype(np.uint8)
-    dark = np.round(255 * (head / 255) ** 2.5).astype(np.uint8)
-    first, second = thumbnail(head).ravel(), thumbnail(dark).ravel()
-    assert np.corrcoef(first, second)[0, 1] > 0.96
+    head = (220 * texture * (x**2 + y**2 < 0.9)).astype(np.uint8)
+    assert lifted(head) is head
+    for gamma in (4, 6):
+        dark = np.round(255 * (head / 255) ** gamma).astype(np.uint8)
+        bright = lifted(dark)
+        left, top, right, bottom = content_box(dark)
+        assert dark[top:bottom, left:right].mean() < 0.8 * 255 * DARK
+        assert bright[top:bottom, left:right].mean() == pytest.approx(255 * DARK, rel=0.03)
+        order = np.argsort(dark, axis=None, kind="stable")
+        assert (np.diff(bright.ravel()[order].astype(int)) >= 0).all()
+    assert not lifted(np.zeros((30, 30), np.uint8)).any()

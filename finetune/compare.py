@@ -248,7 +248,7 @@ def _report(
     damaged: list[str],
     done_before: int,
 ) -> dict[str, Any]:
-    from mri_transfer.finetune import insight
+    from mri_transfer.finetune import insight, suspects
     from mri_transfer.finetune.report import write_report
     from mri_transfer.finetune.results import summarise
 
@@ -275,6 +275,9 @@ def _report(
         "leaks_with_pretraining": leakage.described(checked),
         "paths": [tumors.paths[image] for image in np.flatnonzero(scored.images)],
     }
+    report["suspicious_labels"] = suspects.find(
+        predictions, report["paths"], config.out / "suspicious_labels.csv"
+    )
     if banner := config.banner or banner_of(config.tumors):
         report["banner"] = banner
     write_trials(config.out / "trials.csv", scored, runner, jobs)
@@ -301,6 +304,7 @@ def _report(
         "diverged_trials": sum(entry["diverged_trials"] for entry in entries),
         "skipped": tumors.audit.get("skipped", []),
         "label_conflicts": len(tumors.audit["label_conflicts"]),
+        "suspicious_labels": report["suspicious_labels"]["issues"],
         "images_leaked_by_pretraining": checked["leaked_images"],
     }
     write_json(config.out / "summary.json", summary)

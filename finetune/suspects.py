@@ -2,8 +2,13 @@
 
 Confident learning (Northcutt et al. 2021, doi:10.1613/jair.1.12125): the mean probability of a class over the images
 labelled so is what an image has to reach to count as confidently of that class. An image that reaches it for another
-class, and for that more than for any, is a label issue. All images are ranked by the probability of their label minus
-that of the likeliest other class, issues first. A hard image and a wrong label look alike here: a person has to look.
+class, and for that more than for any, is a label issue. Issues come first, and within them and the rest the images
+whose label has the least probability, measured from that mean, so that a class which models find hard does not fill the
+list. A hard image and a wrong label look alike here: a person has to look.
+
+Measured on the public four-class set, where the originals show seven distinct images to be filed wrongly, with
+ImageNet's features (EfficientNet-Lite0, 160 pixels, folds of whole persons, three seeds): of 2,870 images 175 are
+issues, and the seven are at ranks 1, 3, 8, 20, 37, 262 and 281.
 """
 
 from __future__ import annotations
@@ -59,9 +64,9 @@ def rank(probabilities: np.ndarray, labels: np.ndarray) -> Ranking:
     )
     confident = np.where(probabilities >= usual, probabilities, -1)
     issue = (confident.max(axis=1) >= 0) & (confident.argmax(axis=1) != labels)
-    margin = own - others.max(axis=1)
+    unusual = own - usual[labels]
     suggested = np.where(issue, confident.argmax(axis=1), others.argmax(axis=1))
-    return Ranking(np.lexsort((margin, ~issue)), suggested, issue)
+    return Ranking(np.lexsort((unusual, ~issue)), suggested, issue)
 
 
 def chosen_arm(predictions: Predictions) -> tuple[str, str, float]:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from mri_transfer.datasets.tumors.duplicates import Pairs, aligned
+from mri_transfer.datasets.tumors.duplicates import Pairs, aligned, neighbours
 from mri_transfer.datasets.tumors.thumbnails import thumbnail, turned
 
 SAMPLE = 200  # images that are copied
@@ -37,7 +37,8 @@ class Calibration:
     Attributes:
         threshold: correlation after alignment from which on two images are the same picture.
         gap: the correlations next to it among the set's own pairs, below and above; either may be missing.
-        found: share of the planted copies that reach the threshold; None if it was not measured.
+        found: share of the planted copies that meet their originals and reach the threshold; None if it was not
+            measured.
         planted: correlations of the planted copies with their originals, sorted.
     """
 
@@ -122,23 +123,35 @@ def copied(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.asarray(Image.open(buffer))
 
 
-def planted_copies(images: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
-    """Correlation after alignment of images with copies of themselves.
+def planted_copies(
+    images: Sequence[np.ndarray],
+    seed: int = 0,
+    *,
+    among: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
+    """How like their originals copies of images are found to be.
 
     Args:
         images: uint8 (height, width) each.
         seed: of the copies.
+        among: uint8 (n, side, side), thumbnails of the whole set, in which the copies have to find their originals.
+        rows: int (images,), where the originals are in it.
 
     Returns:
-        float32 (n,), sorted.
+        float32 (n,), sorted: correlation after alignment; 0 for a copy whose original is not among its neighbours.
     """
     random = np.random.default_rng(seed)
     if not len(images):
         return np.empty(0, np.float32)
-    thumbs = np.stack([thumbnail(image) for image in images])
     copies = np.stack([thumbnail(copied(image, random)) for image in images])
-    same = np.stack([np.arange(len(images))] * 2, axis=1)
-    return np.sort(aligned(thumbs, same, copies).correlation)
+    if among is None or rows is None:
+        among, rows = np.stack([thumbnail(image) for image in images]), np.arange(len(images))
+    met = neighbours(copies, among)
+    same = met[met[:, 1] == np.asarray(rows)[met[:, 0]]]
+    found = np.zeros(len(images), np.float32)
+    found[: len(same)] = aligned(copies, same, among).correlation
+    return np.sort(found)
 
 
 def calibrate(pairs: Pairs, planted: np.ndarray) -> Calibration:

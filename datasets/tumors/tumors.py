@@ -192,8 +192,8 @@ def _alike(
         except UNREADABLE:
             pass  # not there yet, or damaged: made again
     pairs = near_duplicates(thumbs)
-    sample = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
-    planted = planted_copies([read_grey(paths[place]) for place in np.sort(sample)])
+    sample = np.sort(np.random.default_rng(0).permutation(len(paths))[:SAMPLE])
+    planted = planted_copies([read_grey(paths[place]) for place in sample], among=thumbs, rows=sample)
     if kept is not None:
         arrays = {f"pairs_{n}": part for n, part in enumerate(pairs.fields())}
         with atomic_write(kept, "wb") as file:

@@ -84,6 +84,10 @@ def advice(found: dict[str, Any]) -> list[str]:
         said.append(
             f"{_number(len(found['skipped']), 'file')} could not be read: fetch them again or remove them."
         )
+    if unread := found.get("unread_pictures"):
+        said.append(
+            f"{_number(unread, 'picture')} of other kinds {_are(unread)} not read: convert those that belong to PNG."
+        )
     return said or ["No leak was found. Split by groups all the same: `mri-transfer compare` does."]
 
 

@@ -358,7 +358,14 @@ def read_layout(folder: Path) -> Layout:
     classes = tuple(sorted({name for _, name, _ in reading.places}))
     if len(classes) < 2:
         found = f"only {classes[0]}" if classes else "none"
-        raise UserError(f"{folder}: needs a folder of images for each of two or more classes, found {found}")
+        raise UserError(
+            f"{folder}: needs a folder of images for each of two or more classes, found {found}"
+            + _perhaps_within([each for _, _, each in reading.places])
+        )
+    for text in {text for split, name, _ in reading.places for text in (split, name)}:
+        if text.encode("utf-8", "replace") != (raw := text.encode("utf-8", "surrogateescape")):
+            told = raw.decode("utf-8", "backslashreplace")
+            raise UserError(f"{folder}: the name of the folder {told} is no UTF-8; rename it")
     _require_every_class(reading, classes)
     unread: Counter[str] = sum((place.unread for _, _, place in reading.places), Counter())
     if unread:
@@ -480,6 +487,13 @@ def _refuse_empty_classes(inner: _Folder) -> None:
     for each in inner.empty:
         if kind(each.name):
             raise UserError(_without_images(each.path))
+
+
+def _perhaps_within(places: Sequence[_Folder]) -> str:
+    """A hint, where the only class holds folders that may be the classes."""
+    if len(places) != 1 or len(places[0].filled) < 2:
+        return ""
+    return f"; if the folders in it are the classes, name {places[0].path}"
 
 
 def _require_every_class(reading: _Reading, classes: Sequence[str]) -> None:

@@ -257,3 +257,22 @@ def test_a_name_that_is_no_utf8_stops_no_comparison(tmp_path, cli):
         "compare", folder, *few, "--workers", 1, "--groups", tmp_path / "groups.csv", "--out", tmp_path / "o"
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_folder_whose_name_is_no_utf8_is_one_line(tmp_path):
+    write(tmp_path, classes=("a", "b"))
+    try:
+        (tmp_path / "a").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    except OSError:
+        pytest.skip("this file system takes only UTF-8 names")
+    with pytest.raises(UserError, match=r"the name of the folder caf\\xe9 is no UTF-8; rename it"):
+        read_layout(tmp_path)
+
+
+def test_numbered_folders_in_the_only_class_are_not_taken_for_classes(tmp_path):
+    write(tmp_path / "glioma_set", classes=("1", "2"))
+    with pytest.raises(
+        UserError, match=r"only glioma_set; if the folders in it are the classes, name .*glioma_set"
+    ):
+        read_layout(tmp_path)
+    assert read_layout(tmp_path / "glioma_set").classes == ("1", "2")

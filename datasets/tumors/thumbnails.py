@@ -22,10 +22,11 @@ _ENOUGH = (
 _GAP = 0.03  # of a side: a shorter dark gap does not end the picture
 
 
-def _without_frame(image: np.ndarray) -> tuple[int, int, int, int]:
+def _without_frame(image: np.ndarray, dark: bool = False) -> tuple[int, int, int, int]:
     """The box (left, top, right, bottom) inside plain margins of any one colour, as screenshots have them.
 
-    Margins may lie within each other, as where a picture with a white frame was padded with black.
+    Margins may lie within each other, as where a picture with a white frame was padded with black. With `dark`, dark
+    margins are left out as well where nothing bright is outside of them.
     """
     bounds = [0, len(image), 0, image.shape[1]]  # top, bottom, left, right
     framed = list(bounds)
@@ -40,7 +41,7 @@ def _without_frame(image: np.ndarray) -> tuple[int, int, int, int]:
             if len(inside) and inside[0]:
                 bounds[side] += int(inside[0]) * (-1 if side % 2 else 1)
                 # The air around a head is dark as well: dark margins count only outside bright ones.
-                if colour > _FRAME:
+                if dark or colour > _FRAME:
                     framed = list(bounds)
         if bounds == before:
             break
@@ -114,14 +115,14 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def positive(image: np.ndarray) -> np.ndarray:
-    """The image, inverted where it seems to be a negative: bright all around and mostly bright, margins left aside.
+    """The image, inverted where it seems to be a negative: inside all margins bright all around, and mostly bright.
 
     Args:
         image: uint8 (height, width).
     """
     step = max(1, max(image.shape) // _ENOUGH)
     small = image[::step, ::step]
-    left, top, right, bottom = _without_frame(small)
+    left, top, right, bottom = _without_frame(small, dark=True)
     inner = small[top:bottom, left:right]
     if min(inner.shape) < 8:
         return image

@@ -95,6 +95,10 @@ def test_a_negative_is_told_by_what_surrounds_it():
         assert np.array_equal(positive(image), image)
         assert np.array_equal(positive(255 - image), image)
     assert content_box(positive(255 - head)) == (25, 30, 135, 170)
+    for colour in (0, 255):  # nor does a margin hide one
+        framed = np.pad(255 - head, 20, constant_values=colour)
+        assert np.array_equal(positive(framed), 255 - framed)
+        assert content_box(positive(framed)) == (45, 50, 155, 190)
 
 
 def test_dark_images_are_lifted_to_one_brightness():

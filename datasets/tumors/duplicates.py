@@ -32,7 +32,7 @@ NEAREST = 10
 least 98% are among the ten nearest of their originals when cropped by up to 15% a side, and 99-100% when shrunk,
 compressed, framed or turned, or all of these with a crop of up to 10%; 97% when letters were written on them. Of all
 but the last, 96-100% are then told from neighbours; so are 98-100% of copies in other tones (60 each with a gamma of
-0.5 to 2, stretched, sharpened or tinted), cropped, framed, turned and compressed too."""
+0.5 to 2, stretched, sharpened, tinted or inverted), cropped, framed, turned and compressed too."""
 
 STRIP = 0.08  # of a side, left out by a window: crops of up to 12% are met half-way
 _SIDES = ((0.0, 0.0), (STRIP, 0.0), (0.0, STRIP), (STRIP, STRIP))

@@ -14,6 +14,7 @@ import numpy as np
 
 from mri_transfer import device, progress
 from mri_transfer.datasets.synthetic.note import banner_of
+from mri_transfer.datasets.tumors.class_names import class_map
 from mri_transfer.datasets.tumors.sources import sentences as source_sentences
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
@@ -31,6 +32,8 @@ from mri_transfer.options import as_dict
 from mri_transfer.workers import workers_for
 
 KIND = "comparison"
+OF_EXTERNAL = ("name", "images", "images_by_class", "caution", "dropped_identical", "dropped_near_duplicates")
+"""What a summary tells of an external folder."""
 PROTOCOL = (
     "both splits pooled, pixel-identical copies dropped, all images of a known person in one group, near-duplicates "
     "and neighbouring slices of the others joined into groups, stratified folds of whole groups, the same for every "
@@ -60,6 +63,7 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
         )
     if config.external and 1.0 not in config.fractions:
         raise UserError("--external: is tested by models that had all labels; add 1 to --fractions")
+    renamed = class_map(config.class_map)
     arms = () if config.target_stores else _arms(config)
     stores, unchecked = leakage.open_stores(config.against, arms)
     claim_folder(config.out, KIND)
@@ -92,7 +96,12 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
             return _target_stores(config, tumors)
         scored = scored_images(tumors, config.scored)
         externals = load_externals(
-            config.external, tumors, config.size, cache=config.out / "cache", strict=config.strict
+            config.external,
+            tumors,
+            config.size,
+            cache=config.out / "cache",
+            strict=config.strict,
+            class_map=renamed,
         )
         of_splits = leakage.check_splits(tumors, arms, splits)
         runner = Runner(
@@ -246,7 +255,7 @@ def _report(
     damaged: list[str],
     done_before: int,
 ) -> dict[str, Any]:
-    from mri_transfer.finetune import insight
+    from mri_transfer.finetune import insight, suspects
     from mri_transfer.finetune.report import write_report
     from mri_transfer.finetune.results import summarise
 
@@ -273,6 +282,9 @@ def _report(
         "leaks_with_pretraining": leakage.described(checked),
         "paths": [tumors.paths[image] for image in np.flatnonzero(scored.images)],
     }
+    report["suspicious_labels"] = suspects.find(
+        predictions, report["paths"], config.out / "suspicious_labels.csv"
+    )
     if banner := config.banner or banner_of(config.tumors):
         report["banner"] = banner
     write_trials(config.out / "trials.csv", scored, runner, jobs)
@@ -290,8 +302,7 @@ def _report(
         "results": _scores(report),
         "scored": scored.about,
         "external": [
-            {key: each[key] for key in ("name", "images", "dropped_identical", "dropped_near_duplicates")}
-            | {"results": _scores(each)}
+            {key: each[key] for key in OF_EXTERNAL} | {"results": _scores(each)}
             for each in report["external"]
         ],
         "trials": len(jobs),
@@ -302,6 +313,7 @@ def _report(
         "label_conflicts": len(tumors.audit["label_conflicts"]),
         "sources": tumors.audit["sources"],
         "labels": tumors.audit["labels"],
+        "suspicious_labels": report["suspicious_labels"]["issues"],
         "images_leaked_by_pretraining": checked["leaked_images"],
     }
     write_json(config.out / "summary.json", summary)
@@ -318,6 +330,8 @@ def _report(
                 f"{entry['arm']:>16}  {entry['mode']}, on {each['images']} images of {each['name']}: macro-F1 "
                 f"{score['estimate']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
             )
+        for line in each["caution"]:
+            progress.say(f"{each['name']}: {line}")
     progress.say(report["verdict"]["sentence"])
     progress.say(f"report: {page}")
     return summary

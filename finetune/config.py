@@ -251,6 +251,13 @@ class CompareConfig:
         metavar="DIR",
         repeat=True,
     )
+    class_map: tuple[str, ...] = option(
+        (),
+        help="what a class of an --external folder is called here, where that is not understood (glioma, notumor, "
+        "healthy and the like are); nothing after = leaves the class out; repeat it",
+        metavar="'THEIRS=OURS'",
+        repeat=True,
+    )
     target_stores: Path | None = option(
         None,
         help="write a slice store of the training images of every split here and stop; an encoder pretrained on each "

@@ -40,8 +40,8 @@ def write_report(
     Args:
         folder: exists.
         report: of :func:`mri_transfer.finetune.results.summarise`, and any of "audit", "settings", "arms",
-            "versions", "leaks_with_pretraining" and "paths" (file name of each image); a missing one leaves its
-            section out.
+            "versions", "leaks_with_pretraining", "suspicious_labels" and "paths" (file name of each image); a missing
+            one leaves its section out.
         predictions: what `report` was made from.
         images: uint8 (n, s, s), the images of the predictions.
         title: of the page.
@@ -73,7 +73,7 @@ def write_report(
     for path in figures.iterdir():  # of an earlier report with other arms or other pictures
         if path.suffix in (".svg", ".png") and path.name not in written:
             path.unlink()
-    page = render(report, title, banner, look, drawn, galleries, insight)
+    page = render(report, title, banner, look, drawn, galleries, insight, images)
     with atomic_write(folder / "report.html") as file:
         file.write(page)
     return folder / "report.html"
@@ -87,6 +87,7 @@ def render(
     drawn: dict[str, list[Picture]],
     galleries: list[dict[str, Any]],
     insight: Insight,
+    images: np.ndarray | None = None,
 ) -> str:
     """The page as text; see :func:`write_report`."""
     environment = pages.environment(TEMPLATES)
@@ -107,6 +108,7 @@ def render(
         banner=banner or "",
         drawn=drawn,
         galleries=galleries,
+        suspects=_suspects(report.get("suspicious_labels"), images),
         fields=" × ".join(str(side) for side in next(iter(insight.heat.values())).shape[1:])
         if insight.heat
         else "",
@@ -311,6 +313,15 @@ def _galleries(
         {"title": section.title, "text": section.text, "cards": [card(index) for index in section.images]}
         for section in gallery.sections(predictions, mode, fraction, verdict["arm"], verdict.get("baseline"))
     ]
+
+
+def _suspects(found: dict[str, Any] | None, images: np.ndarray | None) -> dict[str, Any] | None:
+    """Pictures whose labels are worth a look, for the page; None where there are none."""
+    if not found or not found["shown"] or images is None:
+        return None
+    first = [found["first"][place - 1] for place in found["shown"]]
+    cards = [entry | {"image": pages.data_uri(images[entry["index"]])} for entry in first]
+    return {**found, "cards": cards, "setting": describe_cell(found["mode"], found["fraction"])}
 
 
 def _coloured(image: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from mri_transfer.datasets.audit.shortcuts import ALL
 from mri_transfer.datasets.tumors.sources import origin_tells_class, sentences
 
 SHOWN = 10  # lines of a list that are printed; all of it is in audit.json
@@ -47,9 +48,13 @@ def advice(found: dict[str, Any]) -> list[str]:
             f"disease, scores {nearest['ungrouped']['accuracy']:.0%} in it and {nearest['grouped']['accuracy']:.0%} "
             "where groups stay whole."
         )
-    shortcuts = [entry["name"] for entry in found["shortcuts"]["features"] if entry["shortcut"]]
+    shortcuts = [entry for entry in found["shortcuts"]["features"] if entry["shortcut"]]
     if shortcuts:
-        shown = ", ".join(name for name in shortcuts[:4] if name != "all of these together")
+        single = [entry["name"] for entry in shortcuts if entry["feature"] != ALL]
+        shown = (
+            ", ".join(single[:4])
+            or "by figures of the file and the picture together, though by no single one"
+        )
         said.append(
             f"The class can be told without looking at the anatomy ({shown}). Bring all images to one size, crop and "
             "range before training, as this program does, and doubt a model that is tested only on images from the "
@@ -86,6 +91,10 @@ def advice(found: dict[str, Any]) -> list[str]:
     if found["skipped"]:
         said.append(
             f"{_number(len(found['skipped']), 'file')} could not be read: fetch them again or remove them."
+        )
+    if unread := found.get("unread_pictures"):
+        said.append(
+            f"{_number(unread, 'picture')} of other kinds {_are(unread)} not read: convert those that belong to PNG."
         )
     return said or ["No leak was found. Split by groups all the same: `mri-transfer compare` does."]
 

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from mri_transfer.datasets.tumors.folds import grouped_folds
+from mri_transfer.datasets.tumors.layout import published
 from mri_transfer.datasets.tumors.thumbnails import normalised
 from mri_transfer.errors import UserError
 
@@ -74,7 +75,7 @@ def leak_alarm(
         labels: int (files,).
         distinct: int (files,), the same number for files that show the same pixels; negative: left out (unreadable).
         groups: int (files,), of what belongs together.
-        splits: str (files,); names that do not start with "train" are test splits.
+        splits: str (files,), as :func:`mri_transfer.datasets.tumors.layout.published` takes them.
         classes: names.
         folds: how many; fewer where a class has fewer groups.
         seed: of the folds, and of the draw where there are more than `MOST` images.
@@ -91,9 +92,9 @@ def leak_alarm(
     groups, splits = np.asarray(groups)[usable], np.asarray(splits)[usable].astype(str)
     found: dict = {"published": None, "ungrouped": None, "grouped": None, "folds": folds}
 
-    train = np.char.startswith(np.char.lower(splits), "train")
-    if train.any() and not train.all():
-        found["published"] = _published(images, labels, distinct, groups, train, rng)
+    train, test = published(splits)
+    if train.any() and test.any():
+        found["published"] = _published(images, labels, distinct, groups, train, test, rng)
 
     _, first = np.unique(distinct, return_index=True)
     first = np.sort(first)
@@ -120,9 +121,10 @@ def _published(
     distinct: np.ndarray,
     groups: np.ndarray,
     train: np.ndarray,
+    tested: np.ndarray,
     rng: np.random.Generator,
 ) -> dict:
-    test = np.flatnonzero(~train)
+    test = np.flatnonzero(tested)
     if len(test) > MOST:
         test = np.sort(rng.choice(test, MOST, replace=False))
     right = nearest_neighbour(images, labels, np.flatnonzero(train), test) == labels[test]

@@ -13,6 +13,7 @@ from mri_transfer import __version__, pages
 from mri_transfer.datasets.audit import charts
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.tumors.files import read_grey, square
+from mri_transfer.datasets.tumors.layout import published
 from mri_transfer.datasets.tumors.originals import figshare_originals
 from mri_transfer.datasets.tumors.sources import origin_tells_class, sentences
 from mri_transfer.datasets.tumors.thumbnails import turned
@@ -79,13 +80,16 @@ def write_page(
 def _by_class(found: dict[str, Any], tumors: TumorSet) -> list[dict[str, Any]]:
     """One row a class: how many files, how many distinct, how many test images repeat training images."""
     files = Counter(file.label for file in tumors.files)
+    _, test = published([file.split for file in tumors.files])
     return [
         {
             "class": name,
             "files": files[label],
             "distinct": found["distinct_by_class"][name],
             "groups": found["groups"]["by_class"][name],
-            "test": sum(file.label == label and file.split.lower()[:5] != "train" for file in tumors.files),
+            "test": sum(
+                file.label == label and tested for file, tested in zip(tumors.files, test, strict=True)
+            ),
             "identical": found["test_identical_by_class"][name],
         }
         for label, name in enumerate(tumors.classes)

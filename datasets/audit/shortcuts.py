@@ -22,6 +22,7 @@ import numpy as np
 
 from mri_transfer.datasets.audit.scores import balanced_accuracy, confusion, recalls, scores
 from mri_transfer.datasets.tumors.folds import grouped_folds
+from mri_transfer.datasets.tumors.layout import published
 from mri_transfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def find_shortcuts(
         measured: of the files; those that could not be read are left out.
         labels: int (files,).
         groups: int (files,), of what belongs together; negative: left out.
-        splits: str (files,), such as "Training"; any names that do not start with "train" are test splits.
+        splits: str (files,), such as "Training"; see :func:`mri_transfer.datasets.tumors.layout.published`.
         classes: names.
         folds: how many; fewer are made where a class has fewer groups.
         seed: of folds, trees and bootstrap.
@@ -152,8 +153,8 @@ def find_shortcuts(
     varying = [name for name, values in columns.items() if np.ptp(values) > 0] if len(labels) else []
     found["constant"] = [name for name in FEATURES if name not in varying]
     confidence = 1 - (1 - CONFIDENCE) / (len(varying) + 1)
-    train = np.char.startswith(np.char.lower(splits.astype(str)), "train")
-    home = _home_folds(labels, groups, train, folds, seed)
+    train, test = published(splits)
+    home = _home_folds(labels, groups, train, folds, seed) if test.any() else None
     if not varying:
         found["sentences"] = _sentences(found, classes)
         return found
@@ -172,7 +173,7 @@ def find_shortcuts(
                 "shortcut": score["balanced_accuracy"]["low"] > found["chance"] + MARGIN,
                 "transfer": None
                 if home is None
-                else _transfer(model, values, labels, groups, train, home, len(classes)),
+                else _transfer(model, values, labels, groups, train, test, home, len(classes)),
             }
         )
     found["features"].sort(key=lambda entry: -entry["balanced_accuracy"]["estimate"])
@@ -184,7 +185,7 @@ def _home_folds(
     labels: np.ndarray, groups: np.ndarray, train: np.ndarray, folds: int, seed: int
 ) -> np.ndarray | None:
     """Folds of the training split alone; None without splits, or with too few groups of training images."""
-    if train.all() or not train.any():
+    if not train.any():
         return None
     try:
         return grouped_folds(labels[train], groups[train], folds, seed)
@@ -198,17 +199,18 @@ def _transfer(
     labels: np.ndarray,
     groups: np.ndarray,
     train: np.ndarray,
+    test: np.ndarray,
     home: np.ndarray,
     classes: int,
 ) -> dict:
     """The rule learnt on the training split: out of fold there, on the test split, and on what is new in that."""
     at_home = _out_of_fold(model, values[train], labels[train], home)
-    away = model.fit(values[train], labels[train]).predict(values[~train])
-    new = ~np.isin(groups[~train], groups[train])
+    away = model.fit(values[train], labels[train]).predict(values[test])
+    new = ~np.isin(groups[test], groups[train])
     parts = {
         "training": (labels[train], at_home),
-        "test": (labels[~train], away),
-        "test_new": (labels[~train][new], away[new]),
+        "test": (labels[test], away),
+        "test_new": (labels[test][new], away[new]),
     }
     result = {}
     for part, (true, predicted) in parts.items():

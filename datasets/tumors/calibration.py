@@ -2,8 +2,9 @@
 
 How like its original a copy still is depends on the images: on their size, noise and sharpness. How like each other
 different pictures are depends on them too: neighbouring slices of one patient may be few millimetres apart or many.
-So copies of some of the images are made as the web makes them, compressed, shrunk, cropped, framed and turned, and
-the threshold is set where it misses few of those, and where the set's own pairs leave the widest gap.
+So copies of some of the images are made as the web makes them, compressed, shrunk, cropped, framed and turned, half
+of them in other tones, and the threshold is set where it misses few of those, and where the set's own pairs leave the
+widest gap.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFilter, ImageOps
 
-from mri_transfer.datasets.tumors.duplicates import Pairs, aligned
+from mri_transfer.datasets.tumors.duplicates import Pairs, aligned, neighbours
 from mri_transfer.datasets.tumors.thumbnails import thumbnail, turned
 
 SAMPLE = 200  # images that are copied
@@ -36,7 +37,8 @@ class Calibration:
     Attributes:
         threshold: correlation after alignment from which on two images are the same picture.
         gap: the correlations next to it among the set's own pairs, below and above; either may be missing.
-        found: share of the planted copies that reach the threshold; None if it was not measured.
+        found: share of the planted copies that meet their originals and reach the threshold; None if it was not
+            measured.
         planted: correlations of the planted copies with their originals, sorted.
     """
 
@@ -55,13 +57,49 @@ class Calibration:
         }
 
 
+def _gamma(picture: Image.Image, random: np.random.Generator) -> Image.Image:
+    return _curved(picture, 2 ** random.uniform(-1, 1))
+
+
+def _curved(picture: Image.Image, gamma: float) -> Image.Image:
+    return Image.fromarray(np.round(255 * (np.asarray(picture) / 255) ** gamma).astype(np.uint8))
+
+
+def _stretched(picture: Image.Image, random: np.random.Generator) -> Image.Image:
+    return ImageOps.autocontrast(picture, cutoff=random.uniform(0.2, 2))
+
+
+def _sharpened(picture: Image.Image, random: np.random.Generator) -> Image.Image:
+    return picture.filter(ImageFilter.UnsharpMask(random.uniform(1, 3), int(random.integers(50, 201)), 0))
+
+
+def _tinted(picture: Image.Image, random: np.random.Generator) -> Image.Image:
+    channels = [_curved(picture, gamma) for gamma in random.uniform(0.6, 1.7, 3)]
+    return Image.merge("RGB", channels).convert("L")
+
+
+def _negative(picture: Image.Image, random: np.random.Generator) -> Image.Image:
+    return ImageOps.invert(picture)
+
+
+TONES = {
+    "gamma": _gamma,  # 0.5 to 2
+    "stretched": _stretched,  # up to 2% of the pixels clipped at each end
+    "sharpened": _sharpened,  # by an unsharp mask of 1 to 3 pixels, 50 to 200%
+    "tinted": _tinted,  # each channel a gamma of its own
+    "negative": _negative,
+}
+"""What copies undergo besides: each takes a grey picture, and what decides how much."""
+
+
 def copied(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     """A copy as it may be met on the web.
 
     Args:
         image: uint8 (height, width).
-        random: decides: up to 8% cut off each side, half to full size (not below 96 pixels), in half of the cases a
-            black or white margin, a flip or quarter turn, JPEG of quality 40 to 95.
+        random: decides: up to 8% cut off each side, half to full size (not below 96 pixels), in half of the cases
+            other tones (see :data:`TONES`), in half a black or white margin, a flip or quarter turn, JPEG of quality
+            40 to 95.
 
     Returns:
         uint8 (height', width').
@@ -73,6 +111,8 @@ def copied(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     scale = max(random.uniform(0.5, 1.0), 96 / min(picture.size))
     scale = min(scale, max(1.0, 1024 / max(picture.size)))  # a strip a few pixels wide stays one
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
+    if random.random() < 0.5:
+        picture = TONES[list(TONES)[random.integers(len(TONES))]](picture, random)
     copy = np.asarray(picture)
     if random.random() < 0.5:
         margins = (random.uniform(0.02, 0.15, 4) * np.repeat(copy.shape, 2)).astype(int).reshape(2, 2)
@@ -83,23 +123,35 @@ def copied(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     return np.asarray(Image.open(buffer))
 
 
-def planted_copies(images: Sequence[np.ndarray], seed: int = 0) -> np.ndarray:
-    """Correlation after alignment of images with copies of themselves.
+def planted_copies(
+    images: Sequence[np.ndarray],
+    seed: int = 0,
+    *,
+    among: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
+    """How like their originals copies of images are found to be.
 
     Args:
         images: uint8 (height, width) each.
         seed: of the copies.
+        among: uint8 (n, side, side), thumbnails of the whole set, in which the copies have to find their originals.
+        rows: int (images,), where the originals are in it.
 
     Returns:
-        float32 (n,), sorted.
+        float32 (n,), sorted: correlation after alignment; 0 for a copy whose original is not among its neighbours.
     """
     random = np.random.default_rng(seed)
     if not len(images):
         return np.empty(0, np.float32)
-    thumbs = np.stack([thumbnail(image) for image in images])
     copies = np.stack([thumbnail(copied(image, random)) for image in images])
-    same = np.stack([np.arange(len(images))] * 2, axis=1)
-    return np.sort(aligned(thumbs, same, copies).correlation)
+    if among is None or rows is None:
+        among, rows = np.stack([thumbnail(image) for image in images]), np.arange(len(images))
+    met = neighbours(copies, among)
+    same = met[met[:, 1] == np.asarray(rows)[met[:, 0]]]
+    found = np.zeros(len(images), np.float32)
+    found[: len(same)] = aligned(copies, same, among).correlation
+    return np.sort(found)
 
 
 def calibrate(pairs: Pairs, planted: np.ndarray) -> Calibration:

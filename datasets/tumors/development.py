@@ -18,7 +18,10 @@ SHARE = 0.2
 
 def is_development(name: str) -> bool:
     """Whether the group that is known by `name` is one of the fifth, by the SHA-256 of its name."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64 < SHARE
+    return (
+        int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
+        < SHARE
+    )
 
 
 def development_images(tumors: TumorSet) -> np.ndarray:

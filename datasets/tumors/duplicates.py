@@ -1,7 +1,8 @@
 """Images that are the same picture: found among all pairs, in all flips and quarter turns, cropped or framed.
 
 The likeness of two images is the normalised correlation (Pearson's r over pixels) of their thumbnails, so
-brightness and contrast do not matter. It is found in two steps.
+brightness and contrast do not matter; nor do other tones, as gamma, a tint, sharpening or a negative (see
+:func:`~mri_transfer.datasets.tumors.alignment.tone_free`). It is found in two steps.
 
 1. *Neighbours.* Thumbnails of 12 pixels, 144 numbers each, are compared by matrix products: each image, in eight
    orientations, with every other in sixteen windows, which leave out a strip at any of the four sides. So an image
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_transfer.datasets.tumors.alignment import align
+from mri_transfer.datasets.tumors.alignment import align, tone_free
 from mri_transfer.datasets.tumors.thumbnails import THUMBNAIL, coarse, normalised, opposite, turned
 from mri_transfer.device import cores
 from mri_transfer.progress import bar
@@ -30,7 +31,8 @@ NEAREST = 10
 """Neighbours kept of each image. Measured on the public four-class set, with copies of 150 images among its 3,264: at
 least 98% are among the ten nearest of their originals when cropped by up to 15% a side, and 99-100% when shrunk,
 compressed, framed or turned, or all of these with a crop of up to 10%; 97% when letters were written on them. Of all
-but the last, 96-100% are then told from neighbours; of copies with a gamma of 0.6 to 1.6, 81%."""
+but the last, 96-100% are then told from neighbours; so are 98-100% of copies in other tones (60 each with a gamma of
+0.5 to 2, stretched, sharpened, tinted or inverted), cropped, framed, turned and compressed too."""
 
 STRIP = 0.08  # of a side, left out by a window: crops of up to 12% are met half-way
 _SIDES = ((0.0, 0.0), (STRIP, 0.0), (0.0, STRIP), (STRIP, STRIP))
@@ -90,18 +92,23 @@ def _windows(thumbs: np.ndarray) -> np.ndarray:
 
 
 def _likeness(wholes: np.ndarray, windows: np.ndarray) -> np.ndarray:
-    """The best correlation of each image in any orientation with each other in any window; float32 (n, m).
+    """The best correlation, of either sign, of each image in any orientation with each other in any window.
 
     Args:
         wholes: (n, SMALL, SMALL).
         windows: normalised (m, windows, pixels).
+
+    Returns:
+        float32 (n, m).
     """
-    best = np.full((len(wholes), len(windows)), -np.inf, np.float32)
+    best, worst = np.full((2, len(wholes), len(windows)), [[[-np.inf]], [[np.inf]]], np.float32)
     for orientation in range(8):
         left = normalised(turned(wholes, orientation))
         for window in range(windows.shape[1]):
-            np.maximum(best, left @ windows[:, window].T, out=best)
-    return best
+            likeness = left @ windows[:, window].T
+            np.maximum(best, likeness, out=best)
+            np.minimum(worst, likeness, out=worst)
+    return np.maximum(best, -worst)
 
 
 class _Nearest:
@@ -199,11 +206,12 @@ def aligned(thumbs: np.ndarray, pairs: np.ndarray, others: np.ndarray | None = N
 def _fit(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Correlation after alignment, and orientation, of pairs (n, THUMBNAIL, THUMBNAIL)."""
     n = len(first)
-    orientation, window = _beginnings(first, second)
+    orientation, window, negative = _beginnings(first, second)
     tries = orientation.shape[1]
-    index, orientation = np.repeat(np.arange(n), tries), orientation.ravel()
+    index, orientation, negative = np.repeat(np.arange(n), tries), orientation.ravel(), negative.ravel()
     swapped, window = np.divmod(window.ravel(), len(WINDOWS))
     target, moving = _pictures(rough(first)[index], rough(second)[index], orientation, swapped)
+    moving[negative] = 255 - moving[negative]
     correlation, warp = align(target, moving, _WINDOW_WARPS[window], ROUGH_ROUNDS)
     best = np.arange(n) * tries + correlation.reshape(n, tries).argmax(axis=1)
     result = correlation[best]
@@ -211,23 +219,27 @@ def _fit(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     worth = np.flatnonzero(result >= WORTH)
     finer = best[worth]
     target, moving = _pictures(first[worth], second[worth], orientation[finer], swapped[finer])
-    result[worth], _ = align(target, moving, warp[finer])
+    moving[negative[finer]] = 255 - moving[negative[finer]]
+    plainly, where = align(target, moving, warp[finer])
+    result[worth] = np.maximum(plainly, tone_free(target, moving, where))
     return result, orientation[best]
 
 
-def _beginnings(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _beginnings(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where alignment begins, four ways, because it may go astray from any one.
 
     The most alike orientation begins with the best window of the second picture, with the best of the first, and
     without one. The second most alike is tried too: a head is nearly as like to its mirror image as to a cropped copy.
 
     Returns:
-        Orientation, int (n, 4), and window, int (n, 4); windows of the first picture count from `len(WINDOWS)` on.
+        Orientation, int (n, 4); window, int (n, 4), where those of the first picture count from `len(WINDOWS)` on; and
+        whether one of them looks like the negative of the other, bool (n, 4).
     """
     # By the orientation that makes the second picture look like the first.
-    alike = np.stack(
+    signed = np.stack(
         [_views_alike(first, second)[:, opposite(np.arange(8))], _views_alike(second, first)], axis=2
     )  # (n, 8, 2, windows)
+    alike = np.abs(signed)
     ranked = np.argsort(-alike.max(axis=(2, 3)), axis=1)
     everyone = np.arange(len(first))
     best, other = ranked[:, 0], ranked[:, 1]
@@ -235,7 +247,9 @@ def _beginnings(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.n
     of_other = alike[everyone, other].reshape(len(first), -1).argmax(axis=1)
     orientation = np.stack([best, best, best, other], axis=1)
     window = np.stack([of_second, of_first + len(WINDOWS), np.zeros_like(of_first), of_other], axis=1)
-    return orientation, window
+    seen = signed.reshape(len(first), 8, -1)
+    places = np.stack([of_second, of_first + len(WINDOWS), of_second, of_other], axis=1)
+    return orientation, window, seen[everyone[:, None], orientation, places] < 0
 
 
 def _views_alike(whole: np.ndarray, other: np.ndarray) -> np.ndarray:

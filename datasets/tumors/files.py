@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import re
 import stat
 import zipfile
@@ -20,15 +19,14 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from mri_transfer.datasets.tumors.binding import FINE, fine
+from mri_transfer.datasets.tumors.layout import Layout, read_layout
 from mri_transfer.datasets.tumors.thumbnails import THUMBNAIL, thumbnail
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.device import cores
-from mri_transfer.errors import UserError
 from mri_transfer.files import atomic_write
 from mri_transfer.progress import bar
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
-# What files with those names may hold. Pillow tries every format it knows otherwise, and hands one of them, EPS, to
+# What files whose names are read may hold. Pillow tries every format it knows otherwise, and hands one of them, EPS, to
 # Ghostscript, which runs programs.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 MOST_PIXELS = 40_000_000
@@ -43,7 +41,7 @@ MAGIC = {
     b"II*": "TIFF",
     b"MM\0*": "TIFF",
 }
-CACHE_FORMAT = 6
+CACHE_FORMAT = 7
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # by a damaged .npz
 
 
@@ -74,53 +72,6 @@ class Decoded:
     skipped: list[dict]  # {"file", "reason"} of each file that could not
 
 
-def _folders(folder: Path) -> list[Path]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise _unlisted(folder, error) from None
-    return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
-
-
-def _unlisted(folder: Path, error: OSError) -> UserError:
-    return UserError(f"{folder}: can't be listed ({error.strerror}); mend its permissions or remove it")
-
-
-def _image_paths(folder: Path) -> list[Path]:
-    """Image files in a class folder and the folders in it; links to folders are not followed, they may lead back.
-
-    What can't be read, such as a link that leads nowhere, is among them, to be told and not lost.
-    """
-    found = []
-
-    def refuse(error: OSError) -> None:
-        raise _unlisted(Path(error.filename), error)
-
-    for place, inner, names in os.walk(folder, onerror=refuse):
-        inner[:] = [name for name in inner if not name.startswith(".")]
-        found += [
-            Path(place, name)
-            for name in names
-            if Path(name).suffix.lower() in SUFFIXES and not name.startswith(".")
-        ]
-    return found
-
-
-def _split_folders(folder: Path) -> dict[str, Path]:
-    """Name and folder of each split, training first; or one split, "all", if class folders lie here."""
-    inner = _folders(folder)
-    named = [entry for entry in inner if re.match(r"(train|test|valid)", entry.name, re.IGNORECASE)]
-    if named and len(named) == len(inner):
-        return {
-            entry.name: entry for entry in sorted(named, key=lambda e: (not _is_training(e.name), e.name))
-        }
-    return {"all": folder}
-
-
-def _is_training(name: str) -> bool:
-    return name.lower().startswith("train")
-
-
 def _numbered(stem: str) -> tuple[str, int]:
     """The text before the last number of a file name, and the number (0 if there is none)."""
     match = re.fullmatch(r"(.*?)(\d+)\)?", stem, re.DOTALL)
@@ -131,48 +82,33 @@ def list_images(folder: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
     """Every image below `folder`, in an order that does not depend on the machine, and the class names.
 
     Args:
-        folder: holds one folder a class, or `Training` and `Testing` which do; within a class, folders may be nested.
+        folder: laid out as :mod:`mri_transfer.datasets.tumors.layout` says; within a class, folders may be nested.
 
     Returns:
         Files, training first, each class in the order of its file numbers; class names, sorted.
 
     Raises:
-        UserError: no such folder, no class folders, one missing in a split, without images, or not to be listed.
+        UserError: as of :func:`mri_transfer.datasets.tumors.layout.read_layout`.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise UserError(
-            f"{folder}: no such folder; name the one that holds Training and Testing, or the class folders"
-        )
-    splits = _split_folders(folder)
-    classes = tuple(sorted({entry.name for split in splits.values() for entry in _folders(split)}))
-    if len(classes) < 2:
-        found = f"only {classes[0]}" if classes else "none"
-        raise UserError(f"{folder}: needs a folder of images for each of two or more classes, found {found}")
+    layout = read_layout(Path(folder))
+    return images_of(layout, Path(folder)), layout.classes
+
+
+def images_of(layout: Layout, folder: Path) -> list[ImageFile]:
+    """The files of a layout of `folder`, in the order of :func:`list_images`."""
     files: list[ImageFile] = []
-    for split, place in splits.items():
-        for label, name in enumerate(classes):
-            if not (place / name).is_dir():
-                is_file = (place / name).is_file()
-                raise UserError(
-                    f"{place / name}: {'a file, no folder' if is_file else 'no such folder'}, though another split "
-                    "has it; add or remove the class"
-                )
-            paths = _image_paths(place / name)
-            if not paths:
-                raise UserError(
-                    f"{place / name}: holds no images ({', '.join(SUFFIXES)}); add some or remove the class"
-                )
-            named = []
-            for path in paths:
-                within = path.parent.relative_to(place / name).as_posix()
-                prefix, number = _numbered(path.stem)
-                named.append(("" if within == "." else f"{within}/", prefix, number, path))
-            files += [
-                ImageFile(path.relative_to(folder).as_posix(), split, label, within + prefix, number)
-                for within, prefix, number, path in sorted(named)
-            ]
-    return files, classes
+    for place in layout.places:
+        named = []
+        for path in place.images:
+            within = path.parent.relative_to(place.folder).as_posix()
+            prefix, number = _numbered(path.stem)
+            named.append(("" if within == "." else f"{within}/", prefix, number, path))
+        label = layout.classes.index(place.name)
+        files += [
+            ImageFile(path.relative_to(folder).as_posix(), place.split, label, within + prefix, number)
+            for within, prefix, number, path in sorted(named)
+        ]
+    return files
 
 
 def read_bytes(path: Path) -> bytes:

@@ -66,7 +66,8 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> Gro
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as table:
+        # As `write_groups` writes the names of files that are no UTF-8.
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as table:
             rows = list(csv.DictReader(table))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `mri-transfer audit` writes one") from None

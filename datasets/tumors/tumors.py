@@ -18,7 +18,7 @@ from mri_transfer.datasets.tumors.files import (
     Decoded,
     ImageFile,
     decode,
-    list_images,
+    images_of,
     read_grey,
 )
 from mri_transfer.datasets.tumors.group_table import read_groups
@@ -30,12 +30,14 @@ from mri_transfer.datasets.tumors.groups import (
     guessed_links,
     sequences,
 )
+from mri_transfer.datasets.tumors.layout import published, read_layout
 from mri_transfer.datasets.tumors.originals import Originals, figshare_originals
 from mri_transfer.datasets.tumors.persons import Known, person_groups, recognise, too_large
 from mri_transfer.datasets.tumors.sources import account, conflicts
 from mri_transfer.datasets.tumors.thumbnails import BLUR, THUMBNAIL
 from mri_transfer.errors import UserError
 from mri_transfer.files import atomic_write
+from mri_transfer.progress import say
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 """Class folders of the public four-class set; any other names work as well."""
@@ -46,8 +48,9 @@ class TumorSet:
     """`n` distinct labelled images.
 
     `published_train` and `published_test` index the images as the published split uses them, copies and
-    leaks included (so with repeats); both are empty where the folder has no splits. The published split is about the
-    folder's labels: `folder_labels` train, `published_labels` are scored.
+    leaks included (so with repeats); both are empty where the folder has no splits, and images of a validation split
+    are in neither unless it stands for a missing test split. The published split is about the folder's labels:
+    `folder_labels` train, `published_labels` are scored.
     """
 
     images: np.ndarray  # uint8 (n, size, size), padded to a square with black
@@ -117,7 +120,10 @@ def load_tumors(
             unreadable and `strict`, the table does not fit, or a group is too large and not `force_groups`.
     """
     folder = Path(folder)
-    files, classes = list_images(folder)
+    layout = read_layout(folder)
+    for line in layout.left_out:
+        say(f"{folder}: {line}")
+    files, classes = images_of(layout, folder), layout.classes
     decoded = decode(folder, files, size, cache)
     if decoded.skipped and strict:
         worst = decoded.skipped[0]
@@ -167,18 +173,14 @@ def load_tumors(
             )
 
     splits = np.array([file.split for file in files])
-    train = np.char.startswith(np.char.lower(splits), "train")
-    published = splits != "all"
-    audit = _account(
-        files, classes, decoded, labels, kept, originals_at, train & published, ~train & published, near
-    )
+    train, test = published(splits)
+    audit = _account(files, classes, decoded, labels, kept, originals_at, train, test, near)
+    audit |= {"left_out": list(layout.left_out), "unread_pictures": sum(layout.unread.values())}
     audit["thresholds"] |= calibration.summary()
     audit["groups"] = _describe(groups, thumbs, own, classes)
     audit["groups"]["from"] = "inferred" if groups_from is None else str(groups_from)
     audit["sequences"] = measured
-    audit["sources"] = account(
-        files, kept, classes, known, persons, groups, train & published, ~train & published
-    )
+    audit["sources"] = account(files, kept, classes, known, persons, groups, train, test)
     audit["source_conflicts"] = conflicts(files, kept, classes, known)
     audit["labels"] = {"from": labels_from, "changed": int((own != folder_labels).sum())}
     return TumorSet(
@@ -193,9 +195,9 @@ def load_tumors(
         paths=tuple(files[original].path for original in originals_at),
         classes=classes,
         split=splits[originals_at],
-        published_train=kept[train & published],
-        published_test=kept[~train & published],
-        published_labels=labels[~train & published],
+        published_train=kept[train],
+        published_test=kept[test],
+        published_labels=labels[test],
         thumbs=thumbs,
         candidates=candidates,
         calibration=calibration,
@@ -231,8 +233,8 @@ def _alike(
         except UNREADABLE:
             pass  # not there yet, or damaged: made again
     pairs = near_duplicates(thumbs)
-    sample = np.random.default_rng(0).permutation(len(paths))[:SAMPLE]
-    planted = planted_copies([read_grey(paths[place]) for place in np.sort(sample)])
+    sample = np.sort(np.random.default_rng(0).permutation(len(paths))[:SAMPLE])
+    planted = planted_copies([read_grey(paths[place]) for place in sample], among=thumbs, rows=sample)
     binding = bind(fine, figshare_originals())
     if kept is not None:
         arrays = {f"pairs_{n}": part for n, part in enumerate(pairs.fields())}

@@ -1,5 +1,7 @@
 """External folders: cleaned against the training images, tested by every model, never trained on."""
 
+import dataclasses
+import html
 import json
 import shutil
 
@@ -8,12 +10,12 @@ import pytest
 from PIL import Image
 from sklearn.metrics import f1_score
 
-from mri_transfer.datasets.tumors.calibration import copied
+from mri_transfer.datasets.tumors.calibration import TONES, copied
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.compare import compare
 from mri_transfer.finetune.config import CompareConfig
-from mri_transfer.finetune.external import load_externals
+from mri_transfer.finetune.external import cautions, load_externals
 
 
 @pytest.fixture(scope="module")
@@ -65,13 +67,61 @@ def test_labels_follow_the_names_of_classes(tumors, away, tmp_path):
     assert found.about["images_by_class"]["a"] == 0
 
 
+def renamed(away, folder, names):
+    for ours, theirs in zip("abcd", names, strict=True):
+        shutil.copytree(away / ours, folder / theirs)
+    return folder
+
+
+def test_names_of_classes_are_understood_or_said(tumors, away, tmp_path, capsys):
+    ours = dataclasses.replace(
+        tumors, classes=("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
+    )
+    folder = renamed(away, tmp_path / "names", ("Glioma", "meningioma-tumour", "notumor", "Adenoma"))
+    with pytest.raises(UserError, match=r"class Adenoma is none of .*--class-map 'Adenoma=NAME'"):
+        load_externals([folder], ours, 48, cache=tmp_path)
+    said = {"adenoma": "pituitary_tumor"}
+    (found,) = load_externals([folder], ours, 48, cache=tmp_path, class_map=said)
+    (same,) = load_externals([away], tumors, 48, cache=tmp_path)
+    order = ("Glioma", "meningioma-tumour", "notumor", "Adenoma")
+    assert found.about["classes"] == dict(
+        zip(sorted(order), (ours.classes[n] for n in (3, 0, 1, 2)), strict=True)
+    )
+    assert np.bincount(found.labels).tolist() == np.bincount(same.labels).tolist()
+    assert "Adenoma = pituitary_tumor" in capsys.readouterr().err
+    (part,) = load_externals([folder], ours, 48, cache=tmp_path, class_map={"Adenoma": ""})
+    assert set(part.labels.tolist()) == {0, 1, 2}
+    assert part.about["dropped_classes"] == len(list((away / "d").iterdir()))
+
+
+def test_figures_on_few_images_come_with_a_caution():
+    assert cautions({"a": 30, "b": 400}, 0.049) == []
+    (few,) = cautions({"a": 29, "b": 4, "c": 30}, 0)
+    assert few.startswith("Only 29 of a and 4 of b:")
+    missing, borrowed = cautions({"a": 0, "b": 300}, 0.1)
+    assert missing.startswith("No image of a:")
+    assert borrowed.startswith("10% of the folder is also among the training images.")
+
+
+def test_copies_in_other_tones_are_dropped(tumors, home, away, tmp_path):
+    folder = tmp_path / "toned"
+    shutil.copytree(away, folder)
+    rng = np.random.default_rng(0)
+    for number, path in enumerate(sorted(home.glob("Training/*/*.png"))[:40:4]):
+        place = folder / path.parent.name / f"toned {path.name}"
+        list(TONES.values())[number % len(TONES)](Image.open(path), rng).save(place)
+    (found,) = load_externals([folder], tumors, 48, cache=tmp_path)
+    assert found.about["dropped_near_duplicates"] == 4 + 10
+    assert found.about["images"] == 32
+
+
 @pytest.mark.parametrize("case", ["unknown class", "nothing left", "same name"])
 def test_bad_folders_are_one_line(tumors, home, away, tmp_path, case):
     folder = tmp_path / "bad"
     if case == "unknown class":
         shutil.copytree(away / "a", folder / "a")
         shutil.copytree(away / "b", folder / "sarcoma")
-        message = r"--external .*bad: class sarcoma is none of a, b, c, d"
+        message = r"--external .*bad: class sarcoma is none of a, b, c, d; say which by --class-map"
     elif case == "nothing left":
         shutil.copytree(home / "Testing", folder)
         message = "every image of it is among the training images"
@@ -123,4 +173,10 @@ def test_every_model_on_all_labels_is_tested(home, away, tmp_path):
         expected = np.mean([f1_score(labels, each, average="macro") for each in answers])
         assert entry["macro_f1"]["estimate"] == pytest.approx(expected)
         assert entry["macro_f1"]["low"] < entry["macro_f1"]["estimate"] < entry["macro_f1"]["high"]
-    assert "Images of other places" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "Other folders of images" in page
+    assert "Images of other places" not in page
+    assert "(8 a, 8 b, 8 c, 8 d)" in page
+    for line in other["caution"]:
+        assert line in html.unescape(page)
+    assert told["caution"] == other["caution"]

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from mri_transfer.datasets.audit.advice import advice
 from mri_transfer.datasets.audit.measure import SIDE, Measurements
-from mri_transfer.datasets.audit.shortcuts import common_sizes, find_shortcuts
+from mri_transfer.datasets.audit.shortcuts import FEATURES, common_sizes, find_shortcuts
 
 CLASSES = ("glioma", "meningioma", "none")
 
@@ -107,3 +108,28 @@ def test_too_few_groups_are_told_and_not_scored():
 def test_common_size_of_nothing():
     empty = np.array([])
     assert common_sizes(empty, empty, empty, empty, CLASSES) == {"size": None, "table": []}
+
+
+def test_the_advice_names_features_or_says_that_no_single_one_tells():
+    def told(*features: str) -> str:
+        entries = [
+            {"feature": name, "name": FEATURES.get(name, "all of these together"), "shortcut": True}
+            for name in features
+        ]
+        found = {
+            "test_files": 0,
+            "test_near_duplicate": 0,
+            "readable": 1,
+            "distinct": 1,
+            "near_duplicate_pairs": 0,
+        }
+        found |= {"nearest": {"grouped": None, "alarm": False}, "label_conflicts": [], "skipped": []}
+        found |= {"shortcuts": {"features": entries}, "markings": {"kinds": {}}, "others": {"kinds": {}}}
+        (line,) = advice(found)
+        return line
+
+    assert "anatomy (by figures of the file and the picture together, though by no single one)" in told("all")
+    assert "anatomy (image width)" in told("all", "width")
+    five = told("width", "height", "bytes", "sharpness", "mean")
+    assert "anatomy (image width, image height, file size, sharpness)" in five
+    assert "()" not in told("all")

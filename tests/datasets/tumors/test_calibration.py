@@ -4,11 +4,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from mri_transfer.datasets.synthetic.generate import write_tumors
-from mri_transfer.datasets.tumors.calibration import HIGHEST, LOWEST, USUAL, calibrate, copied, planted_copies
+from mri_transfer.datasets.tumors.calibration import (
+    HIGHEST,
+    LOWEST,
+    TONES,
+    USUAL,
+    calibrate,
+    copied,
+    planted_copies,
+)
 from mri_transfer.datasets.tumors.duplicates import Pairs
 from mri_transfer.datasets.tumors.files import list_images, read_grey
+from mri_transfer.datasets.tumors.thumbnails import thumbnail
 
 
 def pairs_with(correlations) -> Pairs:
@@ -65,3 +75,30 @@ def test_copies_are_other_files_of_the_same_picture(tmp_path):
     copies = [copied(images[0], np.random.default_rng(seed)) for seed in range(12)]
     assert len({copy.shape for copy in copies}) > 6
     assert planted_copies([]).shape == (0,)
+
+
+def test_a_copy_that_does_not_meet_its_original_counts_as_missed():
+    """Among a set of which an image is no part, its copies find nothing."""
+    rng = np.random.default_rng(0)
+    images = [
+        np.asarray(Image.fromarray(rng.integers(0, 255, (9, 9), dtype=np.uint8)).resize((96, 96)))
+        for _ in range(30)
+    ]
+    thumbs = np.stack([thumbnail(image) for image in images])
+    whole = planted_copies(images[:20], among=thumbs, rows=np.arange(20))
+    assert np.mean(whole > 0.95) > 0.8
+    # The originals are said to be where other pictures are; of 30, a copy has some of these among its ten neighbours.
+    wrong = planted_copies(images[:20], among=thumbs, rows=np.arange(20) + 10)
+    assert (wrong == 0).any()
+    assert wrong.max() < whole[2]
+
+
+@pytest.mark.parametrize("tone", TONES)
+def test_tones_change_a_picture_and_keep_its_shape(tone):
+    rng = np.random.default_rng(1)
+    grey = Image.fromarray(rng.normal(120, 30, (60, 80)).clip(5, 240).astype(np.uint8))
+    seen = {TONES[tone](grey, np.random.default_rng(seed)).tobytes() for seed in range(4)}
+    assert grey.tobytes() not in seen
+    assert len(seen) == (1 if tone == "negative" else 4)
+    assert TONES[tone](grey, np.random.default_rng(0)).size == grey.size
+    assert TONES[tone](grey, np.random.default_rng(0)).mode == "L"

@@ -4,10 +4,10 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from mri_transfer.datasets.tumors import duplicates
-from mri_transfer.datasets.tumors.alignment import align
+from mri_transfer.datasets.tumors.alignment import align, tone_free
 from mri_transfer.datasets.tumors.duplicates import SMALL, WINDOWS, aligned, near_duplicates, neighbours
 from mri_transfer.datasets.tumors.thumbnails import THUMBNAIL, thumbnail, turned
 
@@ -164,3 +164,57 @@ def test_alignment_never_lowers_a_correlation():
     assert np.all(correlation >= np.array(plain) - 1e-5)
     assert correlation.max() < 0.5
     assert align(first[:0], second[:0])[0].shape == (0,)
+
+
+TONES = {
+    "gamma of a half": lambda image: 255 * (image / 255) ** 0.5,
+    "gamma of two": lambda image: 255 * (image / 255) ** 2.0,
+    "negative": lambda image: 255 - image,
+    "clipped": lambda image: np.clip((image.astype(float) - 40) * 1.5, 0, 255),
+    "negative gamma": lambda image: 255 - 255 * (image / 255) ** 0.6,
+    "sharpened": lambda image: np.asarray(Image.fromarray(image).filter(ImageFilter.UnsharpMask(2, 150, 0))),
+}
+
+
+@pytest.mark.parametrize("tone", TONES)
+def test_a_copy_in_other_tones_is_found_among_strangers_and_nothing_else_is(tone):
+    images = [picture(seed) for seed in range(24)]
+    copy = recompressed(TONES[tone](images[5]).astype(np.uint8)[14:-6, 20:-6])[:, ::-1]
+    thumbs = np.stack([thumbnail(image) for image in [*images, np.ascontiguousarray(copy)]])
+    assert found_in(thumbs) == [(5, 24)]
+    assert found_in(thumbs[24:], thumbs[:24]) == [(0, 5)]
+
+
+def test_tones_are_free_and_places_are_not():
+    """A polynomial of the tones is seen through; the same tones at other places are nothing alike."""
+    rng = np.random.default_rng(0)
+    first = np.stack([thumbnail(picture(seed)) for seed in range(6)]).astype(np.float32)
+    bent = np.round(255 - 255 * (first / 255) ** 2)
+    still = np.zeros((6, 4), np.float32)
+    assert tone_free(first, bent, still) == pytest.approx(np.ones(6), abs=2e-3)
+    assert tone_free(bent, first, still).min() > 0.998
+    shuffled = rng.permuted(first.reshape(6, -1), axis=1).reshape(first.shape)
+    assert tone_free(first, shuffled, still).max() < 0.2
+    assert tone_free(first, first, still + np.array([0, 0.9, 0, 0])).max() == 0  # hardly any overlap
+
+
+def test_tone_free_agrees_with_a_plain_regression():
+    from scipy.ndimage import gaussian_filter
+
+    rng = np.random.default_rng(1)
+    first, second = rng.integers(0, 255, (2, 3, 16, 16)).astype(np.float32)
+    second += 0.5 * first
+    found = tone_free(first, second, np.zeros((3, 4), np.float32))
+    for row in range(3):
+        expected = []
+        for a, b in ((first[row], second[row]), (second[row], first[row])):
+            b = (b - b.mean()) / b.std()
+            columns = [
+                np.ones(256),
+                *(b.ravel() ** p for p in (1, 2, 3)),
+                (b - gaussian_filter(b, 1.0)).ravel(),
+            ]
+            design = np.stack(columns, axis=1)
+            fit = design @ np.linalg.lstsq(design, a.ravel(), rcond=None)[0]
+            expected.append(np.corrcoef(fit, a.ravel())[0, 1])
+        assert found[row] == pytest.approx(max(expected), abs=1e-3)

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 from mri_transfer.datasets.tumors.thumbnails import (
+    DARK,
     THUMBNAIL,
     coarse,
     content_box,
+    lifted,
     normalised,
     opposite,
+    positive,
     thumbnail,
     turned,
 )
@@ -83,3 +86,32 @@ def test_products_of_normalised_vectors_are_correlations():
 def test_coarse_is_the_mean_of_blocks():
     thumbs = np.random.default_rng(0).integers(0, 255, (2, THUMBNAIL, THUMBNAIL), dtype=np.uint8)
     assert coarse(thumbs)[1, 3, 4] == thumbs[1, 6:8, 8:10].mean()
+
+
+def test_a_negative_is_told_by_what_surrounds_it():
+    head = np.zeros((200, 160), np.uint8)
+    head[30:170, 25:135] = 120
+    for image in (head, np.pad(head, 20, constant_values=255)):  # a white margin makes no negative
+        assert np.array_equal(positive(image), image)
+        assert np.array_equal(positive(255 - image), image)
+    assert content_box(positive(255 - head)) == (25, 30, 135, 170)
+    for colour in (0, 255):  # nor does a margin hide one
+        framed = np.pad(255 - head, 20, constant_values=colour)
+        assert np.array_equal(positive(framed), 255 - framed)
+        assert content_box(positive(framed)) == (45, 50, 155, 190)
+
+
+def test_dark_images_are_lifted_to_one_brightness():
+    y, x = np.mgrid[-1:1:200j, -1:1:160j]
+    texture = np.random.default_rng(3).uniform(0.3, 1, (200, 160))
+    head = (220 * texture * (x**2 + y**2 < 0.9)).astype(np.uint8)
+    assert lifted(head) is head
+    for gamma in (4, 6):
+        dark = np.round(255 * (head / 255) ** gamma).astype(np.uint8)
+        bright = lifted(dark)
+        left, top, right, bottom = content_box(dark)
+        assert dark[top:bottom, left:right].mean() < 0.8 * 255 * DARK
+        assert bright[top:bottom, left:right].mean() == pytest.approx(255 * DARK, rel=0.03)
+        order = np.argsort(dark, axis=None, kind="stable")
+        assert (np.diff(bright.ravel()[order].astype(int)) >= 0).all()
+    assert not lifted(np.zeros((30, 30), np.uint8)).any()

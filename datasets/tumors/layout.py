@@ -1,0 +1,523 @@
+"""How a folder of labelled images is laid out: which folders are splits, which are classes, and what is neither.
+
+Understood are class folders, with or without splits above them (`Training/glioma`) or below (`glioma/train`), and one
+folder around all of it, as archives often have. A folder that may hold anything else is asked about, never trained on:
+`plots`, `pred` or a second set beside the first would otherwise be a class of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from filecmp import cmp
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mri_transfer.datasets.tumors.class_names import kind, plain
+from mri_transfer.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+UNREAD = (
+    *(
+        ".dcm",
+        ".dicom",
+        ".ima",
+        ".jfif",
+        ".jpe",
+        ".jif",
+        ".pjpeg",
+        ".jp2",
+        ".j2k",
+        ".jxl",
+        ".heic",
+        ".heif",
+        ".avif",
+    ),
+    *(".ppm", ".pgm", ".pnm", ".tga", ".nii", ".gz", ".mha", ".nrrd", ".raw", ".psd"),
+)
+"""Other names of pictures: these are counted and told."""
+_MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"BM")
+
+NO_CLASS = frozenset(
+    (
+        *(
+            "plots",
+            "plot",
+            "figures",
+            "figure",
+            "figs",
+            "charts",
+            "graphs",
+            "heatmaps",
+            "gradcam",
+            "screenshots",
+        ),
+        *(
+            "pred",
+            "preds",
+            "predictions",
+            "predicted",
+            "results",
+            "result",
+            "outputs",
+            "output",
+            "logs",
+            "runs",
+        ),
+        *("models", "weights", "checkpoints", "notebooks", "cache", "tmp", "temp", "backup", "old"),
+        *(
+            "masks",
+            "mask",
+            "segmentation",
+            "segmentations",
+            "labels",
+            "annotations",
+            "unlabeled",
+            "unlabelled",
+        ),
+    )
+)
+"""Names of folders that hold something else than a class, whatever pictures are in them."""
+JUNK = frozenset(
+    ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
+)
+"""Folders that programs leave behind."""
+
+_AFTER = r"(?:[\W_]*(?:set|sets|data|dataset|split|images?|imgs?))*[\W_]*"
+_SPLITS = {
+    "train": re.compile(rf"train(?:ing)?{_AFTER}", re.IGNORECASE),
+    "validation": re.compile(rf"(?:val(?:id(?:ation)?)?|dev(?:elopment)?){_AFTER}", re.IGNORECASE),
+    "test": re.compile(rf"test(?:ing)?{_AFTER}", re.IGNORECASE),
+}
+_PARTS = re.compile(r"(axial|coronal|sagittal|ax|cor|sag|t1.*|t2.*|flair|[a-z]{0,8}[\W_]*\d+)", re.IGNORECASE)
+"""Folders within a class: planes, sequences, numbered persons or batches."""
+DEEPEST = 4  # folders around a set
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder with images of one class, in one split ("all" where there are none)."""
+
+    split: str
+    name: str
+    folder: Path
+    images: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What lies where.
+
+    Attributes:
+        places: training first, then validation and test; by class within a split.
+        classes: names, sorted.
+        left_out: sentences on what is passed over.
+        unread: pictures in class folders whose names end in what is not read, by that ending.
+    """
+
+    places: tuple[Place, ...]
+    classes: tuple[str, ...]
+    left_out: tuple[str, ...]
+    unread: dict[str, int]
+
+
+def split_kind(name: str) -> str | None:
+    """ "train", "validation" or "test", for a folder called that or nearly so, in any case; None for other names.
+
+    >>> split_kind("Training"), split_kind("VAL"), split_kind("test_set"), split_kind("testosterone")
+    ('train', 'validation', 'test', None)
+    """
+    return next((told for told, pattern in _SPLITS.items() if pattern.fullmatch(name)), None)
+
+
+def published(splits: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which images the published split trains on, and which it tests on.
+
+    A validation split is neither, as its images have been looked at while choosing; where there is no test split it is
+    what others report on, so it is taken for it.
+
+    Args:
+        splits: str (n,), as of :class:`Place`.
+
+    Returns:
+        Two masks, bool (n,).
+    """
+    names, inverse = np.unique(np.asarray(splits, dtype=str), return_inverse=True)
+    kinds = np.array([split_kind(name) or "" for name in names], dtype="U10")[inverse.reshape(-1)]
+    test = kinds == "test"
+    return kinds == "train", test if test.any() else kinds == "validation"
+
+
+class _Folder:
+    """A folder, looked at no further than needed."""
+
+    def __init__(self, path: Path):
+        self.path, self.name = path, path.name
+
+    @cached_property
+    def _entries(self) -> list[Path]:
+        try:
+            entries = sorted(self.path.iterdir())
+        except OSError as error:
+            raise _unlisted(self.path, error) from None
+        return [entry for entry in entries if not entry.name.startswith(".")]
+
+    @cached_property
+    def folders(self) -> list[_Folder]:
+        return [
+            _Folder(entry) for entry in self._entries if entry.is_dir() and entry.name.casefold() not in JUNK
+        ]
+
+    @cached_property
+    def junk(self) -> list[str]:
+        return [entry.name for entry in self._entries if entry.name.casefold() in JUNK and entry.is_dir()]
+
+    @cached_property
+    def _below(self) -> tuple[list[Path], Counter[str]]:
+        """Image files here and below, and endings of other pictures; links to folders may lead back: not followed.
+
+        What can't be read, such as a link that leads nowhere, is among them, to be told and not lost.
+        """
+        found, unread = [], Counter[str]()
+
+        def refuse(error: OSError) -> None:
+            raise _unlisted(Path(error.filename), error)
+
+        for place, inner, names in os.walk(self.path, onerror=refuse):
+            inner[:] = [name for name in inner if not name.startswith(".") and name.casefold() not in JUNK]
+            for name in names:
+                if not name.startswith("."):
+                    path = Path(place, name)
+                    if path.suffix.lower() in SUFFIXES:
+                        found.append(path)
+                    elif _is_picture(path):
+                        unread[path.suffix.lower() or "no ending"] += 1
+        return found, unread
+
+    @property
+    def images(self) -> list[Path]:
+        return self._below[0]
+
+    @property
+    def unread(self) -> Counter[str]:
+        return self._below[1]
+
+    @property
+    def pictures(self) -> int:
+        """How many there are here and below, of any kind."""
+        return len(self.images) + self.unread.total()
+
+    @cached_property
+    def loose(self) -> list[Path]:
+        """Images in the folder itself."""
+        return [path for path in self.images if path.parent == self.path]
+
+    @property
+    def filled(self) -> list[_Folder]:
+        """Folders in it with pictures."""
+        return [each for each in self.folders if each.pictures]
+
+    @property
+    def empty(self) -> list[_Folder]:
+        return [each for each in self.folders if not each.pictures]
+
+    @property
+    def is_set(self) -> bool:
+        """Whether it may hold classes: nearly all pictures lie in its folders, and these are not named like parts."""
+        inner, loose = self.filled, len(self.loose)
+        return (
+            bool(inner)
+            and 10 * loose <= self.pictures
+            and not all(_PARTS.fullmatch(each.name) for each in inner)
+        )
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether it holds splits of classes."""
+        return any(split_kind(each.name) and each.is_set for each in self.filled)
+
+
+def _unlisted(folder: Path, error: OSError) -> UserError:
+    return UserError(f"{folder}: can't be listed ({error.strerror}); mend its permissions or remove it")
+
+
+def _is_picture(path: Path) -> bool:
+    """Whether a file that is not read is a picture all the same, by the end of its name or its first bytes."""
+    suffix = path.suffix.lower()
+    if suffix in UNREAD:
+        return suffix != ".gz" or path.name.lower().endswith(".nii.gz")
+    if (
+        1 < len(suffix) <= 6
+        and suffix[1:].isalpha()
+        and suffix not in (".bak", ".orig", ".img", ".image", ".tmp")
+    ):
+        return False  # text, tables, archives, programs
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            start = file.read(132)
+    except OSError:
+        return False
+    return (
+        start.startswith(_MAGIC) or start[8:12] == b"WEBP" or start[4:8] == b"ftyp" or start[128:] == b"DICM"
+    )
+
+
+@dataclass
+class _Reading:
+    """What has been understood so far."""
+
+    root: _Folder
+    places: list[tuple[str, str, _Folder]] = field(default_factory=list)  # split, class, folder
+    told: list[str] = field(default_factory=list)
+
+    def within(self, folder: _Folder) -> str:
+        return folder.path.relative_to(self.root.path).as_posix()
+
+    def look_beside(self, folder: _Folder) -> None:
+        """Tell what lies beside the folders that are used: leftovers, folders without images, loose images."""
+        if folder.junk:
+            self.told.append(f"{', '.join(folder.junk)}: left behind by a program, passed over")
+        if folder.empty:
+            names = ", ".join(self.within(each) for each in folder.empty)
+            self.told.append(
+                f"{names}: {'holds' if len(folder.empty) == 1 else 'hold'} no images, passed over"
+            )
+        if folder.loose:
+            count, first = len(folder.loose), folder.loose[0].relative_to(self.root.path).as_posix()
+            what = f"{count} images lie" if count > 1 else "1 image lies"
+            self.told.append(f"{what} beside the class folders and has no class, passed over: {first}")
+
+    def refuse_or_pass(self, extra: Sequence[_Folder], beside: str) -> None:
+        """Pass over copies of what is used; refuse any other folder of pictures.
+
+        Raises:
+            UserError: a folder holds pictures that are not among those used.
+        """
+        used: dict[tuple[str, str, int], list[Path]] = {}
+        for path in (path for _, _, folder in self.places for path in folder.images):
+            used.setdefault(_key(path), []).append(path)
+        for folder in extra:
+            new = [
+                path
+                for path in folder.images
+                if not any(_same(path, other) for other in used.get(_key(path), ()))
+            ]
+            if not new and not folder.unread:
+                self.told.append(f"{self.within(folder)}: a copy of images beside it, passed over")
+                continue
+            count = folder.pictures
+            what = "another set of " if folder.has_splits or folder.is_set else ""
+            raise UserError(
+                f"{folder.path}: {what}{count} picture{'' if count == 1 else 's'} beside {beside}, and none of them; "
+                "move the folder elsewhere (or put a dot before its name to have it ignored)"
+                + (", or name it alone to use it instead" if what else "")
+            )
+
+
+def _key(path: Path) -> tuple[str, str, int]:
+    """What two copies of an image in two sets have in common: class folder, name and size."""
+    return path.parent.name, path.name, path.lstat().st_size
+
+
+def _same(first: Path, second: Path) -> bool:
+    try:
+        return cmp(first, second, shallow=False)
+    except OSError:  # links that lead nowhere
+        return False
+
+
+def read_layout(folder: Path) -> Layout:
+    """Find splits and classes.
+
+    Args:
+        folder: holds one folder a class, or splits which do; or one folder that does.
+
+    Raises:
+        UserError: no such folder, no class folders, one missing in a split or without images, a folder that can't be
+            listed, or one that is neither split nor class nor a copy.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder}: no such folder; name the one that holds Training and Testing, or the class folders"
+        )
+    reading = _Reading(_Folder(folder))
+    inner = _unwrapped(reading)
+    named = [each for each in inner.folders if split_kind(each.name)]
+    if named:
+        _read_splits(reading, inner, named)
+    else:
+        _read_classes(reading, inner)
+    classes = tuple(sorted({name for _, name, _ in reading.places}))
+    if len(classes) < 2:
+        found = f"only {classes[0]}" if classes else "none"
+        raise UserError(
+            f"{folder}: needs a folder of images for each of two or more classes, found {found}"
+            + _perhaps_within([each for _, _, each in reading.places])
+        )
+    for text in {text for split, name, _ in reading.places for text in (split, name)}:
+        if text.encode("utf-8", "replace") != (raw := text.encode("utf-8", "surrogateescape")):
+            told = raw.decode("utf-8", "backslashreplace")
+            raise UserError(f"{folder}: the name of the folder {told} is no UTF-8; rename it")
+    _require_every_class(reading, classes)
+    unread: Counter[str] = sum((place.unread for _, _, place in reading.places), Counter())
+    if unread:
+        listed = ", ".join(f"{ending} ({count})" for ending, count in sorted(unread.items()))
+        what = "1 picture is" if unread.total() == 1 else f"{unread.total()} pictures are"
+        reading.told.append(
+            f"{what} not read because of the end of the name, {listed}; convert to PNG or JPEG (.jfif and .jpe are "
+            "JPEG: rename them)"
+        )
+    order = ("train", None, "validation", "test")
+    places = sorted(reading.places, key=lambda place: (order.index(split_kind(place[0])), place[0], place[1]))
+    return Layout(
+        tuple(Place(split, name, each.path, tuple(each.images)) for split, name, each in places),
+        classes,
+        tuple(reading.told),
+        dict(unread),
+    )
+
+
+def _unwrapped(reading: _Reading) -> _Folder:
+    """The folder that holds splits or classes, where other folders are around it."""
+    inner = reading.root
+    for _ in range(DEEPEST):
+        filled = inner.filled
+        if len(filled) != 1 or split_kind(filled[0].name) or kind(filled[0].name) or not filled[0].is_set:
+            break
+        if any(split_kind(each.name) for each in inner.folders):
+            break
+        reading.look_beside(inner)
+        inner = filled[0]
+    if inner is not reading.root:
+        reading.told.append(f"read from {reading.within(inner)}, the only folder of images in it")
+    return inner
+
+
+def _read_splits(reading: _Reading, inner: _Folder, named: Sequence[_Folder]) -> None:
+    of_kind: dict[str | None, _Folder] = {}
+    for split in named:
+        if (other := of_kind.setdefault(split_kind(split.name), split)) is not split:
+            raise UserError(
+                f"{inner.path}: {other.name} and {split.name} seem to be the same split; keep one, or rename one"
+            )
+        if not split.pictures:
+            raise UserError(f"{split.path}: holds no images; add some or remove the folder")
+        place, filled = split, split.filled
+        # An archive in an archive: Training/Training/glioma.
+        if len(filled) == 1 and split_kind(filled[0].name) == split_kind(split.name) and filled[0].is_set:
+            place, filled = filled[0], filled[0].filled
+        if not filled:
+            raise UserError(
+                f"{split.path}: {split.pictures} pictures, but no class folders in it, so their classes are unknown; "
+                "sort them into class folders or move the folder elsewhere"
+            )
+        names = {plain(each.name) for each in filled}
+        again = [each for each in filled if _holds(each, names)]
+        _refuse_by_name([each for each in filled if each not in again])
+        reading.places += [(split.name, each.name, each) for each in filled if each not in again]
+        reading.refuse_or_pass(again, "the class folders")
+        _refuse_empty_classes(place)
+        reading.look_beside(place)
+    listed = " and ".join(split.name for split in named)
+    reading.refuse_or_pass([each for each in inner.filled if each not in named], listed)
+    reading.look_beside(inner)
+
+
+def _holds(folder: _Folder, names: set[str]) -> bool:
+    """Whether a folder beside class folders is a set itself: of splits, or of folders with the same names."""
+    inner = {plain(each.name) for each in folder.filled}
+    return folder.has_splits or (not folder.loose and bool(inner) and inner <= names and len(inner) > 1)
+
+
+def _refuse_by_name(folders: Sequence[_Folder]) -> None:
+    for folder in folders:
+        for each in (folder, *folder.filled):
+            if plain(each.name) in NO_CLASS:
+                raise UserError(
+                    f"{each.path}: {each.pictures} pictures in a folder whose name is not that of a class; move it "
+                    "elsewhere, put a dot before its name to have it ignored, or rename it if it is one"
+                )
+
+
+def _read_classes(reading: _Reading, inner: _Folder) -> None:
+    filled = inner.filled
+    names = {plain(each.name) for each in filled}
+    again = [each for each in filled if _holds(each, names)]
+    classes = [each for each in filled if each not in again]
+    if again and len(classes) < 2:
+        raise UserError(
+            f"{inner.path}: holds several sets ({', '.join(each.name for each in again)}); name one of them"
+        )
+    _refuse_by_name(classes)
+    _refuse_empty_classes(inner)
+    inverted = [[split_kind(part.name) for part in each.filled] for each in classes]
+    if classes and all(
+        kinds and all(kinds) and not each.loose for kinds, each in zip(inverted, classes, strict=True)
+    ):
+        reading.places += [(part.name, each.name, part) for each in classes for part in each.filled]
+    else:
+        _refuse_splits_by_other_names(inner, classes)
+        reading.places += [("all", each.name, each) for each in classes]
+    reading.refuse_or_pass(again, "the class folders")
+    reading.look_beside(inner)
+
+
+def _refuse_splits_by_other_names(inner: _Folder, classes: Sequence[_Folder]) -> None:
+    """Folders which all hold the same folders are splits, folds or sets rather than classes."""
+    parts = [frozenset(plain(part.name) for part in each.filled) for each in classes]
+    if len(classes) < 2 or any(each.loose for each in classes) or len(set(parts)) > 1 or len(parts[0]) < 2:
+        return
+    if not all(_PARTS.fullmatch(part.name) for part in classes[0].filled):
+        names = ", ".join(each.name for each in classes[:3])
+        raise UserError(
+            f"{inner.path}: {names} hold the same folders ({', '.join(each.name for each in classes[0].filled[:3])}), "
+            "so they seem to be splits rather than classes; rename them to train and test, or name one of them"
+        )
+
+
+def _refuse_empty_classes(inner: _Folder) -> None:
+    for each in inner.empty:
+        if kind(each.name):
+            raise UserError(_without_images(each.path))
+
+
+def _perhaps_within(places: Sequence[_Folder]) -> str:
+    """A hint, where the only class holds folders that may be the classes."""
+    if len(places) != 1 or len(places[0].filled) < 2:
+        return ""
+    return f"; if the folders in it are the classes, name {places[0].path}"
+
+
+def _require_every_class(reading: _Reading, classes: Sequence[str]) -> None:
+    there: dict[str, dict[str, _Folder]] = {}
+    for split, name, folder in reading.places:
+        there.setdefault(split, {})[name] = folder
+    for found in there.values():
+        for name in classes:
+            if name not in found:
+                where = next(iter(found.values())).path.parent / name
+                if len(there) > 1 and where.is_dir():
+                    raise UserError(_without_images(where))
+                is_file = where.is_file()
+                raise UserError(
+                    f"{where}: {'a file, no folder' if is_file else 'no such folder'}, though another split has it; "
+                    "add or remove the class"
+                )
+            if not found[name].images:
+                raise UserError(_without_images(found[name].path, found[name].unread))
+
+
+def _without_images(folder: Path, unread: Counter[str] | None = None) -> str:
+    others = (
+        f", but {unread.total()} of other kinds ({', '.join(unread)}): convert them to PNG" if unread else ""
+    )
+    remedy = "" if unread else "; add some or remove the class"
+    return f"{folder}: holds no images ({', '.join(SUFFIXES)}){others}{remedy}"

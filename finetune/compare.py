@@ -32,7 +32,10 @@ from mri_transfer.options import as_dict
 from mri_transfer.workers import workers_for
 
 KIND = "comparison"
-OF_EXTERNAL = ("name", "images", "images_by_class", "caution", "dropped_identical", "dropped_near_duplicates")
+OF_EXTERNAL = (
+    *("name", "images", "images_by_class", "caution"),
+    *("dropped_identical", "dropped_near_duplicates", "dropped_persons"),
+)
 """What a summary tells of an external folder."""
 PROTOCOL = (
     "both splits pooled, pixel-identical copies dropped, all images of a known person in one group, near-duplicates "
@@ -102,6 +105,7 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
             cache=config.out / "cache",
             strict=config.strict,
             class_map=renamed,
+            labels_from=config.labels,
         )
         of_splits = leakage.check_splits(tumors, arms, splits)
         runner = Runner(

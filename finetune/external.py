@@ -19,6 +19,7 @@ import numpy as np
 from mri_transfer import progress
 from mri_transfer.datasets.tumors.class_names import match_classes
 from mri_transfer.datasets.tumors.duplicates import near_duplicates
+from mri_transfer.datasets.tumors.persons import UNKNOWN
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 
@@ -39,7 +40,7 @@ class External:
         groups: int (n,).
         fingerprint: of all of these.
         about: {"name", "folder", "files", "skipped", "images", "groups", "dropped_identical",
-            "dropped_near_duplicates", "dropped_classes" (images of classes that were left out), "images_by_class",
+            "dropped_near_duplicates", "dropped_persons" (of persons in training), "dropped_classes" (images of classes that were left out), "images_by_class",
             "classes" (by their name, ours or None), "caution" (sentences to read with every figure)}, for the report.
     """
 
@@ -62,6 +63,7 @@ def load_externals(
     cache: Path,
     strict: bool = False,
     class_map: Mapping[str, str] | None = None,
+    labels_from: str = "source",
 ) -> list[External]:
     """Read every folder and drop what is also among the training images.
 
@@ -72,6 +74,7 @@ def load_externals(
         size: side of the images, pixels.
         cache: folder for decoded images.
         strict: an unreadable image is an error.
+        labels_from: "source" or "folder", as of :func:`~mri_transfer.datasets.tumors.tumors.load_tumors`.
         class_map: what classes of theirs are, where :func:`~mri_transfer.datasets.tumors.class_names.kind` can't tell.
 
     Raises:
@@ -84,7 +87,7 @@ def load_externals(
         name = folder.resolve().name
         if name in [other.name for other in found]:
             raise UserError(f"--external {folder}: another external folder is called {name} too; rename one")
-        found.append(_load(folder, name, tumors, size, cache, strict, class_map or {}))
+        found.append(_load(folder, name, tumors, size, cache, strict, class_map or {}, labels_from))
     return found
 
 
@@ -96,8 +99,9 @@ def _load(
     cache: Path,
     strict: bool,
     class_map: Mapping[str, str],
+    labels_from: str,
 ) -> External:
-    other = load_tumors(folder, size, strict=strict, cache=cache)
+    other = load_tumors(folder, size, strict=strict, cache=cache, labels_from=labels_from)
     classes = match_classes(other.classes, tumors.classes, class_map, f"--external {folder}")
     _tell_classes(folder, classes)
     numbers = [-1 if ours is None else tumors.classes.index(ours) for ours in classes.values()]
@@ -127,7 +131,11 @@ def _load(
     borrowed = sum(int(mask.sum()) for reason, mask in dropped.items() if reason != "classes")
     about["caution"] = cautions(by_class, borrowed / (len(other) - about["dropped_classes"]))
     if borrowed:
-        progress.say(f"{folder}: {borrowed} images are also among the training images, and are left out")
+        of_persons = about["dropped_persons"]
+        progress.say(
+            f"{folder}: {borrowed - of_persons} images are also among the training images, and {of_persons} more show "
+            "persons who are; they are left out"
+        )
     digest = hashlib.sha256(f"{images.shape}".encode() + np.ascontiguousarray(images).tobytes())
     digest.update(labels.astype(np.int64).tobytes() + groups.astype(np.int64).tobytes())
     return External(name, images, labels, groups, digest.hexdigest(), about)
@@ -140,7 +148,9 @@ def _dropped(other: TumorSet, tumors: TumorSet, label_of: np.ndarray) -> dict[st
     near[pairs.first] = True
     known = {image.tobytes() for image in tumors.images}
     identical = np.array([image.tobytes() in known for image in other.images])
-    reasons = {"classes": label_of < 0, "identical": identical, "near_duplicates": near}
+    people = set(tumors.persons) - {UNKNOWN}
+    persons = np.array([person in people for person in other.persons], bool)
+    reasons = {"classes": label_of < 0, "identical": identical, "near_duplicates": near, "persons": persons}
     before = np.zeros(len(other), bool)
     for reason, mask in reasons.items():
         reasons[reason] = mask & ~before

@@ -180,3 +180,27 @@ def test_every_model_on_all_labels_is_tested(home, away, tmp_path):
     for line in other["caution"]:
         assert line in html.unescape(page)
     assert told["caution"] == other["caution"]
+
+
+def test_other_pictures_of_persons_in_training_are_left_out(known_set, draw_slice, tmp_path):
+    """A slice that is not among the training images, of a person who is, tests nothing either."""
+    from PIL import Image
+
+    from mri_transfer.datasets.tumors.originals import figshare_originals, person_of
+
+    folder, where = known_set
+    known, cache = figshare_originals(), tmp_path / "cache"
+    people = {person_of(known.patients[place]) for place in where.values()}
+    mine = [n for n, patient in enumerate(known.patients) if person_of(patient) in people]
+    others = [n for n, patient in enumerate(known.patients) if person_of(patient) not in people]
+    new = [n for n in mine if n not in where.values()][:20]
+    for place in new + others[:: len(others) // 30]:
+        path = tmp_path / "away" / known.labels[place] / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(draw_slice(place)).save(path)
+    home = load_tumors(folder, 32, cache=cache)
+    (found,) = load_externals([tmp_path / "away"], home, 32, cache=cache)
+    dropped = {key: value for key, value in found.about.items() if key.startswith("dropped")}
+    assert sum(dropped.values()) + len(found) == 20 + len(others[:: len(others) // 30])
+    assert dropped["dropped_persons"] + dropped["dropped_near_duplicates"] == 20
+    assert dropped["dropped_persons"] > 0

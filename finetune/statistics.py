@@ -15,9 +15,9 @@ isn't estimated but drawn, for each draw, from its posterior given the spread of
 with seeds - 1 degrees of freedom around R + B, where R is the part that the group draws contain; Tiao & Tan
 1965, Biometrika 52:37-53). Its prior is weakly informative, as the variance of few units needs (Gelman 2006,
 doi:10.1214/06-BA117A): 1 / (B + R/10), any order of magnitude from a tenth of R on. Where B is far above R, the
-result is Student's t over the seeds. The groups' own variance, too, is known only as well as their number allows: each draw stretches
-by the root of a scaled inverse chi-squared deviate, which makes a normal deviate Student's (for few groups
-compare Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
+result is Student's t over the seeds. The groups' own variance, too, is known only as well as their number allows:
+each draw's deviation is stretched by the root of a scaled inverse chi-squared deviate, which makes a normal deviate
+Student's (for few groups compare Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
 
 Measured by exchangeable random projections of real features (benchmarks/false_alarms.py), two arms that are
 equal are told apart as often as that script's table in benchmarks/README.md says; a test repeats it on generated

@@ -123,7 +123,7 @@ def test_pretraining_of_each_seed_has_its_own_trials(settings, encoder_of_each_s
 
 
 def test_the_published_split_goes_with_all_labels(settings, tmp_path):
-    few = {**settings, "arm": ("pixels",), "fractions": (0.5,)}
+    few = {**settings, "arm": ("pixels", "figures"), "fractions": (0.5,)}
     assert compare(CompareConfig(out=tmp_path / "report", **few))["trials"] == 3
     assert report_of(tmp_path / "report")["published"] == []
     assert 'id="published"' not in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")

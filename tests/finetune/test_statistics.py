@@ -236,6 +236,29 @@ def test_p_value_is_never_zero_and_inverts_the_interval():
         assert (np.quantile(draws, 0.025) > 0) == (statistics.p_value(draws) < 0.05)
 
 
+def test_p_goes_on_below_what_draws_can_resolve_and_ends_at_a_floor():
+    resampling = statistics.Resampling.of(np.arange(400), 500)
+    rng = np.random.default_rng(12)
+    scores = np.repeat(resampling.sums(rng.normal(size=(400, 1)))[:, :1] / 400, 6, axis=1)
+    scores = scores + 0.02 * rng.normal(size=6)
+    error = statistics.estimate(scores, resampling).error
+    centred = scores - scores[0].mean()
+    p = [
+        statistics.compare(centred + far * error, 0 * scores, resampling)["p_value"]
+        for far in (1, 2, 3, 4, 5, 8, 40)
+    ]
+    assert p == sorted(p, reverse=True)
+    assert p[3] < 2 / 501
+    assert p[-1] == statistics.LEAST_P
+
+
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_a_variance_between_seeds_that_dwarfs_all_else_makes_it_students_t(seeds):
+    lone = statistics.Sources(groups=0.0, runs=1e-9, spread=0.04, effective=1e6)
+    error = np.sqrt(0.04 / seeds)
+    assert lone.half_width(seeds) == pytest.approx(stats.t.ppf(0.975, seeds - 1) * error, rel=0.06)
+
+
 def test_an_undefined_score_stays_undefined():
     resampling = statistics.Resampling.of(np.arange(10), 50)
     nothing = np.full((51, 2), np.nan)

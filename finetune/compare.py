@@ -321,7 +321,10 @@ def _report(
                 f"{entry['arm']:>16}  {entry['mode']}, on {each['images']} images of {each['name']}: macro-F1 "
                 f"{score['estimate']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
             )
-    progress.say(report["verdict"]["sentence"])
+    verdict = report["verdict"]
+    for sentence in (verdict["sentence"], verdict["one_class"], *verdict["about"], *verdict["floors"]):
+        if sentence:
+            progress.say(sentence)
     progress.say(f"report: {page}")
     return summary
 

@@ -252,6 +252,22 @@ def test_p_goes_on_below_what_draws_can_resolve_and_ends_at_a_floor():
     assert p[-1] == statistics.LEAST_P
 
 
+@pytest.mark.parametrize(("groups", "between"), [(0, 0), (0, 10), (0, 100), (1, 1), (3, 30)])
+def test_false_alarms_of_three_seeds_whatever_the_variances(groups, between):
+    """A normal model: variances over groups and between seeds as multiples of the group-by-seed part."""
+    rng = np.random.default_rng(13)
+    seeds, part, runs = 3, 1e-4, 1500
+    error = np.sqrt(part * (groups + (1 + between) / seeds))
+    spreads = part * (1 + between) * rng.chisquare(seeds - 1, runs) / (seeds - 1)
+    p = [
+        statistics.Sources(groups * part, part, spread, 300).beyond(abs(difference), seeds)
+        for spread, difference in zip(spreads, error * rng.normal(size=runs), strict=True)
+    ]
+    # Bounds of 6% and 1.5%, and three standard errors of so many runs.
+    assert np.mean(np.array(p) < 0.05) < 0.06 + 0.018
+    assert np.mean(np.array(p) < 0.01) < 0.015 + 0.009
+
+
 @pytest.mark.parametrize("seeds", [3, 6])
 def test_a_variance_between_seeds_that_dwarfs_all_else_makes_it_students_t(seeds):
     lone = statistics.Sources(groups=0.0, runs=1e-9, spread=0.04, effective=1e6)

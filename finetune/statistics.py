@@ -33,7 +33,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -176,7 +176,7 @@ class Sources:
         freedom = np.full(total.shape, 1e9)
         if of_groups > 0:
             freedom = np.minimum(freedom, max(1.0, self.effective - 1) * (total / of_groups) ** 2)
-        return float(2 * weights @ stats.t.sf(distance / np.sqrt(total), freedom))
+        return float(2 * weights @ special.stdtr(freedom, -distance / np.sqrt(total)))
 
     def half_width(self, seeds: int) -> float:
         """Half a 95% interval of a mean over so many seeds."""

@@ -297,4 +297,5 @@ def test_equal_starts_with_three_seeds_are_told_apart_no_more_often_than_promise
     assert (found["p"] < 0.05).mean() <= 0.06
     assert (found["p"] < 0.01).mean() <= 0.015
     assert (found["shifted"] < 0.05).mean() >= 0.25  # no cure by never seeing anything
-    assert found["widths"].max() < 8 * found["widths"].min()
+    few, many = np.quantile(found["widths"], [0.01, 0.99])
+    assert many < 6 * few

@@ -258,7 +258,7 @@ def _floors(report: dict[str, Any], winner: str, other: str | None = None) -> li
         )
         sentences.append(
             f"Without any network, {highest['words']} reach {points(highest['macro_f1']['estimate'])} points of "
-            f"macro-F1 on the same folds; {how}{'' if found['above'] else ', which is not shown to be above'}."
+            f"macro-F1 on the same folds; {how}{'' if found['above'] else ', so it is not shown to be above'}."
         )
     below: dict[str, list[str]] = {}
     for entry in entries:

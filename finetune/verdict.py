@@ -234,14 +234,14 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
         "baseline": baseline,
         "pair": lead,
         "about": [text for text in (described(report, arm) for arm in (first, baseline)) if text],
-        "floors": _floors(report, baseline if kind == "behind" else first, baseline),
+        "floors": _floors(report, baseline if kind == "behind" else first),
         "one_class": _one_class(lead) if kind in ("ahead", "behind") else "",
         "details": details,
         "elsewhere": _elsewhere(report, first, baseline, (mode, fraction)),
     }
 
 
-def _floors(report: dict[str, Any], winner: str, other: str | None = None) -> list[str]:
+def _floors(report: dict[str, Any], winner: str) -> list[str]:
     """On the highest floor, where the winner is near it; and on arms that aren't shown to be above a floor."""
     entries = [entry for entry in report.get("floors", ()) if entry["macro_f1"]["estimate"] is not None]
     if not entries:

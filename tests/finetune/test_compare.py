@@ -345,7 +345,7 @@ def test_a_damaged_encoder_is_named(settings, encoder_folder, tmp_path):
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(bytes(content))
-    assert str(weights) in bad(settings, tmp_path, arm=(f"mri={broken}",))
+    assert str(weights) in bad(settings, tmp_path, arm=("random", f"mri={broken}"))
 
 
 def test_the_command_line_ends_with_one_line_and_code_2(command, tmp_path):

@@ -5,7 +5,8 @@ imagenet            the backbone's ImageNet weights
 NAME=RUN            an encoder run; with {seed} in RUN another one for each seed, as intervals can cover pretraining
                     only where it was repeated; with {seed} and {fold} another one for each split
 NAME=scaled:START   random weights of the scale that START has, layer by layer (see control.py)
-pixels              no network: the image itself, at 24 pixels a side, as the floor
+pixels              no network: the image itself, at 24 pixels a side
+figures             no network: global figures of the picture (brightness, margins, extent, entropy)
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ import numpy as np
 
 from mri_transfer import device
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.starts import BUILT_IN, PIXELS, SCALED, Source
+from mri_transfer.finetune.starts import BUILT_IN, NO_NETWORK, SCALED, Source
 
 DEFAULT_BACKBONE = "efficientnet_lite0"
-FORMS = "write random, imagenet, pixels, NAME=RUN or NAME=scaled:START, for example --arm mri=runs/mri"
+FORMS = (
+    "write random, imagenet, pixels, figures, NAME=RUN or NAME=scaled:START, for example --arm mri=runs/mri"
+)
 PLACES = ("{seed}", "{fold}")
-FEATURE_MODES = ("probe", "nearest")
+FEATURE_MODES = ("probe", "nearest", "forest")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +39,8 @@ class Arm:
 
     Attributes:
         name: what the report calls it.
-        start: as it was written: "random", "imagenet", "pixels", a path, a path with places for seed and fold, or one
-            of the first two or a path after "scaled:".
+        start: as it was written: "random", "imagenet", "pixels", "figures", a path, a path with places for seed
+            and fold, or one of the first two or a path after "scaled:".
         backbone: the network's name; "" without one.
         cards: by path, the encoders' cards (see :mod:`mri_transfer.checkpoints.encoders`); empty for built-in starts.
     """
@@ -49,7 +52,7 @@ class Arm:
 
     @property
     def kind(self) -> str:
-        """ "random", "imagenet", "pixels", "scaled" or "encoder"."""
+        """ "random", "imagenet", "pixels", "figures", "scaled" or "encoder"."""
         if self.start.startswith(SCALED):
             return "scaled"
         return self.start if self.start in BUILT_IN else "encoder"
@@ -89,7 +92,7 @@ class Arm:
 
     def can(self, mode: str) -> bool:
         """Whether there is such a trial: without a network there is nothing to fine-tune."""
-        return self.kind != PIXELS or mode in FEATURE_MODES
+        return self.kind not in NO_NETWORK or mode in FEATURE_MODES
 
 
 def filled(text: str, seed: int, fold: int) -> str:
@@ -117,7 +120,7 @@ def parse_arm(text: str) -> tuple[str, str]:
         raise UserError(f"--arm {text!r}: a name is plain text")
     if name in BUILT_IN and start != name:
         raise UserError(f"--arm {text!r}: {name} is the name of a built-in start; choose another name")
-    if start in (f"{SCALED}random", f"{SCALED}{PIXELS}"):
+    if start in [SCALED + name for name in ("random", *NO_NETWORK)]:
         raise UserError(f"--arm {text!r}: scaled: takes the scale of trained weights, of imagenet or a run")
     return name, start
 
@@ -144,7 +147,7 @@ def resolve_arms(
     named = [parse_arm(text) for text in (texts or ("random", "imagenet"))]
     _named_once([name for name, _ in named])
     paths = {name: _paths(name, start, splits) for name, start in named}
-    if all(start == PIXELS for _, start in named):  # no network at all
+    if all(start in NO_NETWORK for _, start in named):  # no network at all
         return tuple(Arm(name, start, "") for name, start in named)
 
     # Keras takes seconds to import, and a mistyped path need not wait for it.
@@ -165,7 +168,7 @@ def resolve_arms(
     of_built_in = list(dict.fromkeys(backbones)) or [found[0] if found else DEFAULT_BACKBONE]
     arms = []
     for name, start in named:
-        if start == PIXELS:
+        if start in NO_NETWORK:
             arms.append(Arm(name, start, ""))
         elif name in of_runs:
             arms.append(Arm(name, start, of_runs[name], cards[name]))
@@ -250,6 +253,24 @@ def _alike(of_runs: dict[str, str], found: Sequence[str], backbones: Sequence[st
             f"the arms have different backbones ({have}{asked}), so their difference would not be the start's; "
             "--mixed-backbones compares them all the same"
         )
+
+
+def refuse_the_same(arms: Sequence[Arm]) -> None:
+    """See that no two arms have the same weights: they would give the same predictions, at the price of both.
+
+    Raises:
+        UserError: two do.
+    """
+    first: dict[tuple, str] = {}
+    for arm in arms:
+        digests = tuple(card.get("weights_sha256", path) for path, card in sorted(arm.cards.items()))
+        identity = (arm.kind, arm.backbone, digests or arm.origin)
+        if identity in first:
+            raise UserError(
+                f"--arm {arm.name}: has the same weights as {first[identity]}, so the two can't be told apart; leave "
+                "one of them out"
+            )
+        first[identity] = arm.name
 
 
 def weights_digest(model: Any) -> str:

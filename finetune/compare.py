@@ -20,9 +20,10 @@ from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.files import claim_folder, write_json
 from mri_transfer.finetune import feature_trials, leakage
-from mri_transfer.finetune.arms import Arm, resolve_arms
+from mri_transfer.finetune.arms import Arm, refuse_the_same, resolve_arms
 from mri_transfer.finetune.config import CompareConfig, require_tumors
 from mri_transfer.finetune.external import load_externals
+from mri_transfer.finetune.floors import floor_jobs
 from mri_transfer.finetune.gathering import arm_entry, gather, gather_external, write_trials
 from mri_transfer.finetune.protocol import PUBLISHED, Split, grouped_splits
 from mri_transfer.finetune.runner import Job, Runner, duration
@@ -120,7 +121,8 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
         # With all labels, so it is not among what was asked for where fewer are.
         published = published_splits(tumors, seeds_of(config)) if 1.0 in config.fractions else []
         jobs = plan(arms, config.modes(), splits, published)
-        left = runner.pending(jobs)
+        floors = floor_jobs(splits, max(config.fractions))
+        left, floors_left = runner.pending(jobs), runner.pending(floors)
         damaged = runner.damaged
         for line in damaged:
             progress.say(f"damaged, done again: {line}")
@@ -142,8 +144,8 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
                 f"{len(conflicts)} pictures carry two labels, the first {first['first']} and {first['second']}: of "
                 "copies the first label counts, near-copies keep both; the report lists them"
             )
-        runner.run(left)
-        return _report(config, arms, scored, runner, jobs, checked, damaged, len(jobs) - len(left))
+        runner.run([*left, *floors_left])
+        return _report(config, arms, scored, runner, jobs, floors, checked, damaged, len(jobs) - len(left))
 
 
 def _files_of(arms: Sequence[Arm]) -> list[Path]:
@@ -155,7 +157,8 @@ def _arms(config: CompareConfig) -> tuple[Arm, ...]:
     """The arms, each of which has something to do.
 
     Raises:
-        UserError: as of :func:`~.arms.resolve_arms`; or an arm can't be compared in any of the modes.
+        UserError: as of :func:`~.arms.resolve_arms`; an arm can't be compared in any of the modes, or has none to be
+            compared with in one of them; or two have the same weights.
     """
     arms = resolve_arms(
         config.arm,
@@ -163,6 +166,14 @@ def _arms(config: CompareConfig) -> tuple[Arm, ...]:
         mixed_backbones=config.mixed_backbones,
         splits=list(itertools.product(seeds_of(config), range(config.folds))),
     )
+    for mode in config.modes():
+        able = [arm.name for arm in arms if arm.can(mode)]
+        if len(able) == 1:
+            raise UserError(
+                f"--arm {able[0]}: one start alone has nothing to be compared with"
+                f"{f' by --mode {mode}' if len(arms) > 1 else ''}; name another --arm, such as imagenet"
+            )
+    refuse_the_same(arms)
     for arm in arms:
         if not any(arm.can(mode) for mode in config.modes()):
             raise UserError(
@@ -255,6 +266,7 @@ def _report(
     scored: Scored,
     runner: Runner,
     jobs: list[Job],
+    floors: list[Job],
     checked: dict[str, Any],
     damaged: list[str],
     done_before: int,
@@ -264,7 +276,7 @@ def _report(
     from mri_transfer.finetune.results import summarise
 
     tumors = runner.tumors
-    predictions = gather(arms, seeds_of(config), scored, runner, jobs)
+    predictions = gather(arms, seeds_of(config), scored, runner, jobs, floors)
     entries = [arm_entry(arm, runner, jobs) for arm in arms]
     report = {
         **summarise(predictions, draws=config.draws, seed=config.seed),
@@ -336,7 +348,10 @@ def _report(
             )
         for line in each["caution"]:
             progress.say(f"{each['name']}: {line}")
-    progress.say(report["verdict"]["sentence"])
+    verdict = report["verdict"]
+    for sentence in (verdict["sentence"], verdict["one_class"], *verdict["about"], *verdict["floors"]):
+        if sentence:
+            progress.say(sentence)
     progress.say(f"report: {page}")
     return summary
 

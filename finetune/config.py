@@ -204,9 +204,9 @@ class CompareConfig:
     arm: tuple[str, ...] = option(
         (),
         help="a start to compare: random, imagenet, or NAME=RUN with a pretraining run or encoder; NAME=scaled:START, "
-        "random weights of the scale of imagenet's or a run's; pixels, no network at all; with {seed} in RUN each seed "
-        "has a run of its own, so that intervals cover pretraining too; with {seed} and {fold} each fold has (see "
-        "--target-stores); repeat it (default: random and imagenet)",
+        "random weights of the scale of imagenet's or a run's; pixels or figures, no network at all; with {seed} in "
+        "RUN each seed has a run of its own, so that intervals cover pretraining too; with {seed} and {fold} each fold "
+        "has (see --target-stores); repeat it (default: random and imagenet)",
         metavar="ARM",
         repeat=True,
     )

@@ -40,7 +40,8 @@ class External:
         groups: int (n,).
         fingerprint: of all of these.
         about: {"name", "folder", "files", "skipped", "images", "groups", "dropped_identical",
-            "dropped_near_duplicates", "dropped_persons" (of persons in training), "dropped_classes" (images of classes that were left out), "images_by_class",
+            "dropped_near_duplicates", "dropped_persons" (other pictures of persons in training), "dropped_classes"
+            (images of classes that were left out), "images_by_class",
             "classes" (by their name, ours or None), "caution" (sentences to read with every figure)}, for the report.
     """
 

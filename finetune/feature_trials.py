@@ -13,10 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from mri_transfer.finetune import nearest, probe
+from mri_transfer.finetune import forest, nearest, probe
 
-FITS: dict[str, Callable[..., Any]] = {"probe": probe.fit_probe, "nearest": nearest.fit_nearest}
-SETTINGS = {"probe": probe.SETTINGS, "nearest": nearest.SETTINGS}
+FITS: dict[str, Callable[..., Any]] = {
+    "probe": probe.fit_probe,
+    "nearest": nearest.fit_nearest,
+    "forest": forest.fit_forest,
+}
+SETTINGS = {"probe": probe.SETTINGS, "nearest": nearest.SETTINGS, "forest": forest.SETTINGS}
 
 
 @lru_cache(maxsize=2)
@@ -38,7 +42,7 @@ def feature_trial(
     """One classifier on fixed features, trained and tested.
 
     Args:
-        mode: "probe" or "nearest".
+        mode: "probe", "nearest" or "forest".
         path: a verified file of :class:`~mri_transfer.finetune.features.FeatureCache`.
         labels, groups: (n,) of all images.
         train, test: indices.

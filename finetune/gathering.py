@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.files import atomic_write
 from mri_transfer.finetune.arms import Arm
 from mri_transfer.finetune.choices import choices
 from mri_transfer.finetune.external import External
+from mri_transfer.finetune.naming import pretraining_of
 from mri_transfer.finetune.probe import log_loss
 from mri_transfer.finetune.protocol import PUBLISHED
 from mri_transfer.finetune.results import Predictions
@@ -34,13 +36,19 @@ def _about(arms: Sequence[Arm]) -> dict[str, Any]:
         "arms": tuple(arm.name for arm in arms),
         "kinds": {arm.name: arm.kind for arm in arms},
         "backbones": {arm.name: arm.backbone for arm in arms},
+        "pretraining": {arm.name: pretraining_of(arm.cards) for arm in arms if arm.kind == "encoder"},
     }
 
 
 def gather(
-    arms: Sequence[Arm], seeds: tuple[int, ...], scored: Scored, runner: Runner, jobs: Sequence[Job]
+    arms: Sequence[Arm],
+    seeds: tuple[int, ...],
+    scored: Scored,
+    runner: Runner,
+    jobs: Sequence[Job],
+    floors: Sequence[Job] = (),
 ) -> Predictions:
-    """What the finished trials say of the scored images.
+    """What the finished trials say of the scored images, those of the floors beside those of the arms.
 
     The published split stays whole, as it stands beside figures that others have published.
     """
@@ -59,8 +67,14 @@ def gather(
             shape = (len(seeds), len(tumors), count)
             table = grouped.setdefault(cell, np.full(shape, np.nan, np.float32))
             table[row, trial.test] = trial.probabilities
+    below: dict[str, np.ndarray] = {}
+    for job in floors:
+        trial, row = runner.trial(job), seeds.index(job.split.seed)
+        table = below.setdefault(job.arm.name, np.full((len(seeds), len(tumors), count), np.nan, np.float32))
+        table[row, trial.test] = trial.probabilities
     return Predictions(
         **_about(arms),
+        floors={name: table[:, scored.images] for name, table in below.items()},
         classes=tuple(tumors.classes),
         labels=tumors.labels[scored.images],
         groups=tumors.groups[scored.images],
@@ -71,7 +85,17 @@ def gather(
         published_leaked=np.isin(tumors.published_test, tumors.published_train)
         if published
         else np.zeros(0, bool),
+        published_near=np.isin(tumors.published_test, _near(tumors)) if published else None,
+        published_groups=tumors.groups[tumors.published_test] if published else None,
     )
+
+
+def _near(tumors: TumorSet) -> np.ndarray:
+    """Images that are nearly identical to a training image of the published split."""
+    pairs = tumors.near
+    trained = np.zeros(len(tumors), bool)
+    trained[tumors.published_train] = True
+    return np.concatenate([pairs.second[trained[pairs.first]], pairs.first[trained[pairs.second]]])
 
 
 def gather_external(

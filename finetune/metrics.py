@@ -47,7 +47,7 @@ def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below > 0)
 
 
-def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+def mean_of_defined(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis, leaving NaN out; NaN where nothing is left."""
     defined = ~np.isnan(values)
     return _ratio(np.where(defined, values, 0.0).sum(-1), defined.sum(-1).astype(np.float64))
@@ -65,18 +65,30 @@ def recall(confusion: np.ndarray) -> np.ndarray:
 
 def balanced_accuracy(confusion: np.ndarray) -> np.ndarray:
     """Mean recall over the classes that occur (Brodersen et al. 2010, doi:10.1109/ICPR.2010.764)."""
-    return _mean_of_defined(recall(confusion))
+    return mean_of_defined(recall(confusion))
+
+
+def class_f1(confusion: np.ndarray) -> np.ndarray:
+    """F1 = 2TP / (2TP + FP + FN) of each class: (..., classes, classes) -> (..., classes); NaN where it is neither
+    present nor predicted."""
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    return _ratio(2 * hits, confusion.sum(-1) + confusion.sum(-2))
 
 
 def macro_f1(confusion: np.ndarray) -> np.ndarray:
-    """Unweighted mean over classes of F1 = 2TP / (2TP + FP + FN).
+    """Unweighted mean over classes of F1: (..., classes, classes) -> (...).
 
     The mean of the classes' F1, not the F1 of mean precision and recall (Opitz & Burst 2019,
     arXiv:1911.03347). A class that is neither present nor predicted is left out, as
     `sklearn.metrics.f1_score` does.
     """
-    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
-    return _mean_of_defined(_ratio(2 * hits, confusion.sum(-1) + confusion.sum(-2)))
+    return mean_of_defined(class_f1(confusion))
+
+
+def macro_f1_of_present(confusion: np.ndarray) -> np.ndarray:
+    """As :func:`macro_f1`, over the classes that there are images of: one that is only predicted isn't counted."""
+    present = confusion.sum(-1) > 0
+    return mean_of_defined(np.where(present, class_f1(confusion), np.nan))
 
 
 def loss_by_group(
@@ -177,7 +189,7 @@ class MacroAuroc:
         areas = [
             [self._area(p[:, k], prepared) for k, prepared in enumerate(self.classes)] for p in probabilities
         ]
-        return _mean_of_defined(np.moveaxis(np.array(areas), -1, 0))
+        return mean_of_defined(np.moveaxis(np.array(areas), -1, 0))
 
     def _area(self, scores: np.ndarray, of: dict[str, np.ndarray]) -> np.ndarray:
         if not of["images"].size or not of["others"].size:

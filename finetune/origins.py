@@ -15,6 +15,7 @@ STARTS = {
     "imagenet": "ImageNet",
     "scaled": "random weights with the mean and variance of a trained encoder's layers",
     "pixels": "the pixels themselves, no network",
+    "figures": "global figures of the picture, no network",
 }
 IMAGENET_TERMS = (
     "trained on ImageNet, whose pictures are offered for research and teaching that earn no money"

@@ -20,7 +20,7 @@ from mri_transfer.finetune.insight import Insight
 from mri_transfer.finetune.looks import Look, looks
 from mri_transfer.finetune.origins import origins, pretraining_hours
 from mri_transfer.finetune.results import Predictions
-from mri_transfer.finetune.verdict import MODES, describe_cell, headline_cell, outcome, points
+from mri_transfer.finetune.verdict import MODES, describe_cell, headline_cell, outcome, p_in_words, points
 
 TEMPLATES = Path(__file__).parent / "templates"
 GLYPHS = {"o": "●", "s": "■", "D": "◆", "^": "▲", "v": "▼", "P": "✚", "X": "✖"}
@@ -94,6 +94,7 @@ def render(
     environment.filters.update(
         points=points,
         odds=_odds,
+        p_in_words=p_in_words,
         hours=_hours,
         cell=lambda entry: describe_cell(entry["mode"], entry["fraction"]),
     )
@@ -141,7 +142,19 @@ def _leak(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
     if not entries:
         return None
     images, leaked = entries[0]["all"]["images"], entries[0]["leaked"]["images"]
-    return {"images": images, "leaked": leaked, "share": leaked / images if images else 0.0}
+    near, clean = entries[0]["near"]["images"], entries[0]["clean"]["images"]
+    return {
+        "images": images,
+        "leaked": leaked,
+        "near": near,
+        "clean": clean,
+        "share": leaked / images if images else 0.0,
+        "parts": [
+            ("leak", "copies", leaked),
+            ("near", "near-copies", near),
+            ("rest", "neither", clean),
+        ],
+    }
 
 
 def _audit(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:

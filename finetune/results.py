@@ -12,8 +12,10 @@ import numpy as np
 from mri_transfer.errors import UserError
 from mri_transfer.finetune import metrics, statistics
 from mri_transfer.finetune.config import MODES
-from mri_transfer.finetune.verdict import verdict
+from mri_transfer.finetune.floors import floor_entries
+from mri_transfer.finetune.verdict import headline_cell, verdict
 
+NOTHING = {"estimate": None, "low": None, "high": None}
 Cell = tuple[str, str, float]
 """(arm, mode, fraction), where mode is "probe", "nearest" or "finetune" and fraction is that of the training groups."""
 
@@ -34,8 +36,14 @@ class Predictions:
             split, by models trained on its training images; may be empty.
         published_labels: int (m,).
         published_leaked: bool (m,), pixel-identical to a training image of the published split.
+        published_near: bool (m,), nearly identical to one, and not pixel-identical; None: not known.
+        published_groups: int (m,), for intervals; None takes every image as a group of its own.
         kinds, backbones: by arm, what it starts from ("imagenet", "random", "scaled", "pixels" or "encoder") and its
             network; where they are missing, names tell.
+        pretraining: by arm, what its encoders were pretrained on; see
+            :func:`mri_transfer.finetune.naming.pretraining_of`.
+        floors: by name, float32 (seeds, n, classes) as the probabilities, of the headline's label fraction; see
+            :mod:`mri_transfer.finetune.floors`.
 
     Raises:
         UserError: shapes or values that do not fit together; such trials must be made again.
@@ -50,8 +58,12 @@ class Predictions:
     published: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
     published_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     published_leaked: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    published_near: np.ndarray | None = None
+    published_groups: np.ndarray | None = None
     kinds: Mapping[str, str] = field(default_factory=dict)
     backbones: Mapping[str, str] = field(default_factory=dict)
+    pretraining: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    floors: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.probabilities:
@@ -64,6 +76,8 @@ class Predictions:
             )
         for key, values in self.probabilities.items():
             self._check(key, values, self.labels.size)
+        for floor, values in self.floors.items():
+            self._check_shape(f"floor {floor}", values, self.labels.size)
         for published_key, values in self.published.items():
             self._check(published_key, values, self.published_labels.size)
         if self.published and self.published_leaked.shape != self.published_labels.shape:
@@ -73,6 +87,9 @@ class Predictions:
         name = " ".join(str(part) for part in key)
         if key[0] not in self.arms:
             raise UserError(f"predictions of an arm that is not in the comparison: {name}")
+        self._check_shape(name, values, images)
+
+    def _check_shape(self, name: str, values: np.ndarray, images: int) -> None:
         expected = (len(self.seeds), images, len(self.classes))
         if values.shape != expected:
             raise UserError(f"{name}: predictions of shape {values.shape}, expected {expected}; run it again")
@@ -102,10 +119,10 @@ def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: 
         seed: of the draws.
 
     Returns:
-        JSON-able {"images", "groups", "classes", "seeds", "draws", "results", "pairs", "published",
-        "verdict"}: one entry in "results" per arm, mode and fraction (confusion counts are averaged over
+        JSON-able {"images", "groups", "classes", "seeds", "draws", "results", "pairs", "floors",
+        "published", "verdict"}: one entry in "results" per arm, mode and fraction (confusion counts are averaged over
         seeds), one in "pairs" per pair of arms, mode and fraction (differences of macro-F1, A - B; Holm over
-        the pairs of one mode and fraction).
+        all of them).
     """
     resampling = statistics.Resampling.of(predictions.groups, draws, seed)
     if resampling.count < 2:
@@ -114,12 +131,18 @@ def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: 
         predictions.labels, resampling.groups, resampling.weights, len(predictions.classes)
     )
     results, pairs = [], []
+    scored: dict[tuple[str, float], dict[str, np.ndarray]] = {}
     for mode, fraction in predictions.cells():
-        scores = {}
+        scores, by_class = {}, {}
         for arm in predictions.arms_of(mode, fraction):
-            entry, scores[arm] = _score(predictions, (arm, mode, fraction), resampling, auroc)
+            entry, by_class[arm] = _score(predictions, (arm, mode, fraction), resampling, auroc)
+            scores[arm] = metrics.mean_of_defined(by_class[arm])
             results.append(entry)
-        pairs += _pairs(predictions, scores, mode, fraction, resampling)
+        scored[mode, fraction] = scores
+        pairs += _pairs(predictions, scores, by_class, mode, fraction, resampling)
+    # One family over the whole report: any of its sentences may be quoted.
+    for pair, corrected in zip(pairs, statistics.holm([pair["p_value"] for pair in pairs]), strict=True):
+        pair["p_holm"] = corrected
     report = {
         "images": int(predictions.labels.size),
         "groups": resampling.count,
@@ -129,11 +152,13 @@ def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: 
         "arm_names": list(predictions.arms),
         "kinds": dict(predictions.kinds),
         "backbones": dict(predictions.backbones),
+        "pretraining": {arm: dict(about) for arm, about in predictions.pretraining.items()},
         "seeds": list(predictions.seeds),
         "draws": draws,
         "results": results,
         "pairs": pairs,
-        "published": _published(predictions),
+        "floors": floor_entries(scored[headline_cell(results)], _floors(predictions, resampling), resampling),
+        "published": _published(predictions, draws, seed),
     }
     return {**report, "verdict": verdict(report)}
 
@@ -141,7 +166,7 @@ def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: 
 def _score(
     predictions: Predictions, cell: Cell, resampling: statistics.Resampling, auroc: metrics.MacroAuroc
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """One arm's entry, and its macro-F1 as (1 + draws, seeds) for the paired differences."""
+    """One arm's entry, and each class's F1 as (1 + draws, seeds, classes) for the paired differences."""
     labels, groups, count = predictions.labels, resampling.groups, resampling.count
     probabilities = predictions.probabilities[cell]
     by_group = metrics.confusion_by_group(
@@ -150,7 +175,8 @@ def _score(
     confusion = resampling.sums(by_group)
     losses = resampling.sums(metrics.loss_by_group(labels, probabilities, groups, count))
     bins = metrics.calibration_by_group(labels, probabilities, groups, count).sum(0)
-    macro_f1, recall = metrics.macro_f1(confusion), metrics.recall(confusion)
+    class_f1, recall = metrics.class_f1(confusion), metrics.recall(confusion)
+    macro_f1 = metrics.mean_of_defined(class_f1)
 
     def share(values: np.ndarray) -> dict[str, float | None]:
         return statistics.estimate(values, resampling).interval(0.0, 1.0)
@@ -166,6 +192,7 @@ def _score(
         "macro_f1_by_seed": macro_f1[0].tolist(),
         "balanced_accuracy": share(metrics.balanced_accuracy(confusion)),
         "accuracy": share(metrics.accuracy(confusion)),
+        "f1": {name: share(class_f1[..., k]) for k, name in enumerate(predictions.classes)},
         "recall": {name: share(recall[..., k]) for k, name in enumerate(predictions.classes)},
         "auroc": share(auroc(probabilities)),
         "log_loss": loss(losses[..., 0] / losses[..., 2]),
@@ -178,12 +205,52 @@ def _score(
         },
         "confusion": by_group.sum(0).mean(0).tolist(),
         "reliability": bins.mean(0).tolist(),
-    }, macro_f1
+    }, class_f1
+
+
+def _by_class(
+    differences: np.ndarray, classes: tuple[str, ...], resampling: statistics.Resampling
+) -> dict[str, Any]:
+    """Differences of F1 (1 + draws, seeds, classes) with intervals, by class and without the largest.
+
+    A lead that is gone without one class is that class's.
+    """
+    found: dict[str, Any] = {
+        "by_class": {
+            name: statistics.estimate(differences[..., k], resampling).interval()
+            for k, name in enumerate(classes)
+        }
+    }
+    values = differences[0].mean(axis=0)
+    if len(classes) > 2 and np.isfinite(values).all():
+        largest = int(np.argmax(values * np.sign(values.sum())))
+        others = np.delete(differences, largest, axis=-1).mean(axis=-1)
+        found["without_largest_class"] = {
+            "class": classes[largest],
+            "difference": statistics.estimate(others, resampling).interval(),
+        }
+    return found
+
+
+def _floors(predictions: Predictions, resampling: statistics.Resampling) -> dict[str, np.ndarray]:
+    """Macro-F1 of each floor, (1 + draws, seeds)."""
+    classes = len(predictions.classes)
+    return {
+        name: metrics.macro_f1(
+            resampling.sums(
+                metrics.confusion_by_group(
+                    predictions.labels, values.argmax(-1), resampling.groups, resampling.count, classes
+                )
+            )
+        )
+        for name, values in predictions.floors.items()
+    }
 
 
 def _pairs(
     predictions: Predictions,
     scores: dict[str, np.ndarray],
+    by_class: dict[str, np.ndarray],
     mode: str,
     fraction: float,
     resampling: statistics.Resampling,
@@ -192,6 +259,7 @@ def _pairs(
     for a, b in combinations(scores, 2):
         pair: dict[str, Any] = {"a": a, "b": b, "mode": mode, "fraction": fraction}
         pair |= statistics.compare(scores[a], scores[b], resampling)
+        pair |= _by_class(by_class[a] - by_class[b], predictions.classes, resampling)
         if len(predictions.seeds) == 1:
             right = [
                 predictions.probabilities[arm, mode, fraction][0].argmax(-1) == predictions.labels
@@ -199,29 +267,55 @@ def _pairs(
             ]
             pair["mcnemar"] = statistics.mcnemar_exact(*right)
         pairs.append(pair)
-    for pair, corrected in zip(pairs, statistics.holm([pair["p_value"] for pair in pairs]), strict=True):
-        pair["p_holm"] = corrected
     return pairs
 
 
-def _published(predictions: Predictions) -> list[dict[str, Any]]:
-    """Scores on the published test images: all, those that leaked, and the rest; means over seeds."""
+def _published(predictions: Predictions, draws: int, seed: int) -> list[dict[str, Any]]:
+    """Scores on the published test images: all, copies of training images, near-copies, and the clean remainder.
+
+    Means over seeds with intervals over groups; macro-F1 is that of the classes there are images of.
+    """
     labels, leaked = predictions.published_labels, predictions.published_leaked
-    parts = {"all": np.ones(labels.size, dtype=bool), "leaked": leaked, "rest": ~leaked}
+    near = predictions.published_near
+    near = np.zeros(labels.size, dtype=bool) if near is None else near & ~leaked
+    groups = predictions.published_groups
+    groups = np.arange(labels.size) if groups is None else groups
+    parts = {
+        "all": np.ones(labels.size, dtype=bool),
+        "leaked": leaked,
+        "near": near,
+        "clean": ~leaked & ~near,
+    }
+    resamplings = {
+        name: statistics.Resampling.of(groups[chosen], draws, seed)
+        for name, chosen in parts.items()
+        if predictions.published and chosen.any()
+    }
     entries = []
     for (arm, mode), probabilities in predictions.published.items():
         predicted = probabilities.argmax(-1)
         entry: dict[str, Any] = {"arm": arm, "mode": mode}
         for name, chosen in parts.items():
-            images = int(chosen.sum())
-            nowhere = np.zeros(images, dtype=np.int64)
-            confusion = metrics.confusion_by_group(
-                labels[chosen], predicted[:, chosen], nowhere, 1, len(predictions.classes)
-            )[0]
-            entry[name] = {
-                "images": images,
-                "accuracy": float(metrics.accuracy(confusion).mean()) if images else None,
-                "macro_f1": float(metrics.macro_f1(confusion).mean()) if images else None,
+            entry[name] = {"images": int(chosen.sum()), "groups": 0, "accuracy": None, "macro_f1": None}
+            entry[name]["intervals"] = {"accuracy": NOTHING, "macro_f1": NOTHING}
+            if name not in resamplings:
+                continue
+            resampling = resamplings[name]
+            confusion = resampling.sums(
+                metrics.confusion_by_group(
+                    labels[chosen],
+                    predicted[:, chosen],
+                    resampling.groups,
+                    resampling.count,
+                    len(predictions.classes),
+                )
+            )
+            scores = {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1_of_present}
+            intervals = {
+                key: statistics.estimate(score(confusion), resampling).interval(0.0, 1.0)
+                for key, score in scores.items()
             }
+            entry[name] |= {key: found["estimate"] for key, found in intervals.items()}
+            entry[name] |= {"groups": resampling.count, "intervals": intervals}
         entries.append(entry)
     return entries

@@ -22,7 +22,12 @@ from mri_transfer.finetune.feature_trials import feature_trial
 from mri_transfer.finetune.features import FeatureCache, extract_features, kept_images
 from mri_transfer.finetune.protocol import PUBLISHED, Split
 from mri_transfer.finetune.stages import steps_of
-from mri_transfer.finetune.starts import PIXEL_SIDE, PIXELS, Source, pixel_features
+from mri_transfer.finetune.starts import (
+    NO_NETWORK,
+    Source,
+    features_without_network,
+    identity_without_network,
+)
 from mri_transfer.finetune.trials import Trial, TrialStore
 from mri_transfer.finetune.tuning_trials import TuningTask, processes_for_training, timed, tuning_trial
 from mri_transfer.workers import Workers, each
@@ -114,16 +119,16 @@ class Runner:
     def prepare(self, source: Source, label: str) -> Start:
         """Load a start once to identify it, and compute the features that are not kept."""
         if source not in self.starts:
-            if source.kind == PIXELS:
-                digest, about = f"{PIXELS}-{PIXEL_SIDE}", {"init": PIXELS, "side": PIXEL_SIDE}
-                model = None
+            model: Any = None
+            if source.kind in NO_NETWORK:
+                digest, about = identity_without_network(source.kind)
             else:
                 model, about = source.load(self.size, self.imagenet_weights)
                 digest = weights_digest(model)
             for cache, images in zip(self.caches, self.images, strict=True):
                 if cache.load(digest, len(images)) is None:
                     found = (
-                        pixel_features(images)
+                        features_without_network(source.kind, images)
                         if model is None
                         else extract_features(model, images, f"features of {label}")
                     )

@@ -9,9 +9,13 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import device
+from mri_transfer.datasets.tumors.global_figures import FIGURES as GLOBAL
+from mri_transfer.datasets.tumors.global_figures import global_figures
 
 PIXELS = "pixels"
-BUILT_IN = ("random", "imagenet", PIXELS)
+FIGURES = "figures"
+NO_NETWORK = (PIXELS, FIGURES)
+BUILT_IN = ("random", "imagenet", *NO_NETWORK)
 SCALED = "scaled:"
 PIXEL_SIDE = 24  # of the images that are compared pixel by pixel
 
@@ -21,9 +25,9 @@ class Source:
     """A start.
 
     Attributes:
-        origin: "random", "imagenet", "pixels" or the path of an encoder.
-        backbone: the network's name; "" for pixels.
-        kind: "random", "imagenet", "pixels", "scaled" or "encoder".
+        origin: "random", "imagenet", "pixels", "figures" or the path of an encoder.
+        backbone: the network's name; "" without one.
+        kind: "random", "imagenet", "pixels", "figures", "scaled" or "encoder".
         seed: of what is random about it.
     """
 
@@ -57,6 +61,18 @@ class Source:
             about = {"init": "scaled", "backbone": self.backbone, "seed": self.seed, "scale_of": about}
         model.compile(jit_compile=device.jit_compile())
         return model, about
+
+
+def identity_without_network(kind: str) -> tuple[str, dict[str, Any]]:
+    """What identifies a start that has no network, and what it is."""
+    if kind == PIXELS:
+        return f"{PIXELS}-{PIXEL_SIDE}", {"init": PIXELS, "side": PIXEL_SIDE}
+    return f"{FIGURES}-{len(GLOBAL)}", {"init": FIGURES, "figures": list(GLOBAL)}
+
+
+def features_without_network(kind: str, images: np.ndarray) -> np.ndarray:
+    """Features float32 (n, d) of uint8 (n, size, size) by such a start."""
+    return pixel_features(images) if kind == PIXELS else global_figures(images)
 
 
 def pixel_features(images: np.ndarray) -> np.ndarray:

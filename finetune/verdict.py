@@ -3,7 +3,8 @@
 The rule: the headline cell is fine-tuning on all labels if that was run, else fine-tuning at the largest
 fraction, else the linear probe at the largest fraction, else nearest neighbours. In it, every arm that is
 neither ImageNet nor a control is compared with ImageNet's weights of the same network; the one with the
-highest macro-F1 is named first, and Holm's correction over all pairs pays for the choice. Where networks
+highest macro-F1 is named first, and Holm's correction over all pairs of the report, those of other modes and
+fractions included, pays for the choice. Where networks
 differ and an arm has no ImageNet of its own, it is compared with the best; where there is nothing but
 ImageNet, the first network is what others are compared with; without ImageNet, the best arm that is no
 control is compared with the best other one. A difference counts as shown when its corrected
@@ -12,17 +13,19 @@ p-value is below 0.05.
 
 from __future__ import annotations
 
-import re
+import math
 from typing import Any
+
+from mri_transfer.finetune.naming import CONTROLS, IMAGENET, described, kind_of, subject
+from mri_transfer.finetune.statistics import LEAST_P
 
 ALPHA = 0.05
 HARDLY = (
     0.9  # of the smallest difference that could be shown: what is gained by more seeds isn't worth the time
 )
-IMAGENET = "imagenet"
-CONTROLS = {"random", "scaled", "pixels"}
 MODES = {"nearest": "nearest neighbours", "probe": "linear probe", "finetune": "fine-tuning"}
 RANK = list(MODES)  # the later, the more it tells
+NEAR = 0.10  # of macro-F1: a winner with a smaller lead over a floor is told beside it
 
 
 def headline_cell(results: list[dict[str, Any]]) -> tuple[str, float]:
@@ -51,15 +54,26 @@ def oriented(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, Any]:
             turned = {**pair, "a": a, "b": b}
             difference = pair["difference"]
             if difference["estimate"] is not None:
-                turned["difference"] = {
-                    "estimate": -difference["estimate"],
-                    "low": -difference["high"],
-                    "high": -difference["low"],
-                }
+                turned["difference"] = _turned(difference)
                 turned["p_a_better"] = 1 - pair["p_a_better"]
                 turned["by_seed"] = [-value for value in pair.get("by_seed", ())]
+                turned["by_class"] = {
+                    name: _turned(interval) for name, interval in pair.get("by_class", {}).items()
+                }
+                if without := pair.get("without_largest_class"):
+                    turned["without_largest_class"] = {
+                        **without,
+                        "difference": _turned(without["difference"]),
+                    }
             return turned
     raise KeyError((a, b))
+
+
+def _turned(interval: dict[str, Any]) -> dict[str, Any]:
+    """The interval of b - a, of that of a - b."""
+    if interval["estimate"] is None:
+        return interval
+    return {"estimate": -interval["estimate"], "low": -interval["high"], "high": -interval["low"]}
 
 
 def outcome(pair: dict[str, Any]) -> str:
@@ -70,6 +84,17 @@ def outcome(pair: dict[str, Any]) -> str:
     if pair["p_holm"] < ALPHA:
         return "ahead" if difference > 0 else "behind"
     return "not settled" if pair["p_value"] < ALPHA else "no difference"
+
+
+def p_in_words(pair: dict[str, Any], corrected: bool = False) -> str:
+    """A pair's p-value, "≤ 0.0011" where it is at the floor of what is told and so may be any smaller."""
+    value = pair["p_holm" if corrected else "p_value"]
+    if value is None:
+        return "–"
+    digits = 4 if value >= 0.001 else 6
+    if pair["p_value"] > LEAST_P:
+        return f"{value:.{digits}f}"
+    return f"≤ {math.ceil(value * 10**digits - 1e-9) / 10**digits:.{digits}f}"
 
 
 def _interval(pair: dict[str, Any]) -> str:
@@ -94,18 +119,18 @@ def _lead(pair: dict[str, Any]) -> str:
     )
 
 
-def _sentence(pair: dict[str, Any], pairs: int, subject: str) -> str:
-    """The verdict on one pair of `pairs`; `subject` is what has won if the first arm has."""
+def _sentence(pair: dict[str, Any], report: dict[str, Any]) -> str:
+    """The verdict on one pair of the report's."""
     kind, b = outcome(pair), pair["b"]
     if kind == "undefined":
         return f"{pair['a']} and {b} can't be compared: a class is missing from the data."
     if kind == "ahead":
-        return f"{subject} is the better start: {_lead(pair)}."
+        return f"{subject(report, pair['a'])} is the better start: {_lead(pair)}."
     if kind == "behind":
-        return f"{_title(b)} is the better start: {_lead(pair)}."
+        return f"{subject(report, b)} is the better start: {_lead(pair)}."
     if kind == "not settled":
         return (
-            f"Not settled: {_lead(pair)}, but among {pairs} pairs compared that can be chance "
+            f"Not settled: {_lead(pair)}, but among {len(report['pairs'])} pairs compared that can be chance "
             f"(corrected p = {pair['p_holm']:.2f})."
         )
     if pair["difference"]["estimate"] == 0 and pair["smallest_detectable"] == 0:
@@ -124,16 +149,6 @@ def _more_seeds(pair: dict[str, Any]) -> str:
     if doubled > HARDLY * now:
         return "; more seeds would hardly help, more groups of images would"
     return f", twice as many seeds about {points(doubled)}"
-
-
-def _title(arm: str) -> str:
-    """An arm's name at the beginning of a sentence: "ImageNet", "ImageNet (mobilenet_v2)", "mri"."""
-    return "ImageNet" + arm[len(IMAGENET) :] if re.match(rf"{IMAGENET}( \(|$)", arm) else arm
-
-
-def kind_of(report: dict[str, Any], arm: str) -> str:
-    """What an arm starts from: as the report says, or by its name."""
-    return report.get("kinds", {}).get(arm) or (arm if arm in {IMAGENET, *CONTROLS} else "encoder")
 
 
 def baselines(report: dict[str, Any], ranked: list[str]) -> dict[str, str]:
@@ -162,16 +177,17 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
     """What the comparison comes to.
 
     Args:
-        report: with "results", "pairs" and, if known, "kinds" and "backbones", as
+        report: with "results", "pairs" and, if known, "kinds", "backbones" and "pretraining", as
             :func:`mri_transfer.finetune.results.summarise` makes them.
 
     Returns:
         {"sentence", "short", "outcome", "mode", "fraction", "arm", "baseline", "pair", "reason",
-        "details", "elsewhere", "rule"}.
+        "about", "floors", "one_class", "details", "elsewhere", "rule"}.
         "outcome" says how "arm" does against "baseline": "ahead", "behind", "not settled", "no difference",
         "undefined", or "single" where there is one arm. "pair" is the entry of the two, arm minus baseline;
-        "reason" is the sentence without its first words, which "short" says; "details" are sentences about
-        other arms, "elsewhere" about the same two arms in other modes and fractions.
+        "reason" is the sentence without its first words, which "short" says; "about" are sentences on what the two arms
+        are by their provenance, "floors" on arms near a floor, "one_class" on a lead that is one class's or "",
+        "details" about other arms, "elsewhere" about the same two arms in other modes and fractions.
     """
     mode, fraction = headline_cell(report["results"])
     here = [e for e in report["results"] if (e["mode"], e["fraction"]) == (mode, fraction)]
@@ -192,16 +208,18 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
             "baseline": None,
             "pair": None,
             "reason": sentence,
+            "about": [],
+            "floors": _floors(report, ranked[0]),
+            "one_class": "",
             "details": [],
             "elsewhere": [],
         }
     (first, baseline), *others = baselines(report, ranked).items()
-    subject = "MRI pretraining" if "mri" in first.lower() else _title(first)
     lead = oriented(pairs, first, baseline)
     kind = outcome(lead)
-    winner = subject if kind == "ahead" else _title(baseline)
-    details = [_sentence(oriented(pairs, arm, other), len(pairs), _title(arm)) for arm, other in others]
-    sentence = _sentence(lead, len(pairs), subject)
+    winner = subject(report, first if kind == "ahead" else baseline)
+    details = [_sentence(oriented(pairs, arm, other), report) for arm, other in others]
+    sentence = _sentence(lead, report)
     reason = sentence.split(": ", 1)[1] if kind != "undefined" else sentence
     return answer | {
         "sentence": sentence,
@@ -215,9 +233,57 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
         "arm": first,
         "baseline": baseline,
         "pair": lead,
+        "about": [text for text in (described(report, arm) for arm in (first, baseline)) if text],
+        "floors": _floors(report, baseline if kind == "behind" else first),
+        "one_class": _one_class(lead) if kind in ("ahead", "behind") else "",
         "details": details,
         "elsewhere": _elsewhere(report, first, baseline, (mode, fraction)),
     }
+
+
+def _floors(report: dict[str, Any], winner: str) -> list[str]:
+    """On the highest floor, where the winner is near it; and on arms that aren't shown to be above a floor."""
+    entries = [entry for entry in report.get("floors", ()) if entry["macro_f1"]["estimate"] is not None]
+    if not entries:
+        return []
+    sentences = []
+    highest = entries[0]
+    lead = highest["arms"].get(winner, {}).get("difference", {}).get("estimate")
+    if lead is not None and lead < NEAR and kind_of(report, winner) != highest["floor"]:
+        found = highest["arms"][winner]
+        difference = found["difference"]
+        how = (
+            f"{winner} is {points(abs(difference['estimate']))} points {'above' if lead >= 0 else 'below'} that"
+            f" (95% interval {points(difference['low'], True)} to {points(difference['high'], True)})"
+        )
+        sentences.append(
+            f"Without any network, {highest['words']} reach {points(highest['macro_f1']['estimate'])} points of "
+            f"macro-F1 on the same folds; {how}{'' if found['above'] else ', so it is not shown to be above'}."
+        )
+    below: dict[str, list[str]] = {}
+    for entry in entries:
+        for arm, found in entry["arms"].items():
+            told = arm == winner and entry is highest and bool(sentences)
+            if not found["above"] and not told and kind_of(report, arm) not in ("pixels", "figures"):
+                below.setdefault(arm, []).append(entry["words"].split(" (")[0])
+    for arm, names in below.items():
+        sentences.append(f"{arm} is not shown to be above {' or '.join(names)}.")
+    return sentences
+
+
+def _one_class(pair: dict[str, Any]) -> str:
+    """That a lead is one class's, where without the class that gives most of it nothing is shown; else ""."""
+    found = pair.get("without_largest_class")
+    if not found or found["difference"]["low"] is None:
+        return ""
+    difference = found["difference"]
+    if not difference["low"] <= 0 <= difference["high"]:
+        return ""
+    return (
+        f"The lead is that of one class, {found['class'].replace('_', ' ')}: over the other classes the difference is "
+        f"{points(difference['estimate'], True)} points (95% interval {points(difference['low'], True)} to "
+        f"{points(difference['high'], True)})."
+    )
 
 
 def _elsewhere(report: dict[str, Any], arm: str, baseline: str, headline: tuple[str, float]) -> list[str]:

@@ -17,7 +17,7 @@ from PIL import Image
 from mri_transfer.datasets.audit.markings import Mark, find_marks
 from mri_transfer.datasets.audit.modality import looks_like
 from mri_transfer.datasets.tumors.files import ImageFile, open_image, read_bytes, square, upright
-from mri_transfer.datasets.tumors.thumbnails import content_box
+from mri_transfer.datasets.tumors.global_figures import picture_measures
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.device import cores
 from mri_transfer.progress import bar
@@ -119,27 +119,13 @@ def _measure(path: Path, number: int) -> dict | None:
     luma = picture.convert("L")
     grey = np.asarray(luma)
     height, width = grey.shape
-    share = np.array(luma.histogram()) / grey.size
-    levels = np.arange(256)
-    mean = float(share @ levels)
-    contrast = float(np.sqrt(share @ (levels - mean) ** 2))
-    seen = share[share > 0]
-    steps = [np.abs(np.diff(grey.astype(np.int16), axis=axis)) for axis in (0, 1)]
-    step = sum(float(part.mean()) for part in steps if part.size) / 2
     colour = coloured_share(picture)
-    left, top, right, bottom = content_box(grey)
     return {
         "width": width,
         "height": height,
         "bytes": len(content),
         "number": number,
-        "mean": mean,
-        "contrast": contrast,
-        "entropy": float(-(seen * np.log2(seen)).sum()),
-        "sharpness": step / contrast if contrast else 0.0,
-        "border": 1 - (right - left) * (bottom - top) / grey.size,
-        "offset_x": (left - (width - right)) / width,
-        "offset_y": (top - (height - bottom)) / height,
+        **picture_measures(grey),
         "quality": jpeg_quality(tables[min(tables)]) if tables else 0,
         "colour": colour,
         "depth": _BITS.get(mode, 8),

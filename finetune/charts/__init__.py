@@ -10,7 +10,8 @@ from mri_transfer.finetune.charts.intervals import differences, scores
 from mri_transfer.finetune.charts.labels import efficiency
 from mri_transfer.finetune.charts.published import published
 from mri_transfer.finetune.looks import Look
-from mri_transfer.finetune.verdict import CONTROLS, MODES, RANK, kind_of, oriented
+from mri_transfer.finetune.naming import CONTROLS, kind_of
+from mri_transfer.finetune.verdict import MODES, RANK, oriented
 
 
 def draw(report: dict[str, Any], look: dict[str, Look]) -> dict[str, list[Picture]]:

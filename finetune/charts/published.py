@@ -1,4 +1,4 @@
-"""What the published split says, copies of training images apart from the rest."""
+"""What the published split says, copies and near-copies of training images apart from the clean rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mri_transfer.finetune.verdict import MODES
 def published(
     entries: Sequence[Entry], grouped: dict[str, Entry], look: dict[str, Look], name: str
 ) -> Picture:
-    """Accuracy on the published test images: leaked copies, the rest, and all, beside that of grouped folds.
+    """Accuracy on the published test images: copies, near-copies, the clean rest, and all, beside grouped folds.
 
     Args:
         grouped: the "accuracy" of each arm out of fold, for comparison.
@@ -24,7 +24,8 @@ def published(
     kinds = [
         ("leaked", "x", "copies of training images"),
         ("all", "o", "all, as usually quoted"),
-        ("rest", "o", "the rest"),
+        ("near", "+", "near-copies"),
+        ("clean", "o", "neither"),
     ]
     with style():
         figure, axes = canvas(height)
@@ -45,8 +46,8 @@ def published(
                         marker,
                         color=colour,
                         markersize=8,
-                        markeredgewidth=2 if marker == "x" else 1.6,
-                        markerfacecolor=PAPER if kind == "rest" else colour,
+                        markeredgewidth=2 if marker in "x+" else 1.6,
+                        markerfacecolor=PAPER if kind == "clean" else colour,
                         clip_on=False,
                     )
             if grouped.get(entry["arm"], {}).get("estimate") is not None:
@@ -66,7 +67,7 @@ def published(
                 [],
                 m,
                 color=INK,
-                markerfacecolor=PAPER if kind == "rest" else INK,
+                markerfacecolor=PAPER if kind == "clean" else INK,
                 markersize=7,
                 label=text,
             )[0]

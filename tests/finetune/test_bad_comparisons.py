@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-SMALL = ("--arm", "pixels", "--mode", "nearest", "--size", 48, "--seeds", 1, "--draws", 50, "--workers", 1)
+PIXELS = ("--arm", "pixels", "--arm", "figures")
+SMALL = (*PIXELS, "--mode", "nearest", "--size", 48, "--seeds", 1, "--draws", 50, "--workers", 1)
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +75,31 @@ def test_an_unknown_mode(folder, command, tmp_path):
     done = command("compare", folder, "--mode", "probe,guess", "--out", tmp_path / "o")
     assert done.returncode == 2
     assert "there is no mode 'guess'" in done.stderr
+
+
+def test_one_start_alone_is_refused_before_the_work(folder, refuses, tmp_path):
+    words = ("--arm pixels", "one start alone has nothing to be compared with", "name another --arm")
+    refuses("compare", folder, "--arm", "pixels", "--mode", "nearest", "--out", tmp_path / "o", words=words)
+    assert not (tmp_path / "o").exists()
+    words = ("one start alone", "by --mode finetune")
+    arms = ("--arm", "imagenet", "--arm", "pixels", "--mode", "both")
+    refuses("compare", folder, *arms, "--out", tmp_path / "o", words=words)
+    assert not (tmp_path / "o").exists()
+
+
+def test_starts_of_the_same_weights_are_refused_before_the_work(folder, encoder_folder, refuses, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(encoder_folder, copy)
+    words = ("--arm b: has the same weights as a", "leave one of them out")
+    refuses(
+        *("compare", folder, "--arm", f"a={encoder_folder}", "--arm", f"b={copy}"),
+        *("--out", tmp_path / "o"),
+        words=words,
+    )
+    words = ("--arm y: has the same weights as x",)
+    refuses(
+        *("compare", folder, "--arm", "x=scaled:imagenet", "--arm", "y=scaled:imagenet"),
+        *("--out", tmp_path / "o"),
+        words=words,
+    )
+    assert not (tmp_path / "o").exists()

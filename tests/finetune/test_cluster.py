@@ -180,7 +180,18 @@ def test_a_scheduler_that_goes_is_one_line(tmp_path, cluster, slow):
 
 
 def refused(capfd, tumor_folder, tmp_path, address: str) -> str:
-    options = ["--arm", "pixels", "--mode", "nearest", "--out", str(tmp_path / "out"), "--cluster", address]
+    options = [
+        "--arm",
+        "pixels",
+        "--arm",
+        "figures",
+        "--mode",
+        "nearest",
+        "--out",
+        str(tmp_path / "out"),
+        "--cluster",
+        address,
+    ]
     assert main(["compare", str(tumor_folder), *options, "--quiet"]) == 2
     lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mri-transfer")]
     assert len(lines) == 1

@@ -56,6 +56,31 @@ def test_one_entry_per_arm_mode_and_fraction(finished):
     assert {entry["arm"] for entry in report["published"]} == {"random", "imagenet", "mri"}
 
 
+def test_floors_are_there_unasked(finished):
+    report = report_of(finished[0])
+    assert {floor["floor"] for floor in report["floors"]} == {"pixels", "figures"}
+    for floor in report["floors"]:
+        assert set(floor["arms"]) == {"random", "imagenet", "mri"}
+        assert floor["macro_f1"]["low"] <= floor["macro_f1"]["estimate"] <= floor["macro_f1"]["high"]
+    page = (finished[0] / "report.html").read_text(encoding="utf-8")
+    assert "Above the floors?" in page
+    assert "a random forest" in page
+
+
+def test_a_comparison_of_before_there_were_floors_is_reported_anew(finished, settings, tmp_path):
+    old = tmp_path / "report"
+    shutil.copytree(finished[0], old)
+    for path in (old / "trials").iterdir():
+        with np.load(path) as trial:
+            mode, weights = (json.loads(str(trial["identity"]))[key] for key in ("mode", "weights"))
+        if mode == "forest" or weights.startswith("pixels"):
+            path.unlink()
+    summary = compare(CompareConfig(out=old, **settings))
+    assert summary["trials_done_before"] == summary["trials"]
+    assert report_of(old)["floors"] == report_of(finished[0])["floors"]
+    assert numbers(old) == numbers(finished[0])
+
+
 def test_everything_needed_to_repeat_it_is_kept(finished, settings):
     report = report_of(finished[0])
     assert report["settings"]["command"].startswith(f"mri-transfer compare {settings['tumors']} --out ")
@@ -123,12 +148,12 @@ def test_pretraining_of_each_seed_has_its_own_trials(settings, encoder_of_each_s
 
 
 def test_the_published_split_goes_with_all_labels(settings, tmp_path):
-    few = {**settings, "arm": ("pixels",), "fractions": (0.5,)}
-    assert compare(CompareConfig(out=tmp_path / "report", **few))["trials"] == 3
+    few = {**settings, "arm": ("pixels", "figures"), "fractions": (0.5,)}
+    assert compare(CompareConfig(out=tmp_path / "report", **few))["trials"] == 2 * 3
     assert report_of(tmp_path / "report")["published"] == []
     assert 'id="published"' not in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     whole = {**few, "fractions": (0.5, 1.0)}
-    assert compare(CompareConfig(out=tmp_path / "report", **whole))["trials"] == 2 * 3 + 1
+    assert compare(CompareConfig(out=tmp_path / "report", **whole))["trials"] == 2 * (2 * 3 + 1)
     assert report_of(tmp_path / "report")["published"]
 
 
@@ -146,7 +171,9 @@ def test_a_new_arm_adds_only_its_own_trials(settings, finished, tmp_path):
 def test_damaged_files_are_reported_and_done_again(settings, finished, tmp_path):
     out = tmp_path / "report"
     shutil.copytree(finished[0], out)
-    trial, features = (sorted((out / name).glob("*.npz"))[0] for name in ("trials", "features"))
+    with (out / "trials.csv").open(encoding="utf-8") as file:  # an arm's: those of floors aren't counted
+        trial = out / "trials" / min(row["file"] for row in csv.DictReader(file))
+    features = sorted((out / "features").glob("*.npz"))[0]
     trial.write_bytes(trial.read_bytes()[:100])
     content = bytearray(features.read_bytes())
     content[len(content) // 2] ^= 255
@@ -318,7 +345,7 @@ def test_a_damaged_encoder_is_named(settings, encoder_folder, tmp_path):
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(bytes(content))
-    assert str(weights) in bad(settings, tmp_path, arm=(f"mri={broken}",))
+    assert str(weights) in bad(settings, tmp_path, arm=("random", f"mri={broken}"))
 
 
 def test_the_command_line_ends_with_one_line_and_code_2(command, tmp_path):

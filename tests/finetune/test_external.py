@@ -140,7 +140,7 @@ def test_every_model_on_all_labels_is_tested(home, away, tmp_path):
     config = CompareConfig(
         tumors=home,
         out=tmp_path / "out",
-        arm=("pixels",),
+        arm=("pixels", "figures"),
         mode="probe,nearest",
         size=48,
         folds=2,

@@ -47,7 +47,7 @@ def outcome(folder, out) -> dict:
     config = CompareConfig(
         tumors=folder,
         out=out,
-        arm=("pixels",),
+        arm=("pixels", "figures"),
         mode="nearest",
         size=48,
         folds=4,

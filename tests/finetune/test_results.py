@@ -8,6 +8,7 @@ import pytest
 from sklearn import metrics as reference
 
 from mri_transfer.errors import UserError
+from mri_transfer.finetune import statistics
 from mri_transfer.finetune.results import Predictions, summarise
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
@@ -144,7 +145,8 @@ def test_the_order_of_images_does_not_move_estimates():
 
 
 def test_images_of_few_groups_say_less_than_as_many_of_many_groups():
-    predictions = make({"imagenet": 2.0, "mri": 2.3})
+    # With two seeds, what they don't tell of other seeds outweighs the groups.
+    predictions = make({"imagenet": 2.0, "mri": 2.3}, seeds=4)
     lumped = dataclasses.replace(predictions, groups=predictions.groups // 6)
     width = [
         summarise(each, draws=500)["results"][0]["macro_f1"]
@@ -153,7 +155,7 @@ def test_images_of_few_groups_say_less_than_as_many_of_many_groups():
     assert width[1]["high"] - width[1]["low"] > 1.2 * (width[0]["high"] - width[0]["low"])
 
 
-def test_pairs_are_corrected_within_each_mode_and_fraction():
+def test_pairs_are_corrected_over_the_whole_report():
     predictions = make(
         {"random": 1.0, "imagenet": 2.0, "mri": 2.1},
         modes=("probe", "finetune"),
@@ -162,22 +164,128 @@ def test_pairs_are_corrected_within_each_mode_and_fraction():
     report = summarise(predictions, draws=100)
     assert len(report["results"]) == 12
     assert len(report["pairs"]) == 12
-    for mode, fraction in predictions.cells():
-        pairs = [p for p in report["pairs"] if (p["mode"], p["fraction"]) == (mode, fraction)]
-        smallest = min(pairs, key=lambda pair: pair["p_value"])
-        assert smallest["p_holm"] == pytest.approx(min(1, 3 * smallest["p_value"]))
+    corrected = statistics.holm([pair["p_value"] for pair in report["pairs"]])
+    assert [pair["p_holm"] for pair in report["pairs"]] == corrected
+    smallest = min(report["pairs"], key=lambda pair: pair["p_value"])
+    assert smallest["p_holm"] == pytest.approx(min(1, 12 * smallest["p_value"]))
     assert (report["verdict"]["mode"], report["verdict"]["fraction"]) == ("finetune", 1.0)
 
 
 def test_leaked_images_are_counted_apart():
     predictions = make({"imagenet": 3.0}, published=100)
-    (found,) = summarise(predictions, draws=50)["published"]
-    assert (found["all"]["images"], found["leaked"]["images"], found["rest"]["images"]) == (100, 60, 40)
+    near = np.arange(100) >= 85
+    groups = np.arange(100) // 2
+    predictions = dataclasses.replace(predictions, published_near=near, published_groups=groups)
+    (found,) = summarise(predictions, draws=200)["published"]
+    counts = {part: found[part]["images"] for part in ("all", "leaked", "near", "clean")}
+    assert counts == {"all": 100, "leaked": 60, "near": 15, "clean": 25}
     right = predictions.published["imagenet", "probe"].argmax(-1) == predictions.published_labels
     assert found["all"]["accuracy"] == pytest.approx(right.mean())
     assert found["leaked"]["accuracy"] == pytest.approx(right[:, :60].mean())
-    assert found["rest"]["accuracy"] == pytest.approx(right[:, 60:].mean())
-    assert found["leaked"]["accuracy"] > found["rest"]["accuracy"]
+    assert found["near"]["accuracy"] == pytest.approx(right[:, 85:].mean())
+    assert found["clean"]["accuracy"] == pytest.approx(right[:, 60:85].mean())
+    assert found["leaked"]["accuracy"] > found["clean"]["accuracy"]
+    for part in counts:
+        interval = found[part]["intervals"]["accuracy"]
+        assert interval["low"] <= found[part]["accuracy"] <= interval["high"]
+    widths = [
+        np.ptp([found[part]["intervals"]["accuracy"][end] for end in ("low", "high")]) for part in counts
+    ]
+    assert widths[3] > widths[0]
+
+
+def test_macro_f1_of_the_published_split_is_over_the_classes_that_are_there():
+    predictions = make({"imagenet": 1.0}, published=200)
+    there = predictions.published_labels != 2
+    fewer = dataclasses.replace(
+        predictions,
+        published={key: p[:, there] for key, p in predictions.published.items()},
+        published_labels=predictions.published_labels[there],
+        published_leaked=predictions.published_leaked[there],
+    )
+    (found,) = summarise(fewer, draws=50)["published"]
+    guesses = fewer.published["imagenet", "probe"].argmax(-1)
+    assert (guesses == 2).any()
+    wanted = [
+        reference.f1_score(fewer.published_labels, each, labels=[0, 1, 3], average="macro")
+        for each in guesses
+    ]
+    assert found["all"]["macro_f1"] == pytest.approx(np.mean(wanted))
+
+
+def test_differences_by_class_are_those_of_sklearns_f1_and_add_up():
+    predictions = make({"imagenet": 2.0, "mri": 2.4}, seeds=3)
+    (pair,) = summarise(predictions, draws=200)["pairs"]
+    for k, name in enumerate(CLASSES):
+        f1 = [
+            np.mean(
+                [
+                    reference.f1_score(predictions.labels, each, average=None)[k]
+                    for each in predictions.probabilities[arm, "probe", 1.0].argmax(-1)
+                ]
+            )
+            for arm in ("imagenet", "mri")
+        ]
+        found = pair["by_class"][name]
+        assert found["estimate"] == pytest.approx(f1[0] - f1[1])
+        assert found["low"] < found["estimate"] < found["high"]
+    by_class = [found["estimate"] for found in pair["by_class"].values()]
+    assert np.mean(by_class) == pytest.approx(pair["difference"]["estimate"])
+    rest = pair["without_largest_class"]
+    others = [d for name, d in zip(CLASSES, by_class, strict=True) if name != rest["class"]]
+    assert rest["difference"]["estimate"] == pytest.approx(np.mean(others))
+
+
+def one_class_better(predictions, arm, classes, share=1.0):
+    """The predictions with images of some classes answered rightly by an arm."""
+    key = (arm, "probe", 1.0)
+    p = predictions.probabilities[key].copy()
+    rng = np.random.default_rng(5)
+    mine = np.isin(predictions.labels, classes) & (rng.uniform(size=predictions.labels.size) < share)
+    p[:, mine] = np.eye(4, dtype=np.float32)[predictions.labels[mine]]
+    return dataclasses.replace(predictions, probabilities={**predictions.probabilities, key: p})
+
+
+def test_a_lead_of_one_class_is_told_from_a_lead_of_all():
+    same = make({"imagenet": 1.5, "mri": 1.5}, seeds=3, groups=150)
+    # Images of a class that is never taken for another, nor another for it, move no other class's F1.
+    p = same.probabilities["imagenet", "probe", 1.0]
+    same = dataclasses.replace(same, probabilities={key: p.copy() for key in same.probabilities})
+    of_all = one_class_better(same, "mri", [0, 1, 2, 3], 0.5)
+    verdict = summarise(of_all, draws=400)["verdict"]
+    assert verdict["outcome"] == "ahead"
+    assert verdict["one_class"] == ""
+    pair = summarise(one_class_better(same, "mri", [0]), draws=400)["verdict"]["pair"]
+    assert pair["without_largest_class"]["class"] == CLASSES[0]
+    assert pair["by_class"][CLASSES[0]]["low"] > 0
+
+
+@pytest.mark.parametrize("others", [10, 19])
+def test_an_unbeatable_arm_is_settled_among_many(others):
+    skill = {f"a{number}": 1.0 + 0.02 * number for number in range(1, others)}
+    predictions = make({"imagenet": 1.0, "best": 6.0, **skill}, seeds=3, groups=100)
+    report = summarise(predictions, draws=300)
+    assert len(report["arm_names"]) == others + 1
+    assert report["verdict"]["arm"] == "best"
+    assert report["verdict"]["outcome"] == "ahead"
+
+
+def test_floors_are_scored_by_the_same_folds_and_an_arm_below_is_said_to_be():
+    predictions = make({"imagenet": 2.5, "mri": 1.0, "pixels": 1.5, "figures": 0.1}, seeds=3)
+    floors = {name: predictions.probabilities[name, "probe", 1.0] for name in ("pixels", "figures")}
+    arms = ("imagenet", "mri")
+    probabilities = {key: p for key, p in predictions.probabilities.items() if key[0] in arms}
+    with_floors = dataclasses.replace(predictions, arms=arms, probabilities=probabilities, floors=floors)
+    report = summarise(with_floors, draws=300)
+    pixels, figures = report["floors"]
+    assert [pixels["floor"], figures["floor"]] == ["pixels", "figures"]
+    as_arms = summarise(predictions, draws=300)
+    assert pixels["macro_f1"] == entry(as_arms, "pixels")["macro_f1"]
+    assert pixels["arms"]["imagenet"]["above"]
+    assert not pixels["arms"]["mri"]["above"]
+    told = report["verdict"]["floors"]
+    assert any(sentence.startswith("mri is not shown to be above raw pixels") for sentence in told)
+    assert len(report["pairs"]) == 1  # they are in no pair and cost no correction
 
 
 def test_a_class_without_images_is_left_out():

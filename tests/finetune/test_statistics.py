@@ -1,5 +1,8 @@
 """The statistics are right: false alarms, coverage and power by simulation, the rest against hand-made examples."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -172,7 +175,9 @@ def test_seeds_that_disagree_widen_the_interval():
     apart = statistics.estimate(scores, resampling)
     assert apart.error > 2 * alike.error
     assert apart.error == pytest.approx(np.hypot(alike.error, 0.3 / np.sqrt(3)), rel=0.2)
-    assert apart.critical > 3 > 2.1 > alike.critical
+    # Three seeds that agree don't prove that others would, yet they say more than three that disagree.
+    widths = [found.sources.half_width(3) / found.error for found in (apart, alike)]
+    assert widths[0] > 3 > 2.6 > widths[1] > 1.96
 
 
 def test_renaming_groups_changes_nothing():
@@ -208,7 +213,10 @@ def test_holm_by_hand():
 
 
 def test_smallest_detectable_is_two_point_eight_errors():
-    assert statistics.smallest_detectable(0.01) == pytest.approx((1.95996 + 0.84162) * 0.01, rel=1e-4)
+    many = statistics.Sources(groups=1e-4, runs=0.0, spread=0.0, effective=1e6)
+    assert statistics.smallest_detectable(many.half_width(3), many.error(3)) == pytest.approx(
+        (1.95996 + 0.84162) * 0.01, rel=1e-4
+    )
 
 
 def test_mcnemar_by_hand():
@@ -228,6 +236,45 @@ def test_p_value_is_never_zero_and_inverts_the_interval():
         assert (np.quantile(draws, 0.025) > 0) == (statistics.p_value(draws) < 0.05)
 
 
+def test_p_goes_on_below_what_draws_can_resolve_and_ends_at_a_floor():
+    resampling = statistics.Resampling.of(np.arange(400), 500)
+    rng = np.random.default_rng(12)
+    scores = np.repeat(resampling.sums(rng.normal(size=(400, 1)))[:, :1] / 400, 6, axis=1)
+    scores = scores + 0.02 * rng.normal(size=6)
+    error = statistics.estimate(scores, resampling).error
+    centred = scores - scores[0].mean()
+    p = [
+        statistics.compare(centred + far * error, 0 * scores, resampling)["p_value"]
+        for far in (1, 2, 3, 4, 5, 8, 40)
+    ]
+    assert p == sorted(p, reverse=True)
+    assert p[3] < 2 / 501
+    assert p[-1] == statistics.LEAST_P
+
+
+@pytest.mark.parametrize(("groups", "between"), [(0, 0), (0, 10), (0, 100), (1, 1), (3, 30)])
+def test_false_alarms_of_three_seeds_whatever_the_variances(groups, between):
+    """A normal model: variances over groups and between seeds as multiples of the group-by-seed part."""
+    rng = np.random.default_rng(13)
+    seeds, part, runs = 3, 1e-4, 1500
+    error = np.sqrt(part * (groups + (1 + between) / seeds))
+    spreads = part * (1 + between) * rng.chisquare(seeds - 1, runs) / (seeds - 1)
+    p = [
+        statistics.Sources(groups * part, part, spread, 300).beyond(abs(difference), seeds)
+        for spread, difference in zip(spreads, error * rng.normal(size=runs), strict=True)
+    ]
+    # Bounds of 6% and 1.5%, and three standard errors of so many runs.
+    assert np.mean(np.array(p) < 0.05) < 0.06 + 0.018
+    assert np.mean(np.array(p) < 0.01) < 0.015 + 0.009
+
+
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_a_variance_between_seeds_that_dwarfs_all_else_makes_it_students_t(seeds):
+    lone = statistics.Sources(groups=0.0, runs=1e-9, spread=0.04, effective=1e6)
+    error = np.sqrt(0.04 / seeds)
+    assert lone.half_width(seeds) == pytest.approx(stats.t.ppf(0.975, seeds - 1) * error, rel=0.06)
+
+
 def test_an_undefined_score_stays_undefined():
     resampling = statistics.Resampling.of(np.arange(10), 50)
     nothing = np.full((51, 2), np.nan)
@@ -237,3 +284,18 @@ def test_an_undefined_score_stays_undefined():
         "high": None,
     }
     assert statistics.compare(nothing, nothing, resampling)["p_value"] is None
+
+
+@pytest.mark.slow
+def test_equal_starts_with_three_seeds_are_told_apart_no_more_often_than_promised():
+    """Exchangeable random projections, half of the groups each time: see benchmarks/false_alarms.py."""
+    script = Path(__file__).resolve().parents[2] / "benchmarks" / "false_alarms.py"
+    false_alarms = runpy.run_path(str(script))
+    features, labels, groups = false_alarms["generated"]()
+    answers = false_alarms["predictions"](features, labels, groups, projections=8)
+    found = false_alarms["comparisons"](answers, labels, groups, seeds=3, runs=2000, draws=400)
+    assert (found["p"] < 0.05).mean() <= 0.06
+    assert (found["p"] < 0.01).mean() <= 0.015
+    assert (found["shifted"] < 0.05).mean() >= 0.25  # no cure by never seeing anything
+    few, many = np.quantile(found["widths"], [0.01, 0.99])
+    assert many < 6 * few

@@ -168,6 +168,6 @@ def test_from_the_stores_to_the_report(folder, stores, tmp_path, cli):
     (tmp_path / "runs" / "seed-0-fold-0").rename(tmp_path / "runs" / "seed-0-fold-2")
     (tmp_path / "runs" / "seed-0-fold-1").rename(tmp_path / "runs" / "seed-0-fold-0")
     (tmp_path / "runs" / "seed-0-fold-2").rename(tmp_path / "runs" / "seed-0-fold-1")
-    done = cli("compare", folder, "--arm", arm, "--out", tmp_path / "other", *options)
+    done = cli("compare", folder, "--arm", "pixels", "--arm", arm, "--out", tmp_path / "other", *options)
     assert done.returncode == 2
     assert "test images of seed 0, fold 0 are among its pretraining slices" in done.stderr

@@ -34,9 +34,9 @@ def test_mri_wins():
         report({"imagenet": 0.8, "mri": 0.85}, {("imagenet", "mri"): (-0.05, 0.02, 0.001, 0.001)})
     )
     assert found["outcome"] == "ahead"
-    assert found["short"] == "MRI pretraining is the better start"
+    assert found["short"] == "This encoder is the better start"
     assert found["sentence"] == (
-        "MRI pretraining is the better start: mri is 5.0 points of macro-F1 ahead of imagenet "
+        "This encoder is the better start: mri is 5.0 points of macro-F1 ahead of imagenet "
         "(95% interval +3.0 to +7.0; probability that mri is better: above 99.9%)."
     )
 
@@ -99,7 +99,7 @@ def test_without_imagenet_the_best_two_are_compared():
     scores = {"random": 0.7, "a": 0.8, "b": 0.85}
     found = verdict(report(scores, {("a", "b"): (-0.05, 0.02, 0.001, 0.003)}))
     assert (found["arm"], found["baseline"]) == ("b", "a")
-    assert found["sentence"].startswith("b is the better start: b is 5.0 points")
+    assert found["sentence"].startswith("This encoder is the better start: b is 5.0 points")
 
 
 def test_without_imagenet_a_control_is_what_is_compared_with_and_not_what_wins():

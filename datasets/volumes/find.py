@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from mri_transfer.datasets.volumes import left_out
@@ -20,7 +20,9 @@ from mri_transfer.datasets.volumes.folders import (
     walk,
 )
 from mri_transfer.datasets.volumes.identity_table import override
-from mri_transfer.datasets.volumes.naming import Identity, identify
+from mri_transfer.datasets.volumes.naming import Identity, stem_of
+from mri_transfer.datasets.volumes.people.decide import File, decide
+from mri_transfer.datasets.volumes.people.pattern import Pattern, ways_to_write
 from mri_transfer.errors import UserError
 
 SUFFIXES = (
@@ -28,6 +30,7 @@ SUFFIXES = (
     *(".mnc", ".mnc.gz", ".nrrd", ".nhdr"),
 )
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+_UNKNOWN = Identity("", "", "unknown")  # until all files are known
 NO_PYDICOM = "DICOM, and reading it needs pydicom: pip install 'mri-transfer[dicom]'"
 
 
@@ -42,6 +45,7 @@ class Source:
         bytes, mtime_ns: total size and latest change of its files, to recognise it later without reading.
         plane: which plane a picture shows, or "unknown"; empty for a volume.
         is_series: whether it is a DICOM series.
+        evidence: what its path and its tags say about whose it is.
     """
 
     files: tuple[Path, ...]
@@ -51,6 +55,7 @@ class Source:
     mtime_ns: int
     plane: str = ""
     is_series: bool = False
+    evidence: File | None = None
 
     @property
     def path(self) -> Path:
@@ -70,14 +75,19 @@ class Skipped:
 
 @dataclass
 class Found:
-    """What was found, in a fixed order."""
+    """What was found, in a fixed order; `remarks` are lines for the user."""
 
     sources: list[Source] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def find_volumes(
-    paths: Sequence[Path], table: Path | None = None, include: Sequence[str] = (), pictures: bool = False
+    paths: Sequence[Path],
+    table: Path | None = None,
+    include: Sequence[str] = (),
+    pictures: bool = False,
+    subject: Pattern | None = None,
 ) -> Found:
     """Look for volumes, or for pictures.
 
@@ -89,11 +99,13 @@ def find_volumes(
         table: CSV or TSV with the columns file, subject, session, sequence, plane, which overrides what names say.
         include: of :data:`left_out.KINDS`, what is wanted nevertheless.
         pictures: look for pictures (PNG, JPEG, ...), each one slice, and not for volumes.
+        subject: where in a path the person stands; what it doesn't match is decided as without it.
 
     Raises:
-        UserError: a path does not exist or is of another kind, nothing was found, or the table is wrong.
+        UserError: a path does not exist or is of another kind, nothing was found, the table is wrong, or the pattern
+            matches nothing.
     """
-    search = _Search(tuple(include), pictures)
+    search = _Search(tuple(include), pictures, subject)
     for path in paths:
         search.look(Path(path))
     found = search.finish()
@@ -106,22 +118,53 @@ def find_volumes(
             f"; {len(skipped)} left out, the first {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         )
         raise UserError(f"{where}: no {search.expected} found{first}")
+    found.sources = identified(found.sources)
+    if subject is not None:
+        _check_pattern(found, subject)
     if table is not None:
         found.sources = override(found.sources, Path(table))
     return found
 
 
+def identified(sources: Sequence[Source]) -> list[Source]:
+    """Sources with their identities, which are decided over all of them at once."""
+    whose = decide([source.evidence for source in sources if source.evidence])
+    return [
+        replace(
+            source,
+            identity=Identity(each.subject, each.session, each.sequence, each.site, each.dataset, each.how),
+        )
+        for source, each in zip(sources, whose, strict=True)
+    ]
+
+
+def _check_pattern(found: Found, subject: Pattern) -> None:
+    missed = [source for source in found.sources if source.evidence and not source.evidence.told]
+    if len(missed) == len(found.sources):
+        below = missed[0].name.partition("/")[2] or missed[0].name
+        raise UserError(
+            f"--subject {subject.text}: matches none of the {len(missed)} paths, such as {below}; * is one level of "
+            "the path, ** any number, and the folder that was given is not part of it"
+        )
+    if missed:
+        found.remarks.append(
+            f"--subject {subject.text} doesn't match {len(missed)} of {len(found.sources)} paths (such as "
+            f"{missed[0].name}); whose they are is decided without it"
+        )
+
+
 class _Search:
     """One search over all the given paths."""
 
-    def __init__(self, include: tuple[str, ...], pictures: bool):
+    def __init__(self, include: tuple[str, ...], pictures: bool, subject: Pattern | None = None):
         self.found = Found()
-        self.include, self.pictures = include, pictures
+        self.include, self.pictures, self.subject = include, pictures, subject
         self.suffixes = PICTURES if pictures else SUFFIXES
         what = f"pictures ({', '.join(PICTURES)})" if pictures else f"volumes ({', '.join(SUFFIXES)}, DICOM)"
         self.expected = what
         self._seen: set[Path] = set()
-        self._dicom: dict[Path, tuple[PurePosixPath, str | None]] = {}  # file → its name, its BIDS dataset
+        # file → its name, its BIDS dataset
+        self._dicom: dict[Path, tuple[PurePosixPath, Path | None]] = {}
 
     def look(self, path: Path) -> None:
         """Take a file, or all that is wanted of a folder."""
@@ -192,7 +235,7 @@ class _Search:
                 told = f"{reason} ({count} DICOM files)"
                 self.found.skipped.append(Skipped(folder, name_below(root, folder), told))
 
-    def _add(self, path: Path, name: PurePosixPath, dataset: str | None) -> None:
+    def _add(self, path: Path, name: PurePosixPath, dataset: Path | None) -> None:
         if path in self._seen:
             return
         self._seen.add(path)
@@ -222,19 +265,31 @@ class _Search:
             files = (path,) if detached is None else (path, detached)
         self._take(files, name, dataset)
 
-    def _take(self, files: tuple[Path, ...], name: PurePosixPath, dataset: str | None) -> None:
+    def _take(self, files: tuple[Path, ...], name: PurePosixPath, dataset: Path | None) -> None:
         state = state_of(files)
         if isinstance(state, str):
             self.found.skipped.append(Skipped(files[0], str(name), state, broken=True))
             return
-        if self.pictures:
-            whose = identify(name.with_name("image" + name.suffix), dataset)  # the folder's, not the file's
-            shown = identify(PurePosixPath(name.name)).sequence
-            identity = Identity(whose.subject, whose.session, shown if shown != "unknown" else whose.sequence)
-        else:
-            identity = identify(name, dataset)
         plane = "unknown" if self.pictures else ""
-        self.found.sources.append(Source(files, str(name), identity, *state, plane=plane))
+        evidence = self._evidence(files[-1], name, dataset)
+        self.found.sources.append(Source(files, str(name), _UNKNOWN, *state, plane=plane, evidence=evidence))
+
+    def _evidence(
+        self, path: Path, name: PurePosixPath, dataset: Path | None, is_folder: bool = False, first: str = ""
+    ) -> File:
+        """What a path says; `name` is that of a file, or of the folder of a series whose first file is `first`."""
+        stem = name.name if is_folder else stem_of(name.name) or name.name
+        folder = path.parent if is_folder else path
+        top = folder.parents[len(name.parts) - 2] if len(name.parts) > 1 else folder
+        told = self.subject.match(ways_to_write(name, stem, is_folder, first)) if self.subject else ()
+        return File(
+            parts=(*name.parts[:-1], stem),
+            top=printable(top.as_posix()),
+            dataset=printable(dataset.as_posix()) if dataset else "",
+            picture=self.pictures,
+            told=told,
+            is_folder=is_folder,
+        )
 
     def _group_dicom(self) -> None:
         if importlib.util.find_spec("pydicom") is None:
@@ -256,14 +311,19 @@ class _Search:
             if isinstance(state, str):
                 self.found.skipped.append(Skipped(each.files[0], str(name), state, broken=True))
                 continue
-            by_name = identify(first.parent / "image", dataset)
-            named = any(part.startswith("sub-") for part in first.parts)
-            identity = Identity(
-                by_name.subject if named or not each.patient else printable(each.patient),
-                by_name.session if named and by_name.session else each.session or by_name.session,
-                each.sequence if each.sequence != "unknown" else by_name.sequence,
+            # A single file may be named for the person; of several the folder is.
+            alone = len(each.files) == 1
+            evidence = replace(
+                self._evidence(
+                    each.files[0], first if alone else first.parent, dataset, not alone, each.files[0].name
+                ),
+                patient=printable(each.patient),
+                study=each.session,
+                sequence=each.sequence,
             )
-            self.found.sources.append(Source(each.files, str(name), identity, *state, is_series=True))
+            self.found.sources.append(
+                Source(each.files, str(name), _UNKNOWN, *state, is_series=True, evidence=evidence)
+            )
         for out in rest:
             first, _ = self._dicom[out.files[0]]
             label = str(first if len(out.files) == 1 else first.parent / printable(out.label))

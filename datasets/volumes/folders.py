@@ -86,18 +86,22 @@ def looks_like_dicom(path: Path) -> bool:
     return start[128:] == b"DICM" or (suffix in (".dcm", ".dicom", ".ima") and bool(start))
 
 
-def dataset_of(folder: Path) -> str | None:
-    """Name of the BIDS dataset around a folder."""
+def dataset_of(folder: Path) -> Path | None:
+    """The BIDS dataset around a folder; of derivatives, which may be described as well, the one they are made from."""
+    found = None
     for above in (folder, *folder.parents):
         if (above / "dataset_description.json").is_file():
-            return above.name
-    return None
+            found = above
+            if "derivatives" not in above.parts:
+                break
+    return found
 
 
-def nearest_dataset(root: Path, here: Path, outer: str | None) -> str | None:
+def nearest_dataset(root: Path, here: Path, outer: Path | None) -> Path | None:
     """The BIDS dataset of a folder at or below `root`, whose own is `outer`."""
     while here != root:
-        if (here / "dataset_description.json").is_file():
-            return here.name
+        derived = outer is not None and "derivatives" in here.relative_to(root).parts
+        if not derived and (here / "dataset_description.json").is_file():
+            return here
         here = here.parent
     return outer

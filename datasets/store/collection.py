@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mri_transfer.datasets.store.ledger import Ledger
+from mri_transfer.datasets.store.people import keep_people
 from mri_transfer.datasets.store.summary import SAME_SCAN
 from mri_transfer.datasets.volumes.find import Found, Source, printable
 from mri_transfer.errors import UserError
@@ -45,9 +46,13 @@ class Collection:
         ledger: of the store.
         found: what was found this time.
         readers: of :func:`reader_versions`.
+
+    Raises:
+        UserError: the store's people and those that are found now don't go together.
     """
 
     def __init__(self, ledger: Ledger, found: Found, readers: str):
+        keep_people(ledger, found)
         self.ledger = ledger
         self.readers = readers
         self._sources = found.sources

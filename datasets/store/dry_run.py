@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mri_transfer.datasets.store.collection import Collection, reader_versions
 from mri_transfer.datasets.store.journal import read_events
 from mri_transfer.datasets.store.ledger import Ledger
+from mri_transfer.datasets.store.people import overview, scans_in, scans_of, table_lines
 from mri_transfer.datasets.store.store import JOURNAL, KIND
 from mri_transfer.datasets.store.summary import say_skipped
 from mri_transfer.datasets.volumes.find import find_volumes, printable
@@ -33,7 +35,7 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
     Raises:
         UserError: as the command itself would.
     """
-    found = find_volumes(config.paths, config.table, config.include, config.images)
+    found = find_volumes(config.paths, config.table, config.include, config.images, config.subject)
     ledger = _ledger(config.out, config.settings())
     todo = Collection(ledger, found, reader_versions(config.max_mb)).new()
     skipped = [{"file": skip.name, "reason": skip.reason} for skip in found.skipped]
@@ -65,6 +67,7 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
     summary = {
         "dry_run": True,
         "out": str(config.out),
+        "people": overview([*scans_in(ledger), *scans_of(usable)]),
         "volumes": len(usable),
         "subjects": len({source.identity.subject for source in usable}),
         "by_sequence": dict(sorted(Counter(source.identity.sequence for source in usable).items())),
@@ -82,7 +85,7 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
             f"{config.out}: none of {len(found.sources)} volumes can be used; "
             f"the first, {skipped[0]['file']}: {skipped[0]['reason']}"
         )
-    _tell(config, summary)
+    _tell(config, summary, found.remarks)
     return summary
 
 
@@ -105,11 +108,13 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _tell(config: SlicesConfig, summary: dict[str, Any]) -> None:
+def _tell(config: SlicesConfig, summary: dict[str, Any], remarks: Sequence[str]) -> None:
     def listed(counts: dict[str, int]) -> str:
         return ", ".join(f"{count} {name}" for name, count in counts.items())
 
-    say("dry run, nothing is written")
+    say("dry run, nothing is written; whose the scans are (correct it with --subject or --table):")
+    for line in (*table_lines(summary["people"]), *remarks):
+        say(f"  {line}")
     if in_store := summary["in_store"]["volumes"]:
         say(f"{config.out} has {in_store} volumes already, {summary['in_store']['slices']} slices")
     if summary["volumes"]:

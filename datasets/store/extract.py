@@ -19,17 +19,19 @@ from mri_transfer.datasets.slices.redundancy import Repeats, without_redundant
 from mri_transfer.datasets.store.collection import Collection, key_of, reader_versions
 from mri_transfer.datasets.store.contact_sheet import write_contact_sheet
 from mri_transfer.datasets.store.dry_run import plan
+from mri_transfer.datasets.store.people import overview, scans_in, to_record
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.summary import CONTACT_SHEET, PAGE, SUMMARY, tell
 from mri_transfer.datasets.store.writer import StoreWriter
 from mri_transfer.datasets.volumes.find import Source, find_volumes, printable
 from mri_transfer.datasets.volumes.formats.pictures import read_picture
 from mri_transfer.datasets.volumes.left_out import KINDS
+from mri_transfer.datasets.volumes.people.pattern import Pattern, subject_pattern
 from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
 from mri_transfer.errors import UserError
 from mri_transfer.files import write_json
 from mri_transfer.options import argument, fraction, option, positive_float, positive_int
-from mri_transfer.progress import bar
+from mri_transfer.progress import bar, say
 from mri_transfer.workers import WorkerDied, Workers, each, workers_for
 
 
@@ -92,13 +94,22 @@ class SlicesConfig:
     )
     images: bool = option(
         False,
-        help="the PATHs hold pictures (PNG, JPEG, ...): each is one slice, its subject is the folder's name",
+        help="the PATHs hold pictures (PNG, JPEG, ...): each is one slice; the person is looked for in "
+        "its name and its folders, and numbers in its name count slices",
     )
     include: tuple[str, ...] = option(
         (),
         help=f"kinds that are otherwise left out: some of {','.join(KINDS)}",
         parse=kinds,
         metavar="NAMES",
+    )
+    subject: Pattern | None = option(
+        None,
+        help="where in a path the person stands, such as '{subject}/*/T1': a pattern for paths below each PATH, suffix "
+        "left out; * is anything in one level, ** any levels, {subject}, {session}, {sequence} and {dataset} what they "
+        "say; default: decided over all files",
+        parse=subject_pattern,
+        metavar="PATTERN",
     )
     table: Path | None = option(
         None,
@@ -172,7 +183,9 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
     if config.dry_run:
         return plan(config)
     started = time.monotonic()
-    found = find_volumes(config.paths, config.table, config.include, config.images)
+    found = find_volumes(config.paths, config.table, config.include, config.images, config.subject)
+    for remark in found.remarks:
+        say(remark)
     with (
         workers_for(
             config.workers, executor=executor, cluster=config.cluster, folders=config.paths
@@ -207,6 +220,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
             "out": str(config.out),
             **{key: value for key, value in manifest["counts"].items() if key != "skipped"},
             "added_slices": added,
+            "people": overview(scans_in(writer.ledger)),
             "skipped": manifest["skipped"],
             "notes": manifest["notes"],
             "moved": collection.moved(),
@@ -313,6 +327,7 @@ def _take(
     assert slices is not None
     entry = {
         **dataclasses.asdict(source.identity),
+        "evidence": to_record(source.evidence),
         **about,
         "sha256": result.sha256,
         "content": result.content,

@@ -46,6 +46,7 @@ class Source:
         plane: which plane a picture shows, or "unknown"; empty for a volume.
         is_series: whether it is a DICOM series.
         evidence: what its path and its tags say about whose it is.
+        told: what of its identity a table says.
     """
 
     files: tuple[Path, ...]
@@ -56,6 +57,7 @@ class Source:
     plane: str = ""
     is_series: bool = False
     evidence: File | None = None
+    told: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:

@@ -59,7 +59,10 @@ def _told(source: Source, row: dict[str, str]) -> Source:
         said["how"] = BY_TABLE
     plane = row.get("plane") if source.plane else ""
     return dataclasses.replace(
-        source, identity=dataclasses.replace(source.identity, **said), plane=plane or source.plane
+        source,
+        identity=dataclasses.replace(source.identity, **said),
+        plane=plane or source.plane,
+        told=tuple(key for key in _TOLD[:3] if key in said),
     )
 
 

@@ -381,6 +381,8 @@ def _guess(
     session = _session(file, part) or _inner_session(file, chain, choice)
     kind = "file name" if part == len(file.parts) - 1 and not file.is_folder else "folder name"
     longer = file.parts[part][begin : _end_of_name(chain, choice.person)]
+    if atom.rank == COUNTER and not sequence_of(file.parts[part][: atom.end]):
+        longer = file.parts[part][: atom.end]  # image_001 and not 001
     return _Guess(key, name, [*reversed(scope.texts), dataset], dataset, session, "", kind, longer)
 
 

@@ -254,7 +254,7 @@ def _chain(file: File, parsed: list[Parsed], siblings: bool) -> Chain:
                 if atom.rank == MARKED or (siblings and atom.rank in (NUMBER, NUMBER + 1))
             ]
         if file.picture and last and len(file.parts) > 1:
-            candidates = _without_slice(candidates)
+            candidates = _without_slice(candidates, file.parts[number])
         for atom in candidates:
             if not any(atom.key == known.key for known in atoms if atom.rank > COUNTER):
                 atoms.append(atom)
@@ -262,7 +262,7 @@ def _chain(file: File, parsed: list[Parsed], siblings: bool) -> Chain:
     return Chain(tuple(atoms), tuple(parts))
 
 
-def _without_slice(atoms: list[Atom]) -> list[Atom]:
+def _without_slice(atoms: list[Atom], text: str) -> list[Atom]:
     """Of a picture's name without what counts slices: the last number, unless a person's word stands before it."""
     kept = [atom for atom in atoms if atom.rank > COUNTER]
     if kept and kept[-1].rank in (NUMBER,):
@@ -272,9 +272,10 @@ def _without_slice(atoms: list[Atom]) -> list[Atom]:
         words = tuple(key for key in last.key[:-1])
         if len(kept) == 1 and len(words) == 1 and len(str(words[0])) == 1:
             return kept  # s1.png
+        end = last.start + len(text[last.start : last.end].rstrip("0123456789").rstrip("-_. "))
         if any(isinstance(word, int) for word in words):
-            return [*kept[:-1], replace(last, key=words)]
-        return [*kept[:-1], replace(last, rank=WORD, shape="word", key=words)]
+            return [*kept[:-1], replace(last, key=words, end=end)]
+        return [*kept[:-1], replace(last, rank=WORD, shape="word", key=words, end=end)]
     return kept
 
 

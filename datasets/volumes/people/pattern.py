@@ -61,7 +61,7 @@ def subject_pattern(text: str) -> Pattern:
 
 
 def ways_to_write(name: PurePosixPath, stem: str, is_folder: bool, file: str = "") -> tuple[str, ...]:
-    """The paths a pattern may mean: below the given folder without and with suffix; then with that folder's name.
+    """The paths a pattern may mean: below the given folder, without and with suffix.
 
     Args:
         name: path from the given folder on, that folder included; of a series the folder it lies in.
@@ -69,8 +69,5 @@ def ways_to_write(name: PurePosixPath, stem: str, is_folder: bool, file: str = "
         is_folder: it is a series' folder.
         file: the name of a series' first file.
     """
-    ways = [name.with_name(stem), name] if name.name else [name]
-    if is_folder:
-        ways = [name, name / file] if file else [name]
-    below = [PurePosixPath(*way.parts[1:]).as_posix() for way in ways if len(way.parts) > 1]
-    return (*below, *(way.as_posix() for way in ways))
+    ways = ([name, name / file] if file else [name]) if is_folder else [name.with_name(stem), name]
+    return tuple(PurePosixPath(*way.parts[1:]).as_posix() for way in ways if len(way.parts) > 1)

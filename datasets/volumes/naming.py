@@ -22,7 +22,7 @@ _CONTRAST_WORDS = {
 }
 _SEQUENCE_WORDS = {
     "FLAIR": {"flair", "flairw", "t2flair", "t2f"},
-    "T1c": {"t1c", "t1ce", "t1gd", "t1post", "t1wce", "t1wpost", "t1contrast", "t1km", "t1wc"},
+    "T1c": {"t1c", "ct1", "t1ce", "t1gd", "t1post", "t1wce", "t1wpost", "t1contrast", "t1km", "t1wc"},
     "T1": {
         *("t1", "t1w", "t1n", "t1pre", "mprage", "t1mprage", "mpr", "spgr", "bravo", "unit1", "t1wn"),
         *("memprage", "mp2rage", "rage", "fspgr", "irspgr", "mdeft"),

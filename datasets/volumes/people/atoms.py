@@ -15,7 +15,7 @@ _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _UID = r"\d+(?:\.\d+){4,}"  # of DICOM
 _Y, _M, _D = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
 _NAMES = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
-_TIME = r"(?:[T_ -]?[0-2]\d[-_:.]?[0-5]\d(?:[-_:.]?[0-5]\d(?:\.\d+)?)?)?"
+_TIME = r"(?:[T_ -]?[0-2]\d[-_:.]?[0-5]\d[-_:.]?[0-5]\d(?:\.\d+)?|T[0-2]\d:?[0-5]\d)?"
 _SPECIAL = re.compile(
     rf"(?<![0-9a-z])(?:(?P<uuid>{_UUID})|(?P<uid>{_UID}))(?![0-9a-z])"
     rf"|(?<!\d)(?P<date>{_Y}{_M}{_D}{_TIME}|{_Y}(?P<sep>[-_. ]){_M}(?P=sep){_D}{_TIME}"
@@ -66,12 +66,14 @@ class Parsed:
         sites: keys of sites, groups and data sets, which scope the ids below and beside them.
         split: it is a part of a split (train, test), and nothing else.
         site_text: the sites as they are written.
+        letters: sessions of one letter and a number (M17, V2), which may be people where nothing else is.
     """
 
     atoms: list[Atom] = field(default_factory=list)
     sessions: list[str] = field(default_factory=list)
     sites: list[tuple[str | int, ...]] = field(default_factory=list)
     site_text: list[str] = field(default_factory=list)
+    letters: list[Atom] = field(default_factory=list)
     split: str = ""
 
 
@@ -211,7 +213,7 @@ def _tokens(text: str) -> list[_Token]:
             for token in _tokens_of_run(run.group(), run.start())
         ]
         if match:
-            kind = "date" if match["date"] else "hash"
+            kind = "date" if match["date"] else "uid" if match["uid"] else "hash"
             tokens.append(_Token(kind, match.group().lower(), match.start(), match.end()))
             at = match.end()
     return tokens
@@ -234,9 +236,11 @@ def parse(text: str) -> Parsed:
         bound = following if token.binds and following and following.kind in ("number", "letter") else None
         if token.kind == "date":
             parsed.sessions.append(text[token.start : token.end])
-            after_date = True
+            after_date = at > 0  # t1_20200102101112_3: a series; 20200102_0007 may be a person
         elif token.kind == "hash":
             parsed.atoms.append(Atom(CODE, "hash", (token.text,), token.start, token.end))
+        elif token.kind == "uid":  # of an examination or a series; of a person where nothing else is
+            parsed.atoms.append(Atom(COUNTER, "uid", (token.text,), token.start, token.end))
         elif token.kind == "month":
             parsed.sessions.append(text[token.start : token.end])
         elif token.kind == "sequence":
@@ -251,6 +255,9 @@ def parse(text: str) -> Parsed:
         elif token.kind == "session" and token.text not in words.CONTRAST | {"repeat", "run", "runs"}:
             end = bound.end if bound else token.end
             used = 2 if bound else 1
+            if len(token.text) == 1 and token.number is not None:
+                key: tuple[str | int, ...] = (token.text, token.number)
+                parsed.letters.append(_atom(COUNTER, f"letter {token.text}", key, token, token, text))
             parsed.sessions.append(text[token.start : end])
         elif token.kind == "session":
             used = 2 if bound else 1

@@ -29,6 +29,9 @@ _SUB = re.compile(r"(?:^|(?<=[^0-9A-Za-z]))sub-([0-9A-Za-z]+)")
 _SES = re.compile(r"(?:^|(?<=[^0-9A-Za-z]))ses-([0-9A-Za-z]+)")
 
 
+_MOST_VISITS = 6  # M1 to M6 may be visits; of more, people
+
+
 @dataclass(frozen=True)
 class File:
     """What is known of a file, or of a DICOM series, before anyone looks into it.
@@ -176,14 +179,15 @@ def _bids(file: File, key: str, dataset: str) -> _Guess | None:
         scopes += [
             part for part in reversed(file.parts[1:first]) if _scopes(parse(part)) and own not in part.lower()
         ]
-    if scopes and not file.dataset:
-        dataset = scopes[0]
     whose = ("bids", key, *(scope.lower() for scope in scopes), subject)
-    # A data set's name belongs to the subject, as it always has.
-    told = [*scopes, dataset]
-    name = f"{told[0]}/{subject}" if file.dataset or scopes else subject
+    # A data set's name belongs to the subject, as it always has; a folder's only where another has the same subject.
+    if file.dataset or (before and scopes):
+        home = scopes[0] if before and scopes else dataset
+        return _Guess(
+            whose, f"{home}/{subject}", [*scopes[bool(before) :], dataset], home, session, "", "BIDS name"
+        )
     return _Guess(
-        whose, name, [] if file.dataset else told[bool(scopes) :], told[0], session, "", "BIDS name"
+        whose, subject, [*scopes, dataset], scopes[0] if scopes else dataset, session, "", "BIDS name"
     )
 
 
@@ -214,6 +218,7 @@ def _by_tree(files: Sequence[File], tops: dict[str, str]) -> list[_Guess]:
     siblings = len(roots) > 1 and len(parents) == 1
     parsed = [[parse(part) for part in file.parts] for file in files]
     chains = [_chain(file, each, siblings) for file, each in zip(files, parsed, strict=True)]
+    chains = _with_letters(chains, parsed)
     chosen: list[Chosen] = [Chosen(-1)] * len(files)
     # Of several given folders each is a collection by itself, unless they lie side by side as people's folders do.
     groups: dict[str, list[int]] = defaultdict(list)
@@ -251,15 +256,38 @@ def _chain(file: File, parsed: list[Parsed], siblings: bool) -> Chain:
             candidates = [
                 atom
                 for atom in candidates
-                if atom.rank == MARKED or (siblings and atom.rank in (NUMBER, NUMBER + 1))
+                if atom.rank == MARKED or (siblings and (atom.rank == NUMBER or atom.shape == "99999"))
             ]
         if file.picture and last and len(file.parts) > 1:
             candidates = _without_slice(candidates, file.parts[number])
         for atom in candidates:
-            if not any(atom.key == known.key for known in atoms if atom.rank > COUNTER):
+            if not any(atom.key == known.key for known in atoms if atom.rank > NUMBER):
                 atoms.append(atom)
                 parts.append(number)
     return Chain(tuple(atoms), tuple(parts))
+
+
+def _with_letters(chains: list[Chain], parsed: list[list[Parsed]]) -> list[Chain]:
+    """Where nothing else can be a person, M17/ and M18/ are, if there are sessions below or more than visits go on."""
+    found: dict[int, tuple[Atom, int]] = {}
+    sessions_below: set[str] = set()
+    values: dict[str, set[tuple[str | int, ...]]] = defaultdict(set)
+    for number, (chain, each) in enumerate(zip(chains, parsed, strict=True)):
+        letters = [(atom, part) for part, name in enumerate(each) if part for atom in name.letters]
+        if not letters or any(atom.shape != "uid" for atom in chain.atoms):
+            continue
+        found[number] = letters[0]
+        atom = letters[0][0]
+        values[atom.shape].add(atom.key)
+        if chain.atoms or sum(len(name.sessions) for name in each[1:]) > 1:
+            sessions_below.add(atom.shape)
+    return [
+        Chain((found[number][0],), (found[number][1],))
+        if number in found
+        and (found[number][0].shape in sessions_below or len(values[found[number][0].shape]) > _MOST_VISITS)
+        else chain
+        for number, chain in enumerate(chains)
+    ]
 
 
 def _without_slice(atoms: list[Atom], text: str) -> list[Atom]:
@@ -302,9 +330,9 @@ def _scope(file: File, parsed: list[Parsed], chain: Chain, choice: Chosen) -> _S
         if each.split:
             soft.append(("split", each.split))
             texts.append(each.split)
-    for index in choice.scope:
+    for index in range(max(choice.person, 0)):
         number, atom = chain.parts[index], chain.atoms[index]
-        if number == 0:
+        if number == 0 or (index not in choice.scope and (number == person_part or atom.rank == COUNTER)):
             continue
         soft.append(atom.key)
         if number != person_part:  # else it is part of the name

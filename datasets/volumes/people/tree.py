@@ -105,6 +105,8 @@ def _replaces(
         return True
     if rank == MARKED and new < MARKED:
         return False
+    if below.shape == "uid" and (rank > COUNTER or above.shape == "uid"):
+        return False  # examinations and series
     if len(everyone) > 1 and 2 * len(ended) >= len(everyone):
         return False  # most of those above are whole without it
     if low_count == 1 and len(everyone) > 1:
@@ -117,9 +119,12 @@ def _replaces(
         return rank == WORD and mean > _MANY and mean > 3 * high_count
     if rank == COUNTER:
         return True
+    wider = _width(chains, members, following) - _width(chains, members, held)
     if high_count == 1 and len(everyone) == 1:
         if pairs == 1:
-            return new > rank or (new == rank == WORD and False)
+            return new > rank
+        if same_name and rank == CODE and new >= NUMBER:
+            return True  # OASIS-TRT-20-1
         if rank == WORD:
             return True
         if new == WORD:
@@ -133,7 +138,9 @@ def _replaces(
         if new == rank:
             if rank == WORD:
                 return True
-            return mean > len(everyone)
+            if above.shape == "a9" and above.widths == 1 and below.widths >= 4:
+                return len(str(above.key[0])) > 2  # BNU_1/0025864: a site's number and a person's
+            return mean >= 4 and mean > 2 * len(everyone)
         return new > rank or (mean > _MANY and mean > 2 * high_count)
     if rank == WORD and new in (NUMBER, CODE):
         few = mean <= 2 < len(everyone) and _counts_up(under)  # sessions of people with names
@@ -144,7 +151,7 @@ def _replaces(
         return False
     if mean > 2 * high_count and mean >= 6:
         return True
-    return mean > high_count and _width(chains, members, following) > _width(chains, members, held)
+    return wider > 0 and (mean > high_count or (same_name and rank == new == NUMBER))
 
 
 def _counts_up(under: dict[tuple, set[tuple]]) -> bool:

@@ -13,7 +13,7 @@ def _words(text: str) -> frozenset[str]:
 
 SEQUENCE = _words(
     """
-    t1 t1w t1n t1c t1ce t1gd t1post t1pre t1wce t1wpost t1contrast t1km t1wc t1wn t1wi t1se t1tse t1fse
+    t1 t1w t1n t1c ct1 t1ce t1gd t1post t1pre t1wce t1wpost t1contrast t1km t1wc t1wn t1wi t1se t1tse t1fse
     t1fl t1mpr t1mprage t1gre t1space t1vibe t1weighted t1ir t13d unit1 uni inv1 inv2 t2 t2w t2f t2flair
     t2tse t2fse t2space t2wi t2weighted t2star t2starw t2s t2gre t2s flair flairw flair3d mprage
     memprage mpr mp rage mp2rage spgr fspgr irspgr bravo tfl tfe tse fse ffe gre vibe space cube vista

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,3 +210,29 @@ def test_whose_pictures_are(names, people, tmp_path):
     found = find_volumes([tmp_path / "d"], pictures=True).sources
     told = {each.name: each.identity.subject for each in found}
     assert [told[f"d/{name}.png"] for name in names] == people
+
+
+@pytest.mark.parametrize("separator", ["_", "-", "__", "."])
+def test_the_real_volumes_are_285_people_in_folders_and_flat(tmp_path, separator):
+    from mri_transfer.datasets.volumes.find import find_volumes
+
+    data = os.environ.get("MRI_TRANSFER_DATA")
+    if not data or not (Path(data) / "open").is_dir():
+        pytest.skip("MRI_TRANSFER_DATA does not name a folder with volumes/ and open/")
+    given = find_volumes([Path(data) / "volumes", Path(data) / "open"]).sources
+    (tmp_path / "flat").mkdir()
+    for source in given:
+        dataset = next(
+            part for part in source.name.split("/")[-2::-1] if not part.startswith(("sub-", "anat"))
+        )
+        (tmp_path / "flat" / f"{dataset}{separator}{source.path.name}").symlink_to(source.path)
+    flat = find_volumes([tmp_path / "flat"]).sources
+    assert len(given) == len(flat) == 401
+    assert len({each.identity.subject for each in given}) == 285
+    assert len({each.identity.subject for each in flat}) == 285
+    sequences = {each.path.resolve(): each.identity.sequence for each in flat}
+    names = {each.path.resolve(): each.identity.subject for each in flat}
+    for each in given:
+        assert each.identity.sequence == sequences[each.path.resolve()] != "unknown"
+        if each.identity.subject.startswith(("IXI", "TCGA", "ds")):
+            assert names[each.path.resolve()] == each.identity.subject

@@ -33,7 +33,7 @@ _SEQUENCE_WORDS = {
 # Words written as one with a sequence: inplaneT2, AXT1, 3DFLAIR, T1wSag. A quantity that is measured (T1rho, T2star,
 # T1map) is no such.
 _PLANE = r"ax(?:ial)?|sag(?:ittal)?|cor(?:onal)?|tra(?:nsversal)?|obl|inplane"
-_KIND = r"[23]d|iso|hires|fs|fatsat|se|tse|fse|ir|space|cube|vista|gre|mpr(?:age)?|spgr|vibe"
+_KIND = r"[23]d|anat|img|image|iso|hires|fs|fatsat|se|tse|fse|ir|space|cube|vista|gre|mpr(?:age)?|spgr|vibe"
 _TOGETHER = re.compile(
     rf"(?:{_PLANE}|{_KIND})*(?P<sequence>t1ce|t1c|t1gd|t1|t2flair|t2|flair|pd)(?:w|wi|weighted)?(?:{_PLANE}|{_KIND})*"
 )

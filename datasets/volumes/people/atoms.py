@@ -22,7 +22,7 @@ _SPECIAL = re.compile(
     rf"|{_D}(?P<sep2>[-_.]){_M}(?P=sep2){_Y}"
     rf"|{_M}(?P<sep4>[-_.]){_D}(?P=sep4){_Y}|{_D}{_M}{_Y}"
     rf"|{_Y}[-_. ]?{_NAMES}[-_. ]?{_D}|{_D}[-_. ]?{_NAMES}[-_. ]?{_Y}|{_NAMES}[-_. ]?{_Y}|{_Y}[-_. ]?{_NAMES}"
-    rf"|{_Y}[-.]{_M})(?!\d)",
+    rf"|{_Y}[-.]{_M}|(?<![^/]){_Y}_{_M}(?![^/]))(?!\d)",
     re.IGNORECASE,
 )
 _RUN = re.compile(r"[^\W_]+")
@@ -30,6 +30,9 @@ _PIECES = re.compile(r"\d+|[^\W\d_]+")
 _CAMEL = re.compile(r"[A-ZÀ-Þ]+(?![a-zß-ÿ])|[A-ZÀ-Þ]?[a-zß-ÿ]+|\d+|[^\W\d_]+")
 _SCANNER = re.compile(
     r"(ge|siemens|philips|prisma|skyra|trio|verio|achieva|ingenia|signa|avanto|aera)[\dpt]+"
+)
+_SPACE = re.compile(
+    r"(?:in|to|coreg|reg)?2?(?:mni|t1w?|t2w?|flair|native|std|template)(?:152|305)?(?:space|\d?mm)"
 )
 _KNOWN = words.SEQUENCE | words.PROCESSED | words.GENERIC
 
@@ -147,6 +150,8 @@ def _tokens_of_run(text: str, start: int) -> list[_Token]:
     ):
         word = re.sub(r".$", "", lower)
         return [_Token("site", word, start, end, letter=lower[-1])]
+    if _SPACE.fullmatch(lower):
+        return [_Token("proc", lower, start, end)]
     if _is_run_together(lower):
         return [_Token("sequence", lower, start, end)]
     pieces = [(match.group(), start + match.start()) for match in _CAMEL.finditer(text)]
@@ -234,6 +239,8 @@ def parse(text: str) -> Parsed:
         token, following = tokens[at], tokens[at + 1] if at + 1 < len(tokens) else None
         used = 1
         bound = following if token.binds and following and following.kind in ("number", "letter") else None
+        if at == 0 and token.kind in ("proc", "generic", "sequence") and _is_initials(token, following):
+            token.kind = "word"
         if token.kind == "date":
             parsed.sessions.append(text[token.start : token.end])
             after_date = at > 0  # t1_20200102101112_3: a series; 20200102_0007 may be a person
@@ -285,6 +292,7 @@ def parse(text: str) -> Parsed:
         elif token.kind == "marker":
             used = _marker(parsed, text, tokens, at, after_sequence)
         elif token.kind in ("generic", "proc", "split"):
+            after_sequence = after_sequence or token.kind == "proc"  # brain_only, reg_rigid
             if token.number is not None:
                 _count(parsed, token, after_date)
             elif bound and token.kind == "split":
@@ -293,6 +301,10 @@ def parse(text: str) -> Parsed:
             elif bound and bound.kind == "number":
                 _count(parsed, bound, after_date)
                 used = 2
+        elif token.kind == "number" and _counts_time(tokens, at):
+            assert following is not None
+            parsed.sessions.append(text[token.start : following.end])  # 24_months
+            used = 2
         elif token.kind == "number":
             _number(parsed, text, tokens, at, after_sequence, after_date)
         elif token.kind in ("word", "letter", "code"):
@@ -304,6 +316,20 @@ def parse(text: str) -> Parsed:
 _PLACES = frozenset(
     ("site", "sites", "center", "centre", "hospital", "hosp", "clinic", "institute", "institution")
 )
+
+
+def _counts_time(tokens: list[_Token], at: int) -> bool:
+    """Whether a number stands before months or weeks: 24_months, but not 0012_month_6."""
+    number, following, after = tokens[at], *(tokens[at + 1 : at + 3] + [None, None])[:2]
+    if following is None or following.number is not None or len(number.text) > 2:
+        return False
+    return following.text in words.UNITS["session"] and not (after and after.kind == "number")
+
+
+def _is_initials(token: _Token, following: _Token | None) -> bool:
+    """Two letters and a number, such as NO-01, that are a person's though the letters are also a known word."""
+    known = token.text in ("mr", "se", "im", "sr") or any(letter.isdigit() for letter in token.text)
+    return bool(following and following.kind == "number" and len(token.text) == 2 and not known)
 
 
 def _is_place(word: str) -> bool:

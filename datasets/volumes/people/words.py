@@ -13,16 +13,17 @@ def _words(text: str) -> frozenset[str]:
 
 SEQUENCE = _words(
     """
-    t1 t1w t1n t1c ct1 t1ce t1gd t1post t1pre t1wce t1wpost t1contrast t1km t1wc t1wn t1wi t1se t1tse t1fse
-    t1fl t1mpr t1mprage t1gre t1space t1vibe t1weighted t1ir t13d unit1 uni inv1 inv2 t2 t2w t2f t2flair
-    t2tse t2fse t2space t2wi t2weighted t2star t2starw t2s t2gre t2s flair flairw flair3d mprage
+    t1 t1w t1n t1c ct1 t1ce t1gd t1post t1pre t1wce t1wpost t1contrast t1km t1wc t1wn t1wi t1se t1tse
+    t1fse t1fl t1mpr t1mprage t1gre t1space t1vibe t1weighted t1ir t13d unit1 uni inv1 inv2 t2 t2w t2f
+    t2flair t2tse t2fse t2space t2wi t2weighted t2star t2starw t2s t2gre flair flairw flair3d mprage
     memprage mpr mp rage mp2rage spgr fspgr irspgr bravo tfl tfe tse fse ffe gre vibe space cube vista
     tirm stir darkfluid pd pdw pdt2 proton density swi swan sw minip mip dwi dti dki adc trace fa md
     bold fmri rest task epi asl cbf perf dsc dce mra mrv tof angio ciss fiesta trufi qsm megre mt mtr
     mtw weighted ce gd gad gado gadolinium contrast postcontrast postgad precontrast nocontrast native
     enhanced km ax sag cor tra axial sagittal coronal transversal transverse oblique obl inplane plane
     2d 3d iso isotropic hires lores lowres highres fs fatsat dixon water fat inphase outphase ir se ge
-    fl3d tfl3d ep2d acq dark fluid
+    fl3d tfl3d ep2d acq dark fluid grappa grappa2 fl2d spc st1w st2w st1 st2 blade haste longtr b0 b1000
+    t1img t1anat dual mag real imag
     """
 )
 # Those by which several words written as one are recognised: axt1, 3DFLAIR, sagT2fs.
@@ -42,7 +43,10 @@ SESSION = _words(
     examination acquisition pre post preop postop preoperative postoperative intraop preoperation
     postoperation before after retest rescan repeat rep run runs preradiotherapy postradiotherapy
     pretreatment posttreatment prechemo postchemo treatment initial final first second third early late
-    entry return interim presurgery postsurgery presurgical postsurgical admission discharge
+    entry return interim presurgery postsurgery presurgical postsurgical admission discharge op surgery
+    chemo rt tx therapy radiotherapy prert postrt pretx posttx acute subacute chronic relapse remission
+    progression recurrence diagnosis dx current prior previous prev nadir cycle phase round trimester
+    line one two three hour hours timept tpt occasion appointment
     """
 )
 # Letters that count sessions when a number follows: V1, M06, D0, W12, Y2, TP3, FU1.
@@ -81,10 +85,17 @@ PROCESSED = _words(
     realigned aligned align resampled resample resliced reslice rsl normalized normalised norm nu orig
     original rawavg raw unprocessed processed proc preproc preprocessed prepro final denoised denoise
     smooth smoothed cropped crop reoriented reorient ro nifti nii niftis nrrd dicom dicoms dcm mgz mgh
-    img hdr analyze masked sbj fov lia ras lps lpi rai masked iso1mm average avg mean gfc distcorr gdc
-    nd dis2d dis3d ndis moco sub1mm lesion lesions wmh segm pveseg tissue csf gm wm synthseg zscore
-    scaled histmatch matched fullbrain wholebrain clean cleaned qc passed desc best copy native linear
-    nonlinear affine rigid space res cat12 spm fsl freesurfer fs6 fs7
+    img hdr analyze masked sbj fov lia ras lps lpi rai iso1mm average avg mean gfc distcorr gdc nd dis2d
+    dis3d ndis moco sub1mm lesion lesions wmh segm pveseg tissue csf gm wm synthseg zscore scaled
+    histmatch matched fullbrain wholebrain clean cleaned qc passed desc best copy native linear
+    nonlinear affine rigid space res cat12 spm fsl freesurfer fs6 fs7 hist histogram unring unringed
+    gibbs degibbs syn bfc field intensity standardized standardised co rigidreg oriented converted gz
+    out upsampled downsampled zscored normed whitestripe nyul nonlin only no with without unbiased
+    debiased preprocessing skullstripping hd pydeface quickshear fmriprep mriqc samseg synthsr robustfov
+    noneck nohead deoblique deobliqued conform conformed las gradwarp gradunwarp gw dewarped unwarped
+    inversewarped b1 b1corr to in from of and by on dcm2nii dcm2niix tomni prep pp2 padded unmasked
+    rescaled histeq equalized equalised interpolated reconstructed recon mprageavg finalsurfs spm12
+    sorted clipped cut trimmed thresholded filtered nlm inhomogeneity homogenized homogenised
     """
 )
 
@@ -112,9 +123,9 @@ MARKER = _words(
 STRONG_MARKER = MARKER - {"s", "hc", "ctl", "control", "ctrl", "id", "normal"}
 
 UNITS = {
-    "noise": _words("t mm um d ch deg hz p iso mm3 cm ms khz tesla bit"),
+    "noise": _words("t mm um d ch deg hz p iso mm3 cm ms khz tesla bit fold"),
     "session": _words(
-        "m mo mos mon month months mth w wk wks week weeks y yr yrs year years d day days nd rd st th"
+        "h hr hrs m mo mos mon month months mth w wk wks week weeks y yr yrs year years d day days nd rd st th"
     ),
 }
 # BIDS entities whose value says nothing about whose head it is.

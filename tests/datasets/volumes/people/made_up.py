@@ -37,6 +37,13 @@ SESSIONS = [
     ["Week4", "Week12"],
     ["BL", "FU1"],
     ["year1", "year2"],
+    ["1", "2", "3"],
+    ["01", "02"],
+    ["6months", "12months"],
+    ["Follow-up 1", "Follow-up 2"],
+    ["2019_04", "2019_10"],
+    ["scan1", "scan2"],
+    ["T0", "T12"],
     ["05.04.2019", "13.01.2020"],
 ]
 SITES = [
@@ -176,6 +183,15 @@ def make(seed: int) -> Tree:
         word(rng) if rng.random() < 0.15 and person_in_folder and kind != "name" else ""
     )  # one in each person's
     other_case = repeated and rng.random() < 0.3
+    if sessions[0][:4] in ("1", "01", "scan") or sessions == ["T0", "T12"]:
+        # By themselves they may be anything; below a person that says so, they are sessions.
+        session_at = "folder"
+        person_in_folder = repeated = person_in_folder and kind == "marked"
+        if not person_in_folder:
+            sessions = [""]
+    if sessions == ["2019_04", "2019_10"]:
+        session_at = "folder"  # in a name with other numbers nobody knows what they are
+    order_above, order_below = rng.random(), rng.random()
     stray = rng.choice([0, 0, 0, 1, 2])  # folders that only some people have above them
     paths: list[str] = []
     people: list[int] = []
@@ -209,6 +225,8 @@ def make(seed: int) -> Tree:
                         below.append(sequence)
                     if step and step_at == "folder":
                         below.append(step)
+                    random.Random(order_above).shuffle(above)
+                    random.Random(order_below).shuffle(below)
                     words: list[str] = []
                     if site_in_file:
                         words.append(scope)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mri_transfer.datasets.store.collection import Collection, reader_versions
 from mri_transfer.datasets.store.journal import read_events
 from mri_transfer.datasets.store.ledger import Ledger
-from mri_transfer.datasets.store.people import overview, scans_in, scans_of, table_lines
+from mri_transfer.datasets.store.people_table import overview, scans_in, scans_of, table_lines
 from mri_transfer.datasets.store.store import JOURNAL, KIND
 from mri_transfer.datasets.store.summary import say_skipped
 from mri_transfer.datasets.volumes.find import find_volumes, printable

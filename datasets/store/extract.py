@@ -19,7 +19,8 @@ from mri_transfer.datasets.slices.redundancy import Repeats, without_redundant
 from mri_transfer.datasets.store.collection import Collection, key_of, reader_versions
 from mri_transfer.datasets.store.contact_sheet import write_contact_sheet
 from mri_transfer.datasets.store.dry_run import plan
-from mri_transfer.datasets.store.people import overview, scans_in, to_record
+from mri_transfer.datasets.store.people import to_record
+from mri_transfer.datasets.store.people_table import overview, scans_in
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.summary import CONTACT_SHEET, PAGE, SUMMARY, tell
 from mri_transfer.datasets.store.writer import StoreWriter

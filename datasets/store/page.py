@@ -12,7 +12,7 @@ from mri_transfer import __version__
 from mri_transfer.datasets.slices.cut import PLANES
 from mri_transfer.datasets.store.charts import counts_by, draw, galleries
 from mri_transfer.datasets.store.contact_sheet import choose
-from mri_transfer.datasets.store.people import range_text
+from mri_transfer.datasets.store.people_table import range_text
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.summary import by_reason
 from mri_transfer.files import atomic_write

@@ -21,7 +21,8 @@ from mri_transfer.datasets.volumes.folders import (
 )
 from mri_transfer.datasets.volumes.identity_table import override
 from mri_transfer.datasets.volumes.naming import Identity, stem_of
-from mri_transfer.datasets.volumes.people.decide import File, decide
+from mri_transfer.datasets.volumes.people.decide import decide
+from mri_transfer.datasets.volumes.people.evidence import File
 from mri_transfer.datasets.volumes.people.pattern import Pattern, ways_to_write
 from mri_transfer.errors import UserError
 

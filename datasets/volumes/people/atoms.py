@@ -7,34 +7,13 @@ import re
 from dataclasses import dataclass, field
 
 from mri_transfer.datasets.volumes.people import words
+from mri_transfer.datasets.volumes.people.tokens import Token, tokens_of
 
 # How much an atom looks like a person, by itself.
 COUNTER, WORD, NUMBER, CODE, MARKED = 1, 2, 3, 4, 5
 
-_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_UID = r"\d+(?:\.\d+){4,}"  # of DICOM
-_Y, _M, _D = r"(?:19|20)\d\d", r"(?:0[1-9]|1[0-2])", r"(?:0[1-9]|[12]\d|3[01])"
-_NAMES = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
-_TIME = r"(?:[T_ -]?[0-2]\d[-_:.]?[0-5]\d[-_:.]?[0-5]\d(?:\.\d+)?|T[0-2]\d:?[0-5]\d)?"
-_SPECIAL = re.compile(
-    rf"(?<![0-9a-z])(?:(?P<uuid>{_UUID})|(?P<uid>{_UID}))(?![0-9a-z])"
-    rf"|(?<!\d)(?P<date>{_Y}{_M}{_D}{_TIME}|{_Y}(?P<sep>[-_. ]){_M}(?P=sep){_D}{_TIME}"
-    rf"|{_D}(?P<sep2>[-_.]){_M}(?P=sep2){_Y}"
-    rf"|{_M}(?P<sep4>[-_.]){_D}(?P=sep4){_Y}|{_D}{_M}{_Y}"
-    rf"|{_Y}[-_. ]?{_NAMES}[-_. ]?{_D}|{_D}[-_. ]?{_NAMES}[-_. ]?{_Y}|{_NAMES}[-_. ]?{_Y}|{_Y}[-_. ]?{_NAMES}"
-    rf"|{_Y}[-.]{_M}|(?<![^/]){_Y}_{_M}(?![^/]))(?!\d)",
-    re.IGNORECASE,
-)
-_RUN = re.compile(r"[^\W_]+")
 _PIECES = re.compile(r"\d+|[^\W\d_]+")
-_CAMEL = re.compile(r"[A-ZÀ-Þ]+(?![a-zß-ÿ])|[A-ZÀ-Þ]?[a-zß-ÿ]+|\d+|[^\W\d_]+")
-_SCANNER = re.compile(
-    r"(ge|siemens|philips|prisma|skyra|trio|verio|achieva|ingenia|signa|avanto|aera)[\dpt]+"
-)
-_SPACE = re.compile(
-    r"(?:in|to|coreg|reg)?2?(?:mni|t1w?|t2w?|flair|native|std|template)(?:152|305)?(?:space|\d?mm)"
-)
-_KNOWN = words.SEQUENCE | words.PROCESSED | words.GENERIC
+_NAMED = ("sub", "subj", "subject", "patient", "participant")  # before a name as well: subject anna
 
 
 @dataclass(frozen=True)
@@ -47,7 +26,6 @@ class Atom:
         key: what makes it the same as another, whatever its case, separators and zeros in front.
         start, end: where it stands in the name.
         widths: digits of its last number, 0 without one.
-        number: its last number, or None.
     """
 
     rank: int
@@ -56,7 +34,6 @@ class Atom:
     start: int
     end: int
     widths: int = 0
-    number: int | None = None
 
 
 @dataclass
@@ -79,431 +56,210 @@ class Parsed:
     letters: list[Atom] = field(default_factory=list)
     split: str = ""
 
-
-@dataclass
-class _Token:
-    kind: str  # sequence session site split proc generic marker unit date | number word code letter
-    text: str
-    start: int
-    end: int
-    number: int | None = None  # of a word that has one attached: session1, scan01
-    binds: bool = False  # a free number after it belongs to it
-    letter: str = ""  # of siteA
-
-
-_CLASSES = (
-    ("sequence", words.SEQUENCE),
-    ("site", words.SITE),
-    ("split", words.SPLIT),
-    ("session", words.SESSION),
-    ("proc", words.PROCESSED),
-    ("marker", words.MARKER),
-    ("generic", words.GENERIC),
-)
-
-
-def _class_of(word: str) -> str:
-    for kind, known in _CLASSES:
-        if word in known:
-            return kind
-    return "month" if word in words.MONTH_NAMES and len(word) > 3 else ""
-
-
-def _tokens_of_run(text: str, start: int) -> list[_Token]:
-    """Letters and digits without a separator: a known word, one with a number, several, or something unknown."""
-    lower, end = text.lower(), start + len(text)
-    if text.isdigit():
-        return [_Token("number", lower, start, end, int(text))]
-    if kind := _class_of(lower):
-        return [_Token(kind, lower, start, end, binds=True)]
-    if _SCANNER.fullmatch(lower):
-        return [_Token("site", lower, start, end)]
-    if match := re.fullmatch(r"(\d+)([^\W\d_]+)", lower):
-        number, unit = int(match[1]), match[2]
-        if unit in words.UNITS["session"] and len(match[1]) <= 2 and unit != "d":
-            return [_Token("session", lower, start, end, number)]
-        if unit in words.UNITS["noise"]:
-            return [_Token("unit", lower, start, end, number)]
-    if re.fullmatch(r"\d(?:p|\.)?\d*(t|mm)", lower):
-        return [_Token("unit", lower, start, end)]
-    if match := re.fullmatch(r"([^\W\d_]+)(\d+)([^\W\d_]?)", lower):
-        word, number = match[1], int(match[2])
-        kind = _class_of(word)
-        if word in words.SESSION_LETTERS:
-            kind = "session" if len(match[2]) <= 2 else ""
-        elif kind == "session" and len(word) <= 3 and len(match[2]) > 2:
-            kind = ""
-        elif kind == "site" and not _is_place(word):
-            kind = ""  # HC0001: a person, in a group
-        elif word in ("i", "e", "r", "a", "run", "se", "sr", "im") and kind != "marker":
-            kind = "generic"
-        if len(word) == 2 and len(match[2]) > 2 and word not in ("se", "im", "sr"):
-            kind = ""  # initials, and not a sequence or a site that is written alike
-        if not kind and (_class_of(word) or word in words.SESSION_LETTERS):
-            return [_code(lower, start, end)]
-        if kind:
-            if match[3] and kind != "marker":
-                return [_Token(kind, lower, start, end, number)]
-            return [_Token(kind, word, start, end, number)] if not match[3] else [_code(lower, start, end)]
-    if match := re.fullmatch(
-        r"(sites?|cent(?:er|re)|hospital|group|cohort|clinic|lab|batch|arm)([a-z])", lower
-    ):
-        word = re.sub(r".$", "", lower)
-        return [_Token("site", word, start, end, letter=lower[-1])]
-    if _SPACE.fullmatch(lower):
-        return [_Token("proc", lower, start, end)]
-    if _is_run_together(lower):
-        return [_Token("sequence", lower, start, end)]
-    pieces = [(match.group(), start + match.start()) for match in _CAMEL.finditer(text)]
-    if len(pieces) > 1:
-        kinds = [
-            "number" if piece.isdigit() else _class_of(piece.lower()) or _single(piece) for piece, _ in pieces
-        ]
-        known = [kind for kind in kinds if kind not in ("number", "letter", "")]
-        if known and "" not in kinds:
-            tokens: list[_Token] = []
-            for (piece, at), kind in zip(pieces, kinds, strict=True):
-                here = at + len(piece)
-                if kind == "number" and tokens and tokens[-1].number is None and tokens[-1].end == at:
-                    tokens[-1].number, tokens[-1].end = int(piece), here
-                elif kind == "number":
-                    tokens.append(_Token("number", piece, at, here, int(piece)))
-                else:
-                    tokens.append(_Token(kind, piece.lower(), at, here, binds=True))
-            return tokens
-        if known and kinds[0] in ("sequence", "proc", "marker", "generic", "site") and "number" not in kinds:
-            # brainT1Anna: what is unknown in it stands alone
-            return [
-                _Token(kind or "word", piece.lower(), at, at + len(piece), binds=bool(kind))
-                for (piece, at), kind in zip(pieces, kinds, strict=True)
-            ]
-    if any(letter.isdigit() for letter in text):
-        return [_code(lower, start, end)]
-    return [_Token("letter" if len(text) == 1 else "word", lower, start, end)]
-
-
-def _is_run_together(lower: str) -> bool:
-    """Whether a name is known words written as one, a sequence among them: axt1, inplanet2, 3dflair, t1sag."""
-    if not any(core in lower for core in words.CORE_SEQUENCE):
-        return False
-    # By length: is lower[:n] made of known words, and was one of them a sequence?
-    reached: dict[int, bool] = {0: False}
-    for start in range(len(lower)):
-        if start in reached:
-            for end in range(start + 2, len(lower) + 1):
-                word = lower[start:end]
-                if word in _KNOWN or word.isdigit():
-                    core = reached[start] or word in words.CORE_SEQUENCE
-                    reached[end] = reached.get(end, False) or core
-    return reached.get(len(lower), False)
-
-
-def _single(piece: str) -> str:
-    return "letter" if len(piece) == 1 else ""
-
-
-def _code(lower: str, start: int, end: int) -> _Token:
-    numbers = re.findall(r"\d+", lower)
-    return _Token("code", lower, start, end, int(numbers[-1]) if numbers else None)
-
-
-def _tokens(text: str) -> list[_Token]:
-    tokens: list[_Token] = []
-    at = 0
-    for match in (*_SPECIAL.finditer(text), None):
-        until = match.start() if match else len(text)
-        tokens += [
-            token
-            for run in _RUN.finditer(text, at, until)
-            for token in _tokens_of_run(run.group(), run.start())
-        ]
-        if match:
-            kind = "date" if match["date"] else "uid" if match["uid"] else "hash"
-            tokens.append(_Token(kind, match.group().lower(), match.start(), match.end()))
-            at = match.end()
-    return tokens
+    @property
+    def is_empty(self) -> bool:
+        """Whether it names neither a person, a site nor a part of a split."""
+        return not self.atoms and not self.sites and not self.split
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def parse(text: str) -> Parsed:
     """Take a folder's name, or a file's without its suffixes, apart."""
-    parsed = Parsed()
-    tokens = _without_entities(text, _tokens(text))
-    kinds = {token.kind for token in tokens}
-    if kinds == {"split"}:
-        parsed.split = text.lower()
-        return parsed
-    after_sequence = after_date = False
-    at = 0
-    while at < len(tokens):
-        token, following = tokens[at], tokens[at + 1] if at + 1 < len(tokens) else None
-        used = 1
+    return _Reading(text).read()
+
+
+class _Reading:
+    """One name, read from left to right."""
+
+    def __init__(self, text: str):
+        self.text, self.tokens, self.parsed = text, tokens_of(text), Parsed()
+        self.after_step = self.after_date = False
+
+    def read(self) -> Parsed:
+        if {token.kind for token in self.tokens} == {"split"}:
+            self.parsed.split = self.text.lower()
+            return self.parsed
+        at = 0
+        while at < len(self.tokens):
+            at += self._take(at)
+        return self.parsed
+
+    def _take(self, at: int) -> int:
+        """Take a token in, and those that belong to it; returns how many."""
+        token, following = self.tokens[at], self._token(at + 1)
+        kind = token.kind
         bound = following if token.binds and following and following.kind in ("number", "letter") else None
-        if at == 0 and token.kind in ("proc", "generic", "sequence") and _is_initials(token, following):
-            token.kind = "word"
-        if token.kind == "date":
-            parsed.sessions.append(text[token.start : token.end])
-            after_date = at > 0  # t1_20200102101112_3: a series; 20200102_0007 may be a person
-        elif token.kind == "hash":
-            parsed.atoms.append(Atom(CODE, "hash", (token.text,), token.start, token.end))
-        elif token.kind == "uid":  # of an examination or a series; of a person where nothing else is
-            parsed.atoms.append(Atom(COUNTER, "uid", (token.text,), token.start, token.end))
-        elif token.kind == "month":
-            parsed.sessions.append(text[token.start : token.end])
-        elif token.kind == "sequence":
-            after_sequence = True
-            if bound and bound.kind == "number":
-                used = 2
-                _count(parsed, bound, after_date)
-            elif token.number is not None:
-                _count(parsed, token, after_date)
-        elif token.kind == "unit":
-            pass
-        elif token.kind == "session" and token.text not in words.CONTRAST | {"repeat", "run", "runs"}:
-            end = bound.end if bound else token.end
-            used = 2 if bound else 1
+        if at == 0 and kind in ("proc", "generic", "sequence") and _is_initials(token, following):
+            kind = "word"
+        if kind in ("date", "month"):
+            self.parsed.sessions.append(self._text(token))
+            # t1_20200102101112_3: a series; 20200102_0007 may be a person.
+            self.after_date = self.after_date or (kind == "date" and at > 0)
+        elif kind == "hash":
+            self.parsed.atoms.append(Atom(CODE, "hash", (token.text,), token.start, token.end))
+        elif kind == "uid":  # of an examination or a series; of a person where nothing else is
+            self.parsed.atoms.append(Atom(COUNTER, "uid", (token.text,), token.start, token.end))
+        elif kind == "session":
+            return self._session(token, bound)
+        elif kind == "site":
+            return self._site(token, following)
+        elif kind == "marker":
+            return self._marker(at)
+        elif kind in ("sequence", "generic", "proc", "split"):
+            self.after_step = self.after_step or kind in ("sequence", "proc")
+            return self._counted(token, bound, kind)
+        elif kind == "number":
+            return self._number(at)
+        elif kind in ("word", "letter", "code"):
+            return self._unknown(at)
+        return 1
+
+    def _token(self, at: int) -> Token | None:
+        return self.tokens[at] if at < len(self.tokens) else None
+
+    def _text(self, first: Token, last: Token | None = None) -> str:
+        return self.text[first.start : (last or first).end]
+
+    def _add(
+        self, rank: int, shape: str, key: tuple[str | int, ...], first: Token, last: Token | None = None
+    ) -> None:
+        self.parsed.atoms.append(self._atom(rank, shape, key, first, last or first))
+
+    def _atom(self, rank: int, shape: str, key: tuple[str | int, ...], first: Token, last: Token) -> Atom:
+        digits = re.findall(r"\d+", self._text(first, last))
+        return Atom(rank, shape, key, first.start, last.end, len(digits[-1]) if digits else 0)
+
+    def _session(self, token: Token, bound: Token | None) -> int:
+        used = 2 if bound else 1
+        # Of T1_pre and reg_T1_run_2 they tell of contrast and repeats; alone, they tell sessions apart.
+        if token.text not in words.CONTRAST | {"repeat", "run", "runs"} or len(self.tokens) == used:
+            self.parsed.sessions.append(self._text(token, bound))
             if len(token.text) == 1 and token.number is not None:
-                key: tuple[str | int, ...] = (token.text, token.number)
-                parsed.letters.append(_atom(COUNTER, f"letter {token.text}", key, token, token, text))
-            parsed.sessions.append(text[token.start : end])
-        elif token.kind == "session":
-            used = 2 if bound else 1
-            if len(tokens) == used:
-                parsed.sessions.append(text[token.start : (bound or token).end])
-        elif token.kind == "site":
-            value: tuple[str | int, ...] = (token.text,)
-            end = token.end
-            if token.number is not None or token.letter:
-                value += (token.letter if token.number is None else token.number,)
-            elif following and following.kind in ("number", "letter", "code") and _is_place(token.text):
-                used, end = 2, following.end
-                value += (following.number if following.kind == "number" else following.text,)  # type: ignore[operator]
-            elif following and following.kind == "number":
-                # HC_01, LGG_12: a group and a number in it
-                used, end = 2, following.end
-                atom = (token.text, following.number or 0)
-                parsed.atoms.append(_atom(CODE, "a9", atom, token, following, text))
-                value = ()
-            if value and parsed.atoms and token.text not in _PLACES:
-                parsed.sessions.append(text[token.start : end])  # P01_study2, P01_scanner2: one person twice
-            elif value:
-                parsed.sites.append(value)
-                parsed.site_text.append(text[token.start : end])
-        elif token.kind == "marker":
-            used = _marker(parsed, text, tokens, at, after_sequence)
-        elif token.kind in ("generic", "proc", "split"):
-            after_sequence = after_sequence or token.kind == "proc"  # brain_only, reg_rigid
-            if token.number is not None:
-                _count(parsed, token, after_date)
-            elif bound and token.kind == "split":
-                parsed.atoms.append(_atom(CODE, "a9", (token.text, bound.number or 0), token, bound, text))
-                used = 2
-            elif bound and bound.kind == "number":
-                _count(parsed, bound, after_date)
-                used = 2
-        elif token.kind == "number" and _counts_time(tokens, at):
-            assert following is not None
-            parsed.sessions.append(text[token.start : following.end])  # 24_months
-            used = 2
-        elif token.kind == "number":
-            _number(parsed, text, tokens, at, after_sequence, after_date)
-        elif token.kind in ("word", "letter", "code"):
-            used = _unknown(parsed, text, tokens, at, after_sequence)
-        at += used
-    return parsed
+                letter = self._atom(COUNTER, f"letter {token.text}", (token.text, token.number), token, token)
+                self.parsed.letters.append(letter)
+        return used
+
+    def _site(self, token: Token, following: Token | None) -> int:
+        value: tuple[str | int, ...] = (token.text,)
+        last, used = token, 1
+        if token.number is not None:
+            value = (token.text, token.number)
+        elif token.letter:
+            value = (token.text, token.letter)
+        elif (
+            following and token.text in words.NUMBERED_SITE and following.kind in ("number", "letter", "code")
+        ):
+            last, used = following, 2
+            value = (token.text, _value(following))
+        elif following and following.kind == "number":  # HC_01: a group and a number in it
+            self._add(CODE, "a9", (token.text, following.number or 0), token, following)
+            return 2
+        if self.parsed.atoms and token.text not in words.PLACE:
+            self.parsed.sessions.append(self._text(token, last))  # P01_study2, P01_scanner2: one person twice
+        else:
+            self.parsed.sites.append(value)
+            self.parsed.site_text.append(self._text(token, last))
+        return used
+
+    def _counted(self, token: Token, bound: Token | None, kind: str) -> int:
+        """A number that counts pictures, scans or series; it may count people where nothing else does."""
+        if kind == "split" and bound and token.number is None:
+            self._add(CODE, "a9", (token.text, _value(bound)), token, bound)
+            return 2
+        counts = token if token.number is not None else bound if bound and bound.kind == "number" else None
+        if counts is not None and not self.after_date:
+            widths = counts.end - counts.start if counts is bound else 0
+            atom = Atom(COUNTER, "counter", (counts.number or 0,), counts.start, counts.end, widths)
+            self.parsed.atoms.append(atom)
+        return 2 if counts is not None and counts is bound else 1
+
+    def _marker(self, at: int) -> int:
+        """What stands before a person's number or name: sub-01, patient7, subject_anna, case A-12."""
+        token, following = self.tokens[at], self._token(at + 1)
+        strong = token.text in words.STRONG_MARKER
+        rank, shape = (MARKED, f"mark {token.text}") if strong else (CODE, "a9")
+        if token.number is not None:
+            digits = re.findall(r"\d+", self._text(token))[-1]
+            if not (self.after_step and len(token.text) == 1 and len(digits) == 1):
+                self._add(rank, shape, (token.text, token.number), token)
+            return 1  # p2 and s3 behind a sequence: acceleration, series
+        if following and following.kind in ("number", "code", "letter", "hash", "word"):
+            if following.kind == "word" and token.text not in _NAMED:
+                return 1
+            key: tuple[str | int, ...] = (token.text, _value(following))
+            last, used, after = following, 2, self._token(at + 2)
+            is_more = following.kind != "number" and after is not None and after.kind == "number"
+            if is_more and after and self.text[following.end : after.start] in ("", "-"):  # subject A-12
+                last, used, key = after, 3, (*key, after.number or 0)
+            self._add(rank, shape, key, token, last)
+            return used
+        if token.text in ("control", "ctrl", "ctl", "hc", "normal", "healthycontrol"):
+            self.parsed.sites.append((token.text,))
+            self.parsed.site_text.append(self._text(token))
+        return 1
+
+    def _number(self, at: int) -> int:
+        token = self.tokens[at]
+        number, width = token.number or 0, len(token.text)
+        atoms = self.parsed.atoms
+        if _counts_time(self.tokens, at):
+            self.parsed.sessions.append(self._text(token, self.tokens[at + 1]))  # 24_months
+            return 2
+        if self.after_date:
+            return 1
+        if at == len(self.tokens) - 1 and width == 4 and number < 20 and atoms and atoms[-1].widths:
+            return 1  # nnU-Net's channels: BRATS_001_0000
+        if width == 4 and 1980 <= number < 2040:
+            self.parsed.atoms.append(Atom(COUNTER, "year", (number,), token.start, token.end))
+        elif self.after_step:
+            self._add(COUNTER, "counter", (number,), token)
+        elif width < 5:
+            self._add(NUMBER, "9", (number,), token)
+        else:
+            self._add(CODE, "99999", (number,), token)
+        return 1
+
+    def _unknown(self, at: int) -> int:
+        """Unknown words, or those and a number: anna, BRATS_001, M2006, UPENN-GBM-00001."""
+        first = last = self.tokens[at]
+        key: list[str | int] = [
+            int(piece) if piece.isdigit() else piece for piece in _PIECES.findall(first.text)
+        ]
+        used, numbered = 1, first.kind == "code"
+        while not numbered and (following := self._token(at + used)):
+            if following.kind == "number":
+                key.append(following.number or 0)
+                last, numbered, used = following, True, used + 1
+            elif following.kind in ("word", "letter", "split") and self._number_follows(at + used):
+                key.append(following.text)
+                last, used = following, used + 1
+            else:
+                break
+        if numbered:
+            self._add(NUMBER if self.after_step else CODE, "a9", tuple(key), first, last)
+            return used
+        self._add(COUNTER if self.after_step else WORD, "word", tuple(key), first)
+        return 1
+
+    def _number_follows(self, at: int) -> bool:
+        """Whether the unknown words from here on end in a number."""
+        rest = (token.kind for token in self.tokens[at:])
+        return next((kind for kind in rest if kind not in ("word", "letter", "split")), "") == "number"
 
 
-_PLACES = frozenset(
-    ("site", "sites", "center", "centre", "hospital", "hosp", "clinic", "institute", "institution")
-)
+def _value(token: Token) -> str | int:
+    return (token.number or 0) if token.kind == "number" else token.text
 
 
-def _counts_time(tokens: list[_Token], at: int) -> bool:
+def _counts_time(tokens: list[Token], at: int) -> bool:
     """Whether a number stands before months or weeks: 24_months, but not 0012_month_6."""
-    number, following, after = tokens[at], *(tokens[at + 1 : at + 3] + [None, None])[:2]
-    if following is None or following.number is not None or len(number.text) > 2:
+    following, after = [*tokens[at + 1 : at + 3], None, None][:2]
+    if following is None or following.number is not None or len(tokens[at].text) > 2:
         return False
     return following.text in words.UNITS["session"] and not (after and after.kind == "number")
 
 
-def _is_initials(token: _Token, following: _Token | None) -> bool:
+def _is_initials(token: Token, following: Token | None) -> bool:
     """Two letters and a number, such as NO-01, that are a person's though the letters are also a known word."""
     known = token.text in ("mr", "se", "im", "sr") or any(letter.isdigit() for letter in token.text)
     return bool(following and following.kind == "number" and len(token.text) == 2 and not known)
-
-
-def _is_place(word: str) -> bool:
-    return word in (
-        *_PLACES,
-        *(
-            "study",
-            "inst",
-            "univ",
-            "university",
-            "lab",
-            "scanner",
-            "location",
-            "cohort",
-            "dataset",
-            "ds",
-            "group",
-            "grp",
-        ),
-        *(
-            "batch",
-            "arm",
-            "part",
-            "subset",
-            "chunk",
-            "disc",
-            "disk",
-            "release",
-            "shard",
-            "vendor",
-            "collection",
-        ),
-        *("db", "region", "country", "city"),
-    )
-
-
-def _without_entities(text: str, tokens: list[_Token]) -> list[_Token]:
-    """Without `acq-highres`, `run-2` and their like, whose values name no person."""
-    kept: list[_Token] = []
-    at = 0
-    while at < len(tokens):
-        token = tokens[at]
-        following = tokens[at + 1] if at + 1 < len(tokens) else None
-        entity = token.number is None and token.text in words.ENTITIES
-        if entity and at > 0 and following and text[token.end : following.start] == "-":
-            at += 2
-            while at < len(tokens) and text[tokens[at - 1].end : tokens[at].start] == "":
-                at += 1
-            continue
-        kept.append(token)
-        at += 1
-    return kept
-
-
-def _count(parsed: Parsed, token: _Token, after_date: bool) -> None:
-    """A number that counts pictures, scans or series; it may count people where nothing else does."""
-    if after_date or token.number is None:
-        return
-    digits = len(re.sub(r"\D", "", token.text)) if token.kind == "number" else 0
-    parsed.atoms.append(
-        Atom(COUNTER, "counter", (token.number,), token.start, token.end, digits, token.number)
-    )
-
-
-def _atom(rank: int, shape: str, key: tuple[str | int, ...], first: _Token, last: _Token, text: str) -> Atom:
-    digits = re.findall(r"\d+", text[first.start : last.end])
-    width, number = (len(digits[-1]), int(digits[-1])) if digits else (0, None)
-    return Atom(rank, shape, key, first.start, last.end, width, number)
-
-
-def _marker(parsed: Parsed, text: str, tokens: list[_Token], at: int, after_sequence: bool) -> int:
-    token = tokens[at]
-    following = tokens[at + 1] if at + 1 < len(tokens) else None
-    strong = token.text in words.STRONG_MARKER
-    if token.number is not None:
-        digits = re.findall(r"\d+", text[token.start : token.end])[-1]
-        letter = len(token.text) == 1
-        rank = MARKED if strong else CODE
-        if after_sequence and (letter and len(digits) == 1):
-            return 1  # p2 and s3 behind a sequence: acceleration, series
-        shape = f"mark {token.text}" if rank == MARKED else "a9"
-        parsed.atoms.append(_atom(rank, shape, (token.text, token.number), token, token, text))
-        return 1
-    if following and following.kind in ("number", "code", "letter", "hash", "word"):
-        if following.kind == "word" and token.text not in (
-            "sub",
-            "subj",
-            "subject",
-            "patient",
-            "participant",
-        ):
-            return 1
-        value: str | int = following.number or 0 if following.kind == "number" else following.text
-        rank = MARKED if strong else CODE
-        shape = f"mark {token.text}" if rank == MARKED else "a9"
-        used, last = 2, following
-        after = tokens[at + 2] if at + 2 < len(tokens) else None
-        key: tuple[str | int, ...] = (token.text, value)
-        if (
-            following.kind in ("letter", "code", "word")
-            and after
-            and after.kind == "number"
-            and text[following.end : after.start] in ("", "-")
-        ):
-            used, last, key = 3, after, (*key, after.number or 0)  # subject A-12
-        parsed.atoms.append(_atom(rank, shape, key, token, last, text))
-        return used
-    if len(tokens) == 1 and token.text not in ("control", "normal", "human", "animal", "donor"):
-        return 1
-    if token.text in ("control", "ctrl", "ctl", "hc", "normal", "healthycontrol"):
-        parsed.sites.append((token.text,))
-        parsed.site_text.append(text[token.start : token.end])
-    return 1
-
-
-def _number(
-    parsed: Parsed, text: str, tokens: list[_Token], at: int, after_sequence: bool, after_date: bool
-) -> None:
-    token = tokens[at]
-    last = at == len(tokens) - 1
-    if after_date:
-        return
-    if (
-        last
-        and len(token.text) == 4
-        and (token.number or 0) < 20
-        and parsed.atoms
-        and parsed.atoms[-1].widths
-    ):
-        return  # nnU-Net's channels: BRATS_001_0000
-    if len(token.text) == 4 and 1980 <= (token.number or 0) < 2040 and token.text[0] != "0":
-        parsed.atoms.append(Atom(COUNTER, "year", (token.number or 0,), token.start, token.end))
-        return
-    rank = NUMBER if len(token.text) < 5 else CODE
-    if after_sequence:
-        rank = COUNTER
-    shape = "counter" if rank == COUNTER else "9" if rank == NUMBER else "99999"
-    parsed.atoms.append(_atom(rank, shape, (token.number or 0,), token, token, text))
-
-
-def _unknown(parsed: Parsed, text: str, tokens: list[_Token], at: int, after_sequence: bool) -> int:
-    """An unknown word, or words and a number that count something unknown: anna, BRATS_001, M2006, UPENN-GBM-00001."""
-    first = tokens[at]
-    last, used = first, 1
-    key: list[str | int] = list(_pieces(first.text))
-    numbered = first.kind == "code"
-    while not numbered and at + used < len(tokens):
-        following = tokens[at + used]
-        if following.kind == "number":
-            key.append(following.number or 0)
-            last, numbered, used = following, True, used + 1
-        elif following.kind in ("word", "letter") or (
-            following.kind == "split"
-            and at + used + 1 < len(tokens)
-            and tokens[at + used + 1].kind == "number"
-        ):
-            ahead = next(
-                (each.kind for each in tokens[at + used :] if each.kind not in ("word", "letter", "split")),
-                "",
-            )
-            if ahead != "number":
-                break
-            key.append(following.text)
-            last, used = following, used + 1
-        else:
-            break
-    if numbered:
-        rank = NUMBER if after_sequence else CODE
-        parsed.atoms.append(_atom(rank, "a9", tuple(key), first, last, text))
-        return used
-    rank = COUNTER if after_sequence else WORD
-    parsed.atoms.append(_atom(rank, "word", tuple(key), first, first, text))
-    return 1
-
-
-def _pieces(text: str) -> list[str | int]:
-    return [int(piece) if piece.isdigit() else piece for piece in _PIECES.findall(text)]

@@ -68,6 +68,15 @@ SITE = _words(
     ped tumor tumour tumors healthycontrols normals cases volunteers
     """
 )
+# Sites in the strict sense, which scope ids also from behind: 001_siteB.
+PLACE = _words("site sites center centre hospital hosp clinic institute institution")
+# Those whose number is their own; of the others (HC_01, patients_3) it is a person's.
+NUMBERED_SITE = PLACE | _words(
+    """
+    study inst univ university lab scanner location cohort dataset ds group grp batch arm part subset chunk disc
+    disk release shard vendor collection db region country city
+    """
+)
 SPLIT = _words(
     """
     train training val valid validation test testing imagestr imagests imagesval trainset testset

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from mri_transfer.datasets.store.extract import SlicesConfig, extract
-from mri_transfer.datasets.store.people import Scan, outdated, overview, table_lines
+from mri_transfer.datasets.store.people import outdated
+from mri_transfer.datasets.store.people_table import Scan, overview, table_lines
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.volumes.people.pattern import subject_pattern
 from mri_transfer.errors import UserError

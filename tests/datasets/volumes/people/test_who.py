@@ -11,7 +11,8 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from mri_transfer.datasets.volumes.naming import stem_of
-from mri_transfer.datasets.volumes.people.decide import File, decide
+from mri_transfer.datasets.volumes.people.decide import decide
+from mri_transfer.datasets.volumes.people.evidence import File
 from tests.datasets.volumes.people.made_up import make
 from tests.datasets.volumes.people.trees import kinds, mixed_up, whose
 

@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from pathlib import Path
 
-from mri_transfer.datasets.volumes.people.decide import File, Whose, decide
+from mri_transfer.datasets.volumes.people.decide import decide
+from mri_transfer.datasets.volumes.people.evidence import File, Whose
 
 KINDS = Path(__file__).with_name("kinds.txt")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -81,6 +82,7 @@ def words_of(text: str) -> list[str]:
     return [word for word in re.split(r"[^0-9a-z]+", text.lower()) if word]
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def sequence_of(name: str) -> str | None:
     """The sequence that a name states, or None."""
     words = words_of(name)

@@ -35,6 +35,16 @@ class Atom:
     end: int
     widths: int = 0
 
+    @property
+    def is_code(self) -> bool:
+        """Whether it is words with a number, such as BRATS_001."""
+        return self.shape in ("a9", "aa9")
+
+    @property
+    def is_small_s(self) -> bool:
+        """S1 to S9, which may be a subject, a session or a scan."""
+        return self.key[0] == "s" and self.widths == 1
+
 
 @dataclass
 class Parsed:
@@ -168,7 +178,7 @@ class _Reading:
             return 2
         counts = token if token.number is not None else bound if bound and bound.kind == "number" else None
         if counts is not None and not self.after_date:
-            widths = counts.end - counts.start if counts is bound else 0
+            widths = len(re.findall(r"\d+", self._text(counts))[-1])
             atom = Atom(COUNTER, "counter", (counts.number or 0,), counts.start, counts.end, widths)
             self.parsed.atoms.append(atom)
         return 2 if counts is not None and counts is bound else 1
@@ -236,7 +246,9 @@ class _Reading:
             else:
                 break
         if numbered:
-            self._add(NUMBER if self.after_step else CODE, "a9", tuple(key), first, last)
+            several = sum(isinstance(piece, str) for piece in key) > 1
+            shape = "aa9" if several else "a9"
+            self._add(NUMBER if self.after_step else CODE, shape, tuple(key), first, last)
             return used
         self._add(COUNTER if self.after_step else WORD, "word", tuple(key), first)
         return 1

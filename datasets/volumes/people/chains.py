@@ -76,7 +76,7 @@ def _without_slice(atoms: list[Atom], text: str) -> list[Atom]:
     kept = [atom for atom in atoms if atom.rank > COUNTER]
     if kept and kept[-1].rank in (NUMBER,):
         return kept[:-1]
-    if kept and kept[-1].shape == "a9" and len(kept[-1].key) > 1 and isinstance(kept[-1].key[-1], int):
+    if kept and kept[-1].is_code and len(kept[-1].key) > 1 and isinstance(kept[-1].key[-1], int):
         last = kept[-1]
         words = tuple(key for key in last.key[:-1])
         if len(kept) == 1 and len(words) == 1 and len(str(words[0])) == 1:

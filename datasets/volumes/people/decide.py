@@ -82,7 +82,8 @@ def _by_tree(files: Sequence[File], tops: Mapping[str, str]) -> list[Guess]:
     for group in groups.values():
         for number, choice in zip(group, choose([chains[number] for number in group]), strict=True):
             chosen[number] = choice
-    scopes = [scope_of(*each) for each in zip(files, parsed, chains, chosen, strict=True)]
+    retested = any(text.lower() == "retest" for each in parsed for part in each for text in part.sessions)
+    scopes = [scope_of(*each, retested) for each in zip(files, parsed, chains, chosen, strict=True)]
     same = mirrors(homes, chains, chosen, scopes)
     guesses = []
     for file, home, chain, choice, scope in zip(files, homes, chains, chosen, scopes, strict=True):

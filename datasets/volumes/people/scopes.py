@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mri_transfer.datasets.volumes.people.atoms import COUNTER, Parsed
+from mri_transfer.datasets.volumes.people.atoms import COUNTER, NUMBER, Atom, Parsed
 from mri_transfer.datasets.volumes.people.evidence import File
 from mri_transfer.datasets.volumes.people.tree import Chain, Chosen
 
@@ -28,8 +28,15 @@ class Scope:
     texts: tuple[str, ...] = ()
 
 
-def scope_of(file: File, parsed: Sequence[Parsed], chain: Chain, choice: Chosen) -> Scope:
-    """What the chosen person's id holds within; the given folder is no part of it, nor is what lies in derivatives/."""
+def scope_of(
+    file: File, parsed: Sequence[Parsed], chain: Chain, choice: Chosen, retested: bool = False
+) -> Scope:
+    """What the chosen person's id holds within; the given folder is no part of it, nor is what lies in derivatives/.
+
+    Args:
+        file, parsed, chain, choice: the file, its path taken apart, what may be a person in it, and what is.
+        retested: the collection has a `retest`, so `test` is a session and not a part of a split.
+    """
     firm: list[Hashable] = []
     soft: list[Hashable] = []
     texts: list[str] = []
@@ -42,19 +49,26 @@ def scope_of(file: File, parsed: Sequence[Parsed], chain: Chain, choice: Chosen)
         if each.sites:
             firm += each.sites
             texts.append("-".join(each.site_text))
-        if each.split:
+        if each.split and not (retested and each.split == "test"):
             soft.append(("split", each.split))
             texts.append(each.split)
     for index in range(max(choice.person, 0)):
         number, atom = chain.parts[index], chain.atoms[index]
         if number == 0 or made < number < person_part:
             continue
-        if index not in choice.scope and (number == person_part or atom.rank == COUNTER):
+        if number == person_part and index not in choice.scope:
+            continue
+        if number < person_part and _counts_sessions(atom, chain.atoms[choice.person]):
             continue
         soft.append(atom.key)
         if number != person_part:  # else it is part of the name
             texts.append(file.parts[number][atom.start : atom.end])
     return Scope(tuple(firm), tuple(soft), tuple(texts))
+
+
+def _counts_sessions(atom: Atom, person: Atom) -> bool:
+    """Whether a folder above a person's counts scans rather than sites: scan_1/P01, S1/P01."""
+    return atom.rank == COUNTER or (person.widths > 1 and person.rank >= NUMBER and atom.is_small_s)
 
 
 def mirrors(

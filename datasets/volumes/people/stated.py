@@ -49,8 +49,8 @@ def _bids(file: File, key: str, dataset: str) -> Guess | None:
     sessions = (match[1] for part in reversed(file.parts) if (match := _SES.search(part)))
     session = next(sessions, "") or session_of(file)
     first, match = found[0]
-    in_front = file.parts[first][: match.start()].strip("-_. ")  # ds000011_sub-01_T1w
-    scopes = [in_front] if in_front and _scopes(parse(in_front)) else []
+    in_front = file.parts[first][: match.start()]  # ds000011_sub-01_T1w
+    scopes = [_home(in_front)] if _scopes(parse(in_front)) else []
     if file.dataset or scopes:
         home = scopes[0] if scopes else dataset
         whose = ("bids", key, *(scope.lower() for scope in scopes), subject)
@@ -60,14 +60,23 @@ def _bids(file: File, key: str, dataset: str) -> Guess | None:
         if part.lower() == "derivatives":
             break  # whatever was made of them, they are the same people
         if _scopes(parse(part)) and own not in part.lower():  # OAS30001_MR_d0129/anat/sub-OAS30001_T1w
-            scopes.insert(0, part)
+            scopes.insert(0, _home(part))
     whose = ("bids", key, *(scope.lower() for scope in scopes), subject)
     home = scopes[0] if scopes else dataset
     return Guess(whose, subject, [*scopes, dataset], home, session, "BIDS name")
 
 
+def _home(text: str) -> str:
+    """The data set or site in a name, without a session: ds000011 of ds000011_ses-1."""
+    parsed = parse(text)
+    atoms = [text[atom.start : atom.end] for atom in parsed.atoms]
+    return "_".join([*parsed.site_text, *atoms]) or text
+
+
 def _scopes(parsed: Parsed) -> bool:
-    return bool(parsed.sites or parsed.split or any(atom.rank > COUNTER for atom in parsed.atoms))
+    """Whether a name is a data set's, a site's or the like."""
+    unknown = any(atom.rank > COUNTER and not atom.is_small_s for atom in parsed.atoms)
+    return bool(parsed.sites or parsed.split or unknown)
 
 
 def session_of(file: File) -> str:

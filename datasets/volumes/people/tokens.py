@@ -99,8 +99,10 @@ def _tokens_of_run(text: str, start: int) -> list[Token]:
             kind = ""
         elif kind == "site" and word not in words.NUMBERED_SITE:
             kind = ""  # HC0001: a person, in a group
-        elif word in ("i", "e", "r", "a", "run", "se", "sr", "im") and kind != "marker":
-            kind = "generic"
+        elif word in ("run", "se", "sr", "im") or (word in ("e", "r", "i") and len(match[2]) <= 2):
+            kind = "generic"  # echoes, repeats, images
+        elif word == "i" and len(match[2]) >= 5:
+            kind = "generic"  # ADNI's numbers of images
         if len(word) == 2 and len(match[2]) > 2 and word not in ("se", "im", "sr"):
             kind = ""  # initials, and not a sequence or a site that is written alike
         if not kind and (_class_of(word) or word in words.SESSION_LETTERS):

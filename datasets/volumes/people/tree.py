@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from mri_transfer.datasets.volumes.people.atoms import CODE, COUNTER, MARKED, NUMBER, WORD, Atom
 
+_PADDED = 3  # digits of a counter that counts people
 _MANY = 8  # values below one that are too many to be one person's sessions
 
 
@@ -109,16 +110,20 @@ def _replaces(
         return False  # examinations and series
     if len(everyone) > 1 and 2 * len(ended) >= len(everyone):
         return False  # most of those above are whole without it
+    if rank == COUNTER and new > COUNTER:
+        return not (below.is_small_s and high_count > 1)
     if low_count == 1 and len(everyone) > 1:
         return False  # everything below repeats
     if new == COUNTER:
         if rank == COUNTER:
             return high_count == 1 and pairs > 1 and above.shape == below.shape and not same_name
-        if rank == WORD and len(everyone) == 1:
+        if rank != WORD:
+            return False
+        if len(everyone) == 1:
             return pairs > 1
-        return rank == WORD and mean > _MANY and mean > 3 * high_count
-    if rank == COUNTER:
-        return True
+        if _width(chains, members, following) < _PADDED:
+            return mean > _MANY and mean > 3 * high_count
+        new = NUMBER  # img_0001 and on: nobody numbers one person's scans so
     wider = _width(chains, members, following) - _width(chains, members, held)
     if high_count == 1 and len(everyone) == 1:
         if pairs == 1:
@@ -129,7 +134,7 @@ def _replaces(
             return True
         if new == WORD:
             return False
-        if rank == CODE and above.shape == "a9" and new in (NUMBER, CODE):
+        if rank == CODE and above.is_code and new in (NUMBER, CODE):
             return low_count > 3 or new == CODE or not _counts_up(under)
         return rank == NUMBER and new == CODE
     if recurs < 0.2:
@@ -138,7 +143,7 @@ def _replaces(
         if new == rank:
             if rank == WORD:
                 return True
-            if above.shape == "a9" and above.widths == 1 and below.widths >= 4:
+            if above.is_code and above.widths == 1 and below.widths >= 4:
                 return len(str(above.key[0])) > 2  # BNU_1/0025864: a site's number and a person's
             return mean >= 4 and mean > 2 * len(everyone)
         return new > rank or (mean > _MANY and mean > 2 * high_count)
@@ -146,7 +151,8 @@ def _replaces(
         few = mean <= 2 < len(everyone) and _counts_up(under)  # sessions of people with names
         return not few and not (len(everyone) >= 4 and mean < len(everyone) / 2)
     if rank == WORD:
-        return mean > _MANY and mean > 3 * high_count
+        # MGH_anna, MGH_bert: a site's name before the person's.
+        return mean > (high_count if same_name else max(_MANY, 3 * high_count))
     if new == WORD:
         return False
     if mean > 2 * high_count and mean >= 6:

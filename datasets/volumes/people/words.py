@@ -50,7 +50,7 @@ SESSION = _words(
     """
 )
 # Letters that count sessions when a number follows: V1, M06, D0, W12, Y2, TP3, FU1.
-SESSION_LETTERS = _words("v m d w y tp fu bl")
+SESSION_LETTERS = _words("v m d w y t tp fu bl")
 MONTH_NAMES = _words(
     """
     jan feb mar apr jun jul aug sep sept oct nov dec january february march april june july august
@@ -93,7 +93,7 @@ PROCESSED = _words(
     acpc dc restore restored fnirt flirt ants warped warp reg registered registration coreg coregistered
     realigned aligned align resampled resample resliced reslice rsl normalized normalised norm nu orig
     original rawavg raw unprocessed processed proc preproc preprocessed prepro final denoised denoise
-    smooth smoothed cropped crop reoriented reorient ro nifti nii niftis nrrd dicom dicoms dcm mgz mgh
+    smooth smoothed cropped crop reoriented reorient ro nifti nii niftis nrrd dicom dicoms dcm mgz
     img hdr analyze masked sbj fov lia ras lps lpi rai iso1mm average avg mean gfc distcorr gdc nd dis2d
     dis3d ndis moco sub1mm lesion lesions wmh segm pveseg tissue csf gm wm synthseg zscore scaled
     histmatch matched fullbrain wholebrain clean cleaned qc passed desc best copy native linear

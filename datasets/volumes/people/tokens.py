@@ -80,6 +80,8 @@ def _tokens_of_run(text: str, start: int) -> list[Token]:
         return [Token("number", lower, start, end, int(text))]
     if kind := _class_of(lower):
         return [Token(kind, lower, start, end, binds=True)]
+    if re.fullmatch(r"(?=.*\d)(?=.*[a-f])[0-9a-f]{8,}", lower):
+        return [_code(lower, start, end)]
     if _SCANNER.fullmatch(lower):
         return [Token("site", lower, start, end)]
     if match := re.fullmatch(r"(\d+)([^\W\d_]+)", lower):
@@ -99,12 +101,16 @@ def _tokens_of_run(text: str, start: int) -> list[Token]:
             kind = ""
         elif kind == "site" and word not in words.NUMBERED_SITE:
             kind = ""  # HC0001: a person, in a group
-        elif word in ("run", "se", "sr", "im") or (word in ("e", "r", "i") and len(match[2]) <= 2):
+        elif (
+            word == "run"
+            or (word in ("e", "r", "i") and len(match[2]) <= 2)
+            or _counts_series(word, match[2])
+        ):
             kind = "generic"  # echoes, repeats, images
         elif word == "i" and len(match[2]) >= 5:
             kind = "generic"  # ADNI's numbers of images
-        if len(word) == 2 and len(match[2]) > 2 and word not in ("se", "im", "sr"):
-            kind = ""  # initials, and not a sequence or a site that is written alike
+        elif len(word) == 2 and (len(match[2]) > 2 or kind == "proc" or word in ("op", "rt", "tx", "dx")):
+            kind = ""  # initials, and not a sequence, a site or a step that is written alike
         if not kind and (_class_of(word) or word in words.SESSION_LETTERS):
             return [_code(lower, start, end)]
         if kind:
@@ -146,6 +152,11 @@ def _tokens_of_run(text: str, start: int) -> list[Token]:
     if any(letter.isdigit() for letter in text):
         return [_code(lower, start, end)]
     return [Token("letter" if len(text) == 1 else "word", lower, start, end)]
+
+
+def _counts_series(word: str, digits: str) -> bool:
+    """Whether a word is an archive's count of series or images: SE000001, IM12, but not the initials SE4711."""
+    return word in ("se", "sr", "im") and (len(digits) <= 2 or digits[0] == "0")
 
 
 def _is_run_together(lower: str) -> bool:

@@ -206,7 +206,7 @@ def make(seed: int) -> Tree:
                     above = [scope] if scope and not site_in_file else []
                     if outer:
                         above.insert(0, outer)
-                    if stray and kind == "marked" and not scoped and number % 3 == 1:
+                    if stray and kind == "marked" and name[0] != "s" and not scoped and number % 3 == 1:
                         above += ["more", "extra"][:stray]
                     if session and session_at == "above":
                         above.insert(rng.choice([0]), session)

@@ -42,7 +42,7 @@ def _chain(file: File, parsed: Sequence[Parsed], side_by_side: bool) -> Chain:
         if file.picture and last and len(file.parts) > 1:
             candidates = _without_slice(candidates, file.parts[number])
         for atom in candidates:
-            if not any(atom.key == known.key for known in atoms if atom.rank > NUMBER):
+            if not any(atom.key == known.key and min(atom.rank, known.rank) > NUMBER for known in atoms):
                 atoms.append(atom)
                 parts.append(number)
     return Chain(tuple(atoms), tuple(parts))

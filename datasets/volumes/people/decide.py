@@ -154,4 +154,6 @@ def _sequence(file: File) -> str:
         return sequence_of(told) or "unknown"
     if file.sequence != "unknown":
         return file.sequence
-    return next((found for part in reversed(file.parts) if (found := sequence_of(part))), "unknown")
+    named = next((found for part in reversed(file.parts) if (found := sequence_of(part))), "unknown")
+    knows_more = named == "unknown" or (named, file.beside) == ("T1", "T1c")
+    return file.beside if knows_more else named

@@ -21,6 +21,7 @@ class File:
         patient: DICOM's patient ID where it says something, or "".
         study: DICOM's date of the study, or "".
         sequence: what DICOM's tags say, or "unknown".
+        beside: the sequence that a JSON file beside it names, or "unknown".
         picture: a picture of one slice, of which a person has many; numbers in its name count slices.
         told: what a pattern of the user says: subject, and perhaps session, sequence and dataset.
         is_folder: the last part is a folder, that of a series.
@@ -32,6 +33,7 @@ class File:
     patient: str = ""
     study: str = ""
     sequence: str = "unknown"
+    beside: str = "unknown"
     picture: bool = False
     told: tuple[tuple[str, str], ...] = ()
     is_folder: bool = False

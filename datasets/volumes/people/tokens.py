@@ -209,8 +209,8 @@ def _without_entities(text: str, tokens: list[Token]) -> list[Token]:
     while at < len(tokens):
         token = tokens[at]
         following = tokens[at + 1] if at + 1 < len(tokens) else None
-        entity = token.number is None and token.text in words.ENTITIES
-        if entity and at > 0 and following and text[token.end : following.start] == "-":
+        entity = at > 0 and token.text in words.ENTITIES and text[tokens[at - 1].end : token.start] == "_"
+        if entity and following and text[token.end : following.start] == "-":
             at += 2
             while at < len(tokens) and text[tokens[at - 1].end : tokens[at].start] == "":
                 at += 1

@@ -105,3 +105,17 @@ def test_the_evidence_is_named():
         "BIDS name",
     ]
     assert whose(["d/IXI013-HH-1212-T1"])[0].site == "HH"
+
+
+@pytest.mark.parametrize(
+    ("name", "beside", "sequence"),
+    [
+        ("s1_scan", "T2", "T2"),
+        ("s1_T1", "T1c", "T1c"),
+        ("s1_T1", "T2", "T1"),
+        ("s1_T1", "unknown", "T1"),
+        ("s1", "unknown", "unknown"),
+    ],
+)
+def test_a_json_file_beside_says_what_a_name_does_not(name, beside, sequence):
+    assert decide([file_of(f"d/{name}", beside=beside)])[0].sequence == sequence

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from mri_transfer.datasets.volumes import left_out
+from mri_transfer.datasets.volumes import left_out, sidecar
 from mri_transfer.datasets.volumes.folders import (
     dataset_of,
     looks_like_dicom,
@@ -20,12 +22,14 @@ from mri_transfer.datasets.volumes.folders import (
     walk,
 )
 from mri_transfer.datasets.volumes.identity_table import override
+from mri_transfer.datasets.volumes.names_of_maps import tissue_classes
 from mri_transfer.datasets.volumes.naming import Identity, identify
+from mri_transfer.datasets.volumes.not_here import packed
 from mri_transfer.errors import UserError
 
 SUFFIXES = (
     *(".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh", ".mgh.gz"),
-    *(".mnc", ".mnc.gz", ".nrrd", ".nhdr"),
+    *(".mnc", ".mnc.gz", ".nrrd", ".nhdr", ".mha", ".mhd"),
 )
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 NO_PYDICOM = "DICOM, and reading it needs pydicom: pip install 'mri-transfer[dicom]'"
@@ -68,6 +72,18 @@ class Skipped:
     broken: bool = False
 
 
+class NothingFound(UserError):
+    """There is no volume, or no picture, where one was looked for; `skipped` lists what was left out."""
+
+    def __init__(self, text: str, skipped: Sequence[Skipped]):
+        entries = [{"file": skip.name, "reason": skip.reason} for skip in skipped]
+        super().__init__(text, {"skipped": entries})
+        self.skipped = tuple(skipped)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NothingFound, (str(self), self.skipped)
+
+
 @dataclass
 class Found:
     """What was found, in a fixed order."""
@@ -91,7 +107,8 @@ def find_volumes(
         pictures: look for pictures (PNG, JPEG, ...), each one slice, and not for volumes.
 
     Raises:
-        UserError: a path does not exist or is of another kind, nothing was found, or the table is wrong.
+        NothingFound: there is nothing to use.
+        UserError: a path does not exist or is of another kind, or the table is wrong.
     """
     search = _Search(tuple(include), pictures)
     for path in paths:
@@ -100,15 +117,27 @@ def find_volumes(
     if not found.sources:
         where = ", ".join(map(str, paths))
         if any(NO_PYDICOM in skip.reason for skip in found.skipped):
-            raise UserError(f"{where}: {NO_PYDICOM}")
-        skipped = found.skipped
+            raise NothingFound(f"{where}: {NO_PYDICOM}", found.skipped)
+        skipped = sorted(
+            found.skipped, key=lambda skip: not skip.broken
+        )  # a bad file before what a rule leaves out
         first = (
             f"; {len(skipped)} left out, the first {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         )
-        raise UserError(f"{where}: no {search.expected} found{first}")
+        raise NothingFound(f"{where}: no {search.expected} found{first}", skipped)
     if table is not None:
         found.sources = override(found.sources, Path(table))
     return found
+
+
+def _by_header(path: Path) -> str | None:
+    """What the header of a file that is left out by its name says itself, which is the better reason."""
+    if not path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
+        return None
+    from mri_transfer.datasets.volumes.formats.nifti import says_what_it_is
+
+    evidence = says_what_it_is(path)
+    return None if evidence is None else f"{evidence.reason}; see --include {evidence.kind}"
 
 
 class _Search:
@@ -134,6 +163,8 @@ class _Search:
                 self._add(root, name, dataset_of(root.parent))
             elif not self.pictures and looks_like_dicom(path):
                 self._dicom[root] = (name, dataset_of(root.parent))
+            elif not self.pictures and (reason := packed(path, self.suffixes)):
+                raise UserError(f"{path}: {reason}")
             else:
                 kind = "picture" if self.pictures else "volume"
                 raise UserError(
@@ -146,6 +177,13 @@ class _Search:
         """All that was found, once all paths were looked at."""
         if self._dicom:
             self._group_dicom()
+        names = [source.name for source in self.found.sources]
+        classes = {} if "maps" in self.include or self.pictures else tissue_classes(names)
+        for source in self.found.sources:
+            if source.name in classes:
+                reason = f"a tissue class of {classes[source.name]} by its name; see --include maps"
+                self.found.skipped.append(Skipped(source.path, source.name, reason))
+        self.found.sources = [source for source in self.found.sources if source.name not in classes]
         same = left_out.same_scans([source.name for source in self.found.sources])
         for source in self.found.sources:
             if source.name in same:
@@ -178,12 +216,14 @@ class _Search:
                 name = PurePosixPath(name_below(root, path))
                 is_dicom = self._suffix(path) is None or self._is_lone_dicom(path)
                 if is_dicom and (self.pictures or not looks_like_dicom(path)):
+                    if not self.pictures and (told := packed(path, self.suffixes)):
+                        self.found.skipped.append(Skipped(path, str(name), told, broken=True))
                     continue
                 reason = left_out.left_out(name, self.include)
                 if reason and is_dicom:
                     not_wanted[reason] += 1
                 elif reason:
-                    self.found.skipped.append(Skipped(path, str(name), reason))
+                    self.found.skipped.append(Skipped(path, str(name), _by_header(path) or reason))
                 elif is_dicom:
                     self._dicom.setdefault(path, (name, dataset_here))
                 else:
@@ -208,12 +248,12 @@ class _Search:
             self._seen.add(partner)
             files = (path, partner) if suffix.startswith(".hdr") else (partner, path)
             name = name.with_name(printable(files[1].name))
-        elif suffix in (".nrrd", ".nhdr"):
-            from mri_transfer.datasets.volumes.formats.nrrd import data_file
+        elif suffix in (".nrrd", ".nhdr", ".mha", ".mhd"):
+            from mri_transfer.datasets.volumes.formats import metaimage, nrrd
             from mri_transfer.datasets.volumes.formats.stored import BadVolume
 
             try:
-                detached = data_file(path)
+                detached = (nrrd if suffix in (".nrrd", ".nhdr") else metaimage).data_file(path)
             except BadVolume as error:
                 self.found.skipped.append(Skipped(path, str(name), str(error), broken=True))
                 return
@@ -233,6 +273,12 @@ class _Search:
             identity = Identity(whose.subject, whose.session, shown if shown != "unknown" else whose.sequence)
         else:
             identity = identify(name, dataset)
+            if (said := sidecar.beside(files[-1])) and (told := sidecar.read(said, name.name, self.include)):
+                if told.reason is not None:
+                    self.found.skipped.append(Skipped(files[0], str(name), told.reason))
+                    return
+                if identity.sequence == "unknown" or (identity.sequence, told.sequence) == ("T1", "T1c"):
+                    identity = dataclasses.replace(identity, sequence=told.sequence)
         plane = "unknown" if self.pictures else ""
         self.found.sources.append(Source(files, str(name), identity, *state, plane=plane))
 

@@ -12,7 +12,7 @@ import numpy as np
 from mri_transfer.datasets.volumes.formats.stored import Evidence
 
 _SAMPLE = 1 << 15  # voxels that distributions are judged by
-_BLOCK = 64  # voxels along a side of the middle in which neighbours are compared
+_BLOCK = 48  # voxels along a side of the middle in which neighbours are compared
 _FLAT = 0.55  # of the brighter voxels lie between two equal ones; in scans of 24 grey levels up to 0.46
 _FEW_LABELS = 6  # of so many levels no scan is worth having
 _MOST_LABELS = 4096

@@ -53,6 +53,8 @@ def _difference(sform: np.ndarray, qform: np.ndarray, header: Any, shape: tuple[
     """
     if not (np.isfinite(sform).all() and np.isfinite(qform).all()):
         return ""
+    if np.abs(sform - qform).max() < 1e-4:  # most files
+        return ""
     sizes = [np.sqrt((form[:3, :3] ** 2).sum(axis=0)) for form in (sform, qform)]
     if not (sizes[0] > 0).all() or not (sizes[1] > 0).all():
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,8 +20,8 @@ def key_of(source: Source) -> dict[str, Any]:
     return {"path": printable(str(source.path)), "bytes": source.bytes, "mtime_ns": source.mtime_ns}
 
 
-def reader_versions(max_mb: int) -> str:
-    """What decides, besides a file itself, whether it can be read; after a change, what could not is tried again."""
+def reader_versions(max_mb: int, include: Sequence[str] = ()) -> str:
+    """What decides, besides a file itself, whether it can be used; after a change, what could not is tried again."""
     names = ("mri-transfer", "nibabel", "pydicom", "pynrrd")
     found = []
     for name in names:
@@ -28,7 +29,7 @@ def reader_versions(max_mb: int) -> str:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return ", ".join((*found, f"{max_mb} MB"))
+    return ", ".join((*found, f"{max_mb} MB", *include))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from mri_transfer.datasets.store.journal import read_events
 from mri_transfer.datasets.store.ledger import Ledger
 from mri_transfer.datasets.store.people_table import overview, scans_in, scans_of, table_lines
 from mri_transfer.datasets.store.store import JOURNAL, KIND
-from mri_transfer.datasets.store.summary import say_skipped
+from mri_transfer.datasets.store.summary import nothing_used, say_skipped
 from mri_transfer.datasets.volumes.find import find_volumes, printable
-from mri_transfer.datasets.volumes.formats.stored import BadVolume
+from mri_transfer.datasets.volumes.formats.stored import BadVolume, NotAScan
 from mri_transfer.datasets.volumes.headers import expected_slices, read_geometry
 from mri_transfer.errors import UserError
 from mri_transfer.files import check_claim
@@ -37,7 +37,7 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
     """
     found = find_volumes(config.paths, config.table, config.include, config.images, config.subject)
     ledger = _ledger(config.out, config.settings())
-    todo = Collection(ledger, found, reader_versions(config.max_mb)).new()
+    todo = Collection(ledger, found, reader_versions(config.max_mb, config.include)).new()
     skipped = [{"file": skip.name, "reason": skip.reason} for skip in found.skipped]
     if config.strict and (broken := next((skip for skip in found.skipped if skip.broken), None)):
         raise UserError(f"{broken.path}: {broken.reason}")
@@ -47,10 +47,10 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
             if source.plane:  # a picture, of one slice
                 by_plane[source.plane] += 1
             else:
-                geometry = read_geometry(source, config.max_mb * 1_000_000)
+                geometry = read_geometry(source, config.max_mb * 1_000_000, config.include)
                 by_plane.update(expected_slices(geometry, config.planes, config.spacing))
         except BadVolume as error:
-            if config.strict:
+            if config.strict and not isinstance(error, NotAScan):
                 raise UserError(f"{source.path}: {error}") from None
             skipped.append({"file": source.name, "reason": str(error)})
         else:
@@ -81,10 +81,8 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
         "settings": config.settings(),
     }
     if not usable and not ledger.used:
-        raise UserError(
-            f"{config.out}: none of {len(found.sources)} volumes can be used; "
-            f"the first, {skipped[0]['file']}: {skipped[0]['reason']}"
-        )
+        failed = [entry for entry in skipped if entry["file"] in {source.name for source in found.sources}]
+        raise nothing_used(config.out, len(found.sources), failed, skipped)
     _tell(config, summary, found.remarks)
     return summary
 

@@ -7,8 +7,9 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from mri_transfer.datasets.volumes import left_out
+from mri_transfer.datasets.volumes import left_out, sidecar
 from mri_transfer.datasets.volumes.folders import (
     dataset_of,
     looks_like_dicom,
@@ -20,7 +21,9 @@ from mri_transfer.datasets.volumes.folders import (
     walk,
 )
 from mri_transfer.datasets.volumes.identity_table import override
+from mri_transfer.datasets.volumes.names_of_maps import tissue_classes
 from mri_transfer.datasets.volumes.naming import Identity, stem_of
+from mri_transfer.datasets.volumes.not_here import packed
 from mri_transfer.datasets.volumes.people.decide import decide
 from mri_transfer.datasets.volumes.people.evidence import File
 from mri_transfer.datasets.volumes.people.pattern import Pattern, ways_to_write
@@ -28,7 +31,7 @@ from mri_transfer.errors import UserError
 
 SUFFIXES = (
     *(".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh", ".mgh.gz"),
-    *(".mnc", ".mnc.gz", ".nrrd", ".nhdr"),
+    *(".mnc", ".mnc.gz", ".nrrd", ".nhdr", ".mha", ".mhd"),
 )
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 _UNKNOWN = Identity("", "", "unknown")  # until all files are known
@@ -76,6 +79,18 @@ class Skipped:
     broken: bool = False
 
 
+class NothingFound(UserError):
+    """There is no volume, or no picture, where one was looked for; `skipped` lists what was left out."""
+
+    def __init__(self, text: str, skipped: Sequence[Skipped]):
+        entries = [{"file": skip.name, "reason": skip.reason} for skip in skipped]
+        super().__init__(text, {"skipped": entries})
+        self.skipped = tuple(skipped)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NothingFound, (str(self), self.skipped)
+
+
 @dataclass
 class Found:
     """What was found, in a fixed order; `remarks` are lines for the user."""
@@ -105,8 +120,8 @@ def find_volumes(
         subject: where in a path the person stands; what it doesn't match is decided as without it.
 
     Raises:
-        UserError: a path does not exist or is of another kind, nothing was found, the table is wrong, or the pattern
-            matches nothing.
+        NothingFound: there is nothing to use.
+        UserError: a path does not exist or is of another kind, the table is wrong, or the pattern matches nothing.
     """
     search = _Search(tuple(include), pictures, subject)
     for path in paths:
@@ -115,12 +130,14 @@ def find_volumes(
     if not found.sources:
         where = ", ".join(map(str, paths))
         if any(NO_PYDICOM in skip.reason for skip in found.skipped):
-            raise UserError(f"{where}: {NO_PYDICOM}")
-        skipped = found.skipped
+            raise NothingFound(f"{where}: {NO_PYDICOM}", found.skipped)
+        skipped = sorted(
+            found.skipped, key=lambda skip: not skip.broken
+        )  # a bad file before what a rule leaves out
         first = (
             f"; {len(skipped)} left out, the first {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         )
-        raise UserError(f"{where}: no {search.expected} found{first}")
+        raise NothingFound(f"{where}: no {search.expected} found{first}", skipped)
     found.sources = identified(found.sources)
     if subject is not None:
         _check_pattern(found, subject)
@@ -156,6 +173,16 @@ def _check_pattern(found: Found, subject: Pattern) -> None:
         )
 
 
+def _by_header(path: Path) -> str | None:
+    """What the header of a file that is left out by its name says itself, which is the better reason."""
+    if not path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
+        return None
+    from mri_transfer.datasets.volumes.formats.nifti import says_what_it_is
+
+    evidence = says_what_it_is(path)
+    return None if evidence is None else f"{evidence.reason}; see --include {evidence.kind}"
+
+
 class _Search:
     """One search over all the given paths."""
 
@@ -180,6 +207,8 @@ class _Search:
                 self._add(root, name, dataset_of(root.parent))
             elif not self.pictures and looks_like_dicom(path):
                 self._dicom[root] = (name, dataset_of(root.parent))
+            elif not self.pictures and (reason := packed(path, self.suffixes)):
+                raise UserError(f"{path}: {reason}")
             else:
                 kind = "picture" if self.pictures else "volume"
                 raise UserError(
@@ -192,6 +221,13 @@ class _Search:
         """All that was found, once all paths were looked at."""
         if self._dicom:
             self._group_dicom()
+        names = [source.name for source in self.found.sources]
+        classes = {} if "maps" in self.include or self.pictures else tissue_classes(names)
+        for source in self.found.sources:
+            if source.name in classes:
+                reason = f"a tissue class of {classes[source.name]} by its name; see --include maps"
+                self.found.skipped.append(Skipped(source.path, source.name, reason))
+        self.found.sources = [source for source in self.found.sources if source.name not in classes]
         same = left_out.same_scans([source.name for source in self.found.sources])
         for source in self.found.sources:
             if source.name in same:
@@ -224,12 +260,14 @@ class _Search:
                 name = PurePosixPath(name_below(root, path))
                 is_dicom = self._suffix(path) is None or self._is_lone_dicom(path)
                 if is_dicom and (self.pictures or not looks_like_dicom(path)):
+                    if not self.pictures and (told := packed(path, self.suffixes)):
+                        self.found.skipped.append(Skipped(path, str(name), told, broken=True))
                     continue
                 reason = left_out.left_out(name, self.include)
                 if reason and is_dicom:
                     not_wanted[reason] += 1
                 elif reason:
-                    self.found.skipped.append(Skipped(path, str(name), reason))
+                    self.found.skipped.append(Skipped(path, str(name), _by_header(path) or reason))
                 elif is_dicom:
                     self._dicom.setdefault(path, (name, dataset_here))
                 else:
@@ -254,12 +292,12 @@ class _Search:
             self._seen.add(partner)
             files = (path, partner) if suffix.startswith(".hdr") else (partner, path)
             name = name.with_name(printable(files[1].name))
-        elif suffix in (".nrrd", ".nhdr"):
-            from mri_transfer.datasets.volumes.formats.nrrd import data_file
+        elif suffix in (".nrrd", ".nhdr", ".mha", ".mhd"):
+            from mri_transfer.datasets.volumes.formats import metaimage, nrrd
             from mri_transfer.datasets.volumes.formats.stored import BadVolume
 
             try:
-                detached = data_file(path)
+                detached = (nrrd if suffix in (".nrrd", ".nhdr") else metaimage).data_file(path)
             except BadVolume as error:
                 self.found.skipped.append(Skipped(path, str(name), str(error), broken=True))
                 return
@@ -273,8 +311,15 @@ class _Search:
         if isinstance(state, str):
             self.found.skipped.append(Skipped(files[0], str(name), state, broken=True))
             return
+        beside = "unknown"
+        if not self.pictures and (said := sidecar.beside(files[-1])):
+            told = sidecar.read(said, name.name, self.include)
+            if told and told.reason is not None:
+                self.found.skipped.append(Skipped(files[0], str(name), told.reason))
+                return
+            beside = told.sequence if told else beside
         plane = "unknown" if self.pictures else ""
-        evidence = self._evidence(files[-1], name, dataset)
+        evidence = replace(self._evidence(files[-1], name, dataset), beside=beside)
         self.found.sources.append(Source(files, str(name), _UNKNOWN, *state, plane=plane, evidence=evidence))
 
     def _evidence(

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from mri_transfer.datasets.volumes.not_here import absent
+
 
 def printable(text: str) -> str:
     """A file name as valid text: bytes that are not UTF-8 become question marks in a box."""
@@ -41,6 +43,9 @@ def walk(root: Path, unreadable: Callable[[Path, str], None]) -> Iterator[tuple[
 
 def state_of(files: tuple[Path, ...]) -> tuple[int, int] | str:
     """Total size and latest change of files, or why they can't be looked at."""
+    for file in files:
+        if (reason := absent(file)) is not None:
+            return reason
     try:
         states = [file.stat() for file in files]
     except OSError as error:

@@ -73,7 +73,7 @@ class Identity:
 
 def stem_of(name: str) -> str:
     """A file name without the suffixes of volumes and pictures."""
-    ending = r"(\.(nii|hdr|img|mgh|mgz|mnc|nrrd|nhdr|png|jpe?g|bmp|tiff?|webp|gif))?(\.gz)?$"
+    ending = r"(\.(nii|hdr|img|mgh|mgz|mnc|nrrd|nhdr|mha|mhd|png|jpe?g|bmp|tiff?|webp|gif))?(\.gz)?$"
     return re.sub(ending, "", name, flags=re.IGNORECASE)
 
 

@@ -75,6 +75,8 @@ def keep_people(ledger: Ledger, found: Found) -> None:
         if entry is None and (before_it_moved := moved.get(printable(str(source.path)))):
             # Its slices are in the store already, under the name it had; its new path changes nobody.
             values = {key: before_it_moved[key] for key in ("subject", "session", "sequence")}
+        elif entry is not None and entry.get("how") == BY_TABLE and not told:
+            values = {}  # made with a table that is not given now: the collection says so, if it matters
         elif entry is not None:
             values = {key: entry[key] for key in ("subject", "session", "sequence") if key not in told}
             mixed = len(subjects_of[who.key]) > 1 or len(keys_of[entry["subject"]]) > 1

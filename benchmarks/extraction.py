@@ -84,7 +84,7 @@ def wanted(volume: Volume) -> dict[str, list[int]]:
 
 def ours(source: Source, size: int) -> np.ndarray:
     """What a worker does with a volume."""
-    volume = read_volume(source.files)
+    volume = read_volume(source.files, include=())
     scan_digest(volume.voxels)
     slices = cut(volume, size, SPACING, PLANES, MIN_FOREGROUND)
     without_redundant(slices, 0.97)

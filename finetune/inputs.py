@@ -16,12 +16,13 @@ from mri_transfer.datasets.audit.modality import KINDS, looks_like
 from mri_transfer.datasets.slices.cut import cut
 from mri_transfer.datasets.tumors.files import open_image, read_bytes, square, upright
 from mri_transfer.datasets.tumors.layout import SUFFIXES
-from mri_transfer.datasets.volumes.find import NO_PYDICOM, Source, find_volumes
+from mri_transfer.datasets.volumes.find import NO_PYDICOM, NothingFound, Skipped, Source, find_volumes
 from mri_transfer.datasets.volumes.find import SUFFIXES as VOLUMES
 from mri_transfer.datasets.volumes.folders import looks_like_dicom
 from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
 from mri_transfer.errors import UserError
 
+_LOOKED_AT = ("derived",)  # kinds of volumes that are classified though no store takes them
 # What no slice of a head looks like. Of the other kinds, CT and diffusion, the public tumour set has some itself.
 STRANGE = ("photograph", "inverted", "montage", "empty")
 
@@ -70,7 +71,8 @@ def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]] | None = No
             raise UserError(f"{path}: no such file or folder")
         if path.is_dir():
             images = _images(path)
-            here = [Input(str(file), file) for file in images] + _volumes(path, skipped, told=not images)
+            alone = not images and len(paths) == 1
+            here = [Input(str(file), file) for file in images] + _volumes(path, skipped, told=alone)
         elif path.suffix.lower() in SUFFIXES or not _may_be_volume(path):
             here = [Input(str(path), path)]
         else:
@@ -100,19 +102,23 @@ def _volumes(path: Path, skipped: list[dict[str, str]], told: bool = False) -> l
     """
     try:
         # What was computed from other scans may be looked at all the same, if it is named itself.
-        found = find_volumes([path], include=() if path.is_dir() else ("derived",))
+        found = find_volumes([path], include=() if path.is_dir() else _LOOKED_AT)
     except UserError as error:
         if NO_PYDICOM in str(error):
             raise
-        if told:
+        left = error.skipped if isinstance(error, NothingFound) else ()
+        if told and not left:
             raise UserError(f"{error}; and no images ({', '.join(SUFFIXES)})") from None
         if path.is_file():
-            reason = re.sub(r".* found; 1 left out, the first [^:]*: |; see --include \w+$", "", str(error))
-            reason = reason.removeprefix(f"{path}: ")
+            reason = left[0].reason if left else str(error).removeprefix(f"{path}: ")
             reason += "; a single slice can be given as PNG" if "only 1 slice" in reason else ""
-            skipped.append({"file": str(path), "reason": reason})
+            skipped.append({"file": str(path), "reason": without_remedy(reason)})
+        elif left:
+            skipped += _told(left)
+        else:
+            skipped.append({"file": str(path), "reason": "holds no volumes and no images"})
         return []
-    skipped += [{"file": str(each.path), "reason": each.reason} for each in found.skipped]
+    skipped += _told(found.skipped)
     root = path.resolve()
     inputs = []
     for source in found.sources:
@@ -120,6 +126,15 @@ def _volumes(path: Path, skipped: list[dict[str, str]], told: bool = False) -> l
         name = path / file.relative_to(root) if path.is_dir() else path
         inputs.append(Input(str(name), source.path, source))
     return sorted(inputs, key=lambda each: each.name)
+
+
+def _told(skipped: Sequence[Skipped]) -> list[dict[str, str]]:
+    return [{"file": str(each.path), "reason": without_remedy(each.reason)} for each in skipped]
+
+
+def without_remedy(reason: str) -> str:
+    """A reason for leaving out, without the option of `slices` that would bring it back."""
+    return re.sub(r"; see --include \w+", "", reason)
 
 
 def read_input(given: Input, size: int, spacing: float) -> Iterator[Picture]:
@@ -140,7 +155,7 @@ def read_input(given: Input, size: int, spacing: float) -> Iterator[Picture]:
         hints = looks_like(grey, coloured_share(picture))
         yield Picture(given.name, square(grey, size), tuple(KINDS[kind] for kind in hints if kind in STRANGE))
         return
-    slices = cut(read_volume(given.source.files), size, spacing)
+    slices = cut(read_volume(given.source.files, include=_LOOKED_AT), size, spacing)
     for image, plane, millimetres, share in zip(
         slices.images, slices.plane, slices.position_mm, slices.position, strict=True
     ):
@@ -151,6 +166,6 @@ def read_input(given: Input, size: int, spacing: float) -> Iterator[Picture]:
 def reason_of(error: Exception) -> str:
     """Why an input can't be read, in one line."""
     if isinstance(error, BadVolume):
-        return str(error)
+        return without_remedy(str(error))
     told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(told.split())[:200] or type(error).__name__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import errno
 import importlib
@@ -139,6 +140,24 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def _write_summary(where: Path | None, summary: dict[str, Any]) -> None:
+    if where == Path("-"):
+        print(to_json(summary))
+    elif where:
+        write_json(where, summary)
+
+
+def _write_failure(
+    parsed: argparse.Namespace, error: str, started: float, cause: BaseException | None = None
+) -> None:
+    """`--json` of a command that failed: the line that is printed, and what more the error tells."""
+    details = cause.details if isinstance(cause, UserError) else {}
+    seconds = round(time.monotonic() - started, 2)
+    summary = {"command": parsed.command, "error": error, **details, "seconds": seconds}
+    with contextlib.suppress(OSError, UserError):  # perhaps what failed is that nothing can be written
+        _write_summary(parsed.json, summary)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -158,11 +177,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         config = from_arguments(_load(about.config), parsed)
         summary = _load(about.run)(config)
         summary = {"command": parsed.command, **summary, "seconds": round(time.monotonic() - started, 2)}
-        if parsed.json == Path("-"):
-            print(to_json(summary))
-        elif parsed.json:
-            write_json(parsed.json, summary)
+        _write_summary(parsed.json, summary)
     except KeyboardInterrupt:
+        _write_failure(parsed, "interrupted", started)
         if parsed.debug:
             raise
         print("\ninterrupted; run the same command again to continue", file=sys.stderr)
@@ -171,6 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (UserError, OSError) as error:
+        _write_failure(parsed, _one_line(error), started, error)
         if parsed.debug:
             raise
         print(f"mri-transfer {parsed.command}: {_one_line(error)}", file=sys.stderr)

@@ -1,8 +1,19 @@
 """The one error that is the user's to mend."""
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class UserError(Exception):
     """Bad input: one line that names the file or option and the remedy.
 
     The command line prints it without a traceback and exits with code 2.
+
+    Attributes:
+        details: what more a program may want to know; `--json` writes it beside the error.
     """
+
+    def __init__(self, text: str = "", details: dict[str, Any] | None = None):
+        super().__init__(text)
+        self.details = details or {}

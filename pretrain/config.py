@@ -29,6 +29,8 @@ WITH_TEMPERATURE = ("simclr", "moco", "dino")
 WITH_DECOUPLED = ("simclr",)
 # Which contrast subjects with one another, and so need two of them.
 WITH_NEGATIVES = ("simclr", "moco")
+# Which compare features over the pairs of a batch, by their spread and correlation.
+WITH_STATISTICS = ("barlow_twins", "vicreg")
 
 
 def _warmup(text: str) -> float:
@@ -248,6 +250,12 @@ disturbances of views, for --view, each with what it stands for:
                 raise UserError(
                     f"--{name}: --method {self.method} has no such setting ({', '.join(known)} has); leave it out"
                 )
+
+        if self.batch == 1 and self.method in (*WITH_NEGATIVES, *WITH_STATISTICS):
+            raise UserError(
+                f"--batch 1: --method {self.method} compares the pairs of a batch with one another, so with one pair "
+                "there is nothing to learn from; use --batch 2 or more (--micro-batch 1 saves memory)"
+            )
 
     @classmethod
     def preset(cls, given: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.options import positive_float
+from mri_transfer.pretrain.people import WHO_IS_WHO
 from mri_transfer.pretrain.sequences import partners
 
 Batch = dict[str, np.ndarray]
@@ -102,8 +103,8 @@ class PairSampler:
         counts = np.bincount(self.subject)
         if negatives and len(counts) < 2:
             raise UserError(
-                f"{store.folder}: all slices are of one subject, and contrast needs others; add more subjects, or "
-                "choose a --method without negatives, such as byol"
+                f"{store.folder}: all slices are of one subject, and contrast needs others; if they are of more, "
+                f"{WHO_IS_WHO}, or choose a --method without negatives, such as byol"
             )
         self.weights = np.sqrt(counts) / np.sqrt(counts).sum()
         # As NumPy's `choice` does with probabilities, without adding them up anew for every batch.

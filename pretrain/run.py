@@ -23,6 +23,7 @@ from mri_transfer.pretrain.monitors import Monitor, Monitors
 from mri_transfer.pretrain.out_of_memory import Marker
 from mri_transfer.pretrain.parallel.place import place_of
 from mri_transfer.pretrain.parallel.team import Team, together
+from mri_transfer.pretrain.people import remarks
 from mri_transfer.pretrain.positives import PairSampler
 from mri_transfer.pretrain.reports import Reports
 from mri_transfer.pretrain.saving import Saver
@@ -92,6 +93,8 @@ def _lead(
     if (summary := _summary_of_finished(config.out)) is not None:
         return summary
     progress.say(sampler.sentence())
+    for line in remarks(store):
+        progress.say(line)
     with _alone(config.out), Marker(config.out) as marker:
         trainer, start, position = start_or_continue(
             config, backbone, store, sampler, team, limit=limit, killed=marker.killed

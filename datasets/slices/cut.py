@@ -125,10 +125,27 @@ def keep(volume: Volume, inside: np.ndarray, plane: str, spacing: float, min_for
     across, down, along = AXES[plane]
     height, width = (volume.voxels.shape[axis] * volume.zooms[axis] for axis in (down, along))
     pixel_share = volume.zooms[down] * volume.zooms[along] / max(height, width) ** 2
-    share = inside.sum(axis=(down, along), dtype=np.int64) * pixel_share
+    share = _count_along(inside, across) * pixel_share
     thickness = volume.zooms[across]
     chosen: list[int] = []
     for index in np.flatnonzero(share >= min_foreground):
         if not chosen or (index - chosen[-1]) * thickness >= spacing - 1e-3 * thickness:
             chosen.append(int(index))
     return np.asarray(chosen, dtype=np.intp)
+
+
+def _count_along(inside: np.ndarray, axis: int) -> np.ndarray:
+    """How many voxels are true in each layer across an axis.
+
+    Bytes that lie next to one another in memory are counted first, which a processor does many at once.
+    """
+    order = sorted(range(3), key=lambda each: -abs(inside.strides[each]))
+    layers = np.moveaxis(inside, axis, 0)
+    if order[0] == axis:  # each layer is in one piece
+        return np.array([np.count_nonzero(layer) for layer in layers], dtype=np.int64)
+    outer = np.moveaxis(inside.view(np.uint8), order[0], 0)
+    total = np.zeros(outer.shape[1:], dtype=np.uint32)
+    for start in range(0, len(outer), 255):  # as far as a byte counts
+        total += np.add.reduce(outer[start : start + 255], axis=0, dtype=np.uint8)
+    kept = [each for each in range(3) if each != order[0]].index(axis)
+    return total.sum(axis=1 - kept, dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,12 @@ class Window:
 
     def foreground(self, voxels: np.ndarray) -> np.ndarray:
         """Boolean array, true where there is head."""
-        mask = voxels > self.level
+        level: float | np.integer = self.level
+        if voxels.dtype.kind in "iu":  # whole numbers are compared with one, without making floats of them
+            bounds = np.iinfo(voxels.dtype)
+            if bounds.min <= level < bounds.max:
+                level = voxels.dtype.type(math.floor(level))
+        mask = voxels > level
         if self.hole is not None:
             mask &= voxels != self.hole
         return mask
@@ -78,10 +84,24 @@ class _Distribution:
         return np.diff(np.concatenate([[0], below, [self.below[-1]]]))
 
 
+def _of_bytes(flat: np.ndarray) -> _Distribution:
+    """Of single bytes, which are counted in pairs: half as many numbers to count."""
+    even = flat.size // 2 * 2
+    pairs = np.zeros(1 << 16, dtype=np.int64)
+    for start in range(0, even, 1 << 20):
+        pairs += np.bincount(flat[start : min(start + (1 << 20), even)].view(np.uint16), minlength=1 << 16)
+    table = pairs.reshape(256, 256)
+    counts = table.sum(axis=0) + table.sum(axis=1) + np.bincount(flat[even:], minlength=256)
+    present = np.flatnonzero(counts)
+    return _Distribution(present.astype(np.float64), counts[present])
+
+
 def _distribution(voxels: np.ndarray) -> _Distribution:
     if voxels.dtype.kind in "iu" and voxels.dtype.itemsize <= 2:
-        low = int(voxels.min())
         flat = voxels.ravel(order="K")
+        if voxels.dtype == np.uint8:
+            return _of_bytes(flat)
+        low = int(voxels.min())
         counts = np.zeros(int(voxels.max()) - low + 1, dtype=np.int64)
         for start in range(0, flat.size, 1 << 20):  # np.bincount copies its argument to 64-bit integers
             part = flat[start : start + (1 << 20)].astype(np.int32) - low

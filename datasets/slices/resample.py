@@ -12,12 +12,14 @@ shrinking.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 _A = -0.5  # Keys' parameter
 _SUPPORT = 2.0
+_ROWS = 32  # of an axis matrix that are multiplied at once
 
 
 def cubic(distance: np.ndarray) -> np.ndarray:
@@ -60,6 +62,34 @@ def axis_matrix(count: int, spacing: float, extent: float, size: int, flip: bool
     return matrix
 
 
+@dataclass(frozen=True)
+class _Block:
+    """Neighbouring rows of an axis matrix, without the columns in which all of them are zero."""
+
+    made: slice
+    taken: slice
+    weights: np.ndarray
+
+
+@lru_cache(maxsize=64)
+def _blocks(count: int, spacing: float, extent: float, size: int, flip: bool) -> tuple[_Block, ...]:
+    """:func:`axis_matrix` in pieces: a few samples decide each output, so most of the matrix is zero.
+
+    Rows in the padding, which are zero throughout, are in no block.
+    """
+    matrix = axis_matrix(count, spacing, extent, size, flip)
+    blocks = []
+    for start in range(0, size, _ROWS):
+        rows = matrix[start : start + _ROWS]
+        used = np.flatnonzero(rows.any(axis=0))
+        if len(used):
+            taken = slice(int(used[0]), int(used[-1]) + 1)
+            blocks.append(
+                _Block(slice(start, start + len(rows)), taken, np.ascontiguousarray(rows[:, taken]))
+            )
+    return tuple(blocks)
+
+
 def resample_stack(
     stack: np.ndarray, spacing: tuple[float, float], size: int, flip: tuple[bool, bool] = (False, False)
 ) -> np.ndarray:
@@ -76,7 +106,12 @@ def resample_stack(
     """
     n, rows, columns = stack.shape
     extent = max(rows * spacing[0], columns * spacing[1])
-    down = axis_matrix(rows, spacing[0], extent, size, flip[0])
-    across = axis_matrix(columns, spacing[1], extent, size, flip[1])
-    wide = stack.reshape(n * rows, columns) @ across.T
-    return np.matmul(down, wide.reshape(n, rows, size))
+    flat = stack.reshape(n * rows, columns)
+    wide = np.zeros((n * rows, size), dtype=np.float32)
+    for block in _blocks(columns, spacing[1], extent, size, flip[1]):
+        np.matmul(flat[:, block.taken], block.weights.T, out=wide[:, block.made])
+    wide = wide.reshape(n, rows, size)
+    square = np.zeros((n, size, size), dtype=np.float32)
+    for block in _blocks(rows, spacing[0], extent, size, flip[0]):
+        np.matmul(block.weights, wide[:, block.taken], out=square[:, block.made])
+    return square

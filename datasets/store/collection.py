@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mri_transfer.datasets.store.ledger import Ledger
+from mri_transfer.datasets.store.people import keep_people
 from mri_transfer.datasets.store.summary import SAME_SCAN
 from mri_transfer.datasets.volumes.find import Found, Source, printable
 from mri_transfer.errors import UserError
@@ -18,8 +20,8 @@ def key_of(source: Source) -> dict[str, Any]:
     return {"path": printable(str(source.path)), "bytes": source.bytes, "mtime_ns": source.mtime_ns}
 
 
-def reader_versions(max_mb: int) -> str:
-    """What decides, besides a file itself, whether it can be read; after a change, what could not is tried again."""
+def reader_versions(max_mb: int, include: Sequence[str] = ()) -> str:
+    """What decides, besides a file itself, whether it can be used; after a change, what could not is tried again."""
     names = ("mri-transfer", "nibabel", "pydicom", "pynrrd")
     found = []
     for name in names:
@@ -27,7 +29,7 @@ def reader_versions(max_mb: int) -> str:
             found.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return ", ".join((*found, f"{max_mb} MB"))
+    return ", ".join((*found, f"{max_mb} MB", *include))
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,13 @@ class Collection:
         ledger: of the store.
         found: what was found this time.
         readers: of :func:`reader_versions`.
+
+    Raises:
+        UserError: the store's people and those that are found now don't go together.
     """
 
     def __init__(self, ledger: Ledger, found: Found, readers: str):
+        keep_people(ledger, found)
         self.ledger = ledger
         self.readers = readers
         self._sources = found.sources

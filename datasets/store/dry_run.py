@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mri_transfer.datasets.store.collection import Collection, reader_versions
 from mri_transfer.datasets.store.journal import read_events
 from mri_transfer.datasets.store.ledger import Ledger
+from mri_transfer.datasets.store.people_table import overview, scans_in, scans_of, table_lines
 from mri_transfer.datasets.store.store import JOURNAL, KIND
-from mri_transfer.datasets.store.summary import say_skipped
+from mri_transfer.datasets.store.summary import nothing_used, say_skipped
 from mri_transfer.datasets.volumes.find import find_volumes, printable
-from mri_transfer.datasets.volumes.formats.stored import BadVolume
+from mri_transfer.datasets.volumes.formats.stored import BadVolume, NotAScan
 from mri_transfer.datasets.volumes.headers import expected_slices, read_geometry
 from mri_transfer.errors import UserError
 from mri_transfer.files import check_claim
@@ -33,9 +35,9 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
     Raises:
         UserError: as the command itself would.
     """
-    found = find_volumes(config.paths, config.table, config.include, config.images)
+    found = find_volumes(config.paths, config.table, config.include, config.images, config.subject)
     ledger = _ledger(config.out, config.settings())
-    todo = Collection(ledger, found, reader_versions(config.max_mb)).new()
+    todo = Collection(ledger, found, reader_versions(config.max_mb, config.include)).new()
     skipped = [{"file": skip.name, "reason": skip.reason} for skip in found.skipped]
     if config.strict and (broken := next((skip for skip in found.skipped if skip.broken), None)):
         raise UserError(f"{broken.path}: {broken.reason}")
@@ -45,10 +47,10 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
             if source.plane:  # a picture, of one slice
                 by_plane[source.plane] += 1
             else:
-                geometry = read_geometry(source, config.max_mb * 1_000_000)
+                geometry = read_geometry(source, config.max_mb * 1_000_000, config.include)
                 by_plane.update(expected_slices(geometry, config.planes, config.spacing))
         except BadVolume as error:
-            if config.strict:
+            if config.strict and not isinstance(error, NotAScan):
                 raise UserError(f"{source.path}: {error}") from None
             skipped.append({"file": source.name, "reason": str(error)})
         else:
@@ -65,6 +67,7 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
     summary = {
         "dry_run": True,
         "out": str(config.out),
+        "people": overview([*scans_in(ledger), *scans_of(usable)]),
         "volumes": len(usable),
         "subjects": len({source.identity.subject for source in usable}),
         "by_sequence": dict(sorted(Counter(source.identity.sequence for source in usable).items())),
@@ -78,11 +81,9 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
         "settings": config.settings(),
     }
     if not usable and not ledger.used:
-        raise UserError(
-            f"{config.out}: none of {len(found.sources)} volumes can be used; "
-            f"the first, {skipped[0]['file']}: {skipped[0]['reason']}"
-        )
-    _tell(config, summary)
+        failed = [entry for entry in skipped if entry["file"] in {source.name for source in found.sources}]
+        raise nothing_used(config.out, len(found.sources), failed, skipped)
+    _tell(config, summary, found.remarks)
     return summary
 
 
@@ -105,11 +106,13 @@ def _free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _tell(config: SlicesConfig, summary: dict[str, Any]) -> None:
+def _tell(config: SlicesConfig, summary: dict[str, Any], remarks: Sequence[str]) -> None:
     def listed(counts: dict[str, int]) -> str:
         return ", ".join(f"{count} {name}" for name, count in counts.items())
 
-    say("dry run, nothing is written")
+    say("dry run, nothing is written; whose the scans are (correct it with --subject or --table):")
+    for line in (*table_lines(summary["people"]), *remarks):
+        say(f"  {line}")
     if in_store := summary["in_store"]["volumes"]:
         say(f"{config.out} has {in_store} volumes already, {summary['in_store']['slices']} slices")
     if summary["volumes"]:

@@ -19,17 +19,20 @@ from mri_transfer.datasets.slices.redundancy import Repeats, without_redundant
 from mri_transfer.datasets.store.collection import Collection, key_of, reader_versions
 from mri_transfer.datasets.store.contact_sheet import write_contact_sheet
 from mri_transfer.datasets.store.dry_run import plan
+from mri_transfer.datasets.store.people import to_record
+from mri_transfer.datasets.store.people_table import overview, scans_in
 from mri_transfer.datasets.store.store import SliceStore
-from mri_transfer.datasets.store.summary import CONTACT_SHEET, PAGE, SUMMARY, tell
+from mri_transfer.datasets.store.summary import CONTACT_SHEET, PAGE, SUMMARY, nothing_used, tell
 from mri_transfer.datasets.store.writer import StoreWriter
 from mri_transfer.datasets.volumes.find import Source, find_volumes, printable
 from mri_transfer.datasets.volumes.formats.pictures import read_picture
 from mri_transfer.datasets.volumes.left_out import KINDS
-from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
+from mri_transfer.datasets.volumes.people.pattern import Pattern, subject_pattern
+from mri_transfer.datasets.volumes.volume import BadVolume, NotAScan, read_volume
 from mri_transfer.errors import UserError
 from mri_transfer.files import write_json
 from mri_transfer.options import argument, fraction, option, positive_float, positive_int
-from mri_transfer.progress import bar
+from mri_transfer.progress import bar, say
 from mri_transfer.workers import WorkerDied, Workers, each, workers_for
 
 
@@ -68,7 +71,7 @@ class SlicesConfig:
     EXAMPLE: ClassVar[str] = "example: mri-transfer slices ~/IXI ds000001 hospital/dicom --out store"
 
     paths: tuple[Path, ...] = argument(
-        help="volumes (NIfTI, Analyze, MGH, MINC, NRRD, DICOM series), folders of them, BIDS datasets",
+        help="volumes (NIfTI, Analyze, MGH, MINC, NRRD, MetaImage, DICOM series), folders of them, BIDS datasets",
         metavar="PATH",
         many=True,
     )
@@ -92,13 +95,22 @@ class SlicesConfig:
     )
     images: bool = option(
         False,
-        help="the PATHs hold pictures (PNG, JPEG, ...): each is one slice, its subject is the folder's name",
+        help="the PATHs hold pictures (PNG, JPEG, ...): each is one slice; the person is looked for in "
+        "its name and its folders, and numbers in its name count slices",
     )
     include: tuple[str, ...] = option(
         (),
         help=f"kinds that are otherwise left out: some of {','.join(KINDS)}",
         parse=kinds,
         metavar="NAMES",
+    )
+    subject: Pattern | None = option(
+        None,
+        help="where in a path the person stands, such as '{subject}/*/T1': a pattern for paths below each PATH, suffix "
+        "left out; * is anything in one level, ** any levels, {subject}, {session}, {sequence} and {dataset} what they "
+        "say; default: decided over all files",
+        parse=subject_pattern,
+        metavar="PATTERN",
     )
     table: Path | None = option(
         None,
@@ -143,7 +155,8 @@ class SlicesConfig:
 class _Result:
     """What a worker makes of one volume: slices, or why there are none.
 
-    `passing` tells a reason that another try may not find, such as too little memory.
+    `passing` tells a reason that another try may not find, such as too little memory; `by_rule` that the file is
+    sound and shows something else than a scan.
     """
 
     slices: Slices | None = None
@@ -152,6 +165,7 @@ class _Result:
     notes: tuple[str, ...] = ()
     reason: str = ""
     passing: bool = False
+    by_rule: bool = False
 
 
 def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str, Any]:
@@ -172,7 +186,9 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
     if config.dry_run:
         return plan(config)
     started = time.monotonic()
-    found = find_volumes(config.paths, config.table, config.include, config.images)
+    found = find_volumes(config.paths, config.table, config.include, config.images, config.subject)
+    for remark in found.remarks:
+        say(remark)
     with (
         workers_for(
             config.workers, executor=executor, cluster=config.cluster, folders=config.paths
@@ -180,7 +196,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
         StoreWriter(config.out, config.settings()) as writer,
     ):
         before = writer.slices
-        collection = Collection(writer.ledger, found, reader_versions(config.max_mb))
+        collection = Collection(writer.ledger, found, reader_versions(config.max_mb, config.include))
         todo = collection.new()
         if config.strict and (broken := next((skip for skip in found.skipped if skip.broken), None)):
             raise UserError(f"{broken.path}: {broken.reason}")
@@ -190,11 +206,10 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
             _skip(writer, {"source": skip.name, "reason": skip.reason, "path": printable(str(skip.path))})
         _extract_all(config, workers, todo, writer, collection)
         if not writer.slices:
-            first = writer.ledger.skipped[0]
-            raise UserError(
-                f"{config.out}: none of {len(found.sources)} volumes can be used; "
-                f"the first, {first['source']}: {first['reason']}"
-            )
+            skipped = writer.ledger.about()["skipped"]
+            tried = {source.name for source in found.sources}
+            failed = [entry for entry in skipped if entry["file"] in tried]
+            raise nothing_used(config.out, len(found.sources), failed, skipped)
         added = writer.slices - before
         sheet, page = config.out / CONTACT_SHEET, config.out / PAGE
         if writer.changed:  # and if this is as far as it gets, the next run finds that they are missing
@@ -207,6 +222,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
             "out": str(config.out),
             **{key: value for key, value in manifest["counts"].items() if key != "skipped"},
             "added_slices": added,
+            "people": overview(scans_in(writer.ledger)),
             "skipped": manifest["skipped"],
             "notes": manifest["notes"],
             "moved": collection.moved(),
@@ -291,7 +307,7 @@ def _take(
 ) -> None:
     """Put the slices of a volume into the store, or note why not."""
     reason = result.reason
-    if reason and config.strict:
+    if reason and config.strict and not result.by_rule:
         raise UserError(f"{source.path}: {reason}")
     about = {"source": source.name, **key_of(source)}
     slices = result.slices
@@ -313,6 +329,7 @@ def _take(
     assert slices is not None
     entry = {
         **dataclasses.asdict(source.identity),
+        "evidence": to_record(source.evidence),
         **about,
         "sha256": result.sha256,
         "content": result.content,
@@ -336,9 +353,11 @@ def _extract_one(source: Source, config: SlicesConfig) -> _Result:
     try:
         if source.plane:
             return _picture(source, config)
-        volume = read_volume(source.files, max_bytes=config.max_mb * 1_000_000)
+        volume = read_volume(source.files, max_bytes=config.max_mb * 1_000_000, include=config.include)
         slices = cut(volume, config.size, config.spacing, config.planes, config.min_foreground)
         slices = without_redundant(slices, config.max_correlation)
+    except NotAScan as error:
+        return _Result(reason=str(error), by_rule=True)
     except BadVolume as error:
         return _Result(reason=str(error), passing=_may_pass(error.__context__))
     except MemoryError:
@@ -353,9 +372,10 @@ def _may_pass(cause: BaseException | None) -> bool:
 
 
 def _picture(source: Source, config: SlicesConfig) -> _Result:
-    """One slice at no known place: what is said of a volume by its position is left open."""
+    """One slice, or several sequences of it, at no known place: a volume's positions are left open."""
     if source.plane in PLANES and source.plane not in config.planes:
         raise BadVolume(f"{source.plane}, a plane that --planes leaves out")
-    image, sha256, content = read_picture(source.path, config.size, config.max_mb * 1_000_000)
-    slices = Slices(image[None], (source.plane,), position_mm=(0.0,), position=(0.5,))
+    images, sha256, content = read_picture(source.path, config.size, config.max_mb * 1_000_000)
+    count = len(images)
+    slices = Slices(images, (source.plane,) * count, position_mm=(0.0,) * count, position=(0.5,) * count)
     return _Result(slices, sha256, content)

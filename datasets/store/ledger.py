@@ -131,6 +131,7 @@ class Ledger:
         notes = ((entry["source"], note) for entry in self.used for note in entry.get("notes", ()))
         return {
             "counts": self.counts(),
+            "people_decided_together": all("evidence" in entry for entry in self.used),
             "notes": [{"file": file, "note": note} for file, note in notes],
             "skipped": [{"file": entry["source"], "reason": entry["reason"]} for entry in self.skipped],
         }

@@ -12,6 +12,7 @@ from mri_transfer import __version__
 from mri_transfer.datasets.slices.cut import PLANES
 from mri_transfer.datasets.store.charts import counts_by, draw, galleries
 from mri_transfer.datasets.store.contact_sheet import choose
+from mri_transfer.datasets.store.people_table import range_text
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.summary import by_reason
 from mri_transfer.files import atomic_write
@@ -40,27 +41,25 @@ def write_page(
         banner: what must be read above everything, such as that the heads were generated.
     """
     limit = float(store.manifest["settings"].get("max_correlation", 1.0))
-    page = (
-        environment(TEMPLATES)
-        .get_template("collection.html.j2")
-        .render(
-            summary=summary,
-            banner=banner,
-            megabytes=len(store) * store.size**2 / 1e6,
-            limit=limit,
-            drawn=draw(store, limit),
-            sources=_sources(store),
-            sequences=sorted(summary["by_sequence"].items(), key=lambda item: -item[1]),
-            galleries=galleries(
-                store, {plane: choose(store, plane, _SHOWN) for plane in (*PLANES, "unknown")}
-            ),
-            skipped=by_reason(summary["skipped"]),
-            notes=by_reason(summary["notes"], "note"),
-            most_files=_MOST_FILES,
-            licences=licences,
-            versions=store.manifest["versions"],
-            version=__version__,
-        )
+    made = environment(TEMPLATES)
+    made.filters["range_text"] = range_text
+    page = made.get_template("collection.html.j2").render(
+        summary=summary,
+        people=summary["people"],
+        most_rows=_MOST_SOURCES,
+        banner=banner,
+        megabytes=len(store) * store.size**2 / 1e6,
+        limit=limit,
+        drawn=draw(store, limit),
+        sources=_sources(store),
+        sequences=sorted(summary["by_sequence"].items(), key=lambda item: -item[1]),
+        galleries=galleries(store, {plane: choose(store, plane, _SHOWN) for plane in (*PLANES, "unknown")}),
+        skipped=by_reason(summary["skipped"]),
+        notes=by_reason(summary["notes"], "note"),
+        most_files=_MOST_FILES,
+        licences=licences,
+        versions=store.manifest["versions"],
+        version=__version__,
     )
     with atomic_write(path) as file:
         file.write(page)

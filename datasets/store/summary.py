@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from mri_transfer.errors import UserError
 from mri_transfer.progress import say
 
 CONTACT_SHEET = "contact_sheet.png"
@@ -39,6 +40,22 @@ def tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
         say(f"of the store's volumes, {len(missing)} are gone (such as {missing[0]}); their slices stay")
     say_skipped(summary["skipped"], "skipped", f"all are in {out / PAGE}")
     say(f"look at {out / PAGE}")
+
+
+def nothing_used(
+    out: Path, tried: int, failed: Sequence[dict[str, str]], skipped: Sequence[dict[str, str]]
+) -> UserError:
+    """The error to raise where no volume can be used; it names one that was tried, not one left out before.
+
+    Args:
+        out: folder of the store.
+        tried: how many volumes were found.
+        failed: those of them that could not be used, as {"file", "reason"}.
+        skipped: all files that are not used, for programs.
+    """
+    first = (failed or skipped)[0]
+    text = f"{out}: none of {tried} volumes can be used; the first, {first['file']}: {first['reason']}"
+    return UserError(text, {"skipped": list(skipped)})
 
 
 def by_reason(entries: Sequence[dict[str, str]], key: str = "reason") -> dict[str, list[str]]:

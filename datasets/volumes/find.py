@@ -5,10 +5,11 @@ from __future__ import annotations
 import collections
 import importlib.util
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from mri_transfer.datasets.volumes import left_out
+from mri_transfer.datasets.volumes import left_out, sidecar
 from mri_transfer.datasets.volumes.folders import (
     dataset_of,
     looks_like_dicom,
@@ -20,14 +21,20 @@ from mri_transfer.datasets.volumes.folders import (
     walk,
 )
 from mri_transfer.datasets.volumes.identity_table import override
-from mri_transfer.datasets.volumes.naming import Identity, identify
+from mri_transfer.datasets.volumes.names_of_maps import tissue_classes
+from mri_transfer.datasets.volumes.naming import Identity, stem_of
+from mri_transfer.datasets.volumes.not_here import packed
+from mri_transfer.datasets.volumes.people.decide import decide
+from mri_transfer.datasets.volumes.people.evidence import File
+from mri_transfer.datasets.volumes.people.pattern import Pattern, ways_to_write
 from mri_transfer.errors import UserError
 
 SUFFIXES = (
     *(".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh", ".mgh.gz"),
-    *(".mnc", ".mnc.gz", ".nrrd", ".nhdr"),
+    *(".mnc", ".mnc.gz", ".nrrd", ".nhdr", ".mha", ".mhd"),
 )
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+_UNKNOWN = Identity("", "", "unknown")  # until all files are known
 NO_PYDICOM = "DICOM, and reading it needs pydicom: pip install 'mri-transfer[dicom]'"
 
 
@@ -42,6 +49,8 @@ class Source:
         bytes, mtime_ns: total size and latest change of its files, to recognise it later without reading.
         plane: which plane a picture shows, or "unknown"; empty for a volume.
         is_series: whether it is a DICOM series.
+        evidence: what its path and its tags say about whose it is.
+        told: what of its identity a table says.
     """
 
     files: tuple[Path, ...]
@@ -51,6 +60,8 @@ class Source:
     mtime_ns: int
     plane: str = ""
     is_series: bool = False
+    evidence: File | None = None
+    told: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -68,16 +79,33 @@ class Skipped:
     broken: bool = False
 
 
+class NothingFound(UserError):
+    """There is no volume, or no picture, where one was looked for; `skipped` lists what was left out."""
+
+    def __init__(self, text: str, skipped: Sequence[Skipped]):
+        entries = [{"file": skip.name, "reason": skip.reason} for skip in skipped]
+        super().__init__(text, {"skipped": entries})
+        self.skipped = tuple(skipped)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return NothingFound, (str(self), self.skipped)
+
+
 @dataclass
 class Found:
-    """What was found, in a fixed order."""
+    """What was found, in a fixed order; `remarks` are lines for the user."""
 
     sources: list[Source] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def find_volumes(
-    paths: Sequence[Path], table: Path | None = None, include: Sequence[str] = (), pictures: bool = False
+    paths: Sequence[Path],
+    table: Path | None = None,
+    include: Sequence[str] = (),
+    pictures: bool = False,
+    subject: Pattern | None = None,
 ) -> Found:
     """Look for volumes, or for pictures.
 
@@ -89,39 +117,84 @@ def find_volumes(
         table: CSV or TSV with the columns file, subject, session, sequence, plane, which overrides what names say.
         include: of :data:`left_out.KINDS`, what is wanted nevertheless.
         pictures: look for pictures (PNG, JPEG, ...), each one slice, and not for volumes.
+        subject: where in a path the person stands; what it doesn't match is decided as without it.
 
     Raises:
-        UserError: a path does not exist or is of another kind, nothing was found, or the table is wrong.
+        NothingFound: there is nothing to use.
+        UserError: a path does not exist or is of another kind, the table is wrong, or the pattern matches nothing.
     """
-    search = _Search(tuple(include), pictures)
+    search = _Search(tuple(include), pictures, subject)
     for path in paths:
         search.look(Path(path))
     found = search.finish()
     if not found.sources:
         where = ", ".join(map(str, paths))
         if any(NO_PYDICOM in skip.reason for skip in found.skipped):
-            raise UserError(f"{where}: {NO_PYDICOM}")
-        skipped = found.skipped
+            raise NothingFound(f"{where}: {NO_PYDICOM}", found.skipped)
+        skipped = sorted(
+            found.skipped, key=lambda skip: not skip.broken
+        )  # a bad file before what a rule leaves out
         first = (
             f"; {len(skipped)} left out, the first {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         )
-        raise UserError(f"{where}: no {search.expected} found{first}")
+        raise NothingFound(f"{where}: no {search.expected} found{first}", skipped)
+    found.sources = identified(found.sources)
+    if subject is not None:
+        _check_pattern(found, subject)
     if table is not None:
         found.sources = override(found.sources, Path(table))
     return found
 
 
+def identified(sources: Sequence[Source]) -> list[Source]:
+    """Sources with their identities, which are decided over all of them at once."""
+    whose = decide([source.evidence for source in sources if source.evidence])
+    return [
+        replace(
+            source,
+            identity=Identity(each.subject, each.session, each.sequence, each.site, each.dataset, each.how),
+        )
+        for source, each in zip(sources, whose, strict=True)
+    ]
+
+
+def _check_pattern(found: Found, subject: Pattern) -> None:
+    missed = [source for source in found.sources if source.evidence and not source.evidence.told]
+    if len(missed) == len(found.sources):
+        below = missed[0].name.partition("/")[2] or missed[0].name
+        raise UserError(
+            f"--subject {subject.text}: matches none of the {len(missed)} paths, such as {below}; * is one level of "
+            "the path, ** any number, and the folder that was given is not part of it"
+        )
+    if missed:
+        found.remarks.append(
+            f"--subject {subject.text} doesn't match {len(missed)} of {len(found.sources)} paths (such as "
+            f"{missed[0].name}); whose they are is decided without it"
+        )
+
+
+def _by_header(path: Path) -> str | None:
+    """What the header of a file that is left out by its name says itself, which is the better reason."""
+    if not path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
+        return None
+    from mri_transfer.datasets.volumes.formats.nifti import says_what_it_is
+
+    evidence = says_what_it_is(path)
+    return None if evidence is None else f"{evidence.reason}; see --include {evidence.kind}"
+
+
 class _Search:
     """One search over all the given paths."""
 
-    def __init__(self, include: tuple[str, ...], pictures: bool):
+    def __init__(self, include: tuple[str, ...], pictures: bool, subject: Pattern | None = None):
         self.found = Found()
-        self.include, self.pictures = include, pictures
+        self.include, self.pictures, self.subject = include, pictures, subject
         self.suffixes = PICTURES if pictures else SUFFIXES
         what = f"pictures ({', '.join(PICTURES)})" if pictures else f"volumes ({', '.join(SUFFIXES)}, DICOM)"
         self.expected = what
         self._seen: set[Path] = set()
-        self._dicom: dict[Path, tuple[PurePosixPath, str | None]] = {}  # file → its name, its BIDS dataset
+        # file → its name, its BIDS dataset
+        self._dicom: dict[Path, tuple[PurePosixPath, Path | None]] = {}
 
     def look(self, path: Path) -> None:
         """Take a file, or all that is wanted of a folder."""
@@ -134,6 +207,8 @@ class _Search:
                 self._add(root, name, dataset_of(root.parent))
             elif not self.pictures and looks_like_dicom(path):
                 self._dicom[root] = (name, dataset_of(root.parent))
+            elif not self.pictures and (reason := packed(path, self.suffixes)):
+                raise UserError(f"{path}: {reason}")
             else:
                 kind = "picture" if self.pictures else "volume"
                 raise UserError(
@@ -146,6 +221,13 @@ class _Search:
         """All that was found, once all paths were looked at."""
         if self._dicom:
             self._group_dicom()
+        names = [source.name for source in self.found.sources]
+        classes = {} if "maps" in self.include or self.pictures else tissue_classes(names)
+        for source in self.found.sources:
+            if source.name in classes:
+                reason = f"a tissue class of {classes[source.name]} by its name; see --include maps"
+                self.found.skipped.append(Skipped(source.path, source.name, reason))
+        self.found.sources = [source for source in self.found.sources if source.name not in classes]
         same = left_out.same_scans([source.name for source in self.found.sources])
         for source in self.found.sources:
             if source.name in same:
@@ -178,12 +260,14 @@ class _Search:
                 name = PurePosixPath(name_below(root, path))
                 is_dicom = self._suffix(path) is None or self._is_lone_dicom(path)
                 if is_dicom and (self.pictures or not looks_like_dicom(path)):
+                    if not self.pictures and (told := packed(path, self.suffixes)):
+                        self.found.skipped.append(Skipped(path, str(name), told, broken=True))
                     continue
                 reason = left_out.left_out(name, self.include)
                 if reason and is_dicom:
                     not_wanted[reason] += 1
                 elif reason:
-                    self.found.skipped.append(Skipped(path, str(name), reason))
+                    self.found.skipped.append(Skipped(path, str(name), _by_header(path) or reason))
                 elif is_dicom:
                     self._dicom.setdefault(path, (name, dataset_here))
                 else:
@@ -192,7 +276,7 @@ class _Search:
                 told = f"{reason} ({count} DICOM files)"
                 self.found.skipped.append(Skipped(folder, name_below(root, folder), told))
 
-    def _add(self, path: Path, name: PurePosixPath, dataset: str | None) -> None:
+    def _add(self, path: Path, name: PurePosixPath, dataset: Path | None) -> None:
         if path in self._seen:
             return
         self._seen.add(path)
@@ -208,12 +292,12 @@ class _Search:
             self._seen.add(partner)
             files = (path, partner) if suffix.startswith(".hdr") else (partner, path)
             name = name.with_name(printable(files[1].name))
-        elif suffix in (".nrrd", ".nhdr"):
-            from mri_transfer.datasets.volumes.formats.nrrd import data_file
+        elif suffix in (".nrrd", ".nhdr", ".mha", ".mhd"):
+            from mri_transfer.datasets.volumes.formats import metaimage, nrrd
             from mri_transfer.datasets.volumes.formats.stored import BadVolume
 
             try:
-                detached = data_file(path)
+                detached = (nrrd if suffix in (".nrrd", ".nhdr") else metaimage).data_file(path)
             except BadVolume as error:
                 self.found.skipped.append(Skipped(path, str(name), str(error), broken=True))
                 return
@@ -222,19 +306,38 @@ class _Search:
             files = (path,) if detached is None else (path, detached)
         self._take(files, name, dataset)
 
-    def _take(self, files: tuple[Path, ...], name: PurePosixPath, dataset: str | None) -> None:
+    def _take(self, files: tuple[Path, ...], name: PurePosixPath, dataset: Path | None) -> None:
         state = state_of(files)
         if isinstance(state, str):
             self.found.skipped.append(Skipped(files[0], str(name), state, broken=True))
             return
-        if self.pictures:
-            whose = identify(name.with_name("image" + name.suffix), dataset)  # the folder's, not the file's
-            shown = identify(PurePosixPath(name.name)).sequence
-            identity = Identity(whose.subject, whose.session, shown if shown != "unknown" else whose.sequence)
-        else:
-            identity = identify(name, dataset)
+        beside = "unknown"
+        if not self.pictures and (said := sidecar.beside(files[-1])):
+            told = sidecar.read(said, name.name, self.include)
+            if told and told.reason is not None:
+                self.found.skipped.append(Skipped(files[0], str(name), told.reason))
+                return
+            beside = told.sequence if told else beside
         plane = "unknown" if self.pictures else ""
-        self.found.sources.append(Source(files, str(name), identity, *state, plane=plane))
+        evidence = replace(self._evidence(files[-1], name, dataset), beside=beside)
+        self.found.sources.append(Source(files, str(name), _UNKNOWN, *state, plane=plane, evidence=evidence))
+
+    def _evidence(
+        self, path: Path, name: PurePosixPath, dataset: Path | None, is_folder: bool = False, first: str = ""
+    ) -> File:
+        """What a path says; `name` is that of a file, or of the folder of a series whose first file is `first`."""
+        stem = name.name if is_folder else stem_of(name.name) or name.name
+        folder = path.parent if is_folder else path
+        top = folder.parents[len(name.parts) - 2] if len(name.parts) > 1 else folder
+        told = self.subject.match(ways_to_write(name, stem, is_folder, first)) if self.subject else ()
+        return File(
+            parts=(*name.parts[:-1], stem),
+            top=printable(top.as_posix()),
+            dataset=printable(dataset.as_posix()) if dataset else "",
+            picture=self.pictures,
+            told=told,
+            is_folder=is_folder,
+        )
 
     def _group_dicom(self) -> None:
         if importlib.util.find_spec("pydicom") is None:
@@ -256,14 +359,19 @@ class _Search:
             if isinstance(state, str):
                 self.found.skipped.append(Skipped(each.files[0], str(name), state, broken=True))
                 continue
-            by_name = identify(first.parent / "image", dataset)
-            named = any(part.startswith("sub-") for part in first.parts)
-            identity = Identity(
-                by_name.subject if named or not each.patient else printable(each.patient),
-                by_name.session if named and by_name.session else each.session or by_name.session,
-                each.sequence if each.sequence != "unknown" else by_name.sequence,
+            # A single file may be named for the person; of several the folder is.
+            alone = len(each.files) == 1
+            evidence = replace(
+                self._evidence(
+                    each.files[0], first if alone else first.parent, dataset, not alone, each.files[0].name
+                ),
+                patient=printable(each.patient),
+                study=each.session,
+                sequence=each.sequence,
             )
-            self.found.sources.append(Source(each.files, str(name), identity, *state, is_series=True))
+            self.found.sources.append(
+                Source(each.files, str(name), _UNKNOWN, *state, is_series=True, evidence=evidence)
+            )
         for out in rest:
             first, _ = self._dicom[out.files[0]]
             label = str(first if len(out.files) == 1 else first.parent / printable(out.label))

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
+from mri_transfer.datasets.volumes.not_here import absent
+
 
 def printable(text: str) -> str:
     """A file name as valid text: bytes that are not UTF-8 become question marks in a box."""
@@ -41,6 +43,9 @@ def walk(root: Path, unreadable: Callable[[Path, str], None]) -> Iterator[tuple[
 
 def state_of(files: tuple[Path, ...]) -> tuple[int, int] | str:
     """Total size and latest change of files, or why they can't be looked at."""
+    for file in files:
+        if (reason := absent(file)) is not None:
+            return reason
     try:
         states = [file.stat() for file in files]
     except OSError as error:
@@ -86,18 +91,22 @@ def looks_like_dicom(path: Path) -> bool:
     return start[128:] == b"DICM" or (suffix in (".dcm", ".dicom", ".ima") and bool(start))
 
 
-def dataset_of(folder: Path) -> str | None:
-    """Name of the BIDS dataset around a folder."""
+def dataset_of(folder: Path) -> Path | None:
+    """The BIDS dataset around a folder; of derivatives, which may be described as well, the one they are made from."""
+    found = None
     for above in (folder, *folder.parents):
         if (above / "dataset_description.json").is_file():
-            return above.name
-    return None
+            found = above
+            if "derivatives" not in above.parts:
+                break
+    return found
 
 
-def nearest_dataset(root: Path, here: Path, outer: str | None) -> str | None:
+def nearest_dataset(root: Path, here: Path, outer: Path | None) -> Path | None:
     """The BIDS dataset of a folder at or below `root`, whose own is `outer`."""
     while here != root:
-        if (here / "dataset_description.json").is_file():
-            return here.name
+        derived = outer is not None and "derivatives" in here.relative_to(root).parts
+        if not derived and (here / "dataset_description.json").is_file():
+            return here
         here = here.parent
     return outer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import nibabel as nib
@@ -25,13 +25,13 @@ class Geometry:
     zooms: tuple[float, float, float]
 
 
-def read_geometry(source: Source, max_bytes: int) -> Geometry:
-    """The geometry of a volume.
+def read_geometry(source: Source, max_bytes: int, include: Collection[str] | None = None) -> Geometry:
+    """The geometry of a volume; `include` as in :func:`describe_volume`.
 
     Raises:
         BadVolume: the header shows that it can't be used.
     """
-    told = describe_volume(source.files, max_bytes)
+    told = describe_volume(source.files, max_bytes, include)
     return _canonical(told.shape, told.affine)
 
 

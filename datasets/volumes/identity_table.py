@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Value = TypeVar("Value")
 
+BY_TABLE = "by --table"
 _TOLD = ("subject", "session", "sequence", "plane")
 _PLANES = ("axial", "coronal", "sagittal", "unknown")
 
@@ -54,9 +55,14 @@ def override(sources: list[Source], table: Path) -> list[Source]:
 
 def _told(source: Source, row: dict[str, str]) -> Source:
     said = {key: row[key] for key in _TOLD[:3] if row.get(key)}
+    if "subject" in said:
+        said["how"] = BY_TABLE
     plane = row.get("plane") if source.plane else ""
     return dataclasses.replace(
-        source, identity=dataclasses.replace(source.identity, **said), plane=plane or source.plane
+        source,
+        identity=dataclasses.replace(source.identity, **said),
+        plane=plane or source.plane,
+        told=tuple(key for key in _TOLD[:3] if key in said),
     )
 
 

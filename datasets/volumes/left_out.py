@@ -1,4 +1,4 @@
-"""What is not wanted among the files of a folder, by names: other kinds of data, masks, copies of one scan."""
+"""What is not wanted among the files of a folder, by names: other kinds of data, maps, copies of one scan."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from mri_transfer.datasets.volumes.names_of_maps import by_folder, by_name
 from mri_transfer.datasets.volumes.naming import stem_of, words_of
 
 # Kinds that are left out unless asked for, and the folders (BIDS's names) that hold them.
-KINDS = ("derivatives", "func", "dwi", "fmap", "perf", "pet", "sourcedata", "derived", "ct")
+KINDS = ("derivatives", "func", "dwi", "fmap", "perf", "pet", "sourcedata", "derived", "ct", "labels", "maps")
 _FOLDERS = {
     **{name: name for name in KINDS[:7]},
     **{"asl": "perf", "eeg": "func", "meg": "func", "ieeg": "func", "nirs": "func"},
@@ -22,21 +23,14 @@ _SUFFIXES = {
     **dict.fromkeys(("asl", "m0scan"), "perf"),
     "pet": "pet",
 }
-_NOT_SCANS = {
-    *(
-        "mask",
-        "masks",
-        "brainmask",
-        "seg",
-        "segs",
-        "dseg",
-        "fseg",
-        "probseg",
-        "segmentation",
-        "label",
-        "labels",
-    ),
-    *("aseg", "aparc", "parc", "wmparc", "parcellation", "roi", "rois", "ribbon", "filled", "labelmap"),
+_NAMED = {
+    "labels": "a label or mask image",
+    "maps": "a map, no scan,",
+    "fmap": "phase or a field map",
+    "func": "a functional image",
+    "dwi": "a diffusion image",
+    "perf": "a perfusion image",
+    "ct": "CT",
 }
 # One scan in several states, and which of them counts: the least processed that is in one piece. OASIS-1's
 # SUBJ_111 is the mean of a session's RAW repeats at 1 mm; T88_111 is that, warped to an atlas.
@@ -57,15 +51,23 @@ def left_out(name: PurePosixPath, include: Iterable[str] = ()) -> str | None:
     for folder in name.parts[1:-1]:
         kind = _FOLDERS.get(folder.lower())
         if kind and kind not in wanted:
-            return f"in {folder}/, which holds no raw anatomical images; see --include"
-        if folder.upper() == "FSL_SEG":
-            return "a label or mask image by its folder (FSL_SEG)"
+            return f"in {folder}/, which holds no raw anatomical images; see --include {kind}"
+        if folder.lower().endswith((".feat", ".ica", ".gica")) and "func" not in wanted:
+            return f"in {folder}/, which holds results of functional imaging; see --include func"
+        if folder.upper() == "FSL_SEG" and "labels" not in wanted:
+            return "a label or mask image by its folder (FSL_SEG); see --include labels"
+        if (what := by_folder(folder)) and "labels" not in wanted:
+            return f"in {folder}/, which holds {what}; see --include labels"
     stem = stem_of(name.name)
     words = words_of(stem)
-    if unwanted := next((word for word in words if word in _NOT_SCANS), None):
-        return f"a label or mask image by its name ({unwanted})"
-    if stem.startswith("sub-") and _SUFFIXES.get(words[-1], "") not in {"", *wanted}:
-        return f"not an anatomical image by its name ({words[-1]}); see --include"
+    suffix = _SUFFIXES.get(words[-1], "") if stem.startswith("sub-") and words else ""
+    if suffix and suffix not in wanted:
+        told = by_name(name.name)
+        if told is None or told[0] != "labels":
+            return f"not an anatomical image by its name ({words[-1]}); see --include {suffix}"
+    if (told := by_name(name.name)) and told[0] not in wanted and not (suffix and suffix in wanted):
+        kind, word = told
+        return f"{_NAMED[kind]} by its name ({word}); see --include {kind}"
     return None
 
 

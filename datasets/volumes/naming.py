@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -22,11 +23,22 @@ _CONTRAST_WORDS = {
 }
 _SEQUENCE_WORDS = {
     "FLAIR": {"flair", "flairw", "t2flair", "t2f"},
-    "T1c": {"t1c", "t1ce", "t1gd", "t1post", "t1wce", "t1wpost", "t1contrast", "t1km", "t1wc"},
-    "T1": {"t1", "t1w", "t1n", "t1pre", "mprage", "t1mprage", "mpr", "spgr", "bravo", "unit1", "t1wn"},
+    "T1c": {"t1c", "ct1", "t1ce", "t1gd", "t1post", "t1wce", "t1wpost", "t1contrast", "t1km", "t1wc"},
+    "T1": {
+        *("t1", "t1w", "t1n", "t1pre", "mprage", "t1mprage", "mpr", "spgr", "bravo", "unit1", "t1wn"),
+        *("memprage", "mp2rage", "rage", "fspgr", "irspgr", "mdeft"),
+    },
     "T2": {"t2", "t2w", "t2tse"},
     "PD": {"pd", "pdw"},
 }
+# Words written as one with a sequence: inplaneT2, AXT1, 3DFLAIR, T1wSag. A quantity that is measured (T1rho, T2star,
+# T1map) is no such.
+_PLANE = r"ax(?:ial)?|sag(?:ittal)?|cor(?:onal)?|tra(?:nsversal)?|obl|inplane"
+_KIND = r"[23]d|anat|img|image|iso|hires|fs|fatsat|se|tse|fse|ir|space|cube|vista|gre|mpr(?:age)?|spgr|vibe"
+_TOGETHER = re.compile(
+    rf"(?:{_PLANE}|{_KIND})*(?P<sequence>t1ce|t1c|t1gd|t1|t2flair|t2|flair|pd)(?:w|wi|weighted)?(?:{_PLANE}|{_KIND})*"
+)
+_QUANTITIES = {"star", "starw", "rho", "map", "maps", "mapping", "relax"}
 
 # Subjects (and sessions) as public collections write them, wherever they stand in the file name.
 _COLLECTIONS = (
@@ -48,18 +60,20 @@ _ANYONE = re.compile(
 class Identity:
     """Whose volume it is. `subject` is never empty, `session` and `site` (where it was made) may be.
 
-    `sequence` is in :data:`SEQUENCES`.
+    `sequence` is in :data:`SEQUENCES`; `dataset` is the collection, and `how` the evidence, in words.
     """
 
     subject: str
     session: str
     sequence: str
     site: str = ""
+    dataset: str = ""
+    how: str = ""
 
 
 def stem_of(name: str) -> str:
     """A file name without the suffixes of volumes and pictures."""
-    ending = r"(\.(nii|hdr|img|mgh|mgz|mnc|nrrd|nhdr|png|jpe?g|bmp|tiff?|webp|gif))?(\.gz)?$"
+    ending = r"(\.(nii|hdr|img|mgh|mgz|mnc|nrrd|nhdr|mha|mhd|png|jpe?g|bmp|tiff?|webp|gif))?(\.gz)?$"
     return re.sub(ending, "", name, flags=re.IGNORECASE)
 
 
@@ -68,10 +82,17 @@ def words_of(text: str) -> list[str]:
     return [word for word in re.split(r"[^0-9a-z]+", text.lower()) if word]
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def sequence_of(name: str) -> str | None:
     """The sequence that a name states, or None."""
     words = words_of(name)
-    found = [sequence for word in words for sequence, known in _SEQUENCE_WORDS.items() if word in known]
+    found = [sequence for word in words for sequence in _of_word(word)]
+    if not found:  # brainT1, postT1
+        pieces = words_of(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name))
+        if not _QUANTITIES & set(pieces):
+            words, found = pieces, [sequence for word in pieces for sequence in _of_word(word)]
+    if {"dark", "fluid"} <= set(words) or "darkfluid" in words:
+        found.append("FLAIR")
     if not found:
         return None
     if "FLAIR" in found:  # T2_FLAIR
@@ -79,6 +100,14 @@ def sequence_of(name: str) -> str | None:
     if "T1c" in found or (found[-1] == "T1" and (_CONTRAST_WORDS & set(words))):
         return "T1c"
     return found[-1]
+
+
+def _of_word(word: str) -> list[str]:
+    """The sequence that one word names, in a list; an empty one if it names none."""
+    if not any(word in known for known in _SEQUENCE_WORDS.values()):
+        match = _TOGETHER.fullmatch(word)
+        word = match["sequence"] if match else ""
+    return [sequence for sequence, known in _SEQUENCE_WORDS.items() if word in known]
 
 
 def identify(path: PurePosixPath, dataset: str | None = None) -> Identity:

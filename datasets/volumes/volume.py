@@ -8,7 +8,7 @@ import hashlib
 import importlib
 import struct
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ import nibabel as nib
 import numpy as np
 from nibabel.spatialimages import SpatialImage
 
+from mri_transfer.datasets.volumes.contents import no_scan
 from mri_transfer.datasets.volumes.formats.compressed import start_of
+from mri_transfer.datasets.volumes.formats.metaimage import is_metaimage
 from mri_transfer.datasets.volumes.formats.nifti import is_nifti
 from mri_transfer.datasets.volumes.formats.stored import (
     DEFAULT_LIMIT,
@@ -25,12 +27,17 @@ from mri_transfer.datasets.volumes.formats.stored import (
     SLACK_BYTES,
     BadVolume,
     Described,
+    NotAScan,
     Stored,
     quiet_libraries,
+    require_scan,
     size_text,
 )
 
-__all__ = ["BadVolume", "Volume", "describe_volume", "read_volume"]
+__all__ = ["BadVolume", "NotAScan", "Volume", "describe_volume", "read_volume"]
+
+
+_FEWEST_PADDING = 0.001  # of the voxels; fewer are outliers
 
 
 @dataclass(frozen=True)
@@ -55,15 +62,20 @@ class Volume:
     notes: tuple[str, ...] = ()
 
 
-def read_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> Volume:
+def read_volume(
+    files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT, include: Collection[str] | None = None
+) -> Volume:
     """Read a volume in any of the known formats, which are told apart by their content.
 
     Args:
         files: one file; a header and its image; or the slices of a DICOM series.
         max_bytes: files, or headers that promise voxels, beyond this are refused before anything is
             allocated.
+        include: kinds of :data:`left_out.KINDS` that are wanted though they are no anatomical scans; None does
+            not ask what the volume shows.
 
     Raises:
+        NotAScan: the header or the voxels show another kind.
         BadVolume: the file is broken, or is not one 3-D volume of real numbers with something in it.
     """
     with _reasons():
@@ -77,16 +89,24 @@ def read_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> Volume
         with quiet_libraries():
             stored: Stored = _reader(blobs[0], files).read(blobs, files, max_bytes)
         del blobs
-        return _canonical(stored, digest.hexdigest())
+        if include is not None:
+            require_scan(stored.evidence, include)
+        volume = _canonical(stored, digest.hexdigest())
+        if include is not None:
+            require_scan(no_scan(volume.voxels, _scale_of(stored)), include)
+        return volume
 
 
-def describe_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> Described:
+def describe_volume(
+    files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT, include: Collection[str] | None = None
+) -> Described:
     """What the header of a volume says, read from the start of its first file where the format allows.
 
     Args:
-        files, max_bytes: as in :func:`read_volume`.
+        files, max_bytes, include: as in :func:`read_volume`.
 
     Raises:
+        NotAScan: the header shows another kind.
         BadVolume: the header shows that the volume can't be used.
     """
     with _reasons(), quiet_libraries():
@@ -94,6 +114,8 @@ def describe_volume(files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT) -> De
             start = file.read(HEADER_BYTES)
         reader = _reader(start, files)
         told: Described = reader.describe(start, files, max_bytes)
+        if include is not None:
+            require_scan(told.evidence, include)
         return told
 
 
@@ -132,6 +154,8 @@ def _format(start: bytes, files: Sequence[Path]) -> str:
         return "dicom"
     if head.startswith(b"NRRD"):
         return "nrrd"
+    if is_metaimage(head):
+        return "metaimage"
     if head.startswith((b"CDF", b"\x89HDF")):
         return "minc"
     if is_nifti(head):
@@ -158,6 +182,9 @@ def _why_unreadable(error: Exception) -> str:
 def _canonical(stored: Stored, sha256: str) -> Volume:
     voxels, notes = _finite_native(stored.voxels, stored.negative)
     low, high = voxels.min(), voxels.max()
+    if low < 0:
+        voxels, padded = _without_padding(voxels, low, high)
+        low, notes = voxels.min(), notes + padded
     if low == high:
         raise BadVolume("all voxels are zero" if low == 0 else f"all voxels have the same value, {low:g}")
     canonical = nib.as_closest_canonical(SpatialImage(voxels, stored.affine))
@@ -172,6 +199,31 @@ def _canonical(stored: Stored, sha256: str) -> Volume:
         sha256=sha256,
         notes=(*stored.notes, *notes),
     )
+
+
+def _without_padding(
+    voxels: np.ndarray, low: np.generic, high: np.generic
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Voxels in which a value far below all others, such as -32768 outside the field of view, is background; a note."""
+    middle = (float(low) + float(high)) / 2
+    outside = voxels < middle
+    share = np.count_nonzero(outside) / outside.size
+    if not _FEWEST_PADDING <= share < 1 or (voxels[outside] != low).any():
+        return voxels, ()
+    lowest = voxels[~outside].min()
+    if lowest == high:  # a mask, which is told as such
+        return voxels, ()
+    return np.where(outside, lowest, voxels), (
+        f"{np.count_nonzero(outside)} voxels of {low:g}, far below all others, taken as background",
+    )
+
+
+def _scale_of(stored: Stored) -> tuple[float, float]:
+    """Slope, above zero, and intercept of the voxels as :func:`_canonical` leaves them."""
+    slope, intercept = stored.scale
+    if not np.isfinite([slope, intercept]).all() or slope == 0:
+        return 1.0, 0.0
+    return abs(slope), intercept
 
 
 def _finite_native(voxels: np.ndarray, negative: bool) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -181,3 +181,34 @@ def test_the_same_picture_as_training_reads(head, tmp_path):
     for name in ("head.jpg", "head.png"):
         path = saved(head, tmp_path / name, "RGB")
         assert np.array_equal(read(path)[0].image, square(read_grey(path), SIZE))
+
+
+def test_a_folder_of_another_kind_or_of_nothing_is_one_skipped_line_among_others(head, tmp_path):
+    """A folder of CT does not end everything, and is told without an option of another command."""
+    pydicom = pytest.importorskip("pydicom")
+    (tmp_path / "ct").mkdir()
+    for number in range(3):
+        dataset = pydicom.dcmread(pydicom.data.get_testdata_file("CT_small.dcm"))
+        dataset.SOPInstanceUID = f"1.2.3.{number}"
+        dataset.save_as(tmp_path / "ct" / f"{number}.dcm")
+    (tmp_path / "empty").mkdir()
+    image = saved(head, tmp_path / "head.png", "L")
+    skipped: list = []
+    found = find_inputs([tmp_path / "ct", tmp_path / "empty", image], skipped)
+    assert [each.path.name for each in found] == ["head.png"]
+    assert [entry["reason"] for entry in skipped] == [
+        "modality CT, not MR (3 images)",
+        "holds no volumes and no images",
+    ]
+    skipped.clear()
+    assert find_inputs([tmp_path / "ct"], skipped) == []
+    assert [entry["reason"] for entry in skipped] == ["modality CT, not MR (3 images)"]
+
+
+def test_a_volume_that_is_no_scan_is_told_without_an_option(tmp_path):
+    import nibabel
+
+    labels = np.zeros((30, 30, 30), np.uint8)
+    labels[5:25, 5:25, 5:25] = np.arange(20)[:, None, None] // 5 + 1
+    nibabel.save(nibabel.Nifti1Image(labels, np.eye(4)), tmp_path / "x.nii.gz")
+    assert failure(tmp_path / "x.nii.gz") == "a label map by its contents: large regions of one value"

@@ -23,20 +23,54 @@ def start_of(blob: bytes, count: int) -> bytes:
         return b""
 
 
-def voxel_bytes(blob: bytes, offset: int, count: int) -> memoryview:
-    """`count` bytes from `offset` on of a plain or a gzipped file, whose checksum is then verified.
+def voxel_bytes(blob: bytes, offset: int, count: int) -> tuple[memoryview, tuple[str, ...]]:
+    """`count` bytes from `offset` on of a plain or a gzipped file, whose checksum is then verified; and notes.
 
     Raises:
         EOFError: there are fewer.
         BadVolume: far more is behind them, as in a decompression bomb.
-        zlib.error, gzip.BadGzipFile: the compression is damaged.
+        zlib.error: the compression is damaged.
     """
     if blob[:2] == GZIP:
-        with gzip.GzipFile(fileobj=io.BytesIO(blob)) as stream:
-            return stream_bytes(stream, offset, count)
+        return _gunzipped(blob, offset, count)
     if offset < 0 or len(blob) < offset + count:
         raise EOFError
-    return memoryview(blob)[offset : offset + count]
+    return memoryview(blob)[offset : offset + count], ()
+
+
+def _gunzipped(blob: bytes, offset: int, count: int) -> tuple[memoryview, tuple[str, ...]]:
+    """One or several gzip members; zlib itself checks their checksums.
+
+    What lies behind them and is no member, as some servers and tools append it, is told and left alone.
+    """
+    if offset < 0:
+        raise EOFError
+    wanted, rest = offset + count, memoryview(blob)
+    pieces: list[bytes] = []
+    done = behind = 0
+    while True:
+        member = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        packed: bytes | memoryview = rest
+        while not member.eof:
+            piece = member.decompress(packed, max(wanted - done, 0) or _PIECE_BYTES)
+            if not piece and not member.eof and not member.unconsumed_tail:
+                raise EOFError
+            packed = member.unconsumed_tail
+            if done < wanted:
+                pieces.append(piece)
+                done += len(piece)
+            else:
+                behind += len(piece)
+            if behind > SLACK_BYTES:
+                raise BadVolume("decompresses to far more than its header says")
+        rest = rest[len(rest) - len(member.unused_data) :]
+        if bytes(rest[:3]) != GZIP + b"\x08":
+            break
+    if done < wanted:
+        raise EOFError
+    content = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))[offset:wanted]
+    stray = len(bytes(rest).strip(b"\0"))
+    return content, (f"{stray} bytes behind the compressed data ignored",) if stray else ()
 
 
 def stream_bytes(stream: IO[bytes] | gzip.GzipFile, offset: int, count: int) -> memoryview:

@@ -9,15 +9,9 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset
 
-from mri_transfer.datasets.volumes.formats.dicom_header import (
-    GREY,
-    Frame,
-    Header,
-    header_of,
-    read_dataset,
-    read_header,
-)
+from mri_transfer.datasets.volumes.formats.dicom_header import header_of, read_dataset, read_header
 from mri_transfer.datasets.volumes.formats.dicom_stack import Stack, by_key, by_orientation, stack
+from mri_transfer.datasets.volumes.formats.series_tags import GREY, Frame, Header
 from mri_transfer.datasets.volumes.formats.stored import (
     BadVolume,
     Described,
@@ -79,7 +73,9 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
     notes = chosen.notes
     if chosen.stack.missing_mm:
         notes += (_fill(voxels, chosen.stack),)
-    return Stored(voxels.transpose(2, 1, 0), chosen.stack.affine, negative, notes)
+    slopes = {(chosen.frames[index].slope, chosen.frames[index].intercept) for index in chosen.used}
+    scale = slopes.pop() if len(slopes) == 1 else (1.0, 0.0)
+    return Stored(voxels.transpose(2, 1, 0), chosen.stack.affine, negative, notes, scale=scale)
 
 
 def _select(headers: Sequence[Header]) -> _Selection:
@@ -95,6 +91,7 @@ def _select(headers: Sequence[Header]) -> _Selection:
                 owners.append(number)
                 frames.append(frame)
                 shapes.append((header.rows, header.columns))
+    frames, owners, shapes, notes = _plain(frames, owners, shapes)
     if any(frame.orientation is None or frame.position is None for frame in frames):
         raise BadVolume("no ImagePositionPatient or ImageOrientationPatient in its tags")
     chosen = by_orientation(frames)[0]
@@ -103,7 +100,6 @@ def _select(headers: Sequence[Header]) -> _Selection:
         for index in chosen
     ]
     chosen = [chosen[at] for at in by_key(alike)[0]]
-    notes = []
     if len(chosen) < len(frames):
         notes.append(f"{len(frames) - len(chosen)} images of another orientation, size or echo left out")
     found = stack([frames[index] for index in chosen])
@@ -111,6 +107,17 @@ def _select(headers: Sequence[Header]) -> _Selection:
         notes.append(f"{found.extra} images at positions already taken (later time points) left out")
     used = [chosen[index] for index in found.chosen]
     return _Selection(frames, owners, used, shapes[chosen[0]], found, tuple(notes))
+
+
+def _plain(
+    frames: list[Frame], owners: list[int], shapes: list[tuple[int, int]]
+) -> tuple[list[Frame], list[int], list[tuple[int, int]], list[str]]:
+    """Frames that are magnitudes as they were measured, if there are any; and a note on the others."""
+    kept = [at for at, frame in enumerate(frames) if frame.is_plain]
+    if not kept or len(kept) == len(frames):
+        return frames, owners, shapes, []
+    note = f"{len(frames) - len(kept)} frames that are no magnitude images (phase, derived) left out"
+    return [frames[at] for at in kept], [owners[at] for at in kept], [shapes[at] for at in kept], [note]
 
 
 def _check_pixels(dataset: Dataset, frames: int) -> None:
@@ -149,9 +156,11 @@ def _decode(blobs: Sequence[bytes], chosen: _Selection, max_bytes: int) -> tuple
             raise BadVolume("no pixel data")
         pixels = _pixels(dataset, shape)
         if voxels is None:
-            voxels = np.zeros((count, *shape), dtype=np.float32 if own_scale else pixels.dtype)
+            voxels = np.zeros(
+                (count, *shape), dtype=np.float32 if own_scale else pixels.dtype.newbyteorder("=")
+            )
             negative ^= dataset.get("PhotometricInterpretation") == "MONOCHROME1"
-        elif pixels.dtype != voxels.dtype and not own_scale:
+        elif pixels.dtype.newbyteorder("=") != voxels.dtype and not own_scale:
             raise BadVolume("its slices are stored as different types of numbers")
         for index in by_file[number]:
             plane = pixels[frames[index].number]

@@ -12,7 +12,6 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +20,18 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from mri_transfer.datasets.volumes.formats.compressed import inflate
+from mri_transfer.datasets.volumes.formats.series_tags import Frame, Header
 from mri_transfer.datasets.volumes.formats.stored import SLACK_BYTES, BadVolume, quiet_libraries
 
 DEFLATED = "1.2.840.10008.1.2.1.99"
 DIRECTORY = "1.2.840.10008.1.3.10"
-GREY = ("MONOCHROME2", "MONOCHROME1")  # photometric interpretations; in the latter, large numbers are dark
 _LONG_VRS = {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"UC", b"UN", b"UR", b"UT", b"SV", b"UV"}
 _MOST_FRAMES = 1 << 16
 _TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "Modality", "ImageType", "SeriesInstanceUID", "StudyInstanceUID"),
     *("SeriesNumber", "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName", "PatientID"),
+    *("PatientBirthDate", "PatientSex", "PatientSize", "Manufacturer", "ComplexImageComponent"),
+    *("EchoPlanarPulseSequence", "AcquisitionContrast"),
     *("StudyDate", "AcquisitionNumber", "InstanceNumber", "TemporalPositionIdentifier", "EchoNumbers"),
     *("EchoTime", "RepetitionTime", "InversionTime", "ScanningSequence", "SequenceVariant", "FlipAngle"),
     *("AngioFlag", "ContrastBolusAgent", "DiffusionBValue", "MRAcquisitionType", "BodyPartExamined"),
@@ -39,48 +40,6 @@ _TAGS = [
     *("RescaleSlope", "RescaleIntercept", "ContrastBolusAgentSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
-
-
-@dataclass(frozen=True)
-class Frame:
-    """One slice.
-
-    Attributes:
-        number: of the frame in its file, from 0.
-        position: of the first pixel's centre, mm, in DICOM's LPS+; None if the tags do not say.
-        orientation: directions of a row and of a column (six numbers), or None.
-        spacing: distance between rows and between columns, mm, or None.
-        slope, intercept: make real intensities of stored ones.
-        echo: which of several echoes, or "".
-        order: of acquisition: time point, acquisition, instance.
-    """
-
-    number: int
-    position: tuple[float, ...] | None
-    orientation: tuple[float, ...] | None
-    spacing: tuple[float, ...] | None
-    slope: float
-    intercept: float
-    echo: str
-    order: tuple[float, float, float]
-
-
-@dataclass(frozen=True)
-class Header:
-    """One file. `tags` holds the values of its simple tags as text, by keyword; absent ones are missing."""
-
-    tags: dict[str, str]
-    image_type: tuple[str, ...]
-    rows: int
-    columns: int
-    frames: tuple[Frame, ...]
-
-    def number(self, keyword: str) -> float | None:
-        """The first value of a tag as a number."""
-        try:
-            return float(self.tags[keyword].split("\\")[0])
-        except (KeyError, ValueError):
-            return None
 
 
 class _Clamped(io.BufferedReader):
@@ -254,6 +213,11 @@ def _frame(dataset: Dataset, shared: Dataset | None, own: Dataset | None, number
     rescale = group("PixelValueTransformationSequence")
     slope, intercept = _number(rescale, "RescaleSlope"), _number(rescale, "RescaleIntercept")
     echo_time = _number(echo, "EffectiveEchoTime") or _number(dataset, "EchoTime")
+    complex_part = (
+        _text(group("MRImageFrameTypeSequence"), "ComplexImageComponent") if own is not None else ""
+    )
+    frame_type = _text(group("MRImageFrameTypeSequence"), "FrameType") if own is not None else ""
+    diffusion = _first(own, "MRDiffusionSequence") or _first(shared, "MRDiffusionSequence")
     time_point = _number(content, "TemporalPositionIndex") or _number(dataset, "TemporalPositionIdentifier")
     return Frame(
         number=number,
@@ -268,4 +232,8 @@ def _frame(dataset: Dataset, shared: Dataset | None, own: Dataset | None, number
             _number(dataset, "AcquisitionNumber") or 0.0,
             _number(dataset, "InstanceNumber") or float(number),
         ),
+        kinds=tuple(
+            part.strip().upper() for part in f"{frame_type}\\{complex_part}".split("\\") if part.strip()
+        ),
+        diffusion=_number(diffusion, "DiffusionBValue") or 0.0,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mri_transfer.datasets.volumes.formats.dicom_header import Header
+from mri_transfer.datasets.volumes.formats.series_tags import Header
 from mri_transfer.datasets.volumes.naming import sequence_of, words_of
 
 _ANGIOGRAPHY = {"tof", "mra", "angio", "venography", "mrv", "pc", "fl3d1rtra"}
@@ -23,8 +23,11 @@ def sequence_of_tags(header: Header) -> str:
     tags = header.tags
     agent = tags.get("ContrastBolusAgent", "").strip().lower()
     contrast = bool(agent) and agent not in ("no", "none", "n", "n/a", "without", "0", "-")
-    words = words_of(" ".join(tags.get(key, "") for key in ("SeriesDescription", "ProtocolName")))
-    found = sequence_of(tags.get("SeriesDescription", "")) or sequence_of(tags.get("ProtocolName", ""))
+    description, protocol = (tags.get(key, "") for key in ("SeriesDescription", "ProtocolName"))
+    if tags.get("Manufacturer", "").upper().startswith("GE"):
+        protocol = ""  # of the whole examination
+    words = words_of(f"{description} {protocol}")
+    found = sequence_of(description) or sequence_of(protocol)
     if found is None:
         angiography = tags.get("AngioFlag", "").upper() == "Y" or bool(_ANGIOGRAPHY & set(words))
         found = None if angiography or _OTHER & set(words) else _by_timing(header)
@@ -42,7 +45,7 @@ def _by_timing(header: Header) -> str | None:
         header.number(key) for key in ("RepetitionTime", "EchoTime", "InversionTime")
     )
     kinds = set(header.tags.get("ScanningSequence", "").upper().split("\\"))
-    if repetition is None or echo is None:
+    if not repetition or not echo:  # 0 says nothing
         return None
     if inversion and inversion >= _LONG_INVERSION and echo >= 60:
         return "FLAIR"

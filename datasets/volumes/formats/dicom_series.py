@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mri_transfer.datasets.volumes.formats.dicom_header import DIRECTORY, GREY, Frame, Header, read_header
+from mri_transfer.datasets.volumes.formats.dicom_header import DIRECTORY, read_header
+from mri_transfer.datasets.volumes.formats.dicom_people import people
 from mri_transfer.datasets.volumes.formats.dicom_sequence import sequence_of_tags
-from mri_transfer.datasets.volumes.formats.dicom_stack import FEWEST, by_key, by_orientation
+from mri_transfer.datasets.volumes.formats.dicom_stack import FEWEST, by_key, by_orientation, repeats
+from mri_transfer.datasets.volumes.formats.series_kind import reason_of_kind
+from mri_transfer.datasets.volumes.formats.series_tags import Frame, Header
 from mri_transfer.datasets.volumes.formats.stored import DEFAULT_LIMIT, BadVolume
-from mri_transfer.datasets.volumes.naming import words_of
 from mri_transfer.progress import bar
 
-_MR_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.4",  # MR Image Storage
-    "1.2.840.10008.5.1.4.1.1.4.1",  # Enhanced MR Image Storage
-    "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
-}
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-_LONGEST_ID = 64  # characters, of DICOM's "long string"
-_LOCALISER_WORDS = {"localizer", "localiser", "loc", "scout", "survey", "3plane", "3pl", "aahead", "aascout"}
-_FUNC_WORDS = {"bold", "fmri", "ep2d", "epi"}
-_DIFFUSION_WORDS = {"dwi", "dti", "adc", "trace", "tracew", "diff", "diffusion", "ep2ddiff"}
-_PERFUSION_WORDS = {"asl", "perf", "perfusion", "pwi", "cbf", "cbv", "mtt", "ttp", "dsc"}
-_FIELD_MAP_WORDS = {"fieldmap", "fieldmapping", "b0map"}
+_LONGEST_NAME = 64  # characters of a description
+_REPEATED = "repeats the SOPInstanceUID"
 
 
 @dataclass(frozen=True)
@@ -85,41 +78,57 @@ def group_series(files: Sequence[Path], include: Collection[str] = ()) -> tuple[
         uid = header.tags.get("SeriesInstanceUID")
         key = (header.tags.get("StudyInstanceUID", ""), uid) if uid else ("", str(path.parent))
         groups.setdefault(key, []).append((path, header))
+    whose = people([each for members in groups.values() for each in members])
     for members in groups.values():
-        _take_apart(members, include, series, out)
+        _take_apart(members, include, whose, series, out)
     order = sorted(range(len(series)), key=lambda at: series[at].files[0])
     return [series[at] for at in order], sorted(out, key=lambda each: each.files[0])
 
 
 def _take_apart(
-    members: list[tuple[Path, Header]], include: Collection[str], series: list[Series], out: list[LeftOut]
+    members: list[tuple[Path, Header]],
+    include: Collection[str],
+    whose: dict[tuple[str, str], str],
+    series: list[Series],
+    out: list[LeftOut],
 ) -> None:
     """One series: what is no plain anatomical image, then stacks by orientation, size and echo."""
     kept: list[tuple[Path, Header]] = []
     refused: dict[str, list[Path]] = {}
-    instances: set[str] = set()
-    for path, header in members:
+    instances: dict[str, Frame] = {}
+    beside = Counter(path.parent for path, _ in members)
+    repeated = 0
+    for path, header in sorted(
+        members, key=lambda each: (-beside[each[0].parent], each[0])
+    ):  # a stray copy last
         instance = header.tags.get("SOPInstanceUID", str(path))
-        if reason := _reason_of_kind(header, include):
+        if reason := reason_of_kind(header, include):
             refused.setdefault(reason, []).append(path)
-        elif instance in instances:
+        elif instance not in instances:
+            instances[instance] = header.frames[0]
+            kept.append((path, header))
+        elif header.frames[0].position == instances[instance].position:
             refused.setdefault("a copy of another file of its series", []).append(path)
         else:
-            instances.add(instance)
-            kept.append((path, header))
+            repeated += 1
+            refused.setdefault(f"{_REPEATED} of another file at another position", []).append(path)
+    kept.sort(key=lambda each: each[0])
     label = label_of(members[0][1])
     for reason, paths in refused.items():
         out.append(LeftOut(tuple(paths), label, _counted(reason, len(paths))))
     single = [(path, header) for path, header in kept if len(header.frames) == 1]
     for path, header in kept:
-        if len(header.frames) > 1:
-            series.append(_series((path,), header, label))
+        if len(header.frames) > 1 and not _is_time_series([header], (path,), label, include, out):
+            series.append(_series((path,), header, label, whose))
     if not single:
         return
     located = [each for each in single if _is_located(each[1].frames[0])]
     if lost := [path for path, header in single if not _is_located(header.frames[0])]:
         reason = "no ImagePositionPatient, ImageOrientationPatient or PixelSpacing in its tags"
         out.append(LeftOut(tuple(lost), label, _counted(reason, len(lost)), broken=True))
+    headers = [header for _, header in located]
+    if located and _is_time_series(headers, tuple(path for path, _ in located), label, include, out):
+        return
     try:
         stacks = _stacks(located, label, out)
     except BadVolume as error:
@@ -131,9 +140,12 @@ def _take_apart(
         named = f"{label} echo {header.frames[0].echo} ms" if echoes > 1 else label
         if len(group) < FEWEST:
             reason = f"only {len(group)} slice{'s' * (len(group) != 1)}, not a volume"
+            reason += (
+                f": {repeated} other files repeat a SOPInstanceUID, which must be unique" if repeated else ""
+            )
             out.append(LeftOut(files, named, reason))
         else:
-            series.append(_series(files, header, named))
+            series.append(_series(files, header, named, whose))
 
 
 def _stacks(
@@ -173,51 +185,30 @@ def _counted(reason: str, count: int) -> str:
     return reason if count == 1 else f"{reason} ({count} images)"
 
 
-def _series(files: tuple[Path, ...], header: Header, label: str) -> Series:
-    patient = "".join(filter(str.isprintable, header.tags.get("PatientID", "")))[:_LONGEST_ID].strip()
-    if not re.search(r"[1-9A-Za-z]", patient) or re.fullmatch(r"(?i)anon\w*|unknown|none|n/?a", patient):
-        patient = ""
+def _is_time_series(
+    headers: Sequence[Header],
+    files: tuple[Path, ...],
+    label: str,
+    include: Collection[str],
+    out: list[LeftOut],
+) -> bool:
+    """Whether echo-planar images lie where others do, as in functional imaging; then that is noted."""
+    again = repeats([frame for header in headers for frame in header.frames if frame.is_plain])
+    if "func" in include or not again or not headers[0].is_echo_planar:
+        return False
+    reason = f"an echo-planar time series, {again} images where others lie; see --include func"
+    out.append(LeftOut(files, label, reason))
+    return True
+
+
+def _series(files: tuple[Path, ...], header: Header, label: str, whose: dict[tuple[str, str], str]) -> Series:
+    patient = whose[header.tags.get("PatientID", ""), header.tags.get("StudyInstanceUID", "")]
     return Series(files, label, patient, header.tags.get("StudyDate", ""), sequence_of_tags(header))
 
 
 def label_of(header: Header) -> str:
     """The series' number and description, fit for a line of a table."""
     description = header.tags.get("SeriesDescription") or header.tags.get("ProtocolName", "")
-    words = " ".join(re.sub(r"[^\w .+*-]", " ", description[:_LONGEST_ID]).split())
+    words = " ".join(re.sub(r"[^\w .+*-]", " ", description[:_LONGEST_NAME]).split())
     number = header.tags.get("SeriesNumber", "")
     return f"series {number} {words}".strip() if number else (words or "series")
-
-
-def _reason_of_kind(header: Header, include: Collection[str]) -> str | None:
-    """Why an image is no plain anatomical MR image, or None."""
-    tags, kinds = header.tags, set(header.image_type)
-    modality, sop_class = tags.get("Modality", ""), tags.get("SOPClassUID", "")
-    words = set(words_of(f"{tags.get('SeriesDescription', '')} {tags.get('ProtocolName', '')}"))
-    if sop_class.startswith(_SECONDARY_CAPTURE) or {"SCREEN SAVE", "SCREENSAVE"} & kinds:
-        return "a secondary capture or screen save"
-    if header.rows < 1 or header.columns < 1:
-        return f"no image ({modality or 'no modality'})"
-    if tags.get("SamplesPerPixel", "1") != "1" or tags.get("PhotometricInterpretation", GREY[0]) not in GREY:
-        return "colour pixels, not intensities"
-    if modality != "MR" and sop_class not in _MR_CLASSES and not (modality == "CT" and "ct" in include):
-        remedy = "; see --include ct" if modality == "CT" else ""
-        return f"modality {modality or 'not stated'}, not MR{remedy}"
-    if "LOCALIZER" in kinds or _LOCALISER_WORDS & words:
-        return "a localiser"
-    if "MOSAIC" in kinds:
-        return "a mosaic: many slices in one picture, as of functional and diffusion imaging"
-    diffusion = "DiffusionBValue" in tags and header.number("DiffusionBValue") != 0
-    if "dwi" not in include and (
-        diffusion or {"DIFFUSION", "ADC", "TRACEW", "FA"} & kinds or _DIFFUSION_WORDS & words
-    ):
-        return "diffusion; see --include dwi"
-    if "func" not in include and ({"FMRI", "BOLD"} & kinds or _FUNC_WORDS & words):
-        return "functional; see --include func"
-    if "perf" not in include and ({"PERFUSION", "ASL"} & kinds or _PERFUSION_WORDS & words):
-        return "perfusion; see --include perf"
-    field_map = _FIELD_MAP_WORDS & words or {"field", "mapping"} <= words
-    if "fmap" not in include and ({"P", "PHASE", "PHASE MAP", "VELOCITY"} & kinds or field_map):
-        return "phase or a field map; see --include fmap"
-    if "derived" not in include and header.image_type[:1] == ("DERIVED",):
-        return "derived from other images; see --include derived"
-    return None

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from mri_transfer.datasets.volumes.formats.dicom_header import Frame
+from mri_transfer.datasets.volumes.formats.series_tags import Frame
 from mri_transfer.datasets.volumes.formats.stored import BadVolume
 
 FEWEST = 3  # slices that make a volume
@@ -114,6 +114,12 @@ def stack(frames: Sequence[Frame]) -> Stack:
         extra=len(frames) - len(chosen),
         missing_mm=tuple(round(float(depth[chosen[0]] + place * step), 2) for place in absent),
     )
+
+
+def repeats(frames: Sequence[Frame]) -> int:
+    """How many frames lie exactly where another one of the same orientation and echo does."""
+    keys = {(frame.orientation, frame.position, frame.echo) for frame in frames}
+    return len(frames) - len(keys)
 
 
 def _one_for_each_place(frames: Sequence[Frame], depth: np.ndarray) -> list[int]:

@@ -45,6 +45,6 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
     """Read one volume; `max_bytes` bounds the voxels that its header may promise."""
     told = describe(blobs[0], files, max_bytes)
-    content = voxel_bytes(blobs[0], told.offset, promised_bytes(told.shape, told.dtype, max_bytes))
+    content, notes = voxel_bytes(blobs[0], told.offset, promised_bytes(told.shape, told.dtype, max_bytes))
     voxels = np.frombuffer(content, dtype=told.dtype).reshape(told.shape, order="F")
-    return Stored(voxels, told.affine, notes=told.notes)
+    return Stored(voxels, told.affine, notes=(*told.notes, *notes))

@@ -14,9 +14,12 @@ from nibabel.nifti2 import Nifti2Header, Nifti2PairHeader
 from nibabel.spm99analyze import Spm99AnalyzeHeader
 
 from mri_transfer.datasets.volumes.formats.compressed import start_of, voxel_bytes
+from mri_transfer.datasets.volumes.formats.nifti_place import affine_of
+from mri_transfer.datasets.volumes.formats.nifti_says import evidence_of
 from mri_transfer.datasets.volumes.formats.stored import (
     BadVolume,
     Described,
+    Evidence,
     Stored,
     check_affine,
     check_voxel_type,
@@ -71,28 +74,54 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
         files: for names; an SPM `.mat` beside an Analyze image is read too.
         max_bytes: a header that promises more voxels is refused.
     """
-    head = start_of(start, 540)
+    head = start_of(start, 544)
     kind = _header_class(head)
     if kind is None:
         raise BadVolume("not a volume in a known format, whatever its name says")
-    header = kind(head[: kind.template_dtype.itemsize])
+    size = kind.template_dtype.itemsize
+    # nibabel mends sizes of zero and below on loading, and refuses voxels that begin within the header of a .nii.
+    stated = kind(head[:size], check=False)
+    notes: list[str] = []
+    if kind in (Nifti1Header, Nifti2Header):
+        stated["vox_offset"] = _first_voxel(stated, head, notes)
+    offset = int(stated.get_data_offset())
+    flat = stated.get_data_shape()
+    if len(flat) == 2:  # one slice
+        stated.set_data_shape((*flat, 1))
+        if not stated["pixdim"][3] > 0:
+            stated["pixdim"][3] = 1.0
+    sizes = np.array(stated["pixdim"][1:4], dtype=np.float64)
+    header = kind(stated.binaryblock, stated.endianness)
     shape, dtype = spatial_shape(header.get_data_shape()), header.get_data_dtype()
     check_voxel_type(dtype)
-    notes: tuple[str, ...] = ()
     if isinstance(header, Spm99AnalyzeHeader):
-        affine, notes = _analyze_affine(header, head, shape, files[-1])
+        affine, assumed = _analyze_affine(header, head, shape, files[-1])
+        by_size, said = True, list(assumed)
     else:
-        affine = header.get_best_affine()
+        affine, by_size, said = affine_of(header, shape)
+    notes += said
+    if by_size and not (sizes > 0).all():
+        if not (sizes != 0).all() or not np.isfinite(sizes).all():
+            raise BadVolume(f"voxel size of {zooms_text(sizes)} mm in the header")
+        notes.append(f"voxel size of {zooms_text(sizes)} mm in the header, taken as positive")
     check_affine(affine)
-    if not ("sform_code" in header and int(header["sform_code"]) > 0):
-        # The sizes count, and nibabel replaces zero and negative ones by 1 and their absolute value on loading.
-        stated = kind(head[: kind.template_dtype.itemsize], check=False)["pixdim"][1:4]
-        if not (stated > 0).all():
-            raise BadVolume(f"voxel size of {zooms_text(stated)} mm in the header")
     promised_bytes(shape, dtype, max_bytes)
-    slope, _ = header.get_slope_inter()
-    negative = slope is not None and slope < 0
-    return Described(shape, dtype, affine, int(header.get_data_offset()), negative, notes)
+    slope, intercept = header.get_slope_inter()
+    scale = (1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept))
+    return Described(shape, dtype, affine, offset, scale[0] < 0, tuple(notes), evidence_of(header), scale)
+
+
+def says_what_it_is(path: Path) -> Evidence | None:
+    """What the header of a file says that shows it to be no anatomical scan; None also where it can't be read."""
+    try:
+        with path.open("rb") as file:
+            head = start_of(file.read(1 << 12), 544)
+        kind = _header_class(head)
+        if kind is None:
+            return None
+        return evidence_of(kind(head[: kind.template_dtype.itemsize], check=False))
+    except Exception:  # whoever reads it, says why
+        return None
 
 
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
@@ -103,9 +132,23 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
         files, max_bytes: as in :func:`describe`.
     """
     told = describe(blobs[0], files, max_bytes)
-    content = voxel_bytes(blobs[-1], told.offset, promised_bytes(told.shape, told.dtype, max_bytes))
+    content, notes = voxel_bytes(blobs[-1], told.offset, promised_bytes(told.shape, told.dtype, max_bytes))
     voxels = np.frombuffer(content, dtype=told.dtype).reshape(told.shape, order="F")
-    return Stored(voxels, told.affine, told.negative, told.notes)
+    return Stored(
+        voxels, told.affine, told.negative, (*told.notes, *notes), evidence=told.evidence, scale=told.scale
+    )
+
+
+def _first_voxel(header: Any, head: bytes, notes: list[str]) -> int:
+    """Where the voxels of a single file begin: behind the header and what extends it, if it names an earlier place."""
+    stated, size = float(header["vox_offset"]), header.template_dtype.itemsize
+    least = size + 4
+    if not np.isfinite(stated) or stated < 0 or stated >= least:
+        return int(stated)  # int() refuses what is no number
+    if len(head) > size and head[size]:  # extensions follow, each with its own size first
+        raise BadVolume(f"voxel offset of {stated:g}, within the header")
+    notes.append(f"voxel offset of {stated:g} in the header, taken as {least}")
+    return least
 
 
 def _analyze_affine(

@@ -14,11 +14,17 @@ from mri_transfer.datasets.volumes.formats.stored import DEFAULT_LIMIT, BadVolum
 _FEWEST_PIXELS = 8  # along a side
 
 
+_TIFF_CHANNELS_DIFFER = 16  # grey levels, of 256
+_DIFFERENT = 0.2  # of the pixels that show something differ by more than that between two channels
+_ALIKE = 0.99  # a tint or a colour map makes of one picture channels that correlate more
+
+
 def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple[np.ndarray, str, str]:
     """Read a picture the way round a viewer shows it, padded to a square in its middle.
 
     Nothing says how large its pixels are in millimetres, nor which grey levels its maker cut off, so it is taken
-    as it is.
+    as it is. The channels of a TIFF that are several sequences of one slice, as some data sets store them, are
+    pictures of their own: mixed to one grey, they would show what no scanner does.
 
     Args:
         path: of the file.
@@ -26,7 +32,8 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
         max_bytes: a picture that takes more when decoded is refused before it is.
 
     Returns:
-        uint8 (size, size); SHA-256 of the file; digest of shape and grey levels, the same for every copy.
+        uint8 (n, size, size), where n is 1 for most; SHA-256 of the file; digest of shape and grey levels, the same
+        for every copy.
 
     Raises:
         BadVolume: it is no picture, damaged, too large, or one grey.
@@ -39,7 +46,10 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
                 raise BadVolume(f"a picture of {size_text(promised)}, more than --max-mb allows")
             if (frames := getattr(file, "n_frames", 1)) > 1:
                 raise BadVolume(f"{frames} pictures in one file; save them one by one")
-            grey = np.asarray(upright(file, "L").convert("L"))
+            colours = file.format == "TIFF" and file.mode == "RGB"
+            picture = upright(file, "YCbCr" if colours else "L")
+            channels = _sequences(np.asarray(picture)) if colours and picture.mode == "RGB" else []
+            grey = channels or [np.asarray(picture.convert("L"))]
     except BadVolume:
         raise
     except MemoryError:
@@ -47,9 +57,37 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
     except Exception as error:  # Pillow's readers raise nearly anything for damaged files
         told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise BadVolume(" ".join(told.split())[:100] or "damaged picture") from None
-    if min(grey.shape) < _FEWEST_PIXELS:
-        raise BadVolume(f"a picture of {grey.shape[1]} x {grey.shape[0]} pixels")
-    if grey.min() == grey.max():
-        raise BadVolume(f"all pixels have the same value, {grey.min()}")
-    pixels = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
-    return square(grey, size), hashlib.sha256(content).hexdigest(), pixels
+    if min(grey[0].shape) < _FEWEST_PIXELS:
+        raise BadVolume(f"a picture of {grey[0].shape[1]} x {grey[0].shape[0]} pixels")
+    shown = [channel for channel in grey if channel.min() != channel.max()]
+    if not shown:
+        raise BadVolume(f"all pixels have the same value, {grey[0].min()}")
+    digest = hashlib.sha256(repr(shown[0].shape).encode())
+    for channel in shown:
+        digest.update(channel.tobytes())
+    squares = np.stack([square(channel, size) for channel in shown])
+    return squares, hashlib.sha256(content).hexdigest(), digest.hexdigest()
+
+
+def _sequences(pixels: np.ndarray) -> list[np.ndarray]:
+    """The channels that show something of their own, if they are no colours of one picture; else none.
+
+    Args:
+        pixels: uint8 (rows, columns, 3).
+    """
+    kept: list[np.ndarray] = []
+    for channel in np.moveaxis(pixels, -1, 0):
+        if channel.min() != channel.max() and all(_differ(channel, other) for other in kept):
+            kept.append(np.ascontiguousarray(channel))
+    return kept if len(kept) > 1 else []
+
+
+def _differ(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two channels are pictures of different contrast."""
+    shows = np.maximum(a, b) > _TIFF_CHANNELS_DIFFER
+    first, second = a[shows].astype(np.float64), b[shows].astype(np.float64)
+    if len(first) < _FEWEST_PIXELS**2 or np.mean(np.abs(first - second) > _TIFF_CHANNELS_DIFFER) < _DIFFERENT:
+        return False
+    if first.std() == 0 or second.std() == 0:
+        return False
+    return float(np.corrcoef(first, second)[0, 1]) < _ALIKE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +21,37 @@ class BadVolume(Exception):
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What shows that a file holds no anatomical scan.
+
+    Attributes:
+        kind: of :data:`left_out.KINDS`, by which it can be asked for nevertheless.
+        reason: in a few words.
+    """
+
+    kind: str
+    reason: str
+
+
+class NotAScan(BadVolume):
+    """A sound file that holds something else than an anatomical scan, and can be asked for by `--include`."""
+
+    def __init__(self, evidence: Evidence):
+        super().__init__(f"{evidence.reason}; see --include {evidence.kind}")
+        self.kind = evidence.kind
+
+
+def require_scan(evidence: Evidence | None, include: Collection[str]) -> None:
+    """Refuse what is no scan, unless its kind was asked for.
+
+    Raises:
+        NotAScan: there is evidence that it is none.
+    """
+    if evidence is not None and evidence.kind not in include:
+        raise NotAScan(evidence)
+
+
+@dataclass(frozen=True)
 class Described:
     """What a header says, checked: three axes of real numbers, not too many, at a place in space.
 
@@ -28,7 +59,7 @@ class Described:
         shape, dtype: of the voxels.
         affine: (4, 4), from voxel indices to RAS mm.
         offset: where in the (decompressed) file the voxels begin.
-        negative, notes: as in :class:`Stored`.
+        negative, notes, evidence: as in :class:`Stored`.
     """
 
     shape: tuple[int, ...]
@@ -37,6 +68,8 @@ class Described:
     offset: int = 0
     negative: bool = False
     notes: tuple[str, ...] = ()
+    evidence: Evidence | None = None
+    scale: tuple[float, float] = (1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -48,12 +81,16 @@ class Stored:
         affine: (4, 4), from voxel indices to mm; axes run to the patient's right, front and top (RAS+).
         negative: larger numbers are darker, by a negative scale factor or by the photometric interpretation.
         notes: what was assumed or mended.
+        evidence: what the header says that shows it to be no anatomical scan.
+        scale: slope and intercept that make real intensities of the stored numbers.
     """
 
     voxels: np.ndarray
     affine: np.ndarray
     negative: bool = False
     notes: tuple[str, ...] = ()
+    evidence: Evidence | None = None
+    scale: tuple[float, float] = (1.0, 0.0)
 
 
 @contextlib.contextmanager

@@ -141,7 +141,8 @@ class Pairs:
         counts = np.bincount(self.subject)
         if negatives and len(counts) < 2:
             raise Problem(
-                f"{slices.folder}: all slices are of one subject, and the method contrasts subjects; add more"
+                f"{slices.folder}: all slices are of one subject, and the method contrasts subjects; add others, "
+                "or correct who is who with `slices --subject PATTERN` where the store is made"
             )
         weights = np.sqrt(counts) / np.sqrt(counts).sum()
         self._subject_until = np.cumsum(weights) / np.cumsum(weights)[-1]

@@ -53,7 +53,44 @@ def test_ixi_names_tell_the_site(name, site):
     assert identify(PurePosixPath(name)).site == site
 
 
-@pytest.mark.parametrize("name", ["dwi", "T2star", "T2starw", "angio", "heart1", "t1rho"])
+@pytest.mark.parametrize(
+    ("name", "sequence"),
+    [
+        ("sub-01_inplaneT2", "T2"),
+        ("3DFLAIR", "FLAIR"),
+        ("AXT1", "T1"),
+        ("t2wSag", "T2"),
+        ("rT1", "T1"),
+        ("brainT1Gd", "T1c"),
+        ("MP-RAGE", "T1"),
+        ("t2_tirm_tra_dark-fluid", "FLAIR"),
+        ("T1_axial_FS", "T1"),
+        ("T1 weighted post contrast", "T1c"),
+        ("t1fs", "T1"),
+    ],
+)
+def test_sequences_however_they_are_written(name, sequence):
+    assert sequence_of(name) == sequence
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "T1Rho",
+        "T2Star",
+        "T1map",
+        "part1",
+        "inplane",
+        "unitless",
+        "apt2x",
+        "dwi",
+        "T2star",
+        "T2starw",
+        "angio",
+        "heart1",
+        "t1rho",
+    ],
+)
 def test_other_sequences_are_not_guessed(name):
     assert sequence_of(name) is None
 

@@ -182,6 +182,14 @@ def nrrd_by_itk(scan: Scan, path: Path) -> list[Path]:
     return [path]
 
 
+def metaimage(scan: Scan, path: Path, compressed: bool = False) -> list[Path]:
+    """By SimpleITK, whose own format this is; a `.mhd` has its voxels in a file beside it."""
+    import SimpleITK as sitk
+
+    sitk.WriteImage(sitk_image(scan), str(path), useCompression=compressed)
+    return [path] if path.suffix == ".mha" else [path, path.with_suffix(".zraw" if compressed else ".raw")]
+
+
 SERIES_TAGS = {
     "Modality": "MR",
     "ImageType": ["ORIGINAL", "PRIMARY", "M", "ND"],
@@ -341,6 +349,10 @@ WRITERS: dict[str, Callable[[Scan, Path], list[Path]]] = {
     "nifti1-pair": lambda scan, folder: nifti(scan, folder / "p.img", nib.Nifti1Pair),
     "nifti1-pair-gz": lambda scan, folder: nifti(scan, folder / "q.img.gz", nib.Nifti1Pair),
     "nifti2-pair": lambda scan, folder: nifti(scan, folder / "r.img", nib.Nifti2Pair),
+    "mha": lambda scan, folder: metaimage(scan, folder / "m.mha"),
+    "mha-packed": lambda scan, folder: metaimage(scan, folder / "z.mha", compressed=True),
+    "mhd": lambda scan, folder: metaimage(scan, folder / "d.mhd"),
+    "mhd-packed": lambda scan, folder: metaimage(scan, folder / "e.mhd", compressed=True),
     "mgh": lambda scan, folder: mgh(scan, folder / "a.mgh"),
     "mgz": lambda scan, folder: mgh(scan, folder / "a.mgz"),
     "minc1": lambda scan, folder: minc1(scan, folder / "a1.mnc"),
@@ -392,6 +404,7 @@ class Formats:
     Scan = Scan
     WRITERS = WRITERS
     nifti, analyze, mgh, minc1, minc2, nrrd = map(staticmethod, (nifti, analyze, mgh, minc1, minc2, nrrd))
+    metaimage = staticmethod(metaimage)
     read, canonical = staticmethod(read), staticmethod(canonical)
     dicom, dicom_slice, enhanced, dicom_by_gdcm = map(
         staticmethod, (dicom, dicom_slice, enhanced, dicom_by_gdcm)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 FORMATS = (
     *("nifti1", "nifti1-gz", "nifti2", "nifti1-pair", "nifti1-pair-gz", "mgh", "mgz", "minc1", "minc1-gz"),
-    *("minc2", "nrrd", "nrrd-raw", "nhdr", "dicom", "dicom-enhanced"),
+    *("minc2", "nrrd", "nrrd-raw", "nhdr", "dicom", "dicom-enhanced", "mha", "mha-packed", "mhd"),
 )
 
 

@@ -216,3 +216,41 @@ def test_a_table_with_a_plane_that_is_none(folder, tmp_path):
     table.write_text("file,plane\nIMG_000.png,oblique\n")
     with pytest.raises(UserError, match="plane 'oblique' is none of axial, coronal, sagittal, unknown"):
         find_volumes([folder], table, pictures=True)
+
+
+def sequences(folder, **options):
+    """Three contrasts of one slice, of which the third one is a copy of the second, as the TCGA-LGG pictures have."""
+    first, second = picture(1, (60, 60)), 255 - picture(2, (60, 60))
+    second[first == 0] = 0
+    save(folder / "three.tif", np.stack([first, second, picture(3, (60, 60)) // 2], axis=-1), **options)
+    save(folder / "two.tif", np.stack([first, second, second], axis=-1), **options)
+    save(folder / "same.png", np.stack([first, second, first], axis=-1))  # a picture of colours, as ever
+    return first, second
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}])
+def test_channels_of_a_tiff_that_are_sequences_are_pictures_of_their_own(tmp_path, options):
+    first, second = sequences(tmp_path / "d" / "anna", **options)
+    three, _, _ = read_picture(tmp_path / "d" / "anna" / "three.tif", 60)
+    two, _, _ = read_picture(tmp_path / "d" / "anna" / "two.tif", 60)
+    assert three.shape == (3, 60, 60)
+    np.testing.assert_array_equal(three[0], first)
+    np.testing.assert_array_equal(two, [first, second])
+    assert read_picture(tmp_path / "d" / "anna" / "same.png", 60)[0].shape == (1, 60, 60)
+    out = tmp_path / "store"
+    assert main(["slices", str(tmp_path / "d"), "--out", str(out), *OPTIONS]) == 0
+    assert len(SliceStore.open(out)) == 6
+
+
+def test_grey_tinted_and_marked_tiffs_are_one_picture(tmp_path):
+    grey = picture(1, (60, 60))
+    marked = np.repeat(grey[..., None], 3, axis=-1)
+    marked[10:14, 10:40] = (255, 0, 0)
+    tinted = np.stack([grey, grey * 0.8, grey * 0.5], axis=-1).astype(np.uint8)
+    for name, pixels in (
+        ("grey", grey),
+        ("rgb", np.repeat(grey[..., None], 3, -1)),
+        ("m", marked),
+        ("t", tinted),
+    ):
+        assert len(read_picture(save(tmp_path / f"{name}.tif", pixels), 60)[0]) == 1

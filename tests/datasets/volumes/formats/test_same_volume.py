@@ -19,7 +19,7 @@ from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
 FORMATS = (
     *("nifti1", "nifti1-gz", "nifti2", "nifti1-pair", "nifti1-pair-gz", "nifti2-pair", "mgh", "mgz", "minc1"),
     *("minc1-gz", "minc1-one-scale", "minc2", "minc2-one-scale", "nrrd", "nrrd-raw", "nhdr", "nrrd-itk"),
-    *("dicom", "dicom-enhanced", "dicom-gdcm"),
+    *("dicom", "dicom-enhanced", "dicom-gdcm", "mha", "mha-packed", "mhd", "mhd-packed"),
 )
 SCALED = {"minc1", "minc1-gz", "minc2"}  # each slice in its own 16-bit range, as minc-tools write: not exact
 

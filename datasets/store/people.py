@@ -1,0 +1,158 @@
+"""The people of a store stay who they are while it grows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import defaultdict
+from collections.abc import Hashable, Sequence
+from pathlib import PurePosixPath
+from typing import Any
+
+from mri_transfer.datasets.store.ledger import Ledger
+from mri_transfer.datasets.volumes.find import Found, Source, printable
+from mri_transfer.datasets.volumes.identity_table import BY_TABLE
+from mri_transfer.datasets.volumes.naming import stem_of
+from mri_transfer.datasets.volumes.people.decide import decide
+from mri_transfer.datasets.volumes.people.evidence import File
+from mri_transfer.errors import UserError
+
+_STATED = ("known", "bids", "dicom", "told")  # evidence that names a person the same way every time
+
+
+def to_record(evidence: File | None) -> dict[str, Any]:
+    """Evidence as it is kept in a store's journal: what differs from the default."""
+    if evidence is None:
+        return {}
+    kept = {}
+    for each in dataclasses.fields(File):
+        value = getattr(evidence, each.name)
+        if each.default is dataclasses.MISSING or value != each.default:
+            kept[each.name] = value
+    return kept
+
+
+def from_record(record: dict[str, Any]) -> File:
+    """Evidence out of a journal."""
+    known = {each.name for each in dataclasses.fields(File)}
+    values = {key: value for key, value in record.items() if key in known}
+    told = tuple((str(place), str(text)) for place, text in values.pop("told", ()))
+    return File(**{**values, "parts": tuple(values["parts"]), "told": told})
+
+
+def keep_people(ledger: Ledger, found: Found) -> None:
+    """Give the files that were found the names that a store has for their people already.
+
+    Who is who is decided over the store's files and those that were found. A volume keeps the subject, session and
+    sequence it was stored with; a new file of a person that the store knows gets that person's name; a new person never
+    gets a name that is taken.
+
+    Raises:
+        UserError: two people of the store would be one by now, or one would be two.
+    """
+    if not ledger.used:
+        return
+    stored = {entry["path"]: entry for entry in ledger.used}
+    moved = {path: stored.get(note["of"]) for path, note in ledger.known.items() if path not in stored}
+    here = {printable(str(source.path)) for source in found.sources}
+    elsewhere = [entry for entry in ledger.used if entry["path"] not in here and entry.get("evidence")]
+    files = [source.evidence for source in found.sources if source.evidence]
+    whose = decide([*files, *(from_record(entry["evidence"]) for entry in elsewhere)])
+    owners = [stored.get(printable(str(source.path))) for source in found.sources]
+    subjects_of: dict[tuple[Hashable, ...], set[str]] = defaultdict(set)
+    keys_of: dict[str, set[tuple[Hashable, ...]]] = defaultdict(set)
+    for each, entry in zip(whose, [*owners, *elsewhere], strict=True):
+        if entry is not None and entry.get("how") != BY_TABLE:
+            subjects_of[each.key].add(entry["subject"])
+            keys_of[entry["subject"]].add(each.key)
+    untold = {entry["subject"] for entry in ledger.used if not entry.get("evidence")}
+    taken = {entry["subject"] for entry in ledger.used}
+    named: dict[tuple[Hashable, ...], str] = {}
+    changed: list[tuple[Source, str, str]] = []
+    for number, (source, entry) in enumerate(zip(found.sources, owners, strict=True)):
+        who = whose[number]
+        told = set(source.told)
+        values: dict[str, str] = {}
+        if entry is None and (before_it_moved := moved.get(printable(str(source.path)))):
+            # Its slices are in the store already, under the name it had; its new path changes nobody.
+            values = {key: before_it_moved[key] for key in ("subject", "session", "sequence")}
+        elif entry is not None and entry.get("how") == BY_TABLE and not told:
+            values = {}  # made with a table that is not given now: the collection says so, if it matters
+        elif entry is not None:
+            values = {key: entry[key] for key in ("subject", "session", "sequence") if key not in told}
+            mixed = len(subjects_of[who.key]) > 1 or len(keys_of[entry["subject"]]) > 1
+            if mixed and "subject" not in told and entry.get("how") != BY_TABLE:
+                changed.append((source, entry["subject"], who.subject))
+        elif "subject" not in told:
+            if who.key not in named:
+                before = subjects_of.get(who.key, set())
+                if len(before) > 1:
+                    changed.append((source, " and ".join(sorted(before)), who.subject))
+                named[who.key] = (
+                    min(before) if before else _free_name(who.subject, who.dataset, who.key, taken, untold)
+                )
+                taken.add(named[who.key])
+            values = {"subject": named[who.key]}
+        found.sources[number] = dataclasses.replace(
+            source, identity=dataclasses.replace(source.identity, **values)
+        )
+    if changed:
+        _refuse(ledger, changed)
+
+
+def _free_name(name: str, dataset: str, key: tuple[Hashable, ...], taken: set[str], untold: set[str]) -> str:
+    """A name that no other person of the store has; that of a person whom the same evidence names is the same."""
+    if name not in taken or (key[0] in _STATED and name in untold):
+        return name
+    longer = f"{dataset}/{name}"
+    number = 1
+    while longer in taken:
+        number += 1
+        longer = f"{dataset}/{name} ({number})"
+    return longer
+
+
+def _refuse(ledger: Ledger, changed: Sequence[tuple[Source, str, str]]) -> None:
+    source, before, now = changed[0]
+    old = any(not entry.get("evidence") for entry in ledger.used)
+    why = "was made when people were told apart by single file names" if old else "with these files"
+    raise UserError(
+        f"{ledger.folder}: {why}, {len(changed)} of {len(ledger.used)} volumes would belong to other people now "
+        f"(such as {source.name}: {before} before, {now} now); make the store again with another --out, or say who is "
+        "who as it has it, with --subject or --table"
+    )
+
+
+def outdated(volumes: Sequence[dict[str, str]]) -> str:
+    """What a store's own file names say against its subjects, in one line; empty if nothing.
+
+    For stores made before subjects were decided over all files.
+
+    Args:
+        volumes: of a :class:`SliceStore`: source and subject each.
+    """
+    files, subjects, names = [], [], []
+    for volume in volumes:
+        path = PurePosixPath(volume["source"])
+        stem = stem_of(path.name)
+        if stem == path.name or len(path.parts) < 2:
+            continue  # a DICOM series, of which the tags are not known
+        files.append(File((*path.parts[:-1], stem), f"/{path.parts[0]}"))
+        subjects.append(volume["subject"])
+        names.append(volume["source"])
+    subjects_of, keys_of = defaultdict(set), defaultdict(set)
+    whose = decide(files)
+    for each, subject in zip(whose, subjects, strict=True):
+        subjects_of[each.key].add(subject)
+        keys_of[subject].add(each.key)
+    wrong = [
+        (name, subject, each.subject)
+        for each, subject, name in zip(whose, subjects, names, strict=True)
+        if len(keys_of[subject]) > 1 or len(subjects_of[each.key]) > 1
+    ]
+    if not wrong:
+        return ""
+    name, before, now = wrong[0]
+    return (
+        f"{len(wrong)} of {len(volumes)} volumes seem to be filed under other people than their paths say (such as "
+        f"{name}: {before}, and by its path {now})"
+    )

@@ -1,0 +1,160 @@
+"""A table of people by data set, for the user to check: how many, how often, how a path was read, and what is odd."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from mri_transfer.datasets.store.ledger import Ledger, source_of
+from mri_transfer.datasets.volumes.find import Source
+from mri_transfer.datasets.volumes.naming import stem_of
+
+_MOST_ROWS = 40
+_MOST_EXAMPLES = 8  # data sets of which an example is told
+_FEW = 4  # scans; of fewer nothing is odd
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A volume for the table."""
+
+    dataset: str
+    subject: str
+    session: str
+    sequence: str
+    name: str
+    how: str
+
+
+def scans_of(sources: Iterable[Source]) -> list[Scan]:
+    """Of files that were found."""
+    return [
+        Scan(
+            each.identity.dataset or each.name.split("/")[0],
+            *(each.identity.subject, each.identity.session, each.identity.sequence, each.name),
+            each.identity.how,
+        )
+        for each in sources
+    ]
+
+
+def scans_in(ledger: Ledger) -> list[Scan]:
+    """Of volumes that a store has."""
+    return [
+        Scan(
+            each.get("dataset") or source_of(each),
+            *(each["subject"], each["session"], each["sequence"], each["source"]),
+            each.get("how") or "",
+        )
+        for each in ledger.used
+    ]
+
+
+def overview(scans: Sequence[Scan]) -> dict[str, Any]:
+    """Who is who, for people to check.
+
+    Returns:
+        "rows": one a data set: dataset, people, sessions, scans, scans_a_person [fewest, median, most], read [{"how",
+        "scans", "file", "subject"}, ...] with an example each; "odd": sentences on what looks wrong.
+    """
+    by_dataset: dict[str, list[Scan]] = defaultdict(list)
+    for scan in scans:
+        by_dataset[scan.dataset].append(scan)
+    rows = []
+    for dataset, members in sorted(by_dataset.items()):
+        counts = Counter(scan.subject for scan in members)
+        ways: dict[str, list[Scan]] = defaultdict(list)
+        for scan in members:
+            ways[scan.how].append(scan)
+        rows.append(
+            {
+                "dataset": dataset,
+                "people": len(counts),
+                "sessions": len({(scan.subject, scan.session) for scan in members}),
+                "scans": len(members),
+                "scans_a_person": [
+                    min(counts.values()),
+                    statistics.median(counts.values()),
+                    max(counts.values()),
+                ],
+                "read": [
+                    {"how": how, "scans": len(some), "file": some[0].name, "subject": some[0].subject}
+                    for how, some in sorted(ways.items(), key=lambda item: -len(item[1]))
+                ],
+            }
+        )
+    return {"rows": rows, "odd": _odd(by_dataset)}
+
+
+def _odd(by_dataset: dict[str, list[Scan]]) -> list[str]:
+    odd = []
+    for dataset, scans in sorted(by_dataset.items()):
+        counts = Counter(scan.subject for scan in scans)
+        subject, most = counts.most_common(1)[0]
+        nobody = [scan for scan in scans if scan.how == "the folder given"]
+        sequences = {scan.sequence for scan in scans} - {"unknown"}
+        stems = Counter(stem_of(PurePosixPath(scan.name).name) for scan in scans)
+        stem, repeated = stems.most_common(1)[0]
+        if len(scans) < _FEW:
+            continue
+        if len(nobody) >= _FEW:
+            odd.append(
+                f"{dataset}: nothing in the paths of {len(nobody)} scans says whose they are; they count as one person"
+            )
+        elif len(counts) == 1:
+            odd.append(f"{dataset}: all {len(scans)} scans count as one person, {subject}")
+        elif most > len(scans) / 2 and len(counts) > 2:
+            odd.append(f"{dataset}: {most} of {len(scans)} scans count as one person, {subject}")
+        elif len(counts) == len(scans) and (repeated > 1 or len(sequences) > 1):
+            why = (
+                f"{repeated} are called {stem}"
+                if repeated > 1
+                else f"they are {', '.join(sorted(sequences))}"
+            )
+            odd.append(
+                f"{dataset}: as many people as scans ({len(scans)}), though {why}; is each of another person?"
+            )
+    homes: dict[str, set[str]] = defaultdict(set)
+    for dataset, scans in by_dataset.items():
+        for scan in scans:
+            homes[scan.subject].add(dataset)
+    shared = sorted(subject for subject, places in homes.items() if len(places) > 1)
+    if shared:
+        places = " and ".join(sorted(homes[shared[0]]))
+        many = f"{len(shared)} people are" if len(shared) > 1 else "one person is"
+        odd.append(f"{many} in more than one data set, such as {shared[0]} in {places}")
+    return odd
+
+
+def table_lines(table: dict[str, Any]) -> list[str]:
+    """The table as text: heading, a line a data set, what was read from where, what is odd."""
+    rows = table["rows"][:_MOST_ROWS]
+    heading = ("data set", "people", "sessions", "scans", "scans a person")
+    cells = [
+        (row["dataset"], str(row["people"]), str(row["sessions"]), str(row["scans"]), range_text(row))
+        for row in rows
+    ]
+    widths = [max(len(line[at]) for line in (heading, *cells)) for at in range(5)]
+    lines = []
+    for line in (heading, *cells):
+        first, *rest = (
+            text.ljust(widths[0]) if not at else text.rjust(widths[at]) for at, text in enumerate(line)
+        )
+        lines.append("  ".join((first, *rest)))
+    if more := len(table["rows"]) - len(rows):
+        lines.append(f"and {more} more data sets")
+    for row in rows[:_MOST_EXAMPLES]:
+        for read in row["read"][:2]:
+            lines.append(f"{read['file']}: {read['subject']}" + (f" ({read['how']})" if read["how"] else ""))
+    lines += [f"odd: {sentence}" for sentence in table["odd"]]
+    return lines
+
+
+def range_text(row: dict[str, Any]) -> str:
+    """Scans a person: `2`, or `1 to 5`."""
+    fewest, _, most = row["scans_a_person"]
+    return str(fewest) if fewest == most else f"{fewest} to {most}"

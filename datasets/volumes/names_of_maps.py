@@ -1,0 +1,293 @@
+"""What a file's name says that is no scan: label maps, maps of quantities and of statistics, tissue classes, phase."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
+from mri_transfer.datasets.volumes.naming import sequence_of, stem_of, words_of
+
+# Wherever they stand in a name.
+_LABELS = {
+    *(
+        "mask",
+        "masks",
+        "brainmask",
+        "lesionmask",
+        "seg",
+        "segs",
+        "segm",
+        "segms",
+        "dseg",
+        "fseg",
+        "pveseg",
+        "probmask",
+    ),
+    *(
+        "segmentation",
+        "segmentations",
+        "segmented",
+        "synthseg",
+        "label",
+        "labels",
+        "labelmap",
+        "labelled",
+        "labeled",
+    ),
+    *(
+        "aseg",
+        "aparc",
+        "apas",
+        "parc",
+        "wmparc",
+        "parcellation",
+        "parcellations",
+        "parcels",
+        "roi",
+        "rois",
+        "ribbon",
+    ),
+    *(
+        "filled",
+        "aal",
+        "aal2",
+        "aal3",
+        "harvardoxford",
+        "desikan",
+        "destrieux",
+        "glistrboost",
+        "manuallycorrected",
+    ),
+    *(
+        "maxprob",
+        "hypointensities",
+        "groundtruth",
+        "annotation",
+        "annotations",
+        "lesionseg",
+        "tumorseg",
+        "tumourseg",
+    ),
+}
+_MAPS = {
+    *(
+        "adc",
+        "mtsat",
+        "qsm",
+        "cbf",
+        "cbv",
+        "mtt",
+        "ttp",
+        "tmax",
+        "ktrans",
+        "rcbv",
+        "rcbf",
+        "relcbv",
+        "relcbf",
+        "kep",
+    ),
+    *(
+        "resms",
+        "rpv",
+        "corrp",
+        "uncorrp",
+        "tfce",
+        "pval",
+        "pvalue",
+        "pvalues",
+        "jacobian",
+        "jacobians",
+        "logjac",
+    ),
+    *(
+        "warpfield",
+        "deformation",
+        "displacement",
+        "dvf",
+        "biasfield",
+        "tsnr",
+        "probability",
+        "probabilities",
+        "probseg",
+    ),
+    *(
+        "posterior",
+        "posteriors",
+        "pve",
+        "pves",
+        "tpm",
+        "icvf",
+        "ndi",
+        "odi",
+        "isovf",
+        "fiso",
+        "ficvf",
+        "zstat",
+        "tstat",
+    ),
+    *("fstat", "zfstat", "r2star", "r2s", "susceptibility"),
+}
+_NUMBERED_MAPS = re.compile(
+    r"(thresh)?(z|t|f|zf)stats?\d*|(var)?copes?\d*|pe\d+|spm[tfpz]\d*|pve\d|pveseg\d?"
+)
+_MAP = re.compile(r".*[a-z0-9]maps?$|maps?")  # T1map, famap, chimap; "fmap" and "fieldmap" are another kind
+_FIELD_MAPS = {"fieldmap", "fmap", "phasediff", "b0map", "fieldmaphz"}
+_FUNCTIONAL = {"bold", "fmri", "rsfmri", "rfmri", "sbref", "ep2d"}
+_DIFFUSION = {"dwi", "dti", "dki", "dsi", "hardi", "tracew"}
+_PERFUSION = {"asl", "pcasl", "pasl", "m0scan", "pwi"}
+# Where no sequence is named behind them: `lesion_T1` is a scan, `T1_lesion` is not.
+_WEAK_LABELS = {
+    *(
+        "wmh",
+        "wmhs",
+        "lesion",
+        "lesions",
+        "gt",
+        "truth",
+        "manual",
+        "atlas",
+        "contour",
+        "contours",
+        "outline",
+        "overlay",
+    ),
+    *("edema", "oedema", "necrosis", "annot", "delineation"),
+}
+# As the last word.
+_LAST_MAPS = {
+    *(
+        "fa",
+        "md",
+        "gm",
+        "wm",
+        "csf",
+        "prob",
+        "prior",
+        "priors",
+        "jac",
+        "warp",
+        "thickness",
+        "graymatter",
+        "greymatter",
+    ),
+    *("whitematter", "mtr", "snr", "stdev", "bias", "trace", "chi", "t2starmap", "s0", "b1"),
+}
+_LAST_PHASE = {"phase", "ph", "pha", "phs", "real", "imag", "imaginary", "unwrapped"}
+_TENSOR = {
+    "ad",
+    "rd",
+    "mo",
+    "mk",
+    "ak",
+    "rk",
+    "kfa",
+    "ga",
+    "cl",
+    "l1",
+    "l2",
+    "l3",
+    "v1",
+    "v2",
+    "v3",
+    "eddy",
+    "b0",
+}
+_TOWARDS = {"to", "in", "into", "on", "2", "space", "reg", "registered"}  # `T1_to_atlas` is a scan
+# Phases in which a contrast agent is, and numbers of a study's phases.
+_TIMES = {
+    "arterial",
+    "venous",
+    "portal",
+    "delayed",
+    "early",
+    "late",
+    "native",
+    "equilibrium",
+    "nephrographic",
+}
+_PART = re.compile(r"(?:^|_)part-(phase|real|imag)(?:_|$)", re.IGNORECASE)
+_LABEL_FOLDER = re.compile(
+    r"(manual_?|gt_?|brain_?)?(labels?|masks?|segs?|segmentations?|annotations?|parcellations?|rois?|atlas(es)?|"
+    r"ground_?truth|gt)(_?(tr|ts|va|val|test|train|training))?",
+    re.IGNORECASE,
+)
+# SPM's and CAT12's tissue classes are the scan's name behind a prefix: c1, wc1, mwc1, rc2, p1, mwp1, ...
+_CLASS = re.compile(
+    r"^(?P<how>s?\d?m?0?(?:w|r|u_rc)?)(?P<letter>[cp])(?P<number>[0-9])(?P<rest>.+)$", re.IGNORECASE
+)
+
+
+def by_folder(folder: str) -> str | None:
+    """What a folder of this name holds, in few words, if it is label maps."""
+    return "label maps" if _LABEL_FOLDER.fullmatch(folder) else None
+
+
+def by_name(name: str) -> tuple[str, str] | None:
+    """The kind, of :data:`left_out.KINDS`, that a file's name says it is, and the word that says so; or None."""
+    stem = stem_of(name)
+    words = words_of(re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", stem))
+    whole = words_of(stem)
+    if (part := _PART.search(stem)) is not None:
+        return "fmap", f"part-{part[1].lower()}"
+    if not whole:
+        return None
+    for word in dict.fromkeys((*whole, *words)):
+        if word in _LABELS:
+            return "labels", word
+        if word in _FIELD_MAPS:
+            return "fmap", word
+        if word in _MAPS or _NUMBERED_MAPS.fullmatch(word) or (_MAP.fullmatch(word) and word != "bitmap"):
+            return "maps", word
+    last = whole[-1] if not whole[-1].isdigit() or len(whole) < 2 else whole[-2]
+    if sequence_of(last) is None:  # `bold_to_T1.nii` is what it is, but `dti_study_T1.nii` a T1
+        for kind, known in (("func", _FUNCTIONAL), ("dwi", _DIFFUSION), ("perf", _PERFUSION)):
+            if said := next((each for each in whole if each in known), ""):
+                if kind == "dwi" and (last in _LAST_MAPS or last in _TENSOR - {"b0", "eddy"}):
+                    return "maps", last
+                return kind, said
+        for at, word in enumerate(whole):
+            towards = at > 0 and whole[at - 1] in _TOWARDS
+            if (
+                word in _WEAK_LABELS
+                and not towards
+                and not any(sequence_of(after) for after in whole[at + 1 :])
+            ):
+                return "labels", word
+        before = whole[whole.index(last) - 1] if whole.index(last) else ""
+        if last in _LAST_MAPS and before not in _TOWARDS:
+            return "maps", last
+        if last in _LAST_PHASE and whole[-1] == last and before not in _TIMES and len(whole) > 1:
+            return "fmap", last
+    if (whole[-1] in {"epi", "ct", "ncct", "cta"} or {"ct", "ncct"} & set(whole[:1])) and sequence_of(
+        stem
+    ) is None:
+        word = next(word for word in (whole[-1], *whole) if word in {"epi", "ct", "ncct", "cta"})
+        return ("func" if word == "epi" else "ct"), word
+    return None
+
+
+def tissue_classes(names: Iterable[str]) -> dict[str, str]:
+    """Which files are tissue classes of a scan among them, by the prefixes of SPM and CAT12: name → the scan's name.
+
+    `c1T1.nii` is one beside `T1.nii`, or beside `c2T1.nii` and `c3T1.nii`; `c1_T1.nii` and `p1_T1.nii` are people.
+    """
+    names = list(names)
+    folders: dict[str, dict[str, str]] = {}
+    for name in names:
+        path = PurePosixPath(name)
+        folders.setdefault(str(path.parent), {})[stem_of(path.name).lower()] = name
+    found: dict[str, str] = {}
+    for folder, stems in folders.items():
+        above = folders.get(str(PurePosixPath(folder).parent), {})  # CAT12 puts them into mri/
+        for stem, name in stems.items():
+            match = _CLASS.match(stem)
+            if match is None or match["rest"][0] in "_-. ":
+                continue
+            rest = match["rest"]
+            scan = stems.get(rest) or above.get(rest)
+            prefix = match["how"] + match["letter"]
+            others = sum(f"{prefix}{number}{rest}" in stems for number in (1, 2, 3))
+            if scan is not None or (others == 3 and not rest[0].isdigit()):
+                found[name] = scan or f"{prefix}1{rest}, {prefix}2{rest}, {prefix}3{rest}"
+    return {name: scan for name, scan in found.items() if scan != name}

@@ -1,0 +1,88 @@
+"""From a path to the chain of atoms that the tree's shape is judged by."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mri_transfer.datasets.volumes.people.atoms import COUNTER, MARKED, NUMBER, WORD, Atom, Parsed
+from mri_transfer.datasets.volumes.people.evidence import File
+from mri_transfer.datasets.volumes.people.tree import Chain
+
+_MOST_VISITS = 6  # M1 to M6 may be visits; of more, people
+
+
+def chains_of(files: Sequence[File], parsed: Sequence[Sequence[Parsed]], side_by_side: bool) -> list[Chain]:
+    """The chain of each path.
+
+    Args:
+        files: the files.
+        parsed: the parts of each path, taken apart.
+        side_by_side: several folders were given that lie in one, as when each is a person's.
+    """
+    chains = [_chain(file, each, side_by_side) for file, each in zip(files, parsed, strict=True)]
+    return _with_letters(chains, parsed)
+
+
+def _chain(file: File, parsed: Sequence[Parsed], side_by_side: bool) -> Chain:
+    """The atoms of a path; an id that is repeated below (P01/P01_T1) counts once."""
+    atoms: list[Atom] = []
+    parts: list[int] = []
+    for number, each in enumerate(parsed):
+        last = number == len(parsed) - 1
+        candidates = each.atoms
+        if number == 0:
+            # The folder that was given is the same for all; it is a person only if it says so.
+            candidates = [
+                atom
+                for atom in candidates
+                if atom.rank == MARKED or (side_by_side and (atom.rank == NUMBER or atom.shape == "99999"))
+            ]
+        if file.picture and last and len(file.parts) > 1:
+            candidates = _without_slice(candidates, file.parts[number])
+        for atom in candidates:
+            if not any(atom.key == known.key and min(atom.rank, known.rank) > NUMBER for known in atoms):
+                atoms.append(atom)
+                parts.append(number)
+    return Chain(tuple(atoms), tuple(parts))
+
+
+def _with_letters(chains: list[Chain], parsed: Sequence[Sequence[Parsed]]) -> list[Chain]:
+    """Where nothing else can be a person, M17/ and M18/ are, if there are sessions below or more than visits go on."""
+    found: dict[int, tuple[Atom, int]] = {}
+    sessions_below: set[str] = set()
+    values: dict[str, set[tuple[str | int, ...]]] = defaultdict(set)
+    for number, (chain, each) in enumerate(zip(chains, parsed, strict=True)):
+        letters = [(atom, part) for part, name in enumerate(each) if part for atom in name.letters]
+        if not letters or any(atom.shape != "uid" for atom in chain.atoms):
+            continue
+        found[number] = letters[0]
+        atom = letters[0][0]
+        values[atom.shape].add(atom.key)
+        if chain.atoms or sum(len(name.sessions) for name in each[1:]) > 1:
+            sessions_below.add(atom.shape)
+    return [
+        Chain((found[number][0],), (found[number][1],))
+        if number in found
+        and (found[number][0].shape in sessions_below or len(values[found[number][0].shape]) > _MOST_VISITS)
+        else chain
+        for number, chain in enumerate(chains)
+    ]
+
+
+def _without_slice(atoms: list[Atom], text: str) -> list[Atom]:
+    """Of a picture's name without what counts slices: the last number, unless a person's word stands before it."""
+    kept = [atom for atom in atoms if atom.rank > COUNTER]
+    if kept and kept[-1].rank in (NUMBER,):
+        return kept[:-1]
+    if kept and kept[-1].is_code and len(kept[-1].key) > 1 and isinstance(kept[-1].key[-1], int):
+        last = kept[-1]
+        words = tuple(key for key in last.key[:-1])
+        if len(kept) == 1 and len(words) == 1 and len(str(words[0])) == 1:
+            return kept  # s1.png
+        end = last.start + len(text[last.start : last.end].rstrip("0123456789").rstrip("-_. "))
+        if any(isinstance(word, int) for word in words):
+            return [*kept[:-1], replace(last, key=words, end=end)]
+        return [*kept[:-1], replace(last, rank=WORD, shape="word", key=words, end=end)]
+    return kept

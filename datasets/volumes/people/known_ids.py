@@ -1,0 +1,93 @@
+"""Ids of well-known collections, which say who a person is wherever in a path they stand."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_START, _END = r"(?<![0-9A-Za-z])", r"(?![0-9A-Za-z])"
+
+
+@dataclass(frozen=True)
+class KnownId:
+    """An id with its collection, session and place of making (if its name has them), and where it stands."""
+
+    collection: str
+    subject: str
+    session: str
+    site: str
+    part: int
+    start: int
+
+
+# Each is specific enough never to be met by chance. Behind BraTS's and UPENN's ids stands the time point.
+_PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
+    ("IXI", re.compile(r"(?P<subject>IXI\d{3,4})(?![0-9])(?:-(?P<site>Guys|HH|IOP)\b)?")),
+    (
+        "TCGA",
+        re.compile(
+            _START
+            + r"(?P<subject>TCGA[-_][A-Z0-9]{2}[-_][A-Z0-9]{4})(?:[-_](?P<session>\d{8}|\d{4}\.\d\d\.\d\d))?"
+            + _END,
+            re.IGNORECASE,
+        ),
+    ),
+    (
+        "OASIS",
+        re.compile(
+            _START + r"(?P<subject>OAS[1-4]_?\d{4,5})(?:_(?P<session>MR\d+|(?:MR_)?d\d{4}))?(?![0-9A-Za-z])",
+            re.IGNORECASE,
+        ),
+    ),
+    ("ADNI", re.compile(r"(?<!\d)(?P<subject>\d{3}_S_\d{4,5})(?!\d)")),
+    (
+        "BraTS",
+        re.compile(_START + r"(?P<subject>BraTS-[A-Z]{2,4}-\d{5})-(?P<session>\d{3})(?!\d)", re.IGNORECASE),
+    ),
+    (
+        "BraTS",
+        re.compile(
+            _START
+            + r"(?P<subject>BraTS1[6-9]_(?:[A-Z]+_[A-Z]{2,4}|TCIA\d+_\d+|2013_\d+|[A-Z]+_\d+))_(?P<session>\d)"
+            + _END,
+            re.IGNORECASE,
+        ),
+    ),
+    ("UPENN-GBM", re.compile(_START + r"(?P<subject>UPENN-GBM-\d{5})(?:_(?P<session>\d\d))?(?!\d)")),
+    ("CPTAC", re.compile(_START + r"(?P<subject>C3[LN]-\d{5})" + _END)),
+    ("Cam-CAN", re.compile(_START + r"(?P<subject>CC\d{6})" + _END)),
+    ("NDAR", re.compile(_START + r"(?P<subject>NDAR[_-]?INV[A-Z0-9]{8})" + _END, re.IGNORECASE)),
+)
+
+
+def known_id(parts: Sequence[str]) -> KnownId | None:
+    """The id of a known collection in a path: in the file's name, else in the folder nearest to it.
+
+    Args:
+        parts: folders, and the file's name without suffixes.
+    """
+    found: KnownId | None = None
+    for number in reversed(range(len(parts))):
+        for collection, pattern in _PATTERNS:
+            if match := pattern.search(parts[number]):
+                groups = match.groupdict()
+                session, site = groups.get("session") or "", groups.get("site") or ""
+                if found is None:
+                    found = KnownId(collection, groups["subject"], session, site, number, match.start())
+                elif (
+                    session and not found.session and same_id(groups["subject"], found.subject)
+                ):  # the folder has it
+                    found = KnownId(collection, found.subject, session, found.site, found.part, found.start)
+                break
+    return found
+
+
+def same_id(one: str, other: str) -> bool:
+    """Whether two ids differ in case and separators only."""
+    return key_of_id(one) == key_of_id(other)
+
+
+def key_of_id(text: str) -> str:
+    """An id without what differs between copies of one collection: case and separators."""
+    return re.sub(r"[^0-9a-z]+", "-", text.lower())

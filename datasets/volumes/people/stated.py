@@ -1,0 +1,93 @@
+"""People whom something names outright: the user, BIDS entities, DICOM's patient ID, an id of a known collection."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from mri_transfer.datasets.volumes.people.atoms import COUNTER, Parsed, parse
+from mri_transfer.datasets.volumes.people.evidence import File, Guess, collection_of
+from mri_transfer.datasets.volumes.people.known_ids import key_of_id, known_id
+
+_SUB = re.compile(r"(?:^|(?<=[^0-9A-Za-z]))sub-([0-9A-Za-z]+)")
+_SES = re.compile(r"(?:^|(?<=[^0-9A-Za-z]))ses-([0-9A-Za-z]+)")
+_LONG_ID = 6  # characters of a patient's ID that two hospitals don't share by chance
+
+
+def stated(file: File, tops: Mapping[str, str]) -> Guess | None:
+    """The person that is named outright, or None.
+
+    Args:
+        file: the file.
+        tops: names of the given folders and of BIDS data sets, by path.
+    """
+    dataset = tops[file.dataset or file.top]
+    key = file.dataset or collection_of(file, parse(file.parts[0]).is_empty)
+    if told := dict(file.told):
+        home = told.get("dataset", "") or dataset
+        session = told.get("session") or session_of(file)
+        whose = ("told", told.get("dataset", "") or key, told["subject"])
+        return Guess(whose, told["subject"], [home], home, session, "by --subject")
+    if guess := _bids(file, key, dataset):
+        return guess
+    if file.patient:
+        whose = ("dicom", "" if len(file.patient) >= _LONG_ID else key, file.patient)
+        return Guess(whose, file.patient, [dataset], dataset, file.study, "DICOM patient ID")
+    if known := known_id(file.parts):
+        session = known.session or file.study or session_of(file)
+        whose = ("known", known.collection, key_of_id(known.subject))
+        return Guess(whose, known.subject, [], dataset, session, f"{known.collection} name", known.site)
+    return None
+
+
+def _bids(file: File, key: str, dataset: str) -> Guess | None:
+    found = [(number, match) for number, part in enumerate(file.parts) if (match := _SUB.search(part))]
+    if not found:
+        return None
+    subject = found[-1][1].group()
+    own = subject.removeprefix("sub-").lower()
+    sessions = (match[1] for part in reversed(file.parts) if (match := _SES.search(part)))
+    session = next(sessions, "") or session_of(file)
+    first, match = found[0]
+    in_front = file.parts[first][: match.start()]  # ds000011_sub-01_T1w
+    scopes = [_home(in_front)] if _scopes(parse(in_front)) else []
+    if file.dataset or scopes:
+        home = scopes[0] if scopes else dataset
+        whose = ("bids", key, *(scope.lower() for scope in scopes), subject)
+        # A data set's name belongs to the subject, as it always has.
+        return Guess(whose, f"{home}/{subject}", [dataset], home, session, "BIDS name")
+    for part in file.parts[1:first]:
+        if part.lower() == "derivatives":
+            break  # whatever was made of them, they are the same people
+        if _scopes(parse(part)) and own not in part.lower():  # OAS30001_MR_d0129/anat/sub-OAS30001_T1w
+            scopes.insert(0, _home(part))
+    whose = ("bids", key, *(scope.lower() for scope in scopes), subject)
+    home = scopes[0] if scopes else dataset
+    return Guess(whose, subject, [*scopes, dataset], home, session, "BIDS name")
+
+
+def _home(text: str) -> str:
+    """The data set or site in a name, without a session: ds000011 of ds000011_ses-1."""
+    parsed = parse(text)
+    atoms = [text[atom.start : atom.end] for atom in parsed.atoms]
+    return "_".join([*parsed.site_text, *atoms]) or text
+
+
+def _scopes(parsed: Parsed) -> bool:
+    """Whether a name is a data set's, a site's or the like."""
+    unknown = any(atom.rank > COUNTER and not atom.is_small_s for atom in parsed.atoms)
+    return bool(parsed.sites or parsed.split or unknown)
+
+
+def session_of(file: File) -> str:
+    """What tells scans of one person apart in a path: explicit words first, else the last date."""
+    words: list[str] = []
+    dates: list[str] = []
+    for part in file.parts[1:]:
+        for text in parse(part).sessions:
+            known = dates if text[:1].isdigit() and not text[-1].isalpha() else words
+            if text not in known:
+                known.append(text)
+    if words:
+        return "_".join(words)
+    return dates[-1] if dates else ""

@@ -1,0 +1,106 @@
+"""The JSON that dcm2niix and BIDS put beside a NIfTI file: modality, description, sequence, echo, contrast agent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mri_transfer.datasets.volumes.formats.dicom_sequence import sequence_of_tags
+from mri_transfer.datasets.volumes.formats.series_kind import reason_of_series
+from mri_transfer.datasets.volumes.formats.series_tags import Header
+from mri_transfer.datasets.volumes.naming import stem_of
+
+_MOST_BYTES = 1 << 20
+_TEXTS = (
+    *("Modality", "Manufacturer", "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName"),
+    *("ScanningSequence", "SequenceVariant", "ContrastBolusAgent", "ComplexImageComponent", "AngioFlag"),
+)
+# BIDS has seconds, DICOM milliseconds. A number beyond what anyone waits for in seconds is in milliseconds already.
+_TIMES = {"EchoTime": 1.0, "RepetitionTime": 60.0, "InversionTime": 20.0}
+_OTHER_UNITS = {"rad": "phase", "hz": "a field map", "rad/s": "a field map", "tesla": "a field map"}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a JSON beside a volume tells.
+
+    Attributes:
+        sequence: in :data:`naming.SEQUENCES`.
+        reason: why the volume is no anatomical MR image, or None.
+    """
+
+    sequence: str
+    reason: str | None
+
+
+def beside(path: Path) -> Path | None:
+    """The JSON of a NIfTI file, or None."""
+    if not path.name.lower().endswith((".nii", ".nii.gz", ".img", ".img.gz")):
+        return None
+    other = path.with_name(stem_of(path.name) + ".json")
+    return other if other.is_file() else None
+
+
+def read(path: Path, volume: str, include: Collection[str]) -> Told | None:
+    """What a JSON file tells of the volume beside it, or None if it is none of those.
+
+    Args:
+        path: of the JSON.
+        volume: name of the volume's file.
+        include: kinds that are wanted, of :data:`left_out.KINDS`.
+    """
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            return None
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None  # another file that happens to lie there
+    if not isinstance(content, dict):
+        return None
+    header = _header(content)
+    modality = header.tags.get("Modality", "MR").upper()
+    reason = None
+    if modality == "CT":
+        reason = None if "ct" in include else "CT by the JSON beside it; see --include ct"
+    elif modality in ("PT", "PET"):
+        reason = None if "pet" in include else "PET by the JSON beside it; see --include pet"
+    elif modality not in ("MR", "MRI", ""):
+        reason = f"modality {modality[:16]} by the JSON beside it, not MR"
+    elif found := _reason(content, header, volume, include):
+        what, _, remedy = found.partition("; ")
+        reason = f"{what} by the JSON beside it" + (f"; {remedy}" if remedy else "")
+    return Told(sequence_of_tags(header), reason)
+
+
+def _reason(content: dict[str, Any], header: Header, volume: str, include: Collection[str]) -> str | None:
+    units = content.get("Units")
+    other = _OTHER_UNITS.get(units.strip().lower()) if isinstance(units, str) else None
+    if other and "fmap" not in include:
+        return f"{other}; see --include fmap"
+    return reason_of_series(header, include, named=volume)
+
+
+def _header(content: dict[str, Any]) -> Header:
+    """The JSON's fields as DICOM has them."""
+    tags = {}
+    for keyword in _TEXTS:
+        if text := _text(content.get(keyword)):
+            tags[keyword] = text
+    if not tags.get("ContrastBolusAgent") and (agent := _text(content.get("ContrastBolusIngredient"))):
+        tags["ContrastBolusAgent"] = agent
+    for keyword, longest in _TIMES.items():
+        value = content.get(keyword)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6:
+            tags[keyword] = f"{value * 1000 if value < longest else value:g}"
+    kinds = tuple(
+        part.strip().upper() for part in _text(content.get("ImageType")).split("\\") if part.strip()
+    )
+    return Header(tags, kinds, rows=0, columns=0, frames=())
+
+
+def _text(value: Any) -> str:
+    many = value if isinstance(value, list) else [value]
+    return "\\".join(str(part).strip() for part in many if isinstance(part, str | int | float))[:1024]

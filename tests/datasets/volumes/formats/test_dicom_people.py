@@ -1,0 +1,97 @@
+"""PatientIDs that name people, and placeholders that an anonymiser gave to all of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mri_transfer.datasets.volumes.find import find_volumes
+
+
+@pytest.fixture
+def make(formats, head, tmp_path):
+    """Series in folders; each study of another person's scan."""
+    few = formats.Scan(head((20, 24, 22))[:, :, 9:13].astype(np.int16), (1.0, 1.5, 2.0), "LPS")
+
+    def written(folder, **tags):
+        formats.dicom(few, tmp_path / "d" / folder, **tags)
+
+    return written
+
+
+def subjects(tmp_path):
+    return {
+        source.name.split("/", 1)[1].rsplit("/", 1)[0]: source.identity.subject
+        for source in find_volumes([tmp_path / "d"]).sources
+    }
+
+
+@pytest.mark.parametrize(
+    "patient", ["REMOVED", "DE-IDENTIFIED", "Anonymous Patient", "Subject", "PROJ-7", "X17"]
+)
+def test_one_id_in_folders_that_look_like_people(make, tmp_path, patient):
+    for case in ("case01", "case02", "case03"):
+        make(f"{case}/t1", PatientID=patient)
+    assert subjects(tmp_path) == {f"case{n:02d}/t1": f"case{n:02d}" for n in (1, 2, 3)}
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("visit1/t1", "visit2/t1"),
+        ("2019-04-12/t1", "2020-05-13/t1"),
+        ("20190412/t1", "20200513/t1"),
+        ("baseline/t1", "followup/t1"),
+        ("pre op/t1", "post op/t1"),
+        ("study_1/AX_T1", "study_2/AX_T1"),
+        ("AX_T1_FSE", "SAG_T1_SE"),
+        ("1/t1", "2/t1"),
+    ],
+)
+def test_one_person_in_several_visits(make, tmp_path, folders):
+    for folder in folders:
+        make(folder, PatientID="P-017")
+    make("other/t1", PatientID="P-018")
+    found = subjects(tmp_path)
+    assert {found[folder] for folder in folders} == {"P-017"}
+    assert found["other/t1"] == "P-018"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"PatientBirthDate": "19500101"}, {"PatientBirthDate": "19610203"}),
+        ({"PatientSex": "F"}, {"PatientSex": "M"}),
+        ({"PatientSize": "1.62"}, {"PatientSize": "1.88"}),
+    ],
+)
+def test_one_id_with_two_bodies(make, tmp_path, first, second):
+    """Their folders tell whose they are; where all lie in one, numbers do."""
+    make("visit1/t1", PatientID="42", **first)
+    make("visit2/t1", PatientID="42", **second)
+    found = subjects(tmp_path)
+    assert len(set(found.values())) == 2 or "42" not in found.values()
+    make("mixed", PatientID="43", **first)
+    make("mixed", PatientID="43", name="Z{:04d}", **second)
+    mixed = {source.identity.subject for source in find_volumes([tmp_path / "d" / "mixed"]).sources}
+    assert mixed == {"43 (1)", "43 (2)"}
+
+
+def test_what_one_person_may_well_have(make, tmp_path):
+    make("visit1/t1", PatientID="42", PatientSex="F", PatientBirthDate="19500101", PatientSize="1.70")
+    make("visit2/t1", PatientID="42", PatientSex="", PatientBirthDate="19500101", PatientSize="1.68")
+    make("visit3/t1", PatientID="42", PatientSex="O")
+    assert set(subjects(tmp_path).values()) == {"42"}
+
+
+def test_studies_numbered_by_two_organisations(make, tmp_path):
+    def change(root):
+        def study(dataset, index):
+            dataset.StudyInstanceUID = f"{root}.1.2.3.4"
+            return dataset
+
+        return study
+
+    make("case A/t1", PatientID="1", change=change("1.2.840.113619.2"))
+    make("case B/t1", PatientID="1", change=change("1.3.12.2.1107.5"))
+    assert subjects(tmp_path) == {"case A/t1": "case A", "case B/t1": "case B"}

@@ -15,7 +15,7 @@ PLANES = ("axial", "coronal", "sagittal")
 
 MAX_ANISOTROPY = 2.5  # of a slice's pixels; thick-slice scans give one plane
 _FEWEST_PIXELS = 8  # along a slice's side
-_STACK = 64  # slices in floating point at a time
+_STACK = 16  # slices in floating point at a time, which a processor's cache holds
 
 # Axes of a canonical (RAS+) volume: across the slices, down the picture's rows, along its columns. All
 # picture axes run against the volume's: rows from front (axial) or top to back or bottom, columns from the

@@ -9,7 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_transfer.datasets.tumors.binding import BOUND, CANDIDATES, CLOSE, FINE, TONES, TRIMS, Binding, bind
+from mri_transfer.datasets.tumors.binding import (
+    BOUND,
+    CANDIDATES,
+    CLOSE,
+    DETAIL,
+    FINE,
+    TONES,
+    TRIMS,
+    Binding,
+    bind,
+)
 from mri_transfer.datasets.tumors.calibration import SAMPLE, Calibration, calibrate, planted_copies
 from mri_transfer.datasets.tumors.duplicates import NEAREST, SMALL, STRIP, WORTH, Pairs, near_duplicates
 from mri_transfer.datasets.tumors.files import (
@@ -223,7 +233,7 @@ def _alike(
         settings = (THUMBNAIL, BLUR, SMALL, STRIP, NEAREST, WORTH, SAMPLE, CACHE_FORMAT)
         known = figshare_originals()
         digest = hashlib.sha256(known.signatures.tobytes()).hexdigest()
-        settings += (FINE, BOUND, CLOSE, TONES, TRIMS, CANDIDATES, digest)
+        settings += (FINE, BOUND, CLOSE, DETAIL, TONES, TRIMS, CANDIDATES, digest)
         kept = Path(cache) / f"pairs-{_fingerprint(pixels, settings)[:16]}.npz"
         try:
             with np.load(kept, allow_pickle=False) as arrays:

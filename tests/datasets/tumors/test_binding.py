@@ -88,8 +88,11 @@ def test_nothing_else_is_bound(tmp_path):
     pictures += [np.full((50, 50), level, np.uint8) for level in (0, 128, 255)]
     y, x = np.mgrid[-1:1:100j, -1:1:100j]
     for a in np.linspace(0.3, 0.9, 7):
-        for edge in (0.05, 0.2, 0.5):  # heads without anything in them
-            pictures.append((255 * np.clip((1 - np.hypot(x / a, y)) / edge, 0, 1)).astype(np.uint8))
+        for edge in (0.05, 0.2, 0.5):
+            for skull in (0, 0.5):  # heads without anything in them
+                radius = np.hypot(x / a, y / 0.95)
+                drawn = np.clip((1 - radius) / edge, 0, 1) * 0.5 + (abs(radius - 0.93) < 0.07) * skull
+                pictures.append((255 * np.clip(drawn, 0, 1)).astype(np.uint8))
     found = bind(np.stack([fine(picture) for picture in pictures]), figshare_originals())
     assert (found.original < 0).all(), found.correlation.max()
 

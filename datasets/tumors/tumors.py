@@ -230,7 +230,7 @@ def _alike(
     """
     kept = None
     if cache is not None:
-        settings = (THUMBNAIL, BLUR, SMALL, STRIP, NEAREST, WORTH, SAMPLE, CACHE_FORMAT)
+        settings: tuple = (THUMBNAIL, BLUR, SMALL, STRIP, NEAREST, WORTH, SAMPLE, CACHE_FORMAT)
         known = figshare_originals()
         digest = hashlib.sha256(known.signatures.tobytes()).hexdigest()
         settings += (FINE, BOUND, CLOSE, DETAIL, TONES, TRIMS, CANDIDATES, digest)

@@ -22,6 +22,7 @@ def tumors(images=200, per_group=2, classes=4) -> Tumors:
         files=[SimpleNamespace(path=f"Training/c/{n:04d}.jpg") for n in range(images)],
         kept=np.arange(images),
         groups=groups,
+        known=SimpleNamespace(sources=[""] * images, persons=[""] * images),
         labels=groups % classes,
         classes=tuple("abcd"[:classes]),
     )

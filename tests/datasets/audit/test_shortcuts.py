@@ -125,6 +125,7 @@ def test_the_advice_names_features_or_says_that_no_single_one_tells():
         }
         found |= {"nearest": {"grouped": None, "alarm": False}, "label_conflicts": [], "skipped": []}
         found |= {"shortcuts": {"features": entries}, "markings": {"kinds": {}}, "others": {"kinds": {}}}
+        found |= {"sources": {"by_class": {}}, "source_conflicts": []}
         (line,) = advice(found)
         return line
 

@@ -251,7 +251,22 @@ def test_a_name_that_is_no_utf8_stops_no_comparison(tmp_path, cli):
         )
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
-    few = ("--arm", "pixels", "--mode", "nearest", "--size", 32, "--folds", 2, "--seeds", 1, "--draws", 9)
+    few = (
+        "--arm",
+        "pixels",
+        "--arm",
+        "figures",
+        "--mode",
+        "nearest",
+        "--size",
+        32,
+        "--folds",
+        2,
+        "--seeds",
+        1,
+        "--draws",
+        9,
+    )
     write_groups(tmp_path / "groups.csv", load_tumors(folder, 32))
     done = cli(
         "compare", folder, *few, "--workers", 1, "--groups", tmp_path / "groups.csv", "--out", tmp_path / "o"

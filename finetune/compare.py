@@ -134,9 +134,7 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
             f"{len(jobs) - len(left)} done before"
         )
         progress.say(scored.about["words"])
-        for line in source_sentences(
-            tumors.audit["sources"], tumors.audit["source_conflicts"], tumors.audit["labels"]
-        ):
+        for line in source_sentences(tumors.audit):
             progress.say(line)
         if conflicts := tumors.audit["label_conflicts"]:
             first = conflicts[0]

@@ -51,9 +51,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             force_groups=config.force_groups,
             labels_from=config.labels,
         )
-        for line in sentences(
-            tumors.audit["sources"], tumors.audit["source_conflicts"], tumors.audit["labels"]
-        ):
+        for line in sentences(tumors.audit):
             progress.say(line)
         summary = _finished(config, arm, tumors)
         if summary is not None:

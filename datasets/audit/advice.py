@@ -170,7 +170,7 @@ def report(found: dict[str, Any]) -> list[str]:
         f"the largest of {groups['largest'][0]} images",
         f"Most alike images in different groups: {groups['correlation_with_other_groups']['max']:.3f}",
     ]
-    lines += sentences(found["sources"], found["source_conflicts"], found["labels"])
+    lines += sentences(found)
     lines += _listed([f"{c['file']}: {c['source_label']} ({c['source']})" for c in found["source_conflicts"]])
     if against := found.get("against"):
         lines.append(

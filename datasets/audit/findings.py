@@ -55,11 +55,15 @@ def examine(folder: Path, tumors: TumorSet) -> dict[str, Any]:
 
 
 def _copies(tumors: TumorSet) -> list[dict[str, Any]]:
-    """Files that were dropped because another one shows the same pixels; those across splits first."""
+    """Files that were dropped because another one shows the same pixels; those across splits first.
+
+    Classes are those of the folders, as the files lie there: the source's label would make copies look contradictory.
+    """
     found = []
     for file, image in zip(tumors.files, tumors.kept, strict=True):
         if file.path != tumors.paths[image]:
-            original = {"first": tumors.paths[image], "first_class": tumors.classes[tumors.labels[image]]}
+            first_class = tumors.classes[tumors.folder_labels[image]]
+            original = {"first": tumors.paths[image], "first_class": first_class}
             copy = {"second": file.path, "second_class": tumors.classes[file.label]}
             found.append(original | copy | {"across": bool(file.split != tumors.split[image])})
     return sorted(found, key=lambda pair: not pair["across"])
@@ -73,9 +77,9 @@ def _pairs(tumors: TumorSet, positions: Any) -> list[dict[str, Any]]:
         found.append(
             {
                 "first": tumors.paths[first],
-                "first_class": tumors.classes[tumors.labels[first]],
+                "first_class": tumors.classes[tumors.folder_labels[first]],
                 "second": tumors.paths[second],
-                "second_class": tumors.classes[tumors.labels[second]],
+                "second_class": tumors.classes[tumors.folder_labels[second]],
                 "correlation": round(float(correlation), 4),
                 "orientation": int(orientation),
                 "across": bool(tumors.split[first] != tumors.split[second]),

@@ -59,7 +59,7 @@ def write_page(
             drawn=drawn,
             classes=found["classes"],
             rows=_by_class(found, tumors),
-            sources=sentences(found["sources"], found["source_conflicts"], found["labels"]),
+            sources=sentences(found),
             origin=origin_tells_class(found["sources"]),
             source_conflicts=_source_conflicts(Path(found["folder"]), found),
             galleries=_galleries(Path(found["folder"]), found),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -56,8 +58,8 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> Gro
     """The groups and persons that a table gives to images; copies of one image join what all their rows say.
 
     Args:
-        path: CSV with the columns file (relative to the folder of images) and group (any text); columns person, or
-            patient (in which a letter at the end is another visit of the same person), may name who is shown.
+        path: CSV, as programs of any country save it, with the columns file (relative to the folder of images) and
+            group (any text), person, or patient (in which a letter at the end is another visit of the same person).
         files: the readable image files.
         kept: int (files,), the distinct image that each shows.
 
@@ -66,19 +68,19 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> Gro
     """
     path = Path(path)
     try:
-        # As `write_groups` writes the names of files that are no UTF-8.
-        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as table:
-            rows = list(csv.DictReader(table))
+        rows = _rows(path.read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `mri-transfer audit` writes one") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not readable as a table ({error})") from None
-    if not rows or not {"file", "group"} <= set(rows[0]):
-        raise UserError(f"{path}: needs a heading with the columns file and group, and rows below it")
+    if not rows or "file" not in rows[0] or not {"group", "person", "patient"} & set(rows[0]):
+        raise UserError(
+            f"{path}: needs a heading with the columns file and group (or person, or patient), and rows below it"
+        )
     named: dict[str, tuple[str, str]] = {}
     for number, row in enumerate(rows, 2):
         cell = {key: (row.get(key) or "").strip() for key in ("file", "group", "person", "patient")}
-        name = cell["file"].replace("\\", "/")
+        name = cell["file"].replace("\\", "/").removeprefix("./")
         told = cell["group"], cell["person"] or person_of(cell["patient"])
         if named.setdefault(name, told) != told:
             raise UserError(
@@ -99,6 +101,11 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> Gro
             )
         persons[image] = person or persons[image]
     missing = np.flatnonzero(~told_of)
+    if len(missing) == images:
+        raise UserError(
+            f"{path}: gives no group to any image; it calls the first {next(iter(named))!r}, and names are relative "
+            f"to the folder, such as {files[0].path!r}"
+        )
     if len(missing):
         name = next(file.path for file, image in zip(files, kept, strict=True) if image == missing[0])
         raise UserError(
@@ -106,3 +113,19 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> Gro
             "make the table anew with `mri-transfer audit`"
         )
     return GroupTable(tuple(persons), members)
+
+
+def _rows(content: bytes) -> list[dict[str, str]]:
+    """The rows of a table by their headings in small letters.
+
+    Spreadsheets save UTF-8 or UTF-16, and semicolons where the comma is the decimal sign. Bytes that are no UTF-8 are
+    kept, as `write_groups` writes them in names of files.
+    """
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16") if wide else content.decode("utf-8-sig", errors="surrogateescape")
+    heading = text.partition("\n")[0]
+    delimiter = max(",;\t", key=heading.count)
+    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+    if rows.fieldnames is not None:
+        rows.fieldnames = [(name or "").strip().lower() for name in rows.fieldnames]
+    return list(rows)

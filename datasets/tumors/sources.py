@@ -34,7 +34,8 @@ def account(
         train, test: bool (files,), the published split.
 
     Returns:
-        "images", "bound", "unknown", "by_source" ({source: {"images", "persons", "patients", "tumours", "planes"}}),
+        "images", "bound", "unknown",
+        "unknown_with_person", "by_source" ({source: {"images", "persons", "patients", "tumours", "planes"}}),
         "by_class" ({class: {source: images}}), "persons", "images_with_person", "largest_person" (images),
         "persons_in_several_groups", "groups_of_several_persons", and of the published split "test_files",
         "test_with_person", "test_person_in_training" (files) with "..._by_class".
@@ -61,6 +62,7 @@ def account(
         "images": len(sources),
         "bound": int((sources != "unknown").sum()),
         "unknown": int((sources == "unknown").sum()),
+        "unknown_with_person": int(((sources == "unknown") & named).sum()),
         "by_source": {
             str(source): {
                 "images": int((sources == source).sum()),
@@ -100,20 +102,29 @@ COLLECTIONS = {
 """What to call the sources."""
 
 
-def sentences(
-    sources: dict[str, Any], conflicts: Sequence[dict[str, Any]], labels: dict[str, Any]
-) -> list[str]:
+def sentences(audit: dict[str, Any]) -> list[str]:
     """The account in words.
 
     Args:
-        sources: as from :func:`account`.
-        conflicts: as from :func:`conflicts`.
-        labels: {"from", "changed"}, of the set.
+        audit: of a set, with "sources" as from :func:`account`, "source_conflicts" as from :func:`conflicts`,
+            "labels" ({"from", "changed"}) and "groups" ("from": "inferred", or the table that they are from).
     """
+    sources, conflicts, labels = audit["sources"], audit["source_conflicts"], audit["labels"]
+    table = None if audit["groups"]["from"] == "inferred" else audit["groups"]["from"]
+    if table is None:
+        whose = "Whom they show is not known; their groups are inferred."
+    elif not sources["unknown_with_person"]:
+        whose = f"{table} groups them."
+    else:
+        whose = (
+            f"{table} names the person on {sources['unknown_with_person']:,} of them and groups the others."
+        )
     if not sources["bound"]:
+        none = "None of the pictures was recognised as a slice of a collection whose patients are known"
+        if table is not None:
+            return [f"{none}. {whose}"]
         return [
-            "None of the pictures was recognised as a slice of a collection whose patients are known, so whose they "
-            "are is not known: groups are inferred from copies, likeness and file numbers."
+            f"{none}, so whose they are is not known: groups are inferred from copies, likeness and file numbers."
         ]
     said = []
     for source, about in sources["by_source"].items():
@@ -135,8 +146,8 @@ def sentences(
             if (number := count.get("unknown"))
         )
         said.append(
-            f"{sources['unknown']:,} pictures come from elsewhere ({by_class}). Whom they show is not known; their "
-            "groups are inferred."
+            f"{sources['unknown']:,} pictures were not recognised as slices of a known collection ({by_class}). "
+            f"{whose}"
         )
     if sources["test_files"] and sources["test_with_person"]:
         said.append(

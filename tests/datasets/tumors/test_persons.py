@@ -17,6 +17,7 @@ from mri_transfer.datasets.tumors.duplicates import Pairs
 from mri_transfer.datasets.tumors.group_table import write_groups
 from mri_transfer.datasets.tumors.originals import figshare_originals, person_of
 from mri_transfer.datasets.tumors.persons import person_groups
+from mri_transfer.datasets.tumors.sources import sentences
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.protocol import grouped_splits
@@ -239,6 +240,43 @@ def test_contradictions_within_a_table_are_told(loaded, known_set, tmp_path, loa
     name = lines[1].split(",")[0]
     path.write_text("\n".join([*lines, f"{name},,,elsewhere,,,,,"]) + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=rf"twice\.csv: line {len(lines) + 1} says of "):
+        load(known_set[0], groups_from=path)
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "encoding"), [(",", "utf-8-sig"), (";", "cp1252"), ("\t", "utf-16"), (";", "utf-8")]
+)
+def test_tables_may_be_saved_by_any_spreadsheet(loaded, known_set, tmp_path, load, delimiter, encoding):
+    path = table_of(tmp_path / "groups.csv", loaded)
+    rows = list(csv.reader(path.open(encoding="utf-8", newline="")))
+    rows[0] = [name.title() for name in rows[0]]
+    for row in rows[1:]:
+        row[0] = ".\\" + row[0].replace("/", "\\")
+    with path.open("w", encoding=encoding, newline="") as file:
+        csv.writer(file, delimiter=delimiter).writerows(rows)
+    found = load(known_set[0], groups_from=path)
+    assert found.fingerprint == loaded.fingerprint
+    assert not any("are inferred" in line for line in sentences(found.audit))
+
+
+def test_a_table_may_name_persons_only(loaded, known_set, tmp_path, load):
+    path = tmp_path / "persons.csv"
+    persons = [person or f"own {n}" for n, person in enumerate(loaded.persons)]
+    path.write_text(
+        "file,person\n" + "".join(f"{n},{p}\n" for n, p in zip(loaded.paths, persons, strict=True)),
+        encoding="utf-8",
+    )
+    found = load(known_set[0], groups_from=path)
+    assert found.persons == tuple(persons)
+    unknown = found.audit["sources"]["unknown"]
+    assert found.audit["sources"]["unknown_with_person"] == unknown > 0
+    assert any(f"names the person on {unknown} of them" in line for line in sentences(found.audit))
+
+
+def test_a_table_of_other_names_is_told_by_example(loaded, known_set, tmp_path, load):
+    path = tmp_path / "elsewhere.csv"
+    path.write_text("file,group\n/home/me/a.png,1\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"no group to any image; it calls the first '/home/me/a.png'"):
         load(known_set[0], groups_from=path)
 
 

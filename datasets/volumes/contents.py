@@ -89,7 +89,7 @@ def _is_labels(voxels: np.ndarray, background: np.generic, white: np.generic) ->
         counted = (middle != background) & (middle != white)
     other = middle[counted]
     if len(other) < _FEWEST:
-        return False
+        return 1 < len(np.unique(voxels)) <= _FEW_LABELS  # a small lesion in nothing
     other = other[:: max(1, len(other) // 4096)]
     counted &= middle >= np.partition(other, len(other) // 2)[len(other) // 2]
     flat: list[float] = []

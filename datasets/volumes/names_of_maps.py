@@ -49,7 +49,6 @@ _LABELS = {
         "ribbon",
     ),
     *(
-        "filled",
         "aal",
         "aal2",
         "aal3",
@@ -132,9 +131,19 @@ _NUMBERED_MAPS = re.compile(
     r"(thresh)?(z|t|f|zf)stats?\d*|(var)?copes?\d*|pe\d+|spm[tfpz]\d*|pve\d|pveseg\d?"
 )
 _MAP = re.compile(r".*[a-z0-9]maps?$|maps?")  # T1map, famap, chimap; "fmap" and "fieldmap" are another kind
-_FIELD_MAPS = {"fieldmap", "fmap", "phasediff", "b0map", "fieldmaphz"}
-_FUNCTIONAL = {"bold", "fmri", "rsfmri", "rfmri", "sbref", "ep2d"}
-_DIFFUSION = {"dwi", "dti", "dki", "dsi", "hardi", "tracew"}
+_FIELD_MAPS = {
+    "fieldmap",
+    "fieldmapping",
+    "fmap",
+    "phasediff",
+    "b0map",
+    "fieldmaphz",
+    "tb1tfl",
+    "tb1epi",
+    "b1plus",
+}
+_FUNCTIONAL = {"bold", "fmri", "rsfmri", "rfmri", "tfmri", "sbref", "ep2d"}
+_DIFFUSION = {"dwi", "dti", "dki", "dsi", "hardi", "tracew", "nodif"}
 _PERFUSION = {"asl", "pcasl", "pasl", "m0scan", "pwi"}
 # Where no sequence is named behind them: `lesion_T1` is a scan, `T1_lesion` is not.
 _WEAK_LABELS = {
@@ -152,6 +161,7 @@ _WEAK_LABELS = {
         "outline",
         "overlay",
     ),
+    *("gtv", "ctv", "brodmann", "mixeltype"),
     *("edema", "oedema", "necrosis", "annot", "delineation"),
 }
 # As the last word.
@@ -172,7 +182,18 @@ _LAST_MAPS = {
         "greymatter",
     ),
     *("whitematter", "mtr", "snr", "stdev", "bias", "trace", "chi", "t2starmap", "s0", "b1"),
+    *("oef", "cmro2", "kurtosis", "fod", "fodf", "mwf", "ratio"),
 }
+# A name that is nothing else, also with a number behind: `rest.nii` and `rest_1.nii`, `con_0001.nii` may be a person.
+_WHOLE = (
+    ("func", re.compile(r"(rest|restingstate|func|functional)(run)?\d*")),
+    ("maps", re.compile(r"ad|rd|mk|ak|rk|kfa|beta\d{4}|whitematter|gr[ea]ymatter|biasfield|r[12]star|ratio")),
+    ("labels", re.compile(r"(lh|rh)?filled|aal\d+|schaefer20\d\d.*|yeo\d*(networks)?")),
+    ("fmap", re.compile(r"phase|imag|imaginary|real")),
+    ("dwi", re.compile(r"b0|b[1-9]000|b[5-9]00")),
+)
+# Behind a name that says what the file is: gre_phase_e2, phase_image.
+_BEHIND = re.compile(r"e\d{1,2}|echo\d{0,2}|image|img|part")
 _LAST_PHASE = {"phase", "ph", "pha", "phs", "real", "imag", "imaginary", "unwrapped"}
 _TENSOR = {
     "ad",
@@ -225,7 +246,7 @@ def by_folder(folder: str) -> str | None:
 
 def by_name(name: str) -> tuple[str, str] | None:
     """The kind, of :data:`left_out.KINDS`, that a file's name says it is, and the word that says so; or None."""
-    stem = stem_of(name)
+    stem = re.sub(r"(?:^|(?<=_))(?:sub|ses)-[0-9A-Za-z]+", "", stem_of(name))  # a person may be called so
     words = words_of(re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", stem))
     whole = words_of(stem)
     if (part := _PART.search(stem)) is not None:
@@ -239,6 +260,12 @@ def by_name(name: str) -> tuple[str, str] | None:
             return "fmap", word
         if word in _MAPS or _NUMBERED_MAPS.fullmatch(word) or (_MAP.fullmatch(word) and word != "bitmap"):
             return "maps", word
+    together = "".join(whole)
+    for kind, pattern in _WHOLE:
+        if pattern.fullmatch(together):
+            return kind, together
+    if together.endswith(("fieldmapping", "biasfield")):
+        return ("fmap" if together.endswith("mapping") else "maps"), "_".join(whole[-2:])
     last = whole[-1] if not whole[-1].isdigit() or len(whole) < 2 else whole[-2]
     if sequence_of(last) is None:  # `bold_to_T1.nii` is what it is, but `dti_study_T1.nii` a T1
         for kind, known in (("func", _FUNCTIONAL), ("dwi", _DIFFUSION), ("perf", _PERFUSION)):
@@ -251,15 +278,21 @@ def by_name(name: str) -> tuple[str, str] | None:
             if (
                 word in _WEAK_LABELS
                 and not towards
+                and whole[at + 1 : at + 2] != ["filled"]  # lesion-filled: a scan
                 and not any(sequence_of(after) for after in whole[at + 1 :])
             ):
                 return "labels", word
         before = whole[whole.index(last) - 1] if whole.index(last) else ""
         if last in _LAST_MAPS and before not in _TOWARDS:
             return "maps", last
-        if last in _LAST_PHASE and whole[-1] == last and before not in _TIMES and len(whole) > 1:
-            return "fmap", last
-    if (whole[-1] in {"epi", "ct", "ncct", "cta"} or {"ct", "ncct"} & set(whole[:1])) and sequence_of(
+        said = list(whole)
+        while len(said) > 1 and _BEHIND.fullmatch(said[-1]):
+            said.pop()
+        if said[-1] in _LAST_PHASE and said[-2:-1] and said[-2] not in _TIMES | {"trial", "study"}:
+            return "fmap", said[-1]
+        if len(said) < len(whole) and said[-1] in _LAST_PHASE:
+            return "fmap", said[-1]
+    if (whole[-1] in {"epi", "ct", "ncct", "cta"} or {"ct", "ncct", "cta"} & set(whole[:1])) and sequence_of(
         stem
     ) is None:
         word = next(word for word in (whole[-1], *whole) if word in {"epi", "ct", "ncct", "cta"})

@@ -6,6 +6,7 @@ import contextlib
 import gzip
 import hashlib
 import importlib
+import re
 import struct
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -37,6 +38,8 @@ from mri_transfer.datasets.volumes.formats.stored import (
 __all__ = ["BadVolume", "NotAScan", "Volume", "describe_volume", "read_volume"]
 
 
+# The ratio that MP2RAGE makes of two echoes: in the air it is as even as phase.
+_UNIFORM = re.compile(r"mp2rage|(?<![a-z])uni(?![a-z])|unit1", re.IGNORECASE)
 _FEWEST_PADDING = 0.001  # of the voxels; fewer are outliers
 
 
@@ -93,7 +96,9 @@ def read_volume(
             require_scan(stored.evidence, include)
         volume = _canonical(stored, digest.hexdigest())
         if include is not None:
-            require_scan(no_scan(volume.voxels, _scale_of(stored)), include)
+            shown = no_scan(volume.voxels, _scale_of(stored))
+            uniform = shown is not None and shown.kind == "fmap" and _UNIFORM.search(files[-1].name)
+            require_scan(None if uniform else shown, include)
         return volume
 
 

@@ -13,6 +13,10 @@ from mri_transfer.datasets.volumes.people.tokens import Token, tokens_of
 COUNTER, WORD, NUMBER, CODE, MARKED = 1, 2, 3, 4, 5
 
 _PIECES = re.compile(r"\d+|[^\W\d_]+")
+# Folders of examinations and of series in the Cancer Imaging Archive: a date or a number, words, part of a UID.
+_ARCHIVED = re.compile(r"(?:(?P<date>\d\d-\d\d-\d{4}|\d{4}-\d\d-\d\d)-.*|\d+\.\d{6}-.*)-\d{5}", re.DOTALL)
+# HNSCC-01-0001 and 900-00-1961, but not a month and a year behind a name.
+_TRIPLE = re.compile(r"(?:[A-Za-z]{2,}|\d{3})-(?!(?:0[1-9]|1[0-2])-(?:19|20))\d\d-\d{4}")
 _NAMED = ("sub", "subj", "subject", "patient", "participant")  # before a name as well: subject anna
 
 
@@ -86,8 +90,16 @@ class _Reading:
         self.after_step = self.after_date = False
 
     def read(self) -> Parsed:
-        if {token.kind for token in self.tokens} == {"split"}:
-            self.parsed.split = self.text.lower()
+        if archived := _ARCHIVED.fullmatch(self.text):
+            self.parsed.sessions += [archived["date"]] if archived["date"] else []
+            return self.parsed
+        if _TRIPLE.fullmatch(self.text):
+            self.parsed.atoms.append(Atom(CODE, "hash", (self.text.lower(),), 0, len(self.text)))
+            return self.parsed
+        kinds = {token.kind for token in self.tokens}
+        if "split" in kinds and kinds <= {"split", "generic"} and not any(map(_numbers_people, self.tokens)):
+            # TrainingData as well as training, and fold1
+            self.parsed.split = "_".join(token.text for token in self.tokens if token.kind == "split")
             return self.parsed
         at = 0
         while at < len(self.tokens):
@@ -173,6 +185,9 @@ class _Reading:
 
     def _counted(self, token: Token, bound: Token | None, kind: str) -> int:
         """A number that counts pictures, scans or series; it may count people where nothing else does."""
+        if _numbers_people(token):
+            self._add(CODE, "a9", (token.text, token.number or 0), token)
+            return 1
         if kind == "split" and bound and token.number is None:
             self._add(CODE, "a9", (token.text, _value(bound)), token, bound)
             return 2
@@ -257,6 +272,12 @@ class _Reading:
         """Whether the unknown words from here on end in a number."""
         rest = (token.kind for token in self.tokens[at:])
         return next((kind for kind in rest if kind not in ("word", "letter", "split")), "") == "number"
+
+
+def _numbers_people(token: Token) -> bool:
+    """Whether a part of a split has a number of several digits: training01, but not fold1."""
+    digits = token.end - token.start - len(token.text)
+    return token.kind == "split" and token.number is not None and digits > 1
 
 
 def _value(token: Token) -> str | int:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
+from mri_transfer.datasets.volumes.naming import sequence_of
 from mri_transfer.datasets.volumes.people.atoms import COUNTER, MARKED, NUMBER, WORD, Atom, Parsed
 from mri_transfer.datasets.volumes.people.evidence import File
 from mri_transfer.datasets.volumes.people.tree import Chain
@@ -22,7 +23,39 @@ def chains_of(files: Sequence[File], parsed: Sequence[Sequence[Parsed]], side_by
         side_by_side: several folders were given that lie in one, as when each is a person's.
     """
     chains = [_chain(file, each, side_by_side) for file, each in zip(files, parsed, strict=True)]
-    return _with_letters(chains, parsed)
+    return _with_letters(_without_series(files, chains), parsed)
+
+
+def _without_series(files: Sequence[File], chains: list[Chain]) -> list[Chain]:
+    """Without the numbers of series, `alice/3_t1` and `alice/5_t2`: in each folder all numbers and all names differ."""
+    folders: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for number, (file, chain) in enumerate(zip(files, chains, strict=True)):
+        last = len(file.parts) - 1
+        here = chain.atoms[-1] if chain.parts[-1:] == (last,) and not file.picture else None
+        alone = last not in chain.parts[:-1]  # the only atom of its name, and another one stands above
+        if (
+            here
+            and alone
+            and chain.parts[0] < last
+            and here.rank == NUMBER
+            and here.start == 0
+            and here.widths < 3
+        ):
+            folders[(file.top, *file.parts[:-1])] += [number] if sequence_of(file.parts[last]) else []
+    several = 0
+    for members in folders.values():
+        keys = {chains[number].atoms[-1].key for number in members}
+        names = {files[number].parts[-1][chains[number].atoms[-1].end :] for number in members}
+        if len(keys) < len(members) or len(names) < len(members):
+            return chains
+        several += len(members) > 1
+    if several < 2:
+        return chains
+    series = {number for members in folders.values() for number in members}
+    return [
+        Chain(chain.atoms[:-1], chain.parts[:-1]) if number in series else chain
+        for number, chain in enumerate(chains)
+    ]
 
 
 def _chain(file: File, parsed: Sequence[Parsed], side_by_side: bool) -> Chain:
@@ -62,10 +95,20 @@ def _with_letters(chains: list[Chain], parsed: Sequence[Sequence[Parsed]]) -> li
         values[atom.shape].add(atom.key)
         if chain.atoms or sum(len(name.sessions) for name in each[1:]) > 1:
             sessions_below.add(atom.shape)
+    # M01 beside F01
+    lone = any(
+        chain.atoms and chain.atoms[0].shape == "a9" and len(str(chain.atoms[0].key[0])) == 1
+        for number, chain in enumerate(chains)
+        if number not in found
+    )
     return [
         Chain((found[number][0],), (found[number][1],))
         if number in found
-        and (found[number][0].shape in sessions_below or len(values[found[number][0].shape]) > _MOST_VISITS)
+        and (
+            lone
+            or found[number][0].shape in sessions_below
+            or len(values[found[number][0].shape]) > _MOST_VISITS
+        )
         else chain
         for number, chain in enumerate(chains)
     ]

@@ -6,6 +6,7 @@ ID, ids of well-known collections anywhere in the path, and the shape of the tre
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,9 @@ from mri_transfer.datasets.volumes.people.scopes import Scope, mirrors, scope_of
 from mri_transfer.datasets.volumes.people.stated import session_of, stated
 from mri_transfer.datasets.volumes.people.tree import Chain, Chosen, choose
 
+_PREFIXES = "wmrusa"  # of SPM: warped, corrected for bias, resliced, unwarped, smoothed, timed
+_NUMBERED = re.compile(r"[A-Za-z]+[-_]?\d")
+
 
 def decide(files: Sequence[File]) -> list[Whose]:
     """Whose each file is.
@@ -28,7 +32,7 @@ def decide(files: Sequence[File]) -> list[Whose]:
     Returns:
         One entry a file, in order.
     """
-    files = _without_placeholders(files)
+    files = _without_prefixes(_without_placeholders(files))
     tops = _named_tops(files)
     guesses = [stated(file, tops) for file in files]
     rest = [number for number, guess in enumerate(guesses) if guess is None]
@@ -51,6 +55,24 @@ def _without_placeholders(files: Sequence[File]) -> list[File]:
                 atom.key for part in file.parts for atom in parse(part).atoms if atom.rank == MARKED
             )
     return [replace(file, patient="") if len(people[file.patient]) > 1 else file for file in files]
+
+
+def _without_prefixes(files: Sequence[File]) -> list[File]:
+    """What SPM made of a file beside it, `wmP001` of `P001`, with the name of that file."""
+    there = {(file.top, file.parts) for file in files if not file.is_folder}
+
+    def plain(file: File) -> File:
+        name = file.parts[-1]
+        for length in range(1, 5) if not file.is_folder else ():
+            if name[length - 1 : length] not in _PREFIXES or not name[length - 1 : length]:
+                break
+            rest = name[length:]
+            # 17 and M17, anna and sanna may be two people
+            if _NUMBERED.match(rest) and (file.top, (*file.parts[:-1], rest)) in there:
+                return plain(replace(file, parts=(*file.parts[:-1], rest)))
+        return file
+
+    return [plain(file) for file in files]
 
 
 def _named_tops(files: Sequence[File]) -> dict[str, str]:

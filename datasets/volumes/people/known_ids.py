@@ -55,6 +55,15 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
         ),
     ),
     ("UPENN-GBM", re.compile(_START + r"(?P<subject>UPENN-GBM-\d{5})(?:_(?P<session>\d\d))?(?!\d)")),
+    ("UCSF-PDGM", re.compile(_START + r"(?P<subject>UCSF-PDGM-\d{4})(?:_(?P<session>FU\d{3}d))?(?!\d)")),
+    ("Kirby", re.compile(_START + r"(?P<subject>KKI2009-\d\d)(?!\d)")),
+    (
+        "Mindboggle",
+        re.compile(
+            _START + r"(?P<subject>(?:HLN-12|MMRR-21|NKI-RS-22|(?:NKI|OASIS)-TRT-20|Twins-2)-\d{1,2})" + _END
+        ),
+    ),
+    ("fastMRI", re.compile(r"file_brain_AX[A-Z0-9]+_(?P<subject>\d{3}_\d{7})(?!\d)")),
     ("CPTAC", re.compile(_START + r"(?P<subject>C3[LN]-\d{5})" + _END)),
     ("Cam-CAN", re.compile(_START + r"(?P<subject>CC\d{6})" + _END)),
     ("NDAR", re.compile(_START + r"(?P<subject>NDAR[_-]?INV[A-Z0-9]{8})" + _END, re.IGNORECASE)),

@@ -152,7 +152,9 @@ def _replaces(
         return not few and not (len(everyone) >= 4 and mean < len(everyone) / 2)
     if rank == WORD:
         # MGH_anna, MGH_bert: a site's name before the person's.
-        return mean > (high_count if same_name else max(_MANY, 3 * high_count))
+        # john_smith, john_doe, jane_smith: there are as many second words as first ones, and not each with each.
+        both = same_name and low_count >= high_count > 1 and high_count < pairs < high_count * low_count
+        return both or mean > (high_count if same_name else max(_MANY, 3 * high_count))
     if new == WORD:
         return False
     if mean > 2 * high_count and mean >= 6:

@@ -123,6 +123,10 @@ OTHERS = {
         lambda s: (parcels(s) * 37 + 1000 * (parcels(s) > 0)).astype(np.float64),
         "labels",
     ),
+    "a lesion of a few voxels": (
+        lambda s: np.pad(np.ones((3, 3, 2), np.uint8), ((20, 37), (30, 39), (31, 31))),
+        "labels",
+    ),
     "a lesion of several classes": (
         lambda s: np.where(np.roll(s[1], 20, axis=0) & s[1], tissues(s), 0).astype(np.uint8),
         "labels",
@@ -154,6 +158,16 @@ def test_another_kind_is_told(scan, name):
     found = no_scan(np.asarray(make(scan)))
     assert found is not None
     assert found.kind == kind
+
+
+@pytest.mark.parametrize("name", ["sub-01_UNIT1", "mp2rage_UNI_Images", "T1_uni"])
+def test_mp2rage_has_air_like_phase(scan, tmp_path, name):
+    air = np.random.default_rng(4).random(scan[0].shape)
+    voxels = np.where(scan[0] > 150, np.clip(scan[0] / scan[0].max(), 0, 1) * 0.8 + 0.1, air) * 4095
+    assert no_scan(voxels.astype(np.int16)).kind == "fmap"  # its numbers alone
+    file = tmp_path / f"{name}.nii"
+    nib.save(nib.Nifti1Image(voxels.astype(np.int16), np.diag([2.0, 2, 2, 1])), file)
+    assert read_volume([file], include=()).voxels.shape == scan[0].shape
 
 
 def test_the_scale_of_a_file_counts(scan):

@@ -23,12 +23,13 @@ from mri_transfer.pretrain.positives import mixture_text
 from mri_transfer.pretrain.precision import PRECISIONS
 
 # The methods by name; pretrain/methods/__init__.py maps each to its class (and so imports Keras).
-METHOD_NAMES = ("simclr", "moco", "byol", "simsiam", "barlow_twins", "vicreg", "dino", "masked")
+METHOD_NAMES = ("simclr", "moco", "byol", "simsiam", "barlow_twins", "vicreg", "dino", "masked", "hybrid")
 # Which of them know the options that not all have.
-WITH_TEMPERATURE = ("simclr", "moco", "dino")
-WITH_DECOUPLED = ("simclr",)
+WITH_TEMPERATURE = ("simclr", "moco", "dino", "hybrid")
+WITH_DECOUPLED = ("simclr", "hybrid")
+WITH_LABELS = ("hybrid",)
 # Which contrast subjects with one another, and so need two of them.
-WITH_NEGATIVES = ("simclr", "moco")
+WITH_NEGATIVES = ("simclr", "moco", "hybrid")
 # Which compare features over the pairs of a batch, by their spread and correlation.
 WITH_STATISTICS = ("barlow_twins", "vicreg")
 
@@ -102,7 +103,8 @@ disturbances of views, for --view, each with what it stands for:
     method: str = option(
         "simclr",
         help="simclr and moco contrast subjects; byol, simsiam and dino predict one view from the other; barlow_twins "
-        "and vicreg make features agree and differ; masked reconstructs hidden blocks",
+        "and vicreg make features agree and differ; masked reconstructs hidden blocks; hybrid is simclr that also "
+        "predicts each slice's plane and position, and finds and describes synthetic lesions pasted on slices",
         choices=METHOD_NAMES,
     )
     backbone: str | None = option(
@@ -173,13 +175,26 @@ disturbances of views, for --view, each with what it stands for:
     )
     temperature: float | None = option(
         None,
-        help="temperature of the similarities (default: 0.1 for simclr and for dino's student, 0.2 for moco; the other "
-        "methods have none)",
+        help="temperature of the similarities (default: 0.1 for simclr, hybrid and dino's student, 0.2 for moco; the "
+        "other methods have none)",
         metavar="T",
         parse=positive_float,
     )
     decoupled: bool = option(
-        False, help="simclr only: leave the partner out of the denominator (DCL), for small batches"
+        False,
+        help="simclr and hybrid only: leave the partner out of the denominator (DCL), for small batches",
+    )
+    lesions: float | None = option(
+        None,
+        help="hybrid only: share of the pairs that get a synthetic lesion; 0 for none (default: 0.75)",
+        metavar="SHARE",
+        parse=share,
+    )
+    label_weight: float | None = option(
+        None,
+        help="hybrid only: weight of each loss of free labels beside the contrast (default: 1)",
+        metavar="X",
+        parse=non_negative_float,
     )
     recompute: str = option(
         "auto",
@@ -245,6 +260,8 @@ disturbances of views, for --view, each with what it stands for:
         for name, given, known in (
             ("temperature", self.temperature is not None, WITH_TEMPERATURE),
             ("decoupled", self.decoupled, WITH_DECOUPLED),
+            ("lesions", self.lesions is not None, WITH_LABELS),
+            ("label-weight", self.label_weight is not None, WITH_LABELS),
         ):
             if given and self.method not in known:
                 raise UserError(

@@ -17,6 +17,7 @@ import numpy as np
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.options import positive_float
+from mri_transfer.pretrain.labels import FreeLabels
 from mri_transfer.pretrain.people import WHO_IS_WHO
 from mri_transfer.pretrain.sequences import partners
 
@@ -100,6 +101,7 @@ class PairSampler:
         self.shares = mixture(positives)
         table = store.table
         _, self.subject = np.unique(table["subject"], return_inverse=True)
+        self.labels = FreeLabels(table)
         counts = np.bincount(self.subject)
         if negatives and len(counts) < 2:
             raise UserError(
@@ -224,10 +226,13 @@ class PairSampler:
         return line
 
     def __call__(self, step: int) -> Batch:
-        """Those `rows` of a step's batch: "a" and "b" uint8 (batch, size, size), "subject" int32 (batch,)."""
+        """Those `rows` of a step's batch: "a" and "b" uint8 (batch, size, size), "subject" int32 (batch,), and what
+        :meth:`FreeLabels.of_pairs` says.
+        """
         a, b = (indices[self.rows] for indices in self.indices(step))
         images = self.store.images(np.concatenate([a, b]))
-        return {"a": images[: len(a)], "b": images[len(a) :], "subject": self.subject[a].astype(np.int32)}
+        slices = {"a": images[: len(a)], "b": images[len(a) :]}
+        return {**slices, "subject": self.subject[a].astype(np.int32), **self.labels.of_pairs(a, b)}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,7 +74,13 @@ def measure_speed(
 
     micro_batch = largest_that_fits(needed, batch, limit)
     pairs = np.random.default_rng(0).integers(0, 256, (2, batch, size, size), np.uint8)
-    slices = {"a": pairs[0], "b": pairs[1], "subject": np.arange(batch, dtype=np.int32)}
+    slices = {
+        "a": pairs[0],
+        "b": pairs[1],
+        "subject": np.arange(batch, dtype=np.int32),
+        "plane": np.zeros(batch, np.int32),
+        "position": np.full((batch, 2), 0.5, np.float32),
+    }
 
     def trainer_of(precision: str) -> Trainer:
         return Trainer(config, backbone, encoder, size=size, micro_batch=micro_batch, precision=precision)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.options import as_dict
-from mri_transfer.pretrain.config import METHOD_NAMES, PretrainConfig
+from mri_transfer.pretrain.config import METHOD_NAMES, WITH_LABELS, PretrainConfig
 from mri_transfer.pretrain.positives import mixture
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
         raise UserError(
             "--positives sequence: the runner on the board draws adjacent slices and the same ones; give "
             "--positives adjacent"
+        )
+    if told.get("method") in WITH_LABELS:
+        raise UserError(
+            f"--method {told['method']}: the runner on the board knows neither plane nor position of its slices; "
+            "choose another method, such as simclr"
         )
     settings = PretrainConfig(
         store=path or Path(), out=config.out, **{"size": side, "precision": "float32", **told}

@@ -14,6 +14,7 @@ from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.methods.barlow_twins import BarlowTwins
 from mri_transfer.pretrain.methods.byol import BYOL
 from mri_transfer.pretrain.methods.dino import DINO
+from mri_transfer.pretrain.methods.hybrid import Hybrid
 from mri_transfer.pretrain.methods.masked import Masked
 from mri_transfer.pretrain.methods.method import Method, Plan
 from mri_transfer.pretrain.methods.moco import MoCo
@@ -30,6 +31,7 @@ METHODS: dict[str, type[Method]] = {
     "vicreg": VICReg,
     "dino": DINO,
     "masked": Masked,
+    "hybrid": Hybrid,
 }
 
 
@@ -45,8 +47,9 @@ def build_method(
         UserError: the method can't work with this backbone.
     """
     options: dict[str, Any] = {}
-    if config.temperature is not None:
-        options["temperature"] = config.temperature
+    for name in ("temperature", "lesions", "label_weight"):
+        if (value := getattr(config, name)) is not None:
+            options[name] = value
     if config.decoupled:
         options["decoupled"] = True
     return METHODS[config.method](encoder, views, plan=plan, seed=config.seed, **options)

@@ -39,7 +39,8 @@ def by_rows(x: Any) -> Any:
 class Method(keras.Model):
     """Turns a batch of slice pairs into a loss; subclasses say how.
 
-    A batch is {"a", "b": uint8 (pairs, size, size), "subject": int32 (pairs,)}. A subclass defines `call(batch,
+    A batch is {"a", "b": uint8 (pairs, size, size), "subject": int32 (pairs,)}, and has the free labels of
+    `pretrain/labels.py` for methods that predict them. A subclass defines `call(batch,
     training)`, which makes views, encodes them and gives what the loss needs, and `compute_loss`. It knows nothing of
     budgets, schedules of the learning rate, or saving. All that changes while it trains is in its variables.
 

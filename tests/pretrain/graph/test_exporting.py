@@ -257,6 +257,7 @@ def test_a_full_disk_is_survived_and_lost_slices_end_it_saved(
         (("export", "--format", "training-graph", "--size", 32), ("--for", "JetPack")),
         (EXPORT, ("--store", "--size")),
         ((*EXPORT, "--size", 32, "--positives", "sequence"), ("--positives",)),
+        ((*EXPORT, "--size", 32, "--method", "hybrid"), ("--method hybrid", "simclr")),
         ((*EXPORT, "--size", 32, "--init", "nowhere"), ("nowhere",)),
         ((*EXPORT, "--size", 32, "--backbone", "resnet51"), ("--backbone",)),
         ((*EXPORT, "--size", 32, "--method", "byol", "--temperature", 0.1), ("--temperature",)),

@@ -57,4 +57,10 @@ def batch():
         )
         return pictures.clip(0, 255).astype(np.uint8)
 
-    return {"a": slices(), "b": slices(), "subject": np.array([0, 0, 1, 2, 3, 3], np.int32)}
+    return {
+        "a": slices(),
+        "b": slices(),
+        "subject": np.array([0, 0, 1, 2, 3, 3], np.int32),
+        "plane": np.array([0, 1, 2, -1, 2, 0], np.int32),
+        "position": rng.uniform(size=(6, 2)).astype(np.float32),
+    }

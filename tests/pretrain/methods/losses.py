@@ -16,6 +16,7 @@ from keras import ops
 from mri_transfer.pretrain.methods.barlow_twins import cross_correlation_loss
 from mri_transfer.pretrain.methods.byol import normalised_regression
 from mri_transfer.pretrain.methods.dino import self_distillation
+from mri_transfer.pretrain.methods.hybrid import free_label_loss
 from mri_transfer.pretrain.methods.masked import masked_error
 from mri_transfer.pretrain.methods.moco import info_nce
 from mri_transfer.pretrain.methods.simclr import nt_xent
@@ -24,6 +25,8 @@ from mri_transfer.pretrain.methods.vicreg import vicreg_loss
 
 SUBJECT = np.array([0, 0, 1, 2, 3, 3], "int32")
 BANK_SUBJECT = np.array([-1, 0, 4, 1, 5, 5, 6, 2, -1], "int32")
+TARGETS = np.c_[[0, 2, -1, 1, 1, 0], np.random.default_rng(8).uniform(size=(6, 7))]
+TARGETS[:, 2] = [1, 0, 0, 1, 1, 0]
 HIDDEN = (np.random.default_rng(7).uniform(size=(2, 6, 6, 1)) < 0.5).astype("float32")
 
 
@@ -58,6 +61,7 @@ CASES = {
     "self_distillation": Case(
         lambda s, t, center: self_distillation(s, t, center, 0.1, 0.04), (_A / 3, _B / 3, _BANK[0] / 9), 1
     ),
+    "free_label_loss": Case(lambda p: sum(free_label_loss(p, _as(p, TARGETS))), (_normal(5, 6, 10),), 1),
     "masked_error": Case(
         lambda pixels: masked_error(pixels, _as(pixels, _IMAGES), _as(pixels, HIDDEN)),
         (_normal(4, 2, 6, 6, 1),),

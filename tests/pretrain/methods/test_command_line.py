@@ -8,7 +8,7 @@ RUN = ("--steps", 2, "--batch", 4, "--size", 64, "--backbone", "mobilenet")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["moco", "dino", "vicreg", "masked"])
+@pytest.mark.parametrize("method", ["moco", "dino", "vicreg", "masked", "hybrid"])
 def test_a_run_by_any_method_leaves_an_encoder(method, small_store, cli, tmp_path):
     done = cli("pretrain", small_store, "--out", tmp_path / "run", "--method", method, *RUN)
     assert done.returncode == 0, done.stderr
@@ -23,4 +23,6 @@ def test_settings_of_another_method_are_refused_before_anything_is_written(small
         *run, "--method", "byol", "--temperature", 0.1, words=("--temperature", "byol", "simclr, moco, dino")
     )
     refuses(*run, "--method", "moco", "--decoupled", words=("--decoupled", "moco", "leave it out"))
+    refuses(*run, "--method", "simclr", "--lesions", 0.5, words=("--lesions", "simclr", "hybrid"))
+    refuses(*run, "--method", "moco", "--label-weight", 2, words=("--label-weight", "moco", "hybrid"))
     assert not out.exists()

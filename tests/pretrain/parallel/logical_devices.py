@@ -74,7 +74,11 @@ def batches(count: int) -> list[dict[str, np.ndarray]]:
         return (pictures + rng.normal(0, 9, pictures.shape)).clip(0, 255).astype(np.uint8)
 
     subject = np.array([0, 0, 1, 2, 3, 3], np.int32)
-    return [{"a": slices(), "b": slices(), "subject": subject} for _ in range(count)]
+    labels = {
+        "plane": np.array([0, 1, 2, -1, 2, 0], np.int32),
+        "position": np.full((PAIRS, 2), 0.3, np.float32),
+    }
+    return [{"a": slices(), "b": slices(), "subject": subject, **labels} for _ in range(count)]
 
 
 def apart(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], kinds: str, least: float) -> float:

@@ -1,0 +1,71 @@
+"""Which feature map a linear probe should read: macro-F1 on the development groups for each resolution of the encoder.
+
+    python benchmarks/stages.py TUMORS imagenet RUN ... [--size 112] [--cache DIR]
+
+An encoder's features are its last feature map, averaged over places. The last map of every resolution is averaged
+likewise here, and a probe fitted on each, on the last two together, and on all. Chosen on the development groups
+(`development.py`), so what follows from it has to be measured on others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from development import Development
+
+
+def pooled_maps(encoder: Any) -> dict[str, Any]:
+    """The last feature map of every resolution, from fine to coarse, each averaged over places.
+
+    Returns:
+        Symbolic tensors (batch, channels) by "side x channels"; the last one is what the encoder gives.
+    """
+    from keras import layers
+
+    last: dict[int, Any] = {}
+    for layer in encoder.layers:
+        shape = getattr(layer.output, "shape", ())
+        if (
+            len(shape) == 4 and shape[1] < encoder.input_shape[1]
+        ):  # smaller than the image: no longer the image itself
+            last[shape[1]] = layer.output
+    return {f"{side} px x {x.shape[-1]}": layers.GlobalAveragePooling2D()(x) for side, x in last.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("tumors", type=Path)
+    parser.add_argument("starts", nargs="+", help="imagenet, random, or a pretraining run")
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--cache", type=Path, help="folder that keeps the groups, found in a minute")
+    a = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        development = Development(a.tumors, a.size, a.cache or Path(folder))
+    from mri_transfer import device
+
+    device.prepare()
+    import keras
+
+    from mri_transfer.checkpoints.encoders import start_encoder
+
+    for start in a.starts:
+        encoder, _ = start_encoder(start, backbone=None, size=a.size, seed=0)
+        maps = pooled_maps(encoder)
+        reader = keras.Model(encoder.input, list(maps.values()))
+        images = development.images[..., None].astype(np.float32)
+        found = dict(zip(maps, reader.predict(images, batch_size=64, verbose=0), strict=True))
+        names = list(found)
+        found["the last two"] = np.concatenate([found[name] for name in names[-2:]], axis=1)
+        found["all"] = np.concatenate([found[name] for name in names], axis=1)
+        for name, features in found.items():
+            print(f"{start}, {name}: macro-F1 {development.score(features):.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

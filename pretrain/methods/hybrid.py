@@ -1,0 +1,151 @@
+"""SimCLR that also learns what is known of every slice for free: its plane, its place in the head, a pasted lesion.
+
+Contrast as in `simclr.py`. Predicting where in the body a slice was taken is an old pretext of medical imaging (Bai et
+al., "Self-supervised learning for cardiac MR image segmentation by anatomical position prediction", MICCAI 2019,
+https://arxiv.org/abs/1907.02757), and position along the axis also makes contrast better (Zeng et al., "Positional
+Contrastive Learning", MICCAI 2021, https://arxiv.org/abs/2106.09157). Lesions are those of `pretrain/lesions.py`.
+
+What is predicted is read from the features by one linear layer, as the probe that will judge them does. Contrast is of
+the same views: both slices of a pair have the same lesion at the same place, so that a view is recognised by it, too,
+and not in spite of it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from mri_transfer.pretrain import lesions
+from mri_transfer.pretrain.disturbances import geometry
+from mri_transfer.pretrain.labels import PLANES, SAGITTAL
+from mri_transfer.pretrain.methods.method import Plan, by_rows
+from mri_transfer.pretrain.methods.simclr import SimCLR, nt_xent
+
+# Columns of what is predicted: logits of the planes, place along the axis, logit of a lesion, what it is like.
+_PLACE = len(PLANES)
+_LESION = _PLACE + 1
+_DESCRIBED = _LESION + 1
+PREDICTED = _DESCRIBED + len(lesions.DESCRIBED)
+_VARIANCE = 1 / 12  # of a number that is drawn evenly from 0..1
+
+
+def free_label_loss(predicted: Any, targets: Any) -> tuple[Any, Any, Any, Any]:
+    """How well free labels are predicted; each about 1 for a prediction that knows nothing.
+
+    Args:
+        predicted: (n, PREDICTED) logits of planes, place, logit of a lesion, its description; places and descriptions
+            as differences from 0.5, so that zeros are a guess for all.
+        targets: (n, 3 + description): plane (a number, below 0 where it is unknown), place along its axis (0..1),
+            whether there is a lesion, what it is like (0..1 each).
+
+    Returns:
+        Scalars: cross-entropy of the plane as a share of log(planes); squared error of the place as a share of the
+        variance of what is drawn evenly from 0..1; cross-entropy of the lesion as a share of log 2; squared error of
+        its description, likewise. Means over rows that have the label; 0 where none has.
+    """
+    plane, place, there = (targets[:, i] for i in range(3))
+    known = ops.cast(plane >= 0, predicted.dtype)
+    of_plane = ops.one_hot(ops.cast(ops.maximum(plane, 0), "int32"), len(PLANES), dtype=predicted.dtype)
+    logits = predicted[:, :_PLACE]
+    surprise = ops.logsumexp(logits, axis=1) - ops.sum(of_plane * logits, axis=1)
+    lesion = predicted[:, _LESION]
+    softplus = ops.maximum(lesion, 0.0) + ops.log1p(ops.exp(-ops.abs(lesion)))
+    unlike = ops.mean((predicted[:, _DESCRIBED:] + 0.5 - targets[:, 3:]) ** 2, axis=1)
+    return (
+        _mean(surprise, known) / math.log(len(PLANES)),
+        _mean((predicted[:, _PLACE] + 0.5 - place) ** 2, known) / _VARIANCE,
+        ops.mean(softplus - there * lesion) / math.log(2),
+        _mean(unlike, there) / _VARIANCE,
+    )
+
+
+def _mean(values: Any, weights: Any) -> Any:
+    return ops.sum(values * weights) / ops.maximum(ops.sum(weights), 1.0)
+
+
+class Hybrid(SimCLR):
+    """Lesions on some pairs → views → encoder → projection for :func:`nt_xent`, a linear layer for free labels.
+
+    A batch has "plane" int32 (pairs,) and "position" float32 (pairs, 2) besides, see `pretrain/labels.py`.
+
+    Args:
+        encoder, views, plan, temperature, decoupled, hidden, projected, seed: as of :class:`SimCLR`.
+        lesions: share of the pairs that get a lesion; 0 for none, and nothing of lesions is learnt then.
+        label_weight: of each of the losses of free labels, that of the contrast being 1.
+    """
+
+    TITLE = "SimCLR with free labels"
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        views: keras.layers.Layer,
+        *,
+        plan: Plan | None = None,
+        lesions: float = 0.75,
+        label_weight: float = 1.0,
+        seed: int = 0,
+        **options: Any,
+    ):
+        super().__init__(encoder, views, plan=plan, seed=seed, **options)
+        self.lesions, self.label_weight = lesions, label_weight
+        self.random = keras.random.SeedGenerator(seed)
+        features = encoder.output_shape[-1]
+        self.reader = keras.Sequential(
+            [
+                keras.Input((features,)),
+                layers.BatchNormalization(center=False, scale=False, name="labels_norm"),
+                # Adam moves all weights of a prediction by the rate at once: of a thousand features, that is a leap.
+                layers.Rescaling(features**-0.5),
+                layers.Dense(PREDICTED, kernel_initializer="zeros", name="labels_dense"),
+            ],
+            name="labels",
+        )
+
+    def call(self, batch, training=True):
+        """Of the 2 * batch views: "projected", "predicted" (PREDICTED numbers each) and their "targets"."""
+        slices = ops.concatenate([batch["a"], batch["b"]], axis=0)
+        slices = geometry.shrink(ops.cast(slices, "float32") / 255.0, self.views.size)
+        plane = ops.cast(batch["plane"], "float32")
+        position = ops.reshape(ops.transpose(ops.cast(batch["position"], "float32")), (-1,))
+        there = ops.zeros_like(plane)
+        pairs = ops.shape(plane)[0]
+        described = ops.zeros((pairs, PREDICTED - _DESCRIBED))
+        if self.lesions:
+            numbers = lesions.uniform_numbers(pairs, self.random)
+            slices, there, described = lesions.paste(slices, numbers, self.lesions)
+        plane, there = (ops.concatenate([x, x], axis=0) for x in (plane, there))
+        described = ops.concatenate([described, described], axis=0)
+        # Views are mirrored: in axial and coronal ones nobody can tell left from right, in sagittal ones of a head
+        # neither which half it is.
+        sagittal = plane == SAGITTAL
+        position = ops.where(sagittal, _from_middle(position), position)
+        across = ops.where(sagittal, described[:, 0], _from_middle(described[:, 0]))
+        targets = ops.stack([plane, position, there, across], axis=1)
+        targets = ops.concatenate([targets, described[:, 1:]], axis=1)
+
+        encoded = self._encode(by_rows(self.views(by_rows(slices * 255.0))))
+        return {
+            "projected": ops.cast(self.head(encoded, training=training), "float32"),
+            "predicted": ops.cast(self.reader(encoded, training=training), "float32"),
+            "targets": targets,
+        }
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        z_a, z_b = ops.split(y_pred["projected"], 2, axis=0)
+        contrast = nt_xent(z_a, z_b, x["subject"], self.temperature, self.decoupled)
+        plane, place, lesion, described = free_label_loss(y_pred["predicted"], y_pred["targets"])
+        told = plane + place + (lesion + described if self.lesions else 0.0)
+        return contrast + self.label_weight * told
+
+    def chance(self, pairs: int) -> float:
+        """That of the contrast, and 1 for each free label."""
+        return super().chance(pairs) + self.label_weight * (4 if self.lesions else 2)
+
+
+def _from_middle(share: Any) -> Any:
+    """0 in the middle of 0..1, 1 at either end."""
+    return ops.abs(2.0 * share - 1.0)

@@ -189,7 +189,7 @@ _WHOLE = (
     ("func", re.compile(r"(rest|restingstate|func|functional)(run)?\d*")),
     ("maps", re.compile(r"ad|rd|mk|ak|rk|kfa|beta\d{4}|whitematter|gr[ea]ymatter|biasfield|r[12]star|ratio")),
     ("labels", re.compile(r"(lh|rh)?filled|aal\d+|schaefer20\d\d.*|yeo\d*(networks)?")),
-    ("fmap", re.compile(r"phase|imag|imaginary|real")),
+    ("fmap", re.compile(r"phase|imag|imaginary")),
     ("dwi", re.compile(r"b0|b[1-9]000|b[5-9]00")),
 )
 # Behind a name that says what the file is: gre_phase_e2, phase_image.

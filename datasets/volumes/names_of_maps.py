@@ -285,13 +285,13 @@ def by_name(name: str) -> tuple[str, str] | None:
         before = whole[whole.index(last) - 1] if whole.index(last) else ""
         if last in _LAST_MAPS and before not in _TOWARDS:
             return "maps", last
-        said = list(whole)
-        while len(said) > 1 and _BEHIND.fullmatch(said[-1]):
-            said.pop()
-        if said[-1] in _LAST_PHASE and said[-2:-1] and said[-2] not in _TIMES | {"trial", "study"}:
-            return "fmap", said[-1]
-        if len(said) < len(whole) and said[-1] in _LAST_PHASE:
-            return "fmap", said[-1]
+        ahead = list(whole)
+        while len(ahead) > 1 and _BEHIND.fullmatch(ahead[-1]):
+            ahead.pop()
+        if ahead[-1] in _LAST_PHASE and ahead[-2:-1] and ahead[-2] not in _TIMES | {"trial", "study"}:
+            return "fmap", ahead[-1]
+        if len(ahead) < len(whole) and ahead[-1] in _LAST_PHASE:
+            return "fmap", ahead[-1]
     if (whole[-1] in {"epi", "ct", "ncct", "cta"} or {"ct", "ncct", "cta"} & set(whole[:1])) and sequence_of(
         stem
     ) is None:

@@ -363,8 +363,8 @@ def test_a_table_of_groups_decides_the_folds_and_is_named(settings, tmp_path):
     merged = dataclasses.replace(tumors, groups=tumors.groups // 2)
     write_groups(table, merged)
     out = tmp_path / "report"
-    one_arm = settings | {"arm": ("random",), "fractions": (1.0,), "folds": 2}
-    compare(CompareConfig(out=out, groups=table, **one_arm))
+    few = settings | {"arm": ("random", "pixels"), "fractions": (1.0,), "folds": 2}
+    compare(CompareConfig(out=out, groups=table, **few))
     report = report_of(out)
     told = report["scored"]
     assert report["groups"] == told["groups"]

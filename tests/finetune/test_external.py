@@ -153,8 +153,8 @@ def test_every_model_on_all_labels_is_tested(home, away, tmp_path):
     assert before["external"] == []
     summary = compare(CompareConfig(**{**config.__dict__, "external": (away,)}))
     # Trials on half of the labels are as they were; those on all labels are done again, for the new folder.
-    assert summary["trials"] == 2 * (2 * 2 * 2 + 2)
-    assert summary["trials_done_before"] == summary["trials"] - 2 * 4
+    assert summary["trials"] == 2 * 2 * (2 * 2 * 2 + 2)
+    assert summary["trials_done_before"] == summary["trials"] - 2 * 2 * 4
     assert summary["results"] == before["results"]
     (told,) = summary["external"]
     assert (told["dropped_identical"], told["dropped_near_duplicates"]) == (4, 4)
@@ -167,7 +167,8 @@ def test_every_model_on_all_labels_is_tested(home, away, tmp_path):
         answers = [
             np.load(path)["probabilities"].argmax(-1)
             for path in (tmp_path / "out" / "trials").glob(f"{entry['mode']}-grouped-1.0-*.npz")
-            if '"external"' in str(np.load(path)["identity"])
+            if '"external"' in (identity := str(np.load(path)["identity"]))
+            and ('"' + entry["arm"] + "-") in identity
         ]
         assert len(answers) == 4
         expected = np.mean([f1_score(labels, each, average="macro") for each in answers])

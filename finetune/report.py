@@ -191,7 +191,7 @@ def _audit(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
                 "near-duplicates and neighbouring slices, never split between training and test",
             )
         )
-    known = {"files", "distinct", "groups", "skipped", "label_conflicts", "conflicts"}
+    known = {"files", "distinct", "groups", "skipped", "label_conflicts", "conflicts", "sources"}
     return {
         "files": files,
         "distinct": distinct,
@@ -199,6 +199,7 @@ def _audit(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "skipped": skipped or 0,
         "groups": groups,
         "groups_from": _groups_from(audit),
+        "sources": audit.get("sources"),
         "identical": number("test_identical", "identical_test_images"),
         "test": number("test_files"),
         "near": number("test_near_duplicate", "near_duplicates"),

@@ -364,7 +364,7 @@ def test_a_table_of_groups_decides_the_folds_and_is_named(settings, tmp_path):
     write_groups(table, merged)
     out = tmp_path / "report"
     few = settings | {"arm": ("random", "pixels"), "fractions": (1.0,), "folds": 2}
-    compare(CompareConfig(out=out, groups=table, **few))
+    compare(CompareConfig(out=out, groups=table, force_groups=True, **few))
     report = report_of(out)
     told = report["scored"]
     assert report["groups"] == told["groups"]

@@ -85,9 +85,10 @@ def test_equal_arms_are_told_apart_rarely():
 
 
 @pytest.mark.slow
-def test_equal_arms_are_told_apart_in_five_per_cent():
+def test_equal_arms_are_told_apart_in_at_most_five_per_cent():
+    """With three seeds in fewer: what they say of the variance between seeds is little, and is not overrated."""
     pairs, _ = experiment(2000, seed=2)
-    assert 0.04 <= rejections(pairs) <= 0.06
+    assert 0.03 <= rejections(pairs) <= 0.06
 
 
 @pytest.mark.slow

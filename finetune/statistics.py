@@ -41,7 +41,7 @@ POWER = 0.80
 LEAST_P = 1e-6  # below that a tail rests on the model alone; written "≤"
 RESOLVED = 20  # draws beyond zero, from which on their share is taken as the p-value
 WITHIN = (
-    0.003  # of the group-by-seed variance: where the prior of the variance between seeds begins to level off
+    0.015  # of the group-by-seed variance: where the prior of the variance between seeds begins to level off
 )
 USUAL = 0.3  # of a difference of scores between 0 and 1: seeds hardly deviate by more, see resolved_p_value
 NODES = 400  # of the posterior of the variance between seeds

@@ -88,14 +88,15 @@ def test_equal_arms_are_told_apart_rarely():
 def test_equal_arms_are_told_apart_in_at_most_five_per_cent():
     """With three seeds in fewer: what they say of the variance between seeds is little, and is not overrated."""
     pairs, _ = experiment(2000, seed=2)
-    assert 0.03 <= rejections(pairs) <= 0.06
+    assert 0.025 <= rejections(pairs) <= 0.06
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("seeds", "of_seed"), [(3, 0.0), (1, 0.0), (3, 0.25), (5, 0.1)])
 def test_false_alarms_stay_near_five_per_cent_whatever_seeds_do(seeds, of_seed):
+    """Near it or below: three seeds that do not differ at all can't show that others would not."""
     pairs, _ = experiment(1000, seed=3, draws=1000, seeds=seeds, of_seed=of_seed)
-    assert 0.02 <= rejections(pairs) <= 0.085
+    assert 0.01 <= rejections(pairs) <= 0.085
 
 
 @pytest.mark.slow
@@ -103,8 +104,9 @@ def test_intervals_cover():
     settings = {"advantage": 0.15}
     worse, better = truth(**settings)
     pairs, singles = experiment(2000, seed=4, **settings)
-    assert 0.93 <= coverage(singles, worse) <= 0.97
-    assert 0.93 <= coverage([pair["difference"] for pair in pairs], better - worse) <= 0.97
+    # With three seeds rather more than 95%: see the tests of false alarms.
+    assert 0.93 <= coverage(singles, worse) <= 0.98
+    assert 0.93 <= coverage([pair["difference"] for pair in pairs], better - worse) <= 0.98
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ import pytest
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.config import METHOD_NAMES, PretrainConfig
 
-COMPARING = ("simclr", "moco", "barlow_twins", "vicreg")
+COMPARING = ("simclr", "moco", "barlow_twins", "vicreg", "hybrid")
 
 
 @pytest.mark.parametrize("method", METHOD_NAMES)

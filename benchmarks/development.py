@@ -65,21 +65,27 @@ class Development:
         return self.score(extract_features(encoder, self.images, desc=None))
 
 
-def main() -> None:
+def asked(description: str | None, size: int) -> tuple[list[str], Development]:
+    """The starts that the command line names, and the images to score them on, at `size` pixels if it says no other."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("tumors", type=Path)
     parser.add_argument("starts", nargs="+", help="imagenet, random, or a pretraining run")
-    parser.add_argument("--size", type=int, default=160)
+    parser.add_argument("--size", type=int, default=size)
     parser.add_argument("--cache", type=Path, help="folder that keeps the groups, found in a minute")
     a = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        development = Development(a.tumors, a.size, a.cache or Path(folder))
+        return a.starts, Development(a.tumors, a.size, a.cache or Path(folder))
+
+
+def main() -> None:
+    starts, development = asked(__doc__, 160)
     print(
-        f"{len(development.labels)} images in {len(set(development.groups))} development groups, {a.size} px"
+        f"{len(development.labels)} images in {len(set(development.groups))} development groups, "
+        f"{development.images.shape[1]} px"
     )
-    for start in a.starts:
+    for start in starts:
         print(f"{start}: macro-F1 {development.score_of_run(start):.3f}", flush=True)
 
 

@@ -9,13 +9,10 @@ likewise here, and a probe fitted on each, on the last two together, and on all.
 
 from __future__ import annotations
 
-import argparse
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from development import Development
+from development import asked
 
 
 def pooled_maps(encoder: Any) -> dict[str, Any]:
@@ -37,16 +34,7 @@ def pooled_maps(encoder: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("tumors", type=Path)
-    parser.add_argument("starts", nargs="+", help="imagenet, random, or a pretraining run")
-    parser.add_argument("--size", type=int, default=112)
-    parser.add_argument("--cache", type=Path, help="folder that keeps the groups, found in a minute")
-    a = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        development = Development(a.tumors, a.size, a.cache or Path(folder))
+    starts, development = asked(__doc__, 112)
     from mri_transfer import device
 
     device.prepare()
@@ -54,8 +42,8 @@ def main() -> None:
 
     from mri_transfer.checkpoints.encoders import start_encoder
 
-    for start in a.starts:
-        encoder, _ = start_encoder(start, backbone=None, size=a.size, seed=0)
+    for start in starts:
+        encoder, _ = start_encoder(start, backbone=None, size=development.images.shape[1], seed=0)
         maps = pooled_maps(encoder)
         reader = keras.Model(encoder.input, list(maps.values()))
         images = development.images[..., None].astype(np.float32)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.files import atomic_write
 from mri_transfer.finetune.arms import Arm
 from mri_transfer.finetune.choices import choices
@@ -53,25 +52,26 @@ def gather(
     The published split stays whole, as it stands beside figures that others have published.
     """
     tumors = runner.tumors
-    count = len(tumors.classes)
     grouped: dict[tuple[str, str, float], np.ndarray] = {}
     published: dict[tuple[str, str], np.ndarray] = {}
-    for job in jobs:
-        trial, row = runner.trial(job), seeds.index(job.split.seed)
-        if job.split.fold == PUBLISHED:
-            shape = (len(seeds), len(trial.test), count)
-            table = published.setdefault((job.arm.name, job.mode), np.full(shape, np.nan, np.float32))
-            table[row] = trial.probabilities
-        else:
-            cell = (job.arm.name, job.mode, job.split.fraction)
-            shape = (len(seeds), len(tumors), count)
-            table = grouped.setdefault(cell, np.full(shape, np.nan, np.float32))
-            table[row, trial.test] = trial.probabilities
     below: dict[str, np.ndarray] = {}
+
+    def enter(tables: dict[Any, np.ndarray], key: Any, job: Job, images: int, test: Any) -> None:
+        """Put what a trial says of its test images into the table of its kind, at the row of its seed."""
+        empty = np.full((len(seeds), images, len(tumors.classes)), np.nan, np.float32)
+        table = tables.setdefault(key, empty)
+        table[seeds.index(job.split.seed), test] = runner.trial(job).probabilities
+
+    for job in jobs:
+        test = job.split.test
+        if job.split.fold == PUBLISHED:
+            enter(published, (job.arm.name, job.mode), job, len(test), slice(None))
+        else:
+            enter(grouped, (job.arm.name, job.mode, job.split.fraction), job, len(tumors), test)
     for job in floors:
-        trial, row = runner.trial(job), seeds.index(job.split.seed)
-        table = below.setdefault(job.arm.name, np.full((len(seeds), len(tumors), count), np.nan, np.float32))
-        table[row, trial.test] = trial.probabilities
+        enter(below, job.arm.name, job, len(tumors), job.split.test)
+    trained = np.zeros(len(tumors), bool)
+    trained[tumors.published_train] = True
     return Predictions(
         **_about(arms),
         floors={name: table[:, scored.images] for name, table in below.items()},
@@ -82,20 +82,10 @@ def gather(
         probabilities={cell: table[:, scored.images] for cell, table in grouped.items()},
         published=published,
         published_labels=tumors.published_labels if published else np.zeros(0, np.int64),
-        published_leaked=np.isin(tumors.published_test, tumors.published_train)
-        if published
-        else np.zeros(0, bool),
-        published_near=np.isin(tumors.published_test, _near(tumors)) if published else None,
+        published_leaked=trained[tumors.published_test] if published else np.zeros(0, bool),
+        published_near=tumors.near.beside(trained)[tumors.published_test] if published else None,
         published_groups=tumors.groups[tumors.published_test] if published else None,
     )
-
-
-def _near(tumors: TumorSet) -> np.ndarray:
-    """Images that are nearly identical to a training image of the published split."""
-    pairs = tumors.near
-    trained = np.zeros(len(tumors), bool)
-    trained[tumors.published_train] = True
-    return np.concatenate([pairs.second[trained[pairs.first]], pairs.first[trained[pairs.second]]])
 
 
 def gather_external(

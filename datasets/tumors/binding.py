@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 from mri_transfer.datasets.tumors.alignment import align
 from mri_transfer.datasets.tumors.originals import SIDE, Originals
-from mri_transfer.datasets.tumors.thumbnails import normalised, turned
+from mri_transfer.datasets.tumors.thumbnails import block_means, normalised, turned
 
 FINE = 64
 """Pixels of the picture that signatures are made from."""
@@ -74,7 +74,7 @@ def fine(image: np.ndarray) -> np.ndarray:
 
 def signatures(pictures: np.ndarray) -> np.ndarray:
     """What originals are known by: uint8 (n, SIDE, SIDE) of uint8 (n, FINE, FINE)."""
-    return np.round(_shrunk(pictures, SIDE)).astype(np.uint8)
+    return np.round(block_means(pictures, SIDE)).astype(np.uint8)
 
 
 def bind(pictures: np.ndarray, originals: Originals) -> Binding:
@@ -114,7 +114,7 @@ def _detail(small: np.ndarray) -> np.ndarray:
 
 def _as_a_whole(pictures: np.ndarray, originals: Originals) -> tuple[np.ndarray, np.ndarray]:
     """The most alike original of each picture, int (n,), and its likeness, float32 (n,)."""
-    small, known = _shrunk(pictures, SIDE), normalised(originals.signatures).T
+    small, known = block_means(pictures, SIDE), normalised(originals.signatures).T
     original, correlation = np.zeros(len(pictures), int), np.full(len(pictures), -1, np.float32)
     upright = small.copy()
     for orientation in range(8):
@@ -140,7 +140,7 @@ def _closer(pictures: np.ndarray, originals: Originals) -> tuple[np.ndarray, np.
     toned = np.full(whole[0].size, -1, np.float32)
     for tone in TONES:
         grey = (upright[0] / np.float32(255)) ** np.float32(tone)
-        np.maximum(toned, _likeness(_shrunk(grey, SIDE), target[0]), out=toned)
+        np.maximum(toned, _likeness(block_means(grey, SIDE), target[0]), out=toned)
     value = np.concatenate([toned.reshape(n, -1), fitted.reshape(n, -1)], axis=1)
     best = value.argmax(axis=1)
     other = np.concatenate([whole[0], trimmed[0]], axis=1)
@@ -164,7 +164,7 @@ def _candidates(
     Returns:
         Position of the original, orientation and position of the trim, each int (n, CANDIDATES).
     """
-    known = normalised(_shrunk(originals.signatures, side)).T
+    known = normalised(block_means(originals.signatures, side)).T
     tries = [(orientation, trim) for orientation in range(8) for trim in range(len(trims))]
     everyone = np.arange(len(pictures))
     best = np.empty((len(tries), len(pictures)), int)
@@ -200,12 +200,6 @@ def _fit(pictures: np.ndarray, target: np.ndarray, axes: np.ndarray) -> np.ndarr
             shift = np.clip(axes[:, 1::2] + axes[:, ::2] * warp[:, 1::2], *SHIFTS)
             axes = np.stack([scale[:, 0], shift[:, 0], scale[:, 1], shift[:, 1]], axis=1)
     return correlation
-
-
-def _shrunk(pictures: np.ndarray, side: int) -> np.ndarray:
-    """Block means, float32 (n, side, side)."""
-    step = pictures.shape[-1] // side
-    return pictures.reshape(-1, side, step, side, step).mean(axis=(2, 4), dtype=np.float32)
 
 
 def _axes(trim: Sequence[float]) -> np.ndarray:

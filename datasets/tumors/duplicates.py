@@ -22,7 +22,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from mri_transfer.datasets.tumors.alignment import align, tone_free
-from mri_transfer.datasets.tumors.thumbnails import THUMBNAIL, coarse, normalised, opposite, turned
+from mri_transfer.datasets.tumors.thumbnails import (
+    THUMBNAIL,
+    block_means,
+    coarse,
+    normalised,
+    opposite,
+    turned,
+)
 from mri_transfer.device import cores
 from mri_transfer.progress import bar
 
@@ -63,6 +70,13 @@ class Pairs:
     def where(self, chosen: np.ndarray) -> Pairs:
         """Some of the pairs, by a mask or their positions."""
         return Pairs(*(field[chosen] for field in self.fields()))
+
+    def beside(self, chosen: np.ndarray) -> np.ndarray:
+        """Which images are in a pair with one of those chosen, bool (n,) of bool (n,)."""
+        found = np.zeros(len(chosen), bool)
+        found[self.first[chosen[self.second]]] = True
+        found[self.second[chosen[self.first]]] = True
+        return found
 
     def above(self, threshold: float) -> Pairs:
         """Only the pairs that correlate at `threshold` or more."""
@@ -285,8 +299,7 @@ def near_duplicates(
 
 def rough(thumbs: np.ndarray) -> np.ndarray:
     """Thumbnails of `ROUGH` pixels, by means of blocks; float32 (n, ROUGH, ROUGH)."""
-    step = THUMBNAIL // ROUGH
-    return thumbs.reshape(-1, ROUGH, step, ROUGH, step).mean(axis=(2, 4), dtype=np.float32)
+    return block_means(thumbs, ROUGH)
 
 
 def correlation_of(thumbs: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -32,7 +32,6 @@ class Known:
         persons: the human being, over visits.
         planes: "axial", "coronal" or "sagittal".
         tumours: "glioma", "meningioma" or "pituitary".
-        correlation: float32 (n,), with the most alike original, bound or not; -1 where none was looked at.
     """
 
     sources: tuple[str, ...]
@@ -41,7 +40,6 @@ class Known:
     persons: tuple[str, ...]
     planes: tuple[str, ...]
     tumours: tuple[str, ...]
-    correlation: np.ndarray
 
     @property
     def bound(self) -> np.ndarray:
@@ -69,9 +67,7 @@ def recognise(bindings: Iterable[tuple[Originals, Binding]], near: Pairs, n: int
         n: how many images.
     """
     rows: list[tuple[str, str, str, str, str]] = [(UNKNOWN,) * 5] * n
-    correlation = np.full(n, -1, np.float32)
     for originals, binding in bindings:
-        np.maximum(correlation, binding.correlation, out=correlation)
         for image, place in enumerate(binding.original):
             if place >= 0:
                 rows[image] = (
@@ -84,7 +80,7 @@ def recognise(bindings: Iterable[tuple[Originals, Binding]], near: Pairs, n: int
     _hand_on(rows, near)
     source, name, patient, plane, tumour = zip(*rows, strict=True) if rows else ((),) * 5
     persons = tuple(person_of(each) for each in patient)
-    return Known(source, name, patient, persons, plane, tumour, correlation)
+    return Known(source, name, patient, persons, plane, tumour)
 
 
 def _hand_on(rows: list[tuple[str, str, str, str, str]], near: Pairs) -> None:

@@ -191,6 +191,11 @@ def normalised(images: np.ndarray) -> np.ndarray:
 
 def coarse(thumbs: np.ndarray) -> np.ndarray:
     """Thumbnails of `COARSE` pixels from those of `THUMBNAIL`, by means of blocks; float32 (..., COARSE, COARSE)."""
-    step = THUMBNAIL // COARSE
-    blocks = thumbs.reshape(*thumbs.shape[:-2], COARSE, step, COARSE, step)
+    return block_means(thumbs, COARSE)
+
+
+def block_means(images: np.ndarray, side: int) -> np.ndarray:
+    """Square images, of a multiple of `side` pixels, by means of blocks; float32 (..., side, side)."""
+    step = images.shape[-1] // side
+    blocks = images.reshape(*images.shape[:-2], side, step, side, step)
     return blocks.mean(axis=(-3, -1), dtype=np.float32)

@@ -277,9 +277,7 @@ def _account(
     # A test image leaks if the picture itself, or one that is nearly the same, is a training image.
     seen = np.zeros(len(originals), bool)
     seen[kept[train]] = True
-    leaky = seen.copy()
-    leaky[near.first[seen[near.second]]] = True
-    leaky[near.second[seen[near.first]]] = True
+    leaky = seen | near.beside(seen)
 
     def by_class(chosen: np.ndarray) -> dict[str, int]:
         return {name: int((chosen & (labels == label)).sum()) for label, name in enumerate(classes)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from mri_transfer.datasets.volumes.formats.stored import (
     BadVolume,
     Described,
     Stored,
+    beside,
     check_affine,
     promised_bytes,
     spatial_shape,
@@ -50,14 +51,7 @@ def data_file(header: Path) -> Path | None:
         name = _parse(file.read(HEADER_BYTES))[0].get("ElementDataFile", _HERE)
     if name.upper() == _HERE:
         return None
-    if name.upper().startswith("LIST") or "%" in name:
-        raise BadVolume("its voxels lie in several files; convert it to one .mha")
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
-        raise BadVolume("its data file is named by a path out of its folder; put it beside the header")
-    if not (header.parent / path).is_file():
-        raise BadVolume(f"its data file, {path.name[:80]}, is missing")
-    return header.parent / path
+    return beside(header, name, ".mha")
 
 
 def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:

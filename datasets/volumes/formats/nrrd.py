@@ -10,7 +10,7 @@ import gzip
 import io
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from mri_transfer.datasets.volumes.formats.stored import (
     BadVolume,
     Described,
     Stored,
+    beside,
     check_affine,
     check_voxel_type,
     promised_bytes,
@@ -67,15 +68,7 @@ def data_file(header: Path) -> Path | None:
     named = re.search(rb"^data ?file:(.*)$", lines, re.MULTILINE | re.IGNORECASE)
     if named is None:
         return None
-    name = named[1].strip().decode("utf-8", "surrogateescape")
-    if name.upper().startswith("LIST") or "%" in name:
-        raise BadVolume("its voxels lie in several files; convert it to one .nrrd")
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
-        raise BadVolume("its data file is named by a path out of its folder; put it beside the header")
-    if not (header.parent / path).is_file():
-        raise BadVolume(f"its data file, {path.name[:80]}, is missing")
-    return header.parent / path
+    return beside(header, named[1].strip().decode("utf-8", "surrogateescape"), ".nrrd")
 
 
 def _header_lines(blob: bytes) -> tuple[bytes, int]:

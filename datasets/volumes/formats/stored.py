@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 
@@ -49,6 +51,27 @@ def require_scan(evidence: Evidence | None, include: Collection[str]) -> None:
     """
     if evidence is not None and evidence.kind not in include:
         raise NotAScan(evidence)
+
+
+def beside(header: Path, name: str, alone: str) -> Path:
+    """The data file that a header names, which lies in the header's folder or below.
+
+    Args:
+        header: that names it.
+        name: as written there.
+        alone: suffix of the form of the format that has header and data in one file, for the remedy.
+
+    Raises:
+        BadVolume: it is several files, named in a way that leads out of the header's folder, or not there.
+    """
+    if name.upper().startswith("LIST") or "%" in name:
+        raise BadVolume(f"its voxels lie in several files; convert it to one {alone}")
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", name) or "\0" in name:
+        raise BadVolume("its data file is named by a path out of its folder; put it beside the header")
+    if not (header.parent / path).is_file():
+        raise BadVolume(f"its data file, {path.name[:80]}, is missing")
+    return header.parent / path
 
 
 @dataclass(frozen=True)

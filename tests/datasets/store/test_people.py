@@ -17,14 +17,7 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.volumes.people.pattern import subject_pattern
 from mri_transfer.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """What is tested here is not drawn."""
-    monkeypatch.setattr(
-        "mri_transfer.datasets.store.page.write_page",
-        lambda store, summary, licences, path, banner: path.touch(),
-    )
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
 @pytest.fixture

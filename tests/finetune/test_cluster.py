@@ -116,7 +116,7 @@ def slow(cluster, monkeypatch):
 def test_a_comparison_there_has_the_same_numbers(tmp_path, cluster, tumor_folder, monkeypatch):
     monkeypatch.chdir(tmp_path)  # paths are relative to where the command is run, wherever the workers run
     options = {
-        "arm": ["random", "pixels"],
+        "arm": ["random", "imagenet"],
         "mode": "both",
         "size": 64,
         "seeds": 1,

@@ -22,12 +22,12 @@ import numpy as np
 from PIL import Image
 
 from mri_transfer.datasets.audit.audit import AuditConfig, audit
-from mri_transfer.datasets.tumors.calibration import copied
-from mri_transfer.datasets.tumors.duplicates import NEAREST, aligned, neighbours
-from mri_transfer.datasets.tumors.files import read_grey
-from mri_transfer.datasets.tumors.thumbnails import THUMBNAIL, thumbnail, turned
+from mri_transfer.datasets.tumors.copies.duplicates import NEAREST, aligned, neighbours
+from mri_transfer.datasets.tumors.copies.threshold import copied
+from mri_transfer.datasets.tumors.copies.thumbnails import THUMBNAIL, thumbnail, turned
+from mri_transfer.datasets.tumors.images import read_grey
 from mri_transfer.datasets.tumors.tumors import load_tumors
-from mri_transfer.device import cores
+from mri_transfer.machine.device import cores
 from mri_transfer.progress import set_quiet
 
 BITS = (

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_transfer import device
 from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.machine import device
 
 BATCH = 64
 
@@ -36,7 +36,7 @@ def main() -> None:
 
     from mri_transfer.checkpoints.backbones import leaf_layers
     from mri_transfer.checkpoints.encoders import read_card, save_encoder, start_encoder
-    from mri_transfer.pretrain.views import Views
+    from mri_transfer.pretrain.augmentations.views import Views
 
     builtin = a.run == "imagenet"
     card = {} if builtin else read_card(Path(a.run))

@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from mri_transfer.datasets.store.store import SliceStore
-from mri_transfer.datasets.tumors.binding import bind, fine
-from mri_transfer.datasets.tumors.files import read_grey
-from mri_transfer.datasets.tumors.originals import figshare_originals, person_of
+from mri_transfer.datasets.tumors.images import read_grey
+from mri_transfer.datasets.tumors.persons.binding import bind, fine
+from mri_transfer.datasets.tumors.persons.originals import figshare_originals, person_of
 
 
 def saved(image: np.ndarray, side: int, quality: int) -> np.ndarray:

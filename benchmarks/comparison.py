@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from sklearn import metrics
 
-from mri_transfer.device import cores
-from mri_transfer.finetune.compare import compare
+from mri_transfer.finetune.comparison.compare import compare
+from mri_transfer.finetune.comparison.results import Predictions, summarise
 from mri_transfer.finetune.config import CompareConfig
-from mri_transfer.finetune.report import write_report
-from mri_transfer.finetune.results import Predictions, summarise
+from mri_transfer.finetune.report.report import write_report
+from mri_transfer.machine.device import cores
 from mri_transfer.progress import set_quiet
 
 ARMS = ("random", "imagenet", "control=scaled:imagenet", "pixels")

@@ -20,7 +20,7 @@ from sklearn.metrics import f1_score
 from mri_transfer.datasets.tumors.development import development_images
 from mri_transfer.datasets.tumors.folds import grouped_folds
 from mri_transfer.datasets.tumors.tumors import load_tumors
-from mri_transfer.finetune.probe import fit_probe
+from mri_transfer.finetune.heads.probe import fit_probe
 
 FOLDS, REPEATS = 4, 3
 
@@ -55,11 +55,11 @@ class Development:
 
     def score_of_run(self, run: Path | str) -> float:
         """The same of a run's encoder, of a folder that holds one, or of "random" or "imagenet"."""
-        from mri_transfer import device
+        from mri_transfer.machine import device
 
         device.prepare()
         from mri_transfer.checkpoints.encoders import start_encoder
-        from mri_transfer.finetune.features import extract_features
+        from mri_transfer.finetune.heads.features import extract_features
 
         encoder, _ = start_encoder(str(run), backbone=None, size=self.images.shape[1], seed=0)
         return self.score(extract_features(encoder, self.images, desc=None))

@@ -36,7 +36,7 @@ from mri_transfer.datasets.slices.redundancy import without_redundant
 from mri_transfer.datasets.store.extract import SlicesConfig, extract
 from mri_transfer.datasets.volumes.find import Source, find_volumes
 from mri_transfer.datasets.volumes.volume import BadVolume, Volume, read_volume
-from mri_transfer.device import cores
+from mri_transfer.machine.device import cores
 from mri_transfer.progress import set_quiet
 
 SPACING, MIN_FOREGROUND = 4.0, 0.15

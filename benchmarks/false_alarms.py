@@ -22,8 +22,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 
 from mri_transfer.datasets.tumors.folds import grouped_folds
-from mri_transfer.finetune import metrics, statistics
-from mri_transfer.finetune.probe import fit_probe
+from mri_transfer.evaluation import metrics
+from mri_transfer.finetune.comparison import statistics
+from mri_transfer.finetune.heads.probe import fit_probe
 
 FOLD_SEEDS, PROJECTIONS, DIMENSIONS = 8, 16, 32
 SHIFT = 2.8  # standard errors, that a test of a known one finds with 80% power
@@ -42,8 +43,8 @@ def generated(seed: int = 0, groups: int = 160) -> tuple[np.ndarray, np.ndarray,
 def of_imagenet(folder: Path, persons: Path | None, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features of ImageNet's weights, labels and groups; only images of known persons where a table is given."""
     from mri_transfer.datasets.tumors.tumors import load_tumors
-    from mri_transfer.finetune.features import extract_features
-    from mri_transfer.finetune.starts import Source
+    from mri_transfer.finetune.arms.starts import Source
+    from mri_transfer.finetune.heads.features import extract_features
 
     tumors = load_tumors(folder, size)
     model, _ = Source("imagenet", "efficientnet_lite0", "imagenet").load(size)

@@ -16,16 +16,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mri_transfer import device
+from mri_transfer.machine import device
 
 device.prepare()
 
 import keras  # noqa: E402
 
 from mri_transfer.checkpoints.encoders import start_encoder  # noqa: E402
-from mri_transfer.finetune.classifier import build_classifier  # noqa: E402
 from mri_transfer.finetune.config import Recipe  # noqa: E402
-from mri_transfer.finetune.training import Finetuning, unfreeze_upper  # noqa: E402
+from mri_transfer.finetune.heads.classifier import build_classifier  # noqa: E402
+from mri_transfer.finetune.heads.training import Finetuning, unfreeze_upper  # noqa: E402
 
 CLASSES = ("a", "b", "c", "d")
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_transfer import device
 from mri_transfer.errors import UserError
+from mri_transfer.machine import device
 
 SINGLE, BATCH = 20, 32
 
@@ -46,7 +46,7 @@ def main() -> None:
 
     tf.config.threading.set_intra_op_parallelism_threads(a.threads)
     from mri_transfer.finetune.export import litert, onnx, saved_model
-    from mri_transfer.finetune.export.export import export_run, sample_images
+    from mri_transfer.finetune.export.conversion import export_run, sample_images
     from mri_transfer.finetune.export.served import served
 
     model = served(a.run)

@@ -54,7 +54,7 @@ def median_seconds(work, repeats: int = 5) -> float:
 
 def parts(store_folder: Path, batch: int) -> dict[str, float]:
     """Seconds of the parts of a step, each alone: reading, views, and a training step without views."""
-    from mri_transfer import device
+    from mri_transfer.machine import device
 
     device.prepare()
     import keras
@@ -62,9 +62,9 @@ def parts(store_folder: Path, batch: int) -> dict[str, float]:
 
     from mri_transfer.checkpoints.backbones import build_encoder
     from mri_transfer.datasets.store.store import SliceStore
+    from mri_transfer.pretrain.augmentations.views import Views
     from mri_transfer.pretrain.methods import METHODS
-    from mri_transfer.pretrain.positives import PairSampler
-    from mri_transfer.pretrain.views import Views
+    from mri_transfer.pretrain.pairs.positives import PairSampler
 
     store = SliceStore.open(store_folder)
     sampler = PairSampler(store, positives="adjacent", max_mm=6, batch=batch, seed=0)

@@ -21,10 +21,10 @@ import numpy as np
 from development import Development
 from sklearn.metrics import f1_score
 
-from mri_transfer import device
 from mri_transfer.datasets.tumors.folds import grouped_folds
-from mri_transfer.finetune.calibration import calibration_scores, fit_temperature
 from mri_transfer.finetune.config import Recipe
+from mri_transfer.finetune.heads.temperature import calibration_scores, fit_temperature
+from mri_transfer.machine import device
 
 CLASSES = ("a", "b", "c", "d")
 PLAIN = {
@@ -59,7 +59,7 @@ class Bench:
 
     def __init__(self, a: argparse.Namespace, data: Development):
         from mri_transfer.checkpoints.encoders import start_encoder
-        from mri_transfer.finetune.features import extract_features
+        from mri_transfer.finetune.heads.features import extract_features
 
         self.a, self.data = a, data
         self.encoder, _ = start_encoder("imagenet", backbone=a.backbone, size=a.size, seed=0)
@@ -76,7 +76,7 @@ class Bench:
 
     def folds(self, seed: int) -> list[tuple[np.ndarray, np.ndarray, Any]]:
         """Rows that train, rows that are held out, and the probe of those that train."""
-        from mri_transfer.finetune.probe import fit_probe
+        from mri_transfer.finetune.heads.probe import fit_probe
 
         data, found = self.data, []
         fold_of = grouped_folds(data.labels, data.groups, self.a.folds, seed)
@@ -91,8 +91,8 @@ class Bench:
 
     def trained(self, changes: dict[str, Any], seed: int, curve: bool) -> dict[str, np.ndarray]:
         """Logits (n, classes) out of fold: of the probe, of the last weights and their average, and of each epoch."""
-        from mri_transfer.finetune.classifier import with_probe_head
-        from mri_transfer.finetune.training import Finetuning, unfreeze_upper
+        from mri_transfer.finetune.heads.classifier import with_probe_head
+        from mri_transfer.finetune.heads.training import Finetuning, unfreeze_upper
 
         images, labels, recipe = self.data.images, self.data.labels, self.recipe(changes)
         epochs = recipe.epochs
@@ -122,7 +122,7 @@ class Bench:
 
     def chosen(self, changes: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
         """Logits (n, classes) out of fold, the temperature of each image's fold, and what was chosen."""
-        from mri_transfer.finetune.tuning import Tuning
+        from mri_transfer.finetune.heads.tuning import Tuning
 
         data = self.data
         logits, temperature = np.empty((len(data.labels), 4), np.float32), np.empty(len(data.labels))

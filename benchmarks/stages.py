@@ -35,7 +35,7 @@ def pooled_maps(encoder: Any) -> dict[str, Any]:
 
 def main() -> None:
     starts, development = asked(__doc__, 112)
-    from mri_transfer import device
+    from mri_transfer.machine import device
 
     device.prepare()
     import keras

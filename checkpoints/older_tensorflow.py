@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mri_transfer.errors import UserError
-from mri_transfer.files import atomic_write
+from mri_transfer.storage.files import atomic_write
 
 OPERATIONS = Path(__file__).with_name("operations.txt")
 # Releases by the name that `--for` gives them. A board has its JetPack's: 2.7 with JetPack 4.6, 2.12 with 5.1.

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from mri_transfer import replicas
+from mri_transfer.machine import replicas
 
 
 def share_layers(model: keras.Model) -> None:

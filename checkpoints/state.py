@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mri_transfer import progress
-from mri_transfer.checkpoints.arrays import differences, read_arrays, write_arrays
 from mri_transfer.errors import UserError
-from mri_transfer.files import read_json, to_json, write_json
+from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
+from mri_transfer.storage.files import read_json, to_json, write_json
 
 if TYPE_CHECKING:
     import keras

@@ -10,17 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from mri_transfer import device, progress
-from mri_transfer.datasets.tumors.sources import sentences
+from mri_transfer import progress
+from mri_transfer.datasets.tumors.persons.recognised import sentences
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
-from mri_transfer.files import claim_folder, read_json, to_json, write_json
-from mri_transfer.finetune.arms import Arm, resolve_arms, weights_digest
-from mri_transfer.finetune.calibration import calibration_scores
+from mri_transfer.finetune.arms.arms import Arm, resolve_arms, weights_digest
+from mri_transfer.finetune.comparison.trials import only_one
 from mri_transfer.finetune.config import FinetuneConfig, require_tumors
-from mri_transfer.finetune.protocol import Split, grouped_splits
-from mri_transfer.finetune.trials import only_one
+from mri_transfer.finetune.data.protocol import Split, grouped_splits
+from mri_transfer.finetune.heads.temperature import calibration_scores
+from mri_transfer.machine import device
 from mri_transfer.options import as_dict
+from mri_transfer.storage.files import claim_folder, read_json, to_json, write_json
 
 KIND = "fine-tuning run"
 HELD_OUT = 0  # the fold that is scored and never trained on
@@ -93,10 +94,10 @@ def _finished(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, A
 
 def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]:
     from mri_transfer.checkpoints.encoders import start_encoder
-    from mri_transfer.finetune.classifier import save_classifier
-    from mri_transfer.finetune.familiarity import fit, save_familiarity
-    from mri_transfer.finetune.features import extract_features
-    from mri_transfer.finetune.tuning import Tuning
+    from mri_transfer.finetune.heads.classifier import save_classifier
+    from mri_transfer.finetune.heads.features import extract_features
+    from mri_transfer.finetune.heads.tuning import Tuning
+    from mri_transfer.finetune.prediction.out_of_distribution import fit, save_familiarity
 
     started = time.monotonic()
     splits = grouped_splits(

@@ -16,8 +16,8 @@ from typing import Any
 
 from mri_transfer import __version__, progress
 from mri_transfer.errors import UserError
-from mri_transfer.files import to_json, write_json
 from mri_transfer.options import add_options, from_arguments
+from mri_transfer.storage.files import to_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ COMMANDS = {
     "pretrain": Command(
         "train an encoder on a slice store without labels, for a fixed time or number of steps",
         "mri_transfer.pretrain.config:PretrainConfig",
-        "mri_transfer.pretrain.run:pretrain",
+        "mri_transfer.pretrain.run.run:pretrain",
     ),
     "finetune": Command(
         "turn an encoder into a four-class tumour classifier",
@@ -68,12 +68,12 @@ COMMANDS = {
     "compare": Command(
         "which start is better? every arm on the same leak-free folds, with intervals and a report",
         "mri_transfer.finetune.config:CompareConfig",
-        "mri_transfer.finetune.compare:compare",
+        "mri_transfer.finetune.comparison.compare:compare",
     ),
     "predict": Command(
         "class probabilities of a fine-tuned run for images and volumes, and where it looks",
         "mri_transfer.finetune.config:PredictConfig",
-        "mri_transfer.finetune.predict:predict",
+        "mri_transfer.finetune.prediction.predict:predict",
     ),
     "export": Command(
         "a trained network, or a training that an old board can do, for machines that can't run this program",

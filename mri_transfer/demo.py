@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mri_transfer import progress
-from mri_transfer.files import claim_folder, read_json, write_json
 from mri_transfer.options import option, positive_float, positive_int, whole
+from mri_transfer.storage.files import claim_folder, read_json, write_json
 
 BANNER = "generated heads, no evidence"
 SUBJECTS, IMAGES_PER_CLASS = 8, 60
@@ -50,10 +50,10 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     """
     from mri_transfer.datasets.audit.audit import AuditConfig, audit
     from mri_transfer.datasets.store.extract import SlicesConfig, extract
-    from mri_transfer.finetune.compare import compare
+    from mri_transfer.finetune.comparison.compare import compare
     from mri_transfer.finetune.config import CompareConfig
     from mri_transfer.pretrain.config import PretrainConfig
-    from mri_transfer.pretrain.run import pretrain
+    from mri_transfer.pretrain.run.run import pretrain
 
     out = config.out
     claim_folder(out, "demo")

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mri_transfer import device, findings, memory, progress
-from mri_transfer.boards import Board, read_board
+from mri_transfer import progress
 from mri_transfer.errors import UserError
-from mri_transfer.findings import ADVICE, GOOD, PROBLEM, Finding
+from mri_transfer.machine import checks, device, memory
+from mri_transfer.machine.boards import Board, read_board
+from mri_transfer.machine.checks import ADVICE, GOOD, PROBLEM, Finding
 from mri_transfer.options import non_negative_float, option
 
 MARKS = {GOOD: "  ok  ", ADVICE: " note ", PROBLEM: " FIX  "}
@@ -63,15 +64,15 @@ def doctor(config: DoctorConfig) -> dict[str, Any]:
             raise UserError(f"--{name} {path}: no such folder")
     here = config.root.resolve() == Path("/")
     board = read_board(config.root)
-    found = list(findings.of_board(board))
+    found = list(checks.of_board(board))
     if here:
-        found += findings.of_software(findings.probe(), board)
-    found += findings.of_memory(config.root, board)
-    found += findings.of_power(config.root)
-    found += findings.of_heat(config.root)
+        found += checks.of_software(checks.probe(), board)
+    found += checks.of_memory(config.root, board)
+    found += checks.of_power(config.root)
+    found += checks.of_heat(config.root)
     if here:
-        found += findings.of_disk(config.folder)
-        found += findings.of_clock(time.time())
+        found += checks.of_disk(config.folder)
+        found += checks.of_clock(time.time())
     for finding in found:
         progress.show(_line(finding))
     speed = None
@@ -81,7 +82,7 @@ def doctor(config: DoctorConfig) -> dict[str, Any]:
         progress.show(_line(finding))
     recommended = recommendation(board, speed) if speed else None
     summary = {
-        "machine": findings.machine_name(config.root, board),
+        "machine": checks.machine_name(config.root, board),
         "board": board and {"model": board.model, "l4t": board.l4t, "jetpack": board.jetpack},
         "findings": [dataclasses.asdict(finding) for finding in found],
         "speed": speed,
@@ -106,7 +107,7 @@ def _speed(seconds: float) -> tuple[Finding, dict[str, Any] | None]:
     limit = memory.default_limit()
     device.limit_memory(limit)
     device.prepare()
-    from mri_transfer.pretrain.speed import measure_speed
+    from mri_transfer.pretrain.fit.speed import measure_speed
 
     progress.say(f"training on noise for {seconds:g} s, after compiling ...")
     try:

@@ -11,7 +11,7 @@ from mri_transfer.options import argument, option
 from mri_transfer.pretrain.config import PretrainConfig
 
 GRAPH = "training-graph"
-# Names that --help needs without TensorFlow: finetune/export/export.py has the formats' own, and
+# Names that --help needs without TensorFlow: finetune/export/conversion.py has the formats' own, and
 # checkpoints/older_tensorflow.py the targets'.
 FORMATS = (GRAPH, "saved_model", "litert", "onnx")
 TARGETS = ("tf2.6", "tf2.7", "tf2.12")
@@ -146,7 +146,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
     _refuse({"for": config.for_, "store": config.store, **config.given}, f"goes with --format {GRAPH} only")
     if config.run is None:
         raise UserError(f"--format {config.format}: name the RUN to export")
-    from mri_transfer.finetune.export.export import export_run
+    from mri_transfer.finetune.export.conversion import export_run
 
     return export_run(config.run, config.out, format=config.format, int8=config.int8, images=config.images)
 

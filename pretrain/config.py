@@ -18,9 +18,9 @@ from mri_transfer.options import (
     whole,
 )
 from mri_transfer.pretrain import recipes
-from mri_transfer.pretrain.disturbances.table import described, strengths_of, view_strength
-from mri_transfer.pretrain.positives import mixture_text
-from mri_transfer.pretrain.precision import PRECISIONS
+from mri_transfer.pretrain.augmentations.table import described, strengths_of, view_strength
+from mri_transfer.pretrain.fit.precision import PRECISIONS
+from mri_transfer.pretrain.pairs.positives import mixture_text
 
 # The methods by name; pretrain/methods/__init__.py maps each to its class (and so imports Keras).
 METHOD_NAMES = ("simclr", "moco", "byol", "simsiam", "barlow_twins", "vicreg", "dino", "masked", "hybrid")

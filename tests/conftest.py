@@ -142,7 +142,7 @@ def draw_slice():
     """Draw one of the slices that the package knows, as coarse as its signature is; uint8 (side, side)."""
     from PIL import Image
 
-    from mri_transfer.datasets.tumors.originals import figshare_originals
+    from mri_transfer.datasets.tumors.persons.originals import figshare_originals
 
     def draw(place: int, side: int = 192) -> np.ndarray:
         small = Image.fromarray(figshare_originals().signatures[place])
@@ -161,7 +161,7 @@ def known_set(tmp_path_factory, draw_slice):
     from PIL import Image
 
     from mri_transfer.datasets.synthetic.generate import write_tumors
-    from mri_transfer.datasets.tumors.originals import figshare_originals, person_of
+    from mri_transfer.datasets.tumors.persons.originals import figshare_originals, person_of
 
     known, random = figshare_originals(), np.random.default_rng(0)
     people: dict[tuple[str, str], list[int]] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mri_transfer.datasets.audit.shortcuts import ALL
-from mri_transfer.datasets.tumors.sources import origin_tells_class, sentences
+from mri_transfer.datasets.tumors.persons.recognised import origin_tells_class, sentences
 
 SHOWN = 10  # lines of a list that are printed; all of it is in audit.json
 

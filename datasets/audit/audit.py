@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mri_transfer.datasets.audit import advice
-from mri_transfer.datasets.audit.findings import examine, examine_against
-from mri_transfer.datasets.audit.page import write_page
+from mri_transfer.datasets.audit.audit_page import write_page
+from mri_transfer.datasets.audit.examination import examine, examine_against
 from mri_transfer.datasets.store.store import SliceStore
-from mri_transfer.datasets.tumors.figshare import read_figshare
-from mri_transfer.datasets.tumors.group_table import write_groups
+from mri_transfer.datasets.tumors.persons.figshare import read_figshare
+from mri_transfer.datasets.tumors.persons.group_table import write_groups
 from mri_transfer.datasets.tumors.tumors import load_tumors
-from mri_transfer.files import claim_folder, write_json
 from mri_transfer.options import argument, option
 from mri_transfer.progress import say
+from mri_transfer.storage.files import claim_folder, write_json
 
 SIZE = 64  # pixels; thumbnails are taken from the full image, so this decides nothing
 

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from mri_transfer.datasets.store.store import SliceStore
-from mri_transfer.datasets.tumors.duplicates import near_duplicates
-from mri_transfer.datasets.tumors.thumbnails import thumbnail
+from mri_transfer.datasets.tumors.copies.duplicates import near_duplicates
+from mri_transfer.datasets.tumors.copies.thumbnails import thumbnail
 from mri_transfer.datasets.tumors.tumors import TumorSet
-from mri_transfer.device import cores
+from mri_transfer.machine.device import cores
 from mri_transfer.progress import bar
 
 CHUNK = 1 << 16  # slices held at a time, as thumbnails of 4 KB
@@ -43,7 +43,7 @@ def closest_slices(thumbs: np.ndarray, store: SliceStore) -> np.ndarray:
     """The most alike slice of each image.
 
     Args:
-        thumbs: uint8 (n, side, side), as from :func:`mri_transfer.datasets.tumors.thumbnails.thumbnail`.
+        thumbs: uint8 (n, side, side), as from :func:`mri_transfer.datasets.tumors.copies.thumbnails.thumbnail`.
 
     Returns:
         Structured (n,): "slice" (row in the store's table), "correlation" after alignment, "orientation".

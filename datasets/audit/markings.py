@@ -29,7 +29,7 @@ from mri_transfer.datasets.audit.shares import shares_of_classes
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.audit.measure import Measurements
-    from mri_transfer.datasets.tumors.files import ImageFile
+    from mri_transfer.datasets.tumors.images import ImageFile
 
 REDUCED = 80  # pixels of the picture on which the head is found
 WHITE = 180  # the level at which graphics are cut out
@@ -229,7 +229,7 @@ def find_markings(measured: Measurements, files: Sequence[ImageFile], classes: S
 
     Args:
         measured: of the files.
-        files: as from :func:`mri_transfer.datasets.tumors.files.list_images`.
+        files: as from :func:`mri_transfer.datasets.tumors.images.list_images`.
         classes: names.
 
     Returns:

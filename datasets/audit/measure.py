@@ -16,10 +16,10 @@ from PIL import Image
 
 from mri_transfer.datasets.audit.markings import Mark, find_marks
 from mri_transfer.datasets.audit.modality import looks_like
-from mri_transfer.datasets.tumors.files import ImageFile, open_image, read_bytes, square, upright
 from mri_transfer.datasets.tumors.global_figures import picture_measures
+from mri_transfer.datasets.tumors.images import ImageFile, open_image, read_bytes, square, upright
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
-from mri_transfer.device import cores
+from mri_transfer.machine.device import cores
 from mri_transfer.progress import bar
 
 CHROMA_NOISE = 16
@@ -140,7 +140,7 @@ def measure(folder: Path, files: Sequence[ImageFile]) -> Measurements:
     """Measure every file, in parallel.
 
     Args:
-        folder, files: as given to and by :func:`mri_transfer.datasets.tumors.files.list_images`.
+        folder, files: as given to and by :func:`mri_transfer.datasets.tumors.images.list_images`.
 
     Returns:
         One entry a file; files that can't be read have NaN.

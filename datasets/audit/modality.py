@@ -28,7 +28,7 @@ from mri_transfer.datasets.audit.shares import shares_of_classes
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.audit.measure import Measurements
-    from mri_transfer.datasets.tumors.files import ImageFile
+    from mri_transfer.datasets.tumors.images import ImageFile
 
 SIDE = 96  # pixels of the longer side
 DIRECTIONS = 36  # in which a ring is looked for
@@ -191,7 +191,7 @@ def find_others(measured: Measurements, files: Sequence[ImageFile], classes: Seq
 
     Args:
         measured: of the files.
-        files: as from :func:`mri_transfer.datasets.tumors.files.list_images`.
+        files: as from :func:`mri_transfer.datasets.tumors.images.list_images`.
         classes: names.
 
     Returns:

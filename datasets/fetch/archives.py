@@ -8,18 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mri_transfer.datasets.fetch.answers import Refused
+from mri_transfer.datasets.fetch.archive_layout import (
+    TABLE,
+    Place,
+    place_ixi,
+    place_oasis,
+    place_tumors,
+    write_table,
+)
 from mri_transfer.datasets.fetch.config import FetchConfig
+from mri_transfer.datasets.fetch.context import Run
 from mri_transfer.datasets.fetch.kaggle import HOW, credentials
-from mri_transfer.datasets.fetch.layout import TABLE, Place, place_ixi, place_oasis, place_tumors, write_table
-from mri_transfer.datasets.fetch.members import DamagedArchive
-from mri_transfer.datasets.fetch.part import Part, Remote, digests, gzip_fault
-from mri_transfer.datasets.fetch.receipts import Receipts
-from mri_transfer.datasets.fetch.run import Run
 from mri_transfer.datasets.fetch.sources import IXI_ARCHIVES, TUMOR_ARCHIVE, Archive, oasis_archive
-from mri_transfer.datasets.fetch.space import need_space, readable
 from mri_transfer.datasets.fetch.terms import keep_terms, terms_text
-from mri_transfer.datasets.fetch.unpack import Unpacked, unpack
+from mri_transfer.datasets.fetch.transfer.answers import Refused
+from mri_transfer.datasets.fetch.transfer.members import DamagedArchive
+from mri_transfer.datasets.fetch.transfer.part import Part, Remote, digests, gzip_fault
+from mri_transfer.datasets.fetch.transfer.receipts import Receipts
+from mri_transfer.datasets.fetch.transfer.space import need_space, readable
+from mri_transfer.datasets.fetch.transfer.unpack import Unpacked, unpack
 from mri_transfer.errors import UserError
 from mri_transfer.progress import say
 

@@ -7,15 +7,15 @@ from typing import Any
 
 from mri_transfer.datasets.fetch.archives import fetch_archives
 from mri_transfer.datasets.fetch.config import FetchConfig
+from mri_transfer.datasets.fetch.context import Run
 from mri_transfer.datasets.fetch.openneuro import fetch_dataset
-from mri_transfer.datasets.fetch.receipts import RECEIPT, Receipts
-from mri_transfer.datasets.fetch.run import Run
 from mri_transfer.datasets.fetch.sources import SOURCES
-from mri_transfer.datasets.fetch.space import readable
 from mri_transfer.datasets.fetch.terms import terms_text
+from mri_transfer.datasets.fetch.transfer.receipts import RECEIPT, Receipts
+from mri_transfer.datasets.fetch.transfer.space import readable
 from mri_transfer.errors import UserError
-from mri_transfer.files import claim_folder, write_json
 from mri_transfer.progress import say
+from mri_transfer.storage.files import claim_folder, write_json
 
 SUMMARY = "summary.json"
 SHOWN = 8  # lines of a list that are printed; all of it goes into the summary

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from mri_transfer.datasets.fetch.answers import Refused
 from mri_transfer.datasets.fetch.config import check_number
-from mri_transfer.datasets.fetch.members import UnsafeName, safe_path
-from mri_transfer.datasets.fetch.part import Remote
-from mri_transfer.datasets.fetch.run import Run
-from mri_transfer.datasets.fetch.space import need_space
+from mri_transfer.datasets.fetch.context import Run
 from mri_transfer.datasets.fetch.terms import keep_terms, terms_text
-from mri_transfer.datasets.fetch.transport import Downloader
+from mri_transfer.datasets.fetch.transfer.answers import Refused
+from mri_transfer.datasets.fetch.transfer.members import UnsafeName, safe_path
+from mri_transfer.datasets.fetch.transfer.part import Remote
+from mri_transfer.datasets.fetch.transfer.space import need_space
+from mri_transfer.datasets.fetch.transfer.transport import Downloader
 from mri_transfer.errors import UserError
 
 DESCRIPTION = "dataset_description.json"

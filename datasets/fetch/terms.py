@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mri_transfer.datasets.fetch.sources import Source
-from mri_transfer.files import atomic_write
 from mri_transfer.progress import say
+from mri_transfer.storage.files import atomic_write
 
 
 def terms_text(source: Source, title: str, base: str, stated: str | None = None) -> str:

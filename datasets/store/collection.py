@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mri_transfer.datasets.store.ledger import Ledger
-from mri_transfer.datasets.store.people import keep_people
-from mri_transfer.datasets.store.summary import SAME_SCAN
+from mri_transfer.datasets.store.subjects import keep_people
+from mri_transfer.datasets.store.summary.store_summary import SAME_SCAN
 from mri_transfer.datasets.volumes.find import Found, Source, printable
 from mri_transfer.errors import UserError
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 from mri_transfer.datasets.store.collection import Collection, reader_versions
 from mri_transfer.datasets.store.journal import read_events
 from mri_transfer.datasets.store.ledger import Ledger
-from mri_transfer.datasets.store.people_table import overview, scans_in, scans_of, table_lines
 from mri_transfer.datasets.store.store import JOURNAL, KIND
-from mri_transfer.datasets.store.summary import nothing_used, say_skipped
+from mri_transfer.datasets.store.summary.people_table import overview, scans_in, scans_of, table_lines
+from mri_transfer.datasets.store.summary.store_summary import nothing_used, say_skipped
 from mri_transfer.datasets.volumes.find import find_volumes, printable
 from mri_transfer.datasets.volumes.formats.stored import BadVolume, NotAScan
 from mri_transfer.datasets.volumes.headers import expected_slices, read_geometry
 from mri_transfer.errors import UserError
-from mri_transfer.files import check_claim
 from mri_transfer.progress import bar, say
+from mri_transfer.storage.files import check_claim
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.store.extract import SlicesConfig

@@ -17,12 +17,12 @@ from mri_transfer.datasets.slices.content import scan_digest
 from mri_transfer.datasets.slices.cut import PLANES, Slices, cut
 from mri_transfer.datasets.slices.redundancy import Repeats, without_redundant
 from mri_transfer.datasets.store.collection import Collection, key_of, reader_versions
-from mri_transfer.datasets.store.contact_sheet import write_contact_sheet
 from mri_transfer.datasets.store.dry_run import plan
-from mri_transfer.datasets.store.people import to_record
-from mri_transfer.datasets.store.people_table import overview, scans_in
 from mri_transfer.datasets.store.store import SliceStore
-from mri_transfer.datasets.store.summary import CONTACT_SHEET, PAGE, SUMMARY, nothing_used, tell
+from mri_transfer.datasets.store.subjects import to_record
+from mri_transfer.datasets.store.summary.contact_sheet import write_contact_sheet
+from mri_transfer.datasets.store.summary.people_table import overview, scans_in
+from mri_transfer.datasets.store.summary.store_summary import CONTACT_SHEET, PAGE, SUMMARY, nothing_used, tell
 from mri_transfer.datasets.store.writer import StoreWriter
 from mri_transfer.datasets.volumes.find import Source, find_volumes, printable
 from mri_transfer.datasets.volumes.formats.pictures import read_picture
@@ -30,10 +30,10 @@ from mri_transfer.datasets.volumes.left_out import KINDS
 from mri_transfer.datasets.volumes.people.pattern import Pattern, subject_pattern
 from mri_transfer.datasets.volumes.volume import BadVolume, NotAScan, read_volume
 from mri_transfer.errors import UserError
-from mri_transfer.files import write_json
 from mri_transfer.options import argument, fraction, option, positive_float, positive_int
+from mri_transfer.processes.workers import WorkerDied, Workers, each, workers_for
 from mri_transfer.progress import bar, say
-from mri_transfer.workers import WorkerDied, Workers, each, workers_for
+from mri_transfer.storage.files import write_json
 
 
 def planes(text: str) -> tuple[str, ...]:
@@ -236,7 +236,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
             write_contact_sheet(SliceStore.open(config.out), sheet, config.banner)
         if not page.is_file():
             # It brings what workers, and a run without news, do not need.
-            from mri_transfer.datasets.store.page import write_page
+            from mri_transfer.datasets.store.summary.store_page import write_page
 
             write_page(SliceStore.open(config.out), summary, summary["licences"], page, config.banner)
         seconds = time.monotonic() - started

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mri_transfer.errors import UserError
-from mri_transfer.files import lock, names_errors, to_json
+from mri_transfer.storage.files import lock, names_errors, to_json
 
 
 class Journal:

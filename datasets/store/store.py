@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from mri_transfer.errors import UserError
-from mri_transfer.files import read_json, require_folder, sha256, to_json
+from mri_transfer.storage.files import read_json, require_folder, sha256, to_json
 
 KIND = "slice store"
 FORMAT = 1

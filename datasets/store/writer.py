@@ -35,9 +35,9 @@ from mri_transfer.datasets.store.store import (
     shard_path,
     shard_rows,
 )
-from mri_transfer.device import versions
 from mri_transfer.errors import UserError
-from mri_transfer.files import (
+from mri_transfer.machine.device import versions
+from mri_transfer.storage.files import (
     atomic_write,
     claim_folder,
     fsync_folder,

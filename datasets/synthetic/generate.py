@@ -21,9 +21,9 @@ from mri_transfer.datasets.synthetic.contrasts import CONTRASTS, acquire
 from mri_transfer.datasets.synthetic.lesions import KINDS, Lesion, add_lesion
 from mri_transfer.datasets.synthetic.note import FILE, NOTE
 from mri_transfer.datasets.tumors.tumors import CLASSES
-from mri_transfer.device import cores
-from mri_transfer.files import atomic_write, write_json
+from mri_transfer.machine.device import cores
 from mri_transfer.progress import bar
+from mri_transfer.storage.files import atomic_write, write_json
 
 FIELD = ((-94.0, 94.0), (-114.0, 128.0), (-128.0, 98.0))  # mm: left to right, back to front, bottom to top
 PREFIXES = {"glioma_tumor": "gg (", "meningioma_tumor": "m (", "no_tumor": "image(", "pituitary_tumor": "p ("}

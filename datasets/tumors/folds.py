@@ -16,7 +16,7 @@ def grouped_folds(
 
     Args:
         labels: int (n,), the class of each image.
-        groups: int (n,), the group of each image; see :mod:`mri_transfer.datasets.tumors.groups`.
+        groups: int (n,), the group of each image; see :mod:`mri_transfer.datasets.tumors.persons.groups`.
         folds: how many, at least 2.
         seed: the same seed gives the same folds.
         classes: names of the classes, for error messages.

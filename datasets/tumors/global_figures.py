@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mri_transfer.datasets.tumors.thumbnails import content_box
+from mri_transfer.datasets.tumors.copies.thumbnails import content_box
 
 PERCENTILES = (5, 25, 50, 75, 95)
 FIGURES = (

@@ -9,7 +9,27 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_transfer.datasets.tumors.binding import (
+from mri_transfer.datasets.tumors.copies.duplicates import (
+    NEAREST,
+    SMALL,
+    STRIP,
+    WORTH,
+    Pairs,
+    near_duplicates,
+)
+from mri_transfer.datasets.tumors.copies.threshold import SAMPLE, Calibration, calibrate, planted_copies
+from mri_transfer.datasets.tumors.copies.thumbnails import BLUR, THUMBNAIL
+from mri_transfer.datasets.tumors.images import (
+    CACHE_FORMAT,
+    UNREADABLE,
+    Decoded,
+    ImageFile,
+    decode,
+    images_of,
+    read_grey,
+)
+from mri_transfer.datasets.tumors.layout import published, read_layout
+from mri_transfer.datasets.tumors.persons.binding import (
     BOUND,
     CANDIDATES,
     CLOSE,
@@ -20,19 +40,8 @@ from mri_transfer.datasets.tumors.binding import (
     Binding,
     bind,
 )
-from mri_transfer.datasets.tumors.calibration import SAMPLE, Calibration, calibrate, planted_copies
-from mri_transfer.datasets.tumors.duplicates import NEAREST, SMALL, STRIP, WORTH, Pairs, near_duplicates
-from mri_transfer.datasets.tumors.files import (
-    CACHE_FORMAT,
-    UNREADABLE,
-    Decoded,
-    ImageFile,
-    decode,
-    images_of,
-    read_grey,
-)
-from mri_transfer.datasets.tumors.group_table import read_groups
-from mri_transfer.datasets.tumors.groups import (
+from mri_transfer.datasets.tumors.persons.group_table import read_groups
+from mri_transfer.datasets.tumors.persons.groups import (
     BLOCK,
     NEIGHBOUR,
     SAME_PATIENT,
@@ -40,14 +49,12 @@ from mri_transfer.datasets.tumors.groups import (
     guessed_links,
     sequences,
 )
-from mri_transfer.datasets.tumors.layout import published, read_layout
-from mri_transfer.datasets.tumors.originals import Originals, figshare_originals
-from mri_transfer.datasets.tumors.persons import Known, person_groups, recognise, too_large
-from mri_transfer.datasets.tumors.sources import account, conflicts
-from mri_transfer.datasets.tumors.thumbnails import BLUR, THUMBNAIL
+from mri_transfer.datasets.tumors.persons.originals import Originals, figshare_originals
+from mri_transfer.datasets.tumors.persons.persons import Known, person_groups, recognise, too_large
+from mri_transfer.datasets.tumors.persons.recognised import account, conflicts
 from mri_transfer.errors import UserError
-from mri_transfer.files import atomic_write
 from mri_transfer.progress import say
+from mri_transfer.storage.files import atomic_write
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 """Class folders of the public four-class set; any other names work as well."""

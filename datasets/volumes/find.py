@@ -345,7 +345,7 @@ class _Search:
             reason = f"{len(self._dicom)} files of {NO_PYDICOM}" if len(self._dicom) > 1 else NO_PYDICOM
             self.found.skipped.append(Skipped(path.parent, str(name.parent), reason, broken=True))
             return
-        from mri_transfer.datasets.volumes.formats.dicom_series import group_series
+        from mri_transfer.datasets.volumes.formats.dicom.series import group_series
 
         series, rest = group_series(list(self._dicom), self.include)
         used: collections.Counter[str] = collections.Counter()

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mri_transfer.datasets.volumes.formats.dicom_sequence import sequence_of_tags
-from mri_transfer.datasets.volumes.formats.series_kind import reason_of_series
-from mri_transfer.datasets.volumes.formats.series_tags import Header
+from mri_transfer.datasets.volumes.formats.dicom.contrast import sequence_of_tags
+from mri_transfer.datasets.volumes.formats.dicom.series_kind import reason_of_series
+from mri_transfer.datasets.volumes.formats.dicom.series_tags import Header
 from mri_transfer.datasets.volumes.naming import stem_of
 
 _MOST_BYTES = 1 << 20

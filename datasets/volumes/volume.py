@@ -156,7 +156,7 @@ def _format(start: bytes, files: Sequence[Path]) -> str:
     if not start:
         raise BadVolume("empty file")
     if head[128:132] == b"DICM":
-        return "dicom"
+        return "dicom.volume"
     if head.startswith(b"NRRD"):
         return "nrrd"
     if is_metaimage(head):
@@ -168,7 +168,7 @@ def _format(start: bytes, files: Sequence[Path]) -> str:
     if head.startswith(struct.pack(">i", 1)) and files[0].name.lower().endswith((".mgh", ".mgz", ".mgh.gz")):
         return "mgh"
     if len(files) > 2 or files[0].suffix.lower() in (".dcm", ".dicom", ".ima"):
-        return "dicom"  # without preamble, as some archives keep them
+        return "dicom.volume"  # without preamble, as some archives keep them
     if not head:
         raise BadVolume("truncated: the file ends before its data do")
     raise BadVolume("not a volume in a known format, whatever its name says")

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from mri_transfer.files import atomic_write
 from mri_transfer.finetune.export import saved_model
 from mri_transfer.finetune.export.served import Runner, Served
+from mri_transfer.storage.files import atomic_write
 
 NAME, NAME_INT8 = "model.tflite", "model-int8.tflite"
 # What stays in float32 beside 8-bit convolutions, and costs next to nothing: sums of residual branches, the mean over

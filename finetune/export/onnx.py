@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from mri_transfer.errors import UserError
-from mri_transfer.files import atomic_write
 from mri_transfer.finetune.export.served import IMAGES, Runner, Served
+from mri_transfer.storage.files import atomic_write
 
 OPSETS = {13: "TensorRT 8.2 (JetPack 4.6)", 17: "TensorRT 10 (JetPack 6)"}
 INSTALL = "pip install 'mri-transfer[export]'"

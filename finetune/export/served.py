@@ -1,7 +1,7 @@
 """What every export computes, as one TensorFlow function: images in 0..255 to probabilities, or to features.
 
 Grey values are scaled, standardised and calibrated inside, so no runtime can do it differently. Only reading a file,
-padding it to a square and resizing it stay outside; `datasets/tumors/files.py` does that here.
+padding it to a square and resizing it stay outside; `datasets/tumors/images.py` does that here.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from mri_transfer import device
 from mri_transfer.errors import UserError
+from mri_transfer.machine import device
 
 IMAGES = "images"
 CLASSES = "classes"
@@ -84,7 +84,7 @@ def served(run: Path) -> Served:
     import tensorflow as tf
 
     from mri_transfer.checkpoints.encoders import load_encoder, read_card
-    from mri_transfer.finetune.classifier import CARD, load_classifier
+    from mri_transfer.finetune.heads.classifier import CARD, load_classifier
 
     weights = str(read_card(run)["weights_sha256"])
     if not (Path(run) / CARD).is_file():

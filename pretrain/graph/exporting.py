@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import mri_transfer
-from mri_transfer import device, progress
+from mri_transfer import progress
 from mri_transfer.errors import UserError
-from mri_transfer.files import atomic_write, claim_folder, fsync_folder, read_json, sha256, write_json
+from mri_transfer.machine import device
 from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
 from mri_transfer.pretrain.graph.settings import as_told, settings_of
-from mri_transfer.pretrain.positives import mixture
-from mri_transfer.pretrain.trainer import Trainer
+from mri_transfer.pretrain.pairs.positives import mixture
+from mri_transfer.pretrain.run.trainer import Trainer
+from mri_transfer.storage.files import atomic_write, claim_folder, fsync_folder, read_json, sha256, write_json
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -6,9 +6,11 @@ import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mri_transfer import device, progress
+from mri_transfer import progress
 from mri_transfer.errors import UserError
-from mri_transfer.files import (
+from mri_transfer.machine import device
+from mri_transfer.options import argument, option
+from mri_transfer.storage.files import (
     atomic_write,
     claim_folder,
     read_json,
@@ -17,7 +19,6 @@ from mri_transfer.files import (
     write_json,
     wrong_fields,
 )
-from mri_transfer.options import argument, option
 
 REMEDY = "copy the whole folder from the board again"
 
@@ -55,7 +56,7 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
     from mri_transfer.checkpoints.encoders import save_encoder
     from mri_transfer.checkpoints.state import load_state
     from mri_transfer.pretrain.graph.exporting import KIND
-    from mri_transfer.pretrain.run import KIND as RUN
+    from mri_transfer.pretrain.run.run import KIND as RUN
 
     folder, out = require_folder(config.folder, KIND, "export --format training-graph"), config.out
     card = _card(folder)
@@ -163,7 +164,7 @@ def _card(folder: Path) -> dict[str, Any]:
 
 
 def _check_state(folder: Path, card: dict[str, Any], arrays: dict[str, Any], info: dict[str, Any]) -> None:
-    from mri_transfer.checkpoints.arrays import differences
+    from mri_transfer.storage.arrays import differences
 
     shapes = {each["name"]: tuple(each["shape"]) for each in card["state"]}
     wrong = differences(shapes, arrays)

@@ -10,7 +10,7 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.options import as_dict
 from mri_transfer.pretrain.config import METHOD_NAMES, WITH_LABELS, PretrainConfig
-from mri_transfer.pretrain.positives import mixture
+from mri_transfer.pretrain.pairs.positives import mixture
 
 if TYPE_CHECKING:
     from mri_transfer.export import ExportConfig
@@ -33,7 +33,7 @@ def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
             size of the slices is not known.
     """
     from mri_transfer.checkpoints.encoders import read_card
-    from mri_transfer.pretrain.continuing import backbone_of
+    from mri_transfer.pretrain.run.continuing import backbone_of
 
     told: dict[str, Any] = {}
     path = config.store

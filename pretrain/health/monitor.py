@@ -17,15 +17,15 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mri_transfer import progress
-from mri_transfer.checkpoints.arrays import write_arrays
 from mri_transfer.errors import UserError
-from mri_transfer.files import read_json
 from mri_transfer.pretrain.health.panel import CHUNK, Panel
 from mri_transfer.pretrain.health.score import embedding_figures, feature_figures
 from mri_transfer.pretrain.health.verdict import Verdict, verdict
+from mri_transfer.storage.arrays import write_arrays
+from mri_transfer.storage.files import read_json
 
 if TYPE_CHECKING:
-    from mri_transfer.pretrain.monitors import At, RunView
+    from mri_transfer.pretrain.run.monitors import At, RunView
 
 # Share of a run's time for all of health; 2% are allowed.
 SHARE = 0.018
@@ -206,8 +206,8 @@ class HealthMonitor:
     def _write_page(self, run: RunView, lines: Sequence[Mapping[str, Any]], *, final: bool) -> None:
         # matplotlib and jinja2 take their time to be imported; a run begins without them.
         from mri_transfer.checkpoints.encoders import describe_start
-        from mri_transfer.pretrain.health.page import LONG_RUN, Told, write_page
-        from mri_transfer.pretrain.trainer import default_rate
+        from mri_transfer.pretrain.health.run_page import LONG_RUN, Told, write_page
+        from mri_transfer.pretrain.run.trainer import default_rate
 
         assert self._panel is not None
         assert self.verdict is not None

@@ -103,8 +103,8 @@ class Panel:
     """
 
     def __init__(self, store: SliceStore, config: PretrainConfig, size: int, count: int):
-        from mri_transfer.pretrain.preview import sample_views
-        from mri_transfer.pretrain.views import Views
+        from mri_transfer.pretrain.augmentations.preview import sample_views
+        from mri_transfer.pretrain.augmentations.views import Views
 
         self.size = size
         self.rows = choose(store.table, count, config.seed)
@@ -163,7 +163,7 @@ def _as_training(method: Any) -> Any:
     import keras
     from keras import ops
 
-    from mri_transfer import device
+    from mri_transfer.machine import device
 
     parts = [method.encoder] if method.head is None else [method.encoder, method.head]
 

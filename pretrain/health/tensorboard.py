@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mri_transfer.pretrain.monitors import At, RunView
+    from mri_transfer.pretrain.run.monitors import At, RunView
 
 FOLDER = "tensorboard"
 # Seconds between two writes; writing the lines of a minute takes milliseconds.

@@ -3,7 +3,8 @@
 Contrast as in `simclr.py`. Predicting where in the body a slice was taken is an old pretext of medical imaging (Bai et
 al., "Self-supervised learning for cardiac MR image segmentation by anatomical position prediction", MICCAI 2019,
 https://arxiv.org/abs/1907.02757), and position along the axis also makes contrast better (Zeng et al., "Positional
-Contrastive Learning", MICCAI 2021, https://arxiv.org/abs/2106.09157). Lesions are those of `pretrain/lesions.py`.
+Contrastive Learning", MICCAI 2021, https://arxiv.org/abs/2106.09157). Lesions are those of
+`pretrain/augmentations/pasted_lesions.py`.
 
 What is predicted is read from the features by one linear layer, as the probe that will judge them does. Contrast is of
 the same views: both slices of a pair have the same lesion at the same place, so that a view is recognised by it, too,
@@ -18,17 +19,16 @@ from typing import Any
 import keras
 from keras import layers, ops
 
-from mri_transfer.pretrain import lesions
-from mri_transfer.pretrain.disturbances import geometry
-from mri_transfer.pretrain.labels import PLANES, SAGITTAL
+from mri_transfer.pretrain.augmentations import geometry, pasted_lesions
 from mri_transfer.pretrain.methods.method import Plan, by_rows
 from mri_transfer.pretrain.methods.simclr import SimCLR, nt_xent
+from mri_transfer.pretrain.pairs.free_labels import PLANES, SAGITTAL
 
 # Columns of what is predicted: logits of the planes, place along the axis, logit of a lesion, what it is like.
 _PLACE = len(PLANES)
 _LESION = _PLACE + 1
 _DESCRIBED = _LESION + 1
-PREDICTED = _DESCRIBED + len(lesions.DESCRIBED)
+PREDICTED = _DESCRIBED + len(pasted_lesions.DESCRIBED)
 _VARIANCE = 1 / 12  # of a number that is drawn evenly from 0..1
 
 
@@ -69,7 +69,7 @@ def _mean(values: Any, weights: Any) -> Any:
 class Hybrid(SimCLR):
     """Lesions on some pairs → views → encoder → projection for :func:`nt_xent`, a linear layer for free labels.
 
-    A batch has "plane" int32 (pairs,) and "position" float32 (pairs, 2) besides, see `pretrain/labels.py`.
+    A batch has "plane" int32 (pairs,) and "position" float32 (pairs, 2) besides, see `pretrain/pairs/free_labels.py`.
 
     Args:
         encoder, views, plan, temperature, decoupled, hidden, projected, seed: as of :class:`SimCLR`.
@@ -115,8 +115,8 @@ class Hybrid(SimCLR):
         pairs = ops.shape(plane)[0]
         described = ops.zeros((pairs, PREDICTED - _DESCRIBED))
         if self.lesions:
-            numbers = lesions.uniform_numbers(pairs, self.random)
-            slices, there, described = lesions.paste(slices, numbers, self.lesions)
+            numbers = pasted_lesions.uniform_numbers(pairs, self.random)
+            slices, there, described = pasted_lesions.paste(slices, numbers, self.lesions)
         plane, there = (ops.concatenate([x, x], axis=0) for x in (plane, there))
         described = ops.concatenate([described, described], axis=0)
         # Views are mirrored: in axial and coronal ones nobody can tell left from right, in sagittal ones of a head

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from mri_transfer import replicas
+from mri_transfer.machine import replicas
 
 # Turns a flat functional model into how training calls it: plainly, or so that it needs less memory.
 Plan = Callable[[keras.Model], Callable[[Any], Any]]
@@ -40,14 +40,14 @@ class Method(keras.Model):
     """Turns a batch of slice pairs into a loss; subclasses say how.
 
     A batch is {"a", "b": uint8 (pairs, size, size), "subject": int32 (pairs,)}, and has the free labels of
-    `pretrain/labels.py` for methods that predict them. A subclass defines `call(batch,
+    `pretrain/pairs/free_labels.py` for methods that predict them. A subclass defines `call(batch,
     training)`, which makes views, encodes them and gives what the loss needs, and `compute_loss`. It knows nothing of
     budgets, schedules of the learning rate, or saving. All that changes while it trains is in its variables.
 
     Args:
         encoder: flat functional model, (batch, height, width, 1) in 0..255 to (batch, features).
         views: layer that makes a random view of each uint8 slice.
-        plan: how training calls the encoder, or any other flat model; see `pretrain/memory.py`.
+        plan: how training calls the encoder, or any other flat model; see `pretrain/fit/memory_plan.py`.
         seed: of the initial weights of heads.
     """
 

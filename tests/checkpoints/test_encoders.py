@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 
 from mri_transfer.checkpoints import encoders
-from mri_transfer.checkpoints.arrays import write_arrays
 from mri_transfer.checkpoints.backbones import build_encoder, named_weights
 from mri_transfer.checkpoints.encoders import (
     describe_start,
@@ -25,7 +24,8 @@ from mri_transfer.checkpoints.encoders import (
     start_encoder,
 )
 from mri_transfer.errors import UserError
-from mri_transfer.files import sha256, write_json
+from mri_transfer.storage.arrays import write_arrays
+from mri_transfer.storage.files import sha256, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVENANCE = {

@@ -9,7 +9,7 @@ from skimage import data, transform
 from mri_transfer.checkpoints import efficientnet_lite, imagenet, torch_pickle
 from mri_transfer.checkpoints.backbones import build_encoder, named_weights
 from mri_transfer.errors import UserError
-from mri_transfer.files import sha256
+from mri_transfer.storage.files import sha256
 
 CATS = range(281, 286)  # tabby, tiger cat, Persian, Siamese, Egyptian
 ESPRESSO = 967

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from mri_transfer import device
 from mri_transfer.checkpoints import older_tensorflow
 from mri_transfer.checkpoints.older_tensorflow import TARGETS, known_operations, make_loadable
 from mri_transfer.errors import UserError
+from mri_transfer.machine import device
 
 device.prepare()
 tf = pytest.importorskip("tensorflow")

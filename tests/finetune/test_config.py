@@ -68,9 +68,7 @@ def test_help_says_that_fine_tuning_takes_hours(capsys):
 
 
 def test_configuration_and_probe_workers_import_no_keras():
-    code = (
-        "import sys, mri_transfer.finetune.config, mri_transfer.finetune.probe; print('keras' in sys.modules)"
-    )
+    code = "import sys, mri_transfer.finetune.config, mri_transfer.finetune.heads.probe; print('keras' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
         == "False\n"

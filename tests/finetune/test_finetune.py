@@ -8,12 +8,12 @@ import pytest
 
 from mri_transfer.cli import main
 from mri_transfer.errors import UserError
-from mri_transfer.finetune import training
-from mri_transfer.finetune.classifier import CARD, load_classifier
 from mri_transfer.finetune.config import FinetuneConfig, PredictConfig
 from mri_transfer.finetune.finetune import finetune
-from mri_transfer.finetune.predict import predict
-from mri_transfer.finetune.predictions_table import table
+from mri_transfer.finetune.heads import training
+from mri_transfer.finetune.heads.classifier import CARD, load_classifier
+from mri_transfer.finetune.prediction.predict import predict
+from mri_transfer.finetune.prediction.predictions_table import table
 
 SMALL = {"size": 64, "epochs": 2, "batch": 16, "unfreeze": 0.1, "folds": 3, "calibration": "none"}
 
@@ -77,7 +77,7 @@ def test_a_finished_run_says_so_and_other_settings_are_refused(run, capsys):
 
 
 def test_predictions_are_the_models_own_output(run, tumor_folder):
-    from mri_transfer.datasets.tumors.files import read_grey, square
+    from mri_transfer.datasets.tumors.images import read_grey, square
 
     found = predict(PredictConfig(run=run[0], images=(tumor_folder / "Testing",), batch=7))
     classifier = load_classifier(run[0])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from mri_transfer import findings
-from mri_transfer.boards import FAMILIES, JETPACK, read_board
-from mri_transfer.findings import ADVICE, GOOD, PROBLEM
+from mri_transfer.machine import checks
+from mri_transfer.machine.boards import FAMILIES, JETPACK, read_board
+from mri_transfer.machine.checks import ADVICE, GOOD, PROBLEM
 from tests.mri_transfer.file_trees import write
 
 ORIN_MODES = (
@@ -94,10 +94,10 @@ DESKTOP = {
 def found_on(root):
     board = read_board(root)
     return [
-        *findings.of_board(board),
-        *findings.of_memory(root, board),
-        *findings.of_power(root),
-        *findings.of_heat(root),
+        *checks.of_board(board),
+        *checks.of_memory(root, board),
+        *checks.of_power(root),
+        *checks.of_heat(root),
     ]
 
 
@@ -162,35 +162,35 @@ def test_nothing_is_wrong_with_a_large_orin(tmp_path):
 def test_a_desktop_whose_gpu_tensorflow_does_not_see(tmp_path):
     root = write(tmp_path, DESKTOP)
     assert read_board(root) is None
-    assert findings.machine_name(root, None).startswith("AMD Ryzen 7")
+    assert checks.machine_name(root, None).startswith("AMD Ryzen 7")
     assert [f.level for f in of(found_on(root), "memory")] == [GOOD]  # a desktop does not matter beside 32 GB
     seen = {"backend": "tensorflow", "version": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": []}
-    (software,) = findings.of_software(seen, None, root)
+    (software,) = checks.of_software(seen, None, root)
     assert software.level == PROBLEM
     assert "tensorflow[and-cuda]" in software.remedy
-    (software,) = findings.of_software({**seen, "gpus": ["NVIDIA GeForce RTX 3060"]}, None, root)
+    (software,) = checks.of_software({**seen, "gpus": ["NVIDIA GeForce RTX 3060"]}, None, root)
     assert software.level == GOOD
-    (software,) = findings.of_software(seen, None, tmp_path / "nowhere")
+    (software,) = checks.of_software(seen, None, tmp_path / "nowhere")
     assert software.level == GOOD
 
 
 def test_a_board_whose_tensorflow_is_that_of_pypi(tmp_path, monkeypatch):
     board = read_board(write(tmp_path, ORIN_NANO))
     seen = {"backend": "tensorflow", "version": "2.16.1", "keras": "3.12.0", "cuda": False, "gpus": []}
-    (software,) = findings.of_software(seen, board, tmp_path)
+    (software,) = checks.of_software(seen, board, tmp_path)
     assert "2.16.1+nv24.08" in software.remedy
-    monkeypatch.setattr(findings, "_tensorflow_build", lambda: "2.16.1+nv24.8")
-    (software,) = findings.of_software(seen, board, tmp_path)
+    monkeypatch.setattr(checks, "_tensorflow_build", lambda: "2.16.1+nv24.8")
+    (software,) = checks.of_software(seen, board, tmp_path)
     assert "group video" in software.remedy
 
 
 def test_what_cannot_be_imported_is_a_finding(monkeypatch):
-    monkeypatch.setattr(findings, "PROBE", "import no_such_module_as_this")
-    (software,) = findings.of_software(findings.probe(), None)
+    monkeypatch.setattr(checks, "PROBE", "import no_such_module_as_this")
+    (software,) = checks.of_software(checks.probe(), None)
     assert software.level == PROBLEM
     assert "no_such_module_as_this" in software.text
-    monkeypatch.setattr(findings, "PROBE", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
-    assert "signal 4" in findings.probe()["error"]
+    monkeypatch.setattr(checks, "PROBE", "import os, signal; os.kill(os.getpid(), signal.SIGILL)")
+    assert "signal 4" in checks.probe()["error"]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_what_cannot_be_imported_is_a_finding(monkeypatch):
 def test_releases_that_are_newer_older_or_written_in_another_way(tmp_path, text, l4t, jetpack):
     board = read_board(write(tmp_path, {"etc/nv_tegra_release": text, "proc/device-tree/model": "Jetson\0"}))
     assert (board.l4t, board.jetpack) == (l4t, jetpack)
-    (about,) = findings.of_board(board)
+    (about,) = checks.of_board(board)
     assert about.level == (GOOD if jetpack in ("6.2.1", "6.x", "6.0") else about.level)
     assert (about.remedy == "") == (about.level == GOOD)
 
@@ -234,21 +234,21 @@ def test_a_full_disk_a_slow_one_and_one_that_belongs_to_somebody_else(tmp_path, 
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: Usage)
-        (disk,) = findings.of_disk(tmp_path)
+        (disk,) = checks.of_disk(tmp_path)
         assert (disk.level, "5 GB free" in disk.text) == (PROBLEM, True)
     with monkeypatch.context() as patch:
-        patch.setattr(findings, "write_speed", lambda _: 5e6)
-        assert next(findings.of_disk(tmp_path)).level == ADVICE
+        patch.setattr(checks, "write_speed", lambda _: 5e6)
+        assert next(checks.of_disk(tmp_path)).level == ADVICE
 
     def refused(_):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(findings, "write_speed", refused)
-    assert "Permission denied" in next(findings.of_disk(tmp_path)).text
+    monkeypatch.setattr(checks, "write_speed", refused)
+    assert "Permission denied" in next(checks.of_disk(tmp_path)).text
 
 
 def test_a_clock_that_was_never_set():
-    (clock,) = findings.of_clock(0.0)
+    (clock,) = checks.of_clock(0.0)
     assert (clock.level, "1970" in clock.text) == (PROBLEM, True)
 
 

@@ -11,14 +11,14 @@ from mri_transfer.pretrain.config import PretrainConfig
 
 def test_the_names_are_those_of_the_parts():
     from mri_transfer.checkpoints import older_tensorflow
-    from mri_transfer.finetune.export import export as exports
+    from mri_transfer.finetune.export import conversion as exports
 
     assert (GRAPH, *exports.FORMATS) == FORMATS
     assert tuple(older_tensorflow.TARGETS) == TARGETS
 
 
 def test_a_run_is_exported_as_its_format_is_told(monkeypatch, tmp_path):
-    from mri_transfer.finetune.export import export as exports
+    from mri_transfer.finetune.export import conversion as exports
 
     seen = {}
     monkeypatch.setattr(

@@ -37,13 +37,13 @@ def use(setattr=setattr) -> None:
     Args:
         setattr: give pytest's `monkeypatch.setattr` to have it undone.
     """
-    from mri_transfer import device
+    from mri_transfer.machine import device
 
     device.prepare()
     import keras
 
     from mri_transfer.checkpoints import backbones, encoders
-    from mri_transfer.pretrain import views
+    from mri_transfer.pretrain.augmentations import views
 
     class SmallViews(keras.layers.Layer):
         def __init__(self, size, strength=1.0, seed=0, strengths=None):

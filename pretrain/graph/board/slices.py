@@ -117,7 +117,7 @@ class Slices:
 
 
 class Pairs:
-    """Which slices the pairs of a step are: a pure function of (seed, step), as in `pretrain/positives.py`.
+    """Which slices the pairs of a step are: a pure function of (seed, step), as in `pretrain/pairs/positives.py`.
 
     Subjects are drawn with a probability proportional to the square root of their number of slices, then a slice of
     the subject, then its partner: "same" is the slice itself, "adjacent" any slice of the same volume and plane at

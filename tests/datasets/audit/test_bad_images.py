@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from mri_transfer.datasets.audit.measure import measure
-from mri_transfer.datasets.tumors.files import decode, list_images, read_grey
+from mri_transfer.datasets.tumors.images import decode, list_images, read_grey
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.errors import UserError
@@ -364,7 +364,7 @@ AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
-from mri_transfer.datasets.tumors.files import decode, list_images
+from mri_transfer.datasets.tumors.images import decode, list_images
 from mri_transfer.errors import UserError
 from PIL import Image
 Image.init()  # its readers are imported when first needed, which another user may not be allowed to do

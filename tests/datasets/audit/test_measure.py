@@ -5,7 +5,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from mri_transfer.datasets.audit.measure import SIDE, jpeg_quality, measure
-from mri_transfer.datasets.tumors.files import ImageFile, list_images
+from mri_transfer.datasets.tumors.images import ImageFile, list_images
 
 
 @pytest.fixture

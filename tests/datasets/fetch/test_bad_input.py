@@ -11,8 +11,8 @@ import zipfile
 
 import pytest
 
-from mri_transfer.datasets.fetch.receipts import Receipts
-from mri_transfer.datasets.tumors.files import list_images
+from mri_transfer.datasets.fetch.transfer.receipts import Receipts
+from mri_transfer.datasets.tumors.images import list_images
 
 
 @pytest.fixture(autouse=True)
@@ -241,8 +241,8 @@ def test_the_lock_ends_with_its_process(run, serve, tmp_path):
     assert run("ixi").returncode == 0
     code = f"""
 import pathlib, time
-from mri_transfer.datasets.fetch.receipts import Receipts
-from mri_transfer.datasets.tumors.files import list_images
+from mri_transfer.datasets.fetch.transfer.receipts import Receipts
+from mri_transfer.datasets.tumors.images import list_images
 held = Receipts(pathlib.Path({str(tmp_path / "out")!r}))
 print("held", flush=True)
 time.sleep(60)

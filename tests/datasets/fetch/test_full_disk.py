@@ -7,7 +7,8 @@ import subprocess
 
 import pytest
 
-from mri_transfer.datasets.fetch import archives, openneuro, transport, unpack
+from mri_transfer.datasets.fetch import archives, openneuro
+from mri_transfer.datasets.fetch.transfer import transport, unpack
 
 
 @pytest.fixture

@@ -143,7 +143,9 @@ def sessions(tmp_path, head, save):
 
 def test_a_repeated_session_adds_nothing_and_the_figure_is_shown(tmp_path, sessions, capfd, monkeypatch):
     # The page has tests of its own.
-    monkeypatch.setattr("mri_transfer.datasets.store.page.write_page", lambda *about: about[3].touch())
+    monkeypatch.setattr(
+        "mri_transfer.datasets.store.summary.store_page.write_page", lambda *about: about[3].touch()
+    )
     options = {"size": 48, "workers": 1}
     everything = extract(SlicesConfig((sessions,), tmp_path / "all", max_correlation=1.0, **options))
     capfd.readouterr()

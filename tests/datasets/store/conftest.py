@@ -7,6 +7,6 @@ import pytest
 def no_pictures(monkeypatch):
     """What is tested shows in the summary; the page, which takes most of the time, has tests of its own."""
     monkeypatch.setattr(
-        "mri_transfer.datasets.store.page.write_page",
+        "mri_transfer.datasets.store.summary.store_page.write_page",
         lambda store, summary, licences, path, banner: path.touch(),
     )

@@ -17,7 +17,7 @@ from mri_transfer.datasets.store import store as store_module
 from mri_transfer.datasets.store.store import SliceStore, shard_header
 from mri_transfer.datasets.store.writer import StoreWriter
 from mri_transfer.errors import UserError
-from mri_transfer.files import claim_folder
+from mri_transfer.storage.files import claim_folder
 
 SETTINGS = {"size": 16, "spacing": 4.0, "planes": ["axial", "coronal", "sagittal"], "min_foreground": 0.1}
 

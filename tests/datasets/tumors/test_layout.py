@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_transfer.datasets.tumors.group_table import write_groups
 from mri_transfer.datasets.tumors.layout import published, read_layout, split_kind
+from mri_transfer.datasets.tumors.persons.group_table import write_groups
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.errors import UserError
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from mri_transfer.checkpoints.state import load_state, save_state
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.pretrain.health.measures import effective_rank
-from mri_transfer.pretrain.positives import PairSampler, mixture
-from mri_transfer.pretrain.schedule import warmup_cosine
+from mri_transfer.pretrain.pairs.positives import PairSampler, mixture
+from mri_transfer.pretrain.run.schedule import warmup_cosine
 from tests.pretrain.graph.boards import BOARD, load_script
 
 slices, states, training, runner = (load_script(name) for name in ("slices", "states", "training", "runner"))

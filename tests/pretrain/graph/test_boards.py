@@ -18,9 +18,9 @@ from mri_transfer.checkpoints.encoders import load_encoder, read_card
 from mri_transfer.checkpoints.state import load_state
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.positives import PairSampler
-from mri_transfer.pretrain.schedule import warmup_cosine
-from mri_transfer.pretrain.trainer import Trainer
+from mri_transfer.pretrain.pairs.positives import PairSampler
+from mri_transfer.pretrain.run.schedule import warmup_cosine
+from mri_transfer.pretrain.run.trainer import Trainer
 from tests.pretrain import small_network
 from tests.pretrain.graph.boards import BOARD, export_small, save_always
 

@@ -16,9 +16,9 @@ from mri_transfer.export import ExportConfig
 from mri_transfer.options import as_dict
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.graph.settings import settings_of
-from mri_transfer.pretrain.positives import PairSampler
-from mri_transfer.pretrain.schedule import warmup_cosine
-from mri_transfer.pretrain.trainer import Trainer
+from mri_transfer.pretrain.pairs.positives import PairSampler
+from mri_transfer.pretrain.run.schedule import warmup_cosine
+from mri_transfer.pretrain.run.trainer import Trainer
 from tests.pretrain import small_network
 from tests.pretrain.graph.boards import export_small, load_script
 

@@ -9,7 +9,7 @@ import pytest
 
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.positives import PairSampler
+from mri_transfer.pretrain.pairs.positives import PairSampler
 
 
 def tiny_encoder(size: int = 32, features: int = 24, seed: int = 0) -> keras.Model:
@@ -30,8 +30,8 @@ class SmallLoop:
     """Trains a tiny encoder, and keeps what a run keeps."""
 
     def __init__(self, store, out, method=None, *, steps=60, batch=8, size=32, seed=0, learning_rate=1e-3):
+        from mri_transfer.pretrain.augmentations.views import Views
         from mri_transfer.pretrain.methods import METHODS
-        from mri_transfer.pretrain.views import Views
 
         self.config = PretrainConfig(store=store, out=out, steps=steps, batch=batch, size=size, seed=seed)
         self.store = SliceStore.open(store)

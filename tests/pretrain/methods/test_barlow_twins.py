@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from mri_transfer.pretrain.augmentations.views import Views
 from mri_transfer.pretrain.methods.barlow_twins import BarlowTwins, cross_correlation_loss
-from mri_transfer.pretrain.views import Views
 
 
 def reference(z_a, z_b, redundancy):

@@ -2,8 +2,8 @@ import keras
 import numpy as np
 import pytest
 
+from mri_transfer.pretrain.augmentations.views import Views
 from mri_transfer.pretrain.methods.dino import DINO, WARM_UP, Prototypes, self_distillation
-from mri_transfer.pretrain.views import Views
 
 
 def reference(student, teacher, center, student_temperature, teacher_temperature):

@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_softmax
 
+from mri_transfer.pretrain.augmentations.views import Views
 from mri_transfer.pretrain.methods.hybrid import PREDICTED, Hybrid, free_label_loss
 from mri_transfer.pretrain.methods.simclr import SimCLR
-from mri_transfer.pretrain.views import Views
 
 
 def draw(n=9, seed=0):

@@ -4,8 +4,8 @@ import pytest
 from keras import layers
 
 from mri_transfer.errors import UserError
+from mri_transfer.pretrain.augmentations.views import Views
 from mri_transfer.pretrain.methods.masked import STRIDE, Masked, masked_error
-from mri_transfer.pretrain.views import Views
 
 
 class AsTheyAre(layers.Layer):

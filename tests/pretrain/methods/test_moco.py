@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from keras import ops
 
+from mri_transfer.pretrain.augmentations.views import Views
 from mri_transfer.pretrain.methods.moco import NOBODY, MoCo, info_nce
-from mri_transfer.pretrain.views import Views
 
 
 def reference(query, key, subject, negatives, negative_subject, temperature):

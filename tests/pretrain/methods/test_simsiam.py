@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from keras import ops
 
+from mri_transfer.pretrain.augmentations.views import Views
 from mri_transfer.pretrain.methods.byol import normalised_regression
 from mri_transfer.pretrain.methods.simsiam import SimSiam, negative_cosine
-from mri_transfer.pretrain.views import Views
 
 
 def draw(seed=0):

@@ -9,10 +9,10 @@ import pytest
 
 from mri_transfer.checkpoints.state import assign_arrays, model_arrays
 from mri_transfer.errors import UserError
+from mri_transfer.pretrain.augmentations.views import Views
 from mri_transfer.pretrain.config import METHOD_NAMES, PretrainConfig
 from mri_transfer.pretrain.methods import METHODS, build_method
 from mri_transfer.pretrain.methods.teacher import momentum_at
-from mri_transfer.pretrain.views import Views
 
 WITH_TEACHER = ("moco", "byol", "dino")
 

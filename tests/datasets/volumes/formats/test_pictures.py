@@ -60,7 +60,7 @@ def test_subject_and_sequence_come_from_folders(folder):
 
 
 def test_the_command_makes_a_store_that_pretraining_can_read(folder, tmp_path):
-    from mri_transfer.pretrain.positives import PairSampler
+    from mri_transfer.pretrain.pairs.positives import PairSampler
 
     table = tmp_path / "t.csv"
     table.write_text(

@@ -1,0 +1,223 @@
+"""`audit.html`: what is wrong with a set of images, shown with the images themselves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer import __version__
+from mri_transfer.datasets.audit import audit_charts
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.tumors.copies.thumbnails import turned
+from mri_transfer.datasets.tumors.images import read_grey, square
+from mri_transfer.datasets.tumors.layout import published
+from mri_transfer.datasets.tumors.persons.originals import figshare_originals
+from mri_transfer.datasets.tumors.persons.recognised import origin_tells_class, sentences
+from mri_transfer.datasets.tumors.tumors import TumorSet
+from mri_transfer.machine.device import versions
+from mri_transfer.pages import html_pages
+from mri_transfer.storage.files import atomic_write
+
+TEMPLATES = Path(__file__).parent / "templates"
+SIDE = 200  # pixels of a picture on the page
+PAIRS = 12  # shown of each kind
+MARKED = 12  # pictures shown of those with markings, and of those that look like something else
+
+
+def write_page(
+    path: Path,
+    found: dict[str, Any],
+    tumors: TumorSet,
+    store: SliceStore | None = None,
+    command: str = "",
+    banner: str = "",
+) -> None:
+    """Write the page.
+
+    Args:
+        path: of the page.
+        found: as from :func:`mri_transfer.datasets.audit.examination.examine`, with "advice" and, if there is a store,
+            "against".
+        tumors: the images.
+        store: the slices that `found["against"]` speaks of.
+        command: that made it.
+        banner: a warning for the top of the page.
+    """
+    drawn = {
+        "threshold": audit_charts.threshold(tumors) if len(tumors.candidates) else None,
+        "shortcuts": audit_charts.shortcuts(found["shortcuts"]),
+        "nearest": audit_charts.nearest(found["nearest"]),
+    }
+    page = (
+        html_pages.environment(TEMPLATES)
+        .get_template("audit.html.j2")
+        .render(
+            found=found,
+            drawn=drawn,
+            classes=found["classes"],
+            rows=_by_class(found, tumors),
+            sources=sentences(found),
+            origin=origin_tells_class(found["sources"]),
+            source_conflicts=_source_conflicts(Path(found["folder"]), found),
+            galleries=_galleries(Path(found["folder"]), found),
+            marked=_cards(found, "markings"),
+            others=_cards(found, "others"),
+            group=_one_group(Path(found["folder"]), tumors),
+            against=_against(Path(found["folder"]), found.get("against"), store),
+            command=command,
+            banner=banner,
+            versions=versions(),
+            version=__version__,
+        )
+    )
+    with atomic_write(path) as file:
+        file.write(page)
+
+
+def _by_class(found: dict[str, Any], tumors: TumorSet) -> list[dict[str, Any]]:
+    """One row a class: how many files, how many distinct, how many test images repeat training images."""
+    files = Counter(file.label for file in tumors.files)
+    _, test = published([file.split for file in tumors.files])
+    return [
+        {
+            "class": name,
+            "files": files[label],
+            "distinct": found["distinct_by_class"][name],
+            "groups": found["groups"]["by_class"][name],
+            "test": sum(
+                file.label == label and tested for file, tested in zip(tumors.files, test, strict=True)
+            ),
+            "identical": found["test_identical_by_class"][name],
+        }
+        for label, name in enumerate(tumors.classes)
+    ]
+
+
+def _picture(folder: Path, name: str, orientation: int = 0) -> str:
+    return html_pages.data_uri(
+        np.ascontiguousarray(turned(square(read_grey(folder / name), SIDE), orientation))
+    )
+
+
+def _pair(folder: Path, pair: dict[str, Any]) -> dict[str, Any]:
+    orientation = pair.get("orientation", 0)
+    return {
+        **pair,
+        "conflict": pair["first_class"] != pair["second_class"],
+        "left": _picture(folder, pair["first"]),
+        "right": _picture(folder, pair["second"], orientation),
+        "turned": orientation != 0,
+    }
+
+
+def _spread(pairs: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+    """A few of them, evenly from the list, so that the first and the last are among them."""
+    if len(pairs) <= most:
+        return list(pairs)
+    return [pairs[place] for place in np.linspace(0, len(pairs) - 1, most).round().astype(int)]
+
+
+def _galleries(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Pairs to look at, in the order of how bad they are."""
+    conflicts = [pair for pair in found["pairs"] if pair["first_class"] != pair["second_class"]]
+    conflicts += [pair for pair in found["copies"] if pair["first_class"] != pair["second_class"]]
+    across = [pair for pair in found["copies"] if pair["across"]]
+    near = sorted(found["pairs"], key=lambda pair: pair["correlation"])
+    parts = [
+        (
+            "One picture, two labels",
+            "At least one of the labels is wrong, or the picture does not show what the class says.",
+            conflicts[:PAIRS],
+            len(conflicts),
+        ),
+        (
+            "The same file in training and test",
+            "Pixel for pixel. Whoever remembers the left picture knows the answer to the right one.",
+            _spread(across, 6),
+            len(across),
+        ),
+        (
+            "Not the same file, but the same picture",
+            "Copies that were cropped, resized, compressed, brightened or turned; the least alike of them first.",
+            [*near[: PAIRS // 2], *_spread(near[PAIRS // 2 :], PAIRS // 2)],
+            len(near),
+        ),
+        (
+            "Just below the line: not counted as the same",
+            "The most alike of the other pairs. If these look like the same picture to you, the line is too high; if "
+            "those above do not, it is too low.",
+            found["next_pairs"][: PAIRS // 2],
+            None,
+        ),
+    ]
+    return [
+        {"title": title, "text": text, "number": number, "pairs": [_pair(folder, pair) for pair in pairs]}
+        for title, text, pairs, number in parts
+        if pairs
+    ]
+
+
+def _source_conflicts(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """Pictures whose source gives another label, each once, beside what the package knows of the original."""
+    known = figshare_originals()
+    place = {f"{known.source} {name}": n for n, name in enumerate(known.names)}
+    shown: dict[str, dict[str, Any]] = {}
+    for each in found["source_conflicts"]:
+        card = shown.setdefault(each["source"], each | {"files": [], "image": _picture(folder, each["file"])})
+        card["files"].append(each["file"])
+        if each["source"] in place:
+            small = known.signatures[place[each["source"]]]
+            card["original"] = html_pages.data_uri(np.kron(small, np.ones((12, 12), np.uint8)))
+    return list(shown.values())
+
+
+def _cards(found: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """Pictures that were flagged, some of every kind, each once."""
+    folder, entries = Path(found["folder"]), found[key]["files"]
+    chosen: dict[str, dict[str, Any]] = {}
+    kinds = list(dict.fromkeys(kind for entry in entries for kind in entry["kinds"]))
+    for kind in kinds:
+        of_kind = [entry for entry in entries if kind in entry["kinds"]]
+        for entry in of_kind[: max(2, MARKED // len(kinds))]:
+            chosen.setdefault(entry["file"], entry)
+    return [{**entry, "image": _picture(folder, entry["file"])} for entry in chosen.values()]
+
+
+def _one_group(folder: Path, tumors: TumorSet) -> dict[str, Any]:
+    """A group of middling size, as an example: what belongs together and may not be parted."""
+    sizes = np.bincount(tumors.groups)
+    group = int(np.argmin(np.abs(sizes - 8) + (sizes < 2) * 1000))
+    members = np.flatnonzero(tumors.groups == group)[:10]
+    return {
+        "size": int(sizes[group]),
+        "cards": [
+            {
+                "image": _picture(folder, tumors.paths[n]),
+                "file": tumors.paths[n],
+                "class": tumors.classes[tumors.labels[n]],
+            }
+            for n in members
+        ],
+    }
+
+
+def _against(folder: Path, against: dict[str, Any] | None, store: SliceStore | None) -> list[dict[str, Any]]:
+    """Images beside the slices of a store that are most like them."""
+    if against is None or store is None:
+        return []
+    chosen = [*against["leaks"][: 2 * PAIRS], *against["closest"][: PAIRS // 2]]
+    return [
+        {
+            **entry,
+            "leak": place < len(against["leaks"]),
+            "left": _picture(folder, entry["image"]),
+            "right": html_pages.data_uri(
+                np.ascontiguousarray(turned(store.images([entry["slice"]])[0], entry["orientation"])), SIDE
+            ),
+        }
+        for place, entry in enumerate(chosen)
+    ]

@@ -1,0 +1,108 @@
+"""Everything the audit finds, as one dictionary that goes into `audit.json`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.datasets.audit.leaks import closest_slices, finding
+from mri_transfer.datasets.audit.markings import find_markings
+from mri_transfer.datasets.audit.measure import measure
+from mri_transfer.datasets.audit.modality import find_others
+from mri_transfer.datasets.audit.nearest_pixels import leak_alarm
+from mri_transfer.datasets.audit.shortcuts import find_shortcuts
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.tumors.tumors import TumorSet
+
+CLOSEST = (
+    12  # pairs below the line, and slices of a store, that are listed although they are not the same picture
+)
+
+
+def examine(folder: Path, tumors: TumorSet) -> dict[str, Any]:
+    """What is wrong with a set of images, copies and groups included.
+
+    Args:
+        folder: of the images.
+        tumors: as loaded from it.
+
+    Returns:
+        JSON-able: what `tumors.audit` holds, "folder", "classes", "fingerprint", "copies", "pairs" (of the same
+        picture), "next_pairs" (the most alike that are not), "shortcuts", "markings", "others" and "nearest", each
+        as its module describes.
+    """
+    files, kept = tumors.files, tumors.kept
+    labels = np.array([file.label for file in files], dtype=int)
+    splits = np.array([file.split for file in files])
+    groups = tumors.groups[kept]
+    measured = measure(folder, files)
+    below = np.flatnonzero(tumors.candidates.correlation < tumors.calibration.threshold)
+    return {
+        "folder": str(folder),
+        "classes": list(tumors.classes),
+        **tumors.audit,
+        "fingerprint": tumors.fingerprint,
+        "copies": _copies(tumors),
+        "pairs": _pairs(tumors, slice(len(tumors.near))),  # candidates come best first
+        "next_pairs": _pairs(tumors, below[:CLOSEST]),
+        "shortcuts": find_shortcuts(measured, labels, groups, splits, tumors.classes),
+        "markings": find_markings(measured, files, tumors.classes),
+        "others": find_others(measured, files, tumors.classes),
+        "nearest": leak_alarm(measured.small, labels, kept, groups, splits, tumors.classes),
+    }
+
+
+def _copies(tumors: TumorSet) -> list[dict[str, Any]]:
+    """Files that were dropped because another one shows the same pixels; those across splits first.
+
+    Classes are those of the folders, as the files lie there: the source's label would make copies look contradictory.
+    """
+    found = []
+    for file, image in zip(tumors.files, tumors.kept, strict=True):
+        if file.path != tumors.paths[image]:
+            first_class = tumors.classes[tumors.folder_labels[image]]
+            original = {"first": tumors.paths[image], "first_class": first_class}
+            copy = {"second": file.path, "second_class": tumors.classes[file.label]}
+            found.append(original | copy | {"across": bool(file.split != tumors.split[image])})
+    return sorted(found, key=lambda pair: not pair["across"])
+
+
+def _pairs(tumors: TumorSet, positions: Any) -> list[dict[str, Any]]:
+    found = []
+    for first, second, correlation, orientation in zip(
+        *(field[positions] for field in tumors.candidates.fields()), strict=True
+    ):
+        found.append(
+            {
+                "first": tumors.paths[first],
+                "first_class": tumors.classes[tumors.folder_labels[first]],
+                "second": tumors.paths[second],
+                "second_class": tumors.classes[tumors.folder_labels[second]],
+                "correlation": round(float(correlation), 4),
+                "orientation": int(orientation),
+                "across": bool(tumors.split[first] != tumors.split[second]),
+                "one_group": bool(tumors.groups[first] == tumors.groups[second]),
+            }
+        )
+    return found
+
+
+def examine_against(tumors: TumorSet, store: SliceStore) -> dict[str, Any]:
+    """Which images a slice store holds, and which come closest to it without being in it.
+
+    Returns:
+        JSON-able: "store", "fingerprint", "slices", "leaks" and "closest" (of the others), each a list of findings as
+        of :func:`mri_transfer.datasets.audit.leaks.leaks_between`.
+    """
+    closest = closest_slices(tumors.thumbs, store)
+    order = np.argsort(-closest["correlation"], kind="stable")
+    leaking = closest["correlation"][order] >= tumors.calibration.threshold
+    return {
+        "store": str(store.folder),
+        "fingerprint": store.fingerprint,
+        "slices": len(store),
+        "leaks": [finding(tumors, store, int(n), closest[n]) for n in order[leaking]],
+        "closest": [finding(tumors, store, int(n), closest[n]) for n in order[~leaking][:CLOSEST]],
+    }

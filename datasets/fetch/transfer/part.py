@@ -1,0 +1,169 @@
+"""A file that has arrived in part, and the card beside it that says of what it is the beginning."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import os
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mri_transfer.datasets.fetch.transfer.space import most_unpacked
+from mri_transfer.errors import UserError
+from mri_transfer.storage.files import fsync_folder, names_errors, read_json, write_json, wrong_fields
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file at its source.
+
+    Attributes:
+        url: its address.
+        home: the page to look at when it can't be had.
+        bytes, md5: what it must have, where that is published.
+        denied: what to do when the server refuses access.
+    """
+
+    url: str
+    home: str
+    bytes: int | None = None
+    md5: str | None = None
+    denied: str = ""
+
+
+class Part:
+    """`<name>.part` and its card `<name>.part.json`: address, validators, total size.
+
+    The part never holds bytes of a content other than the card's: a new content begins by emptying the part.
+    """
+
+    def __init__(self, target: Path):
+        self.target = target
+        self.path = target.with_name(target.name + ".part")
+        self._card_path = target.with_name(target.name + ".part.json")
+        self._descriptor: int | None = None
+        self.card: dict[str, Any] = {}
+        kinds: dict[str, type] = {"url": str}
+        if self._card_path.is_file():
+            with contextlib.suppress(UserError):
+                card = read_json(self._card_path)
+                if not wrong_fields(card, kinds):
+                    self.card = card
+
+    def size(self) -> int:
+        """Bytes that are here."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    @property
+    def total(self) -> int | None:
+        """Bytes that the whole has, as far as the server said."""
+        total = self.card.get("bytes")
+        return total if isinstance(total, int) and total >= 0 else None
+
+    def begins(self, remote: Remote) -> bool:
+        """Whether it can be continued: same address, or a published checksum that will tell."""
+        if not self.card or (self.total is not None and self.size() > self.total):
+            return False
+        return self.card["url"] == remote.url or remote.md5 is not None
+
+    def validator(self, remote: Remote) -> str | None:
+        """What an If-Range header may hold (RFC 9110, 13.1.5: no weak entity tags)."""
+        if self.card.get("url") != remote.url:
+            return None
+        etag, modified = self.card.get("etag"), self.card.get("last_modified")
+        if isinstance(etag, str) and not etag.startswith("W/"):
+            return etag
+        return modified if isinstance(modified, str) else None
+
+    def restart(self, card: dict[str, Any]) -> None:
+        """Forget what is here, and expect the content that `card` describes."""
+        self.close()
+        with names_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        self.note(card)
+
+    def note(self, card: dict[str, Any]) -> None:
+        """Keep the card."""
+        self.card = card
+        with names_errors(self._card_path):
+            write_json(self._card_path, card)
+
+    def descriptor(self) -> int:
+        """Where to append."""
+        if self._descriptor is None:
+            with names_errors(self.path):
+                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+        return self._descriptor
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def finish(self) -> None:
+        """Give the part its final name; its content is on disk before."""
+        with names_errors(self.path):
+            os.fsync(self.descriptor())
+        self.close()
+        self.path.replace(self.target)
+        fsync_folder(self.target.parent)
+        self._card_path.unlink(missing_ok=True)
+
+    def discard(self) -> None:
+        """Remove part and card."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+        self._card_path.unlink(missing_ok=True)
+        self.card = {}
+
+
+def digests(path: Path) -> dict[str, Any]:
+    """Size, MD5 and SHA-256 of a file, in one reading."""
+    md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
+    with names_errors(path), path.open("rb") as file:
+        while block := file.read(1 << 20):
+            md5.update(block)
+            sha256.update(block)
+            size += len(block)
+    return {"bytes": size, "md5": md5.hexdigest(), "sha256": sha256.hexdigest()}
+
+
+def fault_of(path: Path, name: str, found: dict[str, Any], remote: Remote) -> str | None:
+    """What is wrong with a received file, or None.
+
+    Args:
+        path: where it is now.
+        name: what it will be called; by it a gzip file is known, whose own checksum serves where none is
+            published.
+        found: its :func:`digests`.
+    """
+    if remote.bytes is not None and found["bytes"] != remote.bytes:
+        return f"{found['bytes']} bytes arrived, and the source lists {remote.bytes}"
+    if remote.md5 is not None:
+        if found["md5"] != remote.md5:
+            return f"its MD5 is {found['md5']}, and {remote.md5} is published"
+        return None
+    return gzip_fault(path) if name.endswith((".gz", ".tgz")) else None
+
+
+def gzip_fault(path: Path) -> str | None:
+    """Whether a gzip file is whole, by its own checksum; the fault, or None."""
+    most = most_unpacked(path)
+    unpacked = 0
+    try:
+        with gzip.open(path) as file:
+            while block := file.read(1 << 20):
+                unpacked += len(block)
+                if unpacked > most:
+                    return "it unpacks to an absurd multiple of its size"
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        return f"damaged gzip data ({str(error) or 'ends too early'})".replace("\n", " ")
+    return None

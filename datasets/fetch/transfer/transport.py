@@ -1,0 +1,318 @@
+"""One address to one file: resumed, verified, patient with servers, and clear where patience does not help.
+
+pooch, parfive and fsspec begin again after an interruption, and huggingface_hub's resume checks neither that the
+content is still the same nor which range it was sent; so requests does HTTP, and what it takes to resume is here.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import requests
+
+from mri_transfer.datasets.fetch.transfer.answers import (
+    Again,
+    Client,
+    Refused,
+    Unreachable,
+    check_status,
+    is_page,
+    length_of,
+    page_instead,
+)
+from mri_transfer.datasets.fetch.transfer.part import Part, Remote, digests, fault_of
+from mri_transfer.datasets.fetch.transfer.space import need_space
+from mri_transfer.datasets.fetch.transfer.threads import Stopped
+from mri_transfer.errors import UserError
+from mri_transfer.progress import say
+from mri_transfer.storage.files import names_errors, write_all
+
+T = TypeVar("T")
+
+_BLOCK = 1 << 15  # bytes; what a reset connection can lose
+_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
+_WRONG_RANGES = 2  # after so many, a server's ranges are not asked for again
+_WRONG_SIZES = 3  # so many other sizes than the listed one in a row are no slip
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to go on.
+
+    Attributes:
+        tries: failures in a row, without a byte gained, after which to give up.
+        backoff: seconds before the second try; doubled with each further one.
+        longest: most seconds to wait, whatever a server asks for.
+        timeout: seconds without a byte after which a connection counts as dead.
+    """
+
+    tries: int = 8
+    backoff: float = 1.0
+    longest: float = 600.0
+    timeout: float = 60.0
+
+
+class _Transfer:
+    """The state of one file's download."""
+
+    def __init__(self, part: Part, tick: Callable[[int], None]):
+        self.part = part
+        self.wrong_ranges = 0
+        self.wrong_sizes = 0
+        self._tick = tick
+        self._counted = 0
+
+    def count(self, size: int) -> None:
+        """Tell the progress bar how much is here."""
+        self._tick(size - self._counted)
+        self._counted = size
+
+
+class Downloader:
+    """Downloads for several threads, which share one patience.
+
+    Args:
+        stop: once set, downloads end with :class:`Stopped`; what has arrived is kept.
+        tick: is told of bytes gained, or lost (negative) where a file begins again.
+    """
+
+    def __init__(
+        self, patience: Patience, stop: threading.Event, tick: Callable[[int], None] = lambda gained: None
+    ):
+        self.client = Client(patience.timeout)
+        self._patience, self._stop, self._tick = patience, stop, tick
+        self._not_before = 0.0  # a server that asks to wait means all of our connections
+
+    def get(self, remote: Remote, target: Path, adopt: bool = True) -> dict[str, Any]:
+        """Download a file; continue what an earlier call left; replace the target once the new one is whole.
+
+        Args:
+            adopt: take a target that is there and has nothing wrong, as left by a call that was killed after it.
+
+        Returns:
+            What goes into the receipt: url, bytes, md5, sha256, how it was checked, when.
+
+        Raises:
+            Refused: the server refuses it, sends something else, or twice sends it damaged.
+            Unreachable: the server does not answer; the part is kept.
+            OSError: it can't be written; the part is kept.
+            Stopped: see `stop`.
+        """
+        part = Part(target)
+        if adopt and target.is_file():
+            found = digests(target)
+            if not fault_of(target, target.name, found, remote):
+                part.discard()
+                self._tick(found["bytes"])
+                return _receipt(remote, found, target.name)
+        fault: str | None = None
+        for _ in range(2):
+            transfer = _Transfer(part, self._tick)
+            if part.begins(remote):
+                transfer.count(part.size())
+            try:
+                self._persist(remote, lambda transfer=transfer: self._receive(remote, transfer), part.size)  # type: ignore[misc]
+            finally:
+                part.close()
+            found = digests(part.path)
+            fault = fault_of(part.path, target.name, found, remote)
+            if fault is None:
+                part.finish()
+                return _receipt(remote, found, target.name)
+            say(f"{remote.url}: {fault}; fetching it again")
+            part.discard()
+            transfer.count(0)
+        raise Refused(
+            f"{remote.url}: damaged twice: {fault}; run the same command later, look at {remote.home}, or name a "
+            "--mirror"
+        )
+
+    def read(self, remote: Remote, most: int) -> bytes:
+        """The content of a small file of at most `most` bytes; raises as :meth:`get` does."""
+
+        def once() -> bytes:
+            with self.client.ask(remote, {}) as response:
+                check_status(response, remote)
+                content = b""
+                for block in response.raw.stream(_BLOCK, decode_content=True):
+                    content += block
+                    if len(content) > most:
+                        raise Refused(f"{remote.url}: longer than {most} bytes; look at {remote.home}")
+                if len(content) < (length_of(response) or 0):
+                    raise Again("the connection dropped")
+                return content
+
+        return self._persist(remote, once, lambda: 0)
+
+    def size(self, remote: Remote) -> int | None:
+        """Bytes of a file as the server announces them, or None if it tells nothing; asked once."""
+        try:
+            with self.client.ask(remote, {}, "HEAD") as response:
+                plain = response.status_code == 200 and not is_page(response)
+                return length_of(response) if plain else None
+        except (Again, UserError):
+            return None
+
+    def _persist(self, remote: Remote, action: Callable[[], T], reached: Callable[[], int]) -> T:
+        """Do `action` until it works; a try that got further than any before does not count as a failure."""
+        failures, best = 0, reached()
+        while True:
+            self._sleep_until(self._not_before)
+            try:
+                return action()
+            except Again as trouble:
+                failures = 0 if reached() > best else failures + 1
+                best = max(best, reached())
+                if failures >= self._patience.tries:
+                    raise Unreachable(
+                        f"{remote.url}: {trouble}, {failures} times in a row; run the same command again, it "
+                        "continues"
+                    ) from None
+                if trouble.wait > self._patience.longest:
+                    raise Unreachable(
+                        f"{remote.url}: {trouble} and asks to wait {trouble.wait / 60:.0f} minutes; run the "
+                        "same command then, it continues"
+                    ) from None
+                wait = self._patience.backoff * 2.0 ** (failures - 1) if failures else 0.0
+                wait = min(max(wait, trouble.wait), self._patience.longest)
+                if wait >= 1:
+                    say(f"{remote.url}: {trouble}; again in {wait:.0f} s")
+                if trouble.wait:
+                    self._not_before = max(self._not_before, time.monotonic() + trouble.wait)
+                self._sleep_until(time.monotonic() + wait)
+
+    def _sleep_until(self, moment: float) -> None:
+        if self._stop.wait(max(0.0, moment - time.monotonic())):
+            raise Stopped
+
+    def _receive(self, remote: Remote, transfer: _Transfer) -> None:
+        """One request for what is missing; returns when the part is as long as the server says."""
+        part = transfer.part
+        offset = part.size() if part.begins(remote) and transfer.wrong_ranges < _WRONG_RANGES else 0
+        if offset and offset == part.total:
+            return
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        if offset and (validator := part.validator(remote)):
+            headers["If-Range"] = validator
+        with self.client.ask(remote, headers) as response:
+            if response.status_code == 416 and offset:
+                _settle_end(response, remote, transfer)
+                return
+            check_status(response, remote)
+            total: int | None
+            if response.status_code == 206:
+                total = _check_range(response, remote, transfer, offset)
+                if offset and part.total is None:
+                    part.note({**part.card, "bytes": total})
+            else:
+                total = length_of(response)
+                if remote.bytes is not None and total is not None and total != remote.bytes:
+                    transfer.wrong_sizes += 1
+                    trouble = f"the source lists {remote.bytes} bytes and sends {total}"
+                    if transfer.wrong_sizes < _WRONG_SIZES:
+                        raise Again(trouble)
+                    raise Refused(f"{remote.url}: {trouble}; run the same command again, it looks anew")
+                if offset and _changed(response, part, remote):
+                    say(f"{remote.url}: has changed at its source; beginning again")
+                offset = 0
+            self._append(response, remote, transfer, offset, total)
+        if part.total is None:
+            part.note({**part.card, "bytes": part.size()})  # a stream of unknown length that ended in order
+        elif part.size() < part.total:
+            raise Again(f"the connection dropped after {part.size()} of {part.total} bytes")
+
+    def _append(
+        self,
+        response: requests.Response,
+        remote: Remote,
+        transfer: _Transfer,
+        offset: int,
+        total: int | None,
+    ) -> None:
+        part, began = transfer.part, False
+        for block in response.raw.stream(_BLOCK, decode_content=False):
+            if not began:
+                if offset == 0:  # only now: what is here is not thrown away for a login page
+                    if is_page(response, block):
+                        raise page_instead(response, remote)
+                    self._begin(response, remote, transfer, total)
+                need_space(part.path, (part.total or 0) - offset, "the download")
+                began = True
+            if self._stop.is_set():
+                raise Stopped
+            if part.total is not None and part.size() + len(block) > part.total:
+                part.discard()
+                transfer.count(0)
+                raise Again("the server sent more than it announced")
+            with names_errors(part.path):
+                try:
+                    write_all(part.descriptor(), block)
+                finally:
+                    transfer.count(part.size())
+        if not began and offset == 0:
+            if total:
+                raise Again("the connection dropped before the first byte")
+            self._begin(response, remote, transfer, total)  # an empty file
+
+    def _begin(
+        self, response: requests.Response, remote: Remote, transfer: _Transfer, total: int | None
+    ) -> None:
+        card = {
+            "url": remote.url,
+            "etag": response.headers.get("ETag"),
+            "last_modified": response.headers.get("Last-Modified"),
+            "bytes": total,
+        }
+        transfer.count(0)
+        transfer.part.restart(card)
+
+
+def _receipt(remote: Remote, found: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a receipt says of a received file."""
+    checks = ["published MD5"] if remote.md5 else ["gzip checksum"] if name.endswith((".gz", ".tgz")) else []
+    checks += ["listed size"] if remote.bytes is not None else []
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {"url": remote.url, **found, "checked": checks, "received": now.isoformat(timespec="seconds")}
+
+
+def _changed(response: requests.Response, part: Part, remote: Remote) -> bool:
+    """Whether an answer is of another content than the part, as far as its validators tell."""
+    for header, key in (("ETag", "etag"), ("Last-Modified", "last_modified")):
+        before, now = part.card.get(key), response.headers.get(header)
+        if before and now:
+            return part.card["url"] == remote.url and before != now
+    return False
+
+
+def _check_range(response: requests.Response, remote: Remote, transfer: _Transfer, offset: int) -> int:
+    """The total size that a partial answer states, once it is known to continue what is here."""
+    part = transfer.part
+    match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    total = int(match[2]) + 1 if match and match[3] == "*" else int(match[3]) if match else 0
+    if offset and match and (_changed(response, part, remote) or part.total not in (None, total)):
+        part.discard()
+        transfer.count(0)
+        raise Again("the file has changed at its source")
+    if not match or int(match[1]) != offset or not offset <= int(match[2]) < total:
+        transfer.wrong_ranges += 1
+        raise Again(f"the server was asked for bytes from {offset} and sent others")
+    return total
+
+
+def _settle_end(response: requests.Response, remote: Remote, transfer: _Transfer) -> None:
+    """The server says that nothing comes after what is here: then it is whole, or of another file."""
+    part = transfer.part
+    match = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", "").strip())
+    if match and int(match[1]) == part.size():
+        part.note({**part.card, "bytes": part.size()})
+        return
+    part.discard()
+    transfer.count(0)
+    raise Again("the server has no more of this file")

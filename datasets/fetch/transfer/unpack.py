@@ -1,0 +1,198 @@
+"""Unpacking member by member: each to a temporary name and then renamed, nothing outside the folder."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from mri_transfer.datasets.fetch.archive_layout import Place
+from mri_transfer.datasets.fetch.transfer.members import DamagedArchive, Member, members_of, reading
+from mri_transfer.datasets.fetch.transfer.space import most_unpacked, need_space
+from mri_transfer.datasets.fetch.transfer.threads import Stopped
+from mri_transfer.datasets.volumes.find import printable
+from mri_transfer.storage.files import fsync_folder, names_errors, write_all
+
+_BLOCK = 1 << 20  # bytes
+
+
+@dataclass
+class Unpacked:
+    """What came of an archive.
+
+    Attributes:
+        files: below the folder, with size in bytes and SHA-256.
+        skipped: members that are wanted and can't be had: name, reason, and whether it is damage.
+        left_out: how many members are not wanted.
+    """
+
+    files: dict[str, tuple[int, str]] = field(default_factory=dict)
+    skipped: list[dict[str, str | bool]] = field(default_factory=list)
+    left_out: int = 0
+
+    @property
+    def damaged(self) -> bool:
+        """Whether another copy of the archive might be better."""
+        return any(skip["damaged"] for skip in self.skipped)
+
+
+class _BadMember(Exception):
+    """A member that can't be unpacked."""
+
+    def __init__(self, reason: str, damaged: bool = False):
+        super().__init__(reason)
+        self.damaged = damaged
+
+
+def unpack(
+    archive: Path,
+    folder: Path,
+    place: Place,
+    stop: threading.Event | None = None,
+    tick: Callable[[], None] = lambda: None,
+) -> Unpacked:
+    """Make the folder hold what the archive does, as far as it is wanted.
+
+    A file that is there already is compared and left alone if it is the same, so an interrupted unpacking is
+    continued by unpacking again. A member with an unsafe name, a link, a special file, an encrypted or damaged
+    one is not unpacked, but listed; so is one whose name differs from an earlier one's only in case, as it would
+    overwrite it on many disks.
+
+    Args:
+        archive: tar, tar.gz or zip.
+        folder: an existing folder; nothing is written outside of it.
+        place: where a member goes, or None if it is not wanted.
+        stop: ends the work between two blocks when it is set.
+        tick: called after each member.
+
+    Raises:
+        DamagedArchive: as a whole. Members before the damage may have been unpacked.
+        UserError: the disk has not the room that the archive says it needs.
+        OSError: it can't be written.
+        Stopped: `stop` was set.
+    """
+    result, taken = Unpacked(), set[str]()
+    made: set[Path] = set()
+    root = folder.resolve()
+    scratch = folder / f".{archive.name[:40]}.member.part"
+    left = most_unpacked(archive)
+    try:
+        for member in members_of(archive):
+            if stop is not None and stop.is_set():
+                raise Stopped
+            path = place(member.path) if member.path else None
+            if path is None and member.path:
+                result.left_out += 1
+                continue
+            reason, damaged = member.reason, False
+            if path is not None and not reason:
+                key = unicodedata.normalize("NFC", path.as_posix()).casefold()
+                try:
+                    if key in taken:
+                        same = path.as_posix() in result.files
+                        raise _BadMember(
+                            "its name comes twice" if same else "its name differs from another's only in case"
+                        )
+                    _make_folders(root, path, made)
+                    need = member.size if not (root / path).is_file() else 0
+                    need_space(root, need, f"{archive.name}: {printable(member.name)}")
+                    left -= member.size
+                    if left < 0:
+                        raise DamagedArchive("unpacks to an absurd multiple of its size")
+                    result.files[path.as_posix()] = _bring(member, root / path, scratch, stop)
+                    taken.add(key)
+                except _BadMember as bad:
+                    reason, damaged = str(bad), bad.damaged
+                except NotADirectoryError:
+                    reason = "needs a folder where there is a file"
+                except OSError as error:
+                    if error.errno not in (errno.ENAMETOOLONG, errno.EILSEQ):
+                        raise
+                    reason = (os.strerror(error.errno)).lower()
+            if reason:
+                result.skipped.append(
+                    {"member": printable(member.name), "reason": reason, "damaged": damaged}
+                )
+            tick()
+    finally:
+        scratch.unlink(missing_ok=True)
+    for place_made in sorted(made):
+        fsync_folder(place_made)
+    return result
+
+
+def _make_folders(root: Path, path: PurePosixPath, made: set[Path]) -> None:
+    """Make the folders above `path`; a link among them would lead elsewhere."""
+    parent = root / path.parent
+    if parent in made:
+        return
+    here = root
+    for part in path.parent.parts:
+        here = here / part
+        if here.is_symlink():
+            raise _BadMember("its folder is a link")
+        try:
+            here.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise NotADirectoryError(here) from None
+        made.add(here)
+    made |= {root, parent}
+
+
+def _bring(member: Member, target: Path, scratch: Path, stop: threading.Event | None) -> tuple[int, str]:
+    """Make `target` hold the member's content; returns its size and SHA-256."""
+    if target.is_dir():
+        raise _BadMember("a folder has its name")
+    if target.is_file() and not target.is_symlink() and target.stat().st_size == member.size:
+        there, digest = hashlib.sha256(), hashlib.sha256()
+        with _open(member) as stream, target.open("rb") as file:
+            for block in _blocks(stream, member.size, stop):
+                digest.update(block)
+                there.update(file.read(len(block)))
+        if there.digest() == digest.digest():
+            return member.size, digest.hexdigest()
+    digest = hashlib.sha256()
+    with _open(member) as stream, names_errors(scratch):
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+        try:
+            for block in _blocks(stream, member.size, stop):
+                digest.update(block)
+                write_all(descriptor, block)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    scratch.replace(target)
+    return member.size, digest.hexdigest()
+
+
+def _open(member: Member) -> IO[bytes]:
+    with reading(_damaged):
+        return member.open()
+
+
+def _damaged(reason: str) -> _BadMember:
+    return _BadMember(f"damaged ({reason})", True)
+
+
+def _blocks(stream: IO[bytes], size: int, stop: threading.Event | None) -> Iterator[bytes]:
+    """The member's bytes, exactly as many as were promised, to the end where its checksum is."""
+    left = size
+    while True:
+        if stop is not None and stop.is_set():
+            raise Stopped
+        with reading(_damaged):
+            block = stream.read(min(_BLOCK, left) if left else 1)
+        if not block:
+            break
+        left -= len(block)
+        if left < 0:
+            raise _BadMember("holds more than it says", True)
+        yield block
+    if left:
+        raise _BadMember(f"ends {left} bytes too early", True)

@@ -1,0 +1,329 @@
+"""A folder of labelled images: finding the files, and decoding each once to what the rest needs of it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import stat
+import zipfile
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from mri_transfer.datasets.tumors.copies.thumbnails import THUMBNAIL, thumbnail
+from mri_transfer.datasets.tumors.layout import Layout, read_layout
+from mri_transfer.datasets.tumors.persons.binding import FINE, fine
+from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
+from mri_transfer.machine.device import cores
+from mri_transfer.progress import bar
+from mri_transfer.storage.files import atomic_write
+
+# What files whose names are read may hold. Pillow tries every format it knows otherwise, and hands one of them, EPS, to
+# Ghostscript, which runs programs.
+FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
+MOST_PIXELS = 40_000_000
+"""Of an image file. A slice has 2 million at most; a few kilobytes can promise billions."""
+TOO_LARGE = "promises {size} pixels, and more than 40 million are refused"
+MOST_BYTES = 256_000_000
+MAGIC = {
+    b"\xff\xd8": "JPEG",
+    b"\x89PNG": "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*": "TIFF",
+    b"MM\0*": "TIFF",
+}
+CACHE_FORMAT = 7
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # by a damaged .npz
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One labelled image file; a numbered name is taken apart, "gg (12).jpg" into "gg (" and 12.
+
+    A folder within the class is part of the prefix.
+    """
+
+    path: str  # relative to the folder, with forward slashes
+    split: str
+    label: int
+    prefix: str
+    number: int
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """What was read, one row a file that could be read."""
+
+    rows: np.ndarray  # int (n,), positions in the list of files
+    images: np.ndarray  # uint8 (n, size, size), padded to a square
+    thumbs: np.ndarray  # uint8 (n, side, side)
+    fine: np.ndarray  # uint8 (n, side, side), the whole picture, to recognise it by
+    pixels: np.ndarray  # str (n,), SHA-256 of the decoded pixels and their shape
+    bytes: np.ndarray  # str (n,), SHA-256 of the file
+    skipped: list[dict]  # {"file", "reason"} of each file that could not
+
+
+def _numbered(stem: str) -> tuple[str, int]:
+    """The text before the last number of a file name, and the number (0 if there is none)."""
+    match = re.fullmatch(r"(.*?)(\d+)\)?", stem, re.DOTALL)
+    return (match[1], int(match[2][-18:])) if match else (stem, 0)
+
+
+def list_images(folder: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
+    """Every image below `folder`, in an order that does not depend on the machine, and the class names.
+
+    Args:
+        folder: laid out as :mod:`mri_transfer.datasets.tumors.layout` says; within a class, folders may be nested.
+
+    Returns:
+        Files, training first, each class in the order of its file numbers; class names, sorted.
+
+    Raises:
+        UserError: as of :func:`mri_transfer.datasets.tumors.layout.read_layout`.
+    """
+    layout = read_layout(Path(folder))
+    return images_of(layout, Path(folder)), layout.classes
+
+
+def images_of(layout: Layout, folder: Path) -> list[ImageFile]:
+    """The files of a layout of `folder`, in the order of :func:`list_images`."""
+    files: list[ImageFile] = []
+    for place in layout.places:
+        named = []
+        for path in place.images:
+            within = path.parent.relative_to(place.folder).as_posix()
+            prefix, number = _numbered(path.stem)
+            named.append(("" if within == "." else f"{within}/", prefix, number, path))
+        label = layout.classes.index(place.name)
+        files += [
+            ImageFile(path.relative_to(folder).as_posix(), place.split, label, within + prefix, number)
+            for within, prefix, number, path in sorted(named)
+        ]
+    return files
+
+
+def read_bytes(path: Path) -> bytes:
+    """All of an image file.
+
+    Pillow reads from memory, because of a file on disk it reads as much at once as a header in it promises.
+
+    Raises:
+        ValueError: it is no regular file, or larger than any picture; OSError: it can't be read.
+    """
+    if path.is_symlink() and not path.exists():
+        raise ValueError("a link that leads nowhere")
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
+        raise ValueError("no regular file")
+    if status.st_size > MOST_BYTES:
+        raise ValueError(f"{status.st_size / 1e6:.0f} MB, and no picture has so many")
+    return path.read_bytes()
+
+
+def open_image(file: IO[bytes]) -> Image.Image:
+    """Open an image file, only its header read so far; the pixels come with :func:`upright`.
+
+    Raises:
+        ValueError: it promises more than `MOST_PIXELS` pixels.
+        PIL.UnidentifiedImageError: it is no image; the text says what it is instead.
+        Exception: whatever Pillow raises for files that are damaged.
+    """
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except Image.UnidentifiedImageError:
+        file.seek(0)
+        raise Image.UnidentifiedImageError(_unidentified(file.read())) from None
+    except Image.DecompressionBombError:
+        raise ValueError(TOO_LARGE.format(size="hundreds of millions of")) from None
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(TOO_LARGE.format(size=f"{image.width}x{image.height}"))
+    return image
+
+
+def _unidentified(content: bytes) -> str:
+    if not content.strip(b"\0 \t\r\n"):
+        return "an empty file"
+    for magic, name in MAGIC.items():
+        if content.startswith(magic):
+            return f"a damaged {name} file, or cut off within its header"
+    return "not an image, whatever its name says"
+
+
+def upright(file: Image.Image, mode: str) -> Image.Image:
+    """The picture of an opened file as plain grey or colour, the way round a viewer shows it.
+
+    Transparency lies on black; deeper than 8 bits becomes grey, stretched from its own range; of several frames
+    the first counts.
+
+    Args:
+        file: as from :func:`open_image`.
+        mode: "L" or "YCbCr", what the caller will convert to; a JPEG is decoded to it directly.
+
+    Returns:
+        Of mode "L", "RGB" or `mode`.
+    """
+    # A JPEG's luma and chroma need no trip through RGB; equal for grey content, and faster.
+    file.draft(mode, file.size)
+    file.load()
+    image = ImageOps.exif_transpose(file)
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+        low, high = values.min(), values.max()
+        image = Image.fromarray(
+            np.round((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
+        )
+    if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    if image.mode not in ("L", "RGB", mode):
+        image = image.convert("RGB")
+    return image
+
+
+def read_grey(path: Path) -> np.ndarray:
+    """An image file as grey, uint8 (height, width), the way round a viewer shows it.
+
+    Colour becomes luma; transparency lies on black; deeper than 8 bits is stretched from its own range.
+
+    Raises:
+        Exception: whatever Pillow raises for files that are damaged or no images.
+    """
+    with open_image(io.BytesIO(read_bytes(path))) as file:
+        return np.asarray(upright(file, "L").convert("L"))
+
+
+def square(image: np.ndarray, size: int) -> np.ndarray:
+    """Pad to a square with black, the image in the middle, and resize with anti-aliasing.
+
+    Args:
+        image: uint8 (height, width).
+        size: pixels.
+
+    Returns:
+        uint8 (size, size).
+    """
+    height, width = image.shape
+    scale = size / max(height, width)
+    inner = max(1, round(width * scale)), max(1, round(height * scale))
+    small = Image.fromarray(image).resize(
+        inner, Image.Resampling.BILINEAR
+    )  # Pillow widens the filter: no aliasing
+    canvas = Image.new("L", (size, size))
+    canvas.paste(small, ((size - inner[0]) // 2, (size - inner[1]) // 2))
+    return np.asarray(canvas)
+
+
+def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str] | str:
+    """Small image, thumbnail, whole picture, hash of pixels and hash of bytes; or the reason why not."""
+    try:
+        content = read_bytes(path)
+        with open_image(io.BytesIO(content)) as file:
+            grey = np.asarray(upright(file, "L").convert("L"))
+    except Exception as error:  # Pillow's readers raise nearly anything for damaged files
+        return _reason(error)
+    pixels = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
+    return square(grey, size), thumbnail(grey), fine(grey), pixels, hashlib.sha256(content).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """Why a file can't be read, in one line."""
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(told.split())[:200] or type(error).__name__
+
+
+def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | None = None) -> Decoded:
+    """Read every file, in parallel; with `cache`, only once for this list of files and this size.
+
+    Args:
+        folder, files: as given to and by :func:`list_images`.
+        size: pixels of the small images.
+        cache: a folder to keep the result in; a damaged or outdated cache is made anew.
+    """
+    folder = Path(folder)
+    kept = None
+    if cache is not None:
+        cache = Path(cache)
+        cache.mkdir(parents=True, exist_ok=True)
+        kept = cache / f"tumors-{_state(folder, files, size)[:16]}.npz"
+        if (found := _load_cache(kept)) is not None:
+            return found
+    images = np.empty((len(files), size, size), np.uint8)
+    thumbs = np.empty((len(files), THUMBNAIL, THUMBNAIL), np.uint8)
+    whole = np.empty((len(files), FINE, FINE), np.uint8)
+    hashes = []
+    rows: list[int] = []
+    skipped: list[dict] = []
+    # Pillow and hashlib let go of the interpreter while they work.
+    with quiet_libraries(), ThreadPoolExecutor(cores()) as pool:
+        results = pool.map(lambda file: _decode(folder / file.path, size), files)
+        for position, result in enumerate(
+            bar(results, desc="reading images", unit="image", total=len(files))
+        ):
+            if isinstance(result, str):
+                skipped.append({"file": files[position].path, "reason": result})
+                continue
+            images[len(rows)], thumbs[len(rows)], whole[len(rows)] = result[:3]
+            hashes.append(result[3:])
+            rows.append(position)
+    pixels, content = (
+        (np.array(column, dtype="U64") for column in zip(*hashes, strict=True)) if hashes else ([], [])
+    )
+    count = len(rows)
+    decoded = Decoded(
+        np.array(rows, dtype=int),
+        images[:count],
+        thumbs[:count],
+        whole[:count],
+        np.asarray(pixels),
+        np.asarray(content),
+        skipped,
+    )
+    if kept is not None:
+        _save_cache(kept, decoded)
+    return decoded
+
+
+def _state(folder: Path, files: Sequence[ImageFile], size: int) -> str:
+    """Changes when a file is added, removed, renamed or written."""
+    digest = hashlib.sha256(f"{CACHE_FORMAT} {size}".encode())
+    for file in files:
+        try:
+            status = (folder / file.path).stat()
+        except OSError:  # a link that leads nowhere: told by `_decode`
+            status = (folder / file.path).lstat()
+        digest.update(
+            f"\0{file.path}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")
+        )
+    return digest.hexdigest()
+
+
+def _save_cache(path: Path, decoded: Decoded) -> None:
+    with atomic_write(path, "wb") as file:
+        np.savez(
+            file,
+            rows=decoded.rows,
+            images=decoded.images,
+            thumbs=decoded.thumbs,
+            fine=decoded.fine,
+            pixels=decoded.pixels,
+            bytes=decoded.bytes,
+            skipped=np.frombuffer(json.dumps(decoded.skipped).encode(), dtype=np.uint8),
+        )
+
+
+def _load_cache(path: Path) -> Decoded | None:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            kept = {name: arrays[name] for name in ("rows", "images", "thumbs", "fine", "pixels", "bytes")}
+            return Decoded(**kept, skipped=json.loads(arrays["skipped"].tobytes()))
+    except UNREADABLE:
+        return None

@@ -1,0 +1,1 @@
+"""Whose picture each image is: recognised originals, tables, and guessed groups where no source says it."""

@@ -1,0 +1,194 @@
+"""Which images may show one person, where no source says who they show: guessed from file numbers and likeness.
+
+Known persons come first (:mod:`mri_transfer.datasets.tumors.persons.persons`); this is for the rest. The guess is a
+poor one: of 202 persons known behind 2,292 pictures of the public four-class set, it parts 163, and 176 of its groups
+mix several persons. It was made from what the set's 2,870 distinct images show:
+
+- Numbers follow the patients in most of its file sequences: consecutive numbers correlate 0.83-0.93 (median),
+  numbers twenty apart 0.45-0.55. In others (the test folders, "no_tumor", prefix "m1") they hardly do: 0.23-0.55
+  against 0.20-0.46.
+- Neighbouring slices of one patient mostly correlate above 0.70, and below where patient or plane changes.
+- Above 0.965, in any two files, both images show the same patient. Down to 0.94 most still do, but slices near the
+  vertex of different patients begin, and linking those would chain a hundred images together.
+
+So three kinds of links are made, beside those of copies:
+
+1. consecutive numbers of one sequence that correlate at least `NEIGHBOUR`;
+2. in a sequence whose numbers follow patients, a run of neighbours shorter than `BLOCK` is joined with the
+   next run until it has that many: the slices of one patient seldom fall on both sides of such a seam;
+3. any two images that correlate at least `SAME_PATIENT`.
+
+With plain blocks of ten numbers 214 images of 1,978 have their most similar image, a numbered neighbour, in another
+group; with these rules 12 do.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+
+from mri_transfer.datasets.tumors.copies.duplicates import Pairs, correlation_of
+from mri_transfer.datasets.tumors.copies.thumbnails import coarse, normalised
+
+NEIGHBOUR = 0.70
+SAME_PATIENT = 0.965
+BLOCK = 10
+FOLLOWS = (
+    0.15  # numbers follow patients if neighbours' median correlation exceeds that of distant numbers by this
+)
+DISTANT = 20  # numbers apart
+
+
+def connected(links: np.ndarray, n: int) -> np.ndarray:
+    """The group of each of `n` things, from pairs that belong together; numbered by first appearance.
+
+    Args:
+        links: int (links, 2).
+        n: how many things.
+
+    Returns:
+        int (n,).
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    links = np.asarray(links, dtype=int).reshape(-1, 2)
+    graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(n, n))
+    _, part = connected_components(graph, directed=False)
+    return renumbered(part)
+
+
+def renumbered(groups: np.ndarray) -> np.ndarray:
+    """The same groups, numbered 0, 1, 2, ... in the order in which they first appear."""
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), dtype=int)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[inverse.reshape(-1)]
+
+
+def sequences(keys: Sequence[tuple[str, str, str]], numbers: Sequence[int]) -> dict[str, np.ndarray]:
+    """Files that are numbered together, in the order of their numbers.
+
+    Args:
+        keys: (split, class, prefix) of each file.
+        numbers: the number in each file's name.
+
+    Returns:
+        "split/class/prefix" to int positions.
+    """
+    members: dict[tuple[str, str, str], list[int]] = defaultdict(list)
+    for position, key in enumerate(keys):
+        members[key].append(position)
+    return {
+        "/".join(key): np.array(sorted(found, key=lambda position: (numbers[position], position)))
+        for key, found in sorted(members.items())
+    }
+
+
+def neighbour_links(
+    runs: dict[str, np.ndarray],
+    numbers: np.ndarray,
+    kept: np.ndarray,
+    thumbs: np.ndarray,
+    near: Pairs,
+) -> tuple[np.ndarray, dict[str, dict]]:
+    """Links 1 and 2 of the module's list.
+
+    Args:
+        runs: as from :func:`sequences`.
+        numbers: int (files,).
+        kept: int (files,), the distinct image that each file shows.
+        thumbs: uint8 (images, side, side).
+        near: pairs of the same picture; they say nothing about whether numbers follow patients.
+
+    Returns:
+        Links between distinct images, int (links, 2), and what was measured for each sequence.
+    """
+    links: list[tuple[int, int]] = []
+    copies = set(zip(near.first.tolist(), near.second.tolist(), strict=True))
+    measured: dict[str, dict] = {}
+    for name, files in runs.items():
+        if len(files) < 2:
+            continue
+        images = kept[files]
+        alike = correlation_of(thumbs, images[:-1], images[1:])
+        steps = zip(images[:-1].tolist(), images[1:].tolist(), strict=True)
+        same = np.array([a == b or (min(a, b), max(a, b)) in copies for a, b in steps])
+        adjacent = np.diff(numbers[files]) <= 2  # one number may be missing
+        telling = alike[adjacent & ~same]
+        neighbours = float(np.median(telling)) if len(telling) else None
+        distant = None
+        if len(files) > DISTANT:
+            distant = float(np.median(correlation_of(thumbs, images[:-DISTANT], images[DISTANT:])))
+        follows = neighbours is not None and distant is not None and neighbours - distant > FOLLOWS
+        run = 1
+        for step in range(len(alike)):
+            linked = alike[step] >= NEIGHBOUR or (follows and run < BLOCK)
+            if linked and adjacent[step]:
+                links.append((images[step], images[step + 1]))
+                run += 1
+            else:
+                run = 1
+        measured[name] = {
+            "files": len(files),
+            "neighbours": neighbours,
+            "distant": distant,
+            "numbers_follow_patients": follows,
+        }
+    return np.array(links, dtype=int).reshape(-1, 2), measured
+
+
+def alike_links(thumbs: np.ndarray, chunk: int = 1024) -> np.ndarray:
+    """Link 3 of the module's list: pairs that correlate as they are; int (links, 2)."""
+    vectors = normalised(coarse(thumbs))
+    links = [np.empty((0, 2), int)]
+    for start in range(0, len(vectors), chunk):
+        rows, columns = np.nonzero(vectors[start : start + chunk] @ vectors.T >= SAME_PATIENT)
+        rows += start
+        links.append(np.stack([rows, columns], axis=1)[rows < columns])
+    return np.concatenate(links)
+
+
+def guessed_links(
+    near: Pairs,
+    runs: dict[str, np.ndarray],
+    numbers: np.ndarray,
+    kept: np.ndarray,
+    thumbs: np.ndarray,
+) -> tuple[np.ndarray, dict[str, dict]]:
+    """Pairs of distinct images that may show one person, by the module's rules.
+
+    Args:
+        near: pairs that are the same picture.
+        runs, numbers, kept, thumbs: as in :func:`neighbour_links`.
+
+    Returns:
+        int (links, 2), and what was measured for each sequence of files.
+    """
+    neighbours, measured = neighbour_links(runs, numbers, kept, thumbs, near)
+    return np.concatenate([neighbours, alike_links(thumbs)]), measured
+
+
+def describe(groups: np.ndarray, thumbs: np.ndarray, chunk: int = 1024) -> dict:
+    """Sizes of groups, and how alike images of different groups still are (upright, without borders)."""
+    sizes = np.sort(np.bincount(groups))[::-1]
+    vectors = normalised(coarse(thumbs))
+    outside = np.empty(len(groups), np.float32)
+    for start in range(0, len(groups), chunk):
+        correlation = vectors[start : start + chunk] @ vectors.T
+        correlation[groups[start : start + chunk, None] == groups[None]] = -1
+        outside[start : start + chunk] = correlation.max(axis=1, initial=-1)
+    return {
+        "number": len(sizes),
+        "largest": sizes[:10].tolist(),
+        "single_images": int((sizes == 1).sum()),
+        "median_size": float(np.median(sizes)),
+        "group_size_of_median_image": float(np.median(np.bincount(groups)[groups])),
+        "correlation_with_other_groups": {
+            "median": float(np.median(outside)),
+            "percentile_99": float(np.quantile(outside, 0.99)),
+            "max": float(outside.max()),
+        },
+    }

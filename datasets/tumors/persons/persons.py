@@ -1,0 +1,146 @@
+"""Whose picture each image is: the person where a source names one, and what must not be parted where none does.
+
+Where a person is known, the person *is* the group. What is inferred from file numbers and likeness (see
+:mod:`mri_transfer.datasets.tumors.persons.groups`) joins only images whose person is not known: a guess must neither
+add to what is known nor contradict it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mri_transfer.datasets.tumors.copies.duplicates import Pairs
+from mri_transfer.datasets.tumors.persons.binding import Binding
+from mri_transfer.datasets.tumors.persons.groups import connected
+from mri_transfer.datasets.tumors.persons.originals import Originals, person_of
+
+UNKNOWN = ""
+LARGEST = 0.25  # of a class, in one group of a table
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """What sources say of `n` images. "" and -1 stand for what none of them knows.
+
+    Attributes:
+        sources: the collection that each image comes from.
+        originals: what its slice is called there.
+        patients: id of the patient there: of one visit.
+        persons: the human being, over visits.
+        planes: "axial", "coronal" or "sagittal".
+        tumours: "glioma", "meningioma" or "pituitary".
+    """
+
+    sources: tuple[str, ...]
+    originals: tuple[str, ...]
+    patients: tuple[str, ...]
+    persons: tuple[str, ...]
+    planes: tuple[str, ...]
+    tumours: tuple[str, ...]
+
+    @property
+    def bound(self) -> np.ndarray:
+        """bool (n,), of images whose original is known."""
+        return np.array([source != UNKNOWN for source in self.sources], bool)
+
+    def labels(self, classes: Sequence[str]) -> np.ndarray:
+        """The class that the source gives each image, int (n,); -1 where it is not known or no class is named so."""
+        number = {tumour: _class_of(tumour, classes) for tumour in set(self.tumours)}
+        return np.array([number[tumour] for tumour in self.tumours], int)
+
+
+def _class_of(tumour: str, classes: Sequence[str]) -> int:
+    named = [label for label, name in enumerate(classes) if tumour and tumour in name.lower()]
+    return named[0] if len(named) == 1 else -1
+
+
+def recognise(bindings: Iterable[tuple[Originals, Binding]], near: Pairs, n: int) -> Known:
+    """What collections of originals say of `n` images.
+
+    Args:
+        bindings: collections, and which of their slices each image shows; later ones are believed where several know
+            an image.
+        near: images that are the same picture: what is known of one holds for the other.
+        n: how many images.
+    """
+    rows: list[tuple[str, str, str, str, str]] = [(UNKNOWN,) * 5] * n
+    for originals, binding in bindings:
+        for image, place in enumerate(binding.original):
+            if place >= 0:
+                rows[image] = (
+                    originals.source,
+                    originals.names[place],
+                    originals.patients[place],
+                    originals.planes[place],
+                    originals.labels[place],
+                )
+    _hand_on(rows, near)
+    source, name, patient, plane, tumour = zip(*rows, strict=True) if rows else ((),) * 5
+    persons = tuple(person_of(each) for each in patient)
+    return Known(source, name, patient, persons, plane, tumour)
+
+
+def _hand_on(rows: list[tuple[str, str, str, str, str]], near: Pairs) -> None:
+    """What is known of a picture is known of its copies, too; the most alike copy first."""
+    while True:
+        before = len(rows) - rows.count((UNKNOWN,) * 5)
+        for first, second in zip(near.first.tolist(), near.second.tolist(), strict=True):
+            known = [bool(rows[first][0]), bool(rows[second][0])]
+            if known == [True, False]:
+                rows[second] = rows[first]
+            elif known == [False, True]:
+                rows[first] = rows[second]
+        if len(rows) - rows.count((UNKNOWN,) * 5) == before:
+            return
+
+
+def person_groups(
+    persons: Sequence[str], near: Pairs, guessed: np.ndarray, *, sure: np.ndarray | None = None
+) -> np.ndarray:
+    """Groups that are persons where persons are known.
+
+    Args:
+        persons: of each of `n` images; "" where it is not known.
+        near: pairs of images that are the same picture. They stay together, unless both images are `sure`: then they
+            are known to be two pictures, however alike.
+        guessed: int (links, 2), pairs that may show one person; they join only images whose person is not known.
+        sure: bool (n,), of images whose original is known; None: of none.
+
+    Returns:
+        int (n,), numbered by first appearance.
+    """
+    known = np.array([person != UNKNOWN for person in persons], bool)
+    sure = np.zeros(len(persons), bool) if sure is None else sure
+    copies = np.stack([near.first, near.second], axis=1)
+    copies = copies[~(sure[near.first] & sure[near.second])]
+    guessed = np.asarray(guessed, int).reshape(-1, 2)
+    guessed = guessed[~known[guessed].any(axis=1)]
+    number = {person: n for n, person in enumerate(dict.fromkeys(persons))}
+    members = np.array([(n, len(persons) + number[p]) for n, p in enumerate(persons) if p], int).reshape(
+        -1, 2
+    )
+    return connected(np.concatenate([members, copies, guessed]), len(persons) + len(number))[: len(persons)]
+
+
+def too_large(
+    labels: np.ndarray, groups: np.ndarray, usual: np.ndarray, classes: Sequence[str]
+) -> str | None:
+    """What is wrong with given groups of which one holds more than `LARGEST` of a class; None if none does.
+
+    Args:
+        labels, groups: int (n,).
+        usual: int (n,), groups without what was given: what is as large in them is not the giver's fault.
+        classes: names of the labels.
+    """
+    for label, name in enumerate(classes):
+        mine = labels == label
+        most, before = (int(np.bincount(each[mine]).max(initial=0)) for each in (groups, usual))
+        if most > max(before, LARGEST * mine.sum()):
+            return (
+                f"one group holds {most} of the {mine.sum()} images of {name} ({most / mine.sum():.0%}), so that one "
+                "fold tests on them all and no other is trained without them"
+            )
+    return None

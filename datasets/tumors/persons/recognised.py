@@ -1,0 +1,209 @@
+"""What recognised images say of a set: how many, of whom, whose label is contradicted, and who is on both sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.datasets.tumors.images import ImageFile
+from mri_transfer.datasets.tumors.persons.originals import FIGSHARE
+from mri_transfer.datasets.tumors.persons.persons import UNKNOWN, Known
+
+
+def account(
+    files: Sequence[ImageFile],
+    kept: np.ndarray,
+    classes: Sequence[str],
+    known: Known,
+    persons: Sequence[str],
+    groups: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+) -> dict[str, Any]:
+    """Figures for `audit.json`.
+
+    Args:
+        files: every readable one.
+        kept: int (files,), the distinct image that each shows.
+        classes: names of the labels.
+        known: of the `n` distinct images.
+        persons: of the distinct images, "" where not known.
+        groups: int (n,).
+        train, test: bool (files,), the published split.
+
+    Returns:
+        "images", "bound", "unknown",
+        "unknown_with_person", "by_source" ({source: {"images", "persons", "patients", "tumours", "planes"}}),
+        "by_class" ({class: {source: images}}), "persons", "images_with_person", "largest_person" (images),
+        "persons_in_several_groups", "groups_of_several_persons", and of the published split "test_files",
+        "test_with_person", "test_person_in_training" (files) with "..._by_class".
+    """
+    sources = np.array([source or "unknown" for source in known.sources])
+    person = np.array(list(persons), dtype=object)
+    named = person != UNKNOWN
+    labels = np.array([file.label for file in files], int)
+    label_of = np.empty(len(sources), int)
+    label_of[kept[::-1]] = labels[::-1]  # the first file of each image
+
+    def count(values: Sequence[str], chosen: np.ndarray) -> dict[str, int]:
+        names, numbers = np.unique(np.array(values)[chosen], return_counts=True)
+        return {str(name) or "unknown": int(number) for name, number in zip(names, numbers, strict=True)}
+
+    trained = set(person[kept[train]]) - {UNKNOWN}
+    seen = test & np.array([person[image] in trained for image in kept], bool)
+    of_group: dict[int, set[str]] = {}
+    of_person: dict[str, set[int]] = {}
+    for image in np.flatnonzero(named):
+        of_group.setdefault(int(groups[image]), set()).add(person[image])
+        of_person.setdefault(person[image], set()).add(int(groups[image]))
+    return {
+        "images": len(sources),
+        "bound": int((sources != "unknown").sum()),
+        "unknown": int((sources == "unknown").sum()),
+        "unknown_with_person": int(((sources == "unknown") & named).sum()),
+        "by_source": {
+            str(source): {
+                "images": int((sources == source).sum()),
+                "persons": len(set(person[sources == source]) - {UNKNOWN}),
+                "patients": len(set(np.array(known.patients, object)[sources == source]) - {UNKNOWN}),
+                "tumours": count(known.tumours, sources == source),
+                "planes": count(known.planes, sources == source),
+            }
+            for source in np.unique(sources)
+            if source != "unknown"
+        },
+        "by_class": {
+            name: {
+                str(source): int(((sources == source) & (label_of == label)).sum())
+                for source in np.unique(sources)
+            }
+            for label, name in enumerate(classes)
+        },
+        "persons": len(of_person),
+        "images_with_person": int(named.sum()),
+        "largest_person": max((int((person == name).sum()) for name in of_person), default=0),
+        "persons_in_several_groups": sum(len(found) > 1 for found in of_person.values()),
+        "groups_of_several_persons": sum(len(found) > 1 for found in of_group.values()),
+        "test_files": int(test.sum()),
+        "test_with_person": int((test & named[kept]).sum()),
+        "test_person_in_training": int(seen.sum()),
+        "test_person_in_training_by_class": {
+            name: int((seen & (labels == label)).sum()) for label, name in enumerate(classes)
+        },
+    }
+
+
+COLLECTIONS = {
+    FIGSHARE: "Cheng's collection (Figshare 1512427, CC BY 4.0, doi 10.6084/m9.figshare.1512427; cite doi "
+    "10.1371/journal.pone.0140381)"
+}
+"""What to call the sources."""
+
+
+def sentences(audit: dict[str, Any]) -> list[str]:
+    """The account in words.
+
+    Args:
+        audit: of a set, with "sources" as from :func:`account`, "source_conflicts" as from :func:`conflicts`,
+            "labels" ({"from", "changed"}) and "groups" ("from": "inferred", or the table that they are from).
+    """
+    sources, conflicts, labels = audit["sources"], audit["source_conflicts"], audit["labels"]
+    table = None if audit["groups"]["from"] == "inferred" else audit["groups"]["from"]
+    if table is None:
+        whose = "Whom they show is not known; their groups are inferred."
+    elif not sources["unknown_with_person"]:
+        whose = f"{table} groups them."
+    else:
+        whose = (
+            f"{table} names the person on {sources['unknown_with_person']:,} of them and groups the others."
+        )
+    if not sources["bound"]:
+        none = "None of the pictures was recognised as a slice of a collection whose patients are known"
+        if table is not None:
+            return [f"{none}. {whose}"]
+        return [
+            f"{none}, so whose they are is not known: groups are inferred from copies, likeness and file numbers."
+        ]
+    said = []
+    for source, about in sources["by_source"].items():
+        tumours = ", ".join(f"{number:,} {tumour}" for tumour, number in about["tumours"].items())
+        visits = about["patients"] - about["persons"]
+        said.append(
+            f"{about['images']:,} of {sources['images']:,} pictures are slices of {COLLECTIONS.get(source, source)}: "
+            f"{tumours}. They show {about['persons']:,} person{'' if about['persons'] == 1 else 's'}"
+            + (
+                f", {visits} of whose {about['patients']:,} patient ids are further visits."
+                if visits
+                else "."
+            )
+        )
+    if sources["unknown"]:
+        by_class = ", ".join(
+            f"{name} {number}"
+            for name, count in sources["by_class"].items()
+            if (number := count.get("unknown"))
+        )
+        said.append(
+            f"{sources['unknown']:,} pictures were not recognised as slices of a known collection ({by_class}). "
+            f"{whose}"
+        )
+    if sources["test_files"] and sources["test_with_person"]:
+        said.append(
+            f"Of {sources['test_files']} images in the published test split, {sources['test_with_person']} show a "
+            f"known person; {sources['test_person_in_training']} of these show one who is in the training split, too."
+        )
+    if conflicts:
+        pictures = f"{len(conflicts)} file{'' if len(conflicts) == 1 else 's'}"
+        said.append(
+            f"{pictures} lie in another class than the source says"
+            + (
+                f"; the source's label is taken ({labels['changed']} distinct images change)."
+                if labels["from"] == "source"
+                else "; the folder's label is kept."
+            )
+        )
+    return said
+
+
+def origin_tells_class(sources: dict[str, Any]) -> str | None:
+    """Why the class can be told by where a picture comes from; None where it can't, or nothing is known.
+
+    It is so where a class is entirely from one place, and others are mostly from another.
+    """
+    shares = {
+        name: (sum(count.values()) - count.get("unknown", 0)) / max(1, sum(count.values()))
+        for name, count in sources["by_class"].items()
+    }
+    elsewhere = [name for name, share in shares.items() if share < 0.05]
+    mostly = [name for name, share in shares.items() if share > 0.5]
+    if not elsewhere or not mostly:
+        return None
+    return (
+        f"Where a picture comes from tells its class: {_words(elsewhere)} comes from other places than most of "
+        f"{_words(mostly)}. Pictures of one place share size, sharpness, contrast agent and margins, so a network can "
+        "learn to tell the places apart and seem to know the disease. A score over all classes counts that as skill; "
+        "among pictures of one source it does not help."
+    )
+
+
+def _words(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
+def conflicts(
+    files: Sequence[ImageFile], kept: np.ndarray, classes: Sequence[str], known: Known
+) -> list[dict[str, Any]]:
+    """Files that lie in another class than their source says: {"file", "label", "source_label", "source"}."""
+    told = known.labels(classes)
+    return [
+        {
+            "file": file.path,
+            "label": classes[file.label],
+            "source_label": classes[told[image]],
+            "source": f"{known.sources[image]} {known.originals[image]}",
+        }
+        for file, image in zip(files, kept.tolist(), strict=True)
+        if told[image] >= 0 and told[image] != file.label
+    ]

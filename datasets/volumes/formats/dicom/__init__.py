@@ -1,0 +1,1 @@
+"""DICOM: headers to series, series to stacks, and whose they are (extra `[dicom]`)."""

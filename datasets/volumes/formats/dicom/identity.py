@@ -1,0 +1,236 @@
+"""Which PatientIDs of a collection tell people apart, and which are placeholders that an anonymiser gave to everyone.
+
+A placeholder is recognised by what it does: its studies show several dates of birth, sexes or heights, were numbered by
+several organisations, or lie in folders that look like those of several people.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from mri_transfer.datasets.volumes.formats.dicom.series_tags import Header
+from mri_transfer.datasets.volumes.naming import sequence_of
+
+_LONGEST_ID = 64  # characters, of DICOM's "long string"
+_SAYS_NOTHING = re.compile(
+    r"(pseudo)?(anon\w*|de-?identified|removed|redacted|unknown|none|null|n/?a|no|x+|blank|default)"
+    r"([-_ ^]*(patient|subject|id|name|pt))*|(patient|subject)([-_ ]?(id|name))?",
+    re.IGNORECASE,
+)
+_TALLER = 0.12  # m, by which heights of one person over some visits hardly differ
+_REGISTERED = 4  # first parts of a UID, which say what organisation gave it
+# What folders of sessions, series, places and parts of the body are called; those of people have other names.
+_NOT_PEOPLE = {
+    *(
+        "ses",
+        "session",
+        "visit",
+        "v",
+        "tp",
+        "t",
+        "time",
+        "timepoint",
+        "day",
+        "d",
+        "week",
+        "w",
+        "month",
+        "m",
+        "year",
+    ),
+    *(
+        "y",
+        "baseline",
+        "bl",
+        "fu",
+        "followup",
+        "follow",
+        "up",
+        "pre",
+        "post",
+        "preop",
+        "postop",
+        "scan",
+        "study",
+    ),
+    *(
+        "studies",
+        "st",
+        "exam",
+        "mr",
+        "mri",
+        "ct",
+        "pet",
+        "acq",
+        "run",
+        "series",
+        "se",
+        "ser",
+        "dicom",
+        "dcm",
+        "img",
+    ),
+    *(
+        "image",
+        "images",
+        "raw",
+        "data",
+        "first",
+        "second",
+        "third",
+        "before",
+        "after",
+        "op",
+        "surgery",
+        "treatment",
+    ),
+    *(
+        "early",
+        "late",
+        "old",
+        "new",
+        "rescan",
+        "retest",
+        "test",
+        "head",
+        "brain",
+        "neuro",
+        "spine",
+        "anat",
+        "site",
+    ),
+    *(
+        "hospital",
+        "center",
+        "centre",
+        "scanner",
+        "ax",
+        "axial",
+        "sag",
+        "sagittal",
+        "cor",
+        "coronal",
+        "tra",
+        "part",
+    ),
+    *(
+        "disc",
+        "disk",
+        "cd",
+        "jan",
+        "feb",
+        "mar",
+        "apr",
+        "may",
+        "jun",
+        "jul",
+        "aug",
+        "sep",
+        "oct",
+        "nov",
+        "dec",
+    ),
+}
+_FEWEST_NUMBERED = 3  # folders with mere numbers that are taken for people, if all have one PatientID
+
+
+@dataclass(frozen=True)
+class _Body:
+    """What tags tell of a body: date of birth, sex, height in m; "" or 0 where they say nothing."""
+
+    born: str = ""
+    sex: str = ""
+    height: float = 0.0
+
+    def may_be(self, other: _Body) -> bool:
+        """Whether nothing speaks against both being one person."""
+        same = all(not a or not b or a == b for a, b in ((self.born, other.born), (self.sex, other.sex)))
+        return same and (not self.height or not other.height or abs(self.height - other.height) <= _TALLER)
+
+
+def people(members: Sequence[tuple[Path, Header]]) -> dict[tuple[str, str], str]:
+    """Whose each study is.
+
+    Args:
+        members: all files of a collection with their headers.
+
+    Returns:
+        By PatientID and StudyInstanceUID the person that the tags name, "" where the folder has to tell.
+    """
+    of_id: dict[str, dict[str, list[tuple[Path, Header]]]] = {}
+    for path, header in members:
+        patient, study = (header.tags.get(key, "") for key in ("PatientID", "StudyInstanceUID"))
+        of_id.setdefault(patient, {}).setdefault(study, []).append((path, header))
+    whose: dict[tuple[str, str], str] = {}
+    for patient, studies in of_id.items():
+        name, bodies = _printable(patient), _bodies(studies)
+        several = len(set(bodies.values())) > 1
+        if several and not _apart_by_folder(studies, bodies):
+            whose |= {(patient, study): f"{name or 'unnamed'} ({bodies[study]})" for study in studies}
+        else:
+            shared = several or _is_shared(studies, alone=len(of_id) == 1)
+            whose |= {(patient, study): "" if shared else name for study in studies}
+    return whose
+
+
+def _printable(patient: str) -> str:
+    """A PatientID fit for a table, or "" where its very text names nobody."""
+    text = "".join(filter(str.isprintable, patient))[:_LONGEST_ID].strip()
+    return "" if not re.search(r"[1-9A-Za-z]", text) or _SAYS_NOTHING.fullmatch(text) else text
+
+
+def _bodies(studies: dict[str, list[tuple[Path, Header]]]) -> dict[str, int]:
+    """By study, which of the people that share an id it shows, numbered from 1."""
+    known: list[_Body] = []
+    numbers = {}
+    for study, files in sorted(studies.items()):
+        tags = files[0][1].tags
+        sex = tags.get("PatientSex", "").upper()[:1]
+        height = files[0][1].number("PatientSize") or 0.0
+        body = _Body(tags.get("PatientBirthDate", ""), sex if sex in ("M", "F") else "", height)
+        at = next((at for at, other in enumerate(known) if body.may_be(other)), len(known))
+        if at == len(known):
+            known.append(body)
+        numbers[study] = at + 1
+    return numbers
+
+
+def _apart_by_folder(studies: dict[str, list[tuple[Path, Header]]], bodies: dict[str, int]) -> bool:
+    """Whether no folder holds files of two people, so that folders can tell whose they are."""
+    within: dict[Path, set[int]] = {}
+    for study, files in studies.items():
+        for path, _ in files:
+            within.setdefault(path.parent, set()).add(bodies[study])
+    return all(len(each) == 1 for each in within.values())
+
+
+def _is_shared(studies: dict[str, list[tuple[Path, Header]]], alone: bool) -> bool:
+    """Whether one id's studies seem to be several people's.
+
+    Args:
+        studies: its files.
+        alone: whether there is no other id in the collection.
+    """
+    if len(studies) < 2:
+        return False
+    if len({tuple(study.split(".")[:_REGISTERED]) for study in studies if study}) > 1:
+        return True
+    tops = [
+        PurePath(os.path.commonpath([path.parent for path, _ in files])).parts for files in studies.values()
+    ]
+    depth = next((at for at, parts in enumerate(zip(*tops, strict=False)) if len(set(parts)) > 1), None)
+    if depth is None:  # all in one folder, or one within another
+        return False
+    names = {parts[depth] for parts in tops}
+    if all(name.isdigit() and len(name) < 6 for name in names):
+        return alone and len(names) >= _FEWEST_NUMBERED
+    return all(_may_name_a_person(name) for name in names)
+
+
+def _may_name_a_person(folder: str) -> bool:
+    words = re.findall(r"[^\W\d_]+", folder.lower())
+    return bool(words) and not set(words) <= _NOT_PEOPLE and sequence_of(folder) is None

@@ -1,0 +1,206 @@
+"""A DICOM series, or one multi-frame file, to a volume (extra `[dicom]`: pydicom)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from mri_transfer.datasets.volumes.formats.dicom.header import header_of, read_dataset, read_header
+from mri_transfer.datasets.volumes.formats.dicom.series_tags import GREY, Frame, Header
+from mri_transfer.datasets.volumes.formats.dicom.stack import Stack, by_key, by_orientation, stack
+from mri_transfer.datasets.volumes.formats.stored import (
+    BadVolume,
+    Described,
+    Stored,
+    check_affine,
+    promised_bytes,
+)
+
+_PLUGINS = 'pip install "pylibjpeg[all]", or decompress it (gdcmconv --raw)'
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """Which images of the files make the volume.
+
+    Attributes:
+        frames: of every file, copies left out.
+        owners: which file each frame is in.
+        used: which frames are taken, in the order of the stack.
+        shape: rows and columns.
+        stack: how they lie.
+        notes: what was left out.
+    """
+
+    frames: list[Frame]
+    owners: list[int]
+    used: list[int]
+    shape: tuple[int, int]
+    stack: Stack
+    notes: tuple[str, ...]
+
+
+def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
+    """What the headers of a series' files say; 16 bits a voxel are assumed."""
+    chosen = _select([read_header(path, max_bytes) for path in files])
+    check_affine(chosen.stack.affine)
+    shape = (chosen.shape[1], chosen.shape[0], chosen.stack.places[-1] + 1)
+    promised_bytes(shape, np.dtype(np.uint16), max_bytes)
+    return Described(shape, np.dtype(np.uint16), chosen.stack.affine, notes=chosen.notes)
+
+
+def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
+    """Read one volume.
+
+    Args:
+        blobs: the files of one series, in any order. Of images that don't fit together (other orientations,
+            sizes or echoes) the most numerous are taken.
+        files: their names.
+        max_bytes: more voxels than that are refused before any is decoded.
+    """
+    headers = []
+    for blob in blobs:
+        dataset = read_dataset(blob, max_bytes, pixels=False)
+        headers.append(header_of(dataset))
+        _check_pixels(dataset, len(headers[-1].frames))
+    chosen = _select(headers)
+    check_affine(chosen.stack.affine)
+    voxels, negative = _decode(blobs, chosen, max_bytes)
+    notes = chosen.notes
+    if chosen.stack.missing_mm:
+        notes += (_fill(voxels, chosen.stack),)
+    slopes = {(chosen.frames[index].slope, chosen.frames[index].intercept) for index in chosen.used}
+    scale = slopes.pop() if len(slopes) == 1 else (1.0, 0.0)
+    return Stored(voxels.transpose(2, 1, 0), chosen.stack.affine, negative, notes, scale=scale)
+
+
+def _select(headers: Sequence[Header]) -> _Selection:
+    owners: list[int] = []
+    frames: list[Frame] = []
+    shapes: list[tuple[int, int]] = []
+    seen: set[tuple[str, int]] = set()
+    for number, header in enumerate(headers):
+        for frame in header.frames:
+            instance = header.tags.get("SOPInstanceUID", str(number)), frame.number
+            if instance not in seen:  # else a second copy of a file
+                seen.add(instance)
+                owners.append(number)
+                frames.append(frame)
+                shapes.append((header.rows, header.columns))
+    frames, owners, shapes, notes = _plain(frames, owners, shapes)
+    if any(frame.orientation is None or frame.position is None for frame in frames):
+        raise BadVolume("no ImagePositionPatient or ImageOrientationPatient in its tags")
+    chosen = by_orientation(frames)[0]
+    alike = [
+        (*shapes[index], *(round(size, 3) for size in frames[index].spacing or ()), frames[index].echo)
+        for index in chosen
+    ]
+    chosen = [chosen[at] for at in by_key(alike)[0]]
+    if len(chosen) < len(frames):
+        notes.append(f"{len(frames) - len(chosen)} images of another orientation, size or echo left out")
+    found = stack([frames[index] for index in chosen])
+    if found.extra:
+        notes.append(f"{found.extra} images at positions already taken (later time points) left out")
+    used = [chosen[index] for index in found.chosen]
+    return _Selection(frames, owners, used, shapes[chosen[0]], found, tuple(notes))
+
+
+def _plain(
+    frames: list[Frame], owners: list[int], shapes: list[tuple[int, int]]
+) -> tuple[list[Frame], list[int], list[tuple[int, int]], list[str]]:
+    """Frames that are magnitudes as they were measured, if there are any; and a note on the others."""
+    kept = [at for at, frame in enumerate(frames) if frame.is_plain]
+    if not kept or len(kept) == len(frames):
+        return frames, owners, shapes, []
+    note = f"{len(frames) - len(kept)} frames that are no magnitude images (phase, derived) left out"
+    return [frames[at] for at in kept], [owners[at] for at in kept], [shapes[at] for at in kept], [note]
+
+
+def _check_pixels(dataset: Dataset, frames: int) -> None:
+    """Refuse pixels that are no intensities, or not as many as the header's frames."""
+    if dataset.get("SamplesPerPixel", 1) != 1:
+        raise BadVolume("colour pixels, not intensities")
+    if dataset.get("PhotometricInterpretation", GREY[0]) not in GREY:
+        raise BadVolume(f"{str(dataset.PhotometricInterpretation)[:20]} pixels, not intensities")
+    if int(dataset.get("NumberOfFrames", 1) or 1) != frames:
+        raise BadVolume("several frames without functional groups that say where they lie")
+    if dataset.get("BitsAllocated") not in (8, 16, 32):
+        raise BadVolume(f"{dataset.get('BitsAllocated')} bits a pixel")
+    rows, columns = int(dataset.get("Rows", 0) or 0), int(dataset.get("Columns", 0) or 0)
+    if rows < 1 or columns < 1:
+        raise BadVolume(f"an axis of length {min(rows, columns)}")
+
+
+def _decode(blobs: Sequence[bytes], chosen: _Selection, max_bytes: int) -> tuple[np.ndarray, bool]:
+    """(slice, row, column), and whether larger numbers are darker."""
+    frames, used, shape = chosen.frames, chosen.used, chosen.shape
+    count = chosen.stack.places[-1] + 1
+    slopes = {(frames[index].slope, frames[index].intercept) for index in used}
+    own_scale = len(slopes) > 1
+    place_of = dict(zip(used, chosen.stack.places, strict=True))
+    by_file: dict[int, list[int]] = {}
+    for index in used:
+        by_file.setdefault(chosen.owners[index], []).append(index)
+    voxels: np.ndarray | None = None
+    negative = {frames[index].slope < 0 for index in used} == {True} and not own_scale
+    for number in sorted(by_file):
+        dataset = read_dataset(blobs[number], max_bytes)
+        bits = np.dtype(f"u{int(dataset.BitsAllocated) // 8}")
+        promised_bytes((int(dataset.get("NumberOfFrames", 1) or 1), *shape), bits, max_bytes)
+        promised_bytes((count, *shape), bits, max_bytes)
+        if not any(keyword in dataset for keyword in ("PixelData", "FloatPixelData")):
+            raise BadVolume("no pixel data")
+        pixels = _pixels(dataset, shape)
+        if voxels is None:
+            voxels = np.zeros(
+                (count, *shape), dtype=np.float32 if own_scale else pixels.dtype.newbyteorder("=")
+            )
+            negative ^= dataset.get("PhotometricInterpretation") == "MONOCHROME1"
+        elif pixels.dtype.newbyteorder("=") != voxels.dtype and not own_scale:
+            raise BadVolume("its slices are stored as different types of numbers")
+        for index in by_file[number]:
+            plane = pixels[frames[index].number]
+            if own_scale:
+                frame = frames[index]
+                plane = plane * np.float32(frame.slope) + np.float32(frame.intercept)
+            voxels[place_of[index]] = plane
+    assert voxels is not None
+    return voxels, negative
+
+
+def _pixels(dataset: Dataset, shape: tuple[int, int]) -> np.ndarray:
+    """All frames of a file as (frame, row, column)."""
+    try:
+        pixels = np.asarray(dataset.pixel_array)
+    except MemoryError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        syntax = dataset.file_meta.get("TransferSyntaxUID") if hasattr(dataset, "file_meta") else None
+        if syntax is not None and syntax.is_compressed and ("missing" in text or "plugin" in text.lower()):
+            raise BadVolume(f"compressed as {syntax.name}; to read it, {_PLUGINS}") from None
+        if "less than expected" in text or "unpad" in text or "expected length" in text:
+            raise EOFError from None
+        raise BadVolume(f"pixels can't be decoded ({text[:100]})") from None
+    pixels = pixels.reshape(-1, *pixels.shape[-2:]) if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or pixels.shape[1:] != shape:
+        raise BadVolume(f"pixels of {' x '.join(map(str, pixels.shape))} and not {shape[0]} x {shape[1]}")
+    return pixels
+
+
+def _fill(voxels: np.ndarray, found: Stack) -> str:
+    """Put the mean of its neighbours, weighted by distance, where a slice is missing; returns a note."""
+    present = np.asarray(found.places)
+    for place in sorted(set(range(len(voxels))) - set(found.places)):
+        at = int(np.searchsorted(present, place))
+        before, after = present[at - 1], present[at]
+        share = (place - before) / (after - before)
+        mixed = (1 - share) * voxels[before].astype(np.float64) + share * voxels[after]
+        voxels[place] = mixed if voxels.dtype.kind == "f" else np.rint(mixed)
+    where = ", ".join(f"{place:g}" for place in found.missing_mm[:5])
+    plural = "s" * (len(found.missing_mm) > 1)
+    return f"{len(found.missing_mm)} slice{plural} missing, at {where} mm, filled in from their neighbours"

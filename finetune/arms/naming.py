@@ -1,0 +1,146 @@
+"""What an arm is called in a sentence: what its provenance says. Its name is only a name.
+
+An encoder named "mri" may have been pretrained on anything, and one named "no-mri-control" on MRI. So the subject of a
+claim comes from the card that lies with the weights: an encoder that was pretrained once is "this encoder", as nothing
+is known of how the same pretraining comes out the next time; one for each seed or split is "this pretraining".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.arms.origins import chain, pretraining_hours
+from mri_transfer.storage.files import read_json
+
+IMAGENET = "imagenet"
+CONTROLS = {"random", "scaled", "pixels", "figures"}
+SUBJECTS = {
+    "random": "The random start",
+    "scaled": "The scaled control",
+    "pixels": "The pixel baseline",
+    "figures": "The baseline of global figures",
+}
+MR = re.compile(
+    r"(t1|t2|pd|flair|mpr|mp2rage|mprage|swi|dwi|dti|adc|mra|inplane|unit1|megre|angio|bold|asl|fgatir|mr\b)",
+    re.I,
+)
+
+
+def kind_of(report: Mapping[str, Any], arm: str) -> str:
+    """What an arm starts from: as the report says, or by its name where it is a built-in start's."""
+    return report.get("kinds", {}).get(arm) or (arm if arm in {IMAGENET, *CONTROLS} else "encoder")
+
+
+def subject(report: Mapping[str, Any], arm: str) -> str:
+    """An arm as the subject of a claim: "ImageNet", "This encoder", "This pretraining (b)", "The scaled control".
+
+    Args:
+        report: with "kinds" and "pretraining" (see :func:`pretraining_of`) by arm, and "arm_names", if known.
+        arm: its name, which is added where the report has several such arms.
+    """
+    kind = kind_of(report, arm)
+    if kind == IMAGENET:
+        return (
+            "ImageNet" + arm[len(IMAGENET) :] if re.match(rf"{IMAGENET}( \(|$)", arm) else f"ImageNet ({arm})"
+        )
+    others = [
+        other for other in report.get("arm_names", ()) if other != arm and kind_of(report, other) == kind
+    ]
+    said = SUBJECTS.get(kind) or ("This pretraining" if _repeated(report, arm) else "This encoder")
+    return f"{said} ({arm})" if others else said
+
+
+def _repeated(report: Mapping[str, Any], arm: str) -> bool:
+    return int(report.get("pretraining", {}).get(arm, {}).get("runs", 1)) > 1
+
+
+def pretraining_of(cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """What an arm's encoders were pretrained on, from what, how long and how often, by the first one's card.
+
+    Args:
+        cards: of its encoders by path; see :mod:`mri_transfer.checkpoints.encoders`.
+
+    Returns:
+        {"runs", "method", "hours", "from", "slices", "subjects", "modality", "sequences"}: hours are those of every
+        training on the way to one encoder, "from" is "random", "imagenet" or "unknown", "modality" "MRI", "CT", "MRI
+        and CT", "tumour images", "generated" or "" (the slice store is gone, or doesn't say). Empty without an encoder.
+    """
+    if not cards:
+        return {}
+    provenance = next(iter(cards.values())).get("provenance") or {}
+    links = list(chain(provenance))
+    trained = [link for link in links if link.get("method")]
+    first = links[-1].get("init") if links else None
+    data = (trained[0].get("data") if trained else None) or {}
+    sequences, modality = _contents(trained[0]) if trained else ((), "")
+    return {
+        "runs": len(cards),
+        "method": ", then ".join(str(link["method"]) for link in reversed(trained)),
+        "hours": pretraining_hours(provenance),
+        "from": first if first in ("random", IMAGENET) else "unknown",
+        "slices": data.get("slices"),
+        "subjects": data.get("subjects"),
+        "modality": modality,
+        "sequences": list(sequences),
+    }
+
+
+def _contents(link: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    """Sequences of the store that an encoder was pretrained on, most slices first, and their modality."""
+    store = (link.get("data") or {}).get("store") or (link.get("config") or {}).get("store")
+    summary, manifest = (_read(store, name) for name in ("summary.json", "manifest.json"))
+    if (manifest.get("settings") or {}).get("made_from") == "training images of one split":
+        return (), "tumour images"
+    counts = summary.get("by_sequence")
+    counts = {str(key): value for key, value in counts.items()} if isinstance(counts, Mapping) else {}
+    if summary.get("banner"):
+        return (), "generated"
+    sequences = tuple(sorted(counts, key=lambda key: -counts[key]))
+    kinds = {"CT" if key.upper() == "CT" else "MRI" if MR.match(key) else "" for key in sequences}
+    return sequences, "" if not kinds or "" in kinds else " and ".join(sorted(kinds, reverse=True))
+
+
+def _read(store: Any, name: str) -> Mapping[str, Any]:
+    try:
+        found = read_json(Path(store) / name) if isinstance(store, str) else {}
+    except UserError:
+        return {}
+    return found if isinstance(found, Mapping) else {}
+
+
+def described(report: Mapping[str, Any], arm: str) -> str:
+    """One sentence on what an arm is; "" where it goes without saying."""
+    kind, about = kind_of(report, arm), report.get("pretraining", {}).get(arm) or {}
+    if kind == "random":
+        return f"{arm}: weights drawn at random for each seed, not trained on anything."
+    if kind == "scaled":
+        return f"{arm}: a control, random weights with the scale of trained ones; it has learned nothing."
+    if kind == "pixels":
+        return f"{arm}: the image itself at 24 pixels a side, no network."
+    if kind == "figures":
+        return f"{arm}: global figures of the picture (brightness, margins, extent, entropy), no network."
+    if kind == IMAGENET or not about:
+        return ""
+    parts = [str(about["method"])] if about.get("method") else []
+    hours = about.get("hours") or 0.0
+    if hours:
+        parts.append(f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h")
+    if about.get("slices"):
+        of = f" of {about['subjects']:,} subjects" if about.get("subjects") else ""
+        slices = f"{about['modality']} slices" if about.get("modality") else "slices"
+        if about.get("modality") == "tumour images":
+            slices = "tumour images, test images left out"
+        named = f" ({', '.join(about['sequences'][:4])})" if any(about.get("sequences") or ()) else ""
+        parts.append(f"on {about['slices']:,} {slices}{of}{named}")
+    start = {"random": "from random weights", IMAGENET: "from ImageNet’s weights"}.get(str(about.get("from")))
+    parts += [start] if start else []
+    if not parts:
+        return f"{arm}: an encoder whose card doesn’t say how it was made."
+    runs = about.get("runs", 1)
+    often = f"pretrained {runs} times" if runs > 1 else "pretrained once"
+    caution = "" if runs > 1 else "; another run of the same pretraining may come out differently"
+    return f"{arm}: {often} ({', '.join(parts)}){caution}."

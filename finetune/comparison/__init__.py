@@ -1,0 +1,1 @@
+"""Trials of every arm on the same splits, then the statistics and the verdict. Draws nothing."""

@@ -1,0 +1,60 @@
+"""Trials on fixed features, in whatever process: the same numbers in each, as BLAS has one thread.
+
+This module imports no Keras, so that worker processes start in a second and cost little memory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.finetune.heads import forest, nearest, probe
+
+FITS: dict[str, Callable[..., Any]] = {
+    "probe": probe.fit_probe,
+    "nearest": nearest.fit_nearest,
+    "forest": forest.fit_forest,
+}
+SETTINGS = {"probe": probe.SETTINGS, "nearest": nearest.SETTINGS, "forest": forest.SETTINGS}
+
+
+@lru_cache(maxsize=2)
+def _features(path: Path) -> np.ndarray:
+    with np.load(path, allow_pickle=False) as file:
+        return file["features"]
+
+
+def feature_trial(
+    mode: str,
+    path: Path,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    train: np.ndarray,
+    test: np.ndarray,
+    seed: int,
+    elsewhere: Sequence[Path] = (),
+) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """One classifier on fixed features, trained and tested.
+
+    Args:
+        mode: "probe", "nearest" or "forest".
+        path: a verified file of :class:`~mri_transfer.finetune.heads.features.FeatureCache`.
+        labels, groups: (n,) of all images.
+        train, test: indices.
+        seed: of the inner splits.
+        elsewhere: such files of other images, all of which are tested too.
+
+    Returns:
+        float32 (len(test), classes), then one of every other set of images; and what was found on the way.
+    """
+    started = time.monotonic()
+    features = _features(Path(path))
+    fitted = FITS[mode](features[train], labels[train], groups[train], seed)
+    found = [fitted.probabilities(features[test])]
+    found += [fitted.probabilities(_features(Path(other))) for other in elsewhere]
+    return found, fitted.told() | {"seconds": round(time.monotonic() - started, 3)}

@@ -1,0 +1,181 @@
+"""What finished trials come to: predictions for the statistics, and the tables of arms and of trials."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.finetune.arms.arms import Arm
+from mri_transfer.finetune.arms.naming import pretraining_of
+from mri_transfer.finetune.comparison.choices import choices
+from mri_transfer.finetune.comparison.results import Predictions
+from mri_transfer.finetune.comparison.runner import Job, Runner
+from mri_transfer.finetune.data.external import External
+from mri_transfer.finetune.data.protocol import PUBLISHED
+from mri_transfer.finetune.data.scored_images import Scored
+from mri_transfer.finetune.heads.probe import log_loss
+from mri_transfer.storage.files import atomic_write
+
+CHOSEN = ("strength", "neighbours", "rate", "epochs", "temperature")  # by a trial, on its inner splits
+COLUMNS = (
+    *("arm", "mode", "split", "fraction", "seed", "fold", "train_images", "train_groups"),
+    *("test_images", "scored_images", "macro_f1", "balanced_accuracy", "log_loss"),
+    *CHOSEN,
+    *("diverged", "seconds", "file"),
+)
+
+
+def _about(arms: Sequence[Arm]) -> dict[str, Any]:
+    """The fields of predictions that say who is compared."""
+    return {
+        "arms": tuple(arm.name for arm in arms),
+        "kinds": {arm.name: arm.kind for arm in arms},
+        "backbones": {arm.name: arm.backbone for arm in arms},
+        "pretraining": {arm.name: pretraining_of(arm.cards) for arm in arms if arm.kind == "encoder"},
+    }
+
+
+def gather(
+    arms: Sequence[Arm],
+    seeds: tuple[int, ...],
+    scored: Scored,
+    runner: Runner,
+    jobs: Sequence[Job],
+    floors: Sequence[Job] = (),
+) -> Predictions:
+    """What the finished trials say of the scored images, those of the floors beside those of the arms.
+
+    The published split stays whole, as it stands beside figures that others have published.
+    """
+    tumors = runner.tumors
+    grouped: dict[tuple[str, str, float], np.ndarray] = {}
+    published: dict[tuple[str, str], np.ndarray] = {}
+    below: dict[str, np.ndarray] = {}
+
+    def enter(tables: dict[Any, np.ndarray], key: Any, job: Job, images: int, test: Any) -> None:
+        """Put what a trial says of its test images into the table of its kind, at the row of its seed."""
+        empty = np.full((len(seeds), images, len(tumors.classes)), np.nan, np.float32)
+        table = tables.setdefault(key, empty)
+        table[seeds.index(job.split.seed), test] = runner.trial(job).probabilities
+
+    for job in jobs:
+        test = job.split.test
+        if job.split.fold == PUBLISHED:
+            enter(published, (job.arm.name, job.mode), job, len(test), slice(None))
+        else:
+            enter(grouped, (job.arm.name, job.mode, job.split.fraction), job, len(tumors), test)
+    for job in floors:
+        enter(below, job.arm.name, job, len(tumors), job.split.test)
+    trained = np.zeros(len(tumors), bool)
+    trained[tumors.published_train] = True
+    return Predictions(
+        **_about(arms),
+        floors={name: table[:, scored.images] for name, table in below.items()},
+        classes=tuple(tumors.classes),
+        labels=tumors.labels[scored.images],
+        groups=tumors.groups[scored.images],
+        seeds=seeds,
+        probabilities={cell: table[:, scored.images] for cell, table in grouped.items()},
+        published=published,
+        published_labels=tumors.published_labels if published else np.zeros(0, np.int64),
+        published_leaked=trained[tumors.published_test] if published else np.zeros(0, bool),
+        published_near=tumors.near.beside(trained)[tumors.published_test] if published else None,
+        published_groups=tumors.groups[tumors.published_test] if published else None,
+    )
+
+
+def gather_external(
+    arms: Sequence[Arm], external: External, runner: Runner, jobs: Sequence[Job]
+) -> Predictions:
+    """What the models of all seeds and folds, trained on all labels, say of external images.
+
+    Each model takes the place of a seed: a figure is the mean over models, as one of them is what would be used.
+    With five folds, the training sets of two of them have three quarters in common, and those of two seeds four fifths,
+    so models of one seed are no more alike than those of two.
+    """
+    tables: dict[tuple[str, str, float], list[np.ndarray]] = {}
+    for job in jobs:
+        if job.goes_out:
+            cell = (job.arm.name, job.mode, job.split.fraction)
+            tables.setdefault(cell, []).append(runner.trial(job, external).probabilities)
+    models = max(len(table) for table in tables.values())
+    return Predictions(
+        **_about(arms),
+        classes=tuple(runner.tumors.classes),
+        labels=external.labels,
+        groups=external.groups,
+        seeds=tuple(range(models)),
+        probabilities={cell: np.stack(table) for cell, table in tables.items()},
+    )
+
+
+def arm_entry(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
+    """What the report says about an arm: where it comes from and what it cost."""
+    mine = [job for job in jobs if job.arm == arm]
+    starts = [runner.start(job) for job in mine]
+    digests = list(dict.fromkeys(start.digest for start in starts))
+    about: Mapping[str, Any] = starts[0].about if starts else {}
+    trials = [runner.trial(job) for job in mine]
+    return {
+        "name": arm.name,
+        "start": arm.start,
+        "kind": arm.kind,
+        "backbone": arm.backbone,
+        "sha256": digests[0] if len(digests) == 1 else digests,
+        "provenance": about.get("provenance") or {key: about[key] for key in about if key != "path"},
+        # Of several encoders that is the first one's.
+        "encoders": {path: card.get("provenance") for path, card in arm.cards.items() if arm.repeated},
+        "trial_hours": round(sum(trial.details.get("seconds", 0) for trial in trials) / 3600, 4),
+        "diverged_trials": sum(bool(trial.details.get("diverged")) for trial in trials),
+        "choices": choices([trial.details for trial in trials]),
+    }
+
+
+def write_trials(path: Path, scored: Scored, runner: Runner, jobs: Sequence[Job]) -> None:
+    """One row a trial, with scores of those of its own test images that are scored."""
+    tumors = runner.tumors
+    with atomic_write(path) as file:
+        writer = csv.writer(file)
+        writer.writerow(COLUMNS)
+        for job in jobs:
+            trial, split = runner.trial(job), job.split
+            published = split.fold == PUBLISHED
+            mine = np.ones(len(split.test), bool) if published else scored.images[split.test]
+            truth = tumors.published_labels if published else tumors.labels[split.test]
+            writer.writerow(
+                [
+                    job.arm.name,
+                    job.mode,
+                    "published" if published else "grouped",
+                    f"{split.fraction:g}",
+                    split.seed,
+                    "" if published else split.fold,
+                    len(split.train),
+                    len(np.unique(tumors.groups[split.train])),
+                    len(split.test),
+                    int(mine.sum()),
+                    *_scores(truth[mine], trial.probabilities[mine]),
+                    *(trial.details.get(key, "") for key in CHOSEN),
+                    int(bool(trial.details.get("diverged"))),
+                    trial.details.get("seconds", ""),
+                    runner.key(job),
+                ]
+            )
+
+
+def _scores(truth: np.ndarray, probabilities: np.ndarray) -> list[str]:
+    """Macro-F1, balanced accuracy and log loss of one trial, over the classes there are; empty without images."""
+    from sklearn.metrics import f1_score, recall_score
+
+    if not len(truth):
+        return ["", "", ""]
+    answer, present = probabilities.argmax(-1), np.unique(truth)
+    found = [
+        score(truth, answer, labels=present, average="macro", zero_division=0)
+        for score in (f1_score, recall_score)
+    ]
+    return [f"{value:.6f}" for value in (*found, log_loss(probabilities, truth))]

@@ -1,0 +1,322 @@
+"""Out-of-fold predictions of a comparison, and every figure that follows from them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.errors import UserError
+from mri_transfer.evaluation import metrics
+from mri_transfer.finetune.arms.floors import floor_entries
+from mri_transfer.finetune.comparison import statistics
+from mri_transfer.finetune.comparison.verdict import headline_cell, verdict
+from mri_transfer.finetune.config import MODES
+
+NOTHING = {"estimate": None, "low": None, "high": None}
+Cell = tuple[str, str, float]
+"""(arm, mode, fraction), where mode is "probe", "nearest" or "finetune" and fraction is that of the training groups."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What every arm said of every image it was not trained on.
+
+    Attributes:
+        arms: names, in the order of the command line.
+        classes: names, in the order of the labels.
+        labels: int (n,).
+        groups: int (n,), images that must stay together.
+        seeds: the seeds, in the order of the first axis of the probabilities.
+        probabilities: for each (arm, mode, fraction), float32 (seeds, n, classes), out of fold, rows sum to
+            one.
+        published: for each (arm, mode), float32 (seeds, m, classes) on the m test images of the published
+            split, by models trained on its training images; may be empty.
+        published_labels: int (m,).
+        published_leaked: bool (m,), pixel-identical to a training image of the published split.
+        published_near: bool (m,), nearly identical to one, and not pixel-identical; None: not known.
+        published_groups: int (m,), for intervals; None takes every image as a group of its own.
+        kinds, backbones: by arm, what it starts from ("imagenet", "random", "scaled", "pixels" or "encoder") and its
+            network; where they are missing, names tell.
+        pretraining: by arm, what its encoders were pretrained on; see
+            :func:`mri_transfer.finetune.arms.naming.pretraining_of`.
+        floors: by name, float32 (seeds, n, classes) as the probabilities, of the headline's label fraction; see
+            :mod:`mri_transfer.finetune.arms.floors`.
+
+    Raises:
+        UserError: shapes or values that do not fit together; such trials must be made again.
+    """
+
+    arms: tuple[str, ...]
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    groups: np.ndarray
+    seeds: tuple[int, ...]
+    probabilities: Mapping[Cell, np.ndarray]
+    published: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
+    published_labels: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    published_leaked: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    published_near: np.ndarray | None = None
+    published_groups: np.ndarray | None = None
+    kinds: Mapping[str, str] = field(default_factory=dict)
+    backbones: Mapping[str, str] = field(default_factory=dict)
+    pretraining: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    floors: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.probabilities:
+            raise UserError("no finished trials to summarise; run the comparison first")
+        if self.groups.shape != self.labels.shape:
+            raise UserError(f"{self.labels.size} labels but {self.groups.size} groups; they must match")
+        if self.labels.size and not (0 <= self.labels.min() <= self.labels.max() < len(self.classes)):
+            raise UserError(
+                f"labels outside 0..{len(self.classes) - 1}: not those of {len(self.classes)} classes"
+            )
+        for key, values in self.probabilities.items():
+            self._check(key, values, self.labels.size)
+        for floor, values in self.floors.items():
+            self._check_shape(f"floor {floor}", values, self.labels.size)
+        for published_key, values in self.published.items():
+            self._check(published_key, values, self.published_labels.size)
+        if self.published and self.published_leaked.shape != self.published_labels.shape:
+            raise UserError("the published split has another number of labels than of leak marks")
+
+    def _check(self, key: tuple, values: np.ndarray, images: int) -> None:
+        name = " ".join(str(part) for part in key)
+        if key[0] not in self.arms:
+            raise UserError(f"predictions of an arm that is not in the comparison: {name}")
+        self._check_shape(name, values, images)
+
+    def _check_shape(self, name: str, values: np.ndarray, images: int) -> None:
+        expected = (len(self.seeds), images, len(self.classes))
+        if values.shape != expected:
+            raise UserError(f"{name}: predictions of shape {values.shape}, expected {expected}; run it again")
+        sums = values.sum(-1)
+        # NaN fails this comparison too: an image left without a prediction must not be scored.
+        if not (np.abs(sums - 1) < 1e-2).all() or (values < -1e-6).any():
+            raise UserError(f"{name}: rows are not probabilities that sum to one; run these trials again")
+
+    def cells(self) -> list[tuple[str, float]]:
+        """The (mode, fraction) pairs there are: probe, nearest, finetune, each by growing fraction."""
+        found = {(mode, fraction) for _, mode, fraction in self.probabilities}
+        return sorted(found, key=lambda cell: (MODES.index(cell[0]), cell[1]))
+
+    def arms_of(self, mode: str, fraction: float) -> list[str]:
+        """Arms with predictions in a cell, in order."""
+        return [arm for arm in self.arms if (arm, mode, fraction) in self.probabilities]
+
+
+def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: int = 0) -> dict[str, Any]:
+    """Score every arm, compare every pair of arms, and say what it comes to.
+
+    Each figure is the mean over seeds of the score on all out-of-fold predictions, with a 95% interval from
+    the bootstrap described in :mod:`mri_transfer.finetune.comparison.statistics`; all arms share the same draws.
+
+    Args:
+        draws: bootstrap draws, at least 2,000 for figures that are to be reported.
+        seed: of the draws.
+
+    Returns:
+        JSON-able {"images", "groups", "classes", "seeds", "draws", "results", "pairs", "floors",
+        "published", "verdict"}: one entry in "results" per arm, mode and fraction (confusion counts are averaged over
+        seeds), one in "pairs" per pair of arms, mode and fraction (differences of macro-F1, A - B; Holm over
+        all of them).
+    """
+    resampling = statistics.Resampling.of(predictions.groups, draws, seed)
+    if resampling.count < 2:
+        raise UserError("all images are in one group, so nothing can be said of others; check the grouping")
+    auroc = metrics.MacroAuroc(
+        predictions.labels, resampling.groups, resampling.weights, len(predictions.classes)
+    )
+    results, pairs = [], []
+    scored: dict[tuple[str, float], dict[str, np.ndarray]] = {}
+    for mode, fraction in predictions.cells():
+        scores, by_class = {}, {}
+        for arm in predictions.arms_of(mode, fraction):
+            entry, by_class[arm] = _score(predictions, (arm, mode, fraction), resampling, auroc)
+            scores[arm] = metrics.mean_of_defined(by_class[arm])
+            results.append(entry)
+        scored[mode, fraction] = scores
+        pairs += _pairs(predictions, scores, by_class, mode, fraction, resampling)
+    # One family over the whole report: any of its sentences may be quoted.
+    for pair, corrected in zip(pairs, statistics.holm([pair["p_value"] for pair in pairs]), strict=True):
+        pair["p_holm"] = corrected
+    report = {
+        "images": int(predictions.labels.size),
+        "groups": resampling.count,
+        "effective_groups": resampling.effective,
+        "classes": list(predictions.classes),
+        "class_images": np.bincount(predictions.labels, minlength=len(predictions.classes)).tolist(),
+        "arm_names": list(predictions.arms),
+        "kinds": dict(predictions.kinds),
+        "backbones": dict(predictions.backbones),
+        "pretraining": {arm: dict(about) for arm, about in predictions.pretraining.items()},
+        "seeds": list(predictions.seeds),
+        "draws": draws,
+        "results": results,
+        "pairs": pairs,
+        "floors": floor_entries(scored[headline_cell(results)], _floors(predictions, resampling), resampling),
+        "published": _published(predictions, draws, seed),
+    }
+    return {**report, "verdict": verdict(report)}
+
+
+def _score(
+    predictions: Predictions, cell: Cell, resampling: statistics.Resampling, auroc: metrics.MacroAuroc
+) -> tuple[dict[str, Any], np.ndarray]:
+    """One arm's entry, and each class's F1 as (1 + draws, seeds, classes) for the paired differences."""
+    labels, groups, count = predictions.labels, resampling.groups, resampling.count
+    probabilities = predictions.probabilities[cell]
+    by_group = metrics.confusion_by_group(
+        labels, probabilities.argmax(-1), groups, count, len(predictions.classes)
+    )
+    confusion = resampling.sums(by_group)
+    losses = resampling.sums(metrics.loss_by_group(labels, probabilities, groups, count))
+    bins = metrics.calibration_by_group(labels, probabilities, groups, count).sum(0)
+    class_f1, recall = metrics.class_f1(confusion), metrics.recall(confusion)
+    macro_f1 = metrics.mean_of_defined(class_f1)
+
+    def share(values: np.ndarray) -> dict[str, float | None]:
+        return statistics.estimate(values, resampling).interval(0.0, 1.0)
+
+    def loss(values: np.ndarray) -> dict[str, float | None]:
+        return statistics.estimate(values, resampling).interval(0.0)
+
+    return {
+        "arm": cell[0],
+        "mode": cell[1],
+        "fraction": cell[2],
+        "macro_f1": share(macro_f1),
+        "macro_f1_by_seed": macro_f1[0].tolist(),
+        "balanced_accuracy": share(metrics.balanced_accuracy(confusion)),
+        "accuracy": share(metrics.accuracy(confusion)),
+        "f1": {name: share(class_f1[..., k]) for k, name in enumerate(predictions.classes)},
+        "recall": {name: share(recall[..., k]) for k, name in enumerate(predictions.classes)},
+        "auroc": share(auroc(probabilities)),
+        "log_loss": loss(losses[..., 0] / losses[..., 2]),
+        "brier": loss(losses[..., 1] / losses[..., 2]),
+        # No interval: resamples overstate this error (a mean of absolute gaps), so they would lie above it.
+        "ece": {
+            "estimate": float(metrics.expected_calibration_error(bins).mean()),
+            "low": None,
+            "high": None,
+        },
+        "confusion": by_group.sum(0).mean(0).tolist(),
+        "reliability": bins.mean(0).tolist(),
+    }, class_f1
+
+
+def _by_class(
+    differences: np.ndarray, classes: tuple[str, ...], resampling: statistics.Resampling
+) -> dict[str, Any]:
+    """Differences of F1 (1 + draws, seeds, classes) with intervals, by class and without the largest.
+
+    A lead that is gone without one class is that class's.
+    """
+    found: dict[str, Any] = {
+        "by_class": {
+            name: statistics.estimate(differences[..., k], resampling).interval()
+            for k, name in enumerate(classes)
+        }
+    }
+    values = differences[0].mean(axis=0)
+    if len(classes) > 2 and np.isfinite(values).all():
+        largest = int(np.argmax(values * np.sign(values.sum())))
+        others = np.delete(differences, largest, axis=-1).mean(axis=-1)
+        found["without_largest_class"] = {
+            "class": classes[largest],
+            "difference": statistics.estimate(others, resampling).interval(),
+        }
+    return found
+
+
+def _floors(predictions: Predictions, resampling: statistics.Resampling) -> dict[str, np.ndarray]:
+    """Macro-F1 of each floor, (1 + draws, seeds)."""
+    classes = len(predictions.classes)
+    return {
+        name: metrics.macro_f1(
+            resampling.sums(
+                metrics.confusion_by_group(
+                    predictions.labels, values.argmax(-1), resampling.groups, resampling.count, classes
+                )
+            )
+        )
+        for name, values in predictions.floors.items()
+    }
+
+
+def _pairs(
+    predictions: Predictions,
+    scores: dict[str, np.ndarray],
+    by_class: dict[str, np.ndarray],
+    mode: str,
+    fraction: float,
+    resampling: statistics.Resampling,
+) -> list[dict[str, Any]]:
+    pairs: list[dict[str, Any]] = []
+    for a, b in combinations(scores, 2):
+        pair: dict[str, Any] = {"a": a, "b": b, "mode": mode, "fraction": fraction}
+        pair |= statistics.compare(scores[a], scores[b], resampling)
+        pair |= _by_class(by_class[a] - by_class[b], predictions.classes, resampling)
+        if len(predictions.seeds) == 1:
+            right = [
+                predictions.probabilities[arm, mode, fraction][0].argmax(-1) == predictions.labels
+                for arm in (a, b)
+            ]
+            pair["mcnemar"] = statistics.mcnemar_exact(*right)
+        pairs.append(pair)
+    return pairs
+
+
+def _published(predictions: Predictions, draws: int, seed: int) -> list[dict[str, Any]]:
+    """Scores on the published test images: all, copies of training images, near-copies, and the clean remainder.
+
+    Means over seeds with intervals over groups; macro-F1 is that of the classes there are images of.
+    """
+    labels, leaked = predictions.published_labels, predictions.published_leaked
+    near = predictions.published_near
+    near = np.zeros(labels.size, dtype=bool) if near is None else near & ~leaked
+    groups = predictions.published_groups
+    groups = np.arange(labels.size) if groups is None else groups
+    parts = {
+        "all": np.ones(labels.size, dtype=bool),
+        "leaked": leaked,
+        "near": near,
+        "clean": ~leaked & ~near,
+    }
+    resamplings = {
+        name: statistics.Resampling.of(groups[chosen], draws, seed)
+        for name, chosen in parts.items()
+        if predictions.published and chosen.any()
+    }
+    entries = []
+    for (arm, mode), probabilities in predictions.published.items():
+        predicted = probabilities.argmax(-1)
+        entry: dict[str, Any] = {"arm": arm, "mode": mode}
+        for name, chosen in parts.items():
+            entry[name] = {"images": int(chosen.sum()), "groups": 0, "accuracy": None, "macro_f1": None}
+            entry[name]["intervals"] = {"accuracy": NOTHING, "macro_f1": NOTHING}
+            if name not in resamplings:
+                continue
+            resampling = resamplings[name]
+            confusion = resampling.sums(
+                metrics.confusion_by_group(
+                    labels[chosen],
+                    predicted[:, chosen],
+                    resampling.groups,
+                    resampling.count,
+                    len(predictions.classes),
+                )
+            )
+            scores = {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1_of_present}
+            intervals = {
+                key: statistics.estimate(score(confusion), resampling).interval(0.0, 1.0)
+                for key, score in scores.items()
+            }
+            entry[name] |= {key: found["estimate"] for key, found in intervals.items()}
+            entry[name] |= {"groups": resampling.count, "intervals": intervals}
+        entries.append(entry)
+    return entries

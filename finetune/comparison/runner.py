@@ -1,0 +1,359 @@
+"""Does the trials of a comparison that are not done yet."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer import progress
+from mri_transfer.datasets.tumors.tumors import TumorSet
+from mri_transfer.finetune.arms.arms import Arm, weights_digest
+from mri_transfer.finetune.arms.starts import (
+    NO_NETWORK,
+    Source,
+    features_without_network,
+    identity_without_network,
+)
+from mri_transfer.finetune.comparison import feature_trials
+from mri_transfer.finetune.comparison.feature_trials import feature_trial
+from mri_transfer.finetune.comparison.trials import Trial, TrialStore
+from mri_transfer.finetune.comparison.tuning_trials import (
+    TuningTask,
+    processes_for_training,
+    timed,
+    tuning_trial,
+)
+from mri_transfer.finetune.config import Recipe
+from mri_transfer.finetune.data.external import External
+from mri_transfer.finetune.data.protocol import PUBLISHED, Split
+from mri_transfer.finetune.heads.features import FeatureCache, extract_features, kept_images
+from mri_transfer.finetune.heads.stages import steps_of
+from mri_transfer.machine import device
+from mri_transfer.processes.workers import Workers, each
+
+IN_PROCESS = 8  # so few trials on features are done before worker processes would have started
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """A trial to be done: one arm, one mode, one split."""
+
+    arm: Arm
+    mode: str
+    split: Split
+
+    def __str__(self) -> str:
+        where = "published split" if self.split.fold == PUBLISHED else f"fold {self.split.fold}"
+        return f"{self.arm.name}, seed {self.split.seed}, {where}, {self.split.fraction:.0%} of the labels"
+
+    @property
+    def source(self) -> Source:
+        """What it starts from."""
+        return self.arm.source(self.split.seed, self.split.fold)
+
+    @property
+    def goes_out(self) -> bool:
+        """Whether external images are tested too: by models of the grouped folds that had all labels."""
+        return self.split.fraction == 1 and self.split.fold != PUBLISHED
+
+
+@dataclasses.dataclass
+class Start:
+    """What is known of a start once it was loaded: its identity, origin, and its features of each set of images."""
+
+    digest: str
+    about: dict[str, Any]
+    features: list[Path]
+
+
+Found = tuple[list[np.ndarray], dict[str, Any]]
+
+
+def _index_digest(split: Split) -> str:
+    digest = hashlib.sha256(np.asarray(split.train, np.int64).tobytes() + b"|")
+    digest.update(np.asarray(split.test, np.int64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+class Runner:
+    """Trials of one comparison.
+
+    Args:
+        folder: the comparison's.
+        tumors: the images.
+        size: their side, pixels.
+        recipe: of fine-tuning.
+        imagenet_weights: as given by the user.
+        workers: where trials are done.
+        externals: other sets of images, which trials on all labels are tested on too.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        tumors: TumorSet,
+        size: int,
+        recipe: Recipe,
+        imagenet_weights: Path | None = None,
+        workers: Workers | None = None,
+        externals: Sequence[External] = (),
+    ):
+        self.folder, self.tumors, self.size, self.recipe = Path(folder), tumors, size, recipe
+        self.imagenet_weights, self.externals = imagenet_weights, tuple(externals)
+        self.workers = workers or Workers()
+        self.store = TrialStore(self.folder / "trials")
+        sets = [(tumors.fingerprint, tumors.images), *((e.fingerprint, e.images) for e in self.externals)]
+        self.images = [images for _, images in sets]
+        self.caches = [FeatureCache(self.folder / "features", name, size) for name, _ in sets]
+        self.starts: dict[Source, Start] = {}
+        self._trained_on: dict[str, list[Path]] = {}
+        self.done: dict[str, Trial] = {}
+        self.versions = device.versions()
+
+    @property
+    def damaged(self) -> list[str]:
+        """A sentence for each kept file that can't be trusted; what it held is done again."""
+        return [*(line for cache in self.caches for line in cache.damaged), *self.store.damaged]
+
+    def prepare(self, source: Source, label: str) -> Start:
+        """Load a start once to identify it, and compute the features that are not kept."""
+        if source not in self.starts:
+            model: Any = None
+            if source.kind in NO_NETWORK:
+                digest, about = identity_without_network(source.kind)
+            else:
+                model, about = source.load(self.size, self.imagenet_weights)
+                digest = weights_digest(model)
+            for cache, images in zip(self.caches, self.images, strict=True):
+                if cache.load(digest, len(images)) is None:
+                    found = (
+                        features_without_network(source.kind, images)
+                        if model is None
+                        else extract_features(model, images, f"features of {label}")
+                    )
+                    cache.save(digest, found)
+            self.starts[source] = Start(digest, about, [cache.path(digest) for cache in self.caches])
+        return self.starts[source]
+
+    def start(self, job: Job) -> Start:
+        """What is known of a job's start."""
+        label = job.arm.name
+        if job.arm.per_seed or job.arm.repeated:
+            label += f" (seed {job.split.seed}" + (f", fold {job.split.fold})" if job.arm.per_split else ")")
+        return self.prepare(job.source, label)
+
+    def identity(self, job: Job, external: External | None = None) -> dict[str, Any]:
+        """Everything that determines a trial's numbers. The arm's name does not: renaming one keeps its trials."""
+        split = job.split
+        settings = (
+            {"recipe": dataclasses.asdict(self.recipe), "probe": feature_trials.SETTINGS["probe"]}
+            if job.mode == "finetune"
+            else {job.mode: feature_trials.SETTINGS[job.mode]}
+        )
+        return {
+            "mode": job.mode,
+            "split": "published" if split.fold == PUBLISHED else "grouped",
+            "fraction": split.fraction,
+            "seed": split.seed,
+            "fold": split.fold,
+            "images": _index_digest(split),
+            "backbone": job.arm.backbone,
+            "weights": self.start(job).digest,
+            "data": self.tumors.fingerprint,
+            "size": self.size,
+            **settings,
+            **({"external": external.fingerprint} if external else {}),
+        }
+
+    def outputs(self, job: Job) -> list[External | None]:
+        """What a job's model is tested on: its own test images (None), then external ones."""
+        return [None, *self.externals] if job.goes_out else [None]
+
+    def pending(self, jobs: Iterable[Job]) -> list[Job]:
+        """Those of the jobs of which something is not on disk; what is there is read into `done`."""
+        left = []
+        for job in jobs:
+            complete = True
+            for external in self.outputs(job):
+                trial = self.store.load(self.identity(job, external))
+                if trial is None:
+                    complete = False
+                else:
+                    self.done[self.key(job, external)] = trial
+            if not complete:
+                left.append(job)
+        return left
+
+    def key(self, job: Job, external: External | None = None) -> str:
+        """Name of the job's file: the same for arms whose weights are the same."""
+        return self.store.path(self.identity(job, external)).name
+
+    def trial(self, job: Job, external: External | None = None) -> Trial:
+        """The finished trial of a job."""
+        return self.done[self.key(job, external)]
+
+    def _finish(self, job: Job, found: Found) -> None:
+        predicted, details = found
+        if details.get("diverged"):
+            progress.say(f"{job}: training diverged; it counts as knowing nothing")
+        # The job's own trial is written last: it is what counts the job as done in a comparison without externals.
+        for external, probabilities in reversed(list(zip(self.outputs(job), predicted, strict=True))):
+            test = job.split.test if external is None else np.arange(len(external))
+            told = {**details, "versions": self.versions}
+            trial = Trial(self.identity(job, external), test, probabilities, told)
+            self.store.save(trial)
+            self.done[self.key(job, external)] = trial
+
+    def run(self, jobs: Sequence[Job]) -> None:
+        """Do every job; each is on disk as soon as it is done."""
+        self.run_on_features([job for job in jobs if job.mode in feature_trials.FITS])
+        self.run_finetuning([job for job in jobs if job.mode == "finetune"])
+
+    def run_on_features(self, jobs: Sequence[Job]) -> None:
+        """Probes and nearest neighbours, in worker processes that hold no Keras."""
+        jobs = self._distinct(jobs)
+        calls = [self._feature_call(job) for job in jobs]
+        here = self.workers.local and (self.workers.count == 1 or len(calls) < IN_PROCESS)
+        results: Iterator[tuple[int, Found]] = (
+            ((number, feature_trial(*call)) for number, call in enumerate(calls))
+            if here
+            else each(self.workers, feature_trial, calls)
+        )
+        with progress.bar(total=len(jobs), desc="trials on fixed features", unit="trial") as bar:
+            for number, found in results:
+                self._finish(jobs[number], found)
+                bar.update(1)
+
+    def _feature_call(self, job: Job) -> tuple:
+        own, *others = self.start(job).features
+        labels, groups, split = self._labels(job), self.tumors.groups, job.split
+        elsewhere = others if job.goes_out else []
+        return job.mode, own, labels, groups, split.train, split.test, split.seed, elsewhere
+
+    def _labels(self, job: Job) -> np.ndarray:
+        """Of every image; what others published about the published split rests on the folders' labels."""
+        return self.tumors.folder_labels if job.split.fold == PUBLISHED else self.tumors.labels
+
+    def _distinct(self, jobs: Sequence[Job]) -> list[Job]:
+        """One of those whose numbers are the same."""
+        return list({self.key(job): job for job in jobs}.values())
+
+    def run_finetuning(self, jobs: Sequence[Job]) -> None:
+        """Fine-tuning: in worker processes, or one trial after the other where each uses the GPU."""
+        jobs = self._distinct(jobs)
+        if not jobs:
+            return
+        here = self._trains_here()
+        at_a_time = min(len(jobs), self.trainings.count)
+        tasks = [self.tuning_task(job) for job in jobs]
+        beside = f", {at_a_time} at a time" if at_a_time > 1 else ""
+        progress.say(f"fine-tuning {len(jobs)} trials{beside}")
+        results: Iterator[tuple[int, Found]] = (
+            ((number, tuning_trial(task)) for number, task in enumerate(tasks))
+            if here
+            else each(self.trainings, tuning_trial, [(task,) for task in tasks])
+        )
+        images_left = sum(len(job.split.train) for job in jobs)
+        images, started = images_left, time.monotonic()
+        for count, (number, found) in enumerate(results, 1):
+            job = jobs[number]
+            self._finish(job, found)
+            images_left -= len(job.split.train)
+            spent = time.monotonic() - started
+            left = duration(spent * images_left / max(1, images - images_left))
+            told = f"; about {left} left" if count < len(jobs) else ""
+            progress.say(f"fine-tuned {count} of {len(jobs)}: {job}{told}")
+
+    @cached_property
+    def trainings(self) -> Workers:
+        """Where trainings are done: unless it was said how many, as many at a time as memory and a GPU allow."""
+        default = self.workers.local and self.workers.asked is None
+        return Workers(processes_for_training()) if default else self.workers
+
+    def _trains_here(self) -> bool:
+        return self.workers.local and self.trainings.count == 1 and device.has_gpu()
+
+    def insight_path(self, job: Job) -> Path:
+        """Where what the report shows of a fine-tuned encoder is kept, as the encoder itself is not."""
+        return self.folder / "insight" / self.key(job)
+
+    def encoder(self, job: Job) -> Any:
+        """A job's encoder as it starts."""
+        return job.source.load(self.size, self.imagenet_weights)[0]
+
+    def features(self, job: Job) -> np.ndarray | None:
+        """Features of every image by a job's start, float32 (n, d); None where they are gone or damaged."""
+        return self.caches[0].load(self.start(job).digest, len(self.tumors))
+
+    def tuning_task(self, job: Job) -> TuningTask:
+        """A fine-tuning job for any process."""
+        split, tumors, start = job.split, self.tumors, self.start(job)
+        own, *others = self._checked_images(start.digest)
+        return TuningTask(
+            name=str(job),
+            source=job.source,
+            digest=start.digest,
+            imagenet_weights=self.imagenet_weights,
+            recipe=self.recipe,
+            classes=tuple(tumors.classes),
+            images=own,
+            features=start.features[0],
+            labels=self._labels(job),
+            groups=tumors.groups,
+            train=split.train,
+            test=split.test,
+            seed=split.seed,
+            insight=self.insight_path(job),
+            elsewhere=tuple(others) if job.goes_out else (),
+        )
+
+    def _checked_images(self, digest: str) -> list[Path]:
+        """Files of each set of images; a start's features of them are known to be whole. Looked at once a start."""
+        if digest not in self._trained_on:
+            for cache, images in zip(self.caches, self.images, strict=True):
+                if cache.load(digest, len(images)) is None:
+                    raise RuntimeError(f"{cache.path(digest)}: changed while the comparison ran")
+            self._trained_on[digest] = [
+                kept_images(cache.folder, cache.data, images)
+                for cache, images in zip(self.caches, self.images, strict=True)
+            ]
+        return self._trained_on[digest]
+
+    def expected_seconds(self, jobs: Sequence[Job]) -> float:
+        """What the jobs would take, from one trial on features of each mode (kept) and a few steps of fine-tuning."""
+        expected = 0.0
+        for mode in feature_trials.FITS:
+            mine = self._distinct([job for job in jobs if job.mode == mode])
+            if mine:
+                longest = max(mine, key=lambda job: len(job.split.train))
+                self.run_on_features([longest])
+                seconds = self.trial(longest).details["seconds"]
+                expected += seconds * (len(mine) - 1) / self.workers.count
+        tunings = self._distinct([job for job in jobs if job.mode == "finetune"])
+        if tunings:
+            at_a_time = min(len(tunings), self.trainings.count)
+            # As many at once as there will be: they share caches and memory.
+            task = (self.tuning_task(tunings[0]),)
+            measured = (
+                [timed(*task)]
+                if self._trains_here()
+                else [found for _, found in each(self.trainings, timed, [task] * at_a_time)]
+            )
+            overhead, step = np.mean(measured, axis=0)
+            steps = sum(steps_of(self.recipe, len(job.split.train)) for job in tunings)
+            expected += float(steps * step + overhead * len(tunings)) / at_a_time
+        return expected
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words: "40 s", "12 min", "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

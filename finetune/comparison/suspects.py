@@ -1,0 +1,134 @@
+"""Suspicious labels: images ranked by how little models that did not see them believe what they are labelled as.
+
+Confident learning (Northcutt et al. 2021, doi:10.1613/jair.1.12125): the mean probability of a class over the images
+labelled so is what an image has to reach to count as confidently of that class. An image that reaches it for another
+class, and for that more than for any, is a label issue. Issues come first, and within them and the rest the images
+whose label has the least probability, measured from that mean, so that a class which models find hard does not fill the
+list. A hard image and a wrong label look alike here: a person has to look.
+
+Measured on the public four-class set, where the originals show seven distinct images to be filed wrongly, with
+ImageNet's features (EfficientNet-Lite0, 160 pixels, folds of whole persons, three seeds): of 2,870 images 175 are
+issues, and the seven are at ranks 1, 3, 8, 20, 37, 262 and 281.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.finetune.comparison.results import Predictions
+from mri_transfer.finetune.comparison.verdict import CONTROLS, kind_of
+from mri_transfer.storage.files import atomic_write
+
+SHOWN = 12  # pictures on the page, at most one of a group
+LISTED = 100  # in `report.json`; the table has all
+COLUMNS = ("rank", "file", "label", "suggested", "p_label", "p_suggested", "issue")
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Images, the most suspicious label first.
+
+    Attributes:
+        order: int (n,), rows of the images.
+        suggested: int (n,), of an issue the class that it is confidently of, else the likeliest other one; by row.
+        issue: bool (n,), whether it is a label issue; by row.
+    """
+
+    order: np.ndarray
+    suggested: np.ndarray
+    issue: np.ndarray
+
+
+def rank(probabilities: np.ndarray, labels: np.ndarray) -> Ranking:
+    """Rank labels by how little they are believed.
+
+    Args:
+        probabilities: (n, classes), out of fold; of several seeds their mean.
+        labels: int (n,).
+    """
+    everyone = np.arange(len(labels))
+    own = probabilities[everyone, labels]
+    others = probabilities.copy()
+    others[everyone, labels] = -1
+    usual = np.array(
+        [
+            own[labels == each].mean() if (labels == each).any() else np.inf
+            for each in range(probabilities.shape[1])
+        ]
+    )
+    confident = np.where(probabilities >= usual, probabilities, -1)
+    issue = (confident.max(axis=1) >= 0) & (confident.argmax(axis=1) != labels)
+    unusual = own - usual[labels]
+    suggested = np.where(issue, confident.argmax(axis=1), others.argmax(axis=1))
+    return Ranking(np.lexsort((unusual, ~issue)), suggested, issue)
+
+
+def chosen_arm(predictions: Predictions) -> tuple[str, str, float]:
+    """Whose predictions are asked, by a rule that knows no scores: the first mode there is of probe, nearest and
+    finetune, on the most labels, and in it the first listed arm that is no control."""
+    mode = predictions.cells()[0][0]
+    fraction = max(share for each, share in predictions.cells() if each == mode)
+    arms = predictions.arms_of(mode, fraction)
+    kinds = {"kinds": predictions.kinds}
+    return next((arm for arm in arms if kind_of(kinds, arm) not in CONTROLS), arms[0]), mode, fraction
+
+
+def find(predictions: Predictions, paths: Sequence[str], table: Path) -> dict[str, Any]:
+    """Rank the scored images of a comparison and write all of them to a table.
+
+    Args:
+        predictions: of the comparison.
+        paths: file of each image.
+        table: CSV to be written, one row an image, the most suspicious label first.
+
+    Returns:
+        For `report.json`: "arm", "mode", "fraction", "images" (how many were ranked), "issues" (how many are label
+        issues), and "first": the first `LISTED`, each {"rank", "file", "label", "suggested", "p_label", "p_suggested",
+        "issue", "index"}.
+    """
+    arm, mode, fraction = chosen_arm(predictions)
+    mean = predictions.probabilities[arm, mode, fraction].mean(axis=0)
+    ranking = rank(mean, predictions.labels)
+    rows: list[dict[str, Any]] = [
+        {
+            "rank": place,
+            "file": paths[row],
+            "label": predictions.classes[predictions.labels[row]],
+            "suggested": predictions.classes[ranking.suggested[row]],
+            "p_label": round(float(mean[row, predictions.labels[row]]), 4),
+            "p_suggested": round(float(mean[row, ranking.suggested[row]]), 4),
+            "issue": bool(ranking.issue[row]),
+            "index": int(row),
+        }
+        for place, row in enumerate(ranking.order, start=1)
+    ]
+    with atomic_write(table) as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "issue": int(row["issue"])} for row in rows)
+    return {
+        "arm": arm,
+        "mode": mode,
+        "fraction": fraction,
+        "images": len(rows),
+        "issues": int(ranking.issue.sum()),
+        "first": rows[:LISTED],
+        "shown": _one_of_a_group(ranking, predictions.groups),
+    }
+
+
+def _one_of_a_group(ranking: Ranking, groups: np.ndarray) -> list[int]:
+    """Places in the ranking, from 1, of the issues that are shown: neighbouring slices would fill the page."""
+    taken: set[int] = set()
+    places: list[int] = []
+    for place, row in enumerate(ranking.order[:LISTED], start=1):
+        if ranking.issue[row] and groups[row] not in taken and len(places) < SHOWN:
+            taken.add(int(groups[row]))
+            places.append(place)
+    return places

@@ -1,0 +1,145 @@
+"""Finished trials on disk: one file each, named by a hash of everything that could change its numbers.
+
+An interrupted comparison finds what it has done, a new arm adds only its own trials, and a change of any setting
+can't be mistaken for the old one. Files are written atomically and checked when they are read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.errors import UserError
+from mri_transfer.storage.files import atomic_write, to_json
+
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One arm trained and tested on one split.
+
+    Attributes:
+        identity: everything that determines the numbers, as plain JSON values.
+        test: (m,) int64 indices of the test images.
+        probabilities: (m, classes) float32 of the test images.
+        details: what was found and spent on the way (chosen C, seconds, ...).
+    """
+
+    identity: dict[str, Any]
+    test: np.ndarray
+    probabilities: np.ndarray
+    details: dict[str, Any]
+
+
+def canonical(identity: dict[str, Any]) -> str:
+    """The identity as JSON with sorted keys: equal settings give equal text."""
+    return json.dumps(json.loads(to_json({"format": FORMAT, **identity})), sort_keys=True, ensure_ascii=False)
+
+
+def trial_key(identity: dict[str, Any]) -> str:
+    """Hexadecimal SHA-256 of the canonical identity."""
+    return hashlib.sha256(canonical(identity).encode()).hexdigest()
+
+
+def _content_digest(test: np.ndarray, probabilities: np.ndarray, texts: tuple[str, str]) -> str:
+    digest = hashlib.sha256(
+        np.ascontiguousarray(test).tobytes() + np.ascontiguousarray(probabilities).tobytes()
+    )
+    digest.update("\0".join(texts).encode())
+    return digest.hexdigest()
+
+
+class TrialStore:
+    """The `trials/` folder of a comparison.
+
+    Args:
+        folder: made if it does not exist.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.damaged: list[str] = []
+
+    def path(self, identity: dict[str, Any]) -> Path:
+        """Where the trial lies or would lie: readable words first, then the key."""
+        words = [str(identity.get(word, "")) for word in ("mode", "split", "fraction", "seed", "fold")]
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-")
+        return self.folder / f"{readable}-{trial_key(identity)[:16]}.npz"
+
+    def load(self, identity: dict[str, Any]) -> Trial | None:
+        """The finished trial, or None where there is none.
+
+        A file that is damaged, of another format version or of other settings is noted in `damaged` and counts as
+        absent, so that the trial is done again and the file replaced.
+        """
+        path = self.path(identity)
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                test, probabilities = file["test"], file["probabilities"]
+                texts = (str(file["identity"]), str(file["details"]))
+                digest = str(file["sha256"])
+            if digest != _content_digest(test, probabilities, texts):
+                raise ValueError("its content does not match its checksum")
+            if texts[0] != canonical(identity):
+                raise ValueError("it belongs to other settings")
+            return Trial(identity, test, probabilities, json.loads(texts[1]))
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+            self.damaged.append(f"{path}: {error}")
+            return None
+
+    def save(self, trial: Trial) -> Path:
+        """Write a finished trial, atomically."""
+        path = self.path(trial.identity)
+        test = np.asarray(trial.test, np.int64)
+        probabilities = np.asarray(trial.probabilities, np.float32)
+        texts = (canonical(trial.identity), to_json(trial.details, indent=None))
+        with atomic_write(path, "wb") as file:
+            np.savez(
+                file,
+                test=test,
+                probabilities=probabilities,
+                identity=np.array(texts[0]),
+                details=np.array(texts[1]),
+                sha256=np.array(_content_digest(test, probabilities, texts)),
+            )
+        return path
+
+
+@contextlib.contextmanager
+def only_one(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; the kernel lets go of it however the process ends.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    path = Path(folder) / "lock"
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(descriptor, 32).decode(errors="replace").strip()
+            raise UserError(
+                f"{folder}: another process{f' ({owner})' if owner else ''} is working here; "
+                "wait for it or choose another --out"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"pid {os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)

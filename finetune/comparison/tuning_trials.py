@@ -1,0 +1,126 @@
+"""A fine-tuning trial as a value that any process can carry out."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.arms.arms import weights_digest
+from mri_transfer.finetune.arms.starts import Source
+from mri_transfer.finetune.config import Recipe
+from mri_transfer.finetune.heads.probe import softmax
+from mri_transfer.finetune.heads.temperature import calibration_scores
+from mri_transfer.machine import device, memory
+
+TIMED_STEPS = 4
+# Of a process at 160 px and 32 images a step: TensorFlow, weights, activations. An estimate.
+TRIAL_BYTES = 2.5e9
+
+
+def processes_for_training() -> int:
+    """How many trainings run at a time by default: one a core, as far as memory goes; one where there is a GPU."""
+    if device.has_gpu():
+        return 1
+    room = memory.available_bytes()
+    return device.cores() if room is None else max(1, min(device.cores(), int(room / TRIAL_BYTES)))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TuningTask:
+    """One fine-tuning to be done.
+
+    Attributes:
+        name: what progress calls it.
+        source: the start, and `digest`, the SHA-256 of its weights (:func:`~.arms.weights_digest`).
+        imagenet_weights: as given by the user.
+        recipe: the settings.
+        classes: names.
+        images: `.npy` file, uint8 (n, size, size).
+        features: verified file of the start's features of all images.
+        labels, groups: (n,) of all images.
+        train, test: indices.
+        seed: of inner splits, the order of images and augmentation.
+        insight: where to keep what the report shows of the fine-tuned encoder.
+        elsewhere: `.npy` files of other images, all of which are tested too.
+    """
+
+    name: str
+    source: Source
+    digest: str
+    imagenet_weights: Path | None
+    recipe: Recipe
+    classes: tuple[str, ...]
+    images: Path
+    features: Path
+    labels: np.ndarray
+    groups: np.ndarray
+    train: np.ndarray
+    test: np.ndarray
+    seed: int
+    insight: Path
+    elsewhere: tuple[Path, ...] = ()
+
+
+def _prepared(task: TuningTask) -> tuple[Any, np.ndarray]:
+    """The fine-tuning, ready to begin, and all images.
+
+    Raises:
+        UserError: the start is not what it was when the comparison began.
+    """
+    device.prepare()
+    from mri_transfer.finetune.heads.tuning import Tuning
+
+    images = np.load(task.images, mmap_mode="r", allow_pickle=False)
+    model, _ = task.source.load(images.shape[1], task.imagenet_weights)
+    if weights_digest(model) != task.digest:
+        raise UserError(f"{task.source.origin}: changed while the comparison ran; run the same command again")
+    with np.load(task.features, allow_pickle=False) as file:
+        features = file["features"][task.train]
+    labels, groups = task.labels[task.train], task.groups[task.train]
+    tuning = Tuning(model, features, images[task.train], labels, groups, task.classes, task.recipe, task.seed)
+    return tuning, images
+
+
+def tuning_trial(task: TuningTask) -> tuple[list[np.ndarray], dict[str, Any]]:
+    """Fine-tune and test.
+
+    Returns:
+        float32 (len(test), classes), then one of every other set of images; and what was found on the way. A training
+        that diverged gives every class the same probability.
+
+    Raises:
+        UserError: the start is not what it was when the comparison began.
+    """
+    from mri_transfer.finetune.report.insight import see_and_keep
+
+    tuning, images = _prepared(task)
+    details = tuning.run(desc=task.name)
+    tested = [images[task.test], *(np.load(path, allow_pickle=False) for path in task.elsewhere)]
+    if details["diverged"]:
+        count = len(task.classes)
+        return [np.full((len(each), count), 1 / count, np.float32) for each in tested], details
+    classifier = tuning.classifier
+    seen = see_and_keep(task.insight, classifier, tested[0], task.name)
+    logits = [classifier.logits_of(seen), *(classifier.logits(each, task.name) for each in tested[1:])]
+    labels = task.labels[task.test]
+    details["uncalibrated"] = calibration_scores(logits[0], labels)
+    details["calibrated"] = calibration_scores(logits[0], labels, tuning.temperature)
+    return [softmax(each / tuning.temperature) for each in logits], details
+
+
+def timed(task: TuningTask) -> tuple[float, float]:
+    """Seconds that a training takes to begin, and seconds of one of its steps."""
+    started = time.monotonic()
+    finetuning = _prepared(task)[0].finetuning
+    rows = np.arange(finetuning.batch)
+    finetuning.step(rows)  # builds and compiles
+    overhead = time.monotonic() - started
+    started = time.monotonic()
+    for _ in range(TIMED_STEPS):
+        finetuning.step(rows)
+    return overhead, (time.monotonic() - started) / TIMED_STEPS

@@ -1,0 +1,190 @@
+"""External images: other folders of the same classes, which trained models are tested on and nothing is trained on.
+
+How a model does on the data of another place is what a user of it wants to know, and what cross-validation on one set
+can't tell (Yagis et al. 2021, doi:10.1038/s41598-021-01681-w; Zech et al. 2018, doi:10.1371/journal.pmed.1002683).
+Public sets borrow from one another, so images that are also among the training images are dropped first. Whether what
+is left comes from another place, a folder does not say.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer import progress
+from mri_transfer.datasets.tumors.class_names import match_classes
+from mri_transfer.datasets.tumors.copies.duplicates import near_duplicates
+from mri_transfer.datasets.tumors.persons.persons import UNKNOWN
+from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
+from mri_transfer.errors import UserError
+
+FEW = 30
+"""Images of a class: with fewer, its F1 and so a third or a quarter of macro-F1 hangs on a handful of answers."""
+BORROWED = 0.05
+"""Share of a folder that is also among the training images, from which on the rest is hardly independent of them."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class External:
+    """External images, cleaned.
+
+    Attributes:
+        name: of the folder.
+        images: uint8 (n, size, size).
+        labels: int (n,), in the numbers of the training set's classes.
+        groups: int (n,).
+        fingerprint: of all of these.
+        about: {"name", "folder", "files", "skipped", "images", "groups", "dropped_identical",
+            "dropped_near_duplicates", "dropped_persons" (other pictures of persons in training), "dropped_classes"
+            (images of classes that were left out), "images_by_class",
+            "classes" (by their name, ours or None), "caution" (sentences to read with every figure)}, for the report.
+    """
+
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    groups: np.ndarray
+    fingerprint: str
+    about: dict[str, Any]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def load_externals(
+    folders: Sequence[Path],
+    tumors: TumorSet,
+    size: int,
+    *,
+    cache: Path,
+    strict: bool = False,
+    class_map: Mapping[str, str] | None = None,
+    labels_from: str = "source",
+) -> list[External]:
+    """Read every folder and drop what is also among the training images.
+
+    Args:
+        folders: laid out like the tumour set, with or without Training and Testing, each with folders of its classes or
+            of some of them.
+        tumors: the training images.
+        size: side of the images, pixels.
+        cache: folder for decoded images.
+        strict: an unreadable image is an error.
+        labels_from: "source" or "folder", as of :func:`~mri_transfer.datasets.tumors.tumors.load_tumors`.
+        class_map: what classes of theirs are, where :func:`~mri_transfer.datasets.tumors.class_names.kind` can't tell.
+
+    Raises:
+        UserError: a folder can't be read, is named twice, has classes that are not understood, or nothing is left of
+            it.
+    """
+    found: list[External] = []
+    for folder in folders:
+        folder = Path(folder)
+        name = folder.resolve().name
+        if name in [other.name for other in found]:
+            raise UserError(f"--external {folder}: another external folder is called {name} too; rename one")
+        found.append(_load(folder, name, tumors, size, cache, strict, class_map or {}, labels_from))
+    return found
+
+
+def _load(
+    folder: Path,
+    name: str,
+    tumors: TumorSet,
+    size: int,
+    cache: Path,
+    strict: bool,
+    class_map: Mapping[str, str],
+    labels_from: str,
+) -> External:
+    other = load_tumors(folder, size, strict=strict, cache=cache, labels_from=labels_from)
+    classes = match_classes(other.classes, tumors.classes, class_map, f"--external {folder}")
+    _tell_classes(folder, classes)
+    numbers = [-1 if ours is None else tumors.classes.index(ours) for ours in classes.values()]
+    label_of = np.array(numbers)[other.labels]
+
+    dropped = _dropped(other, tumors, label_of)
+    kept = np.flatnonzero(~np.any(list(dropped.values()), axis=0))
+    if not len(kept):
+        raise UserError(
+            f"--external {folder}: every image of it is among the training images too; it can test nothing"
+            if not dropped["classes"].any()
+            else f"--external {folder}: no image is left of it; see --class-map"
+        )
+    labels, groups, images = label_of[kept], other.groups[kept], other.images[kept]
+    by_class = {each: int((labels == n).sum()) for n, each in enumerate(tumors.classes)}
+    about = {
+        "name": name,
+        "folder": str(folder),
+        "files": other.audit["files"],
+        "skipped": len(other.audit["skipped"]),
+        **{f"dropped_{reason}": int(mask.sum()) for reason, mask in dropped.items()},
+        "images": len(kept),
+        "groups": len(np.unique(groups)),
+        "images_by_class": by_class,
+        "classes": classes,
+    }
+    borrowed = sum(int(mask.sum()) for reason, mask in dropped.items() if reason != "classes")
+    about["caution"] = cautions(by_class, borrowed / (len(other) - about["dropped_classes"]))
+    if borrowed:
+        of_persons = about["dropped_persons"]
+        progress.say(
+            f"{folder}: {borrowed - of_persons} images are also among the training images, and {of_persons} more show "
+            "persons who are; they are left out"
+        )
+    digest = hashlib.sha256(f"{images.shape}".encode() + np.ascontiguousarray(images).tobytes())
+    digest.update(labels.astype(np.int64).tobytes() + groups.astype(np.int64).tobytes())
+    return External(name, images, labels, groups, digest.hexdigest(), about)
+
+
+def _dropped(other: TumorSet, tumors: TumorSet, label_of: np.ndarray) -> dict[str, np.ndarray]:
+    """Why images are left out: masks, bool (n,), of which each image is in one at most, the first that applies."""
+    pairs = near_duplicates(other.thumbs, tumors.thumbs, tumors.calibration.threshold)
+    near = np.zeros(len(other), bool)
+    near[pairs.first] = True
+    known = {image.tobytes() for image in tumors.images}
+    identical = np.array([image.tobytes() in known for image in other.images])
+    people = set(tumors.persons) - {UNKNOWN}
+    persons = np.array([person in people for person in other.persons], bool)
+    reasons = {"classes": label_of < 0, "identical": identical, "near_duplicates": near, "persons": persons}
+    before = np.zeros(len(other), bool)
+    for reason, mask in reasons.items():
+        reasons[reason] = mask & ~before
+        before |= mask
+    return reasons
+
+
+def _tell_classes(folder: Path, classes: Mapping[str, str | None]) -> None:
+    """Say how names were understood that differ from ours."""
+    said = [f"{theirs} = {ours}" for theirs, ours in classes.items() if ours is not None and theirs != ours]
+    said += [f"{theirs} left out" for theirs, ours in classes.items() if ours is None]
+    if said:
+        progress.say(f"{folder}: classes: {', '.join(said)} (--class-map says otherwise)")
+
+
+def cautions(images_by_class: Mapping[str, int], borrowed: float) -> list[str]:
+    """What has to be said beside every figure on a folder.
+
+    Args:
+        images_by_class: that are left.
+        borrowed: share of the folder's images that are also among the training images.
+    """
+    said = []
+    if missing := [name for name, count in images_by_class.items() if not count]:
+        said.append(
+            f"No image of {' or '.join(missing)}: where a model answers so all the same, macro-F1 counts that class as "
+            "0."
+        )
+    if few := [f"{count} of {name}" for name, count in images_by_class.items() if 0 < count < FEW]:
+        said.append(f"Only {' and '.join(few)}: macro-F1 hangs on a few answers.")
+    if borrowed >= BORROWED:
+        said.append(
+            f"{borrowed:.0%} of the folder is also among the training images. Sets that share pictures share patients "
+            "and scanners as well, so the rest is no independent test."
+        )
+    return said

@@ -1,0 +1,186 @@
+"""Are tumour images among the slices that an encoder was pretrained on? Asked before any number is printed.
+
+An encoder that all folds share may have been pretrained on anything: images that are among its slices are counted and
+told. An encoder that belongs to one fold was pretrained on images of this very set, so it is refused unless it can be
+shown that no test image of its fold was among them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer import progress
+from mri_transfer.datasets.audit.leaks import closest_slices, leaks_between
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.tumors.tumors import TumorSet
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.arms.arms import Arm
+from mri_transfer.finetune.data.protocol import Split
+
+READ = 1024  # slices read at a time
+
+
+def pretraining_stores(card: dict[str, Any]) -> list[tuple[Path, str | None]]:
+    """Path and recorded fingerprint of every store that an encoder has seen, its own start's included."""
+    found, provenance = [], card.get("provenance")
+    while isinstance(provenance, dict) and provenance:
+        store = (provenance.get("config") or {}).get("store")
+        if store:
+            found.append((Path(store), (provenance.get("data") or {}).get("fingerprint")))
+        provenance = (provenance.get("start") or {}).get("provenance")
+    return found
+
+
+def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str, SliceStore], list[str]]:
+    """The stores to check, and a sentence for each that can't be.
+
+    Args:
+        against: named by the user; each must open. Without any, the stores that the encoders' provenance names.
+        arms: whose encoders are asked.
+
+    Raises:
+        UserError: a named store is missing or damaged.
+    """
+    if against:
+        return {str(path): SliceStore.open(path) for path in against}, []
+    stores: dict[str, SliceStore] = {}
+    unchecked = []
+    for arm in arms:
+        if arm.kind != "encoder" or arm.per_split:  # the scale of weights holds no image
+            continue
+        of_encoders = [pretraining_stores(card) for card in arm.cards.values()]
+        if not all(of_encoders):
+            unchecked.append(f"{arm.name}: its card does not say which slices it was pretrained on")
+        seen = list(dict.fromkeys(itertools.chain.from_iterable(of_encoders)))
+        for path, fingerprint in seen:
+            if str(path) in stores:
+                continue
+            try:
+                store = SliceStore.open(path)
+            except UserError:
+                unchecked.append(f"{arm.name}: its slice store {path} is not here (name it with --against)")
+                continue
+            if fingerprint not in (None, store.fingerprint):
+                unchecked.append(f"{arm.name}: its slice store {path} has changed since")
+            stores[str(path)] = store
+    return stores, unchecked
+
+
+def check(tumors: TumorSet, stores: dict[str, SliceStore], unchecked: Sequence[str]) -> dict[str, Any]:
+    """Look for every tumour image among the slices of every store.
+
+    Returns:
+        {"images", "stores": {path: {"slices", "fingerprint", "leaks": as of leaks_between}}, "leaked_images",
+        "not_checked": sentences}.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path, store in stores.items():
+        leaks = leaks_between(tumors, store)
+        found[path] = {"slices": len(store), "fingerprint": store.fingerprint, "leaks": leaks}
+        if leaks:
+            progress.say(
+                f"warning: {len(leaks)} tumour images are also slices of {path}; encoders pretrained on it have "
+                "seen them, so their scores may be too high"
+            )
+    for sentence in unchecked:
+        progress.say(f"not checked for leaks: {sentence}")
+    leaked = {leak["image"] for entry in found.values() for leak in entry["leaks"]}
+    return {
+        "images": len(tumors),
+        "stores": found,
+        "leaked_images": len(leaked),
+        "not_checked": list(unchecked),
+    }
+
+
+def check_splits(tumors: TumorSet, arms: Sequence[Arm], splits: Iterable[Split]) -> dict[str, dict[str, Any]]:
+    """See that no encoder of a split has seen a test image of that split.
+
+    Args:
+        tumors: the images.
+        arms: all of them; only those with an encoder for each split are looked at.
+        splits: of the grouped protocol.
+
+    Returns:
+        {name: {"encoders", "stores", "test_images_found": 0}} of each such arm.
+
+    Raises:
+        UserError: an encoder's card names no store, the store is gone or changed, or it holds a test image.
+    """
+    # Fractions of a fold have the same test images, and share its encoder.
+    whole = list({(split.seed, split.fold): split for split in splits}.values())
+    checked: dict[str, dict[str, Any]] = {}
+    for arm in arms:
+        if not arm.per_split:
+            continue
+        stores = 0
+        for split in progress.bar(whole, desc=f"leaks of {arm.name}", unit="split"):
+            stores += _check_split(tumors, arm, split)
+        checked[arm.name] = {"encoders": len(whole), "stores": stores, "test_images_found": 0}
+    return checked
+
+
+def _check_split(tumors: TumorSet, arm: Arm, split: Split) -> int:
+    path = arm.path(split.seed, split.fold)
+    where = f"--arm {arm.name}: {path}"
+    seen = pretraining_stores(arm.cards[path])
+    if not seen:
+        raise UserError(f"{where}: does not say what it was pretrained on, so a leak can't be ruled out")
+    for folder, fingerprint in seen:
+        try:
+            store = SliceStore.open(folder)
+        except UserError as error:
+            raise UserError(
+                f"{where}: a leak can't be ruled out without the slices it was pretrained on ({error})"
+            ) from None
+        if fingerprint != store.fingerprint:
+            raise UserError(
+                f"{where}: its slice store {folder} has changed since, so a leak can't be ruled out; pretrain again"
+            )
+        if leaked := test_images_in(tumors, split, store):
+            raise UserError(
+                f"{where}: {len(leaked)} test images of seed {split.seed}, fold {split.fold} are among its pretraining "
+                f"slices in {folder}, the first {tumors.paths[leaked[0]]}; pretrain on the store of this very fold, "
+                "which --target-stores writes"
+            )
+    return len(seen)
+
+
+def test_images_in(tumors: TumorSet, split: Split, store: SliceStore) -> list[int]:
+    """Test images of a split that a store holds: the same pixels, or the same picture.
+
+    A slice that is a training image, pixel by pixel, is known not to be a test image: near-duplicates are in one
+    group, so on one side of the split.
+    """
+    number = {hashlib.sha256(image.tobytes()).digest(): n for n, image in enumerate(tumors.images)}
+    shown = np.full(len(store), -1)
+    for start in range(0, len(store), READ):
+        rows = slice(start, min(start + READ, len(store)))
+        shown[rows] = [
+            number.get(hashlib.sha256(image.tobytes()).digest(), -1) for image in store.images(rows)
+        ]
+    leaked = set(np.intersect1d(split.test, shown).tolist())
+    if (shown < 0).any():
+        closest = closest_slices(tumors.thumbs[split.test], store)
+        alike = closest["correlation"] >= tumors.calibration.threshold
+        leaked |= set(split.test[alike & (shown[closest["slice"]] < 0)].tolist())
+    return sorted(leaked)
+
+
+def described(checked: dict[str, Any]) -> dict[str, str]:
+    """The finding in words, for the report's page."""
+    lines = {
+        path: f"{len(entry['leaks'])} of {checked['images']} tumour images found among {entry['slices']} slices"
+        for path, entry in checked["stores"].items()
+    }
+    for name, entry in checked.get("splits", {}).items():
+        lines[name] = f"{entry['encoders']} encoders, none of which has seen a test image of its fold"
+    if not lines and not checked["not_checked"]:
+        return {"pretraining data": "no arm was pretrained on slices, so there was nothing to check"}
+    return lines | {f"not checked {n}": text for n, text in enumerate(checked["not_checked"], 1)}

@@ -1,0 +1,56 @@
+"""Heat over pictures: what :mod:`mri_transfer.finetune.prediction.class_activation` finds, drawn and put into words."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image
+
+STRENGTH = 0.7  # of the colour where the heat is greatest; the picture below stays visible
+
+
+def overlay(image: np.ndarray, heat: np.ndarray, side: int | None = None) -> np.ndarray:
+    """A picture with the heat laid over it, from nothing (no colour) to its own maximum (yellow).
+
+    The colours grow lighter all the way, so they can be read in grey and by the colour-blind.
+
+    Args:
+        image: uint8 (s, s).
+        heat: (h, w), not negative; a map has few places, between which it is drawn smoothly.
+        side: of the result, pixels; None for s.
+
+    Returns:
+        uint8 (side, side, 3).
+    """
+    from matplotlib import colormaps
+
+    side = side or image.shape[0]
+    grey = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC), np.float32)
+    highest = float(heat.max())
+    share = (heat / highest if highest > 0 else np.zeros_like(heat)).astype(np.float32)
+    share = np.clip(np.asarray(Image.fromarray(share).resize((side, side), Image.Resampling.BICUBIC)), 0, 1)
+    colour = 255 * colormaps["inferno"](share)[..., :3]
+    opacity = STRENGTH * share[..., None]
+    return np.round((1 - opacity) * grey[..., None] + opacity * colour).astype(np.uint8)
+
+
+PLACES = (
+    ("upper left", "top", "upper right"),
+    ("left", "centre", "right"),
+    ("lower left", "bottom", "lower right"),
+)
+
+
+def warmest(heat: np.ndarray) -> str:
+    """In words, where most of the heat (h, w) lies, for those who can't see it: "upper left", "centre", "nowhere"."""
+    if not heat.any():
+        return "nowhere"
+    rows, columns = heat.shape
+    down = float((heat.sum(1) * (np.arange(rows) + 0.5)).sum() / heat.sum()) / rows
+    along = float((heat.sum(0) * (np.arange(columns) + 0.5)).sum() / heat.sum()) / columns
+    return PLACES[(down > 0.42) + (down > 0.58)][(along > 0.42) + (along > 0.58)]
+
+
+def beside(image: np.ndarray, heat: np.ndarray, side: int = 320) -> np.ndarray:
+    """The picture as the classifier sees it, and the same with the heat: uint8 (side, 2 × side, 3)."""
+    plain = overlay(image, np.zeros_like(heat), side)
+    return np.concatenate([plain, overlay(image, heat, side)], axis=1)

@@ -1,0 +1,129 @@
+"""Which part of an image speaks for a class: class activation maps, coarse and without any gradient.
+
+Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2) weighs each of the last feature maps A_k by the
+mean gradient of a class's logit over the map, alpha_k, and shows ReLU(sum_k alpha_k A_k). Classifiers here pool the
+maps, standardise the means and apply one dense layer, so a logit is linear in the pooled maps and that gradient is
+known: alpha_k = w_k / Z, with w_k the dense layer's weight over the feature's scale and Z the number of places in a
+map. Grad-CAM is then class activation mapping (Zhou et al. 2016, arXiv:1512.04150) divided by Z, on any backend. The
+test takes the gradients and compares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers
+
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.heads.classifier import Classifier
+from mri_transfer.machine import device
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """What an encoder makes of `n` images: its last maps (n, h, w, k), pooled (n, k), and features (n, d), float32."""
+
+    maps: np.ndarray
+    pooled: np.ndarray
+    features: np.ndarray
+
+    def of(self, rows: np.ndarray) -> Maps:
+        """Those of some of the images."""
+        return Maps(self.maps[rows], self.pooled[rows], self.features[rows])
+
+
+class MapReader:
+    """An encoder that also gives the maps which its features are the means of.
+
+    Args:
+        encoder: of :mod:`mri_transfer.checkpoints`; not changed.
+
+    Raises:
+        UserError: it does something else with its last maps than to average them.
+    """
+
+    def __init__(self, encoder: keras.Model):
+        pools = [
+            place
+            for place, layer in enumerate(encoder.layers)
+            if isinstance(layer, layers.GlobalAveragePooling2D)
+        ]
+        self._tail = encoder.layers[pools[-1] + 1 :] if pools else []
+        if not pools or not all(_is_plain(layer) for layer in self._tail):
+            raise UserError(
+                f"{encoder.name}: where it looks can't be shown, as it doesn't end in global average pooling"
+            )
+        pool = encoder.layers[pools[-1]]
+        self.model = keras.Model(encoder.input, [pool.input, pool.output, encoder.output])
+        self.model.compile(jit_compile=device.jit_compile())
+
+    def __call__(self, images: np.ndarray) -> Maps:
+        """Maps of one batch of images, uint8 (n, size, size)."""
+        return Maps(
+            *(np.asarray(part, np.float32) for part in self.model.predict_on_batch(images[..., None]))
+        )
+
+    def heat(self, seen: Maps, *, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """Class activation maps, of every class.
+
+        Args:
+            seen: of images.
+            kernel: (d, classes) of the dense layer on features divided by `scale` (d,).
+
+        Returns:
+            float32 (n, classes, h, w), not negative, in the unit of the logit: the mean over a map is that part of
+            the logit which comes from places that speak for the class.
+        """
+        slope = (kernel / scale[:, None]).T[None]  # of every logit to every feature
+        for layer in reversed(self._tail):
+            slope = _slope_before(layer, seen.pooled[:, None], slope)
+        slope = np.broadcast_to(slope, (len(seen.maps), *slope.shape[1:]))
+        return np.maximum(np.einsum("nhwk,nck->nchw", seen.maps, slope), 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Explained:
+    """What a classifier says of `n` images: features (n, d), probabilities (n, classes), heat (n, classes, h, w)."""
+
+    features: np.ndarray
+    probabilities: np.ndarray
+    heat: np.ndarray
+
+
+class Explainer:
+    """A classifier that also says where it looks.
+
+    Raises:
+        UserError: as :class:`MapReader` does.
+    """
+
+    def __init__(self, classifier: Classifier):
+        self.classifier, self.read = classifier, MapReader(classifier.encoder)
+
+    def __call__(self, images: np.ndarray) -> Explained:
+        """Classify and explain one batch of images, uint8 (n, size, size)."""
+        seen, head = self.read(images), self.classifier.head_arrays()
+        heat = self.read.heat(seen, kernel=head["kernel"], scale=head["scale"])
+        return Explained(seen.features, self.classifier.probabilities_of(seen.features), heat)
+
+
+def _is_plain(layer: Any) -> bool:
+    """Whether a layer behind the pooling is one that :func:`_slope_before` knows."""
+    return isinstance(layer, layers.LayerNormalization) or (
+        isinstance(layer, layers.Activation) and layer.activation is keras.activations.linear
+    )
+
+
+def _slope_before(layer: Any, pooled: np.ndarray, slope: np.ndarray) -> np.ndarray:
+    """The slope to a layer's input (..., d), from that to its output; ConvNeXt normalises what it has pooled."""
+    if not isinstance(layer, layers.LayerNormalization):
+        return slope
+    if layer.gamma is not None:
+        slope = slope * keras.ops.convert_to_numpy(layer.gamma)
+    deviation = np.sqrt(pooled.var(-1, keepdims=True) + layer.epsilon)
+    standard = (pooled - pooled.mean(-1, keepdims=True)) / deviation
+    along = (slope * standard).mean(-1, keepdims=True)
+    return (slope - slope.mean(-1, keepdims=True) - standard * along) / deviation

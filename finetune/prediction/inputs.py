@@ -1,0 +1,171 @@
+"""What `predict` is given: image files, volumes and folders of both; what comes out is pictures of one size."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.datasets.audit.measure import coloured_share
+from mri_transfer.datasets.audit.modality import KINDS, looks_like
+from mri_transfer.datasets.slices.cut import cut
+from mri_transfer.datasets.tumors.images import open_image, read_bytes, square, upright
+from mri_transfer.datasets.tumors.layout import SUFFIXES
+from mri_transfer.datasets.volumes.find import NO_PYDICOM, NothingFound, Skipped, Source, find_volumes
+from mri_transfer.datasets.volumes.find import SUFFIXES as VOLUMES
+from mri_transfer.datasets.volumes.folders import looks_like_dicom
+from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
+from mri_transfer.errors import UserError
+
+_LOOKED_AT = ("derived",)  # kinds of volumes that are classified though no store takes them
+# What no slice of a head looks like. Of the other kinds, CT and diffusion, the public tumour set has some itself.
+STRANGE = ("photograph", "inverted", "montage", "empty")
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One picture to classify.
+
+    Attributes:
+        file: where it is from, as the user would name it.
+        image: uint8 (size, size), prepared as the tumour set is.
+        strange: why it can't be a slice of a head, if that shows: "look like photographs or colour maps". Slices of
+            volumes are not asked, as a volume is no photograph and a slice low in the neck may look like one.
+        place: of a slice of a volume: "plane", "position_mm" and "position" (0..1); else empty.
+    """
+
+    file: str
+    image: np.ndarray
+    strange: tuple[str, ...] = ()
+    place: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file to read: an image, or a volume (then with its `source`)."""
+
+    name: str
+    path: Path
+    source: Source | None = None
+
+
+def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]] | None = None) -> list[Input]:
+    """Files as given, and the images and volumes below folders, sorted; each once.
+
+    Args:
+        paths: files and folders.
+        skipped: takes {"file", "reason"} of what is or should be a volume and can't be used.
+
+    Raises:
+        UserError: a path does not exist, a folder holds neither, or reading it needs a library that is missing.
+    """
+    found: dict[Path, Input] = {}
+    skipped = [] if skipped is None else skipped
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path}: no such file or folder")
+        if path.is_dir():
+            images = _images(path)
+            alone = not images and len(paths) == 1
+            here = [Input(str(file), file) for file in images] + _volumes(path, skipped, told=alone)
+        elif path.suffix.lower() in SUFFIXES or not _may_be_volume(path):
+            here = [Input(str(path), path)]
+        else:
+            here = _volumes(path, skipped)
+        for each in here:
+            found.setdefault(each.path.resolve(), each)
+    return list(found.values())
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    )
+
+
+def _may_be_volume(file: Path) -> bool:
+    return file.name.lower().endswith(VOLUMES) or looks_like_dicom(file)
+
+
+def _volumes(path: Path, skipped: list[dict[str, str]], told: bool = False) -> list[Input]:
+    """Volumes at or below a path.
+
+    Raises:
+        UserError: there are none and `told`, or pydicom is missing.
+    """
+    try:
+        # What was computed from other scans may be looked at all the same, if it is named itself.
+        found = find_volumes([path], include=() if path.is_dir() else _LOOKED_AT)
+    except UserError as error:
+        if NO_PYDICOM in str(error):
+            raise
+        left = error.skipped if isinstance(error, NothingFound) else ()
+        if told and not left:
+            raise UserError(f"{error}; and no images ({', '.join(SUFFIXES)})") from None
+        if path.is_file():
+            reason = left[0].reason if left else str(error).removeprefix(f"{path}: ")
+            reason += "; a single slice can be given as PNG" if "only 1 slice" in reason else ""
+            skipped.append({"file": str(path), "reason": without_remedy(reason)})
+        elif left:
+            skipped += _told(left)
+        else:
+            skipped.append({"file": str(path), "reason": "holds no volumes and no images"})
+        return []
+    skipped += _told(found.skipped)
+    root = path.resolve()
+    inputs = []
+    for source in found.sources:
+        file = source.path.parent if source.is_series else source.path
+        name = path / file.relative_to(root) if path.is_dir() else path
+        inputs.append(Input(str(name), source.path, source))
+    return sorted(inputs, key=lambda each: each.name)
+
+
+def _told(skipped: Sequence[Skipped]) -> list[dict[str, str]]:
+    return [{"file": str(each.path), "reason": without_remedy(each.reason)} for each in skipped]
+
+
+def without_remedy(reason: str) -> str:
+    """A reason for leaving out, without the option of `slices` that would bring it back."""
+    return re.sub(r"; see --include \w+", "", reason)
+
+
+def read_input(given: Input, size: int, spacing: float) -> Iterator[Picture]:
+    """The pictures of one input.
+
+    Args:
+        given: of :func:`find_inputs`.
+        size: of the pictures, pixels.
+        spacing: slices of a volume stand at least this far apart, mm.
+
+    Raises:
+        BadVolume: a volume can't be used; Exception: whatever Pillow raises for a damaged image.
+    """
+    if given.source is None:
+        with open_image(io.BytesIO(read_bytes(given.path))) as file:
+            picture = upright(file, "YCbCr")
+        grey = np.asarray(picture.convert("L"))
+        hints = looks_like(grey, coloured_share(picture))
+        yield Picture(given.name, square(grey, size), tuple(KINDS[kind] for kind in hints if kind in STRANGE))
+        return
+    slices = cut(read_volume(given.source.files, include=_LOOKED_AT), size, spacing)
+    for image, plane, millimetres, share in zip(
+        slices.images, slices.plane, slices.position_mm, slices.position, strict=True
+    ):
+        place = {"plane": plane, "position_mm": millimetres, "position": share}
+        yield Picture(given.name, image, place=place)
+
+
+def reason_of(error: Exception) -> str:
+    """Why an input can't be read, in one line."""
+    if isinstance(error, BadVolume):
+        return without_remedy(str(error))
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(told.split())[:200] or type(error).__name__

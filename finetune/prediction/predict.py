@@ -1,0 +1,228 @@
+"""`mri-transfer predict`: class probabilities of a fine-tuned run for images and volumes, and what it can't judge."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from mri_transfer import progress
+from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.config import PredictConfig
+from mri_transfer.finetune.finetune import KIND
+from mri_transfer.finetune.prediction.activation_pictures import beside
+from mri_transfer.finetune.prediction.inputs import Input, Picture, find_inputs, read_input, reason_of
+from mri_transfer.finetune.prediction.predictions_table import table, write_csv
+from mri_transfer.machine import device
+from mri_transfer.storage.files import atomic_write, require_folder
+
+SHOWN = 5  # files that are skipped before reading are told so many times
+
+if TYPE_CHECKING:
+    from mri_transfer.finetune.heads.classifier import Classifier
+    from mri_transfer.finetune.prediction.out_of_distribution import Familiarity
+
+
+def predict(config: PredictConfig) -> dict[str, Any]:
+    """Print or write a table of class probabilities.
+
+    Returns:
+        {"run", "classes", "images", "volumes", "skipped", "out_of_distribution"}: an entry an image or slice, with
+        "file", "class", "probabilities" ({class: 0..1}), "out_of_distribution" (bool; None where the run can't
+        tell), "why" (sentences), "distance" and "threshold" of its features, and of a slice also "plane",
+        "position_mm" and "position"; an entry a volume, with "file", "slices", "out_of_distribution" (count) and,
+        over the other slices, "probabilities" (means) and "by_class" (counts); what was skipped and why; and how
+        many images are out of distribution.
+
+    Raises:
+        UserError: the run or an image path can't be used, no image at all can be read, or one can't and `strict`.
+    """
+    require_folder(config.run, KIND, "finetune")
+    skipped: list[dict[str, str]] = []
+    inputs = find_inputs(config.images, skipped)
+    _tell_skipped(skipped, config)
+    if config.gradcam is not None and config.gradcam.exists() and not config.gradcam.is_dir():
+        raise UserError(f"{config.gradcam}: is a file; --gradcam takes a folder for the pictures")
+    device.prepare()
+    from mri_transfer.finetune.heads.classifier import load_classifier
+    from mri_transfer.finetune.prediction.out_of_distribution import load_familiarity
+
+    classifier, familiar = load_classifier(config.run), load_familiarity(config.run)
+    if familiar is None:
+        progress.say(
+            f"{config.run}: was made without figures of its training images, so images unlike them are not noticed; "
+            "`mri-transfer finetune` into a new folder makes a run that notices"
+        )
+    judge = _Judge(classifier, familiar, config.gradcam)
+    batch: list[Picture] = []
+    with progress.bar(total=len(inputs), desc="images", unit="file") as bar:
+        for picture in _pictures(inputs, classifier.size, config, skipped, bar):
+            batch.append(picture)
+            if len(batch) == config.batch:
+                judge(batch)
+                batch = []
+        judge(batch)
+    rows = judge.rows
+    if not rows:
+        first = f" ({skipped[0]['file']}: {skipped[0]['reason']})" if skipped else ""
+        raise UserError(f"{config.images[0]}: nothing that can be read as an image or a volume{first}")
+    by_file: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        by_file.setdefault(row["file"], []).append(row)
+    volumes = [
+        summary_of(given.name, by_file[given.name], classifier.classes)
+        for given in inputs
+        if given.source is not None and given.name in by_file
+    ]
+    strange = sum(bool(row["out_of_distribution"]) for row in rows)
+    if config.csv is not None:
+        with atomic_write(config.csv) as file:
+            write_csv(file, rows, classifier.classes)
+        progress.say(f"{len(rows)} images: {config.csv}")
+    else:
+        progress.show(table(rows, classifier.classes, volumes))
+    if config.gradcam is not None:
+        progress.say(f"where it looked, {len(rows)} pictures: {config.gradcam}")
+    if strange:
+        progress.say(
+            f"{strange} of {len(rows)} images are unlike the training images: don't rely on their classes"
+        )
+    if skipped:
+        progress.say(f"{len(skipped)} files skipped")
+    return {
+        "run": str(config.run),
+        "classes": list(classifier.classes),
+        "images": rows,
+        "volumes": volumes,
+        "skipped": skipped,
+        "out_of_distribution": strange,
+    }
+
+
+def _tell_skipped(skipped: Sequence[dict[str, str]], config: PredictConfig) -> None:
+    """Say what lies in folders or was named and can't be used.
+
+    Raises:
+        UserError: it was named, and `strict`.
+    """
+    named = {str(path) for path in config.images}
+    for entry in skipped if config.strict else ():
+        if entry["file"] in named:
+            raise UserError(f"{entry['file']}: can't be read as a volume ({entry['reason']})")
+    for entry in skipped[:SHOWN]:
+        progress.say(f"skipped {entry['file']}: {entry['reason']}")
+    if len(skipped) > SHOWN:
+        progress.say(f"and {len(skipped) - SHOWN} more; --json FILE lists them")
+
+
+def _pictures(
+    inputs: Sequence[Input], size: int, config: PredictConfig, skipped: list[dict[str, str]], bar: Any
+) -> Iterator[Picture]:
+    """Every picture that can be read; what can't is told and noted, or fatal."""
+    for given in inputs:
+        try:
+            with quiet_libraries():
+                pictures = list(read_input(given, size, config.spacing))
+        except Exception as error:  # Pillow's readers raise nearly anything for damaged files
+            reason = reason_of(error)
+            if config.strict:
+                what = "an image" if given.source is None else "a volume"
+                raise UserError(f"{given.name}: can't be read as {what} ({reason})") from None
+            progress.say(f"skipped {given.name}: {reason}")
+            skipped.append({"file": given.name, "reason": reason})
+            pictures = []
+        yield from pictures
+        bar.update(1)
+
+
+class _Judge:
+    """Classifies batches of pictures into rows of the result."""
+
+    def __init__(self, classifier: Classifier, familiar: Familiarity | None, gradcam: Path | None):
+        from mri_transfer.finetune.prediction.class_activation import Explainer
+
+        self.classifier, self.familiar, self.gradcam = classifier, familiar, gradcam
+        self.rows: list[dict[str, Any]] = []
+        self.explain = None
+        self._names: set[str] = set()
+        if gradcam is not None:
+            self.explain = Explainer(classifier)
+            gradcam.mkdir(parents=True, exist_ok=True)
+        else:
+            classifier.encoder.compile(jit_compile=device.jit_compile())
+
+    def __call__(self, batch: Sequence[Picture]) -> None:
+        if not batch:
+            return
+        from mri_transfer.finetune.heads.features import extract_features
+
+        images, heat = np.stack([picture.image for picture in batch]), None
+        if self.explain is not None:
+            found = self.explain(images)
+            features, probabilities, heat = found.features, found.probabilities, found.heat
+        else:
+            features = extract_features(self.classifier.encoder, images, None)
+            probabilities = self.classifier.probabilities_of(features)
+        distances = self.familiar.distances(features) if self.familiar else [None] * len(batch)
+        for number, (picture, shares, distance) in enumerate(
+            zip(batch, probabilities, distances, strict=True)
+        ):
+            row = self._row(picture, shares, None if distance is None else float(distance))
+            if heat is not None and self.gradcam is not None:
+                drawn = beside(picture.image, heat[number, int(shares.argmax())])
+                path = self.gradcam / self._file_name(picture)
+                with atomic_write(path, "wb") as file:
+                    Image.fromarray(drawn).save(file, format="PNG")
+                row["gradcam"] = str(path)
+            self.rows.append(row)
+
+    def _row(self, picture: Picture, shares: np.ndarray, distance: float | None) -> dict[str, Any]:
+        classes, familiar = self.classifier.classes, self.familiar
+        why = [f"it seems to {reason}" for reason in picture.strange]
+        if familiar is not None and distance is not None and not distance <= familiar.threshold:
+            why.append(
+                f"its features are further from the training images' than {familiar.quantile:.0%} of others are"
+            )
+        return {
+            "file": picture.file,
+            **(picture.place or {}),
+            "class": classes[int(shares.argmax())],
+            "probabilities": {name: float(share) for name, share in zip(classes, shares, strict=True)},
+            "out_of_distribution": bool(why) if why or familiar is not None else None,
+            "why": why,
+            "distance": distance,
+            "threshold": None if familiar is None else familiar.threshold,
+        }
+
+    def _file_name(self, picture: Picture) -> str:
+        """A name of its own for each picture: the file's, with the slice's place."""
+        stem = re.sub(r"(\.nii)?\.[A-Za-z0-9]+$", "", Path(picture.file).name) or "image"
+        if picture.place is not None:
+            stem += f"-{picture.place['plane']}{picture.place['position_mm']:+.1f}mm"
+        name, number = f"{stem}.png", 1
+        while name in self._names:
+            number += 1
+            name = f"{stem}-{number}.png"
+        self._names.add(name)
+        return name
+
+
+def summary_of(name: str, rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
+    """What the slices of a volume come to; those that are out of distribution are counted, not averaged."""
+    familiar = [row for row in rows if not row["out_of_distribution"]]
+    means = {
+        each: float(np.mean([row["probabilities"][each] for row in familiar])) if familiar else None
+        for each in classes
+    }
+    return {
+        "file": name,
+        "slices": len(rows),
+        "out_of_distribution": len(rows) - len(familiar),
+        "probabilities": means,
+        "by_class": {each: sum(row["class"] == each for row in familiar) for each in classes},
+    }

@@ -1,0 +1,77 @@
+"""Predictions as columns to read, and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+PLACE = ("plane", "position_mm")
+UNFAMILIAR = "unlike the training images"
+
+
+def write_csv(file: Any, rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> None:
+    """One row an image or slice: file, class, one probability a class, whether it is out of distribution, its place.
+
+    Args:
+        file: open for writing text.
+        rows: "images" of :func:`mri_transfer.finetune.prediction.predict.predict`.
+    """
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["file", "class", *classes, "out_of_distribution", "distance", "why", *PLACE])
+    for row in rows:
+        distance, strange = row.get("distance"), row.get("out_of_distribution")
+        writer.writerow(
+            [
+                row["file"],
+                row["class"],
+                *(f"{row['probabilities'][name]:.6f}" for name in classes),
+                "" if strange is None else int(strange),
+                "" if distance is None else f"{distance:.4g}",
+                "; ".join(row.get("why", ())),
+                *(row.get(name, "") for name in PLACE),
+            ]
+        )
+
+
+def table(
+    rows: Sequence[dict[str, Any]], classes: Sequence[str], volumes: Sequence[dict[str, Any]] = ()
+) -> str:
+    """The rows as columns to read, the longest name deciding the width; then what volumes come to."""
+    names = [_name(row) for row in rows]
+    width = max(len("image"), *map(len, names), *(len(each["file"]) for each in volumes))
+    heads = [name.removesuffix("_tumor").replace("_", " ") for name in classes]
+    out = io.StringIO()
+    print("image".ljust(width), *(head.rjust(max(10, len(head))) for head in heads), file=out)
+    for name, row in zip(names, rows, strict=True):
+        strange = row.get("out_of_distribution")
+        mark = "?" if strange else "*"
+        cells = [
+            _cell(f"{row['probabilities'][each]:.3f}{mark if each == row['class'] else ' '}", head)
+            for each, head in zip(classes, heads, strict=True)
+        ]
+        why = f"  {UNFAMILIAR}: {'; '.join(row.get('why', ()))}" if strange else ""
+        print(name.ljust(width), *cells, why, file=out)
+    for each in volumes:
+        means = each["probabilities"].values()
+        cells = [
+            _cell("– " if mean is None else f"{mean:.3f} ", head)
+            for mean, head in zip(means, heads, strict=True)
+        ]
+        used = each["slices"] - each["out_of_distribution"]
+        print(each["file"].ljust(width), *cells, f"  mean of {used} of {each['slices']} slices", file=out)
+    print("* the most probable class. A research figure, not a diagnosis.", file=out)
+    if any(row.get("out_of_distribution") for row in rows):
+        print(
+            "? out of distribution: the classes are all it knows, so its answer means nothing here.", file=out
+        )
+    return out.getvalue()
+
+
+def _name(row: dict[str, Any]) -> str:
+    return f"{row['file']} [{row['plane']} {row['position_mm']:+.1f} mm]" if "plane" in row else row["file"]
+
+
+def _cell(text: str, head: str) -> str:
+    return text.rjust(max(10, len(head)))

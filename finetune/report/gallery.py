@@ -1,0 +1,115 @@
+"""Which images to look at: what every start gets wrong with confidence, where two starts part, what all get right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.finetune.comparison.results import Predictions
+
+
+@dataclass(frozen=True)
+class Section:
+    """Images of the predictions that belong together, and why."""
+
+    title: str
+    text: str
+    images: tuple[int, ...]
+
+
+def sections(
+    predictions: Predictions, mode: str, fraction: float, arm: str, baseline: str | None
+) -> list[Section]:
+    """Every section with an image in it.
+
+    Args:
+        mode, fraction: what the report is about.
+        arm, baseline: the two that the verdict is about; `baseline` is None where there is one arm.
+    """
+    found = [
+        Section(
+            "Sure, and wrong",
+            "The images whose wrong answer was given with the most confidence, averaged over all starts. "
+            "What every start gets wrong may be hard, or carry a wrong label.",
+            tuple(mistakes(predictions, mode, fraction)),
+        )
+    ]
+    for better, worse in ((arm, baseline), (baseline, arm)):
+        if better is not None and worse is not None:
+            chosen = tuple(disagreements(predictions, mode, fraction, better, worse))
+            text = "The clearest cases, at most one from a group."
+            found.append(Section(f"{better} right, {worse} wrong", text, chosen))
+    text = "Of each class the image that all starts classify rightly with the most confidence."
+    found.append(Section("Right, by every start", text, tuple(agreed(predictions, mode, fraction))))
+    return [section for section in found if section.images]
+
+
+def mistakes(predictions: Predictions, mode: str, fraction: float, most: int = 6) -> list[int]:
+    """Images with the highest confidence in a wrong class, averaged over seeds and arms.
+
+    Averaging over arms puts first what all starts get wrong: hard cases, and labels worth a second look.
+    """
+    surest = np.zeros(predictions.labels.size)
+    for mean in _means(predictions, mode, fraction):
+        wrong = mean.argmax(-1) != predictions.labels
+        surest += np.where(wrong, mean.max(-1), 0.0)
+    return _first_of_groups(surest, predictions.groups, most)
+
+
+def agreed(predictions: Predictions, mode: str, fraction: float) -> list[int]:
+    """One image of each class, the surest of those that every arm classifies rightly."""
+    sure = np.ones(predictions.labels.size)
+    for mean in _means(predictions, mode, fraction):
+        sure *= np.where(mean.argmax(-1) == predictions.labels, mean.max(-1), 0.0)
+    chosen = []
+    for label in range(len(predictions.classes)):
+        chosen += _first_of_groups(np.where(predictions.labels == label, sure, 0.0), predictions.groups, 1)
+    return chosen
+
+
+def disagreements(
+    predictions: Predictions, mode: str, fraction: float, better: str, worse: str, most: int = 4
+) -> list[int]:
+    """Images that `better` classifies rightly and `worse` wrongly, the surest first."""
+    first, second = (predictions.probabilities[arm, mode, fraction].mean(0) for arm in (better, worse))
+    chosen = (first.argmax(-1) == predictions.labels) & (second.argmax(-1) != predictions.labels)
+    return _first_of_groups(np.where(chosen, first.max(-1) * second.max(-1), 0.0), predictions.groups, most)
+
+
+def _means(predictions: Predictions, mode: str, fraction: float) -> list[np.ndarray]:
+    """Probabilities (n, classes) of each arm, mean over seeds."""
+    arms = predictions.arms_of(mode, fraction)
+    return [predictions.probabilities[arm, mode, fraction].mean(0) for arm in arms]
+
+
+def _first_of_groups(score: np.ndarray, groups: np.ndarray, most: int) -> list[int]:
+    """Indices of the highest positive scores, at most one image of a group: neighbours look alike."""
+    chosen: list[int] = []
+    taken = set()
+    for index in np.argsort(-score, kind="stable"):
+        if score[index] <= 0 or len(chosen) == most:
+            break
+        if groups[index] not in taken:
+            taken.add(groups[index])
+            chosen.append(int(index))
+    return chosen
+
+
+def answers(predictions: Predictions, mode: str, fraction: float, index: int) -> list[dict[str, Any]]:
+    """What each arm said of one image: {"arm", "class", "label", "confidence", "right"}, mean over seeds."""
+    said = []
+    for arm in predictions.arms_of(mode, fraction):
+        mean = predictions.probabilities[arm, mode, fraction][:, index].mean(0)
+        label = int(mean.argmax())
+        said.append(
+            {
+                "arm": arm,
+                "class": label,
+                "label": predictions.classes[label],
+                "confidence": float(mean[label]),
+                "right": label == int(predictions.labels[index]),
+            }
+        )
+    return said

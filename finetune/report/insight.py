@@ -1,0 +1,341 @@
+"""What a report shows beside scores: where each start looks, how it lays the images out, how it learned, its hours.
+
+For linear probes all of it follows from what a comparison keeps anyway: features of every image, and the penalty that
+each probe chose. Fine-tuned encoders are not kept, so their part is written down in `insight/` while they exist.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mri_transfer import progress
+from mri_transfer.datasets.tumors.images import UNREADABLE
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.arms.origins import pretraining_hours
+from mri_transfer.finetune.comparison.results import Predictions
+from mri_transfer.finetune.data.protocol import PUBLISHED
+from mri_transfer.finetune.heads.features import BATCH, extract_features
+from mri_transfer.finetune.heads.probe import Probe, fit_probe, standardisation, standardise
+from mri_transfer.finetune.report.gallery import sections
+from mri_transfer.storage.files import atomic_write, finite
+
+if TYPE_CHECKING:
+    from mri_transfer.finetune.arms.arms import Arm
+    from mri_transfer.finetune.comparison.runner import Job, Runner
+    from mri_transfer.finetune.heads.classifier import Classifier
+
+FEWEST = 5  # groups, below which a layout shows nothing
+DRAWN = 300  # images of a layout at most; the time grows faster than their number
+SHOWN_FOLD = 0  # whose test images are laid out: one network's features, none of which it was trained on
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """Features of `m` images in two dimensions.
+
+    Attributes:
+        arm: whose encoder.
+        tuned: whether it was fine-tuned before.
+        points: float (m, 2).
+        labels: int (m,).
+        agreement: share of all scored images of the fold whose nearest neighbour of another group, by cosine in all
+            dimensions, is of their class.
+    """
+
+    arm: str
+    tuned: bool
+    points: np.ndarray
+    labels: np.ndarray
+    agreement: float
+
+
+@dataclass(frozen=True, eq=False)
+class Curves:
+    """How an arm's fine-tunings learned, a row a trial and a column an epoch; NaN after a trial's last epoch.
+
+    Attributes:
+        training: mean loss (nats) of the last training.
+        held_out: log loss (nats) of the images that an inner split held out; no columns where there was none.
+    """
+
+    training: np.ndarray
+    held_out: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Insight:
+    """What there is to show; any part may be empty.
+
+    Attributes:
+        heat: of (arm, image index), float32 (classes, h, w), by a model that was not trained on the image.
+        layouts: arm by arm, before and after fine-tuning.
+        curves: of each arm that was fine-tuned.
+        cost: {"arm", "pretraining_hours", "hours": {mode: hours of its trials}}, one an arm.
+    """
+
+    heat: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+    layouts: tuple[Layout, ...] = ()
+    curves: dict[str, Curves] = field(default_factory=dict)
+    cost: tuple[dict[str, Any], ...] = ()
+
+    def summary(self) -> dict[str, Any]:
+        """What of it is figures, for `report.json`: "cost", "neighbours" of each layout and "learning" of each arm."""
+        return {
+            "cost": list(self.cost),
+            "neighbours": [
+                {"arm": each.arm, "fine_tuned": each.tuned, "agreement": each.agreement}
+                for each in self.layouts
+            ],
+            "learning": {
+                arm: {"training": finite(each.training.tolist()), "held_out": finite(each.held_out.tolist())}
+                for arm, each in self.curves.items()
+            },
+        }
+
+
+def see_and_keep(
+    path: Path, classifier: Classifier, images: np.ndarray, desc: str | None = None
+) -> np.ndarray:
+    """Features of test images by a fine-tuned classifier, and on disk what it sees in them.
+
+    Args:
+        path: where to keep heat and features; its folder is made.
+        classifier: as fine-tuned.
+        images: uint8 (n, size, size).
+        desc: label of the progress bar; None shows none.
+
+    Returns:
+        float32 (n, d), as the encoder gives them.
+    """
+    from mri_transfer.finetune.prediction.class_activation import Explainer
+
+    try:
+        explain = Explainer(classifier)
+    except UserError:  # an encoder that pools otherwise; it is scored all the same
+        return extract_features(classifier.encoder, images, desc)
+    features, heat = [], []
+    for start in progress.bar(range(0, len(images), BATCH), desc=desc or "", unit="batch", leave=False):
+        batch = images[start : start + BATCH]
+        missing = BATCH - len(batch) if start else 0  # one shape only: another would be compiled anew
+        found = explain(np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]))
+        features.append(found.features[: len(batch)])
+        heat.append(found.heat[: len(batch)])
+    seen = np.concatenate(features)
+    _save(path, heat=np.concatenate(heat), features=seen)
+    return seen
+
+
+def _save(path: Path, **arrays: np.ndarray) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with atomic_write(path, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _load(path: Path) -> dict[str, np.ndarray] | None:
+    """What was kept; None where nothing was, or it is damaged: a report does without it."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except UNREADABLE:
+        return None
+
+
+def gather(
+    runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows: np.ndarray, verdict: dict[str, Any]
+) -> Insight:
+    """Everything there is to show of a finished comparison.
+
+    Args:
+        runner, jobs: of the comparison, every job done.
+        predictions: what the report is made from.
+        rows: int (n,), the image of the tumour set that each of the predictions is about.
+        verdict: of :func:`~mri_transfer.finetune.comparison.verdict.verdict`; its mode, fraction and arms are shown.
+    """
+    cell = mode, fraction = verdict["mode"], verdict["fraction"]
+    shown = sections(predictions, mode, fraction, verdict["arm"], verdict["baseline"])
+    chosen = sorted({index for section in shown for index in section.images})
+    here = [job for job in jobs if (job.mode, job.split.fraction) == cell and job.split.fold != PUBLISHED]
+    arms = list(dict.fromkeys(job.arm for job in jobs))
+    heat: dict[tuple[str, int], np.ndarray] = {}
+    layouts: list[Layout] = []
+    for arm in arms:
+        mine = [job for job in here if job.arm == arm and job.split.seed == predictions.seeds[0]]
+        if mine:
+            found = _heat(runner, mine, rows[chosen])
+            heat |= {(arm.name, index): found[rows[index]] for index in chosen if rows[index] in found}
+            layouts += _layouts(runner, mine, predictions, rows)
+    return Insight(
+        heat, tuple(layouts), _curves(here, runner), tuple(_cost(arm, runner, jobs) for arm in arms)
+    )
+
+
+def _heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
+    """Heat of an arm on some images; none where it has no network, or where neighbours decide and no map does."""
+    if jobs[0].mode == "finetune":
+        return _kept_heat(runner, jobs, rows)
+    found: dict[int, np.ndarray] = {}
+    if jobs[0].mode == "probe" and jobs[0].arm.backbone:
+        # One, unless seeds or folds have encoders of their own.
+        for source in dict.fromkeys(job.source for job in jobs):
+            found |= _probe_heat(runner, [job for job in jobs if job.source == source], rows)
+    return found
+
+
+def _kept_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
+    found = {}
+    for job in jobs:
+        kept = _load(runner.insight_path(job))
+        place = {row: number for number, row in enumerate(job.split.test.tolist())}
+        for row in rows.tolist():
+            if kept is not None and row in place and len(kept["heat"]) == len(place):
+                found[row] = kept["heat"][place[row]].astype(np.float32)
+    return found
+
+
+def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
+    """Heat by the probe that was not trained on the image; probes are solved again at the penalty they chose."""
+    from mri_transfer.finetune.prediction.class_activation import MapReader
+
+    where = {row: job for job in jobs for row in np.intersect1d(rows, job.split.test).tolist()}
+    order = sorted(where)
+    if not order:
+        return {}
+    told = repr([(row, runner.key(where[row])) for row in order])
+    path = runner.folder / "insight" / f"probe-{hashlib.sha256(told.encode()).hexdigest()[:16]}.npz"
+    kept = _load(path)
+    if kept is None:
+        features = runner.features(jobs[0])
+        encoder = runner.encoder(jobs[0])
+        try:
+            read = MapReader(encoder)
+        except UserError:
+            return {}
+        seen = read(runner.tumors.images[order])
+        heat: dict[int, np.ndarray] = {}
+        for job in jobs:
+            mine = [place for place, row in enumerate(order) if where[row] is job]
+            if mine and features is not None:
+                probe = _solved_again(runner, job, features)
+                found = read.heat(seen.of(np.array(mine)), kernel=probe.kernel, scale=probe.scale)
+                heat |= {order[place]: each for place, each in zip(mine, found, strict=True)}
+        if len(heat) < len(order):
+            return heat
+        kept = {"heat": np.stack([heat[row] for row in order])}
+        _save(path, **kept)
+    return dict(zip(order, kept["heat"], strict=True))
+
+
+def _solved_again(runner: Runner, job: Job, features: np.ndarray) -> Probe:
+    train, tumors = job.split.train, runner.tumors
+    strength = runner.trial(job).details.get("strength")
+    return fit_probe(
+        features[train], tumors.labels[train], tumors.groups[train], job.split.seed, strength=strength
+    )
+
+
+def _layouts(runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows: np.ndarray) -> list[Layout]:
+    """One fold's test images by the arm's encoder, and by the one that was fine-tuned on the other folds."""
+    job = next((job for job in jobs if job.split.fold == SHOWN_FOLD), None)
+    if job is None:
+        return []
+    shown = np.flatnonzero(np.isin(rows, job.split.test))
+    place = np.searchsorted(job.split.test, rows[shown])
+    sets = []
+    features = runner.features(job)
+    if features is not None:
+        sets.append((False, features[rows[shown]]))
+    kept = _load(runner.insight_path(job)) if job.mode == "finetune" else None
+    if kept is not None and len(kept["features"]) == len(job.split.test):
+        sets.append((True, kept["features"][place].astype(np.float32)))
+    labels, groups = predictions.labels[shown], predictions.groups[shown]
+    if len(np.unique(groups)) < FEWEST:
+        return []
+    drawn = np.unique(
+        np.linspace(0, len(shown) - 1, DRAWN).astype(int)
+    )  # of every class, as files come class by class
+    return [
+        Layout(
+            job.arm.name,
+            tuned,
+            _kept_layout(runner.folder, found[drawn]),
+            labels[drawn],
+            agreement(found, labels, groups),
+        )
+        for tuned, found in sets
+    ]
+
+
+def _kept_layout(folder: Path, features: np.ndarray) -> np.ndarray:
+    """The same features need not be flattened twice: it takes seconds."""
+    digest = hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
+    path = folder / "insight" / f"layout-{digest[:16]}.npz"
+    kept = _load(path)
+    if kept is None or kept["points"].shape != (len(features), 2):
+        kept = {"points": flattened(features)}
+        _save(path, **kept)
+    return kept["points"]
+
+
+def flattened(features: np.ndarray) -> np.ndarray:
+    """t-SNE (van der Maaten & Hinton 2008, JMLR 9:2579-2605) of standardised features (m, d): float (m, 2)."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits
+
+    standard = standardise(features, *standardisation(features))
+    few = min(50, len(features) - 1, features.shape[1])
+    perplexity = min(30.0, (len(features) - 1) / 3)
+    with threadpool_limits(1):  # so that sums are made in one order, and the same features give the same map
+        reduced = PCA(few, svd_solver="full").fit_transform(standard)
+        return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+
+
+def agreement(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
+    """Share of images whose nearest neighbour of another group is of their class; by cosine, features standardised."""
+    standard = standardise(features, *standardisation(features))
+    length = np.linalg.norm(standard, axis=1, keepdims=True)
+    standard = standard / np.where(length > 0, length, 1)
+    likeness = standard @ standard.T
+    likeness[groups[:, None] == groups] = -np.inf
+    return float((labels[likeness.argmax(1)] == labels).mean())
+
+
+def _curves(jobs: Sequence[Job], runner: Runner) -> dict[str, Curves]:
+    """How the fine-tuning trials of each arm learned."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for job in jobs:
+        details = runner.trial(job).details
+        if details.get("losses"):
+            found.setdefault(job.arm.name, []).append(details)
+    return {
+        arm: Curves(
+            _filled([each["losses"] for each in details]),
+            _filled([[epoch["log_loss"] for epoch in each.get("inner") or ()] for each in details]),
+        )
+        for arm, details in found.items()
+    }
+
+
+def _filled(rows: Sequence[Sequence[float]]) -> np.ndarray:
+    """Rows of any length as one array, NaN after each one's end; without columns where all are empty."""
+    longest = max((len(row) for row in rows), default=0)
+    return np.array([[*row, *[np.nan] * (longest - len(row))] for row in rows], np.float64)
+
+
+def _cost(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
+    hours: dict[str, float] = {}
+    for job in jobs:
+        if job.arm == arm:
+            seconds = runner.trial(job).details.get("seconds", 0)
+            hours[job.mode] = hours.get(job.mode, 0.0) + seconds / 3600
+    return {
+        "arm": arm.name,
+        "pretraining_hours": sum(pretraining_hours(card.get("provenance")) for card in arm.cards.values()),
+        "hours": hours,
+    }

@@ -1,0 +1,1 @@
+"""Scores of classifiers and how sure they are, for every stage. Works on arrays alone."""

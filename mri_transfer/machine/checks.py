@@ -1,0 +1,376 @@
+"""What the doctor looks at: each function reads one side of a machine and yields what it found.
+
+All take the root of a file system, so that a copy of another machine's files can be read as well:
+
+    /proc/meminfo, /proc/swaps, /proc/[0-9]*/comm    memory, swap, and whether a desktop is running
+    /var/lib/nvpmodel/status, /etc/nvpmodel.conf     a Jetson's power mode (what `nvpmodel -q` tells), and all there are
+    /sys/class/thermal, /sys/class/hwmon             see `hardware.py`; fans: pwm1 (0 to 255), before JetPack 5 cur_pwm
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mri_transfer.machine import device, memory
+from mri_transfer.machine.boards import FAMILIES, Board
+from mri_transfer.machine.hardware import EARLIEST_SANE_CLOCK, Hardware
+from mri_transfer.machine.kernel import read_text
+
+GOOD, ADVICE, PROBLEM = "good", "advice", "problem"
+
+HOT_C = 80.0
+ROOM_BYTES = 10e9  # a store of a few thousand volumes, two generations of a run, and room for the system
+SLOW_DISK = 20e6  # bytes a second; a checkpoint of 60 MB should take seconds, not minutes
+LEAST_MEMORY = 3.0e9  # 64 pairs of 160 px, 16 at once, were measured at 2.4 GB
+SMALL_MEMORY = 17e9  # boards of up to 16 GB
+TEST_FILE_BYTES = 64 * 2**20
+# What a fresh interpreter finds; in a process of its own, so that this one stays small and a crash is only a finding.
+PROBE = """
+import json, os
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+import keras
+found = {"backend": keras.backend.backend(), "keras": keras.__version__}
+if found["backend"] == "tensorflow":
+    import tensorflow as tf
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu).get("device_name", gpu.name) for gpu in gpus]
+    found.update(version=tf.__version__, cuda=bool(tf.test.is_built_with_cuda()), gpus=details)
+else:
+    import jax
+    found.update(version=jax.__version__, cuda=True)
+    found["gpus"] = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
+print("FOUND " + json.dumps(found))
+"""
+PROBE_SECONDS = 300
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        topic: "board", "software", "memory", "power", "heat", "disk", "clock" or "speed".
+        level: GOOD, ADVICE (works, but could be better) or PROBLEM (will fail or waste a night).
+        text: what was found, with its figure.
+        remedy: what to do about it, in one sentence; empty where it is good.
+    """
+
+    topic: str
+    level: str
+    text: str
+    remedy: str = ""
+
+
+def machine_name(root: Path, board: Board | None) -> str:
+    """The board's or the processor's name."""
+    if board:
+        return board.model
+    named = re.search(r"^model name\s*:\s*(.+)$", read_text(root / "proc/cpuinfo"), re.MULTILINE)
+    return named[1].strip() if named else "unknown machine"
+
+
+def of_board(board: Board | None) -> Iterator[Finding]:
+    """What the board and its JetPack mean for this program."""
+    if board is None:
+        yield Finding("board", GOOD, "no Jetson; a computer with a processor of its own")
+        return
+    if board.l4t is None:
+        yield Finding(
+            "board",
+            ADVICE,
+            f"{board.model}; which JetPack it runs can't be read from /etc/nv_tegra_release",
+            "look it up with `apt show nvidia-jetpack`, and compare it with the table of boards in the documentation",
+        )
+        return
+    family, what = board.family, f"{board.model}, Jetson Linux {board.l4t}"
+    if family is None:
+        known = ", ".join(f"{f.jetpack} (L4T {f.l4t})" for f in FAMILIES)
+        yield Finding(
+            "board",
+            PROBLEM,
+            f"{what}: a release that this program doesn't know",
+            f"install a JetPack of {known}",
+        )
+        return
+    what += (
+        f" (JetPack {board.jetpack}, Python {family.python}, NVIDIA's newest TensorFlow: {family.tensorflow})"
+    )
+    if not family.keras3:
+        yield Finding("board", PROBLEM, what, family.how)
+    elif family.tensorflow == "none":
+        yield Finding("board", ADVICE, what, family.how)
+    else:
+        yield Finding("board", GOOD, what)
+
+
+def probe() -> dict[str, Any]:
+    """Backend, versions and GPUs as a fresh interpreter finds them, or {"error": its last line}."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_SECONDS
+        )
+    except subprocess.TimeoutExpired:
+        return {"error": f"no answer within {PROBE_SECONDS} s"}
+    found = re.search(r"^FOUND (.*)$", done.stdout, re.MULTILINE)
+    if found:
+        return json.loads(found[1])
+    if done.returncode < 0:
+        return {"error": f"the interpreter was ended by signal {-done.returncode}"}
+    lines = done.stderr.strip().splitlines()
+    return {"error": lines[-1] if lines else f"exit code {done.returncode}"}
+
+
+def has_nvidia_gpu(root: Path) -> bool:
+    """Whether the kernel's driver of a desktop's GPU is loaded."""
+    return (root / "proc/driver/nvidia/version").is_file()
+
+
+def of_software(found: Mapping[str, Any], board: Board | None, root: Path = Path("/")) -> Iterator[Finding]:
+    """Whether the installed TensorFlow or JAX starts, and sees the GPU that is there."""
+    if "error" in found:
+        yield Finding(
+            "software",
+            PROBLEM,
+            f"Keras can't be imported: {found['error']}",
+            "install this program into a fresh environment: python3 -m venv .venv && .venv/bin/pip install .",
+        )
+        return
+    what = f"Python {sys.version_info[0]}.{sys.version_info[1]}, Keras {found['keras']} on {found['backend']}"
+    what += f" {found['version']}"
+    if found["gpus"]:
+        yield Finding("software", GOOD, f"{what}, which sees {', '.join(found['gpus'])}")
+        return
+    if board is not None:
+        wanted = board.family.tensorflow if board.family else "none"
+        if found["backend"] == "tensorflow" and "+nv" not in _tensorflow_build() and wanted != "none":
+            remedy = (
+                f"install NVIDIA's build {wanted} (its index is named in \"Installing TensorFlow for Jetson "
+                'Platform"); that of PyPI runs on the processor only'
+            )
+        else:
+            remedy = "add the user to the group video, and install CUDA: sudo apt install nvidia-jetpack"
+        yield Finding("software", PROBLEM, f"{what}, which does not see this board's GPU", remedy)
+    elif has_nvidia_gpu(root):
+        remedy = (
+            "pip install 'tensorflow[and-cuda]'"
+            if found["backend"] == "tensorflow"
+            else "pip install 'jax[cuda12]'"
+        )
+        yield Finding("software", PROBLEM, f"{what}, which does not see this machine's NVIDIA GPU", remedy)
+    else:
+        yield Finding(
+            "software", GOOD, f"{what}; there is no GPU, so {device.cores()} processor cores do the work"
+        )
+
+
+def _tensorflow_build() -> str:
+    try:
+        return importlib.metadata.version("tensorflow")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _swaps(root: Path) -> list[tuple[str, int]]:
+    """Name and size in bytes of every swap device or file."""
+    lines = read_text(root / "proc/swaps").splitlines()[1:]
+    return [(words[0], int(words[2]) * 1024) for line in lines if len(words := line.split()) >= 4]
+
+
+def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
+    """How much there is, how much is free, and what happens when it runs short."""
+    total, available = memory.total_bytes(root), memory.available_bytes(root)
+    if total is None or available is None:
+        yield Finding(
+            "memory",
+            ADVICE,
+            "how much there is can't be read from /proc/meminfo",
+            "give --memory GB to pretrain, so that it takes no more than there is",
+        )
+        return
+    shared = " shared with the GPU" if board else ""
+    what = f"{total / 1e9:.1f} GB{shared}, {available / 1e9:.1f} GB free"
+    if available < LEAST_MEMORY:
+        yield Finding(
+            "memory",
+            PROBLEM,
+            f"{what}; a night at 160 px wants {LEAST_MEMORY / 1e9:g} GB",
+            "close other programs, and the desktop: sudo systemctl isolate multi-user.target",
+        )
+    else:
+        yield Finding("memory", GOOD, what)
+    desktop = sorted({"Xorg", "gnome-shell", "Xwayland", "lxpanel"} & set(_programs(root)))
+    if desktop and total < SMALL_MEMORY and shared:
+        yield Finding(
+            "memory",
+            ADVICE,
+            f"a desktop is running ({', '.join(desktop)})",
+            "it takes about 1 GB; end it for the night: sudo systemctl isolate multi-user.target",
+        )
+    swaps = _swaps(root)
+    on_disk = [(name, size) for name, size in swaps if "zram" not in name]
+    if on_disk:
+        yield Finding("memory", GOOD, f"swap of {sum(size for _, size in on_disk) / 1e9:.1f} GB on disk")
+    elif total < SMALL_MEMORY:
+        text = "no swap" if not swaps else "swap in zram only, which lies in the same memory"
+        yield Finding(
+            "memory",
+            ADVICE,
+            f"{text}: where memory runs short for a moment, a program is killed",
+            "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && "
+            "sudo swapon /swapfile",
+        )
+
+
+def _programs(root: Path) -> Iterator[str]:
+    for path in (root / "proc").glob("[0-9]*/comm"):
+        name = read_text(path)
+        if name:
+            yield name
+
+
+def of_power(root: Path) -> Iterator[Finding]:
+    """The power mode of a Jetson, and whether a faster one exists."""
+    hardware = Hardware(root)
+    mode = hardware.read().get("power_mode") or (_asked_mode() if root == Path("/") else None)
+    modes = hardware.power_modes
+    if mode is None:
+        return
+    best = fastest_mode(modes)
+    if best is None or modes[best] == mode:
+        yield Finding("power", GOOD, f"power mode {mode}")
+        return
+    yield Finding(
+        "power",
+        ADVICE,
+        f"power mode {mode}; {modes[best]} is faster",
+        f"sudo nvpmodel -m {best} (needs a fan and the power supply that came with the board)",
+    )
+
+
+def _asked_mode() -> str | None:
+    """The power mode as NVIDIA's tool tells it, where its status file can't be read."""
+    tool = shutil.which("nvpmodel")
+    if tool is None:
+        return None
+    try:
+        told = subprocess.run([tool, "-q"], capture_output=True, text=True, timeout=10).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r"NV Power Mode:\s*(\S+)", told)
+    return found[1] if found else None
+
+
+def fastest_mode(modes: Mapping[str, str]) -> str | None:
+    """Number of the mode without a limit (MAXN, MAXN_SUPER), or else of that with most watts; None without modes."""
+
+    def rank(number: str) -> tuple[bool, bool, int]:
+        name = modes[number].upper()
+        watts = re.search(r"(\d+)W", name)
+        unlimited = name.startswith("MAXN") or name.startswith("MAX-N")
+        return unlimited, "SUPER" in name, int(watts[1]) if watts else 0
+
+    return max(modes, key=rank) if modes else None
+
+
+def of_heat(root: Path) -> Iterator[Finding]:
+    """Temperatures now, the fan, and how often a limit was met since the machine was started."""
+    hardware = Hardware(root)
+    reading = hardware.read()
+    hottest = reading.get("temperature_c")
+    fan = fan_speed(root)
+    if hottest is not None:
+        zone = max(reading["temperatures_c"], key=reading["temperatures_c"].get)
+        turning = {None: "", 0: ", the fan stands still"}.get(fan, f", the fan turns at {fan}%")
+        what = f"{hottest:.0f} °C at most ({zone}){turning}"
+        if hottest >= HOT_C:
+            yield Finding(
+                "heat",
+                PROBLEM,
+                f"{what}, before any work",
+                "clean or attach a fan, and leave room for the air",
+            )
+        else:
+            yield Finding("heat", GOOD, what)
+    events = hardware.counted_since_boot()
+    if events:
+        yield Finding(
+            "heat",
+            ADVICE,
+            f"clocks were held back {events} times since the start, for heat, power or current",
+            "use the power supply that came with the board, a fan, or a lower power mode; a run counts them as well",
+        )
+    elif reading.get("throttled"):
+        yield Finding("heat", ADVICE, "a clock is held back right now", "let the machine cool down first")
+
+
+def fan_speed(root: Path) -> int | None:
+    """Of the fastest fan in percent of its range; None where no fan tells."""
+    paths = [*root.glob("sys/class/hwmon/hwmon*/pwm1"), root / "sys/devices/pwm-fan/cur_pwm"]
+    values = [int(text) for path in paths if (text := read_text(path)) and text.isdigit()]
+    return round(100 * min(255, max(values)) / 255) if values else None
+
+
+def of_disk(folder: Path) -> Iterator[Finding]:
+    """Room, and how fast a file is written through to the disk."""
+    free = shutil.disk_usage(folder).free
+    what = f"{free / 1e9:.0f} GB free in {folder.resolve()}"
+    if free < ROOM_BYTES:
+        yield Finding(
+            "disk",
+            PROBLEM,
+            f"{what}; slices and a run want {ROOM_BYTES / 1e9:g} GB",
+            "free some, or name a folder on another disk with --folder and --out",
+        )
+        return
+    try:
+        speed = write_speed(folder)
+    except OSError as error:
+        yield Finding(
+            "disk", PROBLEM, f"{folder}: can't be written to ({error.strerror})", "name a folder of your own"
+        )
+        return
+    what += f", {speed / 1e6:,.0f} MB/s written through"
+    if speed < SLOW_DISK:
+        yield Finding(
+            "disk", ADVICE, what, "an NVMe or USB 3 disk instead of a card makes saving and reading faster"
+        )
+    else:
+        yield Finding("disk", GOOD, what)
+
+
+def write_speed(folder: Path) -> float:
+    """Bytes a second, of one temporary file that is gone afterwards."""
+    block = os.urandom(2**20)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        began = time.monotonic()
+        for _ in range(TEST_FILE_BYTES // len(block)):
+            file.write(block)
+        file.flush()
+        os.fsync(file.fileno())
+        return TEST_FILE_BYTES / max(time.monotonic() - began, 1e-6)
+
+
+def of_clock(now: float) -> Iterator[Finding]:
+    """Whether the clock was ever set."""
+    if now < EARLIEST_SANE_CLOCK:
+        year = time.gmtime(now).tm_year
+        yield Finding(
+            "clock",
+            PROBLEM,
+            f"it shows the year {year}, so --until can't be used and downloads may fail",
+            "sudo timedatectl set-ntp true",
+        )
+    else:
+        yield Finding("clock", GOOD, time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now)))

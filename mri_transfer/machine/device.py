@@ -1,0 +1,156 @@
+"""The machine this runs on: threads, memory, and the versions that go into every manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from mri_transfer.machine import memory
+
+# Set before TensorFlow is first imported: its C++ side logs to the terminal and would tear the progress bar.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
+
+
+def cores() -> int:
+    """Processor cores this process may use (a container or `taskset` may allow fewer than there are)."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on macOS
+        return os.cpu_count() or 1
+
+
+@contextlib.contextmanager
+def _c_messages_held_back() -> Iterator[None]:
+    """TensorFlow's C++ side prints to the terminal while it is imported, whatever its log level is set to.
+
+    What it printed is shown after all if the import fails.
+    """
+    sys.stderr.flush()
+    terminal = os.dup(2)
+    # In memory where the system can, since a full /tmp must not keep a run from starting.
+    held_back = os.fdopen(os.memfd_create("messages"), "w+b") if hasattr(os, "memfd_create") else None
+    with held_back or tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(terminal, held.read())
+            raise
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
+_memory_limit: float | None = None
+
+
+def limit_memory(limit: float | None) -> None:
+    """Set what :func:`prepare` lets a GPU that shares the system's memory take, in bytes; None for the default.
+
+    Call it before anything imports Keras.
+    """
+    global _memory_limit
+    _memory_limit = limit
+
+
+def _shared_memory_limit() -> float | None:
+    """Bytes that a GPU may take of a memory that it shares with the processor; None where it has its own."""
+    if not memory.is_shared_with_gpu():
+        return None
+    limit = memory.default_limit() if _memory_limit is None else _memory_limit
+    return None if limit is None else max(limit - memory.PROCESS_BYTES, limit / 4)
+
+
+def _name_a_temporary_folder() -> None:
+    """Keras can't be imported where no temporary folder has room, though all it needs of one is the name."""
+    try:
+        tempfile.gettempdir()
+    except FileNotFoundError:
+        tempfile.tempdir = "/dev/shm" if Path("/dev/shm").is_dir() else os.sep
+
+
+@cache
+def prepare() -> str:
+    """Import Keras with settings that suit a shared-memory board, once.
+
+    A GPU's memory is taken as it is needed. On boards where processor and GPU share memory, there is also a limit that
+    leaves the system room, since TensorFlow would otherwise go on until the kernel kills something.
+
+    Returns:
+        The name of the Keras backend, "tensorflow" or "jax".
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    limit, total = _shared_memory_limit(), memory.total_bytes()
+    if limit is not None and total:
+        os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{limit / total:.3f}")
+        # A device with a limit takes all of it at the start, unless this says otherwise.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    _name_a_temporary_folder()
+    with _c_messages_held_back():
+        import keras
+
+        backend = keras.backend.backend()
+        if backend == "tensorflow":
+            import tensorflow as tf
+
+            tf.get_logger().setLevel("ERROR")
+            for gpu in tf.config.list_physical_devices("GPU"):
+                # Once TensorFlow has started its devices, a host program has chosen for itself.
+                with contextlib.suppress(RuntimeError):
+                    if limit is None:
+                        tf.config.experimental.set_memory_growth(gpu, True)
+                    else:
+                        mib = int(limit / 2**20)
+                        device = tf.config.LogicalDeviceConfiguration(memory_limit=mib)
+                        tf.config.set_logical_device_configuration(gpu, [device])
+        else:
+            import jax
+
+            # The default from 0.5 on: random numbers that don't depend on how many devices draw them.
+            jax.config.update("jax_threefry_partitionable", True)
+    return backend
+
+
+def has_gpu() -> bool:
+    """Whether Keras computes on a GPU here."""
+    if prepare() == "tensorflow":
+        import tensorflow as tf
+
+        return bool(tf.config.list_physical_devices("GPU"))
+    import jax
+
+    return jax.default_backend() != "cpu"
+
+
+def jit_compile() -> bool | str:
+    """What to give Keras as `jit_compile`: measured, XLA makes TensorFlow on a CPU about ten times slower."""
+    return "auto" if prepare() != "tensorflow" or has_gpu() else False
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of every library whose numbers can differ between releases."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in (
+        "mri-transfer",
+        "tensorflow",
+        "keras",
+        "jax",
+        "numpy",
+        "nibabel",
+        "scikit-image",
+        "scikit-learn",
+    ):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

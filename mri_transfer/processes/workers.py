@@ -1,0 +1,339 @@
+"""The same work on many things in other processes: of this machine, of a Dask cluster, of any executor.
+
+Every process computes on one thread. Sums are then taken in one order, so numbers depend neither on how many processes
+there are nor on where they are; and several on one core each get more done than one on several.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import os
+import platform
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any, TypeVar
+
+from threadpoolctl import threadpool_limits
+
+from mri_transfer import progress
+from mri_transfer.errors import UserError
+from mri_transfer.machine import device
+
+Result = TypeVar("Result")
+
+AHEAD = 3  # calls that are handed over for each process: what waits in a queue takes memory
+WATCH_SECONDS = 0.5
+# Read when TensorFlow, JAX and the BLAS libraries start.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "TF_NUM_INTRAOP_THREADS": "1",
+    "TF_NUM_INTEROP_THREADS": "1",
+}
+PASSED_ON = ("KERAS_BACKEND",)  # to processes that someone else has started
+XLA_ON_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+
+
+class WorkerDied(UserError):
+    """A process ended without a result, and again when it did nothing else.
+
+    Attributes:
+        call: the number of the call that it was at.
+    """
+
+    def __init__(self, call: int):
+        super().__init__(
+            "a worker process was ended by the system, mostly for lack of memory; run the same command again, with "
+            "fewer --workers: what is done is kept"
+        )
+        self.call = call
+
+
+class Workers:
+    """Processes of this machine, started when there is work and ended after it.
+
+    Args:
+        count: processes at a time; None for one a core.
+
+    Attributes:
+        asked: `count` as it was given.
+    """
+
+    patience: float | None = None  # seconds after which :meth:`look` is called again and again
+    ended: tuple[type[BaseException], ...] = ()  # the call has ended its process
+
+    def __init__(self, count: int | None = None):
+        self.asked, self.count = count, count or device.cores()
+
+    def start(self, calls: int) -> Executor:
+        """An executor for so many calls."""
+        # loky, which joblib brings, as the standard library's pool runs a user's script again in each worker.
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        # loky replaces a process whose memory has grown, as TensorFlow's does, which is nothing to be told of.
+        warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
+        env = ONE_THREAD | {"XLA_FLAGS": _xla_flags()}
+        processes = max(1, min(self.count, calls))
+        return ProcessPoolExecutor(processes, env=env, initializer=_become_worker, initargs=(os.getpid(),))
+
+    def restart(self, executor: Executor, calls: int) -> Executor:
+        """Another executor instead of one that is broken."""
+        self.stop(executor, finished=False)
+        return self.start(calls)
+
+    @property
+    def lost(self) -> tuple[type[BaseException], ...]:
+        """Errors that say that a process is gone, and with it all: a call may be at fault, or somebody."""
+        from joblib.externals.loky.process_executor import TerminatedWorkerError
+
+        return (TerminatedWorkerError,)
+
+    @property
+    def local(self) -> bool:
+        """Whether they are this machine's own, which is then not to be given too much work."""
+        return True
+
+    def stop(self, executor: Executor, *, finished: bool) -> None:
+        """End its processes, at once if what they are at is not wanted any more."""
+        executor.shutdown(wait=finished, kill_workers=not finished)  # type: ignore[call-arg]
+
+    def call(self, function: Callable[..., Any], arguments: tuple) -> tuple:
+        """What is handed to a process so that it does the call: a function and its arguments."""
+        return function, *arguments
+
+    def look(self) -> None:
+        """See whether there is still someone to wait for.
+
+        Raises:
+            UserError: there is not.
+        """
+
+
+class GivenExecutor(Workers):
+    """The processes of an executor that someone else has made and will end.
+
+    Args:
+        executor: any of `concurrent.futures`' kind. Its processes have this package and see the same files.
+        count: calls that it does at a time.
+    """
+
+    def __init__(self, executor: Executor, count: int | None = None):
+        super().__init__(count or getattr(executor, "_max_workers", None))
+        self.executor = executor
+
+    @property
+    def lost(self) -> tuple[type[BaseException], ...]:
+        return ()  # no other can be started in its place
+
+    @property
+    def local(self) -> bool:
+        return False
+
+    def start(self, calls: int) -> Executor:
+        return self.executor
+
+    def stop(self, executor: Executor, *, finished: bool) -> None:
+        pass
+
+    def call(self, function: Callable[..., Any], arguments: tuple) -> tuple:
+        told = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        return _on_one_thread, _process(), told, Path.cwd(), function, *arguments
+
+
+@contextlib.contextmanager
+def workers_for(
+    count: int | None,
+    *,
+    executor: Executor | None = None,
+    cluster: str | None = None,
+    folders: Sequence[Path] = (),
+) -> Iterator[Workers]:
+    """Where work is done: by a given executor, a Dask cluster, or processes of this machine.
+
+    Args:
+        count: processes of this machine, or calls that `executor` does at a time; None for the default.
+        executor: of `concurrent.futures`' kind.
+        cluster: address of a Dask scheduler.
+        folders: that the cluster's workers must see.
+
+    Raises:
+        UserError: the cluster can't be used.
+    """
+    if executor is not None:
+        yield GivenExecutor(executor, count)
+    elif cluster:
+        from mri_transfer.processes.cluster import connect
+
+        with connect(cluster, folders) as workers:
+            yield workers
+    else:
+        yield Workers(count)
+
+
+def each(
+    workers: Workers, function: Callable[..., Result], calls: Sequence[tuple], *, ordered: bool = False
+) -> Generator[tuple[int, Result], None, None]:
+    """Call a function with each of many arguments.
+
+    When a process of this machine is ended from outside, for lack of memory or by someone, the calls that it may have
+    been at are done again one at a time. A call whose process ends twice like that is given up.
+
+    Args:
+        workers: where.
+        function: importable by name.
+        calls: the arguments, picklable.
+        ordered: whether results come in the order of the calls, instead of as they come.
+
+    Yields:
+        The number of a call and its result. Few results are waiting for whoever takes them.
+
+    Raises:
+        WorkerDied: a call was given up.
+        UserError: a cluster is gone.
+        Exception: what the function raised.
+    """
+    if not calls:
+        return
+    rest = collections.deque(range(len(calls)))
+    waiting: dict[Future[Result], int] = {}
+    suspected: dict[int, int] = {}  # calls that are done alone, and how often they have ended a process so
+    finished = False
+    executor = workers.start(len(calls))
+    # Ctrl-C is met by the main thread, wherever it is. What starts processes is another one, which always gets to the
+    # end of it: a process that nobody knows of would wait for work for ever, and this one for it.
+    starter = ThreadPoolExecutor(1, thread_name_prefix="starting")
+    try:
+        while rest or waiting:
+            try:
+                while rest and _has_room(workers, rest[0], waiting, suspected):
+                    number = rest[0]
+                    handed = workers.call(function, calls[number])
+                    waiting[starter.submit(_submit, executor, handed).result()] = number
+                    rest.popleft()
+                done = _next(workers, waiting, ordered)
+                found = done.result()
+            except workers.ended:
+                raise WorkerDied(waiting[done]) from None
+            except workers.lost:
+                again = _redo(workers, waiting, suspected)
+                rest.extendleft(reversed(again))
+                executor = workers.restart(executor, len(calls))
+                continue
+            number = waiting.pop(done)
+            suspected.pop(number, None)
+            del done  # or it would hold its result while the next is waited for
+            yield number, found
+            del found
+        finished = True
+    except BrokenExecutor as error:
+        if workers.local:  # something can't be sent to another process: a defect, and no mistake of the user
+            raise
+        raise UserError(f"the given executor is broken ({error}); make another and go on") from error
+    finally:
+        starter.shutdown()
+        workers.stop(executor, finished=finished)
+
+
+def _submit(executor: Executor, handed: tuple) -> Future[Any]:
+    return executor.submit(*handed)
+
+
+def _has_room(workers: Workers, number: int, waiting: dict[Future[Result], int], suspected: dict) -> bool:
+    """Whether a call may be handed over now."""
+    at_work = [each for future, each in waiting.items() if not future.done()]
+    if number in suspected or not suspected.keys().isdisjoint(at_work):
+        return not at_work
+    return len(waiting) < workers.count * AHEAD
+
+
+def _next(workers: Workers, waiting: dict[Future[Result], int], ordered: bool) -> Future[Result]:
+    """One that is done; of those that were handed over the first, where order matters."""
+    first = [min(waiting, key=waiting.__getitem__)] if ordered else list(waiting)
+    while not (done := wait(first, timeout=workers.patience, return_when=FIRST_COMPLETED).done):
+        workers.look()
+    return min(done, key=waiting.__getitem__)
+
+
+def _redo(workers: Workers, waiting: dict[Future[Result], int], suspected: dict[int, int]) -> list[int]:
+    """The calls to be done again, in order; those that were done before the process ended stay in `waiting`.
+
+    Raises:
+        WorkerDied: one of them has ended two processes that did nothing else.
+    """
+    again = []
+    for future, number in list(waiting.items()):
+        if not (future.done() and not future.cancelled() and future.exception() is None):
+            again.append(number)
+            del waiting[future]
+    if len(again) == 1 and again[0] in suspected:
+        suspected[again[0]] += 1
+        if suspected[again[0]] >= 2:
+            raise WorkerDied(again[0])
+    # Calls are begun in the order in which they were handed over.
+    for number in again[: workers.count]:
+        suspected.setdefault(number, 0)
+    progress.say("a worker process was ended from outside; what it was at is done again")
+    return again
+
+
+def _xla_flags() -> str:
+    given = os.environ.get("XLA_FLAGS", "")
+    return given if XLA_ON_ONE_THREAD in given else f"{given} {XLA_ON_ONE_THREAD}".strip()
+
+
+def _become_worker(parent: int) -> None:
+    """Silence, and an end as soon as `parent` is gone."""
+    # Ctrl-C reaches every process of a terminal; this one is ended by the parent.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    progress.set_quiet(True)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """A parent that was killed can't end its children; they see that they are another's now."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    os._exit(1)
+
+
+_ALONE = threading.Lock()
+
+
+def _process() -> tuple[str, int]:
+    return platform.node(), os.getpid()
+
+
+def _on_one_thread(
+    caller: tuple[str, int],
+    environment: dict[str, str],
+    folder: Path,
+    function: Callable[..., Result],
+    *arguments: Any,
+) -> Result:
+    """The call in a process that was not started for it: in the folder and on the one thread that it expects.
+
+    Calls that several threads of a process are given are done one after the other.
+    """
+    with _ALONE:
+        if caller == _process():  # an executor of threads
+            with threadpool_limits(1):
+                return function(*arguments)
+        before = Path.cwd()
+        os.environ.update(
+            environment | ONE_THREAD | {"XLA_FLAGS": _xla_flags()}
+        )  # for libraries that are yet to start
+        progress.set_quiet(True)
+        os.chdir(folder)
+        try:
+            with threadpool_limits(1):
+                return function(*arguments)
+        finally:
+            with contextlib.suppress(OSError):
+                os.chdir(before)

@@ -1,0 +1,140 @@
+"""Named arrays in one file: an uncompressed `.npz` that numpy opens, and its SHA-256."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from mri_transfer.errors import UserError
+from mri_transfer.storage.files import atomic_write, sha256
+
+STORED_KINDS = "biufc"  # truth values and numbers: what .npy holds exactly, without pickling
+SHOWN = 3  # how many differences are spelled out before the rest is only counted
+
+
+class _Hashing:
+    """A file that knows the SHA-256 of what was written to it. It can't seek, so every byte passes once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: Any) -> int:
+        self.digest.update(data)
+        self.file.write(data)
+        return len(data)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+def _check(arrays: Mapping[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
+        if not name or "\0" in name or "\\" in name or not name.isprintable():
+            raise ValueError(f"{name!r} can't be the name of a stored array")
+        if array.dtype.kind not in STORED_KINDS:
+            raise ValueError(
+                f"{name}: numbers of type {array.dtype} can't be stored; convert to float32 first"
+            )
+
+
+def _pack(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+    # Entries carry zip's earliest date, not today's, so the same arrays are the same bytes.
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
+    """Write arrays to `path`, atomically, and read them back. The same arrays always give the same bytes.
+
+    Args:
+        path: the file; its folder must exist.
+        arrays: numbers or truth values of any shape; names may hold "/".
+
+    Returns:
+        SHA-256 of the file, hexadecimal.
+
+    Raises:
+        ValueError: a name that a zip can't hold, or an array of objects, text or bfloat16.
+        OSError: the disk is full, and what was at `path` is untouched; or it gives back other bytes than it was given.
+    """
+    _check(arrays)
+    with atomic_write(path, "wb") as file:
+        hashing = _Hashing(file)
+        _pack(hashing, arrays)  # type: ignore[arg-type]
+    digest = hashing.digest.hexdigest()
+    if _read_back(path) != digest:
+        raise OSError(errno.EIO, "what was written can't be read back", str(path))
+    return digest
+
+
+def _read_back(path: Path) -> str:
+    """SHA-256 of a file as the disk gives it, where the system can be told to forget what it keeps in memory."""
+    if hasattr(os, "posix_fadvise"):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+    return sha256(path)
+
+
+def read_arrays(path: Path, sha256: str, remedy: str = "") -> dict[str, np.ndarray]:
+    """Read what :func:`write_arrays` wrote, once its content is known to be what was written.
+
+    Args:
+        path: the file.
+        sha256: the digest it must have.
+        remedy: what the user can do if it has not; ends the error's line. Without one the caller adds it.
+
+    Raises:
+        UserError: the file is missing, unreadable or not the one that was written.
+    """
+    end = f"; {remedy}" if remedy else ""
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: is missing{end}") from None
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror}){end}") from None
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise UserError(f"{path}: is damaged (its SHA-256 is not the recorded one){end}")
+    try:
+        arrays = {}
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            for entry in archive.infolist():
+                with archive.open(entry) as member:
+                    arrays[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(
+                        member, allow_pickle=False
+                    )
+        return arrays
+    except Exception as error:  # zipfile, struct and numpy each raise their own
+        raise UserError(f"{path}: holds no arrays ({' '.join(str(error).split())[:120]}){end}") from None
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
+
+
+def differences(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, np.ndarray]) -> str:
+    """What keeps `found` from filling variables of the shapes `wanted`, in words; empty if nothing does."""
+    missing = [name for name in wanted if name not in found]
+    unexpected = [name for name in found if name not in wanted]
+    shapes = [
+        f"{name} {found[name].shape} instead of {tuple(shape)}"
+        for name, shape in wanted.items()
+        if name in found and found[name].shape != tuple(shape)
+    ]
+    parts = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    return "; ".join(f"{len(names)} {what}: {_listed(names)}" for what, names in parts.items() if names)

@@ -1,0 +1,64 @@
+"""Moving a picture: field of view, zoom, aspect, tilt and mirror in one resampling that does not alias."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from mri_transfer.pretrain.augmentations.tensors import dct_matrix, shoulder
+
+# Slices larger than this many times the view are shrunk first, without aliasing. Bilinear sampling, which reads two
+# pixels a side, then hardly skips any; and zoomed-in views lose little of their sharpness.
+LARGEST_STEP = 1.25
+
+
+def shrink(x: Any, size: int) -> Any:
+    """Slices (n, side, side) not much larger than views of `size` pixels: the lowest of their cosines."""
+    side, wanted = x.shape[1], round(LARGEST_STEP * size)
+    if side <= wanted:
+        return x
+    window = shoulder(np.arange(wanted) / wanted, np)[:, None]
+    down = dct_matrix(wanted).T @ (window * dct_matrix(side)[:wanted]) * np.sqrt(wanted / side)
+    down = down.astype(np.float32)
+    return ops.clip(ops.matmul(ops.matmul(down, x), down.T), 0.0, 1.0)
+
+
+def move(
+    x: Any, size: int, *, zoom: Any, stretch: Any, angle: Any, mirror: Any, shift_x: Any, shift_y: Any
+) -> Any:
+    """Crop, zoom, stretch, rotate and mirror slices by one bilinear resampling; what lies outside is black.
+
+    Args:
+        x: float (n, side, side).
+        size: side of the result, pixels.
+        zoom: (n,) side of the field of view as a share of the slice's; 1 shows all of it.
+        stretch: (n,) natural logarithm by which it is wider, and as much less high.
+        angle: (n,) radians by which it is turned.
+        mirror: (n,) -1 exchanges left and right, 1 does not.
+        shift_x, shift_y: (n,) its centre, as shares of the slice's side from the slice's centre.
+
+    Returns:
+        float (n, size, size).
+    """
+    side = x.shape[1]
+    step = zoom * (side / size)  # pixels of the slice for one of the view
+    wide, high = step * ops.exp(stretch), step * ops.exp(-stretch)
+    cos, sin = ops.cos(angle), ops.sin(angle)
+    # View pixel (u, v) -> slice pixel (a u + b v + x0, c u + d v + y0).
+    a, b = mirror * cos * wide, -mirror * sin * high
+    c, d = sin * wide, cos * high
+    middle = (size - 1) / 2
+    x0 = (side - 1) / 2 + shift_x * side - (a + b) * middle
+    y0 = (side - 1) / 2 + shift_y * side - (c + d) * middle
+    zero = ops.zeros_like(a)
+    transform = ops.stack([a, b, x0, c, d, y0, zero, zero], axis=1)
+    x = ops.expand_dims(x, -1)
+    # The operation's output is as large as its input: give it the larger of both, and keep the corner.
+    if (grow := size - side) > 0:
+        x = ops.pad(x, [[0, 0], [0, grow], [0, grow], [0, 0]])
+    moved = ops.image.affine_transform(
+        x, transform, interpolation="bilinear", fill_mode="constant", data_format="channels_last"
+    )
+    return moved[:, :size, :size, 0]

@@ -1,0 +1,144 @@
+"""Lesions that are pasted on slices: random blobs, so that finding and describing them can be learnt without a label.
+
+Healthy slices with something foreign pasted on are a known pretext and a known stand-in for pathology: CutPaste (Li et
+al., CVPR 2021, https://arxiv.org/abs/2104.04015), foreign patch interpolation (Tan et al., 2020,
+https://arxiv.org/abs/2011.05197), and tumours made by hand on healthy scans (Hu et al., "Label-Free Liver Tumor
+Segmentation", CVPR 2023, https://arxiv.org/abs/2303.14869).
+
+It is a prior, and has to be said where its results are: that a lesion is one blob, with a core, a rim and something
+around it, each of a grey of its own. Nothing else is assumed of what a class of lesions looks like: place, size, shape
+and all greys are drawn independently of one another, and evenly over the whole head.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from mri_transfer.pretrain.augmentations.scanner import head_mean
+from mri_transfer.pretrain.augmentations.tensors import dct_matrix, each
+
+# Radius as a share of the slice's side, drawn evenly on a logarithmic scale. A head fills about 0.8 of the side.
+RADIUS = (0.03, 0.15)
+# Cells of a side of the grid that centres are drawn from, and how bright a cell is at least, as a share of the head's
+# mean: it lies in the head.
+GRID, INSIDE = 16, 0.6
+# Grey of core and rim as shares of the head's mean; the surroundings are lightened or darkened by up to HALO of it.
+GREY, HALO = (0.1, 2.0), 0.4
+# Cosines a side that outline and texture are made of; the slowest are left out, which hardly vary within a lesion.
+WAVES, SLOWEST = 20, 3
+# Numbers that say what a lesion is like, see `paste`.
+DESCRIBED = ("across", "down", "radius", "core", "rim")
+_UNIFORM = (
+    *("there", "x", "y", "radius", "core", "rim", "width", "halo", "reach", "stretch", "angle", "rough"),
+    *("texture", "through"),
+)
+
+
+def uniform_numbers(n: Any, random: Any) -> tuple[Any, Any, Any]:
+    """What :func:`paste` makes lesions of: (n, numbers), (n, cells) in [0, 1) and normal (n, 2, waves, waves).
+
+    Args:
+        n: number of lesions.
+        random: `keras.random.SeedGenerator`.
+    """
+    import keras
+
+    return (
+        keras.random.uniform((n, len(_UNIFORM)), seed=random),
+        keras.random.uniform((n, GRID * GRID), seed=random),
+        keras.random.normal((n, 2, WAVES, WAVES), seed=random),
+    )
+
+
+def paste(x: Any, numbers: tuple[Any, Any, Any], share: float) -> tuple[Any, Any, Any]:
+    """Slices of pairs with a lesion each, the same at the same place of both, on some of the pairs.
+
+    Args:
+        x: (2 * n, side, side) in 0..1, the first slices of all pairs before the second ones.
+        numbers: of :func:`uniform_numbers`.
+        share: of the pairs that get one.
+
+    Returns:
+        The slices; 1.0 for a pair with a lesion and 0.0 for the others, (n,); and what the lesion is like, (n, 5),
+        by the names in DESCRIBED: its place from left to right and from top to bottom as shares of the side, its
+        radius on its logarithmic scale, and the greys of core and rim, all in 0..1.
+    """
+    drawn, cells, waves = numbers
+    u = dict(zip(_UNIFORM, ops.unstack(drawn, num=len(_UNIFORM), axis=1), strict=True))
+    side = x.shape[1]
+    first, _ = ops.split(x, 2, axis=0)
+    mean = head_mean(first)
+    across, down = _places(first, mean, cells, u["x"], u["y"])
+    there = ops.cast(u["there"] < share, "float32")
+    low, high = np.log(RADIUS)
+    radius = ops.exp(low + (high - low) * u["radius"])
+
+    place = (np.arange(side, dtype="float32") + 0.5) / side
+    dx = ops.reshape(place, (1, 1, side)) - each(across)
+    dy = ops.reshape(place, (1, side, 1)) - each(down)
+    angle, stretch = np.pi * u["angle"], ops.exp(0.6 * (u["stretch"] - 0.5))
+    cos, sin = ops.cos(angle) / radius, ops.sin(angle) / radius
+    along = (dx * each(cos) + dy * each(sin)) * each(stretch)
+    beside = (dy * each(cos) - dx * each(sin)) / each(stretch)
+    field = _smooth(waves, side)
+    # 1 at the outline of the lesion, which the field makes irregular.
+    distance = ops.sqrt(along * along + beside * beside) * (
+        1.0 + 0.35 * each(u["rough"]) * ops.tanh(field[:, 0])
+    )
+
+    soft = 0.5 * (1 / side) / radius + 0.05  # half the width of an edge: about half a pixel, or more
+
+    def within(limit: Any) -> Any:
+        """1 inside of `limit` times the outline, 0 outside of it, a slope between."""
+        return ops.clip(0.5 + 0.5 * (each(limit) - distance) / each(soft), 0.0, 1.0)
+
+    least, most = GREY
+    core, rim = (each((least + (most - least) * u[name]) * mean) for name in ("core", "rim"))
+    # A third of them have no rim.
+    width = 0.4 * ops.maximum(0.0, 1.5 * u["width"] - 0.5)
+    body, inner = within(ops.ones_like(width)), within(1.0 - width)
+    grey = (rim + (core - rim) * inner) * (1.0 + 0.35 * each(u["texture"]) * field[:, 1])
+    # Through half of them, what they lie on is seen, up to a half.
+    opaque = 1.0 - ops.maximum(0.0, u["through"] - 0.5)
+    # Half of them change what is around them, which fades away with the distance.
+    reach = 1.0 + 1.5 * u["reach"]
+    around = ops.clip((each(reach) - distance) / each(reach - 0.9), 0.0, 1.0)
+    lighter = HALO * ops.sign(u["halo"] - 0.5) * ops.maximum(0.0, 4.0 * ops.abs(u["halo"] - 0.5) - 1.0)
+
+    def twice(values: Any) -> Any:
+        return ops.concatenate([values, values], axis=0)
+
+    seen = each(there)
+    x = x * (1.0 + twice(seen * each(lighter) * around))  # what is black around it stays so
+    body = seen * body * each(opaque)
+    x = x * twice(1.0 - body) + twice(body * grey)
+    described = ops.stack([across, down, u["radius"], u["core"], u["rim"]], axis=1)
+    return ops.clip(x, 0.0, 1.0), there, described
+
+
+def _places(x: Any, mean: Any, cells: Any, right: Any, below: Any) -> tuple[Any, Any]:
+    """A place in the head of each slice, as shares of the side: any bright cell of a grid, and any place within it."""
+    side = x.shape[1]
+    edges = np.arange(side) * GRID // side
+    pooled = (edges[None, :] == np.arange(GRID)[:, None]).astype("float32")
+    pooled /= pooled.sum(axis=1, keepdims=True)
+    grey = ops.reshape(ops.matmul(ops.matmul(pooled, x), pooled.T), (-1, GRID * GRID))
+    inside = ops.cast(grey > INSIDE * ops.expand_dims(mean, 1), "float32")
+    cell = ops.argmax(cells + inside, axis=1)  # the largest number of those inside, if there are any
+    row = ops.cast(cell // GRID, "float32")
+    column = ops.cast(cell % GRID, "float32")
+    return (column + right) / GRID, (row + below) / GRID
+
+
+def _smooth(waves: Any, side: int) -> Any:
+    """Random fields (n, 2, side, side) of mean 0 and variance about 1, from coefficients of low cosines."""
+    most = min(WAVES, side)
+    frequency = np.hypot(*np.mgrid[:most, :most])
+    weight = (frequency >= SLOWEST) / (1.0 + frequency / SLOWEST)
+    weight *= side / np.sqrt((weight**2).sum())
+    basis = dct_matrix(side)[:most]
+    coefficients = waves[:, :, :most, :most] * weight.astype("float32")
+    return ops.matmul(ops.matmul(basis.T, coefficients), basis)

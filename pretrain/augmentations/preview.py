@@ -1,0 +1,208 @@
+"""Slices beside their random views, to be looked at before a night is spent on them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mri_transfer import progress
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.machine import device
+from mri_transfer.pretrain.augmentations.table import DISTURBANCES, Disturbance, amounts
+from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
+from mri_transfer.pretrain.pairs.positives import PairSampler
+from mri_transfer.storage.files import atomic_write
+
+PAIRS, EACH = 8, 3
+_ALONE = 4  # slices on which single disturbances are shown, in turn
+_GAP, _MIDDLE, _MARGIN = 4, 28, 20
+_CAPTION, _TITLE = 24, 64
+_PAPER, _INK, _MUTED = 228, 20, 80  # neither black nor white, as frames and bars are
+
+
+def sample_views(store: SliceStore, config: PretrainConfig, pairs: int, each: int) -> dict[str, np.ndarray]:
+    """Pairs as a run with this configuration meets them, and views of both slices of each.
+
+    Args:
+        store: the slices.
+        config: of the run; its seed decides the draw.
+        pairs: how many pairs.
+        each: views of every slice.
+
+    Returns:
+        "a", "b": uint8 (pairs, size, size), the slices, only resampled; "views_a", "views_b": uint8 (pairs, each,
+        size, size); "index_a", "index_b": int (pairs,), their rows in the store's table; "kind": str (pairs,), what
+        kind of positive each is.
+    """
+    device.prepare()
+    from mri_transfer.pretrain.augmentations.views import Views
+
+    sampler = PairSampler(
+        store,
+        positives=config.positives,
+        max_mm=config.max_mm,
+        batch=pairs,
+        seed=config.seed,
+        negatives=config.method in WITH_NEGATIVES,
+    )
+    make = Views(config.size or store.size, config.strength, config.seed, config.strengths)
+    index_a, index_b, kind = sampler.pairs(0)
+    found = {"kind": kind}
+    for side, index in (("a", index_a), ("b", index_b)):
+        images = store.images(index)
+        found[f"index_{side}"], found[side] = index, _plain(images, make.size)
+        found[f"views_{side}"] = np.stack([_grey(make(images)) for _ in range(each)], axis=1)
+    return found
+
+
+def single_disturbances(
+    images: np.ndarray, config: PretrainConfig, size: int, each: int
+) -> dict[str, np.ndarray]:
+    """Every disturbance alone, as strong as it gets with this configuration.
+
+    Args:
+        images: uint8 (n, side, side); a disturbance is shown on one of them, in turn.
+        config: of the run.
+        size: of the views, pixels.
+        each: views of a slice.
+
+    Returns:
+        By name uint8 (1 + each, size, size): the slice, and views of it. Those of strength 0 are left out.
+    """
+    device.prepare()
+    from mri_transfer.pretrain.augmentations.views import Views
+
+    most = amounts(config.strength, config.strengths)
+    found = {}
+    for number, name in enumerate(name for name, amount in most.items() if amount):
+        alone = {other: (config.strengths.get(other, 1.0) if other == name else 0.0) for other in most}
+        views = Views(size, config.strength, config.seed + number, alone)
+        image = images[number % len(images)][None]
+        repeated = np.repeat(image, each, axis=0)
+        made = _grey(views.apply(repeated, views.draw(each, full=name)))
+        found[name] = np.concatenate([_plain(image, size), made])
+    return found
+
+
+def _plain(images: np.ndarray, size: int) -> np.ndarray:
+    """Slices resampled to the size of views, and nothing else."""
+    from mri_transfer.pretrain.augmentations.views import Views
+
+    return _grey(Views(size, 0.0)(images))
+
+
+def _grey(views: Any) -> np.ndarray:
+    return np.asarray(views)[..., 0].round().astype(np.uint8)
+
+
+def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
+    """Write a PNG: pairs of slices with views of both, and every disturbance alone at its full strength.
+
+    Returns:
+        "preview", the file; "pairs", how many; "kinds", of what kind each is; "disturbances", those that are shown.
+    """
+    assert config.preview is not None
+    found = sample_views(store, config, PAIRS, EACH)
+    size = found["a"].shape[1]
+    # On slices that show much.
+    chosen = np.argsort(-(found["a"] > 25).mean((1, 2)), kind="stable")[:_ALONE]
+    alone = single_disturbances(store.images(found["index_a"][chosen]), config, size, EACH)
+    sheet = _Sheet(tile=min(max(size, 128), 192), columns=2 * (1 + EACH))
+    sheet.title(
+        f"Pairs, as a run with these settings draws them ({config.positives}, strength {config.strength:g})",
+        f"Each half: the slice as it is, then {EACH} views of it, {size} pixels. A run pulls views of the two halves "
+        "together.",
+    )
+    for row in range(PAIRS):
+        for half, side in enumerate("ab"):
+            tiles = [found[side][row], *found[f"views_{side}"][row]]
+            sheet.tiles(half, _caption(store, found, row, side), tiles)
+    sheet.title(
+        "Every disturbance alone, as strong as it gets",
+        f"Each block: the slice as it is, then {EACH} views of it. In a run most are weaker and few come together.",
+    )
+    by_name = {each.name: each for each in DISTURBANCES}
+    for number, (name, pictures) in enumerate(alone.items()):
+        sheet.tiles(number % 2, _about(by_name[name]), list(pictures))
+    if off := [name for name in by_name if name not in alone]:
+        sheet.title("", f"Switched off: {', '.join(off)}.")
+    with atomic_write(config.preview, "wb") as file:
+        sheet.image().save(file, format="PNG")
+    progress.say(
+        f"{config.preview}: {PAIRS} pairs with {EACH} views of each slice, and {len(alone)} disturbances alone"
+    )
+    return {
+        "preview": str(config.preview),
+        "pairs": PAIRS,
+        "kinds": found["kind"].tolist(),
+        "disturbances": list(alone),
+    }
+
+
+def _caption(store: SliceStore, found: dict[str, np.ndarray], row: int, side: str) -> str:
+    index_a, index_b = int(found["index_a"][row]), int(found["index_b"][row])
+    index, table = index_a if side == "a" else index_b, store.table
+    where = f"{table['plane'][index]} {table['sequence'][index]} at {round(table['position_mm'][index])} mm"
+    if side == "a":
+        return f"{table['subject'][index]}: {where}"
+    if index_a == index_b:
+        return f"{found['kind'][row]}, the slice itself: {where}"
+    apart = abs(table["position_mm"][index_a] - table["position_mm"][index_b])
+    return f"{found['kind'][row]}, {apart:.1f} mm apart: {where}"
+
+
+def _about(disturbance: Disturbance) -> str:
+    often = "all views" if disturbance.share == 1 else f"{disturbance.share:.0%} of views"
+    return f"{disturbance.name}, {often}: {disturbance.stands_for}"
+
+
+class _Sheet:
+    """A page of tiles in two halves, filled from the top."""
+
+    def __init__(self, tile: int, columns: int):
+        self._tile, self._half = tile, columns // 2 * (tile + _GAP) - _GAP
+        self._width = 2 * _MARGIN + 2 * self._half + _MIDDLE
+        self._page = Image.new("L", (self._width, _MARGIN), _PAPER)
+        self._top = _MARGIN  # of the row in work
+        self._large, self._small = ImageFont.load_default(20), ImageFont.load_default(13)
+
+    def _grow(self, height: int) -> ImageDraw.ImageDraw:
+        page = Image.new("L", (self._width, max(self._page.height, self._top + height)), _PAPER)
+        page.paste(self._page, (0, 0))
+        self._page = page
+        return ImageDraw.Draw(page)
+
+    def title(self, text: str, below: str) -> None:
+        self._top = self._page.height
+        draw = self._grow(_TITLE if text else _CAPTION)
+        if text:
+            draw.text((_MARGIN, self._top + 6), text, fill=_INK, font=self._large)
+        draw.text((_MARGIN, self._top + (36 if text else 0)), below, fill=_MUTED, font=self._small)
+        self._top = self._page.height
+
+    def tiles(self, half: int, caption: str, tiles: list[np.ndarray]) -> None:
+        """A caption and images below it in the left (0) or right (1) half; the left one begins a new row."""
+        if half == 0:
+            self._top = self._page.height
+        draw = self._grow(_CAPTION + self._tile + 2 * _GAP)
+        left = _MARGIN + half * (self._half + _MIDDLE)
+        draw.text((left, self._top + 5), self._fit(caption), fill=_INK, font=self._small)
+        for number, pixels in enumerate(tiles):
+            tile = Image.fromarray(pixels)
+            if tile.width != self._tile:
+                tile = tile.resize((self._tile, self._tile), Image.Resampling.BICUBIC)
+            self._page.paste(tile, (left + number * (self._tile + _GAP), self._top + _CAPTION))
+
+    def _fit(self, text: str) -> str:
+        if self._small.getlength(text) <= self._half:
+            return text
+        while text and self._small.getlength(text + "…") > self._half:
+            text = text[:-1]
+        return text + "…"
+
+    def image(self) -> Image.Image:
+        page = Image.new("L", (self._width, self._page.height + _MARGIN), _PAPER)
+        page.paste(self._page, (0, 0))
+        return page

@@ -1,0 +1,1 @@
+"""How a training step fits this machine: precision, recomputation, micro-batches, speed."""

@@ -1,0 +1,159 @@
+"""How a training step is fitted into memory: recomputed early activations, or micro-batches, or neither.
+
+Nearly all memory of a step is activations that wait for the backward pass. Two ways to keep fewer of them, both exact
+derivatives of what they compute:
+
+- *Recomputing* (:mod:`~mri_transfer.pretrain.fit.recompute`) stores a few early tensors and computes the rest twice.
+  The numbers do not change, and half of the memory remains.
+- *Micro-batches* encode so many views at a time, keep only their features, and encode each micro-batch a second time
+  when its gradient is known. The loss still sees the whole batch: Gao, Zhang, Han & Callan, "Scaling Deep Contrastive
+  Learning Batch Size under Memory Limited Setup", 2021, https://arxiv.org/abs/2101.06983. Memory no longer grows with
+  the batch. Batch normalisation sees one micro-batch at a time, so the numbers differ a little; the run folder says
+  which size was used.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+from mri_transfer.pretrain.fit.recompute import activation_bytes, recomputing, without_side_effects
+from mri_transfer.pretrain.methods.method import Plan, by_rows
+
+# Above this many bytes of stored activations `--recompute auto` recomputes them.
+RECOMPUTE_ABOVE = 2e9
+# Of `step_bytes`: the program itself and what the loop over micro-batches adds, bytes; what is held of all
+# activations; float32 copies of views while made.
+PROGRAM, MICRO_BATCHES = 0.95e9, 0.35e9
+STORED, STORED_RECOMPUTING = 1.25, 0.58
+VIEW_COPIES = 6
+
+
+def recomputes(recompute: str, encoder: keras.Model, batch: int) -> bool:
+    """Whether early activations are recomputed: as told, or for "auto" where a batch of pairs would store too much."""
+    return recompute == "always" or (
+        recompute == "auto" and 2 * batch * activation_bytes(encoder) > RECOMPUTE_ABOVE
+    )
+
+
+def memory_plan(recompute: bool = False, micro_batch: int | None = None) -> Plan | None:
+    """How training calls an encoder.
+
+    Args:
+        recompute: compute early activations twice; of no consequence with micro-batches, which recompute everything.
+        micro_batch: pairs whose activations are held at a time, or None for the whole batch.
+
+    Returns:
+        A :data:`Plan`, or None for the plain call.
+    """
+    if micro_batch is not None:
+        return lambda model: _in_micro_batches(model, 2 * micro_batch)
+    return recomputing if recompute else None
+
+
+def _in_micro_batches(model: keras.Model, micro_batch: int) -> Callable[[Any], Any]:
+    """A training-mode call of `model` that holds the activations of at most `micro_batch` images at a time."""
+
+    def encode(x: Any) -> Any:
+        count = x.shape[0]
+        if count is None:
+            raise ValueError("micro-batches need a batch of known size")
+        parts = next(n for n in range(-(-count // micro_batch), count + 1) if count % n == 0)
+        if parts == 1:
+            return model(x, training=True)
+        chunks = ops.reshape(x, (parts, count // parts, *x.shape[1:]))
+        if keras.backend.backend() == "tensorflow":
+            run: Callable[..., Any] = functools.partial(_tensorflow_chunks, model.output.dtype)
+        else:
+            run = _remat_chunks
+        y = without_side_effects(model, run, chunks)
+        return ops.reshape(y, (count, *y.shape[2:]))
+
+    return encode
+
+
+def _remat_chunks(pure: Callable[..., Any], trainable: list, state: list, chunks: Any) -> tuple[Any, list]:
+    """XLA orders operations so that memory is low; nothing has to be said about it."""
+    found = []
+    for i in range(chunks.shape[0]):
+        y, state = keras.remat(pure)(trainable, state, by_rows(chunks[i]))
+        found.append(y)
+    return ops.stack(found), state
+
+
+def _tensorflow_chunks(
+    dtype: str, pure: Callable[..., Any], trainable: list, state: list, chunks: Any
+) -> tuple[Any, list]:
+    """TensorFlow runs whatever is ready, all micro-batches at once if it may, so loops put them one after another."""
+    import tensorflow as tf
+
+    parts = chunks.shape[0]
+
+    def loop(body: Callable[..., Any], start: Any) -> Any:
+        return tf.while_loop(
+            lambda i, *_: i < parts, body, (0, *start), parallel_iterations=1, maximum_iterations=parts
+        )[1:]
+
+    # Of the state, random generators decide what a second computation gives; moving averages only record.
+    generators = [i for i, value in enumerate(state) if not value.dtype.is_floating]
+
+    @tf.custom_gradient
+    def encode(*weights):
+        def forward(i, state, drawn, found):
+            drawn = [array.write(i, state[j]) for array, j in zip(drawn, generators, strict=True)]
+            y, state = pure(list(weights), state, chunks[i])
+            return i + 1, state, drawn, found.write(i, y)
+
+        drawn = [tf.TensorArray(state[j].dtype, size=parts) for j in generators]
+        found = tf.TensorArray(dtype, size=parts)
+        after, drawn, found = loop(forward, (list(state), drawn, found))
+        drawn = [array.stack() for array in drawn]
+
+        def gradient(upstream, *_):
+            def backward(i, total):
+                then = list(state)
+                for j, states in zip(generators, drawn, strict=True):
+                    then[j] = states[i]
+                with tf.GradientTape() as tape:
+                    again = [tf.identity(weight) for weight in weights]
+                    tape.watch(again)
+                    y, _ = pure(again, then, chunks[i])
+                parts = tape.gradient(
+                    y, again, output_gradients=upstream[i], unconnected_gradients=tf.UnconnectedGradients.ZERO
+                )
+                return i + 1, [a + b for a, b in zip(total, parts, strict=True)]
+
+            return loop(backward, ([tf.zeros_like(weight) for weight in weights],))[0]
+
+        return (found.stack(), *after), gradient
+
+    y, *after = encode(*trainable)
+    return y, after
+
+
+def step_bytes(encoder: keras.Model, batch: int, *, recompute: bool, micro_batch: int | None) -> int:
+    """Expected peak memory of a training process, in bytes, everything included.
+
+    The constants were fitted to measurements of the default backbone on TensorFlow and a processor, at 128 and 160 px
+    and 8 to 64 pairs at once (1.8 to 5.3 GB), which vary by a tenth from run to run; other backbones may differ.
+
+    Args:
+        encoder: flat functional model at the size of the views.
+        batch: pairs in a step.
+        recompute, micro_batch: as of :func:`memory_plan`.
+    """
+    pairs, stored, program = batch, STORED, PROGRAM
+    if micro_batch is not None and micro_batch < batch:
+        pairs = micro_batch
+        # The loop's own share is small where all there is to hold is small.
+        program += min(MICRO_BATCHES, 0.2 * 2 * batch * STORED * activation_bytes(encoder))
+    elif recompute:
+        stored = STORED_RECOMPUTING
+    views_made = 2 * batch * 4 * encoder.input_shape[1] ** 2 * VIEW_COPIES
+    # Weights, their gradients and two moments of AdamW.
+    weights = 4 * 4 * encoder.count_params()
+    return round(program + weights + views_made + 2 * pairs * stored * activation_bytes(encoder))

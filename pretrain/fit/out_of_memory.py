@@ -1,0 +1,120 @@
+"""When memory is short: found out, remembered, and answered by encoding fewer pairs at once.
+
+A step that fails for want of memory raises an exception on a GPU. On a processor, or on a board whose GPU shares the
+processor's memory, the kernel kills the process instead, without a word to it. What tells the next process is a
+marker in the run folder that holds the kernel's count of such kills; a power cut or `kill -9` does not raise that
+count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from mri_transfer.errors import UserError
+from mri_transfer.machine import memory
+from mri_transfer.storage.files import read_json, write_json
+
+MARKER = "running.json"
+# Pairs; statistics of batch normalisation over fewer than eight views are mostly noise.
+SMALLEST = 4
+REMEDY = "give a smaller --batch or --size, or a smaller --backbone"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of Python, TensorFlow or JAX says that memory was short."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return True
+    text = str(error)
+    return isinstance(error, RuntimeError) and ("RESOURCE_EXHAUSTED" in text or "Out of memory" in text)
+
+
+def smaller(micro_batch: int | None, batch: int) -> int | None:
+    """Half as many pairs at once, or None if there are too few already.
+
+    Args:
+        micro_batch: pairs at once so far; None for all of a batch.
+        batch: pairs in a step.
+    """
+    half = min(micro_batch or batch, batch) // 2
+    return half if half >= SMALLEST else None
+
+
+def largest_that_fits(
+    bytes_with: Callable[[int | None], float], batch: int, limit: float | None
+) -> int | None:
+    """The most pairs at once (all, half of them, a quarter, ...) with which a step stays within `limit` bytes.
+
+    Args:
+        bytes_with: memory of a training with so many pairs at once.
+        batch: pairs in a step.
+        limit: in bytes; None if it isn't known.
+
+    Returns:
+        Pairs at once; None for all of them.
+
+    Raises:
+        UserError: not even the fewest fit.
+    """
+    micro_batch: int | None = None
+    while limit is not None and (needed := bytes_with(micro_batch)) > limit:
+        fewer = smaller(micro_batch, batch)
+        if fewer is None:
+            raise UserError(
+                f"--batch {batch}: training needs about {needed / 1e9:.1f} GB and {limit / 1e9:.1f} GB may be used; "
+                f"{REMEDY}, close other programs, or raise --memory"
+            )
+        micro_batch = fewer
+    return micro_batch
+
+
+def remember_fewer(out: Path, batch: int) -> int | None:
+    """Let the next process of a run encode half as many pairs at once; returns how many.
+
+    Args:
+        out: the run folder, in which nobody else saves at the moment.
+        batch: pairs in a step.
+    """
+    from mri_transfer.checkpoints.state import load_state, save_state
+
+    found = load_state(Path(out) / "state")
+    if found is None:
+        return None
+    arrays, info = found
+    fewer = smaller(info.get("micro_batch"), batch)
+    if fewer is not None:
+        save_state(Path(out) / "state", arrays, {**info, "micro_batch": fewer})
+    return fewer
+
+
+class Marker:
+    """A file that is in the run folder while a process works on it, to find out what became of the process.
+
+    Args:
+        out: the run folder.
+        root: of the file system.
+
+    Attributes:
+        killed: once entered, whether the process before this one seems to have been killed by the kernel because memory
+            was short: its marker is left, the machine was not started anew since, and the kernel has killed something.
+    """
+
+    def __init__(self, out: Path, root: Path = Path("/")):
+        self.path, self.root = Path(out) / MARKER, root
+        self.killed = False
+
+    def __enter__(self) -> Marker:
+        now = {"boot_id": memory.boot_id(self.root), "oom_kills": memory.oom_kills(self.root)}
+        with contextlib.suppress(UserError, KeyError, TypeError):
+            before = read_json(self.path)
+            self.killed = before["boot_id"] == now["boot_id"] and before["oom_kills"] < now["oom_kills"]
+        with contextlib.suppress(OSError):  # a run that can be resumed on a full disk is worth more
+            write_json(self.path, {"pid": os.getpid(), **now})
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        with contextlib.suppress(OSError):
+            self.path.unlink(missing_ok=True)

@@ -1,0 +1,268 @@
+"""`run.html`: one self-contained page that tells how a run goes, to be looked at during the night and after it."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer import __version__
+from mri_transfer.errors import UserError
+from mri_transfer.machine import device
+from mri_transfer.options import as_dict
+from mri_transfer.pages.html_pages import data_uri, environment
+from mri_transfer.pretrain.health import run_charts
+from mri_transfer.pretrain.health.embedding_map import pca, tsne
+from mri_transfer.pretrain.health.neighbours import nearest
+from mri_transfer.pretrain.health.panel import Panel
+from mri_transfer.pretrain.health.verdict import Verdict
+from mri_transfer.storage.files import atomic_write, read_json
+
+TEMPLATES = Path(__file__).parent / "templates"
+_PAIRS, _VIEWS_EACH = 4, 4
+_QUERIES, _NEIGHBOURS = 6, 4
+# Seconds from which a run is long enough for the slower and better map.
+LONG_RUN = 1800.0
+Line = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """What the page is made from.
+
+    Attributes:
+        config: settings of the run.
+        store: its slices.
+        panel: the slices that health is measured on.
+        lines: of metrics.jsonl, oldest first.
+        verdict: on them.
+        before: features of the panel at the start, (n, d); None if they are lost.
+        after: features now; None if they are not finite.
+        final: whether the run is over.
+        start: where the weights come from, in words.
+        derived: by name, what stands in for settings that were not given, where anything does.
+        shares: of the time, by what it went into.
+        events: what interrupted the run, in words.
+    """
+
+    config: Any
+    store: Any
+    panel: Panel
+    lines: Sequence[Line]
+    verdict: Verdict
+    before: np.ndarray | None
+    after: np.ndarray | None
+    final: bool
+    start: str
+    derived: Mapping[str, Any]
+    shares: Mapping[str, float]
+    events: Sequence[str]
+
+
+def write_page(path: Path, told: Told) -> None:
+    """Write the page, atomically.
+
+    Raises:
+        OSError: the folder can't be written; an older page stays as it was.
+    """
+    page = render(told)
+    with atomic_write(path) as file:
+        file.write(page)
+
+
+def render(told: Told) -> str:
+    """The page as text."""
+    from mri_transfer.pretrain.methods import METHODS
+
+    config, lines = told.config, told.lines
+    last = lines[-1] if lines else {}
+    data = _about_the_store(told.store)
+    layout = tsne if told.final and last.get("seconds", 0) >= LONG_RUN else pca
+    made = environment(TEMPLATES)
+    made.filters.update(duration=duration)
+    return made.get_template("run.html.j2").render(
+        title=config.out.name or "run",
+        state=told.verdict.state,
+        worse=told.verdict.worse,
+        sentence=_without(told.verdict.state, told.verdict.sentence),
+        banner=config.banner or data["banner"],
+        final=told.final,
+        written=datetime.datetime.now().astimezone().strftime("%A %-d %B %Y, %H:%M"),
+        last=last,
+        config=config,
+        method=METHODS[config.method].TITLE or config.method,
+        start=told.start,
+        budget=_budget(config),
+        drawn=run_charts.draw(lines),
+        views=_views(told),
+        neighbours=_neighbours(told),
+        maps=_maps(told, layout),
+        layout="t-SNE" if layout is tsne else "PCA",
+        dots=min(run_charts.MOST_DOTS, len(told.panel.rows)),
+        panel=len(told.panel.rows),
+        shares=[(name, share) for name, share in told.shares.items() if share >= 0.0005],
+        events=told.events,
+        hardware=_hardware(lines),
+        data=data,
+        settings=_settings(told),
+        versions=device.versions(),
+        cores=device.cores(),
+        version=__version__,
+    )
+
+
+def duration(seconds: float) -> str:
+    """4000 as 1 h 6 min, 75 as 1 min 15 s."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _without(state: str, sentence: str) -> str:
+    """The sentence below a heading that says the state, its options to be set as code."""
+    rest = re.sub(r"--[a-z][a-z-]*", r"`\g<0>`", sentence.removeprefix(f"{state}: "))
+    return rest[:1].upper() + rest[1:]
+
+
+def _settings(told: Told) -> dict[str, str]:
+    """All settings in words, by name; of those that were not given also what the run uses instead."""
+    words = {}
+    for key, value in as_dict(told.config).items():
+        if key in ("banner", "preview"):
+            continue
+        derived = told.derived.get(key) if value is None else None
+        words[key] = _setting(value) if derived is None else f"{_setting(derived)} (not given)"
+    return words
+
+
+def _setting(value: Any) -> str:
+    if value is None or value == []:
+        return "not given"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def _budget(config: Any) -> str:
+    if config.steps is not None:
+        return f"{config.steps:,} steps"
+    if getattr(config, "until", None) is not None:
+        return f"until {config.until}"
+    return duration(config.seconds or 0)
+
+
+def _about_the_store(store: Any) -> dict[str, Any]:
+    """What the store's own summary tells of the data's licences, and whether they are real."""
+    counts = store.manifest["counts"]
+    try:
+        summary = read_json(store.folder / "summary.json")
+    except UserError:  # the store works without it
+        summary = {}
+    if not isinstance(summary, dict):
+        summary = {}
+    return {
+        "counts": counts,
+        "sources": sorted({str(each["source"]).split("/")[0] for each in store.volumes})[:40],
+        "licences": [each for each in summary.get("licences") or () if {"file", "text"} <= set(each)],
+        "banner": str(summary.get("banner") or ""),
+    }
+
+
+def _caption(table: Mapping[str, np.ndarray], row: int) -> dict[str, str]:
+    plane = str(table["plane"][row])
+    where = "" if plane == "unknown" else f", {float(table['position_mm'][row]):.0f} mm"
+    return {
+        "label": f"{table['sequence'][row] or 'unknown'}, {plane}{where}",
+        "subject": str(table["subject"][row]),
+    }
+
+
+def _views(told: Told) -> list[dict[str, Any]]:
+    """Pairs as training meets them: each slice and views of it."""
+    from mri_transfer.pretrain.augmentations.preview import sample_views
+
+    config = dataclasses.replace(told.config, size=told.panel.size)
+    found = sample_views(told.store, config, _PAIRS, _VIEWS_EACH)
+    return [
+        {
+            side: {
+                "slice": data_uri(found[side][i], 110),
+                "views": [data_uri(view, 110) for view in found[f"views_{side}"][i]],
+                **_caption(told.store.table, int(found[f"index_{side}"][i])),
+            }
+            for side in "ab"
+        }
+        for i in range(_PAIRS)
+    ]
+
+
+def _neighbours(told: Told) -> list[dict[str, Any]]:
+    """A few slices, each of another kind, with those of other subjects that are nearest: at the start, and now."""
+    panel, table = told.panel, told.store.table
+    others = panel.subject[:, None] != panel.subject[None, :]
+    found = {}
+    for when, features in (("start", told.before), ("now", told.after)):
+        if features is not None:
+            found[when] = nearest(features, others, _NEIGHBOURS)
+
+    def card(index: int) -> dict[str, Any]:
+        return {"image": data_uri(panel.images[index], 120), **_caption(table, int(panel.rows[index]))}
+
+    return [
+        {
+            "query": card(i),
+            "found": {
+                when: [
+                    card(j)
+                    | {
+                        "same": {
+                            name: bool(asked["labels"][i] == asked["labels"][j])
+                            for name, asked in panel.labels.items()
+                        }
+                    }
+                    for j in rows[i].tolist()
+                    if j >= 0
+                ]
+                for when, rows in found.items()
+            },
+        }
+        for i in range(min(_QUERIES, len(panel.rows)))
+    ]
+
+
+def _maps(told: Told, layout: Any) -> dict[str, Any]:
+    if told.after is None:
+        return {}
+    labels = {name: asked["labels"] for name, asked in told.panel.labels.items()}
+    labels = {name: values for name, values in labels.items() if len(set(values.tolist())) > 1}
+    shown = slice(0, run_charts.MOST_DOTS)
+    before = None if told.before is None else layout(told.before[shown])
+    return run_charts.maps(
+        before, layout(told.after[shown]), {name: values[shown] for name, values in labels.items()}
+    )
+
+
+def _hardware(lines: Sequence[Line]) -> list[tuple[str, str]]:
+    """What the readings of the machine come to over the run."""
+    facts = []
+    for key, name, unit in (
+        ("temperature_c", "temperature", "°C"),
+        ("cpu_mhz", "clock", "MHz"),
+        ("power_w", "power", "W"),
+    ):
+        values = [line[key] for line in lines if isinstance(line.get(key), (int, float))]
+        if values:
+            facts.append((name, f"{min(values):.0f} to {max(values):.0f} {unit}"))
+    throttled = [line["throttled"] for line in lines if "throttled" in line]
+    if throttled:
+        facts.append(("throttled", f"in {sum(map(bool, throttled))} of {len(throttled)} readings"))
+    modes = sorted({str(line["power_mode"]) for line in lines if line.get("power_mode")})
+    if modes:
+        facts.append(("power mode", ", ".join(modes)))
+    return facts

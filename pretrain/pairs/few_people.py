@@ -1,0 +1,27 @@
+"""What a store's people mean for a run, said before a night is spent on it."""
+
+from __future__ import annotations
+
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.store.subjects import outdated
+
+FEW = 10  # people; of fewer, other slices of a batch are mostly the same heads
+WHO_IS_WHO = "say who is who with `slices --subject PATTERN` (or --table), into another --out"
+
+
+def remarks(store: SliceStore) -> list[str]:
+    """Lines on a store with very few people, and on one made when people were told apart by single file names."""
+    people = len({volume["subject"] for volume in store.volumes})
+    scans = len(store.volumes)
+    lines = []
+    if people < FEW:
+        whose = "one person" if people == 1 else f"{people} people"
+        lines.append(
+            f"{store.folder} has scans of {whose} only ({scans} {'scan' if scans == 1 else 'scans'}), and an encoder "
+            f"learns from many; if they are more people's than that (see {store.folder / 'summary.html'}), {WHO_IS_WHO}"
+        )
+    if not store.manifest.get("people_decided_together") and (wrong := outdated(store.volumes)):
+        lines.append(
+            f"{store.folder}: {wrong}; unless a table said so, make the store again, or {WHO_IS_WHO}"
+        )
+    return lines

@@ -1,0 +1,97 @@
+"""Is this the run that the folder holds? A run is continued with the settings it was begun with, or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.errors import UserError
+from mri_transfer.machine import device
+from mri_transfer.options import as_dict
+from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.storage.files import read_json, write_json
+
+# What a run may change when it is continued: none of it touches the numbers. (How many processes share a batch only
+# changes the order in which they are added up.)
+FREE_TO_CHANGE = {
+    "store",
+    "out",
+    "save_minutes",
+    "memory",
+    "keep_going",
+    "banner",
+    "preview",
+    "imagenet_weights",
+    "coordinator",
+    "processes",
+    "process",
+}
+
+
+def has_begun(out: Path) -> bool:
+    """Whether a run's weights have been started from: before that its settings may still change."""
+    started = (out / "state").is_dir() or (out / "summary.json").is_file()
+    return started and (out / "start.json").is_file()  # other kinds of folder have a summary too
+
+
+def backbone_of(config: PretrainConfig) -> str:
+    """The network: as given, or that of the run to start from, or the default.
+
+    Raises:
+        UserError: no such backbone or run, or the run to start from has another one.
+    """
+    from mri_transfer.checkpoints.backbones import check_backbone
+    from mri_transfer.checkpoints.efficientnet_lite import NAME as DEFAULT
+    from mri_transfer.checkpoints.encoders import read_card
+
+    if has_begun(config.out):  # the run it started from may be gone
+        return read_json(config.out / "start.json")["backbone"]
+    if config.init not in ("random", "imagenet"):
+        if not Path(config.init).exists():
+            raise UserError(f"--init {config.init}: no such run; give random, imagenet or a run folder")
+        found = read_card(Path(config.init))["backbone"]
+        if config.backbone not in (None, found):
+            raise UserError(
+                f"--init {config.init}: is a {found}, not a {config.backbone}; leave --backbone out"
+            )
+        return found
+    backbone = config.backbone or DEFAULT
+    check_backbone(backbone)
+    return backbone
+
+
+def check_same_run(config: PretrainConfig, store: SliceStore) -> dict[str, Any]:
+    """Continuing with other settings would give a run that no command line describes.
+
+    Returns:
+        What the run folder's config.json says: "config", "data" and "versions".
+
+    Raises:
+        UserError: the folder holds a run with other settings or other slices.
+    """
+    file = config.out / "config.json"
+    data = {
+        "store": str(Path(config.store).resolve()),
+        "fingerprint": store.fingerprint,
+        "slices": len(store),
+        "subjects": len(set(store.table["subject"].tolist())),
+    }
+    if not (file.is_file() and has_begun(config.out)):
+        about = {"config": as_dict(config), "data": data, "versions": device.versions()}
+        write_json(file, about)
+        return about
+    before = read_json(file)
+    now = as_dict(config)
+    changed = [
+        f"--{name.replace('_', '-')} was {before['config'].get(name)}, is {now[name]}"
+        for name in now
+        if name not in FREE_TO_CHANGE and before["config"].get(name) != now[name]
+    ]
+    if before["data"]["fingerprint"] != data["fingerprint"]:
+        changed.append("the slice store has other content")
+    if changed:
+        raise UserError(
+            f"{config.out}: holds a run with other settings ({'; '.join(changed)}); choose another --out"
+        )
+    return before

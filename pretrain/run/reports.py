@@ -1,0 +1,119 @@
+"""What a run says while it goes on: lines of metrics.jsonl, a bar on a terminal, a line in a log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mri_transfer import progress
+from mri_transfer.machine.hardware import Hardware
+from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.run.metrics_file import Metrics
+from mri_transfer.pretrain.run.schedule import Budget
+
+REPORT_SECONDS = 5.0
+# After so many steps and seconds the throughput means something, and the user is told what fits into the budget.
+WARMED_UP_STEPS, WARMED_UP_SECONDS = 3, 10.0
+
+
+class Reports:
+    """Measures throughput between reports, and writes them.
+
+    Args:
+        config: the run's settings.
+        metrics: where lines go.
+        budget: tells the time.
+        hardware: read at every report.
+    """
+
+    def __init__(self, config: PretrainConfig, metrics: Metrics, budget: Budget, hardware: Hardware):
+        self.config, self.metrics, self.budget, self.hardware = config, metrics, budget, hardware
+        self.bar: Any = None
+        self.begin(0)
+        self._steady_steps, self._steady_seconds, self._told = 0, 0.0, False
+
+    def begin(self, step: int) -> None:
+        """A new stretch of steps, from `step` on."""
+        self._began, self._from, self._waited = self.budget.elapsed(), step, 0.0
+
+    def open_bar(self, step: int) -> None:
+        """Show how far the run is, on a terminal."""
+        if self.config.steps is not None:
+            self.bar = progress.bar(desc="pretrain", unit="step", total=self.config.steps, initial=step)
+            return
+        self.bar = progress.bar(
+            desc="pretrain",
+            unit="s",
+            total=round(self.budget.seconds or 0),
+            initial=round(self.budget.elapsed()),
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}",
+        )
+
+    def note_step(self, waited: float, took: float, compiled: bool) -> None:
+        """A step was done.
+
+        Args:
+            waited: seconds in which the training waited for slices.
+            took: seconds of the step itself.
+            compiled: whether its graph was there already; else its time says nothing of the next ones.
+        """
+        self._waited += waited
+        if not compiled:
+            return
+        self.budget.note_step(waited + took)
+        self._steady_steps += 1
+        self._steady_seconds += waited + took
+        warm = self._steady_steps >= WARMED_UP_STEPS and self._steady_seconds >= WARMED_UP_SECONDS
+        if warm and not self._told and self.budget.seconds is not None:
+            self._told = True
+            step = self._steady_seconds / self._steady_steps
+            steps = max(0.0, self.budget.seconds - self.budget.finishing - self.budget.elapsed()) / step
+            progress.say(
+                f"{2 * self.config.batch / step:.0f} views/s: about {steps:,.0f} more steps, "
+                f"{2 * self.config.batch * steps:,.0f} views, fit into the {_clock(self.budget.seconds)} of this run"
+            )
+
+    def due(self) -> bool:
+        """Whether the last report is long enough ago."""
+        return self.budget.elapsed() - self._began >= REPORT_SECONDS
+
+    def report(self, step: int, loss: float, rate: float, figures: dict[str, Any]) -> None:
+        """Write a line of metrics, and begin a new stretch.
+
+        Args:
+            step: steps done.
+            loss, rate: of the last of them.
+            figures: of monitors.
+        """
+        seconds = max(1e-6, self.budget.elapsed() - self._began)
+        self.metrics.add(
+            {
+                "step": step,
+                "seconds": round(self.budget.elapsed(), 2),
+                "loss": round(loss, 5),
+                "learning_rate": float(f"{rate:.4g}"),
+                "views_per_second": round(2 * self.config.batch * (step - self._from) / seconds, 1),
+                "data_wait": round(self._waited / seconds, 4),
+                **self.hardware.read(),
+                **figures,
+            }
+        )
+        self.begin(step)
+        if self.bar is not None:
+            self.bar.set_postfix_str(self.line(step), refresh=False)
+            self.bar.update((step if self.config.steps is not None else self.budget.elapsed()) - self.bar.n)
+
+    def line(self, step: int) -> str:
+        """For people: loss, speed, time left."""
+        last, left = self.metrics.last, self.budget.remaining(step)
+        loss = f"loss {last['loss']:.3f}, {last['views_per_second']:.0f} views/s, " if last else ""
+        return f"step {step}, {loss}{left / 60:.1f} min left"
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+def _clock(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.0f} minutes"

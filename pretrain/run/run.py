@@ -1,0 +1,222 @@
+"""The overnight run: between a slice store and an encoder on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from mri_transfer import progress
+from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.errors import UserError
+from mri_transfer.machine import device, memory
+from mri_transfer.machine.hardware import Hardware, summary_of
+from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
+from mri_transfer.pretrain.devices.place import place_of
+from mri_transfer.pretrain.devices.team import Team, together
+from mri_transfer.pretrain.fit.out_of_memory import Marker
+from mri_transfer.pretrain.pairs.few_people import remarks
+from mri_transfer.pretrain.pairs.positives import PairSampler
+from mri_transfer.pretrain.run.continuing import backbone_of, check_same_run
+from mri_transfer.pretrain.run.interrupts import Interrupts
+from mri_transfer.pretrain.run.loop import Loop
+from mri_transfer.pretrain.run.metrics_file import Metrics
+from mri_transfer.pretrain.run.monitors import Monitor, Monitors
+from mri_transfer.pretrain.run.reports import Reports
+from mri_transfer.pretrain.run.saving import Saver
+from mri_transfer.pretrain.run.schedule import Budget, since_boot
+from mri_transfer.pretrain.run.starting import best_score, seconds_left, start_or_continue
+from mri_transfer.storage.files import claim_folder, lock, read_json, write_json
+
+KIND = "pretraining run"
+
+
+def pretrain(config: PretrainConfig) -> dict[str, Any]:
+    """Train an encoder within the budget, or continue the run that `config.out` holds.
+
+    Returns:
+        The summary that is also written to `summary.json`: steps, seconds, views, losses, where the encoder is.
+
+    Raises:
+        UserError: bad settings, a store that doesn't fit, a folder with another run, or a run that ended early because
+            it diverged or a monitor asked for it; all is saved then.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
+    """
+    clock = since_boot if config.until is not None else time.monotonic
+    started = clock()
+    budgets = [v for v in (config.hours, config.minutes, config.steps, config.until) if v is not None]
+    if not config.preview and len(budgets) != 1:
+        raise UserError("give exactly one of --hours, --until, --minutes and --steps")
+    place = place_of(config)
+    store = SliceStore.open(config.store)
+    if config.preview:
+        from mri_transfer.pretrain.augmentations.preview import draw_views
+
+        return draw_views(store, config)
+    sampler = PairSampler(
+        store,
+        positives=config.positives,
+        max_mm=config.max_mm,
+        batch=config.batch,
+        seed=config.seed,
+        negatives=config.method in WITH_NEGATIVES,
+    )
+    limit = config.memory * 1e9 if config.memory else memory.default_limit()
+    device.limit_memory(limit)
+    with Interrupts(config.out) as interrupts, together(config, store, place, interrupts) as team:
+        if team.devices is not None:
+            sampler.rows = team.devices.rows(config.batch)
+        if not team.leads:
+            return team.follow(config, sampler)
+        if team.processes > 1:
+            started = clock()  # they may have waited for one another
+        return _lead(config, store, sampler, team, interrupts, limit=limit, started=started, clock=clock)
+
+
+def _lead(
+    config: PretrainConfig,
+    store: SliceStore,
+    sampler: PairSampler,
+    team: Team,
+    interrupts: Interrupts,
+    *,
+    limit: float | None,
+    started: float,
+    clock: Callable[[], float],
+) -> dict[str, Any]:
+    """The run as the one process that decides and writes sees it; arguments are what it is made of."""
+    backbone = backbone_of(config)
+    claim_folder(config.out, KIND)
+    about = check_same_run(config, store)
+    if (summary := _summary_of_finished(config.out)) is not None:
+        return summary
+    progress.say(sampler.sentence())
+    for line in remarks(store):
+        progress.say(line)
+    with _alone(config.out), Marker(config.out) as marker:
+        trainer, start, position = start_or_continue(
+            config, backbone, store, sampler, team, limit=limit, killed=marker.killed
+        )
+        seconds = config.seconds
+        if config.until is not None:
+            seconds = position.seconds + seconds_left(config, position)
+        budget = Budget(
+            steps=config.steps,
+            seconds=seconds,
+            spent=position.seconds,
+            share=position.share,
+            started=started,
+            clock=clock,
+        )
+        metrics = Metrics(config.out / "metrics.jsonl", position.step)
+        with Saver(config.out, config.save_minutes * 60, position) as saver:
+            team.saver = saver
+            loop = Loop(
+                config=config,
+                store=store,
+                sampler=sampler,
+                trainer=trainer,
+                budget=budget,
+                position=position,
+                saver=saver,
+                reports=Reports(config, metrics, budget, Hardware()),
+                monitors=Monitors(_monitors(config, store), metrics.lines, position.monitor_seconds),
+                interrupts=interrupts,
+                provenance={
+                    "start": start,
+                    "method": config.method,
+                    "pairs": sampler.describe(),
+                    "versions": device.versions(),
+                    **about,
+                },
+                best_score=best_score(config.out),
+            )
+            if position.step == 0 or marker.killed:
+                # A disk that has no room is better met now than at three in the morning; and that fewer pairs are
+                # encoded at once must be known to the next process, should this one be killed too.
+                loop.save_now()
+            loop.train()
+            team.dismiss(loop.stopped)
+            return _finish(loop)
+
+
+def _summary_of_finished(out: Path) -> dict[str, Any] | None:
+    """What a run that is over says, or None.
+
+    Raises:
+        UserError: it ended early.
+    """
+    if not (out / "summary.json").is_file():
+        return None
+    summary = read_json(out / "summary.json")
+    if summary.get("stopped"):
+        raise UserError(f"{out}: ended early, {summary['stopped']}")
+    progress.say(f"{out}: already finished; choose another --out for a new run")
+    return summary
+
+
+@contextlib.contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Two processes that save into one folder would remove each other's states."""
+    with (out / "lock").open("ab") as file:
+        lock(file, out)
+        yield
+
+
+def _monitors(config: PretrainConfig, store: SliceStore) -> list[Monitor]:
+    """What watches this run."""
+    from mri_transfer.pretrain.health.monitor import HealthMonitor
+    from mri_transfer.pretrain.health.tensorboard import TensorBoardLog
+
+    return [HealthMonitor(keep_going=config.keep_going), TensorBoardLog()]
+
+
+def _finish(loop: Loop) -> dict[str, Any]:
+    """The last measurements, the encoder, the pages, and the summary, which tells the time until itself."""
+    config, saver, position, metrics = loop.config, loop.saver, loop.position, loop.metrics
+    out = config.out
+
+    def given_up() -> bool:
+        return loop.interrupts.asked
+
+    loop.measure_last()
+    write_encoder = loop.trainer.copy_encoder(loop.provenance())
+    saver.save_at_last(lambda: write_encoder(out / "encoder"), given_up)
+    entries = loop.monitors.finish(loop.view, position.step, loop.budget.elapsed())
+    machine = summary_of(metrics.lines)
+    seconds = loop.budget.elapsed()
+    summary = {
+        "encoder": str(out / "encoder"),
+        "best": str(out / "best") if (out / "best").is_dir() else None,
+        "pairs": loop.sampler.describe(),
+        "steps": position.step,
+        "training_seconds": round(seconds, 1),
+        "views": 2 * config.batch * position.step,
+        "first_loss": position.first_loss,
+        "last_loss": metrics.last.get("loss"),
+        "views_per_second": metrics.last.get("views_per_second"),
+        "saving_share": round(saver.spent / seconds, 5),
+        "monitor_share": round(sum(loop.monitors.seconds.values()) / seconds, 5),
+        "diverged_at_steps": position.diverged,
+        "micro_batch": loop.trainer.micro_batch,
+        "hardware": machine,
+        "stopped": loop.stopped,
+        **entries,
+    }
+    saver.save_at_last(lambda: write_json(out / "summary.json", summary), given_up)
+    shutil.rmtree(saver.state, ignore_errors=True)  # the encoder is safe; the optimizer's state has served
+    # Both are missing if a power cut took the metrics of a run that only had to be finished.
+    losses = [f"{loss:.3f}" for loss in (position.first_loss, metrics.last.get("loss")) if loss is not None]
+    progress.say(
+        f"{position.step} steps in {seconds / 60:.1f} min, loss {' → '.join(losses) or 'unknown'}; "
+        f"the encoder is in {summary['encoder']}"
+    )
+    for sentence in (summary.get("sentence"), machine.get("sentence")):
+        if sentence:
+            progress.say(sentence)
+    if loop.stopped:
+        raise UserError(f"{out}: ended early, {loop.stopped}")
+    return summary

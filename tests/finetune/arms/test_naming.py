@@ -1,0 +1,116 @@
+"""Arms are called what their provenance says they are, whatever their names."""
+
+import json
+
+import pytest
+
+from mri_transfer.finetune.arms.naming import described, pretraining_of, subject
+from mri_transfer.finetune.comparison.verdict import verdict
+
+
+def card(method="simclr", init="random", store=None, seconds=1800, **data):
+    provenance = {"start": {"init": init}, "method": method, "seconds": seconds}
+    provenance |= {"data": {"slices": 7148, "subjects": 153, **data}, "config": {"store": store or "gone"}}
+    return {"backbone": "efficientnet_lite0", "provenance": provenance}
+
+
+def write_store(folder, sequences, **summary):
+    folder.mkdir()
+    (folder / "summary.json").write_text(json.dumps({"by_sequence": sequences, **summary}), encoding="utf-8")
+    return str(folder)
+
+
+def report_of(arm, kind, pretraining, lead=0.05):
+    """A comparison with ImageNet that `arm` wins by `lead`."""
+    interval = {"estimate": lead, "low": lead - 0.02, "high": lead + 0.02}
+    pair = {"a": arm, "b": "imagenet", "mode": "probe", "fraction": 1.0, "difference": interval}
+    pair |= {"p_a_better": 0.9995, "p_value": 0.001, "p_holm": 0.001, "smallest_detectable": 0.03}
+    return {
+        "results": [
+            {"arm": name, "mode": "probe", "fraction": 1.0, "macro_f1": {"estimate": score}}
+            for name, score in ((arm, 0.8 + lead), ("imagenet", 0.8))
+        ],
+        "pairs": [pair],
+        "kinds": {arm: kind, "imagenet": "imagenet"},
+        "pretraining": {arm: pretraining} if pretraining else {},
+        "arm_names": [arm, "imagenet"],
+    }
+
+
+@pytest.mark.parametrize("name", ["no-mri-control", "ct-not-mri", "Smriti", "mri", "imagenet-like"])
+def test_a_name_says_nothing(name, tmp_path):
+    ct = pretraining_of({"run": card(store=write_store(tmp_path / "ct", {"CT": 7148}))})
+    found = verdict(report_of(name, "encoder", ct))
+    assert found["short"] == "This encoder is the better start"
+    assert found["sentence"].startswith(f"This encoder is the better start: {name} is 5.0 points")
+    (about,) = found["about"]
+    assert about == (
+        f"{name}: pretrained once (simclr, 30 min, on 7,148 CT slices of 153 subjects (CT), from random weights); "
+        "another run of the same pretraining may come out differently."
+    )
+    assert "MRI" not in found["sentence"] + about
+
+
+def test_a_scaled_control_is_no_pretraining():
+    found = verdict(report_of("mri-scaled", "scaled", {}))
+    assert found["short"] == "The scaled control is the better start"
+    assert found["about"] == [
+        "mri-scaled: a control, random weights with the scale of trained ones; it has learned nothing."
+    ]
+
+
+def test_what_was_repeated_is_this_pretraining(tmp_path):
+    store = write_store(tmp_path / "mri", {"T1w": 5000, "T2w": 2148})
+    several = {f"run-{n}": card(init="imagenet", store=store) for n in range(3)}
+    found = verdict(report_of("b", "encoder", pretraining_of(several)))
+    assert found["short"] == "This pretraining is the better start"
+    assert found["about"] == [
+        "b: pretrained 3 times (simclr, 30 min, on 7,148 MRI slices of 153 subjects (T1w, T2w), from ImageNet’s "
+        "weights)."
+    ]
+
+
+def test_two_encoders_are_told_apart_by_name():
+    report = report_of("a", "encoder", {"runs": 1})
+    report["kinds"]["b"] = "encoder"
+    report["arm_names"].append("b")
+    assert subject(report, "a") == "This encoder (a)"
+    assert subject(report, "imagenet") == "ImageNet"
+
+
+@pytest.mark.parametrize(
+    ("sequences", "summary", "modality"),
+    [
+        ({"T1w": 5, "FLAIR": 2}, {}, "MRI"),
+        ({"CT": 5, "T2": 9}, {}, "MRI and CT"),
+        ({"T1w": 5, "mystery": 1}, {}, ""),
+        ({}, {}, ""),
+        ({"T1w": 5}, {"banner": "generated heads, no evidence"}, "generated"),
+    ],
+)
+def test_modality_is_what_the_store_says(tmp_path, sequences, summary, modality):
+    store = write_store(tmp_path / "store", sequences, **summary)
+    assert pretraining_of({"run": card(store=store)})["modality"] == modality
+
+
+def test_a_store_that_is_gone_leaves_counts(tmp_path):
+    about = pretraining_of({"run": card()})
+    report = report_of("mri", "encoder", about)
+    assert "on 7,148 slices of 153 subjects, from random weights" in described(report, "mri")
+
+
+def test_an_encoder_without_provenance_is_not_made_up():
+    about = pretraining_of({"run": {"backbone": "x", "provenance": {}}})
+    assert described(report_of("mri", "encoder", about), "mri").endswith("doesn’t say how it was made.")
+
+
+def test_every_step_of_a_chain_counts():
+    first = card(init="imagenet", seconds=3600)
+    second = {
+        "provenance": {
+            **card("byol")["provenance"],
+            "start": {"init": "x", "provenance": first["provenance"]},
+        }
+    }
+    about = pretraining_of({"run": second})
+    assert (about["method"], about["hours"], about["from"]) == ("simclr, then byol", 1.5, "imagenet")

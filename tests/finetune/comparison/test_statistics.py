@@ -1,0 +1,305 @@
+"""The statistics are right: false alarms, coverage and power by simulation, the rest against hand-made examples."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mri_transfer.evaluation import metrics
+from mri_transfer.finetune.comparison import statistics
+from mri_transfer.finetune.comparison.verdict import oriented
+
+CLASSES = 4
+
+
+def simulate(generator, groups=200, seeds=3, arms=2, *, advantage=0.0, of_seed=0.1, mean_size=8):
+    """Images in groups of unequal size, classified rightly where a latent score is above zero.
+
+    The score holds what is hard for every arm (group and image), what is hard for one arm, the chance of one
+    training run for a group and for an image, and how good a training run is as a whole (`of_seed`).
+    """
+    sizes = 1 + generator.geometric(1 / mean_size, size=groups)
+    group = np.repeat(np.arange(groups), sizes)
+    n = group.size
+    labels = generator.choice(CLASSES, size=groups, p=[0.31, 0.29, 0.11, 0.29])[group]
+    wrong = (labels + 1 + generator.choice(3, size=n, p=[0.6, 0.3, 0.1])) % CLASSES
+    hard = 0.8 * generator.normal(size=groups)[group] + 0.6 * generator.normal(size=n)
+    predicted = []
+    for arm in range(arms):
+        score = 1.2 + arm * advantage + hard + 0.5 * generator.normal(size=groups)[group]
+        score = (
+            score + 0.5 * generator.normal(size=n) + 0.5 * generator.normal(size=(seeds, groups))[:, group]
+        )
+        score += 0.5 * generator.normal(size=(seeds, n)) + of_seed * generator.normal(size=(seeds, 1))
+        predicted.append(np.where(score > 0, labels, wrong))
+    return labels, group, predicted
+
+
+def macro_f1(labels, predicted, resampling):
+    by_group = metrics.confusion_by_group(labels, predicted, resampling.groups, resampling.count, CLASSES)
+    return metrics.macro_f1(resampling.sums(by_group))
+
+
+def experiment(runs, seed, draws=2000, **settings):
+    """Paired differences and first arm's intervals of many simulated comparisons."""
+    generator = np.random.default_rng(seed)
+    pairs, singles = [], []
+    for run in range(runs):
+        labels, group, predicted = simulate(generator, **settings)
+        resampling = statistics.Resampling.of(group, draws, seed=run)
+        scores = [macro_f1(labels, each, resampling) for each in predicted]
+        pairs.append(statistics.compare(scores[1], scores[0], resampling))
+        singles.append(statistics.estimate(scores[0], resampling).interval())
+    return pairs, singles
+
+
+def truth(seed=99, **settings):
+    """Macro-F1 of each arm on very many groups, mean over very many training runs."""
+    generator = np.random.default_rng(seed)
+    scores = []
+    for _ in range(20):
+        labels, _, predicted = simulate(generator, groups=4000, seeds=40, **settings)
+        everything = np.zeros(labels.size, dtype=int)
+        scores.append(
+            [
+                metrics.macro_f1(metrics.confusion_by_group(labels, each, everything, 1, CLASSES)[0]).mean()
+                for each in predicted
+            ]
+        )
+    return np.mean(scores, axis=0)
+
+
+def rejections(pairs):
+    return np.mean([pair["p_value"] < 0.05 for pair in pairs])
+
+
+def coverage(intervals, value):
+    return np.mean([interval["low"] <= value <= interval["high"] for interval in intervals])
+
+
+def test_equal_arms_are_told_apart_rarely():
+    pairs, _ = experiment(200, seed=1, draws=400)
+    # 200 runs at 5%: more than 23 or fewer than 2 happens once in a thousand times.
+    assert 2 <= 200 * rejections(pairs) <= 23
+
+
+@pytest.mark.slow
+def test_equal_arms_are_told_apart_in_at_most_five_per_cent():
+    """With three seeds in fewer: what they say of the variance between seeds is little, and is not overrated."""
+    pairs, _ = experiment(2000, seed=2)
+    assert 0.025 <= rejections(pairs) <= 0.06
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "of_seed"), [(3, 0.0), (1, 0.0), (3, 0.25), (5, 0.1)])
+def test_false_alarms_stay_near_five_per_cent_whatever_seeds_do(seeds, of_seed):
+    """Near it or below: three seeds that do not differ at all can't show that others would not."""
+    pairs, _ = experiment(1000, seed=3, draws=1000, seeds=seeds, of_seed=of_seed)
+    assert 0.01 <= rejections(pairs) <= 0.085
+
+
+@pytest.mark.slow
+def test_intervals_cover():
+    settings = {"advantage": 0.15}
+    worse, better = truth(**settings)
+    pairs, singles = experiment(2000, seed=4, **settings)
+    # With three seeds rather more than 95%: see the tests of false alarms.
+    assert 0.93 <= coverage(singles, worse) <= 0.98
+    assert 0.93 <= coverage([pair["difference"] for pair in pairs], better - worse) <= 0.98
+
+
+@pytest.mark.slow
+def test_an_advantage_is_found_as_often_as_promised():
+    settings = {"advantage": 0.33, "of_seed": 0.05}
+    worse, better = truth(**settings)
+    pairs, _ = experiment(600, seed=5, **settings)
+    detectable = np.mean([pair["smallest_detectable"] for pair in pairs])
+    error = detectable / (1.96 + 0.8416)
+    promised = stats.norm.cdf((better - worse) / error - 1.96)
+    assert 0.5 < promised < 0.99
+    assert rejections(pairs) == pytest.approx(promised, abs=0.07)
+
+
+@pytest.mark.parametrize("of_seed", [0.0, 0.25])
+def test_what_twice_the_seeds_could_show_is_foretold(of_seed):
+    settings = {"advantage": 0.2, "of_seed": of_seed, "draws": 200}
+    three, _ = experiment(60, seed=9, seeds=3, **settings)
+    six, _ = experiment(60, seed=10, seeds=6, **settings)
+    foretold = np.median([pair["detectable_with_twice_the_seeds"] for pair in three])
+    came = np.median([pair["smallest_detectable"] for pair in six])
+    assert foretold == pytest.approx(came, rel=0.15)
+    assert came < 0.9 * np.median([pair["smallest_detectable"] for pair in three])
+
+
+def test_one_seed_foretells_nothing():
+    pairs, _ = experiment(1, seed=11, seeds=1, draws=200)
+    assert pairs[0]["detectable_with_twice_the_seeds"] is None
+
+
+def test_a_large_advantage_is_found():
+    pairs, _ = experiment(40, seed=6, draws=500, advantage=1.0, of_seed=0.05)
+    assert rejections(pairs) > 0.95
+    assert all(pair["difference"]["estimate"] > 0.05 for pair in pairs)
+    assert np.mean([pair["p_a_better"] for pair in pairs]) > 0.99
+
+
+def test_identical_arms_differ_by_exactly_nothing():
+    labels, group, predicted = simulate(np.random.default_rng(7))
+    resampling = statistics.Resampling.of(group, 300)
+    scores = macro_f1(labels, predicted[0], resampling)
+    pair = statistics.compare(scores, scores.copy(), resampling)
+    assert pair["difference"] == {"estimate": 0, "low": 0, "high": 0}
+    assert pair["p_value"] == 1
+    assert pair["p_a_better"] == 0.5
+    assert pair["smallest_detectable"] == 0
+
+
+def test_swapping_the_arms_turns_the_difference_round():
+    labels, group, predicted = simulate(np.random.default_rng(8))
+    resampling = statistics.Resampling.of(group, 2000)
+    a, b = (macro_f1(labels, each, resampling) for each in predicted)
+    there, back = statistics.compare(a, b, resampling), statistics.compare(b, a, resampling)
+    assert there["difference"]["estimate"] == -back["difference"]["estimate"]
+    assert np.mean(there["by_seed"]) == pytest.approx(there["difference"]["estimate"])
+    turned = oriented([{"a": "a", "b": "b", **there}], "b", "a")
+    assert turned["by_seed"] == back["by_seed"]
+    assert there["p_a_better"] == pytest.approx(1 - back["p_a_better"], abs=0.02)
+    # The seeds' noise is not mirrored, so the ends agree only as well as 2,000 draws can tell.
+    assert there["difference"]["low"] == pytest.approx(-back["difference"]["high"], abs=0.006)
+
+
+def test_seeds_that_disagree_widen_the_interval():
+    generator = np.random.default_rng(9)
+    labels, group, (predicted,) = simulate(generator, arms=1, of_seed=0)
+    resampling = statistics.Resampling.of(group, 2000)
+    alike = statistics.estimate(macro_f1(labels, predicted, resampling), resampling)
+    scores = macro_f1(labels, predicted, resampling) + np.array([-0.3, 0.0, 0.3])
+    apart = statistics.estimate(scores, resampling)
+    assert apart.error > 2 * alike.error
+    assert apart.error == pytest.approx(np.hypot(alike.error, 0.3 / np.sqrt(3)), rel=0.2)
+    # Three seeds that agree don't prove that others would, yet they say more than three that disagree.
+    widths = [found.sources.half_width(3) / found.error for found in (apart, alike)]
+    assert widths[0] > 3 > 2.6 > widths[1] > 1.96
+
+
+def test_renaming_groups_changes_nothing():
+    generator = np.random.default_rng(10)
+    _, group, _ = simulate(generator, groups=50)
+    names = generator.permutation(50) * 7 + 3
+    first, second = statistics.Resampling.of(group, 100, 5), statistics.Resampling.of(names[group], 100, 5)
+    np.testing.assert_array_equal(first.weights, second.weights)
+    np.testing.assert_array_equal(first.groups, second.groups)
+    assert first.effective == second.effective
+
+
+def test_a_resample_has_as_many_groups_as_the_data():
+    resampling = statistics.Resampling.of(np.repeat(np.arange(30), 4), 500)
+    assert resampling.weights.shape == (501, 30)
+    assert (resampling.weights[0] == 1).all()
+    assert (resampling.weights.sum(1) == 30).all()
+    assert resampling.effective == pytest.approx(30)
+    assert resampling.weights[1:].mean(0) == pytest.approx(np.ones(30), abs=0.2)
+
+
+def test_few_unequal_groups_are_worth_less():
+    resampling = statistics.Resampling.of(np.repeat(np.arange(3), [98, 1, 1]), 10)
+    assert 1 < resampling.effective < 1.1
+
+
+def test_holm_by_hand():
+    # Holm 1979: sorted .005 .01 .03 .04 times 4 3 2 1 = .02 .03 .06 .04, and the last may not fall below .06.
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.9, 0.6]) == [1.0, 1.0]
+    assert statistics.holm([0.02, None]) == [0.02, None]
+    assert statistics.holm([]) == []
+
+
+def test_smallest_detectable_is_two_point_eight_errors():
+    many = statistics.Sources(groups=1e-4, runs=0.0, spread=0.0, effective=1e6)
+    assert statistics.smallest_detectable(many.half_width(3), many.error(3)) == pytest.approx(
+        (1.95996 + 0.84162) * 0.01, rel=1e-4
+    )
+
+
+def test_mcnemar_by_hand():
+    right_a = np.array([True] * 9 + [False] * 1 + [True] * 50)
+    right_b = np.array([False] * 9 + [True] * 1 + [True] * 50)
+    found = statistics.mcnemar_exact(right_a, right_b)
+    # Two-sided: twice the chance of at most one head in ten tosses, 2 * (1 + 10) / 1024.
+    assert found == {"only_a": 9, "only_b": 1, "p_value": pytest.approx(22 / 1024)}
+    assert statistics.mcnemar_exact(right_a, right_a)["p_value"] == 1
+
+
+def test_p_value_is_never_zero_and_inverts_the_interval():
+    assert statistics.p_value(np.full(999, 1.0)) == pytest.approx(2 / 1000)
+    generator = np.random.default_rng(11)
+    for shift in (1.8, 1.9, 2.02, 2.15):
+        draws = generator.normal(size=20001) + shift
+        assert (np.quantile(draws, 0.025) > 0) == (statistics.p_value(draws) < 0.05)
+
+
+def test_p_goes_on_below_what_draws_can_resolve_and_ends_at_a_floor():
+    resampling = statistics.Resampling.of(np.arange(400), 500)
+    rng = np.random.default_rng(12)
+    scores = np.repeat(resampling.sums(rng.normal(size=(400, 1)))[:, :1] / 400, 6, axis=1)
+    scores = scores + 0.02 * rng.normal(size=6)
+    error = statistics.estimate(scores, resampling).error
+    centred = scores - scores[0].mean()
+    p = [
+        statistics.compare(centred + far * error, 0 * scores, resampling)["p_value"]
+        for far in (1, 2, 3, 4, 5, 8, 40)
+    ]
+    assert p == sorted(p, reverse=True)
+    assert p[3] < 2 / 501
+    assert p[-1] == statistics.LEAST_P
+
+
+@pytest.mark.parametrize(("groups", "between"), [(0, 0), (0, 10), (0, 100), (1, 1), (3, 30)])
+def test_false_alarms_of_three_seeds_whatever_the_variances(groups, between):
+    """A normal model: variances over groups and between seeds as multiples of the group-by-seed part."""
+    rng = np.random.default_rng(13)
+    seeds, part, runs = 3, 1e-4, 1500
+    error = np.sqrt(part * (groups + (1 + between) / seeds))
+    spreads = part * (1 + between) * rng.chisquare(seeds - 1, runs) / (seeds - 1)
+    p = [
+        statistics.Sources(groups * part, part, spread, 300).beyond(abs(difference), seeds)
+        for spread, difference in zip(spreads, error * rng.normal(size=runs), strict=True)
+    ]
+    # Bounds of 6% and 1.5%, and three standard errors of so many runs.
+    assert np.mean(np.array(p) < 0.05) < 0.06 + 0.018
+    assert np.mean(np.array(p) < 0.01) < 0.015 + 0.009
+
+
+@pytest.mark.parametrize("seeds", [3, 6])
+def test_a_variance_between_seeds_that_dwarfs_all_else_makes_it_students_t(seeds):
+    lone = statistics.Sources(groups=0.0, runs=1e-9, spread=0.04, effective=1e6)
+    error = np.sqrt(0.04 / seeds)
+    assert lone.half_width(seeds) == pytest.approx(stats.t.ppf(0.975, seeds - 1) * error, rel=0.06)
+
+
+def test_an_undefined_score_stays_undefined():
+    resampling = statistics.Resampling.of(np.arange(10), 50)
+    nothing = np.full((51, 2), np.nan)
+    assert statistics.estimate(nothing, resampling).interval() == {
+        "estimate": None,
+        "low": None,
+        "high": None,
+    }
+    assert statistics.compare(nothing, nothing, resampling)["p_value"] is None
+
+
+@pytest.mark.slow
+def test_equal_starts_with_three_seeds_are_told_apart_no_more_often_than_promised():
+    """Exchangeable random projections, half of the groups each time: see benchmarks/false_alarms.py."""
+    script = Path(__file__).resolve().parents[3] / "benchmarks" / "false_alarms.py"
+    false_alarms = runpy.run_path(str(script))
+    features, labels, groups = false_alarms["generated"]()
+    answers = false_alarms["predictions"](features, labels, groups, projections=8)
+    found = false_alarms["comparisons"](answers, labels, groups, seeds=3, runs=2000, draws=400)
+    assert (found["p"] < 0.05).mean() <= 0.06
+    assert (found["p"] < 0.01).mean() <= 0.015
+    assert (found["shifted"] < 0.05).mean() >= 0.25  # no cure by never seeing anything
+    few, many = np.quantile(found["widths"], [0.01, 0.99])
+    assert many < 6 * few

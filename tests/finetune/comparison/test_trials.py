@@ -1,0 +1,130 @@
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.comparison.trials import Trial, TrialStore, only_one, trial_key
+from mri_transfer.finetune.config import Recipe
+
+IDENTITY = {
+    "mode": "finetune",
+    "split": "grouped",
+    "fraction": 0.25,
+    "seed": 0,
+    "fold": 1,
+    "weights": "a" * 64,
+    "data": "d",
+    "size": 64,
+    "recipe": dataclasses.asdict(Recipe()),
+}
+
+
+def trial(identity=IDENTITY) -> Trial:
+    rng = np.random.default_rng(0)
+    return Trial(
+        identity,
+        np.arange(5),
+        rng.dirichlet(np.ones(4), 5).astype(np.float32),
+        {"seconds": 1.5, "tried": {"0.1": 2}},
+    )
+
+
+def test_round_trip(tmp_path):
+    store = TrialStore(tmp_path / "trials")
+    assert store.load(IDENTITY) is None
+    store.save(trial())
+    found = store.load(IDENTITY)
+    assert np.array_equal(found.probabilities, trial().probabilities)
+    assert np.array_equal(found.test, trial().test)
+    assert found.details == trial().details
+    assert store.damaged == []
+
+
+@pytest.mark.parametrize("name", list(IDENTITY))
+def test_every_setting_has_its_own_trial(name):
+    value = IDENTITY[name]
+    other = (
+        value + 1
+        if isinstance(value, int | float)
+        else {**value, "rate": 9.0}
+        if isinstance(value, dict)
+        else value + "x"
+    )
+    assert trial_key({**IDENTITY, name: other}) != trial_key(IDENTITY)
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(Recipe)])
+def test_every_part_of_the_recipe_has_its_own_trial(field):
+    value = getattr(Recipe(), field)
+    if isinstance(value, bool):
+        other = not value
+    elif isinstance(value, str):
+        other = f"no {value}"
+    elif isinstance(value, tuple):
+        other = (*value, 9.0)
+    else:
+        other = 7 if value is None else value + 1
+    changed = dataclasses.replace(Recipe(), **{field: other})
+    assert trial_key({**IDENTITY, "recipe": dataclasses.asdict(changed)}) != trial_key(IDENTITY)
+
+
+def test_the_key_does_not_depend_on_the_order_of_settings():
+    assert trial_key(dict(reversed(IDENTITY.items()))) == trial_key(IDENTITY)
+
+
+@given(data=st.data())
+def test_a_damaged_byte_or_a_cut_is_never_trusted(tmp_path_factory, data):
+    store = TrialStore(tmp_path_factory.mktemp("t"))
+    path = store.save(trial())
+    content = bytearray(path.read_bytes())
+    position = data.draw(st.integers(0, len(content) - 1))
+    if data.draw(st.booleans()):
+        content = content[:position]
+    else:
+        content[position] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(bytes(content))
+    found = store.load(IDENTITY)
+    if found is None:
+        assert store.damaged
+        assert str(path) in store.damaged[0]
+    else:  # a byte that means nothing, such as a date inside the archive
+        assert np.array_equal(found.probabilities, trial().probabilities)
+        assert found.details == trial().details
+
+
+def test_a_file_of_other_settings_under_this_name_is_not_taken(tmp_path):
+    store = TrialStore(tmp_path)
+    other = {**IDENTITY, "size": 65}
+    store.save(trial(other)).rename(store.path(IDENTITY))
+    assert store.load(IDENTITY) is None
+    assert "other settings" in store.damaged[0]
+
+
+def test_nothing_pickled_is_loaded(tmp_path):
+    store = TrialStore(tmp_path)
+    np.savez(store.path(IDENTITY), test=np.array([print], dtype=object), probabilities=np.zeros(1))
+    assert store.load(IDENTITY) is None
+
+
+def test_a_second_process_is_told_at_once(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from mri_transfer.finetune.comparison.trials import only_one\n"
+        "with only_one(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=rf"another process \(pid {holder.pid}\)"), only_one(tmp_path):
+            pass
+    finally:
+        holder.kill()
+        holder.communicate()
+    with only_one(tmp_path):  # the kernel has let go of a killed process's lock
+        pass

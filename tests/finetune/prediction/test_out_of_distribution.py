@@ -1,0 +1,100 @@
+"""Distances against the covariance written out, the threshold, and the way to disk and back."""
+
+import json
+
+import numpy as np
+import pytest
+
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.prediction import out_of_distribution
+from mri_transfer.finetune.prediction.out_of_distribution import CARD, fit, load_familiarity, save_familiarity
+
+
+@pytest.fixture
+def features():
+    """Features (400, 20) in which 3 directions hold most of the variance."""
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(3, 20))
+    return (rng.normal(size=(400, 3)) @ mixing * 3 + rng.normal(size=(400, 20)) * 0.5 + 7).astype(np.float32)
+
+
+def test_distances_are_mahalanobis_with_the_modelled_covariance(features):
+    found = fit(features, features[:50])
+    kept = found.directions.shape[1]
+    assert 1 <= kept < 19
+    outside = np.eye(20) - found.directions @ found.directions.T
+    covariance = found.directions @ np.diag(found.variances) @ found.directions.T + found.rest * outside
+    standard = (features - features.mean(0)) / features.std(0)
+    expected = np.einsum("ni,ij,nj->n", standard, np.linalg.inv(covariance), standard) / 20
+    np.testing.assert_allclose(found.distances(features), expected, rtol=1e-3)
+    # The model keeps the total variance of the features.
+    assert np.trace(covariance) == pytest.approx(20, rel=0.01)
+    assert found.distances(features).mean() == pytest.approx(1, abs=0.1)
+
+
+def test_units_of_features_do_not_matter(features):
+    scaled = features * np.logspace(-6, 3, 20, dtype=np.float32)
+    first, second = fit(features, features[:50]), fit(scaled, scaled[:50])
+    np.testing.assert_allclose(first.distances(features), second.distances(scaled), rtol=0.01)
+
+
+def test_the_threshold_lets_the_stated_share_through(features):
+    rng = np.random.default_rng(1)
+    train, held_out = features[:200], features[200:]
+    found = fit(train, held_out)
+    beyond = (found.distances(held_out) > found.threshold).mean()
+    assert beyond <= 1 - out_of_distribution.QUANTILE
+    assert beyond > 0
+    strange = rng.normal(7, 30, (50, 20))
+    assert (found.distances(strange) > found.threshold).all()
+    assert np.isinf(found.distances(np.full((1, 20), np.nan))).all()
+
+
+def test_few_images_and_none_held_out():
+    rng = np.random.default_rng(2)
+    found = fit(rng.normal(size=(5, 30)), np.zeros((0, 30)))
+    assert found.threshold == np.inf
+    assert np.isfinite(found.distances(rng.normal(size=(3, 30)))).all()
+    same = fit(np.ones((6, 4)), np.ones((2, 4)))
+    assert np.isfinite(same.distances(np.ones((2, 4)))).all()
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run folder as far as an encoder's card goes."""
+    folder = tmp_path / "run" / "encoder"
+    folder.mkdir(parents=True)
+    card = {"format": 1, "backbone": "efficientnet_lite0", "size": 64, "weights_sha256": "ab" * 32}
+    card |= {"weights": "encoder-abababab.npz", "provenance": {}}
+    (folder / "encoder.json").write_text(json.dumps(card))
+    return tmp_path / "run"
+
+
+def test_to_disk_and_back(features, run):
+    assert load_familiarity(run) is None
+    found = fit(features, features[:50])
+    save_familiarity(found, run)
+    again = load_familiarity(run)
+    assert np.array_equal(found.distances(features), again.distances(features))
+    assert (again.threshold, again.quantile, again.held_out) == (found.threshold, found.quantile, 50)
+    save_familiarity(fit(features, features[:0]), run)
+    assert load_familiarity(run).threshold == np.inf
+
+
+def test_damage_and_another_encoder_are_named(features, run):
+    save_familiarity(fit(features, features[:50]), run)
+    arrays = run / "familiarity.npz"
+    content = arrays.read_bytes()
+    arrays.write_bytes(content[:-1] + b"x")
+    with pytest.raises(UserError, match=r"familiarity\.npz: is damaged"):
+        load_familiarity(run)
+    arrays.write_bytes(content)
+    card = json.loads((run / CARD).read_text())
+    for change, words in (
+        ({"format": 99}, "newer"),
+        ({"rest": "x"}, "damaged"),
+        ({"encoder_sha256": "cd" * 32}, "another encoder"),
+    ):
+        (run / CARD).write_text(json.dumps(card | change))
+        with pytest.raises(UserError, match=words):
+            load_familiarity(run)

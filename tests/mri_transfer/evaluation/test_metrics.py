@@ -1,0 +1,96 @@
+"""Scores from sums over groups, against scikit-learn on images that are really repeated."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as reference
+
+from mri_transfer.evaluation import metrics
+
+CLASSES = 4
+
+
+@pytest.fixture(params=range(4))
+def case(request):
+    """Labels (n,), probabilities (2, n, 4) with ties, groups (n,) and a resample of the groups."""
+    generator = np.random.default_rng(request.param)
+    n, count = 240, 30
+    labels = generator.integers(CLASSES, size=n)
+    groups = generator.integers(count, size=n)
+    groups[:count] = np.arange(count)
+    probabilities = generator.dirichlet(np.ones(CLASSES), size=(2, n)) + 0.4 * np.eye(CLASSES)[labels]
+    probabilities = np.round(probabilities / probabilities.sum(-1, keepdims=True), 2)
+    probabilities = (probabilities / probabilities.sum(-1, keepdims=True)).astype(np.float32)
+    weights = np.bincount(generator.integers(count, size=count), minlength=count)
+    repeated = np.repeat(np.arange(n), weights[groups])
+    return labels, probabilities, groups, count, weights, repeated
+
+
+def test_confusion_scores_equal_sklearn_on_repeated_images(case):
+    labels, probabilities, groups, count, weights, repeated = case
+    predicted = probabilities.argmax(-1)
+    by_group = metrics.confusion_by_group(labels, predicted, groups, count, CLASSES)
+    confusion = np.tensordot(weights.astype(float), by_group, axes=1)
+    for seed in range(2):
+        y, guess = labels[repeated], predicted[seed][repeated]
+        every = range(CLASSES)
+        np.testing.assert_array_equal(confusion[seed], reference.confusion_matrix(y, guess, labels=every))
+        found = metrics.macro_f1(confusion)[seed]
+        assert found == pytest.approx(reference.f1_score(y, guess, average="macro"))
+        found = metrics.balanced_accuracy(confusion)[seed]
+        assert found == pytest.approx(reference.balanced_accuracy_score(y, guess))
+        assert metrics.accuracy(confusion)[seed] == pytest.approx(reference.accuracy_score(y, guess))
+        found = metrics.recall(confusion)[seed]
+        np.testing.assert_allclose(found, reference.recall_score(y, guess, average=None, labels=every))
+
+
+def test_losses_equal_sklearn(case):
+    labels, probabilities, groups, count, weights, repeated = case
+    sums = np.tensordot(weights.astype(float), metrics.loss_by_group(labels, probabilities, groups, count), 1)
+    for seed in range(2):
+        y, p = labels[repeated], probabilities[seed][repeated].astype(np.float64)
+        p = p / p.sum(-1, keepdims=True)
+        log_loss = reference.log_loss(y, p.astype(np.float32), labels=range(CLASSES))
+        assert sums[seed, 0] / sums[seed, 2] == pytest.approx(log_loss, rel=1e-4)
+        one_against_rest = [reference.brier_score_loss(y == k, p[:, k]) for k in range(CLASSES)]
+        assert sums[seed, 1] / sums[seed, 2] == pytest.approx(sum(one_against_rest), rel=1e-5)
+        assert sums[seed, 2] == len(repeated)
+
+
+def test_auroc_equals_sklearn_with_ties(case):
+    labels, probabilities, groups, count, weights, repeated = case
+    both = np.stack([np.ones(count), weights])
+    found = metrics.MacroAuroc(labels, groups, both, CLASSES)(probabilities)
+    for seed in range(2):
+        for row, images in enumerate((np.arange(labels.size), repeated)):
+            p = probabilities[seed][images]
+            areas = [reference.roc_auc_score(labels[images] == k, p[:, k]) for k in range(CLASSES)]
+            assert found[row, seed] == pytest.approx(np.mean(areas), rel=1e-6)
+
+
+def test_calibration_error_equals_a_plain_loop(case):
+    labels, probabilities, groups, count, _, _ = case
+    bins = metrics.calibration_by_group(labels, probabilities, groups, count, bins=10).sum(0)
+    for seed, p in enumerate(probabilities.astype(np.float64)):
+        confidence, right = p.max(-1), p.argmax(-1) == labels
+        error = 0.0
+        for i in range(10):
+            inside = (confidence > i / 10) & (confidence <= (i + 1) / 10)
+            if inside.any():
+                error += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+        assert metrics.expected_calibration_error(bins)[seed] == pytest.approx(error)
+
+
+def test_perfect_calibration_has_no_error():
+    labels = np.array([0, 0, 0, 1])
+    probabilities = np.full((1, 4, 2), (0.75, 0.25), dtype=np.float32)
+    bins = metrics.calibration_by_group(labels, probabilities, np.zeros(4, int), 1).sum(0)
+    assert metrics.expected_calibration_error(bins)[0] == pytest.approx(0, abs=1e-7)
+
+
+def test_a_class_that_is_absent_is_left_out_of_means():
+    confusion = np.array([[3.0, 1.0, 0.0], [0.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
+    y, guess = [0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1, 1, 1]
+    assert metrics.macro_f1(confusion) == pytest.approx(reference.f1_score(y, guess, average="macro"))
+    assert metrics.balanced_accuracy(confusion) == pytest.approx(0.875)
+    assert np.isnan(metrics.recall(confusion)[2])
+    assert np.isnan(metrics.macro_f1(np.zeros((3, 3))))

@@ -1,0 +1,105 @@
+"""Named arrays survive the disk bit for bit, and nothing else is accepted."""
+
+import hashlib
+import io
+import pickle
+
+import hypothesis.extra.numpy as hnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mri_transfer.errors import UserError
+from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
+from mri_transfer.storage.files import sha256
+
+NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=12).filter(
+    lambda name: "\\" not in name and name.isprintable()
+)
+DTYPES = st.sampled_from(
+    ["bool", "uint8", "int32", "int64", "uint32", ">u2", "float16", "float32", "float64"]
+)
+ARRAYS = DTYPES.flatmap(
+    lambda dtype: hnp.arrays(dtype, hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=3))
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.dictionaries(
+        NAMES | st.sampled_from(["a/b", "a/b.npy", "file", "a//", "../x", "/x", "ü/1"]), ARRAYS, max_size=5
+    )
+)
+def test_any_numbers_under_any_names_come_back_bit_for_bit(tmp_path, arrays):
+    digest = write_arrays(tmp_path / "a.npz", arrays)
+    back = read_arrays(tmp_path / "a.npz", digest)
+    assert list(back) == list(arrays)
+    for name, array in arrays.items():
+        assert back[name].dtype == array.dtype
+        assert back[name].shape == array.shape
+        assert back[name].tobytes() == array.tobytes()
+
+
+def test_numpy_opens_the_file_and_equal_arrays_are_equal_bytes(tmp_path):
+    arrays = {"stem/kernel": np.arange(6.0).reshape(2, 3), "fortran": np.asfortranarray(np.eye(3)[:, :2])}
+    write_arrays(tmp_path / "a.npz", arrays)
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["stem/kernel"], arrays["stem/kernel"])
+        np.testing.assert_array_equal(file["fortran"], arrays["fortran"])
+    assert (
+        write_arrays(tmp_path / "b.npz", dict(arrays))
+        == sha256(tmp_path / "a.npz")
+        == sha256(tmp_path / "b.npz")
+    )
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([{}], object), np.array(["text"]), np.zeros(2, "V2"), np.zeros(1, "M8[s]")]
+)
+def test_what_is_no_number_is_refused_and_nothing_is_written(tmp_path, array):
+    with pytest.raises(ValueError, match="can't be stored"):
+        write_arrays(tmp_path / "a.npz", {"x": array})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "a\\b", "line\nbreak"])
+def test_names_that_a_zip_would_change_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="can't be the name"):
+        write_arrays(tmp_path / "a.npz", {name: np.zeros(1)})
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 10**9), st.integers(1, 255))
+def test_every_flipped_byte_is_found(tmp_path, position, flip):
+    digest = write_arrays(tmp_path / "a.npz", {"x": np.arange(50), "y/z": np.ones((3, 4), "float32")})
+    content = bytearray((tmp_path / "a.npz").read_bytes())
+    content[position % len(content)] ^= flip
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.npz: is damaged .*; copy it again"):
+        read_arrays(tmp_path / "a.npz", digest, "copy it again")
+
+
+class _Marker:
+    def __reduce__(self):
+        return exec, ("raise SystemExit('the file ran code')",)
+
+
+def test_a_pickle_inside_is_not_executed(tmp_path):
+    buffer = io.BytesIO()
+    np.savez(buffer, x=np.array([_Marker()], object))
+    (tmp_path / "a.npz").write_bytes(buffer.getvalue())
+    with pytest.raises(UserError, match="holds no arrays"):
+        read_arrays(tmp_path / "a.npz", hashlib.sha256(buffer.getvalue()).hexdigest())
+    with pytest.raises(SystemExit):  # the file is as hostile as the test needs it to be
+        pickle.loads(pickle.dumps(_Marker()))
+
+
+def test_differences_name_the_first_few_and_count_the_rest():
+    wanted = {f"layer{i}/kernel": (3, 3) for i in range(6)}
+    found = {"layer0/kernel": np.zeros((3, 4)), "other": np.zeros(1)}
+    text = differences(wanted, found)
+    assert "5 missing: layer1/kernel, layer2/kernel, layer3/kernel and 2 more" in text
+    assert "1 unexpected: other" in text
+    assert "1 of another shape: layer0/kernel (3, 4) instead of (3, 3)" in text
+    assert differences(wanted, {name: np.zeros((3, 3)) for name in wanted}) == ""

@@ -1,0 +1,109 @@
+import errno
+import json
+import math
+
+import numpy as np
+import pytest
+
+from mri_transfer.errors import UserError
+from mri_transfer.storage.files import (
+    atomic_write,
+    claim_folder,
+    read_json,
+    require_folder,
+    sha256,
+    write_json,
+)
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+
+    def interrupted():
+        with atomic_write(path) as file:
+            file.write("half of the new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_json_round_trip_of_numpy_values(tmp_path):
+    write_json(
+        tmp_path / "a.json",
+        {"n": np.int64(3), "x": np.float32(0.5), "v": np.arange(3), "p": tmp_path, "ü": "é"},
+    )
+    assert read_json(tmp_path / "a.json") == {"n": 3, "x": 0.5, "v": [0, 1, 2], "p": str(tmp_path), "ü": "é"}
+
+
+def test_json_refuses_what_json_lacks(tmp_path):
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_json(tmp_path / "a.json", {"loss": math.nan})
+    assert not list(tmp_path.iterdir())
+
+
+def test_unreadable_json_names_the_file(tmp_path):
+    (tmp_path / "a.json").write_text("{torn")
+    with pytest.raises(UserError, match=r"a\.json"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match="no such file"):
+        read_json(tmp_path / "b.json")
+
+
+def test_sha256_of_a_known_text(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-4, appendix B.1
+    assert sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_folder_is_claimed_once_and_for_one_kind(tmp_path):
+    out = tmp_path / "deep" / "out"
+    assert claim_folder(out, "slice store") is False
+    assert claim_folder(out, "slice store") is True
+    with pytest.raises(UserError, match="holds a slice store, not a pretraining run"):
+        claim_folder(out, "pretraining run")
+    assert require_folder(out, "slice store", "slices") == out
+    with pytest.raises(UserError, match="mri-transfer pretrain"):
+        require_folder(out, "pretraining run", "pretrain")
+
+
+def test_other_peoples_folders_are_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years")
+    with pytest.raises(UserError, match="something else"):
+        claim_folder(tmp_path, "slice store")
+    with pytest.raises(UserError, match="is a file"):
+        claim_folder(tmp_path / "thesis.txt", "slice store")
+    with pytest.raises(UserError, match="can't be made"):
+        claim_folder(tmp_path / "thesis.txt" / "below", "slice store")
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_torn_first_claim_can_be_claimed_again(tmp_path):
+    (tmp_path / "folder.json.1a2b3c4d.part").write_text("{")
+    assert claim_folder(tmp_path, "slice store") is False
+    assert json.loads((tmp_path / "folder.json").read_text())["kind"] == "slice store"
+
+
+def test_a_full_disk_is_one_line_at_the_command_line(capsys, monkeypatch, tmp_path):
+    from mri_transfer import cli
+
+    def full(config):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x"))
+
+    monkeypatch.setattr(
+        cli, "_load", lambda reference: full if reference.endswith(":audit") else original(reference)
+    )
+    assert cli.main(["audit", str(tmp_path)]) == 2
+    line = capsys.readouterr().err.strip()
+    assert "\n" not in line
+    assert "no space left" in line
+    assert str(tmp_path / "x") in line
+
+
+def original(reference):
+    import importlib
+
+    module, name = reference.split(":")
+    return getattr(importlib.import_module(module), name)

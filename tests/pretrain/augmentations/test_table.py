@@ -1,0 +1,53 @@
+import pytest
+
+from mri_transfer.pretrain.augmentations.table import (
+    DISTURBANCES,
+    NAMES,
+    amounts,
+    described,
+    strengths_of,
+    view_strength,
+)
+
+
+def test_every_disturbance_says_what_it_stands_for():
+    assert len(set(NAMES)) == len(NAMES)
+    for each in DISTURBANCES:
+        assert each.amount > 0
+        assert 0 < each.share <= 1
+        assert each.name in described()
+        assert each.stands_for in described()
+
+
+def test_strengths_multiply():
+    found = amounts(0.5, {"jpeg": 0, "rotation": 2})
+    table = {each.name: each.amount for each in DISTURBANCES}
+    assert found["jpeg"] == 0
+    assert found["rotation"] == pytest.approx(table["rotation"])
+    assert found["noise"] == pytest.approx(0.5 * table["noise"])
+    assert tuple(found) == NAMES
+
+
+def test_settings_are_read_and_the_last_one_counts():
+    assert view_strength(" JPEG=0.50") == "jpeg=0.5"
+    assert strengths_of(("jpeg=0", "noise=2", "jpeg=1")) == {"jpeg": 1.0, "noise": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("jpeg", "NAME=X"),
+        ("jpg=1", "rotation"),
+        ("jpeg=-1", "at least 0"),
+        ("jpeg=nan", "at least 0"),
+        ("jpeg=", "at least 0"),
+    ],
+)
+def test_wrong_settings_are_told_with_a_remedy(text, says):
+    with pytest.raises(ValueError, match=says):
+        view_strength(text)
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ValueError, match="fog"):
+        amounts(1.0, {"fog": 1.0})

@@ -1,0 +1,49 @@
+"""What a run trains with where there is nothing to share, and what TensorFlow can't do."""
+
+import json
+
+import pytest
+
+from mri_transfer.checkpoints.state import load_state, save_state
+from mri_transfer.pretrain.devices import mirrored
+from mri_transfer.pretrain.fit.out_of_memory import remember_fewer
+from mri_transfer.pretrain.run import run as run_module
+from tests.pretrain import small_network
+
+
+@pytest.fixture
+def tensorflow():
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("of TensorFlow")
+
+
+def test_tensorflow_refuses_several_processes(small_store, tmp_path, refuses, tensorflow):
+    options = ("--coordinator", "127.0.0.1:9", "--processes", 2, "--process", 1, "--steps", 2)
+    refuses(
+        "pretrain", small_store, "--out", tmp_path / "r", *options, words=("--processes", "KERAS_BACKEND=jax")
+    )
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_run_on_one_gpu_says_nothing_of_sharing(small_store, tmp_path, cli, monkeypatch, tensorflow):
+    small_network.use(monkeypatch.setattr)
+    monkeypatch.setattr(run_module, "_monitors", lambda config, store: [])
+    monkeypatch.setattr(mirrored, "gpus", lambda: ["GPU:0"])
+    small = ("--batch", 4, "--size", 32, "--backbone", "mobilenet", "--steps", 1)
+    done = cli("pretrain", small_store, "--out", tmp_path / "r", *small)
+    assert done.returncode == 0
+    assert "share each batch" not in done.stderr
+    assert json.loads((tmp_path / "r" / "config.json").read_text())["config"]["processes"] is None
+
+
+def test_after_a_shortage_of_memory_the_next_start_takes_half_as_many_pairs(tmp_path):
+    import numpy as np
+
+    assert remember_fewer(tmp_path, 64) is None  # nothing was saved yet
+    save_state(tmp_path / "state", {"x": np.arange(3.0)}, {"step": 7, "micro_batch": None})
+    assert [remember_fewer(tmp_path, 64) for _ in range(5)] == [32, 16, 8, 4, None]
+    arrays, info = load_state(tmp_path / "state")
+    assert info == {"step": 7, "micro_batch": 4}
+    np.testing.assert_array_equal(arrays["x"], np.arange(3.0))

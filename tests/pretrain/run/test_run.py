@@ -1,0 +1,250 @@
+"""The run as a whole, through the command line: budgets, resuming, bad input."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from mri_transfer.checkpoints.encoders import read_card
+from mri_transfer.pretrain.run.metrics_file import Metrics
+from tests.pretrain.finished_runs import same
+
+# MobileNet has half as many layers as the default backbone, so its graph is compiled in half the time.
+TINY = ("--batch", 4, "--size", 32, "--backbone", "mobilenet")
+
+
+# The command, but saving at every occasion however little is trained between: so a few steps hold many saves.
+SAVING_ALWAYS = (
+    "import sys; from mri_transfer.pretrain import saving; saving.SHARE = 1e9; "
+    "from mri_transfer.cli import main; sys.exit(main())"
+)
+
+
+def start_saving_always(*arguments):
+    return subprocess.Popen(
+        [sys.executable, "-c", SAVING_ALWAYS, *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_store, command, tmp_path_factory):
+    """A finished run of 12 steps."""
+    out = tmp_path_factory.mktemp("runs") / "undisturbed"
+    done = command("pretrain", small_store, "--out", out, "--steps", 12, *TINY)
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_a_run_leaves_an_encoder_that_knows_where_it_comes_from(undisturbed):
+    card = read_card(undisturbed)
+    provenance = card["provenance"]
+    assert provenance["method"] == "simclr"
+    assert provenance["steps"] == 12
+    assert provenance["data"]["subjects"] == 5
+    assert provenance["config"]["batch"] == 4
+    assert provenance["pairs"]["drawn"] == {"adjacent": 1.0}
+    assert provenance["seconds"] > 0
+    assert "keras" in provenance["versions"]
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    assert summary["views"] == 12 * 8
+    assert summary["health"]["state"] == "too early to tell"  # of 12 steps nothing can be said
+    assert "Too early to tell" in (undisturbed / "run.html").read_text(encoding="utf-8")
+    assert list((undisturbed / "tensorboard").iterdir())
+    lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 12
+    assert all(np.isfinite(line["loss"]) for line in lines)
+    assert not (undisturbed / "state").exists()
+
+
+@pytest.mark.slow
+def test_the_same_command_gives_the_same_bits(undisturbed, small_store, cli, tmp_path):
+    assert cli("pretrain", small_store, "--out", tmp_path / "again", "--steps", 12, *TINY).returncode == 0
+    assert same(undisturbed, tmp_path / "again")
+
+
+def test_killed_and_continued_equals_undisturbed_to_the_last_bit(undisturbed, small_store, command, tmp_path):
+    out = tmp_path / "killed"
+    arguments = ("pretrain", small_store, "--out", out, "--steps", 12, *TINY, "--save-minutes", 0.0001)
+    process = start_saving_always(*arguments)
+    cards = out / "state"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:  # neither before the first step nor after the last
+        numbers = (
+            [int(path.stem.split("-")[1]) for path in cards.glob("state-*.json")] if cards.is_dir() else []
+        )
+        if numbers and max(numbers) >= 1:
+            break
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (out / "summary.json").exists()
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "continuing" in done.stderr
+    assert same(undisturbed, out)
+    steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 12
+
+
+@pytest.mark.slow
+def test_sigterm_saves_and_the_run_goes_on(undisturbed, small_store, start_command, command, tmp_path):
+    out = tmp_path / "terminated"
+    arguments = ("pretrain", small_store, "--out", out, "--steps", 12, *TINY)
+    process = start_command(*arguments)
+    while not (out / "metrics.jsonl").exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=120)[0]
+    if process.returncode != 0:  # on a fast machine it may have finished first
+        assert process.returncode == 130, output
+        assert "run the same command again" in output
+        assert command(*arguments).returncode == 0
+    assert same(undisturbed, out)
+
+
+@pytest.mark.slow
+def test_a_time_budget_is_kept(small_store, command, tmp_path):
+    started = time.monotonic()
+    done = command("pretrain", small_store, "--out", tmp_path / "run", "--minutes", 0.75, *TINY)
+    assert done.returncode == 0, done.stderr
+    seconds = json.loads((tmp_path / "run" / "summary.json").read_text())["training_seconds"]
+    assert seconds == pytest.approx(45, rel=0.03)
+    assert time.monotonic() - started < 45 * 1.03 + 15  # Python and TensorFlow start before the clock does
+
+
+def test_a_finished_run_is_left_alone(undisturbed, small_store, cli):
+    before = (undisturbed / "encoder" / "encoder.json").read_bytes()
+    done = cli("pretrain", small_store, "--out", undisturbed, "--steps", 12, *TINY)
+    assert done.returncode == 0
+    assert "already finished" in done.stderr
+    assert (undisturbed / "encoder" / "encoder.json").read_bytes() == before
+
+
+@pytest.mark.slow
+def test_another_run_can_be_the_start(undisturbed, small_store, cli, tmp_path):
+    done = cli(
+        "pretrain", small_store, "--out", tmp_path / "next", "--init", undisturbed, "--steps", 1, *TINY
+    )
+    assert done.returncode == 0, done.stderr
+    start = read_card(tmp_path / "next")["provenance"]["start"]
+    assert read_card(undisturbed)["weights_sha256"] in json.dumps(start)
+
+
+def test_bad_input_gets_one_line(undisturbed, small_store, refuses, tmp_path):
+    full, none, out = tmp_path / "full", tmp_path / "none", tmp_path / "r"
+    full.mkdir()
+    (full / "thesis.txt").write_text("years of work")
+    steps = ("--steps", 12)
+    refuses("pretrain", none, "--out", out, *steps, words=(none, "slices"))
+    refuses("pretrain", undisturbed, "--out", out, *steps, words=("pretraining run", "slice store"))
+    refuses("pretrain", small_store, "--out", full, *steps, words=(full, "something else"))
+    assert (full / "thesis.txt").read_text() == "years of work"
+    refuses("pretrain", small_store, "--out", small_store, *steps, words=("holds a slice store",))
+    refuses("pretrain", small_store, "--out", out, words=("--hours",))
+    refuses("pretrain", small_store, "--out", out, *steps, "--hours", 1, words=("exactly one",))
+    refuses("pretrain", small_store, "--out", out, *steps, "--init", none, words=("--init",))
+    refuses("pretrain", small_store, "--out", out, *steps, "--backbone", "resnet5", words=("resnet50",))
+    start = ("--init", undisturbed, "--backbone", "mobilenet_v2")
+    refuses("pretrain", small_store, "--out", out, *steps, *start, words=("is a mobilenet", "--backbone"))
+    other = (*steps, *TINY, "--seed", 1)
+    refuses("pretrain", small_store, "--out", undisturbed, *other, words=("--seed was 0", "another --out"))
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_a_diverged_run_says_so(small_store, cli, tmp_path):
+    done = cli(
+        "pretrain", small_store, "--out", tmp_path / "r", "--steps", 40, *TINY, "--learning-rate", 1e30
+    )
+    last_line = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 2
+    assert "diverged" in last_line
+    assert "--learning-rate" in last_line
+
+
+@pytest.mark.slow
+def test_a_full_disk_loses_nothing(small_store, command, tmp_path, undisturbed):
+    """On a real file system that is full: the line says so, and with room again the run goes on."""
+    import os
+    import subprocess
+
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=130m", "none", disk]).returncode
+    ):
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        filler = disk / "filler"
+        with filler.open("wb") as file:
+            file.write(bytes(100 << 20))  # the state alone takes 40 MB
+        arguments = ("pretrain", small_store, "--out", disk / "run", "--steps", 12, *TINY)
+        done = command(*arguments)
+        assert done.returncode == 2
+        assert "no space left" in done.stderr.strip().splitlines()[-1]
+        filler.unlink()
+        assert command(*arguments).returncode == 0
+        assert same(undisturbed, disk / "run")
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_lines_that_a_power_cut_tore_or_undid_are_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 5}\n{"step": 9}\n{"ste')
+    metrics = Metrics(path, 5)
+    assert path.read_text() == '{"step": 1}\n{"step": 5}\n'
+    assert metrics.last == {"step": 5}
+
+
+@pytest.mark.slow
+def test_smaller_views_come_first_and_a_resumed_run_goes_through_the_same(
+    small_store, start_command, command, cli, tmp_path
+):
+    """Killed before and after the change of size."""
+    grow = ("--steps", 8, "--batch", 4, "--backbone", "mobilenet", "--first-size", 32, "--size", 48)
+    done = cli("pretrain", small_store, "--out", tmp_path / "whole", *grow)
+    assert done.returncode == 0, done.stderr
+    assert "step 4: views of 48 px" in done.stderr
+    card = read_card(tmp_path / "whole")
+    assert card["size"] == 48
+    parted = cli("pretrain", small_store, "--out", tmp_path / "first", *grow, "--first-share", 1)
+    assert parted.returncode == 0
+    assert not same(tmp_path / "whole", tmp_path / "first")
+    out = tmp_path / "killed"
+    arguments = ("pretrain", small_store, "--out", out, *grow, "--save-minutes", 0.0001)
+    process = start_command(*arguments)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        numbers = [int(path.stem.split("-")[1]) for path in (out / "state").glob("state-*.json")]
+        if numbers and max(numbers) >= 2:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert command(*arguments).returncode == 0
+    assert same(tmp_path / "whole", out)
+
+
+@pytest.mark.slow
+def test_one_subject_is_enough_where_nothing_is_contrasted(small_volumes, cli, tmp_path):
+    store = tmp_path / "store"
+    assert cli("slices", small_volumes / "sub-00_T1w.nii.gz", "--out", store, "--size", 48).returncode == 0
+    done = cli("pretrain", store, "--out", tmp_path / "simclr", "--steps", 2, *TINY)
+    assert done.returncode == 2
+    assert "--method without negatives" in done.stderr
+    done = cli("pretrain", store, "--out", tmp_path / "byol", "--steps", 2, "--method", "byol", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "byol" / "run.html").is_file()

@@ -22,10 +22,10 @@ import numpy as np
 from PIL import Image
 
 from mri_transfer.datasets.audit.audit import AuditConfig, audit
+from mri_transfer.datasets.image_files import read_grey
 from mri_transfer.datasets.tumors.copies.duplicates import NEAREST, aligned, neighbours
 from mri_transfer.datasets.tumors.copies.threshold import copied
 from mri_transfer.datasets.tumors.copies.thumbnails import THUMBNAIL, thumbnail, turned
-from mri_transfer.datasets.tumors.images import read_grey
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.machine.device import cores
 from mri_transfer.progress import set_quiet

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
+from mri_transfer.datasets.image_files import read_grey
 from mri_transfer.datasets.store.store import SliceStore
-from mri_transfer.datasets.tumors.images import read_grey
 from mri_transfer.datasets.tumors.persons.binding import bind, fine
 from mri_transfer.datasets.tumors.persons.originals import figshare_originals, person_of
 

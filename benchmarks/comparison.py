@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import numpy as np
 from sklearn import metrics
 
-from mri_transfer.finetune.comparison.compare import compare
+from mri_transfer.finetune.compare import compare
 from mri_transfer.finetune.comparison.results import Predictions, summarise
 from mri_transfer.finetune.config import CompareConfig
 from mri_transfer.finetune.report.report import write_report

@@ -29,12 +29,13 @@ import nibabel as nib
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.slices.content import scan_digest
-from mri_transfer.datasets.slices.cut import AXES, PLANES, cut, is_usable, keep
+from mri_transfer.datasets.slices.cut import cut, keep
 from mri_transfer.datasets.slices.intensity import PERCENTILES, find_window
 from mri_transfer.datasets.slices.redundancy import without_redundant
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
 from mri_transfer.datasets.volumes.find import Source, find_volumes
+from mri_transfer.datasets.volumes.planes import AXES, PLANES, is_usable
 from mri_transfer.datasets.volumes.volume import BadVolume, Volume, read_volume
 from mri_transfer.machine.device import cores
 from mri_transfer.progress import set_quiet

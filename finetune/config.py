@@ -19,6 +19,7 @@ from mri_transfer.options import (
     whole,
 )
 
+RUN_KIND = "fine-tuning run"  # the word in the folder of a run
 MODES = ("probe", "nearest", "finetune")
 BOTH = ("probe", "finetune")
 SCORED = ("headline", "development", "all")

@@ -47,8 +47,8 @@ COMMANDS = {
     ),
     "slices": Command(
         "MRI volumes (files, folders, BIDS trees) to a store of 2-D slices",
-        "mri_transfer.datasets.store.extract:SlicesConfig",
-        "mri_transfer.datasets.store.extract:extract",
+        "mri_transfer.datasets.extraction.extract:SlicesConfig",
+        "mri_transfer.datasets.extraction.extract:extract",
     ),
     "audit": Command(
         "what is wrong with a tumour folder: copies, near-copies, neighbours, leaks between its splits",
@@ -68,7 +68,7 @@ COMMANDS = {
     "compare": Command(
         "which start is better? every arm on the same leak-free folds, with intervals and a report",
         "mri_transfer.finetune.config:CompareConfig",
-        "mri_transfer.finetune.comparison.compare:compare",
+        "mri_transfer.finetune.compare:compare",
     ),
     "predict": Command(
         "class probabilities of a fine-tuned run for images and volumes, and where it looks",

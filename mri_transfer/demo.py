@@ -49,8 +49,8 @@ def demo(config: DemoConfig) -> dict[str, Any]:
         UserError: the folder holds something else, or a demo with other settings.
     """
     from mri_transfer.datasets.audit.audit import AuditConfig, audit
-    from mri_transfer.datasets.store.extract import SlicesConfig, extract
-    from mri_transfer.finetune.comparison.compare import compare
+    from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
+    from mri_transfer.finetune.compare import compare
     from mri_transfer.finetune.config import CompareConfig
     from mri_transfer.pretrain.config import PretrainConfig
     from mri_transfer.pretrain.run.run import pretrain

@@ -130,7 +130,7 @@ def small_volumes(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def small_store(small_volumes, tmp_path_factory) -> Path:
     """A slice store of 48 px, from the small volumes."""
-    from mri_transfer.datasets.store.extract import SlicesConfig, extract
+    from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 
     out = tmp_path_factory.mktemp("store") / "store"
     extract(SlicesConfig(paths=(small_volumes,), out=out, size=48, workers=1))

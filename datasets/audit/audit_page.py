@@ -11,9 +11,9 @@ import numpy as np
 
 from mri_transfer import __version__
 from mri_transfer.datasets.audit import audit_charts
+from mri_transfer.datasets.image_files import read_grey, square
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.tumors.copies.thumbnails import turned
-from mri_transfer.datasets.tumors.images import read_grey, square
 from mri_transfer.datasets.tumors.layout import published
 from mri_transfer.datasets.tumors.persons.originals import figshare_originals
 from mri_transfer.datasets.tumors.persons.recognised import origin_tells_class, sentences

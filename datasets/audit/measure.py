@@ -16,8 +16,9 @@ from PIL import Image
 
 from mri_transfer.datasets.audit.markings import Mark, find_marks
 from mri_transfer.datasets.audit.modality import looks_like
+from mri_transfer.datasets.image_files import open_image, read_bytes, square, upright
 from mri_transfer.datasets.tumors.global_figures import picture_measures
-from mri_transfer.datasets.tumors.images import ImageFile, open_image, read_bytes, square, upright
+from mri_transfer.datasets.tumors.images import ImageFile
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.machine.device import cores
 from mri_transfer.progress import bar

@@ -26,7 +26,7 @@ from mri_transfer.datasets.fetch.transfer.members import DamagedArchive
 from mri_transfer.datasets.fetch.transfer.part import Part, Remote, digests, gzip_fault
 from mri_transfer.datasets.fetch.transfer.receipts import Receipts
 from mri_transfer.datasets.fetch.transfer.space import need_space, readable
-from mri_transfer.datasets.fetch.transfer.unpack import Unpacked, unpack
+from mri_transfer.datasets.fetch.unpack import Unpacked, unpack
 from mri_transfer.errors import UserError
 from mri_transfer.progress import say
 

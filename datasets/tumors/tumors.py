@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mri_transfer.datasets.image_files import read_grey
 from mri_transfer.datasets.tumors.copies.duplicates import (
     NEAREST,
     SMALL,
@@ -26,7 +27,6 @@ from mri_transfer.datasets.tumors.images import (
     ImageFile,
     decode,
     images_of,
-    read_grey,
 )
 from mri_transfer.datasets.tumors.layout import published, read_layout
 from mri_transfer.datasets.tumors.persons.binding import (

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 
-from mri_transfer.datasets.slices.cut import AXES, has_usable_pixels, no_usable_plane
 from mri_transfer.datasets.volumes.find import Source
+from mri_transfer.datasets.volumes.planes import AXES, has_usable_pixels, no_usable_plane
 from mri_transfer.datasets.volumes.volume import describe_volume
 
 # Of the slices that fit into a volume, the part with enough head in them: 0.83 in 255 scans from three collections.

@@ -11,8 +11,8 @@ import numpy as np
 
 from mri_transfer.errors import UserError
 from mri_transfer.evaluation import metrics
-from mri_transfer.finetune.arms.floors import floor_entries
 from mri_transfer.finetune.comparison import statistics
+from mri_transfer.finetune.comparison.floors import floor_entries
 from mri_transfer.finetune.comparison.verdict import headline_cell, verdict
 from mri_transfer.finetune.config import MODES
 
@@ -44,7 +44,7 @@ class Predictions:
         pretraining: by arm, what its encoders were pretrained on; see
             :func:`mri_transfer.finetune.arms.naming.pretraining_of`.
         floors: by name, float32 (seeds, n, classes) as the probabilities, of the headline's label fraction; see
-            :mod:`mri_transfer.finetune.arms.floors`.
+            :mod:`mri_transfer.finetune.comparison.floors`.
 
     Raises:
         UserError: shapes or values that do not fit together; such trials must be made again.

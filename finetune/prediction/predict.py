@@ -13,8 +13,7 @@ from PIL import Image
 from mri_transfer import progress
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.config import PredictConfig
-from mri_transfer.finetune.finetune import KIND
+from mri_transfer.finetune.config import RUN_KIND, PredictConfig
 from mri_transfer.finetune.prediction.activation_pictures import beside
 from mri_transfer.finetune.prediction.inputs import Input, Picture, find_inputs, read_input, reason_of
 from mri_transfer.finetune.prediction.predictions_table import table, write_csv
@@ -42,7 +41,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     Raises:
         UserError: the run or an image path can't be used, no image at all can be read, or one can't and `strict`.
     """
-    require_folder(config.run, KIND, "finetune")
+    require_folder(config.run, RUN_KIND, "finetune")
     skipped: list[dict[str, str]] = []
     inputs = find_inputs(config.images, skipped)
     _tell_skipped(skipped, config)

@@ -77,7 +77,7 @@ def test_a_finished_run_says_so_and_other_settings_are_refused(run, capsys):
 
 
 def test_predictions_are_the_models_own_output(run, tumor_folder):
-    from mri_transfer.datasets.tumors.images import read_grey, square
+    from mri_transfer.datasets.image_files import read_grey, square
 
     found = predict(PredictConfig(run=run[0], images=(tumor_folder / "Testing",), batch=7))
     classifier = load_classifier(run[0])

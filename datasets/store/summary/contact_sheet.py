@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mri_transfer.datasets.slices.cut import PLANES
 from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.volumes.planes import PLANES
 from mri_transfer.storage.files import atomic_write
 
 _COLUMNS = 8

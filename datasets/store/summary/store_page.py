@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import __version__
-from mri_transfer.datasets.slices.cut import PLANES
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.summary.contact_sheet import choose
 from mri_transfer.datasets.store.summary.people_table import range_text
 from mri_transfer.datasets.store.summary.store_charts import counts_by, draw, galleries
 from mri_transfer.datasets.store.summary.store_summary import by_reason
+from mri_transfer.datasets.volumes.planes import PLANES
 from mri_transfer.pages.html_pages import environment
 from mri_transfer.storage.files import atomic_write
 
@@ -36,7 +36,7 @@ def write_page(
     Args:
         store: the slices.
         summary: of the command `slices`.
-        licences: of :func:`mri_transfer.datasets.store.licences.find_licences`.
+        licences: of :func:`mri_transfer.datasets.extraction.licences.find_licences`.
         path: of the page.
         banner: what must be read above everything, such as that the heads were generated.
     """

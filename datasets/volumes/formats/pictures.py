@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri_transfer.datasets.tumors.images import open_image, read_bytes, square, upright
+from mri_transfer.datasets.image_files import open_image, read_bytes, square, upright
 from mri_transfer.datasets.volumes.formats.stored import DEFAULT_LIMIT, BadVolume, quiet_libraries, size_text
 
 _FEWEST_PIXELS = 8  # along a side

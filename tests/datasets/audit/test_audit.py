@@ -14,9 +14,9 @@ from PIL import Image
 
 from mri_transfer.cli import main
 from mri_transfer.datasets.audit.leaks import leaks_between
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
+from mri_transfer.datasets.image_files import read_grey
 from mri_transfer.datasets.synthetic.generate import write_tumors, write_volumes
-from mri_transfer.datasets.tumors.images import read_grey
 from mri_transfer.datasets.tumors.tumors import load_tumors
 
 

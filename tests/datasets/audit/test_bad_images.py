@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from mri_transfer.datasets.audit.measure import measure
-from mri_transfer.datasets.tumors.images import decode, list_images, read_grey
+from mri_transfer.datasets.image_files import read_grey
+from mri_transfer.datasets.tumors.images import decode, list_images
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.errors import UserError

@@ -10,8 +10,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mri_transfer.datasets.audit.markings import find_markings, find_marks, outside_head
 from mri_transfer.datasets.audit.measure import measure
+from mri_transfer.datasets.image_files import read_grey
 from mri_transfer.datasets.synthetic.generate import write_tumors
-from mri_transfer.datasets.tumors.images import ImageFile, list_images, read_grey
+from mri_transfer.datasets.tumors.images import ImageFile, list_images
 
 SIDE = 360
 

@@ -10,8 +10,9 @@ from scipy.ndimage import gaussian_filter
 
 from mri_transfer.datasets.audit.measure import measure
 from mri_transfer.datasets.audit.modality import find_others, looks_like
+from mri_transfer.datasets.image_files import read_grey
 from mri_transfer.datasets.synthetic.generate import write_tumors
-from mri_transfer.datasets.tumors.images import ImageFile, list_images, read_grey
+from mri_transfer.datasets.tumors.images import ImageFile, list_images
 
 ROWS, COLUMNS = np.mgrid[-1:1:256j, -1:1:220j]
 RADIUS = np.hypot(ROWS / 0.85, COLUMNS / 0.8)

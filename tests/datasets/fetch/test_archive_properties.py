@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mri_transfer.datasets.fetch.transfer.members import DamagedArchive, UnsafeName, safe_path
-from mri_transfer.datasets.fetch.transfer.unpack import unpack
+from mri_transfer.datasets.fetch.unpack import unpack
 from mri_transfer.errors import UserError
 
 GOOD = {"a.txt": b"a" * 3000, "deep/er/b.bin": random.Random(1).randbytes(50_000), "empty": b""}

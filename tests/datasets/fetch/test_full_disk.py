@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from mri_transfer.datasets.fetch import archives, openneuro
-from mri_transfer.datasets.fetch.transfer import transport, unpack
+from mri_transfer.datasets.fetch import archives, openneuro, unpack
+from mri_transfer.datasets.fetch.transfer import transport
 
 
 @pytest.fixture

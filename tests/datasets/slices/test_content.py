@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.slices.content import scan_digest
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
 from mri_transfer.datasets.volumes.volume import read_volume
 
 SHAPE = (40, 48, 44)

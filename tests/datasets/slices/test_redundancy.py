@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.slices.cut import Slices
 from mri_transfer.datasets.slices.redundancy import (
     Repeats,
@@ -18,7 +19,6 @@ from mri_transfer.datasets.slices.redundancy import (
     thumbnails,
     without_redundant,
 )
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
 from mri_transfer.datasets.store.store import SliceStore
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from mri_transfer.datasets.tumors.images import list_images, read_grey, square
+from mri_transfer.datasets.image_files import read_grey, square
+from mri_transfer.datasets.tumors.images import list_images
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.errors import UserError
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from sklearn.metrics import f1_score
 
-from mri_transfer.finetune.comparison.compare import compare
+from mri_transfer.finetune.compare import compare
 from mri_transfer.finetune.comparison.feature_trials import feature_trial
 from mri_transfer.finetune.config import CompareConfig
 from mri_transfer.finetune.data.protocol import grouped_splits

@@ -13,7 +13,7 @@ from sklearn.metrics import f1_score
 from mri_transfer.datasets.tumors.copies.threshold import TONES, copied
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.comparison.compare import compare
+from mri_transfer.finetune.compare import compare
 from mri_transfer.finetune.config import CompareConfig
 from mri_transfer.finetune.data.external import cautions, load_externals
 

@@ -11,9 +11,9 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.arms import Arm
-from mri_transfer.finetune.comparison.compare import compare
+from mri_transfer.finetune.arms.leakage import check_splits
+from mri_transfer.finetune.compare import compare
 from mri_transfer.finetune.config import CompareConfig
-from mri_transfer.finetune.data.leakage import check_splits
 from mri_transfer.finetune.data.protocol import grouped_splits
 from mri_transfer.finetune.data.targets import write_target_stores
 

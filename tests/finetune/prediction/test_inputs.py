@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_transfer.datasets.tumors.images import read_grey, square
+from mri_transfer.datasets.image_files import read_grey, square
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.prediction.inputs import find_inputs, read_input, reason_of
 

@@ -12,8 +12,7 @@ from PIL import Image
 
 from mri_transfer.cli import main
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.config import PredictConfig
-from mri_transfer.finetune.finetune import KIND
+from mri_transfer.finetune.config import RUN_KIND, PredictConfig
 from mri_transfer.finetune.heads import classifier as classifier_file
 from mri_transfer.finetune.heads.classifier import build_classifier
 from mri_transfer.finetune.prediction import out_of_distribution as familiarity_file
@@ -47,7 +46,7 @@ def run(network, tmp_path, monkeypatch):
     known = Familiarity(
         110 * one, 10 * one, np.ones((1, 1), np.float32), one, 1.0, threshold=25.0, held_out=50
     )
-    claim_folder(tmp_path / "run", KIND)
+    claim_folder(tmp_path / "run", RUN_KIND)
     monkeypatch.setattr(classifier_file, "load_classifier", lambda run: network)
     monkeypatch.setattr(familiarity_file, "load_familiarity", lambda run: known)
     return tmp_path / "run"

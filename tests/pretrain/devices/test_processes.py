@@ -202,7 +202,7 @@ def saved_step(out):
 
 
 def test_what_does_not_fit_together_is_one_line_everywhere(small_store, small_volumes, tmp_path):
-    from mri_transfer.datasets.store.extract import SlicesConfig, extract
+    from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 
     other = tmp_path / "store"
     extract(SlicesConfig(paths=(small_volumes / "sub-00_T1w.nii.gz",), out=other, size=48, workers=1))

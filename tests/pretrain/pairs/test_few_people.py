@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.pairs.few_people import remarks

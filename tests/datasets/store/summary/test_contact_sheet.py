@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.summary.contact_sheet import choose, write_contact_sheet
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
-from mri_transfer.datasets.store.licences import find_licences
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
+from mri_transfer.datasets.extraction.licences import find_licences
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.summary.store_charts import neighbour_likeness
 

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from mri_transfer.datasets.image_files import read_grey
 from mri_transfer.datasets.synthetic.generate import write_tumors
 from mri_transfer.datasets.tumors.copies.duplicates import Pairs
 from mri_transfer.datasets.tumors.copies.threshold import (
@@ -18,7 +19,7 @@ from mri_transfer.datasets.tumors.copies.threshold import (
     planted_copies,
 )
 from mri_transfer.datasets.tumors.copies.thumbnails import thumbnail
-from mri_transfer.datasets.tumors.images import list_images, read_grey
+from mri_transfer.datasets.tumors.images import list_images
 
 
 def pairs_with(correlations) -> Pairs:

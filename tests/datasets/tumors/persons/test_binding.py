@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mri_transfer.datasets.image_files import read_grey
 from mri_transfer.datasets.synthetic.generate import write_tumors
-from mri_transfer.datasets.tumors.images import list_images, read_grey
+from mri_transfer.datasets.tumors.images import list_images
 from mri_transfer.datasets.tumors.persons.binding import bind, fine
 from mri_transfer.datasets.tumors.persons.originals import SIDE, Originals, figshare_originals, person_of
 

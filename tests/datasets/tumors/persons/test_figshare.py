@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mri_transfer.datasets.image_files import read_grey
 from mri_transfer.datasets.synthetic.generate import write_tumors
-from mri_transfer.datasets.tumors.images import list_images, read_grey
+from mri_transfer.datasets.tumors.images import list_images
 from mri_transfer.datasets.tumors.persons.binding import bind, fine, signatures
 from mri_transfer.datasets.tumors.persons.figshare import LABELS, read_figshare
 from mri_transfer.errors import UserError

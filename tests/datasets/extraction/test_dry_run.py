@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.volumes import volume as volumes_module
 from mri_transfer.errors import UserError
 

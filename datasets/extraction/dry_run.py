@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mri_transfer.datasets.store.collection import Collection, reader_versions
+from mri_transfer.datasets.extraction.collection import Collection, reader_versions
 from mri_transfer.datasets.store.journal import read_events
 from mri_transfer.datasets.store.ledger import Ledger
 from mri_transfer.datasets.store.store import JOURNAL, KIND
@@ -22,7 +22,7 @@ from mri_transfer.progress import bar, say
 from mri_transfer.storage.files import check_claim
 
 if TYPE_CHECKING:
-    from mri_transfer.datasets.store.extract import SlicesConfig
+    from mri_transfer.datasets.extraction.extract import SlicesConfig
 
 
 def plan(config: SlicesConfig) -> dict[str, Any]:

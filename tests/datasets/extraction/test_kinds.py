@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.errors import UserError
 
 

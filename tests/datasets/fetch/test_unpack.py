@@ -16,7 +16,7 @@ import pytest
 
 from mri_transfer.datasets.fetch.transfer.members import DamagedArchive, members_of
 from mri_transfer.datasets.fetch.transfer.threads import Stopped
-from mri_transfer.datasets.fetch.transfer.unpack import unpack
+from mri_transfer.datasets.fetch.unpack import unpack
 from mri_transfer.errors import UserError
 
 GOOD = {"a.txt": b"a" * 3000, "deep/er/b.bin": random.Random(1).randbytes(50_000), "empty": b""}

@@ -19,8 +19,8 @@ import pytest
 
 import mri_transfer
 from mri_transfer.cli import main
-from mri_transfer.datasets.store import extract as extract_module
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
+from mri_transfer.datasets.extraction import extract as extract_module
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 
@@ -155,7 +155,7 @@ def test_killed_with_kill_9_it_continues_and_ends_the_same(tmp_path, volumes, wo
 # A worker finds it by the name of its module.
 DIES_OF_ONE = """
 import os
-from mri_transfer.datasets.store.extract import _extract_one
+from mri_transfer.datasets.extraction.extract import _extract_one
 
 def dies_of_one(source, config):
     if source.path.name == "p0_FLAIR.nii.gz":

@@ -18,14 +18,14 @@ from mri_transfer.datasets.tumors.class_names import class_map
 from mri_transfer.datasets.tumors.persons.recognised import sentences as source_sentences
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
+from mri_transfer.finetune.arms import leakage
 from mri_transfer.finetune.arms.arms import Arm, refuse_the_same, resolve_arms
-from mri_transfer.finetune.arms.floors import floor_jobs
 from mri_transfer.finetune.comparison import feature_trials
+from mri_transfer.finetune.comparison.floors import floor_jobs
 from mri_transfer.finetune.comparison.gathering import arm_entry, gather, gather_external, write_trials
 from mri_transfer.finetune.comparison.runner import Job, Runner, duration
 from mri_transfer.finetune.comparison.trials import only_one
 from mri_transfer.finetune.config import CompareConfig, require_tumors
-from mri_transfer.finetune.data import leakage
 from mri_transfer.finetune.data.external import load_externals
 from mri_transfer.finetune.data.protocol import PUBLISHED, Split, grouped_splits
 from mri_transfer.finetune.data.scored_images import Scored, scored_images

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mri_transfer.datasets.store import collection as collection_module
-from mri_transfer.datasets.store import extract as extract_module
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
+from mri_transfer.datasets.extraction import collection as collection_module
+from mri_transfer.datasets.extraction import extract as extract_module
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.store.ledger import Ledger
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.writer import StoreWriter

@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from mri_transfer.datasets.extraction.collection import Collection, key_of, reader_versions
+from mri_transfer.datasets.extraction.dry_run import plan
 from mri_transfer.datasets.slices.content import scan_digest
-from mri_transfer.datasets.slices.cut import PLANES, Slices, cut
+from mri_transfer.datasets.slices.cut import Slices, cut
 from mri_transfer.datasets.slices.redundancy import Repeats, without_redundant
-from mri_transfer.datasets.store.collection import Collection, key_of, reader_versions
-from mri_transfer.datasets.store.dry_run import plan
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.subjects import to_record
 from mri_transfer.datasets.store.summary.contact_sheet import write_contact_sheet
@@ -28,6 +28,7 @@ from mri_transfer.datasets.volumes.find import Source, find_volumes, printable
 from mri_transfer.datasets.volumes.formats.pictures import read_picture
 from mri_transfer.datasets.volumes.left_out import KINDS
 from mri_transfer.datasets.volumes.people.pattern import Pattern, subject_pattern
+from mri_transfer.datasets.volumes.planes import PLANES
 from mri_transfer.datasets.volumes.volume import BadVolume, NotAScan, read_volume
 from mri_transfer.errors import UserError
 from mri_transfer.options import argument, fraction, option, positive_float, positive_int
@@ -216,7 +217,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
             sheet.unlink(missing_ok=True)
             page.unlink(missing_ok=True)
         manifest = writer.finish()
-        from mri_transfer.datasets.store.licences import find_licences
+        from mri_transfer.datasets.extraction.licences import find_licences
 
         summary = {
             "out": str(config.out),

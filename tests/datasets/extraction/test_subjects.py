@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mri_transfer.datasets.store.extract import SlicesConfig, extract
+from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.subjects import outdated
 from mri_transfer.datasets.store.summary.people_table import Scan, overview, table_lines

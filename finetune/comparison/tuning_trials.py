@@ -96,7 +96,7 @@ def tuning_trial(task: TuningTask) -> tuple[list[np.ndarray], dict[str, Any]]:
     Raises:
         UserError: the start is not what it was when the comparison began.
     """
-    from mri_transfer.finetune.report.insight import see_and_keep
+    from mri_transfer.finetune.comparison.kept_maps import see_and_keep
 
     tuning, images = _prepared(task)
     details = tuning.run(desc=task.name)

@@ -14,21 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mri_transfer import progress
-from mri_transfer.datasets.tumors.images import UNREADABLE
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.origins import pretraining_hours
+from mri_transfer.finetune.comparison.kept_maps import keep, load_kept
 from mri_transfer.finetune.comparison.results import Predictions
 from mri_transfer.finetune.data.protocol import PUBLISHED
-from mri_transfer.finetune.heads.features import BATCH, extract_features
 from mri_transfer.finetune.heads.probe import Probe, fit_probe, standardisation, standardise
 from mri_transfer.finetune.report.gallery import sections
-from mri_transfer.storage.files import atomic_write, finite
+from mri_transfer.storage.files import finite
 
 if TYPE_CHECKING:
     from mri_transfer.finetune.arms.arms import Arm
     from mri_transfer.finetune.comparison.runner import Job, Runner
-    from mri_transfer.finetune.heads.classifier import Classifier
 
 FEWEST = 5  # groups, below which a layout shows nothing
 DRAWN = 300  # images of a layout at most; the time grows faster than their number
@@ -99,53 +96,6 @@ class Insight:
         }
 
 
-def see_and_keep(
-    path: Path, classifier: Classifier, images: np.ndarray, desc: str | None = None
-) -> np.ndarray:
-    """Features of test images by a fine-tuned classifier, and on disk what it sees in them.
-
-    Args:
-        path: where to keep heat and features; its folder is made.
-        classifier: as fine-tuned.
-        images: uint8 (n, size, size).
-        desc: label of the progress bar; None shows none.
-
-    Returns:
-        float32 (n, d), as the encoder gives them.
-    """
-    from mri_transfer.finetune.prediction.class_activation import Explainer
-
-    try:
-        explain = Explainer(classifier)
-    except UserError:  # an encoder that pools otherwise; it is scored all the same
-        return extract_features(classifier.encoder, images, desc)
-    features, heat = [], []
-    for start in progress.bar(range(0, len(images), BATCH), desc=desc or "", unit="batch", leave=False):
-        batch = images[start : start + BATCH]
-        missing = BATCH - len(batch) if start else 0  # one shape only: another would be compiled anew
-        found = explain(np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]))
-        features.append(found.features[: len(batch)])
-        heat.append(found.heat[: len(batch)])
-    seen = np.concatenate(features)
-    _save(path, heat=np.concatenate(heat), features=seen)
-    return seen
-
-
-def _save(path: Path, **arrays: np.ndarray) -> None:
-    path.parent.mkdir(exist_ok=True)
-    with atomic_write(path, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
-
-
-def _load(path: Path) -> dict[str, np.ndarray] | None:
-    """What was kept; None where nothing was, or it is damaged: a report does without it."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except UNREADABLE:
-        return None
-
-
 def gather(
     runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows: np.ndarray, verdict: dict[str, Any]
 ) -> Insight:
@@ -190,7 +140,7 @@ def _heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np
 def _kept_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
     found = {}
     for job in jobs:
-        kept = _load(runner.insight_path(job))
+        kept = load_kept(runner.insight_path(job))
         place = {row: number for number, row in enumerate(job.split.test.tolist())}
         for row in rows.tolist():
             if kept is not None and row in place and len(kept["heat"]) == len(place):
@@ -208,7 +158,7 @@ def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[i
         return {}
     told = repr([(row, runner.key(where[row])) for row in order])
     path = runner.folder / "insight" / f"probe-{hashlib.sha256(told.encode()).hexdigest()[:16]}.npz"
-    kept = _load(path)
+    kept = load_kept(path)
     if kept is None:
         features = runner.features(jobs[0])
         encoder = runner.encoder(jobs[0])
@@ -227,7 +177,7 @@ def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[i
         if len(heat) < len(order):
             return heat
         kept = {"heat": np.stack([heat[row] for row in order])}
-        _save(path, **kept)
+        keep(path, **kept)
     return dict(zip(order, kept["heat"], strict=True))
 
 
@@ -250,7 +200,7 @@ def _layouts(runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows
     features = runner.features(job)
     if features is not None:
         sets.append((False, features[rows[shown]]))
-    kept = _load(runner.insight_path(job)) if job.mode == "finetune" else None
+    kept = load_kept(runner.insight_path(job)) if job.mode == "finetune" else None
     if kept is not None and len(kept["features"]) == len(job.split.test):
         sets.append((True, kept["features"][place].astype(np.float32)))
     labels, groups = predictions.labels[shown], predictions.groups[shown]
@@ -275,10 +225,10 @@ def _kept_layout(folder: Path, features: np.ndarray) -> np.ndarray:
     """The same features need not be flattened twice: it takes seconds."""
     digest = hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
     path = folder / "insight" / f"layout-{digest[:16]}.npz"
-    kept = _load(path)
+    kept = load_kept(path)
     if kept is None or kept["points"].shape != (len(features), 2):
         kept = {"points": flattened(features)}
-        _save(path, **kept)
+        keep(path, **kept)
     return kept["points"]
 
 

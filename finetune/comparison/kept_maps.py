@@ -1,0 +1,65 @@
+"""What fine-tuned classifiers see in their test images, kept beside their trials for the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mri_transfer import progress
+from mri_transfer.datasets.tumors.images import UNREADABLE
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.heads.features import BATCH, extract_features
+from mri_transfer.storage.files import atomic_write
+
+if TYPE_CHECKING:
+    from mri_transfer.finetune.heads.classifier import Classifier
+
+
+def see_and_keep(
+    path: Path, classifier: Classifier, images: np.ndarray, desc: str | None = None
+) -> np.ndarray:
+    """Features of test images by a fine-tuned classifier, and on disk what it sees in them.
+
+    Args:
+        path: where to keep heat and features; its folder is made.
+        classifier: as fine-tuned.
+        images: uint8 (n, size, size).
+        desc: label of the progress bar; None shows none.
+
+    Returns:
+        float32 (n, d), as the encoder gives them.
+    """
+    from mri_transfer.finetune.prediction.class_activation import Explainer
+
+    try:
+        explain = Explainer(classifier)
+    except UserError:  # an encoder that pools otherwise; it is scored all the same
+        return extract_features(classifier.encoder, images, desc)
+    features, heat = [], []
+    for start in progress.bar(range(0, len(images), BATCH), desc=desc or "", unit="batch", leave=False):
+        batch = images[start : start + BATCH]
+        missing = BATCH - len(batch) if start else 0  # one shape only: another would be compiled anew
+        found = explain(np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]))
+        features.append(found.features[: len(batch)])
+        heat.append(found.heat[: len(batch)])
+    seen = np.concatenate(features)
+    keep(path, heat=np.concatenate(heat), features=seen)
+    return seen
+
+
+def keep(path: Path, **arrays: np.ndarray) -> None:
+    """Keep arrays for the report, in a folder that is made."""
+    path.parent.mkdir(exist_ok=True)
+    with atomic_write(path, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_kept(path: Path) -> dict[str, np.ndarray] | None:
+    """What was kept; None where nothing was, or it is damaged: a report does without it."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except UNREADABLE:
+        return None

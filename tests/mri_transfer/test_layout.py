@@ -1,16 +1,13 @@
 """What the design fixes: which part may know which, and that every module of the checkout is installed."""
 
 import ast
+import importlib.util
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:  # pytest brings it on older Pythons
-    import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("datasets", "checkpoints", "pretrain", "finetune")
@@ -47,18 +44,28 @@ def test_dependencies_point_one_way(part):
 
 
 def test_what_is_shared_knows_no_part():
-    for file in (ROOT / "mri_transfer").glob("*.py"):
+    rooms = [folder for folder in (ROOT / "mri_transfer").iterdir() if not folder.is_symlink()]
+    for file in [
+        *(ROOT / "mri_transfer").glob("*.py"),
+        *(path for room in rooms for path in room.rglob("*.py")),
+    ]:
         if file.name not in PROGRAMS:
             assert not imported_parts(file), file
 
 
-def test_every_package_of_the_checkout_is_installed():
-    listed = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"])
+def test_every_package_of_the_checkout_is_installed(monkeypatch):
+    told = {}
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("setuptools.setup", told.update)
+    runpy.run_path(str(ROOT / "setup.py"))
     found = {"mri_transfer"}
+    for init in ROOT.glob("mri_transfer/*/__init__.py"):
+        found.add(f"mri_transfer.{init.parent.name}")
     for part in PARTS:
         for init in (ROOT / part).rglob("__init__.py"):
             found.add(".".join(["mri_transfer", *init.parent.relative_to(ROOT).parts]))
-    assert listed == found
+    assert set(told["packages"]) == found
+    assert len(told["packages"]) == len(found)
 
 
 def test_a_checkout_works_whatever_is_installed(tmp_path):
@@ -72,4 +79,36 @@ def test_a_checkout_works_whatever_is_installed(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.strip()) == ROOT / "datasets" / "store" / "store.py"
+    assert Path(done.stdout.strip()).resolve() == ROOT / "datasets" / "store" / "store.py"
+
+
+def test_an_editor_finds_every_import_in_a_checkout():
+    """By the folders alone, as jedi, pyright and mypy look: no installed package, no hook, no search path of ours."""
+    missing = []
+    for file in sorted(
+        path for part in (*PARTS, "mri_transfer", "tests") for path in (ROOT / part).rglob("*.py")
+    ):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mri_transfer"):
+                place = ROOT.joinpath(*node.module.split("."))
+                if not (place.with_suffix(".py").is_file() or (place / "__init__.py").is_file()):
+                    missing.append(f"{file.relative_to(ROOT)}: {node.module}")
+    assert not missing
+
+
+@pytest.mark.skipif(importlib.util.find_spec("jedi") is None, reason="pip install '.[lint]'")
+def test_jedi_goes_to_definitions_in_a_checkout(tmp_path):
+    import jedi
+
+    code = "from mri_transfer.finetune.heads.probe import fit_probe\nfit_probe"
+    project = jedi.Project(ROOT, sys_path=[str(ROOT)])
+    (found,) = jedi.Script(code, path=ROOT / "notes.py", project=project).goto(2, 3, follow_imports=True)
+    assert Path(found.module_path).resolve() == ROOT / "finetune" / "heads" / "probe.py"
+
+
+def test_rooms_are_small_and_say_what_they_are():
+    for init in (path for part in (*PARTS, "mri_transfer") for path in (ROOT / part).rglob("__init__.py")):
+        assert ast.get_docstring(ast.parse(init.read_text(encoding="utf-8"))), init
+        assert len(list(init.parent.glob("*.py"))) <= 15, (
+            f"{init.parent} holds too many modules to find one by its name"
+        )

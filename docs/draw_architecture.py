@@ -139,7 +139,9 @@ def draw(path: Path) -> None:
         place = {}
         for level, rooms in enumerate(rows):
             # Each room near the ones it rests on, so that few arrows cross.
-            rooms.sort(key=lambda one: sum(place[o][0] for o in inside[one]) / max(1, len(inside[one])) or x)
+            rooms.sort(
+                key=lambda one: [place[other][0] for other in sorted(inside[one]) if other in place] or [x]
+            )
             wide = min(17.0, (width - 2) / len(rooms) - 1)
             for number, one in enumerate(rooms):
                 left = x + width * (number + 0.5) / len(rooms) - wide / 2

@@ -145,7 +145,7 @@ def test_layers_of_equal_shape_get_different_weights_with_the_spread_of_their_in
 CHILD = """
 import hashlib, json, sys
 import numpy as np
-from mri_transfer import device
+from mri_transfer.machine import device
 device.prepare()
 import keras
 from mri_transfer.checkpoints.backbones import build_encoder, named_weights

@@ -100,7 +100,7 @@ def test_a_real_control_group_is_seen(tmp_path):
         (group / "memory.limit_in_bytes").write_text(str(GIB))
         code = (
             f"open('{group}/cgroup.procs', 'w').write('0')\n"
-            "from mri_transfer import memory; print(memory.total_bytes(), memory.available_bytes())"
+            "from mri_transfer.machine import memory; print(memory.total_bytes(), memory.available_bytes())"
         )
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         total, available = map(int, done.stdout.split())

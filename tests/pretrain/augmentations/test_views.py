@@ -240,7 +240,7 @@ def test_an_unknown_name_is_refused():
 JAX = """
 import json, sys
 import numpy as np
-from mri_transfer import device
+from mri_transfer.machine import device
 device.prepare()
 import keras
 from mri_transfer.pretrain.augmentations.views import Views

@@ -101,7 +101,7 @@ def test_in_bfloat16_the_first_loss_is_the_same_too():
 SMALL = ("--size", 32, "--backbone", "mobilenet")
 DIVIDED = "from tests.pretrain.devices import logical_devices; logical_devices.use()"
 # A line of metrics for every step.
-EVERY_STEP = "from mri_transfer.pretrain import reports; reports.REPORT_SECONDS = 0.0"
+EVERY_STEP = "from mri_transfer.pretrain.run import reports; reports.REPORT_SECONDS = 0.0"
 # At these steps of a process, counted from 1, the user interrupts it, or memory is short.
 AT = """
 import os, signal

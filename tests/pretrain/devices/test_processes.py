@@ -28,7 +28,7 @@ STEPS = 80
 SMALL = ("--batch", 4, "--size", 32, "--backbone", "mobilenet")
 # A line of metrics for every step, and no time for health.
 BEFORE = """
-from mri_transfer.pretrain import reports, run
+from mri_transfer.pretrain.run import reports, run
 reports.REPORT_SECONDS = 0.0
 run._monitors = lambda config, store: []
 """
@@ -37,7 +37,7 @@ SLOWLY = (
     BEFORE
     + """
 import time
-from mri_transfer.pretrain import saving
+from mri_transfer.pretrain.run import saving
 from mri_transfer.pretrain.run.trainer import Trainer
 saving.SHARE, step = 1e9, Trainer.step
 def slow(*given):

@@ -96,7 +96,7 @@ def test_the_estimate_follows_what_it_depends_on():
 
 MEASURE = """
 import re, sys
-from mri_transfer import device
+from mri_transfer.machine import device
 device.prepare()
 import keras, numpy as np
 from mri_transfer.checkpoints.backbones import build_encoder

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow
 PROGRAM = Path(small_network.__file__)
 SMALL = ("--batch", 4, "--size", 32, "--backbone", "mobilenet")
 # Saves at every occasion, or nothing that was trained in these seconds would ever be saved.
-SAVING_ALWAYS = "from mri_transfer.pretrain import saving; saving.SHARE = 1e9"
+SAVING_ALWAYS = "from mri_transfer.pretrain.run import saving; saving.SHARE = 1e9"
 # A clock that was set back by 40 years, forth, and back again, while the process runs.
 JUMPING = """
 import time
@@ -163,7 +163,9 @@ def test_a_disk_that_is_full_at_the_end_is_waited_for_and_the_same_command_finis
 ):
     out = small_disk / "run"
     arguments = ("pretrain", small_store, "--out", out, "--steps", STEPS, *SMALL)
-    process = start(*arguments, first="from mri_transfer.pretrain import saving; saving.PATIENCE_SECONDS = 2")
+    process = start(
+        *arguments, first="from mri_transfer.pretrain.run import saving; saving.PATIENCE_SECONDS = 2"
+    )
     wait_for(lambda: (out / "metrics.jsonl").is_file(), process)
     with full(small_disk):
         output = process.communicate(timeout=300)[0]

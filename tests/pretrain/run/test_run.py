@@ -19,7 +19,7 @@ TINY = ("--batch", 4, "--size", 32, "--backbone", "mobilenet")
 
 # The command, but saving at every occasion however little is trained between: so a few steps hold many saves.
 SAVING_ALWAYS = (
-    "import sys; from mri_transfer.pretrain import saving; saving.SHARE = 1e9; "
+    "import sys; from mri_transfer.pretrain.run import saving; saving.SHARE = 1e9; "
     "from mri_transfer.cli import main; sys.exit(main())"
 )
 

@@ -2,10 +2,10 @@
 
     python benchmarks/views.py STORE [--size 160] [--lightly PYTHON]
 
-Prints processor time a view, which other work on the machine disturbs little: of all disturbances together, and of each
-part alone. With `--lightly`, an interpreter that has lightly, its SimCLR transform is measured in the same run on the
-same slices, as it is and set to do what is closest to ours for grey pictures. STORE is made by `mri-transfer slices`.
-"""
+Prints processor time a view, which other work on the machine disturbs little: of all augmentations together, and of
+each part alone. With `--lightly`, an interpreter that has lightly, its SimCLR transform is measured in the same run
+on the same slices, as it is and set to do what is closest to ours for grey pictures. STORE is made by `mri-transfer
+slices`."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def main() -> None:
     images = store.images(np.random.default_rng(0).integers(0, len(store), BATCH))
     ours = seconds_a_view(images, size, {})
     print(f"views of {size} px from slices of {store.size} px, a batch of {BATCH}, one core")
-    print(f"{'all disturbances':36s} {1e3 * ours:6.3f} ms a view, {1 / ours:5.0f} views/s")
+    print(f"{'all augmentations':36s} {1e3 * ours:6.3f} ms a view, {1 / ours:5.0f} views/s")
     grouped = {name for names in PARTS.values() for name in names}
     parts = PARTS | {name: (name,) for name in NAMES if name not in grouped}
     for name, kept in parts.items():

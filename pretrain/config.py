@@ -76,7 +76,7 @@ or the ssh session doesn't end a run; Ctrl-C saves and ends it.
 recipes, for --recipe; options of your own win over theirs:
 {recipes.described()}
 
-disturbances of views, for --view, each with what it stands for:
+augmentations of views, for --view, each with what it stands for:
 {described()}
 """
 
@@ -149,11 +149,11 @@ disturbances of views, for --view, each with what it stands for:
         0.5, help="share of the budget that --first-size is used for", metavar="SHARE", parse=share
     )
     strength: float = option(
-        1.0, help="how strongly views are disturbed; 0 is not at all", metavar="X", parse=non_negative_float
+        1.0, help="how strongly views are augmented; 0 is not at all", metavar="X", parse=non_negative_float
     )
     view: tuple[str, ...] = option(
         (),
-        help="multiply the strength of one disturbance (listed below), such as jpeg=0 or rotation=2; may be repeated",
+        help="multiply the strength of one augmentation (listed below), such as jpeg=0 or rotation=2; may be repeated",
         metavar="NAME=X",
         repeat=True,
         parse=view_strength,
@@ -295,7 +295,7 @@ disturbances of views, for --view, each with what it stands for:
 
     @property
     def strengths(self) -> dict[str, float]:
-        """Factors of single disturbances, by name."""
+        """Factors of single augmentations, by name."""
         return strengths_of(self.view)
 
     @property

@@ -10,13 +10,13 @@ from PIL import Image, ImageDraw, ImageFont
 from mri_transfer import progress
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.machine import device
-from mri_transfer.pretrain.augmentations.table import DISTURBANCES, Disturbance, amounts
+from mri_transfer.pretrain.augmentations.table import AUGMENTATIONS, Augmentation, amounts
 from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
 from mri_transfer.pretrain.pairs.positives import PairSampler
 from mri_transfer.storage.files import atomic_write
 
 PAIRS, EACH = 8, 3
-_ALONE = 4  # slices on which single disturbances are shown, in turn
+_ALONE = 4  # slices on which single augmentations are shown, in turn
 _GAP, _MIDDLE, _MARGIN = 4, 28, 20
 _CAPTION, _TITLE = 24, 64
 _PAPER, _INK, _MUTED = 228, 20, 80  # neither black nor white, as frames and bars are
@@ -57,13 +57,13 @@ def sample_views(store: SliceStore, config: PretrainConfig, pairs: int, each: in
     return found
 
 
-def single_disturbances(
+def single_augmentations(
     images: np.ndarray, config: PretrainConfig, size: int, each: int
 ) -> dict[str, np.ndarray]:
-    """Every disturbance alone, as strong as it gets with this configuration.
+    """Every augmentation alone, as strong as it gets with this configuration.
 
     Args:
-        images: uint8 (n, side, side); a disturbance is shown on one of them, in turn.
+        images: uint8 (n, side, side); an augmentation is shown on one of them, in turn.
         config: of the run.
         size: of the views, pixels.
         each: views of a slice.
@@ -98,17 +98,17 @@ def _grey(views: Any) -> np.ndarray:
 
 
 def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
-    """Write a PNG: pairs of slices with views of both, and every disturbance alone at its full strength.
+    """Write a PNG: pairs of slices with views of both, and every augmentation alone at its full strength.
 
     Returns:
-        "preview", the file; "pairs", how many; "kinds", of what kind each is; "disturbances", those that are shown.
+        "preview", the file; "pairs", how many; "kinds", of what kind each is; "augmentations", those that are shown.
     """
     assert config.preview is not None
     found = sample_views(store, config, PAIRS, EACH)
     size = found["a"].shape[1]
     # On slices that show much.
     chosen = np.argsort(-(found["a"] > 25).mean((1, 2)), kind="stable")[:_ALONE]
-    alone = single_disturbances(store.images(found["index_a"][chosen]), config, size, EACH)
+    alone = single_augmentations(store.images(found["index_a"][chosen]), config, size, EACH)
     sheet = _Sheet(tile=min(max(size, 128), 192), columns=2 * (1 + EACH))
     sheet.title(
         f"Pairs, as a run with these settings draws them ({config.positives}, strength {config.strength:g})",
@@ -120,10 +120,10 @@ def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
             tiles = [found[side][row], *found[f"views_{side}"][row]]
             sheet.tiles(half, _caption(store, found, row, side), tiles)
     sheet.title(
-        "Every disturbance alone, as strong as it gets",
+        "Every augmentation alone, as strong as it gets",
         f"Each block: the slice as it is, then {EACH} views of it. In a run most are weaker and few come together.",
     )
-    by_name = {each.name: each for each in DISTURBANCES}
+    by_name = {each.name: each for each in AUGMENTATIONS}
     for number, (name, pictures) in enumerate(alone.items()):
         sheet.tiles(number % 2, _about(by_name[name]), list(pictures))
     if off := [name for name in by_name if name not in alone]:
@@ -131,13 +131,13 @@ def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
     with atomic_write(config.preview, "wb") as file:
         sheet.image().save(file, format="PNG")
     progress.say(
-        f"{config.preview}: {PAIRS} pairs with {EACH} views of each slice, and {len(alone)} disturbances alone"
+        f"{config.preview}: {PAIRS} pairs with {EACH} views of each slice, and {len(alone)} augmentations alone"
     )
     return {
         "preview": str(config.preview),
         "pairs": PAIRS,
         "kinds": found["kind"].tolist(),
-        "disturbances": list(alone),
+        "augmentations": list(alone),
     }
 
 
@@ -153,9 +153,9 @@ def _caption(store: SliceStore, found: dict[str, np.ndarray], row: int, side: st
     return f"{found['kind'][row]}, {apart:.1f} mm apart: {where}"
 
 
-def _about(disturbance: Disturbance) -> str:
-    often = "all views" if disturbance.share == 1 else f"{disturbance.share:.0%} of views"
-    return f"{disturbance.name}, {often}: {disturbance.stands_for}"
+def _about(augmentation: Augmentation) -> str:
+    often = "all views" if augmentation.share == 1 else f"{augmentation.share:.0%} of views"
+    return f"{augmentation.name}, {often}: {augmentation.stands_for}"
 
 
 class _Sheet:

@@ -1,4 +1,4 @@
-"""The disturbances of a view: what each stands for, how strong it is and how often it happens.
+"""The augmentations of a view: what each stands for, how strong it is and how often it happens.
 
 Strengths and shares were set by eye beside the pictures that an encoder will meet: screenshots of many scanners,
 collected from the web, where air may be grey, frames and bars are common, and letters and inverted contrast are rare
@@ -14,7 +14,7 @@ from mri_transfer.options import non_negative_float
 
 
 @dataclass(frozen=True)
-class Disturbance:
+class Augmentation:
     """One thing that differs between two pictures of the same anatomy.
 
     Attributes:
@@ -38,41 +38,41 @@ class Disturbance:
 
 
 # In the order in which they are applied: the patient, the scanner, the program that showed and stored the picture.
-DISTURBANCES = (
-    Disturbance("crop", 0.65, "{:.0%} of the area cut away", 1.0, "another field of view or zoom"),
-    Disturbance("stretch", 0.15, "factor exp({:g}) in aspect, either way", 1.0, "pixels that are not square"),
-    Disturbance("rotation", 25.0, "{:g} degrees either way", 1.0, "a tilted head"),
-    Disturbance("flip", 1.0, "mirrored", 0.5, "left and right, which nearly mirror each other; never up and down"),
-    Disturbance("blur", 0.008, "a Gaussian of {:.1%} of the side", 0.3, "thick slices, motion, interpolation"),
-    Disturbance("resolution", 1.3, "2^{:g} times fewer lines", 0.3, "a smaller acquisition matrix, thumbnails"),
-    Disturbance("bias", 0.25, "gain of exp({:g}) RMS", 0.7, "shading by the receive coil's distance"),
-    Disturbance("gamma", 0.5, "exponent exp({:g}), either way", 1.0, "the grey curve of scanner, screen and printer"),
-    Disturbance("contrast", 0.3, "{:.0%} either way", 1.0, "window width about its level"),
-    Disturbance("brightness", 0.3, "{:.0%} either way", 1.0, "how bright window, screen or print are"),
-    Disturbance("noise", 0.15, "deviation {:.0%} of the mean grey", 0.5, "thermal noise in magnitude images (Rician)"),
-    Disturbance("haze", 0.15, "{:.0%} of white", 0.1, "air shown grey: a window that begins below it"),
-    Disturbance("letterbox", 0.18, "each bar {:.0%} of the side", 0.15, "bars that pad another aspect to a square"),
-    Disturbance("border", 0.04, "{:.0%} of the side", 0.15, "frames and lines along edges, black, grey or white"),
-    Disturbance("depth", 4.0, "{:g} of 8 bits lost", 0.15, "few grey levels: GIF palettes, printed film"),
-    Disturbance("jpeg", 75.0, "{:g} of 100 off its quality", 0.3, "blocks and ringing of JPEG, saved again and again"),
-    Disturbance("cutout", 0.35, "{:.0%} of the side", 0.5, "a hidden square: no one structure may carry the answer"),
+AUGMENTATIONS = (
+    Augmentation("crop", 0.65, "{:.0%} of the area cut away", 1.0, "another field of view or zoom"),
+    Augmentation("stretch", 0.15, "factor exp({:g}) in aspect, either way", 1.0, "pixels that are not square"),
+    Augmentation("rotation", 25.0, "{:g} degrees either way", 1.0, "a tilted head"),
+    Augmentation("flip", 1.0, "mirrored", 0.5, "left and right, which nearly mirror each other; never up and down"),
+    Augmentation("blur", 0.008, "a Gaussian of {:.1%} of the side", 0.3, "thick slices, motion, interpolation"),
+    Augmentation("resolution", 1.3, "2^{:g} times fewer lines", 0.3, "a smaller acquisition matrix, thumbnails"),
+    Augmentation("bias", 0.25, "gain of exp({:g}) RMS", 0.7, "shading by the receive coil's distance"),
+    Augmentation("gamma", 0.5, "exponent exp({:g}), either way", 1.0, "the grey curve of scanner, screen and printer"),
+    Augmentation("contrast", 0.3, "{:.0%} either way", 1.0, "window width about its level"),
+    Augmentation("brightness", 0.3, "{:.0%} either way", 1.0, "how bright window, screen or print are"),
+    Augmentation("noise", 0.15, "deviation {:.0%} of the mean grey", 0.5, "thermal noise in magnitude images (Rician)"),
+    Augmentation("haze", 0.15, "{:.0%} of white", 0.1, "air shown grey: a window that begins below it"),
+    Augmentation("letterbox", 0.18, "each bar {:.0%} of the side", 0.15, "bars that pad another aspect to a square"),
+    Augmentation("border", 0.04, "{:.0%} of the side", 0.15, "frames and lines along edges, black, grey or white"),
+    Augmentation("depth", 4.0, "{:g} of 8 bits lost", 0.15, "few grey levels: GIF palettes, printed film"),
+    Augmentation("jpeg", 75.0, "{:g} of 100 off its quality", 0.3, "blocks and ringing of JPEG, saved again and again"),
+    Augmentation("cutout", 0.35, "{:.0%} of the side", 0.5, "a hidden square: no one structure may carry the answer"),
 )  # fmt: skip
 
-NAMES = tuple(each.name for each in DISTURBANCES)
+NAMES = tuple(each.name for each in AUGMENTATIONS)
 
 
 def view_strength(text: str) -> str:
-    """`NAME=X`, checked; X multiplies the strength of one disturbance.
+    """`NAME=X`, checked; X multiplies the strength of one augmentation.
 
     Raises:
-        ValueError: no such disturbance, or no number of at least 0.
+        ValueError: no such augmentation, or no number of at least 0.
     """
     name, equals, value = text.partition("=")
     name = name.strip().lower()
     if not equals:
         raise ValueError("write NAME=X, such as jpeg=0 or rotation=2")
     if name not in NAMES:
-        raise ValueError(f"no such disturbance; there are {', '.join(NAMES)}")
+        raise ValueError(f"no such augmentation; there are {', '.join(NAMES)}")
     try:
         return f"{name}={non_negative_float(value):g}"
     except ValueError:
@@ -86,7 +86,7 @@ def strengths_of(settings: Iterable[str]) -> dict[str, float]:
 
 
 def amounts(strength: float, strengths: dict[str, float]) -> dict[str, float]:
-    """What each disturbance does at most, by name.
+    """What each augmentation does at most, by name.
 
     Args:
         strength: of all.
@@ -96,8 +96,8 @@ def amounts(strength: float, strengths: dict[str, float]) -> dict[str, float]:
         ValueError: an unknown name.
     """
     if unknown := set(strengths) - set(NAMES):
-        raise ValueError(f"no such disturbance: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    return {each.name: each.amount * strength * strengths.get(each.name, 1.0) for each in DISTURBANCES}
+        raise ValueError(f"no such augmentation: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    return {each.name: each.amount * strength * strengths.get(each.name, 1.0) for each in AUGMENTATIONS}
 
 
 def described() -> str:
@@ -106,5 +106,5 @@ def described() -> str:
     return "\n".join(
         f"  {each.name:<{width}}  {each.stands_for} (at most {each.reach}; "
         f"{'all' if each.share == 1 else f'{each.share:.0%}'} of views)"
-        for each in DISTURBANCES
+        for each in AUGMENTATIONS
     )

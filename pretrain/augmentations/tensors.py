@@ -1,4 +1,4 @@
-"""Small things that several disturbances need."""
+"""Small things that several augmentations need."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A view imitates what differs between two pictures of one slice: the head's position and the field of view, the
 scanner's contrast, shading, noise and resolution, and what programs and file formats do to screenshots; the table in
-`disturbances/table.py` lists it. Numbers are drawn first (:meth:`Views.draw`) and then applied
+`augmentations/table.py` lists it. Numbers are drawn first (:meth:`Views.draw`) and then applied
 (:meth:`Views.apply`), which is a pure function. Everything is `keras.ops` and `keras.random`, so it runs on the device
 and on every backend, and its randomness is one saved seed.
 """
@@ -18,20 +18,20 @@ from keras import ops
 
 from mri_transfer.machine import replicas
 from mri_transfer.pretrain.augmentations import geometry, scanner, screenshot
-from mri_transfer.pretrain.augmentations.table import DISTURBANCES, amounts
+from mri_transfer.pretrain.augmentations.table import AUGMENTATIONS, amounts
 
 Parameters = dict[str, Any]
 
-# One uniform number a view each, drawn whether it is used or not: switching one disturbance off leaves the others'
-# draws as they were. A disturbance's own column says whether and how much, the others where and which.
+# One uniform number a view each, drawn whether it is used or not: switching one augmentation off leaves the others'
+# draws as they were. An augmentation's own column says whether and how much, the others where and which.
 _COLUMNS = (
-    *(each.name for each in DISTURBANCES),
+    *(each.name for each in AUGMENTATIONS),
     *("crop_x", "crop_y", "resolution_axis"),
     *("letterbox_axis", "letterbox_grey", "border_grey", "cutout_x", "cutout_y"),
     *(f"border_{side}" for side in ("left", "right", "top", "bottom")),
     *(f"bias_{term}" for term in range(scanner.BIAS_TERMS)),
 )
-_SHARE = {each.name: each.share for each in DISTURBANCES}
+_SHARE = {each.name: each.share for each in AUGMENTATIONS}
 
 
 class Views(keras.layers.Layer):
@@ -43,9 +43,9 @@ class Views(keras.layers.Layer):
 
     Args:
         size: side of the views in pixels.
-        strength: multiplies what every disturbance does at most; 1 is what the table says.
+        strength: multiplies what every augmentation does at most; 1 is what the table says.
         seed: of all randomness; the generator's state is a variable and is saved with the model.
-        strengths: further factors of single disturbances, by name.
+        strengths: further factors of single augmentations, by name.
 
     Raises:
         ValueError: a name in `strengths` is not in the table.
@@ -83,7 +83,7 @@ class Views(keras.layers.Layer):
 
         Args:
             n: number of views.
-            full: the name of a disturbance that every view is to have as strong as it gets, for pictures of it.
+            full: the name of an augmentation that every view is to have as strong as it gets, for pictures of it.
         """
         drawn = ops.unstack(
             keras.random.uniform((n, len(_COLUMNS)), seed=self.random), num=len(_COLUMNS), axis=1
@@ -165,7 +165,7 @@ class Views(keras.layers.Layer):
     def apply(self, images: Any, parameters: Parameters) -> Any:
         """The views of images (batch, side, side) in 0..255 that parameters, one each, come to.
 
-        Disturbances of strength 0 are left out of the graph, whatever their parameters.
+        Augmentations of strength 0 are left out of the graph, whatever their parameters.
         """
         x = ops.cast(images, "float32") * (1 / 255.0)
         side = x.shape[1]

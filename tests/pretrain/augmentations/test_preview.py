@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mri_transfer.datasets.store.store import SliceStore
-from mri_transfer.pretrain.augmentations.preview import sample_views, single_disturbances
+from mri_transfer.pretrain.augmentations.preview import sample_views, single_augmentations
 from mri_transfer.pretrain.augmentations.table import NAMES
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.pairs.positives import PairSampler
@@ -31,12 +31,12 @@ def test_samples_are_the_pairs_and_views_of_a_run(small_store, config):
     assert found["kind"].tolist() == ["adjacent"] * 5
 
 
-def test_each_disturbance_is_shown_alone_on_its_slice(small_store, config):
+def test_each_augmentation_is_shown_alone_on_its_slice(small_store, config):
     import dataclasses
 
     images = SliceStore.open(small_store).images([40, 60])
     config = dataclasses.replace(config, view=("jpeg=0",))
-    found = single_disturbances(images, config, 48, 2)
+    found = single_augmentations(images, config, 48, 2)
     assert list(found) == [name for name in NAMES if name != "jpeg"]
     for number, (name, tiles) in enumerate(found.items()):
         np.testing.assert_array_equal(tiles[0], images[number % 2])
@@ -58,8 +58,8 @@ def test_the_preview_is_a_picture_and_leaves_no_run(small_store, cli, tmp_path):
     assert picture.std() > 30
     told = json.loads(summary.read_text())
     assert told["kinds"] == ["adjacent"] * 8
-    assert "noise" in told["disturbances"]
-    assert "jpeg" not in told["disturbances"]
+    assert "noise" in told["augmentations"]
+    assert "jpeg" not in told["augmentations"]
     assert not (tmp_path / "r").exists()
 
 

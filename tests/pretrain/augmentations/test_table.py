@@ -1,7 +1,7 @@
 import pytest
 
 from mri_transfer.pretrain.augmentations.table import (
-    DISTURBANCES,
+    AUGMENTATIONS,
     NAMES,
     amounts,
     described,
@@ -10,9 +10,9 @@ from mri_transfer.pretrain.augmentations.table import (
 )
 
 
-def test_every_disturbance_says_what_it_stands_for():
+def test_every_augmentation_says_what_it_stands_for():
     assert len(set(NAMES)) == len(NAMES)
-    for each in DISTURBANCES:
+    for each in AUGMENTATIONS:
         assert each.amount > 0
         assert 0 < each.share <= 1
         assert each.name in described()
@@ -21,7 +21,7 @@ def test_every_disturbance_says_what_it_stands_for():
 
 def test_strengths_multiply():
     found = amounts(0.5, {"jpeg": 0, "rotation": 2})
-    table = {each.name: each.amount for each in DISTURBANCES}
+    table = {each.name: each.amount for each in AUGMENTATIONS}
     assert found["jpeg"] == 0
     assert found["rotation"] == pytest.approx(table["rotation"])
     assert found["noise"] == pytest.approx(0.5 * table["noise"])

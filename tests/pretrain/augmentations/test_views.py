@@ -31,7 +31,7 @@ def make(views, images):
 
 
 def only(*names):
-    """Strengths that leave nothing but the disturbances named."""
+    """Strengths that leave nothing but the augmentations named."""
     return {name: 0.0 for name in NAMES if name not in names}
 
 
@@ -55,8 +55,8 @@ def test_halving_looks_like_pillows_antialiased_halving(slices):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_disturbance_alone_changes_views_and_none_of_strength_zero_does(slices, name):
-    slices = np.tile(slices, (4, 1, 1))  # many, as some disturbances are rare
+def test_every_augmentation_alone_changes_views_and_none_of_strength_zero_does(slices, name):
+    slices = np.tile(slices, (4, 1, 1))  # many, as some augmentations are rare
     plain = make(Views(64, 0.0), slices)
     changed = make(Views(64, seed=1, strengths=only(name)), slices)
     assert np.abs(changed - plain).mean() > 0.05, "does nothing"
@@ -225,7 +225,7 @@ def test_numbers_stay_within_what_the_table_says():
     # The field of view stays within the slice.
     for shift in ("shift_x", "shift_y"):
         assert (np.abs(drawn[shift]) <= (1 - drawn["zoom"]) / 2 + 1e-6).all()
-    # What decides one disturbance tells nothing of another.
+    # What decides one augmentation tells nothing of another.
     uncorrelated = np.corrcoef(
         [drawn[name] for name in ("zoom", "angle", "blur", "gamma", "noise", "quality")]
     )

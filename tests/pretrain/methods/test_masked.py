@@ -9,7 +9,7 @@ from mri_transfer.pretrain.methods.masked import STRIDE, Masked, masked_error
 
 
 class AsTheyAre(layers.Layer):
-    """No disturbance: slices become views unchanged."""
+    """No augmentation: slices become views unchanged."""
 
     def call(self, images):
         return keras.ops.expand_dims(keras.ops.cast(images, "float32"), -1)

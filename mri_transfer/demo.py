@@ -7,12 +7,15 @@ import time
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mri_transfer import progress
+import numpy as np
+
+from mri_transfer import __version__, progress
 from mri_transfer.options import option, positive_float, positive_int, whole
-from mri_transfer.storage.files import claim_folder, read_json, write_json
+from mri_transfer.storage.files import atomic_write, claim_folder, read_json, write_json
 
 BANNER = "generated heads, no evidence"
-SUBJECTS, IMAGES_PER_CLASS = 8, 60
+SUBJECTS, IMAGES_PER_CLASS = 8, 100
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,19 +24,17 @@ class DemoConfig:
 
     EXAMPLE: ClassVar[str] = """\
 What it does, and the commands that do the same with real data:
-  generates heads                   mri-transfer fetch ...
-  cuts their volumes into slices    mri-transfer slices VOLUMES --out STORE
-  pretrains twice, briefly          mri-transfer pretrain STORE --out RUN --hours 8 [--init imagenet]
-  audits the labelled images        mri-transfer audit TUMORS --against STORE
-  compares four starts              mri-transfer compare TUMORS --arm random --arm imagenet --arm mri=RUN ...
+  generates heads                           mri-transfer fetch ...
+  cuts their volumes into slices            mri-transfer slices VOLUMES --out STORE
+  pretrains briefly on ImageNet's weights   mri-transfer pretrain STORE --out RUN --hours 8 --init imagenet
+  audits the labelled images                mri-transfer audit TUMORS --against STORE
+  compares three starts                     mri-transfer compare TUMORS --arm random --arm imagenet --arm mri=RUN
 
 The heads are drawn from ellipsoids and noise. What comes out says nothing about real MRI.
 """
 
     out: Path = option(Path("demo"), help="folder for everything the demo makes", metavar="DIR")
-    minutes: float = option(
-        0.75, help="time for each of the two pretraining runs, in minutes", metavar="M", parse=positive_float
-    )
+    minutes: float = option(1.0, help="time for pretraining, in minutes", metavar="M", parse=positive_float)
     size: int = option(96, help="side of slices and images in pixels", metavar="PX", parse=positive_int)
     batch: int = option(16, help="pairs of slices in a pretraining step", metavar="PAIRS", parse=positive_int)
     seed: int = option(0, help="of the heads, and of everything after them", metavar="N", parse=whole)
@@ -43,7 +44,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     """Generate, slice, pretrain, audit, compare; a part that is already done is not done again.
 
     Returns:
-        The summary, with the path of the report.
+        The summary, with the path of the page that links all others.
 
     Raises:
         UserError: the folder holds something else, or a demo with other settings.
@@ -58,6 +59,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     out = config.out
     claim_folder(out, "demo")
     volumes, tumors, store, report = out / "volumes", out / "tumors", out / "store", out / "report"
+    run = out / "imagenet-mri"
     started = time.monotonic()
 
     def say_step(title: str) -> None:
@@ -67,39 +69,90 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     _generate(config, volumes, tumors)
     say_step("Volumes to slices")
     extract(SlicesConfig(paths=(volumes,), out=store, size=config.size, banner=BANNER))
-    runs = {"mri": ("random", out / "mri"), "imagenet+mri": ("imagenet", out / "imagenet-mri")}
-    for name, (init, run) in runs.items():
-        say_step(f"Pretraining the arm '{name}', from {init} weights")
-        pretrain(
-            PretrainConfig(
-                store=store,
-                out=run,
-                minutes=config.minutes,
-                init=init,
-                batch=config.batch,
-                seed=config.seed,
-                banner=BANNER,
-            )
+    say_step("Pretraining, briefly, on top of ImageNet's weights")
+    pretrain(
+        PretrainConfig(
+            store=store,
+            out=run,
+            minutes=config.minutes,
+            init="imagenet",
+            batch=config.batch,
+            seed=config.seed,
+            banner=BANNER,
         )
+    )
     say_step("Auditing the labelled images")
     audit(AuditConfig(folder=tumors, out=out / "audit", against=store, banner=BANNER))
     comparison = CompareConfig(
         tumors=tumors,
         out=report,
         groups=out / "audit" / "groups.csv",
-        arm=("random", "imagenet", *(f"{name}={run}" for name, (_, run) in runs.items())),
+        arm=("random", "imagenet", f"imagenet+mri={run}"),
         size=config.size,
         seed=config.seed,
         title="Demo: which start is better?",
         banner=BANNER,
     )
-    say_step("Comparing four starts on the same folds")
+    say_step("Comparing three starts on the same folds")
     summary = compare(comparison)
-    page = (report / "report.html").resolve()
-    result = {"report": str(page), "verdict": summary.get("verdict"), "banner": BANNER}
+    page = (out / "index.html").resolve()
+    _write_index(page, config, summary)
+    result = {
+        "page": str(page),
+        "report": str((report / "report.html").resolve()),
+        "verdict": summary.get("verdict"),
+        "banner": BANNER,
+    }
     write_json(out / "summary.json", result)
     progress.say(f"\nDone in {(time.monotonic() - started) / 60:.1f} minutes. Open {page} in a browser.")
     return result
+
+
+def _write_index(path: Path, config: DemoConfig, summary: dict[str, Any]) -> None:
+    """One page that shows each part of the demo and links to its own page."""
+    from mri_transfer.datasets.image_files import read_grey
+    from mri_transfer.datasets.store.store import SliceStore
+    from mri_transfer.pages.html_pages import data_uri, environment
+
+    out = config.out
+    store = SliceStore.open(out / "store")
+    chosen = np.linspace(0, len(store) - 1, 6).round().astype(int)
+    labelled = [
+        (folder.name, data_uri(read_grey(sorted(folder.glob("*.jpg"))[0]), 160))
+        for folder in sorted((out / "tumors" / "Training").iterdir())
+        if folder.is_dir()
+    ]
+    report = read_json(out / "report" / "report.json")
+    page = (
+        environment(TEMPLATES)
+        .get_template("demo.html.j2")
+        .render(
+            banner=BANNER,
+            verdict=summary.get("verdict"),
+            beyond_random=_shown(report["pairs"], "imagenet", "random"),
+            scores=[entry for entry in report["results"] if entry["mode"] == "probe"],
+            slices=[data_uri(image, 160) for image in store.images(chosen)],
+            store=read_json(out / "store" / "summary.json"),
+            labelled=labelled,
+            audit=read_json(out / "audit" / "audit.json"),
+            run=read_json(out / "imagenet-mri" / "summary.json"),
+            minutes=config.minutes,
+            version=__version__,
+        )
+    )
+    with atomic_write(path) as file:
+        file.write(page)
+
+
+def _shown(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, float] | None:
+    """How far one start is ahead of another by linear probe, if its interval says that it is."""
+    for pair in pairs:
+        if pair["mode"] == "probe" and {pair["a"], pair["b"]} == {a, b}:
+            found = pair["difference"]
+            if pair["a"] != a:
+                found = {"estimate": -found["estimate"], "low": -found["high"], "high": -found["low"]}
+            return found if found["low"] > 0 else None
+    return None
 
 
 def _generate(config: DemoConfig, volumes: Path, tumors: Path) -> None:
@@ -108,10 +161,10 @@ def _generate(config: DemoConfig, volumes: Path, tumors: Path) -> None:
 
     made, wanted = (
         config.out / "generated.json",
-        {"seed": config.seed, "subjects": SUBJECTS, "images": IMAGES_PER_CLASS},
+        {"seed": config.seed, "subjects": SUBJECTS, "images": IMAGES_PER_CLASS, "one_each": True},
     )
     if made.is_file() and read_json(made) == wanted:
         return
     write_volumes(volumes, subjects=SUBJECTS, seed=config.seed)
-    write_tumors(tumors, per_class=IMAGES_PER_CLASS, seed=config.seed + 1)
+    write_tumors(tumors, per_class=IMAGES_PER_CLASS, seed=config.seed + 1, one_each=True)
     write_json(made, wanted)

@@ -118,7 +118,7 @@ class Written:
     near: list[tuple[str, str]]  # (test, training) with nearly the same picture
 
 
-def write_tumors(folder: Path, per_class: int, seed: int) -> Written:
+def write_tumors(folder: Path, per_class: int, seed: int, one_each: bool = False) -> Written:
     """Write `Training` and `Testing` folders of generated slices in the four classes, with leaks planted.
 
     Each head gives three to five neighbouring slices in one plane, with consecutive numbers. Contrast, plane, size
@@ -129,6 +129,8 @@ def write_tumors(folder: Path, per_class: int, seed: int) -> Written:
         folder: made if missing.
         per_class: images of each class in both splits together, before the two planted ones.
         seed: the same seed gives the same images.
+        one_each: one slice of each head, axial and after contrast agent, instead: as many people as images, so that
+            few images say as much as they can.
     """
     folder = Path(folder)
     _write_note(folder)
@@ -139,10 +141,10 @@ def write_tumors(folder: Path, per_class: int, seed: int) -> Written:
         number = dict.fromkeys(left, 1)
         for split in left:
             while left[split]:
-                count = min(left[split], int(rng.integers(3, 6)))
+                count = 1 if one_each else min(left[split], int(rng.integers(3, 6)))
                 prefix = "image(" if split == "Testing" else PREFIXES[name]
                 paths = [f"{split}/{name}/{prefix}{number[split] + k}).jpg" for k in range(count)]
-                jobs.append((label, paths, rng.spawn(1)[0]))
+                jobs.append((label, paths, rng.spawn(1)[0], one_each))
                 number[split] += count
                 left[split] -= count
             (folder / split / name).mkdir(parents=True, exist_ok=True)
@@ -152,7 +154,7 @@ def write_tumors(folder: Path, per_class: int, seed: int) -> Written:
             pass
     identical, near = [], []
     for label, name in enumerate(CLASSES):
-        train = sum(len(paths) for job, paths, _ in jobs if job == label and paths[0].startswith("Training"))
+        train = sum(len(paths) for job, paths, *_ in jobs if job == label and paths[0].startswith("Training"))
         first = per_class // 4 + 1
         copied, shrunk = (
             f"Training/{name}/{PREFIXES[name]}{n}).jpg" for n in (1 + train // 3, 1 + train * 2 // 3)
@@ -167,17 +169,24 @@ def write_tumors(folder: Path, per_class: int, seed: int) -> Written:
         (folder / other).write_bytes(_jpeg(smaller, 70))
         identical.append((copy, copied))
         near.append((other, shrunk))
-    files = [path for _, paths, _ in jobs for path in paths] + [pair[0] for pair in identical + near]
+    files = [path for _, paths, *_ in jobs for path in paths] + [pair[0] for pair in identical + near]
     return Written(sorted(files), identical, near)
 
 
-def _write_slices(folder: Path, label: int, paths: Sequence[str], rng: np.random.Generator) -> None:
-    """Neighbouring slices of one head in one plane, through the lesion if there is one."""
+def _write_slices(
+    folder: Path, label: int, paths: Sequence[str], rng: np.random.Generator, plain: bool = False
+) -> None:
+    """Neighbouring slices of one head in one plane, through the lesion if there is one.
+
+    Args:
+        plain: axial and after contrast agent, whatever the numbers drawn say.
+    """
     kind = CLASSES[label].split("_")[0]
     shape = Shape.draw(rng)
     # Heads without a lesion are cut where one might have been.
     lesion = Lesion.draw(kind if kind in KINDS else str(rng.choice(KINDS)), rng)
     plane = int(rng.integers(3))  # the axis the slices are stacked along: sagittal, coronal, axial
+    plane = 2 if plain else plane
     spacing = rng.uniform(1.2, 1.6)
     axes = list(_grid(spacing))
     step = rng.uniform(3.5, 5)
@@ -187,6 +196,7 @@ def _write_slices(folder: Path, label: int, paths: Sequence[str], rng: np.random
     if kind in KINDS:
         add_lesion(head, lesion)
     contrast = str(rng.choice(("T1c", *CONTRASTS), p=(0.75, 0.05, 0.05, 0.1, 0.05)))
+    contrast = "T1c" if plain else contrast
     blur = tuple(0.0 if axis == plane else 0.6 for axis in range(3))
     stack = acquire(head.labels, head.axes, contrast, rng, noise=rng.uniform(0.01, 0.035), blur=blur)  # type: ignore[arg-type]  # three of them
     gain, gamma = rng.uniform(0.75, 1.15), rng.uniform(0.8, 1.35)

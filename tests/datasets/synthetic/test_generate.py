@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from mri_transfer.datasets.image_files import read_grey, square
 from mri_transfer.datasets.synthetic.anatomy import Head, Shape, Tissue, smooth_noise
 from mri_transfer.datasets.synthetic.generate import write_tumors, write_volumes
 from mri_transfer.datasets.synthetic.lesions import KINDS, Lesion, add_lesion
@@ -146,3 +147,13 @@ def test_slices_of_one_head_share_a_group(tumors):
     assert len(np.unique(found.groups)) < 0.6 * len(found)
     first = [found.paths.index(f"Training/pituitary_tumor/p ({number}).jpg") for number in (1, 2, 3)]
     assert len(set(found.groups[first])) == 1
+
+
+def test_one_slice_of_each_head(tmp_path):
+    written = write_tumors(tmp_path, per_class=8, seed=4, one_each=True)
+    assert len(written.files) == 4 * (8 + 2)
+    planted = {name for pair in written.identical + written.near for name in pair[:1]}
+    pictures = [read_grey(tmp_path / name) for name in written.files if name not in planted]
+    small = np.stack([square(picture, 24).ravel() for picture in pictures]).astype(float)
+    alike = np.corrcoef(small)
+    assert np.abs(alike[np.triu_indices(len(alike), 1)]).max() < 0.99  # no two are neighbours in one head

@@ -17,6 +17,9 @@ from mri_transfer.pages.figures import class_label, clean
 
 TEMPLATES = Path(__file__).parent / "templates"
 
+# Nothing is loaded, run or sent from a page, whatever a file name or a label in it may hold.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
+
 
 def environment(templates: Path) -> Environment:
     """What turns a template into a page. Whatever is put into a page is escaped.
@@ -32,6 +35,7 @@ def environment(templates: Path) -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: clean(value) if isinstance(value, str) and type(value) is str else value,
     )
+    made.globals["policy"] = POLICY
     made.filters.update(
         percent=percent,
         count=count,

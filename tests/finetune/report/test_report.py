@@ -394,14 +394,19 @@ def chromium(tmp_path, *arguments):
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
 
 
-def in_a_frame(tmp_path, folder, width, script):
+def in_a_frame(tmp_path, folder, width, script, allowed=True):
     """What `script` returns on the report of `folder`, drawn `width` pixels wide, and what the browser complained of.
 
-    The page itself holds no script; a copy with one tells the page around it. A frame is used because a browser's
+    The page itself holds no script and allows none; a copy with one tells the page around it, if it is `allowed` to. A frame is used because a browser's
     window may be kept from being as narrow as a phone.
     """
     text = (folder / "report.html").read_text(encoding="utf-8")
     tell = f"<script>onload = () => parent.postMessage(JSON.stringify((() => {{ {script} }})()), '*')</script></body>"
+    if allowed:
+        assert "default-src &#39;none&#39;" in text
+        text = text.replace(
+            "default-src &#39;none&#39;", "default-src &#39;none&#39;; script-src &#39;unsafe-inline&#39;"
+        )
     (folder / "probe.html").write_text(text.replace("</body>", tell), encoding="utf-8")
     around = folder / "around.html"
     around.write_text(
@@ -413,7 +418,7 @@ def in_a_frame(tmp_path, folder, width, script):
     title = re.search(r"<title>(.*?)</title>", done.stdout, re.S)
     assert title, done.stdout[:200]
     complaints = [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-    return json.loads(html.unescape(title[1])), complaints
+    return (json.loads(html.unescape(title[1])) if title[1] != "?" else None), complaints
 
 
 FACTS = """
@@ -452,6 +457,9 @@ def test_the_page_is_drawn_whole_in_a_copied_folder_without_network(tmp_path, im
     assert 0.01 < dark < 0.5  # text and marks, and not a black page
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 100
 
+    silent, complaints = in_a_frame(tmp_path, folder, width, FACTS, allowed=False)
+    assert silent is None  # a script that a name had smuggled in would not run
+    assert any("Content Security Policy" in line for line in complaints)
     found, complaints = in_a_frame(tmp_path, folder, width, FACTS)
     assert found["width"] == width
     assert found["needs"] <= width

@@ -397,8 +397,8 @@ def chromium(tmp_path, *arguments):
 def in_a_frame(tmp_path, folder, width, script, allowed=True):
     """What `script` returns on the report of `folder`, drawn `width` pixels wide, and what the browser complained of.
 
-    The page itself holds no script and allows none; a copy with one tells the page around it, if it is `allowed` to. A frame is used because a browser's
-    window may be kept from being as narrow as a phone.
+    The page itself holds no script and allows none; a copy with one tells the page around it, if it is `allowed` to.
+    A frame is used because a browser's window may be kept from being as narrow as a phone.
     """
     text = (folder / "report.html").read_text(encoding="utf-8")
     tell = f"<script>onload = () => parent.postMessage(JSON.stringify((() => {{ {script} }})()), '*')</script></body>"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from mri_transfer.datasets.fetch.sources import IXI_MODALITIES, OASIS_DISCS, OASIS_VARIANTS, SOURCES
+from mri_transfer.datasets.fetch.transfer.addresses import shown, split_credentials
 from mri_transfer.errors import UserError
 from mri_transfer.options import argument, option, positive_float, positive_int
 
@@ -131,7 +132,12 @@ what can't be had is skipped and listed in summary.json (--strict makes it an er
             raise UserError(f"--zip {self.zip}: is for tumors; {self.source} is downloaded")
         if self.zip and not self.zip.is_file():
             raise UserError(f"{self.zip}: no such file; name the zip that you downloaded")
-        if self.mirror is not None and not re.match(r"https?://[^/]", self.mirror):
-            raise UserError(
-                f"--mirror {self.mirror}: no address; give one that begins with https:// or http://"
-            )
+        if self.mirror is not None:
+            try:
+                address = split_credentials(self.mirror)[0]
+            except ValueError:
+                address = ""
+            if not re.match(r"https?://[^/]", address):
+                raise UserError(
+                    f"--mirror {shown(self.mirror)}: no address; give one that begins with https:// or http://"
+                )

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from mri_transfer.datasets.fetch.config import FetchConfig
 from mri_transfer.datasets.fetch.sources import Source
+from mri_transfer.datasets.fetch.transfer.addresses import split_credentials
 from mri_transfer.datasets.fetch.transfer.answers import Refused
 from mri_transfer.datasets.fetch.transfer.receipts import Receipts
 from mri_transfer.datasets.fetch.transfer.threads import run_all
@@ -37,6 +38,8 @@ class Run:
             Patience(tries=config.retries, timeout=config.timeout), self.stop, self._tick
         )
         self._guard = threading.Lock()
+        if config.mirror:
+            self.downloader.client.auth = split_credentials(config.mirror)[1]
         self._bar: Any = None
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mri_transfer.datasets.fetch.transfer.addresses import split_credentials
+
 IXI_MODALITIES = ("T1", "T2", "PD", "MRA")
 OASIS_DISCS = tuple(range(1, 13))
 OASIS_VARIANTS = ("subj111", "raw", "t88")
@@ -55,7 +57,7 @@ class Source:
 
     def base_of(self, mirror: str | None) -> str:
         """The address that files lie below, with a slash at its end."""
-        return (mirror or self.base).rstrip("/") + "/"
+        return (split_credentials(mirror)[0] if mirror else self.base).rstrip("/") + "/"
 
 
 SOURCES = {

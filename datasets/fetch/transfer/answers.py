@@ -15,9 +15,11 @@ import requests
 import urllib3
 
 from mri_transfer import __version__
+from mri_transfer.datasets.fetch.transfer.addresses import shown
 from mri_transfer.datasets.fetch.transfer.part import Remote
 from mri_transfer.errors import UserError
 
+_MOST_DIGITS = 18  # of a number of bytes or seconds; Python refuses to read one of more than 4,300 digits
 _PAGE = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 
 
@@ -64,7 +66,7 @@ class Client:
         """
         timeout = self._timeout
         try:
-            with self._session().request(
+            with self._request(
                 method,
                 remote.url,
                 # Bytes as they are stored: a range of a compressed transfer would be a range of something else.
@@ -80,9 +82,16 @@ class Client:
                 f"{remote.url}: its certificate is not trusted ({_cause(error)}); check this machine's clock and "
                 "network, or name a --mirror"
             ) from None
-        except (requests.exceptions.InvalidURL, requests.exceptions.MissingSchema) as error:
-            raise Refused(f"{remote.url}: no address to download from ({error})") from None
-        except (requests.exceptions.InvalidSchema, urllib3.exceptions.LocationValueError):
+        except (
+            requests.exceptions.InvalidURL,
+            requests.exceptions.MissingSchema,
+            urllib3.exceptions.LocationValueError,
+        ):
+            # What is wrong is quoted in the error, and may be a redirect with a signature in it.
+            raise Refused(
+                f"{remote.url}: no address to download from, or it redirects to none; see {remote.home}"
+            ) from None
+        except requests.exceptions.InvalidSchema:
             raise Refused(f"{remote.url}: only http and https addresses can be downloaded") from None
         except requests.exceptions.TooManyRedirects:
             raise Refused(f"{remote.url}: redirects without end; look at {remote.home}") from None
@@ -96,6 +105,14 @@ class Client:
             raise Refused(f"{remote.url}: can't be asked for ({_cause(error)}); see {remote.home}") from None
         except (urllib3.exceptions.HTTPError, http.client.HTTPException):
             raise Again("the connection dropped") from None
+
+    def _request(self, method: str, address: str, **options: Any) -> requests.Response:
+        try:
+            return self._session().request(method, address, **options)
+        except ValueError as error:  # the standard library's, of a redirect that is no address
+            if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError)):
+                raise
+            raise requests.exceptions.InvalidURL from None
 
     def _session(self) -> requests.Session:
         if not hasattr(self._local, "session"):
@@ -135,7 +152,7 @@ def check_status(response: requests.Response, remote: Remote) -> None:
 def length_of(response: requests.Response) -> int | None:
     """Bytes that a response announces, if it does."""
     text = response.headers.get("Content-Length", "").strip()
-    return int(text) if text.isdecimal() else None
+    return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def is_page(response: requests.Response, start: bytes = b"") -> bool:
@@ -146,7 +163,7 @@ def is_page(response: requests.Response, start: bytes = b"") -> bool:
 
 def page_instead(response: requests.Response, remote: Remote) -> Refused:
     """The error to raise for a web page in place of a file."""
-    where = f" ({response.url})" if response.url != remote.url else ""
+    where = f" ({shown(response.url)})" if response.url != remote.url else ""
     return Refused(
         f"{remote.url}: a web page came instead of the file, probably one to log in or to agree to terms{where}; "
         f"open it in a browser, see {remote.home}, or name a --mirror"
@@ -157,8 +174,8 @@ def _retry_after(text: str) -> float:
     """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3: seconds or a date)."""
     text = text.strip()
     if text.isdecimal():
-        return float(text)
-    with contextlib.suppress(TypeError, ValueError):
+        return float(text[:_MOST_DIGITS])
+    with contextlib.suppress(TypeError, ValueError, OverflowError):
         moment = email.utils.parsedate_to_datetime(text)
         return max(0.0, moment.timestamp() - time.time())
     return 0.0

@@ -37,7 +37,7 @@ from mri_transfer.storage.files import names_errors, write_all
 T = TypeVar("T")
 
 _BLOCK = 1 << 15  # bytes; what a reset connection can lose
-_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)", re.IGNORECASE)
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
 _WRONG_RANGES = 2  # after so many, a server's ranges are not asked for again
 _WRONG_SIZES = 3  # so many other sizes than the listed one in a row are no slip
 
@@ -309,7 +309,7 @@ def _check_range(response: requests.Response, remote: Remote, transfer: _Transfe
 def _settle_end(response: requests.Response, remote: Remote, transfer: _Transfer) -> None:
     """The server says that nothing comes after what is here: then it is whole, or of another file."""
     part = transfer.part
-    match = re.fullmatch(r"bytes \*/(\d+)", response.headers.get("Content-Range", "").strip())
+    match = re.fullmatch(r"bytes \*/(\d{1,18})", response.headers.get("Content-Range", "").strip())
     if match and int(match[1]) == part.size():
         part.note({**part.card, "bytes": part.size()})
         return

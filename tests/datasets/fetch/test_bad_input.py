@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import shutil
@@ -366,3 +367,22 @@ def test_ones_own_zip_that_is_of_no_use(refuses, tools, tmp_path, fault):
         path.write_bytes(stream.getvalue())
         words = ("nothing in it is wanted", "tumour set")
     refuses("fetch", "tumors", "--out", tmp_path / "out", "--zip", path, "--quiet", words=(path, *words))
+
+
+def test_a_password_in_the_mirror_reaches_the_server_and_nothing_else(cli, site, serve, tmp_path):
+    serve("ixi")
+    mirror = site.url.replace("http://", "http://me:SECRET@")
+    out = tmp_path / "out"
+    done = cli("fetch", "ixi", "--modalities", "T1", "--out", out, "--mirror", mirror, "--retries", 1)
+    assert done.returncode == 0, done.stderr
+    sent = [headers.get("Authorization") for method, _, headers in site.requests if method == "GET"]
+    assert sent
+    assert all(header == "Basic " + base64.b64encode(b"me:SECRET").decode() for header in sent)
+    assert "SECRET" not in done.stdout + done.stderr
+    for path in out.rglob("*"):
+        if path.is_file():
+            assert b"SECRET" not in path.read_bytes(), path
+    for bad in ("ftp://me:SECRET@example.org", "http://me:SECRET@[", "me:SECRET@example.org"):
+        done = cli("fetch", "ixi", "--out", out, "--mirror", bad)
+        assert done.returncode == 2
+        assert "SECRET" not in done.stdout + done.stderr

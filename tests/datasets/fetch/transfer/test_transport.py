@@ -226,6 +226,21 @@ def test_killed_between_the_rename_and_the_receipt(get, site, tmp_path):
         pytest.param(
             [("redirect", "/data.bin")] * 40, ("redirects without end",), id="redirects-without-end"
         ),
+        pytest.param(
+            [("redirect", "http://[::1/y?signature=SECRET")],
+            ("redirects to none",),
+            id="redirect-to-no-address",
+        ),
+        pytest.param(
+            [("redirect", f"http://{'a' * 70}.example/y?token=SECRET")],
+            ("redirects to none",),
+            id="redirect-to-no-host",
+        ),
+        pytest.param(
+            [("redirect", "/login?token=SECRET")],
+            ("a web page came instead", "/login)"),
+            id="redirect-with-a-token",
+        ),
         pytest.param([("redirect", "ftp://x/y")], ("only http and https",), id="redirect-to-ftp"),
         pytest.param([("redirect", "file:///etc/passwd")], ("only http and https",), id="redirect-to-a-file"),
     ],
@@ -238,6 +253,7 @@ def test_one_clear_line_where_patience_does_not_help(get, site, tmp_path, action
     line = str(caught.value)
     assert "\n" not in line
     assert f"{site.url}/data.bin" in line
+    assert "SECRET" not in line
     for word in words:
         assert word in line
     # What had come before is kept: a login page does not replace it.
@@ -263,6 +279,17 @@ def test_retry_after_is_honoured_and_bounded(get, site):
     with pytest.raises(Unreachable, match="asks to wait 120 minutes"):
         get("/never.bin")
     assert time.monotonic() - began < 1
+
+
+def test_numbers_without_end_are_one_line(get, site):
+    for name, action in (
+        ("/wait.bin", ("status", 503, ("Retry-After", "9" * 5000))),
+        ("/date.bin", ("status", 503, ("Retry-After", "Fri, 01 Jan 99999 00:00:00 GMT"))),
+    ):
+        site.put(name, BODY)
+        site.plan(name, action)
+        with contextlib.suppress(Unreachable):
+            get(name)
 
 
 def test_a_server_that_asks_to_wait_means_all_connections(site, tmp_path):
@@ -403,7 +430,7 @@ def test_more_bytes_than_announced_by_the_range(get, site, tmp_path):
     assert (tmp_path / "data.bin").read_bytes() == BODY
 
 
-@pytest.mark.parametrize("length", ["9" * 400, "1" + "0" * 15, "-1", "1e9", "\xb2", "12, 12", ""])
+@pytest.mark.parametrize("length", ["9" * 400, "9" * 5000, "1" + "0" * 15, "-1", "1e9", "\xb2", "12, 12", ""])
 def test_lengths_that_are_none(tmp_path, length):
     """A server of a few lines, whose Content-Length no honest server sends."""
     with socket.create_server(("127.0.0.1", 0)) as server:

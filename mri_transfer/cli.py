@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command line: parse, run one stage, turn errors into one line."""
 
 from __future__ import annotations
@@ -8,15 +9,16 @@ import dataclasses
 import errno
 import importlib
 import os
+import re
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from mri_transfer import __version__, progress
 from mri_transfer.errors import UserError
-from mri_transfer.options import add_options, from_arguments
+from mri_transfer.options import add_options, did_you_mean, from_arguments
 from mri_transfer.storage.files import to_json, write_json
 
 
@@ -93,6 +95,59 @@ def _load(reference: str):
     return getattr(importlib.import_module(module), name)
 
 
+# What options are called in other programs.
+ELSEWHERE = {
+    **{
+        "--lr": "--learning-rate",
+        "--batch-size": "--batch",
+        "--batch_size": "--batch",
+        "--model": "--backbone",
+    },
+    **{
+        "--image-size": "--size",
+        "--img-size": "--size",
+        "--output": "--out",
+        "--output-dir": "--out",
+        "-o": "--out",
+    },
+    **{
+        "--weights": "--init",
+        "--pretrained": "--init",
+        "--epochs": "--hours",
+        "--time": "--hours",
+        "--k": "--folds",
+    },
+    **{"--num-workers": "--workers", "-j": "--workers", "--n-folds": "--folds", "--splits": "--folds"},
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line each, with the nearest word that would have done."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse does, but what a command doesn't know is told by its own parser, which knows its options."""
+        parsed, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where to look; exit with 2."""
+        unknown = re.match(r"unrecognized arguments: (.*)", message, re.DOTALL)
+        if unknown:
+            word = unknown[1].split()[0]
+            message = f"{' '.join(unknown[1].split())}: not understood"
+            if word.startswith("-"):
+                options = [name for action in self._actions for name in action.option_strings]
+                aliases = {name: ours for name, ours in ELSEWHERE.items() if ours in options}
+                message = f"{word}: no such option{did_you_mean(word.split('=')[0], options, aliases)}"
+        elif message.startswith("the following arguments are required: "):
+            message = f"{message.removeprefix('the following arguments are required: ')} must be given"
+        else:
+            message = message.removeprefix("argument ")
+        self.exit(2, f"{self.prog}: {' '.join(message.split()).rstrip('.')}; see {self.prog} --help\n")
+
+
 def build_parser(
     command: str | None = None, defaults: dict[str, Any] | None = None
 ) -> argparse.ArgumentParser:
@@ -102,14 +157,14 @@ def build_parser(
         command: the command that is going to run.
         defaults: of its options, instead of those that they were declared with.
     """
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="mri-transfer",
         description="Pretrain an encoder on unlabeled MRI, transfer it to a brain-tumour classifier, and find out "
         "honestly whether that beats ImageNet.",
         epilog="Every command can be interrupted at any moment and continued by running it again.",
     )
     parser.add_argument("--version", action="version", version=f"mri-transfer {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for name, about in COMMANDS.items():
         sub = commands.add_parser(
             name,
@@ -158,6 +213,14 @@ def _write_failure(
         _write_summary(parsed.json, summary)
 
 
+def _complete() -> None:
+    """Answer a shell's request for completions, if argcomplete is there (extra `[completion]`), and exit."""
+    import argcomplete
+
+    typed = os.environ.get("COMP_LINE", "").split()
+    argcomplete.autocomplete(build_parser(next((word for word in typed[1:] if word in COMMANDS), None)))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -165,7 +228,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         0 when it finished, 2 for a user's mistake or a bad file, 130 when interrupted from the keyboard.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    chosen = next((word for word in arguments if word in COMMANDS), None)
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for the words that may follow
+        _complete()
+    if not arguments:
+        build_parser().print_help()
+        return 0
+    place = next((place for place, word in enumerate(arguments) if not word.startswith("-")), None)
+    chosen = None if place is None else arguments[place].lower()
+    if place is not None and chosen not in COMMANDS:
+        hint = did_you_mean(arguments[place], COMMANDS)
+        print(
+            f"mri-transfer: {arguments[place]}: no such command{hint}; see mri-transfer --help",
+            file=sys.stderr,
+        )
+        return 2
+    if place is not None:
+        arguments[place] = str(chosen)
     parsed = build_parser(chosen).parse_args(arguments)
     about = COMMANDS[parsed.command]
     preset = getattr(_load(about.config), "preset", None)

@@ -14,6 +14,7 @@ GRAPH = "training-graph"
 # Names that --help needs without TensorFlow: finetune/export/conversion.py has the formats' own, and
 # checkpoints/older_tensorflow.py the targets'.
 FORMATS = (GRAPH, "saved_model", "litert", "onnx")
+ALIASES = {"tflite": "litert", "tf_lite": "litert", "tensorflow": "saved_model", "tensorrt": "onnx"}
 TARGETS = ("tf2.6", "tf2.7", "tf2.12")
 
 
@@ -76,6 +77,7 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
         help="training-graph: a folder with which a board without Keras 3 pretrains; saved_model, litert, onnx: a "
         "trained network for other runtimes",
         choices=FORMATS,
+        aliases=ALIASES,
     )
     out: Path = option(help="folder to write", metavar="DIR")
     int8: bool = option(False, help="litert: quantise to 8-bit integers, calibrated on the images")

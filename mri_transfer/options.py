@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import re
 import types
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,7 @@ def option(
     metavar: str | None = None,
     repeat: bool = False,
     parse: Callable[[str], Any] | None = None,
+    aliases: Mapping[str, str] | None = None,
 ) -> Any:
     """A dataclass field that becomes `--its-name`.
 
@@ -35,11 +37,13 @@ def option(
         default: without one the option is required.
         help: one sentence, with the unit; the default is appended.
         choices: the only accepted values.
+        aliases: what some of them are called elsewhere, for a hint.
         metavar: what to call the value in `--help`.
         repeat: the option may be given several times; the field is then a tuple.
         parse: turns the text into the value and raises ValueError with a remedy; else the field's type does.
     """
-    metadata = {"help": help, "choices": choices, "metavar": metavar, "repeat": repeat, "parse": parse}
+    metadata: dict[str, Any] = {"help": help, "choices": choices, "metavar": metavar, "repeat": repeat}
+    metadata |= {"parse": parse, "aliases": aliases or {}}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -52,17 +56,46 @@ def argument(*, help: str, metavar: str, many: bool = False, default: Any = data
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("must be a whole number") from None
+
+
+def _number(text: str) -> float:
+    """A number; 10% is 0.1."""
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise ValueError("must be a number") from None
+
+
 def positive_int(text: str) -> int:
     """A whole number of at least one."""
-    value = int(text)
+    value = _integer(text)
     if value < 1:
         raise ValueError("must be at least 1")
     return value
 
 
+def duration(unit: str) -> Callable[[str], float]:
+    """A finite time above zero, in `unit` (h or min) where none is written: for h, 8, 8h and 480min are the same."""
+    seconds = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hours": 3600, "hour": 3600, "minutes": 60}
+
+    def parse(text: str) -> float:
+        match = re.fullmatch(r"\s*([^\sa-zA-Z]+)\s*([a-zA-Z]*)\s*", text)
+        if not match or (match[2] and match[2].lower() not in seconds):
+            raise ValueError("must be a time, such as 8h, 90min or a number alone")
+        factor = seconds[match[2].lower() or unit] / seconds[unit]
+        return factor * positive_float(match[1]) if factor != 1 else positive_float(match[1])
+
+    return parse
+
+
 def positive_float(text: str) -> float:
     """A finite number above zero."""
-    value = float(text)
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise ValueError("must be a number above 0")
     return value
@@ -70,7 +103,7 @@ def positive_float(text: str) -> float:
 
 def whole(text: str) -> int:
     """A whole number of at least zero."""
-    value = int(text)
+    value = _integer(text)
     if value < 0:
         raise ValueError("must be at least 0")
     return value
@@ -78,30 +111,30 @@ def whole(text: str) -> int:
 
 def non_negative_float(text: str) -> float:
     """A finite number of at least zero."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < float("inf"):
         raise ValueError("must be a number of at least 0")
     return value
 
 
 def share(text: str) -> float:
-    """A number from 0 to 1."""
-    value = float(text)
+    """A number from 0 to 1, or a percentage."""
+    value = _number(text)
     if not 0 <= value <= 1:
         raise ValueError("must lie between 0 and 1")
     return value
 
 
 def fraction(text: str) -> float:
-    """A number above 0 and at most 1."""
-    value = float(text)
+    """A number above 0 and at most 1, or a percentage."""
+    value = _number(text)
     if not 0 < value <= 1:
         raise ValueError("must be above 0 and at most 1")
     return value
 
 
 def fractions(text: str) -> tuple[float, ...]:
-    """Comma-separated fractions, such as 0.05,0.25,1."""
+    """Comma-separated fractions, such as 0.05,0.25,1 or 5%,25%,100%."""
     return tuple(sorted({fraction(part) for part in text.split(",")}))
 
 
@@ -126,10 +159,35 @@ def _explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return convert
 
 
+def did_you_mean(text: str, choices: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
+    """ "; did you mean simclr?" for a word that is close to one of the choices, or called otherwise elsewhere."""
+    known = {name.lower(): name for name in choices} | {
+        key.lower(): name for key, name in (aliases or {}).items()
+    }
+    close = difflib.get_close_matches(text.lower(), known, n=1, cutoff=0.7)
+    return f"; did you mean {known[close[0]]}?" if close else ""
+
+
+def _chosen(choices: Sequence[str], aliases: Mapping[str, str]) -> Callable[[str], str]:
+    """One of the choices, whatever the case of its letters."""
+
+    def parse(text: str) -> str:
+        found = {name.lower(): name for name in choices}.get(text.lower())
+        if found is None:
+            hint = did_you_mean(text, choices, aliases)
+            raise ValueError(f"must be one of {', '.join(choices)}{hint}")
+        return found
+
+    return parse
+
+
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+_PLAIN: dict[type, Callable[[str], Any]] = {int: _integer, float: _number}
 
 
 def add_options(parser: argparse.ArgumentParser, config: type) -> None:
@@ -162,11 +220,17 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
         parser.add_argument(
             flag,
             dest=field.name,
-            type=_explained(about["parse"] or base),
+            type=_explained(
+                about["parse"]
+                or (
+                    _chosen(about["choices"], about["aliases"])
+                    if about["choices"]
+                    else _PLAIN.get(base, base)
+                )
+            ),
             default=default,
             required=not has_default,
-            choices=about["choices"],
-            metavar=about["metavar"],
+            metavar=about["metavar"] or (f"{{{','.join(about['choices'])}}}" if about["choices"] else None),
             action="append" if about["repeat"] else "store",
             help=text,
         )
@@ -202,8 +266,7 @@ def configure(config: type[Config], arguments: Sequence[Any], options: dict[str,
     given = dict(zip(positional, arguments, strict=False)) | options
     for name in given:
         if name not in fields:
-            close = difflib.get_close_matches(name, fields, n=1)
-            raise UserError(f"{name}: no such option{f'; did you mean {close[0]}?' if close else ''}")
+            raise UserError(f"{name}: no such option{did_you_mean(name, fields)}")
     given = {name: _accepted(fields[name], annotations[name], value) for name, value in given.items()}
     if preset := getattr(config, "preset", None):
         defaults = {name: field.default for name, field in fields.items()}

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from mri_transfer.errors import UserError
 from mri_transfer.options import (
     argument,
+    duration,
     non_negative_float,
     option,
     positive_float,
@@ -88,7 +89,7 @@ augmentations of views, for --view, each with what it stands for:
         None, help="settings for a kind of machine (listed below)", choices=tuple(recipes.RECIPES)
     )
     hours: float | None = option(
-        None, help="time budget in hours, everything included", metavar="H", parse=positive_float
+        None, help="time budget in hours, everything included", metavar="H", parse=duration("h")
     )
     until: str | None = option(
         None,
@@ -96,7 +97,7 @@ augmentations of views, for --view, each with what it stands for:
         metavar="HH:MM",
         parse=_clock,
     )
-    minutes: float | None = option(None, help="time budget in minutes", metavar="M", parse=positive_float)
+    minutes: float | None = option(None, help="time budget in minutes", metavar="M", parse=duration("min"))
     steps: int | None = option(
         None, help="number of optimizer steps, instead of a time", metavar="N", parse=positive_int
     )

@@ -11,6 +11,7 @@ from mri_transfer.datasets.audit import advice
 from mri_transfer.datasets.audit.audit_page import write_page
 from mri_transfer.datasets.audit.examination import examine, examine_against
 from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.tumors.layout import read_layout
 from mri_transfer.datasets.tumors.persons.figshare import read_figshare
 from mri_transfer.datasets.tumors.persons.group_table import write_groups
 from mri_transfer.datasets.tumors.tumors import load_tumors
@@ -65,6 +66,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     """
     store = SliceStore.open(config.against) if config.against else None
     originals, unread = read_figshare(config.figshare) if config.figshare else (None, [])
+    read_layout(config.folder)  # a wrong folder leaves no trace
     claim_folder(config.out, "audit")
     tumors = load_tumors(
         config.folder,

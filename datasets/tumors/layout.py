@@ -21,6 +21,7 @@ import numpy as np
 from mri_transfer.datasets.tumors.class_names import kind, plain
 from mri_transfer.errors import UserError
 
+VOLUMES = (".nii.gz", ".nii", ".mgz", ".mgh", ".dcm", ".mnc", ".nrrd", ".mha", ".mhd")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 UNREAD = (
     *(
@@ -360,7 +361,7 @@ def read_layout(folder: Path) -> Layout:
         found = f"only {classes[0]}" if classes else "none"
         raise UserError(
             f"{folder}: needs a folder of images for each of two or more classes, found {found}"
-            + _perhaps_within([each for _, _, each in reading.places])
+            + (_perhaps_within([each for _, _, each in reading.places]) or _perhaps_volumes(folder))
         )
     for text in {text for split, name, _ in reading.places for text in (split, name)}:
         if text.encode("utf-8", "replace") != (raw := text.encode("utf-8", "surrogateescape")):
@@ -515,9 +516,20 @@ def _require_every_class(reading: _Reading, classes: Sequence[str]) -> None:
                 raise UserError(_without_images(found[name].path, found[name].unread))
 
 
+def _perhaps_volumes(folder: Path) -> str:
+    """What to do where volumes lie instead of labelled pictures."""
+    return (
+        "; it holds what looks like volumes: `mri-transfer slices` reads those"
+        if any(path.name.lower().endswith(VOLUMES) for path in folder.rglob("*"))
+        else ""
+    )
+
+
 def _without_images(folder: Path, unread: Counter[str] | None = None) -> str:
     others = (
         f", but {unread.total()} of other kinds ({', '.join(unread)}): convert them to PNG" if unread else ""
     )
+    if unread and set(unread) <= {".gz", ".nii", ".mgz", ".mgh", ".mnc"}:
+        others = f", but {unread.total()} that look like volumes: `mri-transfer slices` reads those"
     remedy = "" if unread else "; add some or remove the class"
     return f"{folder}: holds no images ({', '.join(SUFFIXES)}){others}{remedy}"

@@ -137,7 +137,9 @@ def find_volumes(
         first = (
             f"; {len(skipped)} left out, the first {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         )
-        raise NothingFound(f"{where}: no {search.expected} found{first}", skipped)
+        raise NothingFound(
+            f"{where}: no {search.expected} found{first}{_other_kind(paths, pictures)}", skipped
+        )
     found.sources = identified(found.sources)
     if subject is not None:
         _check_pattern(found, subject)
@@ -181,6 +183,21 @@ def _by_header(path: Path) -> str | None:
 
     evidence = says_what_it_is(path)
     return None if evidence is None else f"{evidence.reason}; see --include {evidence.kind}"
+
+
+def _other_kind(paths: Sequence[Path], pictures: bool) -> str:
+    """What a folder without volumes may have been meant for."""
+    if not pictures and any(
+        file.suffix.lower() in PICTURES
+        for path in paths
+        if Path(path).is_dir()
+        for file in Path(path).rglob("*")
+    ):
+        return (
+            "; it holds pictures: `slices --images` reads folders of slices, and `audit`, `finetune` and `compare` "
+            "take labelled ones"
+        )
+    return ""
 
 
 class _Search:

@@ -10,6 +10,7 @@ import errno
 import importlib
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -19,7 +20,6 @@ from typing import Any, NoReturn
 from mri_transfer import __version__, progress
 from mri_transfer.errors import UserError
 from mri_transfer.options import add_options, did_you_mean, from_arguments
-from mri_transfer.storage.files import to_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +94,8 @@ def _load(reference: str):
     module, name = reference.split(":")
     return getattr(importlib.import_module(module), name)
 
+
+PATIENCE = 5.0  # seconds of clearing up before a further Ctrl-C ends the program at once
 
 # What options are called in other programs.
 ELSEWHERE = {
@@ -196,6 +198,8 @@ def _one_line(error: BaseException) -> str:
 
 
 def _write_summary(where: Path | None, summary: dict[str, Any]) -> None:
+    from mri_transfer.storage.files import to_json, write_json
+
     if where == Path("-"):
         print(to_json(summary))
     elif where:
@@ -227,7 +231,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 when it finished, 2 for a user's mistake or a bad file, 130 when interrupted from the keyboard.
     """
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:
+        _end_quietly()
+        if "--debug" in (arguments or sys.argv):
+            raise
+        print("\ninterrupted; run the same command again to continue", file=sys.stderr)
+        return 130
+
+
+def _end_quietly() -> None:
+    """A second Ctrl-C doesn't cut the clearing up short, with tracebacks; unless that takes more than seconds."""
+    began = time.monotonic()
+
+    def asked_again(*_: object) -> None:
+        if time.monotonic() - began > PATIENCE:
+            os._exit(130)
+
+    with contextlib.suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGINT, asked_again)
+
+
+def _run(arguments: list[str]) -> int:
     if "_ARGCOMPLETE" in os.environ:  # a shell asks for the words that may follow
         _complete()
     if not arguments:
@@ -258,10 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _write_summary(parsed.json, summary)
     except KeyboardInterrupt:
         _write_failure(parsed, "interrupted", started)
-        if parsed.debug:
-            raise
-        print("\ninterrupted; run the same command again to continue", file=sys.stderr)
-        return 130
+        raise
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

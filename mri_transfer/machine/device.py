@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from mri_transfer.machine import memory
+from mri_transfer.machine import interrupts, memory
 
 # Set before TensorFlow is first imported: its C++ side logs to the terminal and would tear the progress bar.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -95,7 +95,8 @@ def prepare() -> str:
         # A device with a limit takes all of it at the start, unless this says otherwise.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     _name_a_temporary_folder()
-    with _c_messages_held_back():
+    # An interrupt in the middle of these imports comes out as whatever error their C++ side makes of it.
+    with interrupts.held_back(), _c_messages_held_back():
         import keras
 
         backend = keras.backend.backend()

@@ -23,7 +23,7 @@ from threadpoolctl import threadpool_limits
 
 from mri_transfer import progress
 from mri_transfer.errors import UserError
-from mri_transfer.machine import device
+from mri_transfer.machine import device, interrupts
 
 Result = TypeVar("Result")
 
@@ -74,6 +74,8 @@ class Workers:
 
     def start(self, calls: int) -> Executor:
         """An executor for so many calls."""
+        from multiprocessing.resource_tracker import ensure_running
+
         # loky, which joblib brings, as the standard library's pool runs a user's script again in each worker.
         from joblib.externals.loky import ProcessPoolExecutor
 
@@ -81,7 +83,11 @@ class Workers:
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         env = ONE_THREAD | {"XLA_FLAGS": _xla_flags()}
         processes = max(1, min(self.count, calls))
-        return ProcessPoolExecutor(processes, env=env, initializer=_become_worker, initargs=(os.getpid(),))
+        ensure_running()  # or it would be started later, and let interrupts through afterwards (before Python 3.14)
+        with interrupts.held_back():
+            return ProcessPoolExecutor(
+                processes, env=env, initializer=_become_worker, initargs=(os.getpid(),)
+            )
 
     def restart(self, executor: Executor, calls: int) -> Executor:
         """Another executor instead of one that is broken."""
@@ -237,12 +243,15 @@ def each(
             raise
         raise UserError(f"the given executor is broken ({error}); make another and go on") from error
     finally:
-        starter.shutdown()
-        workers.stop(executor, finished=finished)
+        # Once work is given up, a second Ctrl-C must not leave half of it running.
+        with contextlib.nullcontext() if finished else interrupts.held_back():
+            starter.shutdown()
+            workers.stop(executor, finished=finished)
 
 
 def _submit(executor: Executor, handed: tuple) -> Future[Any]:
-    return executor.submit(*handed)
+    with interrupts.held_back():
+        return executor.submit(*handed)
 
 
 def _has_room(workers: Workers, number: int, waiting: dict[Future[Result], int], suspected: dict) -> bool:

@@ -200,14 +200,13 @@ augmentations of views, for --view, each with what it stands for:
     recompute: str = option(
         "auto",
         help="compute early activations twice instead of storing them: less memory, more time; auto does so when "
-        "they would take over 2 GB (never on several GPUs with TensorFlow)",
+        "they would take over 2 GB",
         choices=("auto", "always", "never"),
     )
     micro_batch: int | None = option(
         None,
         help="pairs that are encoded at once: memory grows with this instead of --batch, and the loss still "
-        "sees the whole batch (default: as many as --memory allows; halved when memory turns out to be short). Not on "
-        "several GPUs with TensorFlow",
+        "sees the whole batch (default: as many as --memory allows; halved when memory turns out to be short)",
         metavar="PAIRS",
         parse=positive_int,
     )

@@ -132,6 +132,13 @@ def has_gpu() -> bool:
     return jax.default_backend() != "cpu"
 
 
+def tensorflow_gpus() -> int:
+    """How many GPUs TensorFlow sees."""
+    import tensorflow as tf
+
+    return len(tf.config.get_visible_devices("GPU"))
+
+
 def jit_compile() -> bool | str:
     """What to give Keras as `jit_compile`: measured, XLA makes TensorFlow on a CPU about ten times slower."""
     return "auto" if prepare() != "tensorflow" or has_gpu() else False

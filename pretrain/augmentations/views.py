@@ -16,7 +16,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from mri_transfer.machine import replicas
 from mri_transfer.pretrain.augmentations import geometry, scanner, screenshot
 from mri_transfer.pretrain.augmentations.table import AUGMENTATIONS, amounts
 
@@ -73,10 +72,7 @@ class Views(keras.layers.Layer):
         return (input_shape[0], self.size, self.size, 1)
 
     def call(self, images):
-        # Where several TensorFlow devices share the batch, all draw the same and each makes its own views.
-        parameters = self.draw(ops.shape(images)[0])
-        own = {name: replicas.own_rows(values) for name, values in parameters.items()}
-        return replicas.all_rows(self.apply(replicas.own_rows(images), own))
+        return self.apply(images, self.draw(ops.shape(images)[0]))
 
     def draw(self, n: Any, full: str | None = None) -> Parameters:
         """Random parameters of `n` views, as :meth:`apply` takes them.

@@ -1,4 +1,4 @@
-"""Who holds what, on JAX: weights on every device, rows of a batch on one each.
+"""Several devices on JAX: weights on every device, rows of a batch on one each.
 
 `keras.distribution.DataParallel` says how arrays are laid out, and XLA makes of a step one program for all devices: it
 sees the whole batch, so losses, batch normalisation and correlations over a batch are those of a single device, and
@@ -7,85 +7,124 @@ random numbers don't depend on the layout.
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
+import jax
+import keras
 import numpy as np
 
+from mri_transfer import progress
 from mri_transfer.errors import UserError
+from mri_transfer.pretrain.devices.choice import Devices
+from mri_transfer.pretrain.fit.memory_plan import memory_plan, recomputes
+from mri_transfer.pretrain.run.trainer import Trainer
+
+if TYPE_CHECKING:
+    from mri_transfer.pretrain.methods.method import Method, Plan
 
 
-def check_batch(batch: int, devices: int) -> None:
-    """That every device gets as many pairs.
+class ByRows(keras.distribution.DataParallel):
+    """Data parallelism in which layers of an encoder, and views, give their output by rows.
 
-    Raises:
-        UserError: the batch can't be shared out evenly.
+    What is concatenated or cut from batches no longer says where its rows should be, and all devices would do the same
+    work.
     """
-    if batch % devices:
-        fewer = batch // devices * devices
-        near = [pairs for pairs in (fewer, fewer + devices) if pairs]
-        raise UserError(
-            f"--batch {batch}: can't be shared out evenly among {devices} devices; give "
-            f"{' or '.join(map(str, near))} pairs, or fewer devices (CUDA_VISIBLE_DEVICES)"
-        )
+
+    def __init__(self) -> None:
+        super().__init__(auto_shard_dataset=False)
+        self.layers: set[str] = set()
+
+    def get_tensor_layout(self, path: str) -> Any:
+        """By the path of a layer, with "/output" behind it."""
+        return self.get_data_layout((None,)) if path.split("/")[-2] in self.layers else None
 
 
-class Devices:
+class SeveralDevices(Devices):
     """All devices of all processes, which share each batch equally.
 
     Attributes:
         count: of all devices.
-        processes, process: how many processes have them, and which one this is.
 
     Raises:
-        UserError: processes have different numbers of them.
+        UserError: processes have different numbers of devices.
     """
 
     def __init__(self) -> None:
-        import jax
-        import keras
-
         of = Counter(device.process_index for device in jax.devices())
         if len(set(of.values())) > 1:
-            told = ", ".join(f"process {process} has {of[process]}" for process in sorted(of))
+            numbers = ", ".join(f"process {process} has {of[process]}" for process in sorted(of))
             raise UserError(
-                f"{told} devices, and each needs the same number; choose some with CUDA_VISIBLE_DEVICES"
+                f"{numbers} devices, and each needs the same number; choose some with CUDA_VISIBLE_DEVICES"
             )
-        self.count = jax.device_count()
-        self.processes, self.process = jax.process_count(), jax.process_index()
-        self._layout = keras.distribution.DataParallel(auto_shard_dataset=False)
-        mesh = self._layout.device_mesh.backend_mesh
-        self._everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+        self.count, self.processes, self.rank = jax.device_count(), jax.process_count(), jax.process_index()
+        self.layout = ByRows()
+        mesh = self.layout.device_mesh.backend_mesh
+        self.everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
-    def check(self, batch: int) -> None:
+    def share(self, batch: int) -> None:
         """That every device gets as many pairs.
 
         Raises:
             UserError: the batch can't be shared out evenly.
         """
-        check_batch(batch, self.count)
+        if batch % self.count:
+            fewer = batch // self.count * self.count
+            near = " or ".join(str(pairs) for pairs in (fewer, fewer + self.count) if pairs)
+            raise UserError(
+                f"--batch {batch}: can't be shared out evenly among {self.count} devices; give {near} pairs, or "
+                "fewer devices (CUDA_VISIBLE_DEVICES)"
+            )
+        if self.rank == 0:
+            progress.say(f"{self.count} devices share each batch")
 
-    def rows(self, batch: int) -> slice:
-        """Which pairs of a batch this process reads."""
-        own = batch // self.processes
-        return slice(self.process * own, (self.process + 1) * own)
+    def trainer(self, *arguments: Any, **options: Any) -> Trainer:
+        return ShardedTrainer(*arguments, devices=self, **options)
 
-    def scope(self) -> contextlib.AbstractContextManager:
-        """Inside, Keras shares out what a step is given by rows."""
-        return self._layout.scope()
 
-    def spread(self, variables: Iterable[Any]) -> None:
-        """Put numbers that only this process's first device holds on all devices.
+class ShardedTrainer(Trainer):
+    """Trains on several devices.
 
-        Every process must hold the same; that isn't checked, nor is anything sent.
-        """
-        import jax
+    Args:
+        devices: that share each batch.
+        (others): as of :class:`Trainer`.
+    """
 
-        for variable in variables:
-            if variable.value.sharding != self._everywhere:
+    def __init__(self, *arguments: Any, devices: SeveralDevices, **options: Any):
+        self.devices = devices
+        super().__init__(*arguments, **options)
+
+    def _compose(self, start: keras.Model | None, size: int, micro_batch: int | None) -> None:
+        super()._compose(start, size, micro_batch)
+        self._layers = {self._method.views.name, *(layer.name for layer in self.encoder.layers)}
+
+    def _plan(self, encoder: keras.Model, micro_batch: int | None) -> Plan | None:
+        pairs = self.config.batch // self.devices.count
+        return memory_plan(recomputes(self.config.recompute, encoder, pairs), micro_batch)
+
+    def _variables(self) -> list[Any]:
+        return [*self._method.variables, *self._method.metrics_variables, *self.optimizer.variables]
+
+    def _train(self, batch: Mapping[str, Any]) -> float:
+        """A step on this process's rows of a batch, and at the same time on the others'."""
+        devices = self.devices
+        for variable in self._variables():
+            if variable.value.sharding != devices.everywhere:  # such as the rate, or what was gathered
                 value = np.asarray(variable.value)
                 variable.assign(
-                    jax.make_array_from_callback(value.shape, self._everywhere, value.__getitem__)
+                    jax.make_array_from_callback(value.shape, devices.everywhere, value.__getitem__)
                 )
+        own = self.config.batch // devices.processes
+        rows = slice(devices.rank * own, (devices.rank + 1) * own)
+        devices.layout.layers = self._layers
+        with devices.layout.scope():
+            return super()._train({name: array[rows] for name, array in batch.items()})
+
+    @property
+    def method(self) -> Method:
+        """The method with the numbers of now on this process's first device, where others take no part."""
+        for variable in self._variables():
+            if len(variable.value.sharding.device_set) > 1:
+                variable.assign(variable.value.addressable_data(0))
+        return self._method

@@ -22,7 +22,7 @@ import keras
 from keras import ops
 
 from mri_transfer.pretrain.fit.recompute import activation_bytes, recomputing, without_side_effects
-from mri_transfer.pretrain.methods.method import Plan, by_rows
+from mri_transfer.pretrain.methods.method import Plan
 
 # Above this many bytes of stored activations `--recompute auto` recomputes them.
 RECOMPUTE_ABOVE = 2e9
@@ -80,7 +80,7 @@ def _remat_chunks(pure: Callable[..., Any], trainable: list, state: list, chunks
     """XLA orders operations so that memory is low; nothing has to be said about it."""
     found = []
     for i in range(chunks.shape[0]):
-        y, state = keras.remat(pure)(trainable, state, by_rows(chunks[i]))
+        y, state = keras.remat(pure)(trainable, state, chunks[i])
         found.append(y)
     return ops.stack(found), state
 

@@ -20,7 +20,7 @@ import keras
 from keras import layers, ops
 
 from mri_transfer.pretrain.augmentations import geometry, pasted_lesions
-from mri_transfer.pretrain.methods.method import Plan, by_rows
+from mri_transfer.pretrain.methods.method import Plan
 from mri_transfer.pretrain.methods.simclr import SimCLR, nt_xent
 from mri_transfer.pretrain.pairs.free_labels import PLANES, SAGITTAL
 
@@ -127,7 +127,7 @@ class Hybrid(SimCLR):
         targets = ops.stack([plane, position, there, across], axis=1)
         targets = ops.concatenate([targets, described[:, 1:]], axis=1)
 
-        encoded = self._encode(by_rows(self.views(by_rows(slices * 255.0))))
+        encoded = self._encode(self.views(slices * 255.0))
         return {
             "projected": ops.cast(self.head(encoded, training=training), "float32"),
             "predicted": ops.cast(self.reader(encoded, training=training), "float32"),

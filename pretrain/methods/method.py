@@ -8,32 +8,13 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from mri_transfer.machine import replicas
-
 # Turns a flat functional model into how training calls it: plainly, or so that it needs less memory.
 Plan = Callable[[keras.Model], Callable[[Any], Any]]
 
 
 def plain(model: keras.Model) -> Callable[[Any], Any]:
     """The model itself in training mode."""
-    return lambda x: on_own_rows(model, x)
-
-
-def on_own_rows(model: keras.Model, x: Any, training: bool = True) -> Any:
-    """What `model` makes of `x`; of several TensorFlow devices that share a batch, each makes its own rows of it."""
-    return replicas.all_rows(model(replicas.own_rows(x), training=training))
-
-
-def by_rows(x: Any) -> Any:
-    """`x` itself, each row on one of the devices that share a batch, where there are several.
-
-    What is concatenated or cut from such batches no longer says where its rows should be, and all devices would
-    do the same work.
-    """
-    distribution = keras.distribution.distribution()
-    if distribution is None:
-        return x
-    return keras.distribution.distribute_tensor(x, distribution.get_data_layout(x.shape))
+    return lambda x: model(x, training=True)
 
 
 class Method(keras.Model):
@@ -75,7 +56,7 @@ class Method(keras.Model):
 
     def both_views(self, batch: dict[str, Any]) -> Any:
         """One view of every slice: (2 * pairs, size, size, 1), those of "a" first."""
-        return by_rows(self.views(by_rows(ops.concatenate([batch["a"], batch["b"]], axis=0))))
+        return self.views(ops.concatenate([batch["a"], batch["b"]], axis=0))
 
     def set_progress(self, share: Any) -> None:
         """Told before every step how much of the budget is used, 0..1; methods with schedules of their own need it.

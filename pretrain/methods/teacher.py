@@ -15,8 +15,6 @@ from keras import ops
 
 from mri_transfer.checkpoints.backbones import set_normalization
 from mri_transfer.checkpoints.normalization import fuse_batch_normalization
-from mri_transfer.checkpoints.shared_layers import share_layers
-from mri_transfer.pretrain.methods.method import on_own_rows
 
 
 def momentum_at(share: Any, start: float) -> Any:
@@ -62,7 +60,6 @@ class Teacher(keras.layers.Layer):
     def __init__(self, students: Sequence[keras.Model], momentum: float = 0.99):
         super().__init__(dtype="float32", name="teacher")
         self.copies = [copy_of(student) for student in students]
-        share_layers(self.copies[0])  # heads get all rows on every device
         self.start = momentum
         self.momentum = self.add_weight(
             shape=(), initializer=keras.initializers.Constant(momentum), trainable=False, name="momentum"
@@ -71,10 +68,8 @@ class Teacher(keras.layers.Layer):
 
     def call(self, x, training=True):
         """What the copies make of `x`, in float32; no gradient flows through it."""
-        encoder, *heads = self.copies
-        x = on_own_rows(encoder, x, training)
-        for head in heads:
-            x = head(x, training=training)
+        for copy in self.copies:
+            x = copy(x, training=training)
         return ops.stop_gradient(ops.cast(x, "float32"))
 
     def set_progress(self, share: Any) -> None:

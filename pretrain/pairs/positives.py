@@ -77,9 +77,6 @@ class PairSampler:
         seed: of the drawing.
         negatives: whether the method contrasts subjects, and so needs two of them.
 
-    Attributes:
-        rows: of a batch that are read; others do the rest.
-
     Raises:
         UserError: the store has fewer than two subjects where `negatives` are needed, or `positives` names "sequence"
             and no slice has a partner in one.
@@ -97,7 +94,6 @@ class PairSampler:
         negatives: bool = True,
     ):
         self.store, self.batch, self.seed, self.max_mm = store, batch, seed, max_mm
-        self.rows = slice(None)
         self.shares = mixture(positives)
         table = store.table
         _, self.subject = np.unique(table["subject"], return_inverse=True)
@@ -226,10 +222,10 @@ class PairSampler:
         return line
 
     def __call__(self, step: int) -> Batch:
-        """Those `rows` of a step's batch: "a" and "b" uint8 (batch, size, size), "subject" int32 (batch,), and what
+        """A step's batch: "a" and "b" uint8 (batch, size, size), "subject" int32 (batch,), and what
         :meth:`FreeLabels.of_pairs` says.
         """
-        a, b = (indices[self.rows] for indices in self.indices(step))
+        a, b = self.indices(step)
         images = self.store.images(np.concatenate([a, b]))
         slices = {"a": images[: len(a)], "b": images[len(a) :]}
         return {**slices, "subject": self.subject[a].astype(np.int32), **self.labels.of_pairs(a, b)}

@@ -15,7 +15,7 @@ from mri_transfer import progress
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.fit.out_of_memory import is_out_of_memory, smaller
+from mri_transfer.pretrain.fit.out_of_memory import REMEDY, is_out_of_memory, smaller
 from mri_transfer.pretrain.pairs.positives import Batch, PairSampler, read_ahead
 from mri_transfer.pretrain.run.interrupts import Interrupts
 from mri_transfer.pretrain.run.monitors import SCORE, Monitors, RunView
@@ -121,7 +121,6 @@ class Loop:
 
     def _go_on(self) -> None:
         """Batches and throughput from the present step on."""
-        self.trainer.begin(self.position.step)
         self._batches = read_ahead(self.sampler, self.position.step)
         self.reports.begin(self.position.step)
 
@@ -201,8 +200,7 @@ class Loop:
             config=self.config,
             out=self.config.out,
             store=self.store,
-            method=self.trainer.watched,
-            size=self.trainer.size,
+            trainer=self.trainer,
             batch=self._batch,
             loss=self._loss,
             share=self.position.share,
@@ -315,7 +313,7 @@ class Loop:
     def _need_less_memory(self) -> None:
         """Half as many pairs at once, from where the run is."""
         trainer, at_once = self.trainer, self.trainer.micro_batch or self.config.batch
-        fewer = smaller(trainer.micro_batch, self.config.batch) if trainer.splits else None
+        fewer = smaller(trainer.micro_batch, self.config.batch)
         step = self.position.step
         try:
             arrays = trainer.arrays()
@@ -324,7 +322,7 @@ class Loop:
         if fewer is None:
             with contextlib.suppress(Exception):  # memory may be short for that as well
                 self.save_now()
-            raise UserError(f"{self.config.out}: out of memory with {trainer.shortage()}")
+            raise UserError(f"{self.config.out}: out of memory with {at_once} pairs at once; {REMEDY}")
         progress.say(f"out of memory with {at_once} pairs at once: going on with {fewer}")
         trainer.build(micro_batch=fewer, arrays=arrays)
         self._go_back(step)

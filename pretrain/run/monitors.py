@@ -22,6 +22,7 @@ from mri_transfer.storage.files import finite, to_json
 
 if TYPE_CHECKING:
     from mri_transfer.pretrain.methods.method import Method
+    from mri_transfer.pretrain.run.trainer import Trainer
 
 # A figure by this name says how good the encoder is, higher is better; the run keeps the best one.
 SCORE = "score"
@@ -42,8 +43,7 @@ class RunView:
         config: the run's settings.
         out: the run folder; a monitor may write files of its own there (atomically).
         store: the slices, with their table of subject, sequence, plane and position.
-        method: the live method; `method.encoder` is the encoder, (n, size, size, 1) in 0..255 → (n, features).
-        size: side of the views in pixels at the moment.
+        trainer: what is trained.
         batch: what the last step was given: "a", "b" uint8 (pairs, size, size), "subject" int32 (pairs,);
             None before the first step.
         loss: of the last step; finite (None before the first one).
@@ -58,8 +58,7 @@ class RunView:
     config: PretrainConfig
     out: Path
     store: SliceStore
-    method: Method
-    size: int
+    trainer: Trainer
     batch: Mapping[str, Any] | None
     loss: float | None
     share: float
@@ -68,6 +67,16 @@ class RunView:
     saving: float = 0.0
     diverged_at: tuple[int, ...] = ()
     ending: bool = False
+
+    @property
+    def method(self) -> Method:
+        """The live method; `method.encoder` is the encoder, (n, size, size, 1) in 0..255 → (n, features)."""
+        return self.trainer.method
+
+    @property
+    def size(self) -> int:
+        """Side of the views in pixels at the moment."""
+        return self.trainer.size
 
 
 class Monitor(Protocol):

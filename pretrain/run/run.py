@@ -15,8 +15,7 @@ from mri_transfer.errors import UserError
 from mri_transfer.machine import device, memory
 from mri_transfer.machine.hardware import Hardware, summary_of
 from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
-from mri_transfer.pretrain.devices.place import place_of
-from mri_transfer.pretrain.devices.team import Team, together
+from mri_transfer.pretrain.devices.choice import Devices, chosen_devices
 from mri_transfer.pretrain.fit.out_of_memory import Marker
 from mri_transfer.pretrain.pairs.few_people import remarks
 from mri_transfer.pretrain.pairs.positives import PairSampler
@@ -50,7 +49,6 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     budgets = [v for v in (config.hours, config.minutes, config.steps, config.until) if v is not None]
     if not config.preview and len(budgets) != 1:
         raise UserError("give exactly one of --hours, --until, --minutes and --steps")
-    place = place_of(config)
     store = SliceStore.open(config.store)
     if config.preview:
         from mri_transfer.pretrain.augmentations.preview import draw_views
@@ -66,28 +64,24 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     )
     limit = config.memory * 1e9 if config.memory else memory.default_limit()
     device.limit_memory(limit)
-    with Interrupts(config.out) as interrupts, together(config, store, place, interrupts) as team:
-        if team.devices is not None:
-            sampler.rows = team.devices.rows(config.batch)
-        if not team.leads:
-            return team.follow(config, sampler)
-        if team.processes > 1:
-            started = clock()  # they may have waited for one another
-        return _lead(config, store, sampler, team, interrupts, limit=limit, started=started, clock=clock)
+    with Interrupts(config.out) as interrupts, chosen_devices(config, store, interrupts) as devices:
+        if devices.rank:
+            return devices.follow(config, sampler)
+        return _lead(config, store, sampler, devices, interrupts, limit=limit, started=started, clock=clock)
 
 
 def _lead(
     config: PretrainConfig,
     store: SliceStore,
     sampler: PairSampler,
-    team: Team,
+    devices: Devices,
     interrupts: Interrupts,
     *,
     limit: float | None,
     started: float,
     clock: Callable[[], float],
 ) -> dict[str, Any]:
-    """The run as the one process that decides and writes sees it; arguments are what it is made of."""
+    """The run as rank 0, which decides and writes, sees it; arguments are what it is made of."""
     backbone = backbone_of(config)
     claim_folder(config.out, KIND)
     about = check_same_run(config, store)
@@ -98,7 +92,7 @@ def _lead(
         progress.say(line)
     with _alone(config.out), Marker(config.out) as marker:
         trainer, start, position = start_or_continue(
-            config, backbone, store, sampler, team, limit=limit, killed=marker.killed
+            config, backbone, store, sampler, devices, limit=limit, killed=marker.killed
         )
         seconds = config.seconds
         if config.until is not None:
@@ -113,7 +107,6 @@ def _lead(
         )
         metrics = Metrics(config.out / "metrics.jsonl", position.step)
         with Saver(config.out, config.save_minutes * 60, position) as saver:
-            team.saver = saver
             loop = Loop(
                 config=config,
                 store=store,
@@ -139,7 +132,6 @@ def _lead(
                 # encoded at once must be known to the next process, should this one be killed too.
                 loop.save_now()
             loop.train()
-            team.dismiss(loop.stopped)
             return _finish(loop)
 
 

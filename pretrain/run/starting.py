@@ -11,7 +11,7 @@ from mri_transfer import progress
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.devices.team import Team
+from mri_transfer.pretrain.devices.choice import Devices
 from mri_transfer.pretrain.fit.out_of_memory import REMEDY, largest_that_fits, smaller
 from mri_transfer.pretrain.fit.precision import WORTH_SECONDS, fastest, measured
 from mri_transfer.pretrain.pairs.positives import PairSampler
@@ -30,7 +30,7 @@ def start_or_continue(
     backbone: str,
     store: SliceStore,
     sampler: PairSampler,
-    team: Team,
+    devices: Devices,
     *,
     limit: float | None,
     killed: bool,
@@ -39,7 +39,7 @@ def start_or_continue(
 
     Args:
         config, backbone, store, sampler: what the run is made of.
-        team: what it trains with.
+        devices: that it trains with.
         limit: of memory in bytes, if it is known.
         killed: whether the process before this one was killed because memory was short.
 
@@ -57,9 +57,9 @@ def start_or_continue(
         arrays, info = saved
         position = Position.from_info(info)
         if killed:
-            position.micro_batch = _after_a_kill(config, position.micro_batch, team)
+            position.micro_batch = _after_a_kill(config, position.micro_batch)
         start = read_json(start_file)
-        trainer = team.trainer(
+        trainer = devices.trainer(
             config,
             backbone,
             None,
@@ -80,12 +80,12 @@ def start_or_continue(
         imagenet_weights=config.imagenet_weights,
     )
     weights = encoder.get_weights()
-    micro_batch = _micro_batch(config, backbone, encoder, full_size, limit, team)
+    micro_batch = _micro_batch(config, backbone, encoder, full_size, limit, devices.processes)
     if killed:
-        micro_batch = _after_a_kill(config, micro_batch, team)
+        micro_batch = _after_a_kill(config, micro_batch)
 
     def trainer_of(precision: str) -> Trainer:
-        return team.trainer(
+        return devices.trainer(
             config, backbone, encoder, size=size, micro_batch=micro_batch, precision=precision
         )
 
@@ -120,18 +120,18 @@ def _micro_batch(
     encoder: keras.Model,
     size: int,
     limit: float | None,
-    team: Team,
+    processes: int,
 ) -> int | None:
     """Pairs at once: as told, or as many as fit at the largest size of views."""
     from mri_transfer.checkpoints.backbones import build_encoder
 
     if config.micro_batch is not None:
         return config.micro_batch
-    if limit is None or not team.splits:  # GPUs with a memory of their own will tell
+    if limit is None:  # GPUs with a memory of their own will tell
         return None
     largest = encoder if encoder.input_shape[1] == size else build_encoder(backbone, size)
     found = largest_that_fits(
-        lambda at_once: bytes_of_training(config, largest, at_once, team.processes), config.batch, limit
+        lambda at_once: bytes_of_training(config, largest, at_once, processes), config.batch, limit
     )
     if found is not None:
         progress.say(
@@ -140,12 +140,12 @@ def _micro_batch(
     return found
 
 
-def _after_a_kill(config: PretrainConfig, micro_batch: int | None, team: Team) -> int | None:
+def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int | None:
     """Pairs at once after the kernel killed a process that had `micro_batch`: half of them, if that makes sense.
 
     If not, the user hears of it and the run goes on: what was killed for want of memory may have been another program.
     """
-    fewer = smaller(micro_batch, config.batch) if team.splits else None
+    fewer = smaller(micro_batch, config.batch)
     at_once = micro_batch or config.batch
     then = f"going on with {fewer}" if fewer else f"if it happens again, {REMEDY}"
     progress.say(

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from mri_transfer.machine import device
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.fit.out_of_memory import REMEDY
 from mri_transfer.pretrain.fit.precision import policy
 
 if TYPE_CHECKING:
@@ -48,13 +47,7 @@ class Trainer:
         size: side of the views in pixels.
         micro_batch: pairs that are encoded at once; None for all of a batch.
         precision: that layers compute in, one of `precision.PRECISIONS`.
-
-    Attributes:
-        shares: how many devices share a batch.
-        splits: whether fewer pairs than a batch can be encoded at once, if memory is short.
     """
-
-    shares, splits = 1, True
 
     def __init__(
         self,
@@ -68,7 +61,7 @@ class Trainer:
     ):
         self.config, self.backbone, self.precision = config, backbone, precision
         self.peak_rate = config.learning_rate or default_rate(config)
-        self.method: Method
+        self._method: Method
         self.optimizer: keras.optimizers.Optimizer
         self._compose(encoder, size, micro_batch)
 
@@ -85,7 +78,7 @@ class Trainer:
         config = self.config
         encoder = self._network(start, size)
         self.encoder, self.size, self.micro_batch = encoder, size, micro_batch
-        self.method = build_method(
+        self._method = build_method(
             config,
             encoder,
             Views(size, config.strength, seed=config.seed, strengths=config.strengths),
@@ -93,17 +86,15 @@ class Trainer:
         )
         self.optimizer = keras.optimizers.AdamW(self.peak_rate, weight_decay=config.weight_decay)
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-        self.method.compile(optimizer=self.optimizer, jit_compile=self._jit_compile())
-        self.optimizer.build(self.method.trainable_variables)
+        self._method.compile(optimizer=self.optimizer, jit_compile=device.jit_compile())
+        self.optimizer.build(self._method.trainable_variables)
         self.compiled = False  # the first step compiles the graph
 
     def _network(self, start: keras.Model | None, size: int) -> keras.Model:
         """The encoder to train, with the weights of `start` if there is one."""
         if start is not None and self.precision == "float32":
             return start
-        return self._fresh_network(start, size)  # `start` was built to compute in float32
-
-    def _fresh_network(self, start: keras.Model | None, size: int) -> keras.Model:
+        # `start` was built to compute in float32.
         from mri_transfer.checkpoints.backbones import build_encoder
 
         encoder = build_encoder(self.backbone, size, self.config.seed)
@@ -115,11 +106,7 @@ class Trainer:
         """How training calls the encoder."""
         from mri_transfer.pretrain.fit.memory_plan import memory_plan, recomputes
 
-        pairs = self.config.batch // self.shares
-        return memory_plan(recomputes(self.config.recompute, encoder, pairs), micro_batch)
-
-    def _jit_compile(self) -> bool | str:
-        return device.jit_compile()
+        return memory_plan(recomputes(self.config.recompute, encoder, self.config.batch), micro_batch)
 
     def build(
         self, *, size: int | None = None, micro_batch: int | None = None, arrays: dict[str, Any] | None = None
@@ -136,7 +123,7 @@ class Trainer:
         """
         arrays = self.arrays() if arrays is None else arrays
         size, micro_batch = size or self.size, micro_batch or self.micro_batch
-        del self.method, self.optimizer, self.encoder  # their memory is needed for those that come
+        del self._method, self.optimizer, self.encoder  # their memory is needed for those that come
         gc.collect()
         self._compose(None, size, micro_batch)
         self.assign(arrays)
@@ -152,39 +139,32 @@ class Trainer:
         Returns:
             The loss, before the step; not finite if the training diverged.
         """
-        self.method.set_progress(share)
+        self._method.set_progress(share)
         self.optimizer.learning_rate.assign(rate)
-        self.method.reset_metrics()
+        self._method.reset_metrics()
         loss = self._train(batch)
         self.compiled = True
         return loss
 
     def _train(self, batch: Mapping[str, Any]) -> float:
-        return float(self.method.train_on_batch(batch, return_dict=True)["loss"])
-
-    def shortage(self) -> str:
-        """For messages: what memory was too short for, and what helps."""
-        return f"{self.micro_batch or self.config.batch} pairs at once; {REMEDY}"
-
-    def begin(self, step: int) -> None:
-        """Told before the batches of step number `step` (counted from 0) and of those that follow it come."""
+        return float(self._method.train_on_batch(batch, return_dict=True)["loss"])
 
     @property
-    def watched(self) -> Method:
-        """The method as monitors may look at it, with the numbers of now."""
-        return self.method
+    def method(self) -> Method:
+        """What is trained, to be looked at."""
+        return self._method
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Copies of every number that changes while training, by name."""
         from mri_transfer.checkpoints.state import model_arrays
 
-        return model_arrays(self.method, self.optimizer)
+        return model_arrays(self._method, self.optimizer)
 
     def assign(self, arrays: dict[str, np.ndarray]) -> None:
         """Go on from the numbers that :meth:`arrays` gave."""
         from mri_transfer.checkpoints.state import assign_arrays
 
-        assign_arrays(arrays, self.method, self.optimizer)
+        assign_arrays(arrays, self._method, self.optimizer)
 
     def copy_encoder(self, provenance: dict[str, Any]) -> Callable[[Path], None]:
         """Copies the encoder as it is now; what is returned writes that copy into a folder, at any later time."""

@@ -1,33 +1,33 @@
-"""Which of how many processes this is: from options, from launchers, and what makes no sense."""
+"""Which rank of how many processes this is: from options, from launchers, and what makes no sense."""
 
 import pytest
 
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.devices.place import Place, place_of
+from mri_transfer.pretrain.devices.membership import Membership, membership_of
 
 SLURM = {"SLURM_NTASKS": "4", "SLURM_PROCID": "3"}
 MPI = {"OMPI_COMM_WORLD_SIZE": "3", "OMPI_COMM_WORLD_RANK": "2"}
 
 
-def place(environment=(), **options):
+def membership(environment=(), **options):
     config = PretrainConfig(store="store", out="run", **options)
-    return place_of(config, dict(environment))
+    return membership_of(config, dict(environment))
 
 
 def test_a_run_is_alone_unless_it_is_told_where_the_others_are():
-    assert place() is None
-    assert place(SLURM) is None  # one of four jobs that have nothing to do with one another
-    assert place(coordinator="node7:9000", processes=1, process=0) is None
+    assert membership() is None
+    assert membership(SLURM) is None  # one of four jobs that have nothing to do with one another
+    assert membership(coordinator="node7:9000", processes=1, process=0) is None
 
 
 def test_options_win_over_launchers():
-    assert place(coordinator="node7:9000", processes=2, process=1) == Place("node7", 9000, 2, 1)
-    assert place(SLURM, coordinator="node7:9000") == Place("node7", 9000, 4, 3)
-    assert place(MPI, coordinator="10.0.0.7:9000") == Place("10.0.0.7", 9000, 3, 2)
-    assert place(SLURM, coordinator="node7:9000", processes=8, process=0) == Place("node7", 9000, 8, 0)
-    assert place(coordinator="node7:9000", processes=2, process=0).leads
-    assert not place(SLURM, coordinator="node7:9000").leads
+    assert membership(coordinator="node7:9000", processes=2, process=1) == Membership("node7:9000", 2, 1)
+    assert membership(SLURM, coordinator="node7:9000") == Membership("node7:9000", 4, 3)
+    assert membership(MPI, coordinator="10.0.0.7:9000") == Membership("10.0.0.7:9000", 3, 2)
+    assert membership(SLURM, coordinator="node7:9000", processes=8, process=0) == Membership(
+        "node7:9000", 8, 0
+    )
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_options_win_over_launchers():
 )
 def test_what_is_missing_or_makes_no_sense_is_named(options, words):
     with pytest.raises(UserError, match=words):
-        place(**options)
+        membership(**options)
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,11 @@
-"""What a run trains with where there is nothing to share, and what TensorFlow can't do."""
+"""What a run trains with where there is nothing to share, and what TensorFlow does on one device only."""
 
 import json
 
 import pytest
 
 from mri_transfer.checkpoints.state import load_state, save_state
-from mri_transfer.pretrain.devices import mirrored
+from mri_transfer.machine import device
 from mri_transfer.pretrain.fit.out_of_memory import remember_fewer
 from mri_transfer.pretrain.run import run as run_module
 from tests.pretrain import small_network
@@ -27,14 +27,17 @@ def test_tensorflow_refuses_several_processes(small_store, tmp_path, refuses, te
     assert not (tmp_path / "r").exists()
 
 
-def test_a_run_on_one_gpu_says_nothing_of_sharing(small_store, tmp_path, cli, monkeypatch, tensorflow):
+@pytest.mark.parametrize("gpus", [1, 2])
+def test_tensorflow_trains_on_one_gpu_and_says_what_several_need(
+    gpus, small_store, tmp_path, cli, monkeypatch, tensorflow
+):
     small_network.use(monkeypatch.setattr)
     monkeypatch.setattr(run_module, "_monitors", lambda config, store: [])
-    monkeypatch.setattr(mirrored, "gpus", lambda: ["GPU:0"])
+    monkeypatch.setattr(device, "tensorflow_gpus", lambda: gpus)
     small = ("--batch", 4, "--size", 32, "--backbone", "mobilenet", "--steps", 1)
     done = cli("pretrain", small_store, "--out", tmp_path / "r", *small)
     assert done.returncode == 0
-    assert "share each batch" not in done.stderr
+    assert ("on the first of 2 GPUs: several need KERAS_BACKEND=jax" in done.stderr) == (gpus == 2)
     assert json.loads((tmp_path / "r" / "config.json").read_text())["config"]["processes"] is None
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mri_transfer.checkpoints import DEFAULT_BACKBONE
 from mri_transfer.errors import UserError
 from mri_transfer.options import argument, option
 from mri_transfer.pretrain.config import PretrainConfig
@@ -99,7 +100,7 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
         metavar="STORE",
     )
     method: str | None = _as_for_pretrain("method")
-    backbone: str | None = _as_for_pretrain("backbone", "efficientnet_lite0")
+    backbone: str | None = _as_for_pretrain("backbone", DEFAULT_BACKBONE)
     init: str | None = _as_for_pretrain("init")
     imagenet_weights: Path | None = _as_for_pretrain(
         "imagenet_weights", "the package's or a download", of_run=False

@@ -7,6 +7,7 @@ import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mri_transfer.checkpoints.initialisation import BACKBONE, FORMS, RANDOM, WEIGHTS
 from mri_transfer.errors import UserError
 from mri_transfer.options import (
     argument,
@@ -107,20 +108,9 @@ augmentations of views, for --view, each with what it stands for:
         "predicts each slice's plane and position, and finds and describes synthetic lesions pasted on slices",
         choices=METHOD_NAMES,
     )
-    backbone: str | None = option(
-        None,
-        help="efficientnet_lite0 or any of keras.applications by its snake_case name (default: that of an --init RUN, "
-        "else efficientnet_lite0)",
-        metavar="NAME",
-    )
-    init: str = option(
-        "random", help="starting weights: random, imagenet, or an earlier run's folder", metavar="START"
-    )
-    imagenet_weights: Path | None = option(
-        None,
-        help="local ImageNet weight file for backbones whose weights can't be downloaded here",
-        metavar="FILE",
-    )
+    backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
+    init: str = option(RANDOM, help=f"starting weights: {FORMS}", metavar="START")
+    imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
     positives: str = option(
         "adjacent",
         help="what the two views of a pair are of: 'adjacent' slices (at most --max-mm apart), the "
@@ -292,6 +282,11 @@ augmentations of views, for --view, each with what it stands for:
         """The time of day at which the run must be ready."""
         assert self.until is not None
         return datetime.time.fromisoformat(self.until)
+
+    @property
+    def trained_start(self) -> bool:
+        """Whether the weights it starts from were trained on something."""
+        return self.init != RANDOM
 
     @property
     def strengths(self) -> dict[str, float]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import mri_transfer
 from mri_transfer import progress
+from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.errors import UserError
 from mri_transfer.machine import device
 from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
@@ -62,7 +63,7 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
         "tensorflow": version,
         "slice_size": slices["size"],
         "config": as_told(settings),
-        "init_sha256": _start_sha256(settings.init),
+        "init_sha256": Initialisation.read(settings.init, settings.backbone).card.get("weights_sha256"),
     }
     if (out / CARD).is_file():
         before = read_json(out / CARD)
@@ -98,13 +99,6 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
     return _summary(out)
 
 
-def _start_sha256(init: str) -> str | None:
-    """Of the weights of a run to start from: it may have been trained further since."""
-    from mri_transfer.checkpoints.encoders import read_card
-
-    return None if init in ("random", "imagenet") else read_card(Path(init))["weights_sha256"]
-
-
 def _summary(out: Path) -> dict[str, Any]:
     card = read_json(out / CARD)
     size = sum(path.stat().st_size for path in (out / "graph").rglob("*") if path.is_file())
@@ -113,17 +107,10 @@ def _summary(out: Path) -> dict[str, Any]:
 
 
 def _trainer(settings: PretrainConfig) -> tuple[Trainer, dict[str, Any]]:
-    from mri_transfer.checkpoints.encoders import start_encoder
-
     assert settings.backbone is not None
     assert settings.size is not None
-    encoder, start = start_encoder(
-        settings.init,
-        backbone=settings.backbone,
-        size=settings.size,
-        seed=settings.seed,
-        imagenet_weights=settings.imagenet_weights,
-    )
+    initialisation = Initialisation.read(settings.init, settings.backbone, seed=settings.seed)
+    encoder, start = initialisation.load(settings.size, settings.imagenet_weights)
     trainer = Trainer(
         settings, settings.backbone, encoder, size=settings.size, micro_batch=settings.micro_batch
     )

@@ -35,7 +35,7 @@ def default_rate(config: PretrainConfig) -> float:
     """The peak learning rate where none is given."""
     from mri_transfer.pretrain.methods import METHODS
 
-    return METHODS[config.method].RATE if config.init == "random" else 3e-4
+    return METHODS[config.method].RATE if not config.trained_start else 3e-4
 
 
 class Trainer:

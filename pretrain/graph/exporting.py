@@ -19,8 +19,9 @@ from mri_transfer import progress
 from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.errors import UserError
 from mri_transfer.machine import device
-from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
+from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.graph.settings import as_told, settings_of
+from mri_transfer.pretrain.methods import METHODS, SUBJECTS
 from mri_transfer.pretrain.pairs.positives import mixture
 from mri_transfer.pretrain.run.trainer import Trainer
 from mri_transfer.storage.files import atomic_write, claim_folder, fsync_folder, read_json, sha256, write_json
@@ -138,7 +139,7 @@ def described(trainer: Trainer, start: dict[str, Any]) -> dict[str, Any]:
         "seed": config.seed,
         "positives": mixture(config.positives),
         "max_mm": config.max_mm,
-        "negatives": config.method in WITH_NEGATIVES,
+        "negatives": METHODS[config.method].compares == SUBJECTS,
         "peak_rate": trainer.peak_rate,
         "warmup": config.warmup,
         "chance": trainer.method.chance(config.batch),
@@ -168,12 +169,16 @@ def training_module(trainer: Trainer, slice_size: int) -> tf.Module:
     from mri_transfer.checkpoints.state import named_variables
 
     method, optimizer, encoder = trainer.method, trainer.optimizer, trainer.encoder
-    batch, side = trainer.config.batch, slice_size
+    batch, side, negatives = (
+        trainer.config.batch,
+        slice_size,
+        METHODS[trainer.config.method].compares == SUBJECTS,
+    )
     slices = tf.TensorSpec((batch, side, side), tf.uint8)
     number = tf.TensorSpec((), tf.float32)
 
     def train_step(a, b, subject, rate, share):
-        pairs = {"a": a, "b": b, "subject": subject}
+        pairs = {"a": a, "b": b, **({"subject": subject} if negatives else {})}
         method.set_progress(share)
         optimizer.learning_rate.assign(rate)
         with tf.GradientTape() as tape:

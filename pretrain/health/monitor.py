@@ -207,7 +207,6 @@ class HealthMonitor:
         # matplotlib and jinja2 take their time to be imported; a run begins without them.
         from mri_transfer.checkpoints.initialisation import describe_start
         from mri_transfer.pretrain.health.run_page import LONG_RUN, Told, write_page
-        from mri_transfer.pretrain.run.trainer import default_rate
 
         assert self._panel is not None
         assert self.verdict is not None
@@ -229,7 +228,7 @@ class HealthMonitor:
             final=final,
             start=start,
             derived={
-                "learning_rate": default_rate(run.config),
+                "learning_rate": run.config.default_rate,
                 "size": run.store.size,
                 "temperature": getattr(run.method, "temperature", None),
                 "backbone": known.get("backbone"),

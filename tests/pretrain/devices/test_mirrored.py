@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from mri_transfer.checkpoints.encoders import load_encoder
-from mri_transfer.pretrain.config import METHOD_NAMES, PretrainConfig
+from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.devices import mirrored
 from mri_transfer.pretrain.devices.team import Team
+from mri_transfer.pretrain.methods import METHODS
 from mri_transfer.pretrain.run import starting
 from tests.pretrain import small_network
 from tests.pretrain.devices import logical_devices
@@ -76,7 +77,7 @@ def test_two_devices_give_the_losses_of_one_and_share_the_work():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_does_and_is_resumed_on_another_number_of_devices(method):
     """After six steps views become larger, either goes on from the other's state, and both do two steps more."""
     found = trained(method=method, steps=6, carry=True)

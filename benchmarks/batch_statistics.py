@@ -35,13 +35,14 @@ def main() -> None:
     import keras
 
     from mri_transfer.checkpoints.backbones import leaf_layers
-    from mri_transfer.checkpoints.encoders import read_card, save_encoder, start_encoder
+    from mri_transfer.checkpoints.encoders import read_card, save_encoder
+    from mri_transfer.checkpoints.initialisation import Initialisation
     from mri_transfer.pretrain.augmentations.views import Views
 
     builtin = a.run == "imagenet"
     card = {} if builtin else read_card(Path(a.run))
     backbone = card.get("backbone", "efficientnet_lite0")
-    encoder, start = start_encoder(a.run, backbone=backbone, size=a.size, seed=0)
+    encoder, start = Initialisation.read(a.run, backbone).load(a.size)
     store = SliceStore.open(a.store)
     chosen = np.sort(np.random.default_rng(0).choice(len(store), min(a.slices, len(store)), replace=False))
     np.random.default_rng(1).shuffle(chosen)

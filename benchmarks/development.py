@@ -58,10 +58,10 @@ class Development:
         from mri_transfer.machine import device
 
         device.prepare()
-        from mri_transfer.checkpoints.encoders import start_encoder
+        from mri_transfer.checkpoints.initialisation import Initialisation
         from mri_transfer.finetune.heads.features import extract_features
 
-        encoder, _ = start_encoder(str(run), backbone=None, size=self.images.shape[1], seed=0)
+        encoder, _ = Initialisation.read(str(run)).load(self.images.shape[1])
         return self.score(extract_features(encoder, self.images, desc=None))
 
 

@@ -42,12 +42,13 @@ def generated(seed: int = 0, groups: int = 160) -> tuple[np.ndarray, np.ndarray,
 
 def of_imagenet(folder: Path, persons: Path | None, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features of ImageNet's weights, labels and groups; only images of known persons where a table is given."""
+    from mri_transfer.checkpoints.initialisation import Initialisation
     from mri_transfer.datasets.tumors.tumors import load_tumors
-    from mri_transfer.finetune.arms.starts import Source
+    from mri_transfer.finetune.arms.starts import load_compiled
     from mri_transfer.finetune.heads.features import extract_features
 
     tumors = load_tumors(folder, size)
-    model, _ = Source("imagenet", "efficientnet_lite0", "imagenet").load(size)
+    model, _ = load_compiled(Initialisation.read("imagenet"), size)
     features = extract_features(model, tumors.images, "features")
     if persons is None:
         return features, tumors.labels, tumors.groups

@@ -22,7 +22,7 @@ device.prepare()
 
 import keras  # noqa: E402
 
-from mri_transfer.checkpoints.encoders import start_encoder  # noqa: E402
+from mri_transfer.checkpoints.initialisation import Initialisation  # noqa: E402
 from mri_transfer.finetune.config import Recipe  # noqa: E402
 from mri_transfer.finetune.heads.classifier import build_classifier  # noqa: E402
 from mri_transfer.finetune.heads.training import Finetuning, unfreeze_upper  # noqa: E402
@@ -32,7 +32,7 @@ CLASSES = ("a", "b", "c", "d")
 
 def encoder(a: argparse.Namespace) -> keras.Model:
     """Random weights are as fast as any."""
-    return start_encoder("random", backbone=a.backbone, size=a.size, seed=0)[0]
+    return Initialisation.read("random", a.backbone).load(a.size)[0]
 
 
 class Bare(keras.Model):

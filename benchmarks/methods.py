@@ -26,7 +26,7 @@ from typing import Any
 
 from development import Development
 
-from mri_transfer.pretrain.config import METHOD_NAMES
+from mri_transfer.pretrain.methods import METHODS
 
 ONE_CORE = dict.fromkeys(("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"), "1")
 CALIBRATION_STEPS = (3, 13)
@@ -141,7 +141,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--cpu-seconds", type=float, default=240)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", default=",".join(METHOD_NAMES))
+    parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument(
         "--positives", default="same adjacent sequence", help="kinds or mixtures, with blanks between"
     )

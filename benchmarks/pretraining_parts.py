@@ -82,7 +82,7 @@ def parts(store_folder: Path, batch: int) -> dict[str, float]:
         def call(self, x):
             return keras.ops.expand_dims(keras.ops.cast(x, "float32"), -1)
 
-    bare = METHODS["simclr"](build_encoder("efficientnet_lite0", store.size, 0), NoViews())
+    bare = METHODS["simclr"].build(build_encoder("efficientnet_lite0", store.size, 0), NoViews())
     bare.compile(optimizer=keras.optimizers.AdamW(1e-3), jit_compile=jit)
     training = median_seconds(lambda: bare.train_on_batch(ready))
     return {"reading": reading, "views": making, "bare step": training}

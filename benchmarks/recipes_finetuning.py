@@ -58,11 +58,11 @@ class Bench:
     """The development images, one ImageNet encoder for everything, and the probe of each fold."""
 
     def __init__(self, a: argparse.Namespace, data: Development):
-        from mri_transfer.checkpoints.encoders import start_encoder
+        from mri_transfer.checkpoints.initialisation import Initialisation
         from mri_transfer.finetune.heads.features import extract_features
 
         self.a, self.data = a, data
-        self.encoder, _ = start_encoder("imagenet", backbone=a.backbone, size=a.size, seed=0)
+        self.encoder, _ = Initialisation.read("imagenet", a.backbone).load(a.size)
         self.encoder.compile(jit_compile=device.jit_compile())
         self.start = self.encoder.get_weights()
         self.features = extract_features(self.encoder, data.images, None)

@@ -40,10 +40,10 @@ def main() -> None:
     device.prepare()
     import keras
 
-    from mri_transfer.checkpoints.encoders import start_encoder
+    from mri_transfer.checkpoints.initialisation import Initialisation
 
     for start in starts:
-        encoder, _ = start_encoder(start, backbone=None, size=development.images.shape[1], seed=0)
+        encoder, _ = Initialisation.read(start).load(development.images.shape[1])
         maps = pooled_maps(encoder)
         reader = keras.Model(encoder.input, list(maps.values()))
         images = development.images[..., None].astype(np.float32)

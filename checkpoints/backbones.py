@@ -18,7 +18,7 @@ import keras
 import numpy as np
 from keras import initializers, layers
 
-from mri_transfer.checkpoints import efficientnet_lite
+from mri_transfer.checkpoints import DEFAULT_BACKBONE, efficientnet_lite
 from mri_transfer.checkpoints.normalization import fuse_batch_normalization
 from mri_transfer.errors import UserError
 
@@ -96,7 +96,7 @@ def _preprocessed(image: Any, backbone: str) -> Any:
     return layers.Rescaling(scale, offset, name="preprocess", dtype="float32")(x)
 
 
-def build_encoder(backbone: str = efficientnet_lite.NAME, size: int = 160, seed: int = 0) -> keras.Model:
+def build_encoder(backbone: str = DEFAULT_BACKBONE, size: int = 160, seed: int = 0) -> keras.Model:
     """An encoder with random weights that depend on `seed` alone, not on any global random state.
 
     Args:

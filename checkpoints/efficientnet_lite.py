@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from keras import initializers, layers
 
+from mri_transfer.checkpoints import EFFICIENTNET_LITE0 as NAME
 from mri_transfer.errors import UserError
 
-NAME = "efficientnet_lite0"
 FEATURES = 1280
 CLASSES = 1000
 EPSILON = 1e-3

@@ -19,7 +19,6 @@ import keras
 import numpy as np
 
 from mri_transfer.checkpoints.backbones import build_encoder, check_backbone, named_weights
-from mri_transfer.checkpoints.imagenet import load_imagenet
 from mri_transfer.errors import UserError
 from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
 from mri_transfer.storage.files import finite, read_json, write_json, wrong_fields
@@ -147,7 +146,12 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def load_encoder(folder: Path, size: int | None = None) -> keras.Model:
-    """The encoder of an encoder folder or run folder, its content verified.
+    """The encoder of an encoder folder or run folder, its content verified; see :func:`read_encoder`."""
+    return read_encoder(folder, size)[0]
+
+
+def read_encoder(folder: Path, size: int | None = None) -> tuple[keras.Model, dict[str, Any]]:
+    """An encoder, its content verified, with the card that belongs to just these weights.
 
     Args:
         folder: the folder, or the run that holds it.
@@ -159,7 +163,7 @@ def load_encoder(folder: Path, size: int | None = None) -> keras.Model:
     """
     card, arrays = _read(_locate(folder))
     try:
-        return encoder_with(card["backbone"], size or card["size"], arrays)
+        return encoder_with(card["backbone"], size or card["size"], arrays), card
     except Misfit as differ:
         raise UserError(
             f"{folder}: its weights don't fit {card['backbone']} of this mri-transfer and Keras "
@@ -195,68 +199,3 @@ def _read(folder: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         except UserError:
             if read_card(folder)["weights_sha256"] == card["weights_sha256"]:
                 raise
-
-
-def start_encoder(
-    init: str,
-    *,
-    backbone: str | None,
-    size: int,
-    seed: int,
-    imagenet_weights: Path | None = None,
-) -> tuple[keras.Model, dict[str, Any]]:
-    """The encoder that a training starts from, and where it comes from.
-
-    Args:
-        init: "random", "imagenet", or the folder of a run or an encoder.
-        backbone: its name; None takes the folder's, or efficientnet_lite0.
-        size: height and width, pixels.
-        seed: of random weights.
-        imagenet_weights: file with the backbone's ImageNet weights; None takes the package or downloads.
-
-    Returns:
-        The model and a dictionary for provenance, with "init", "backbone" and: "seed" (random), "source" and
-        "weights_sha256" (imagenet), or "path", "weights_sha256" and the folder's own "provenance", which
-        holds its own start in turn, so that the whole chain can be read.
-
-    Raises:
-        UserError: no such folder or weights, or the folder's encoder has another backbone.
-    """
-    if init in ("random", "imagenet"):
-        name = check_backbone(backbone or "efficientnet_lite0")
-        model = build_encoder(name, size, seed)
-        start: dict[str, Any] = {"init": init, "backbone": name}
-        if init == "random":
-            return model, start | {"seed": seed}
-        return model, start | load_imagenet(model, name, imagenet_weights)
-    if not Path(init).exists():
-        raise UserError(
-            f"{init}: no such folder; a start is random, imagenet, or a run of `mri-transfer pretrain`"
-        )
-    card = read_card(Path(init))
-    if backbone is not None and backbone != card["backbone"]:
-        check_backbone(backbone)
-        raise UserError(
-            f"{init}: holds a {card['backbone']}, not a {backbone}; give --backbone {card['backbone']}"
-        )
-    model = load_encoder(Path(init), size)
-    kept = {key: card[key] for key in ("backbone", "weights_sha256", "provenance")}
-    return model, {"init": "encoder", "path": str(init)} | kept
-
-
-def describe_start(start: dict[str, Any]) -> str:
-    """One line for people, oldest first: "ImageNet → simclr (9000 slices of 85 subjects, 480 min)"."""
-    if start.get("init") != "encoder":
-        return {"random": "random weights", "imagenet": "ImageNet"}.get(
-            str(start.get("init")), "unknown start"
-        )
-    made = start.get("provenance") or {}
-    data = made.get("data") or {}
-    facts = []
-    if data.get("slices") is not None:
-        of = f" of {data['subjects']} subjects" if data.get("subjects") is not None else ""
-        facts.append(f"{data['slices']} slices{of}")
-    if made.get("seconds") is not None:
-        facts.append(f"{made['seconds'] / 60:.0f} min")
-    method = str(made.get("method") or "unknown method") + (f" ({', '.join(facts)})" if facts else "")
-    return f"{describe_start(made.get('start') or {})} → {method}"

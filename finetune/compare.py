@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import progress
+from mri_transfer.checkpoints.initialisation import folder_of
 from mri_transfer.datasets.synthetic.note import banner_of
 from mri_transfer.datasets.tumors.class_names import class_map
 from mri_transfer.datasets.tumors.persons.recognised import sentences as source_sentences
@@ -150,7 +151,7 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
 
 def _files_of(arms: Sequence[Arm]) -> list[Path]:
     """The encoders that trials read."""
-    return [Path(path) for arm in arms for path in arm.cards]
+    return [folder for arm in arms for path in arm.cards if (folder := folder_of(path))]
 
 
 def _arms(config: CompareConfig) -> tuple[Arm, ...]:

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import ClassVar
 
+from mri_transfer.checkpoints.initialisation import BACKBONE, FORMS, WEIGHTS
 from mri_transfer.errors import UserError
 from mri_transfer.options import (
     argument,
@@ -131,9 +132,6 @@ CALIBRATION = (
     "can be taken at their word; none: spare that training"
 )
 UNFREEZE = "share of the encoder, from the top, that fine-tuning changes (0 trains the head only)"
-BACKBONE = (
-    "network of the random and ImageNet starts (default: that of the given encoders, else efficientnet_lite0)"
-)
 GROUPS = (
     "table of groups that no split may part, as `mri-transfer audit` writes it (groups.csv); a known person comes "
     "before a group, and copies and near-copies are kept together all the same (default: persons where they are known, "
@@ -144,7 +142,6 @@ LABELS = (
     "source: where an image is recognised as a slice of a public collection, take the tumour that is named there; "
     "folder: believe the folders. The published split is always about the folders' labels"
 )
-WEIGHTS = "file with the backbone's ImageNet weights, where they can't be downloaded"
 
 
 def _recipe(config: FinetuneConfig | CompareConfig) -> Recipe:
@@ -165,7 +162,7 @@ class FinetuneConfig:
     out: Path = option(help="folder for the classifier", metavar="RUN")
     init: str = option(
         "imagenet",
-        help="start: random, imagenet, or the folder of a pretraining run or encoder",
+        help=f"starting weights: {FORMS}",
         metavar="START",
     )
     size: int = option(160, help="side of the images, pixels", metavar="PIXELS", parse=positive_int)

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import progress
+from mri_transfer.checkpoints.initialisation import Initialisation, weights_digest
 from mri_transfer.datasets.tumors.persons.recognised import sentences
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.arms.arms import Arm, resolve_arms, weights_digest
 from mri_transfer.finetune.comparison.trials import only_one
 from mri_transfer.finetune.config import RUN_KIND, FinetuneConfig, require_tumors
 from mri_transfer.finetune.data.protocol import Split, grouped_splits
@@ -36,10 +36,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         UserError: the tumour folder, the start or the run folder can't be used, or training diverged.
     """
     require_tumors(config.tumors)
-    name = config.init if config.init in ("random", "imagenet") else f"start={config.init}"
-    (arm,) = resolve_arms([name], backbones=[config.backbone] if config.backbone else [])
-    if arm.kind in ("pixels", "scaled"):
-        raise UserError(f"--init {config.init}: a classifier starts from random, imagenet or a run")
+    start = Initialisation.read(config.init, config.backbone, seed=config.seed)
     claim_folder(config.out, RUN_KIND)
     with only_one(config.out):
         tumors = load_tumors(
@@ -53,32 +50,32 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         )
         for line in sentences(tumors.audit):
             progress.say(line)
-        summary = _finished(config, arm, tumors)
+        summary = _finished(config, start, tumors)
         if summary is not None:
             progress.say(f"{config.out}: finished before; nothing to do")
             return summary
-        return _train(config, arm, tumors)
+        return _train(config, start, tumors)
 
 
-def _key(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> str:
+def _key(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> str:
     """Changes with every setting that changes the classifier."""
     settings = as_dict(config) | {
         "tumors": tumors.fingerprint,
-        "start": arm.card.get("weights_sha256", arm.start),
+        "start": start.identity,
     }
     for where in ("out", "init", "imagenet_weights", "strict"):
         settings.pop(where)
-    settings |= {"backbone": arm.backbone, "recipe": dataclasses.asdict(config.recipe())}
+    settings |= {"backbone": start.backbone, "recipe": dataclasses.asdict(config.recipe())}
     return hashlib.sha256(to_json(dict(sorted(settings.items()))).encode()).hexdigest()
 
 
-def _finished(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any] | None:
+def _finished(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> dict[str, Any] | None:
     """The summary of a finished run of the same settings; None where there is work to do.
 
     Raises:
         UserError: the folder belongs to a run of other settings or other images.
     """
-    card, key = config.out / "config.json", _key(config, arm, tumors)
+    card, key = config.out / "config.json", _key(config, start, tumors)
     if not card.is_file():
         write_json(card, {"key": key, "config": as_dict(config)})
         return None
@@ -91,8 +88,7 @@ def _finished(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, A
     return read_json(summary) if summary.is_file() else None
 
 
-def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]:
-    from mri_transfer.checkpoints.encoders import start_encoder
+def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> dict[str, Any]:
     from mri_transfer.finetune.heads.classifier import save_classifier
     from mri_transfer.finetune.heads.features import extract_features
     from mri_transfer.finetune.heads.tuning import Tuning
@@ -103,13 +99,7 @@ def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]
         tumors.labels, tumors.groups, folds=config.folds, seeds=(config.seed,), classes=tumors.classes
     )
     split = next(split for split in splits if split.fold == HELD_OUT)
-    encoder, about = start_encoder(
-        arm.start,
-        backbone=arm.backbone,
-        size=config.size,
-        seed=config.seed,
-        imagenet_weights=config.imagenet_weights if arm.start == "imagenet" else None,
-    )
+    encoder, about = start.load(config.size, config.imagenet_weights)
     encoder.compile(jit_compile=device.jit_compile())
     train, test = split.train, split.test
     before = weights_digest(encoder)
@@ -146,11 +136,11 @@ def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]
         "metrics": scores,
         "config": as_dict(config),
     }
-    save_classifier(classifier, config.out, backbone=arm.backbone, provenance=provenance)
+    save_classifier(classifier, config.out, backbone=start.backbone, provenance=provenance)
     save_familiarity(familiar, config.out)
     summary = {
         "run": str(config.out),
-        "start": arm.start,
+        "start": start.origin,
         "start_weights": before,
         "classes": list(tumors.classes),
         "train_images": len(split.train),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mri_transfer import progress
+from mri_transfer.checkpoints import DEFAULT_BACKBONE
 from mri_transfer.errors import UserError
 from mri_transfer.machine import checks, device, memory
 from mri_transfer.machine.boards import Board, read_board
@@ -20,7 +21,7 @@ from mri_transfer.machine.checks import ADVICE, GOOD, PROBLEM, Finding
 from mri_transfer.options import non_negative_float, option
 
 MARKS = {GOOD: "  ok  ", ADVICE: " note ", PROBLEM: " FIX  "}
-SIZE, BATCH, BACKBONE = 160, 64, "efficientnet_lite0"
+SIZE, BATCH = 160, 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _speed(seconds: float) -> tuple[Finding, dict[str, Any] | None]:
 
     progress.say(f"training on noise for {seconds:g} s, after compiling ...")
     try:
-        speed = measure_speed(backbone=BACKBONE, size=SIZE, batch=BATCH, seconds=seconds, limit=limit)
+        speed = measure_speed(backbone=DEFAULT_BACKBONE, size=SIZE, batch=BATCH, seconds=seconds, limit=limit)
     except UserError as error:
         return Finding("speed", PROBLEM, "training does not fit into the memory", str(error)), None
     at_once = speed.micro_batch or speed.batch

@@ -23,19 +23,19 @@ def _as_for_pretrain(name: str, otherwise: str = "", *, of_run: bool = True, def
 
     Args:
         name: of the field of PretrainConfig.
-        otherwise: what it is if it is left out, in words; the field's own default if this is empty.
+        otherwise: what it is if it is left out, in words; as for `pretrain` if this is empty.
         of_run: whether it is taken over from a RUN, if there is one.
         default: of the field here, which says that it was left out.
     """
     field = next(each for each in dataclasses.fields(PretrainConfig) if each.name == name)
-    text = (
-        field.metadata["help"]
-        .partition(" (default")[0]
-        .replace("listed below", "listed by `pretrain --help`")
+    text, _, told = field.metadata["help"].partition(" (default: ")
+    otherwise = (
+        otherwise or told.removesuffix(")") or ("" if field.default in (None, ()) else str(field.default))
     )
-    if default is None:
-        text += f" (default: {'as in RUN, else ' if of_run else ''}{otherwise or field.default})"
-    return dataclasses.field(default=default, metadata={**field.metadata, "help": text})
+    if default is None and otherwise:
+        text += f" (default: {'as in RUN, else ' if of_run else ''}{otherwise})"
+    about = {"help": text.replace("listed below", "listed by `pretrain --help`"), "of_run": of_run}
+    return dataclasses.field(default=default, metadata=field.metadata | about)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,23 +101,19 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
         metavar="STORE",
     )
     method: str | None = _as_for_pretrain("method")
-    backbone: str | None = _as_for_pretrain("backbone", "efficientnet_lite0")
+    backbone: str | None = _as_for_pretrain("backbone")
     init: str | None = _as_for_pretrain("init")
-    imagenet_weights: Path | None = _as_for_pretrain(
-        "imagenet_weights", "the package's or a download", of_run=False
-    )
+    imagenet_weights: Path | None = _as_for_pretrain("imagenet_weights", of_run=False)
     positives: str | None = _as_for_pretrain("positives")
     max_mm: float | None = _as_for_pretrain("max_mm")
     batch: int | None = _as_for_pretrain("batch")
-    size: int | None = _as_for_pretrain("size", "the size of the store's slices")
+    size: int | None = _as_for_pretrain("size")
     strength: float | None = _as_for_pretrain("strength")
     view: tuple[str, ...] = _as_for_pretrain("view", default=())
-    learning_rate: float | None = _as_for_pretrain(
-        "learning_rate", "0.001 from random weights, 0.0003 from trained ones and for byol", of_run=False
-    )
+    learning_rate: float | None = _as_for_pretrain("learning_rate", of_run=False)
     weight_decay: float | None = _as_for_pretrain("weight_decay")
     warmup: float | None = _as_for_pretrain("warmup")
-    temperature: float | None = _as_for_pretrain("temperature", "the method's own")
+    temperature: float | None = _as_for_pretrain("temperature")
     recompute: str | None = _as_for_pretrain("recompute", of_run=False)
     decoupled: bool = _as_for_pretrain("decoupled", default=False)
     micro_batch: int | None = _as_for_pretrain("micro_batch", "all of a batch", of_run=False)

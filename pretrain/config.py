@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mri_transfer.checkpoints.initialisation import BACKBONE, FORMS, RANDOM, WEIGHTS
 from mri_transfer.errors import UserError
 from mri_transfer.options import (
     argument,
@@ -21,18 +23,27 @@ from mri_transfer.options import (
 from mri_transfer.pretrain import recipes
 from mri_transfer.pretrain.augmentations.table import described, strengths_of, view_strength
 from mri_transfer.pretrain.fit.precision import PRECISIONS
+from mri_transfer.pretrain.methods import METHOD_OPTIONS, METHODS, NOTHING, RATE, TRAINED_RATE, takers
 from mri_transfer.pretrain.pairs.positives import mixture_text
 
-# The methods by name; pretrain/methods/__init__.py maps each to its class (and so imports Keras).
-METHOD_NAMES = ("simclr", "moco", "byol", "simsiam", "barlow_twins", "vicreg", "dino", "masked", "hybrid")
-# Which of them know the options that not all have.
-WITH_TEMPERATURE = ("simclr", "moco", "dino", "hybrid")
-WITH_DECOUPLED = ("simclr", "hybrid")
-WITH_LABELS = ("hybrid",)
-# Which contrast subjects with one another, and so need two of them.
-WITH_NEGATIVES = ("simclr", "moco", "hybrid")
-# Which compare features over the pairs of a batch, by their spread and correlation.
-WITH_STATISTICS = ("barlow_twins", "vicreg")
+
+def _of_methods(name: str, help: str, *, default: Any = None, **how: Any) -> Any:
+    """An option that only some methods take: which do, and what it is if it is not given, METHODS says."""
+    values: dict[Any, list[str]] = {}
+    for method in takers(name):
+        values.setdefault(METHODS[method].options[name], []).append(method)
+    if not values:
+        raise ValueError(f"{name}: no method takes this option")
+    if default is None:
+        of_each = (
+            f"{value:g}" + f" for {_all(names)}" * (len(values) > 1) for value, names in values.items()
+        )
+        help += f" (default: {', '.join(of_each)})"
+    return option(default, help=f"{_all(takers(name))} only: {help}", **how)
+
+
+def _all(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _warmup(text: str) -> float:
@@ -103,25 +114,12 @@ augmentations of views, for --view, each with what it stands for:
     )
     method: str = option(
         "simclr",
-        help="simclr and moco contrast subjects; byol, simsiam and dino predict one view from the other; barlow_twins "
-        "and vicreg make features agree and differ; masked reconstructs hidden blocks; hybrid is simclr that also "
-        "predicts each slice's plane and position, and finds and describes synthetic lesions pasted on slices",
-        choices=METHOD_NAMES,
+        help="; ".join(f"{name} {method.about}" for name, method in METHODS.items()),
+        choices=tuple(METHODS),
     )
-    backbone: str | None = option(
-        None,
-        help="efficientnet_lite0 or any of keras.applications by its snake_case name (default: that of an --init RUN, "
-        "else efficientnet_lite0)",
-        metavar="NAME",
-    )
-    init: str = option(
-        "random", help="starting weights: random, imagenet, or an earlier run's folder", metavar="START"
-    )
-    imagenet_weights: Path | None = option(
-        None,
-        help="local ImageNet weight file for backbones whose weights can't be downloaded here",
-        metavar="FILE",
-    )
+    backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
+    init: str = option(RANDOM, help=f"starting weights: {FORMS}", metavar="START")
+    imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
     positives: str = option(
         "adjacent",
         help="what the two views of a pair are of: 'adjacent' slices (at most --max-mm apart), the "
@@ -161,7 +159,9 @@ augmentations of views, for --view, each with what it stands for:
     )
     learning_rate: float | None = option(
         None,
-        help="peak rate of AdamW (default: 0.001 from random weights, 0.0003 from trained ones and for byol)",
+        help=f"peak rate of AdamW (default: {RATE:g} from random weights, {TRAINED_RATE:g} from trained ones"
+        + "".join(f", {m.rate:g} for {name}" for name, m in METHODS.items() if m.rate != RATE)
+        + ")",
         metavar="RATE",
         parse=positive_float,
     )
@@ -174,26 +174,18 @@ augmentations of views, for --view, each with what it stands for:
     warmup: float = option(
         0.05, help="share of the budget in which the rate rises to its peak", metavar="SHARE", parse=_warmup
     )
-    temperature: float | None = option(
-        None,
-        help="temperature of the similarities (default: 0.1 for simclr, hybrid and dino's student, 0.2 for moco; the "
-        "other methods have none)",
-        metavar="T",
-        parse=positive_float,
+    temperature: float | None = _of_methods(
+        "temperature", "temperature of the similarities", metavar="T", parse=positive_float
     )
-    decoupled: bool = option(
-        False,
-        help="simclr and hybrid only: leave the partner out of the denominator (DCL), for small batches",
+    decoupled: bool = _of_methods(
+        "decoupled", "leave the partner out of the denominator (DCL), for small batches", default=False
     )
-    lesions: float | None = option(
-        None,
-        help="hybrid only: share of the pairs that get a synthetic lesion; 0 for none (default: 0.75)",
-        metavar="SHARE",
-        parse=share,
+    lesions: float | None = _of_methods(
+        "lesions", "share of the pairs that get a synthetic lesion; 0 for none", metavar="SHARE", parse=share
     )
-    label_weight: float | None = option(
-        None,
-        help="hybrid only: weight of each loss of free labels beside the contrast (default: 1)",
+    label_weight: float | None = _of_methods(
+        "label_weight",
+        "weight of each loss of free labels beside the contrast",
         metavar="X",
         parse=non_negative_float,
     )
@@ -257,18 +249,14 @@ augmentations of views, for --view, each with what it stands for:
     banner: str = ""  # not an option: what the demo writes across its page
 
     def __post_init__(self) -> None:
-        for name, given, known in (
-            ("temperature", self.temperature is not None, WITH_TEMPERATURE),
-            ("decoupled", self.decoupled, WITH_DECOUPLED),
-            ("lesions", self.lesions is not None, WITH_LABELS),
-            ("label-weight", self.label_weight is not None, WITH_LABELS),
-        ):
-            if given and self.method not in known:
+        method = METHODS[self.method]
+        for name in self.method_options:
+            if name not in method.options:
                 raise UserError(
-                    f"--{name}: --method {self.method} has no such setting ({', '.join(known)} has); leave it out"
+                    f"--{name.replace('_', '-')}: --method {self.method} has no such setting "
+                    f"({', '.join(takers(name))} has); leave it out"
                 )
-
-        if self.batch == 1 and self.method in (*WITH_NEGATIVES, *WITH_STATISTICS):
+        if self.batch == 1 and method.compares != NOTHING:
             raise UserError(
                 f"--batch 1: --method {self.method} compares the pairs of a batch with one another, so with one pair "
                 "there is nothing to learn from; use --batch 2 or more (--micro-batch 1 saves memory)"
@@ -292,6 +280,23 @@ augmentations of views, for --view, each with what it stands for:
         """The time of day at which the run must be ready."""
         assert self.until is not None
         return datetime.time.fromisoformat(self.until)
+
+    @property
+    def trained_start(self) -> bool:
+        """Whether the weights it starts from were trained on something."""
+        return self.init != RANDOM
+
+    @property
+    def default_rate(self) -> float:
+        """Peak learning rate where none is given."""
+        rate = METHODS[self.method].rate
+        return min(rate, TRAINED_RATE) if self.trained_start else rate
+
+    @property
+    def method_options(self) -> dict[str, Any]:
+        """Those options of methods that were given."""
+        options = {name: getattr(self, name) for name in METHOD_OPTIONS}
+        return {name: value for name, value in options.items() if value is not None and value is not False}
 
     @property
     def strengths(self) -> dict[str, float]:

@@ -4,7 +4,7 @@ random              weights drawn anew for each seed
 imagenet            the backbone's ImageNet weights
 NAME=RUN            an encoder run; with {seed} in RUN another one for each seed, as intervals can cover pretraining
                     only where it was repeated; with {seed} and {fold} another one for each split
-NAME=scaled:START   random weights of the scale that START has, layer by layer (see control.py)
+NAME=scaled:START   random weights of the scale that START has, layer by layer (see checkpoints/rescaling.py)
 pixels              no network: the image itself, at 24 pixels a side
 figures             no network: global figures of the picture (brightness, margins, extent, entropy)
 """
@@ -12,23 +12,21 @@ figures             no network: global figures of the picture (brightness, margi
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from mri_transfer.checkpoints import DEFAULT_BACKBONE, initialisation
+from mri_transfer.checkpoints.initialisation import IMAGENET, RANDOM, Initialisation
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.arms.starts import BUILT_IN, NO_NETWORK, SCALED, Source
+from mri_transfer.finetune.arms.starts import NO_NETWORK, WithoutNetwork
 from mri_transfer.machine import device
 
-DEFAULT_BACKBONE = "efficientnet_lite0"
-FORMS = (
-    "write random, imagenet, pixels, figures, NAME=RUN or NAME=scaled:START, for example --arm mri=runs/mri"
-)
+BUILT_IN = (*initialisation.BUILT_IN, *NO_NETWORK)
+SCALED = f"{initialisation.SCALED}:"
+FORMS = f"write {', '.join(BUILT_IN)}, NAME=RUN or NAME={SCALED}START, for example --arm mri=runs/mri"
 PLACES = ("{seed}", "{fold}")
 FEATURE_MODES = ("probe", "nearest", "forest")
 
@@ -54,7 +52,7 @@ class Arm:
     def kind(self) -> str:
         """ "random", "imagenet", "pixels", "figures", "scaled" or "encoder"."""
         if self.start.startswith(SCALED):
-            return "scaled"
+            return initialisation.SCALED
         return self.start if self.start in BUILT_IN else "encoder"
 
     @property
@@ -70,7 +68,7 @@ class Arm:
     @property
     def per_seed(self) -> bool:
         """Whether each seed has weights of its own: one random network says little about random networks."""
-        return self.kind in ("random", "scaled")
+        return self.kind in (RANDOM, initialisation.SCALED)
 
     @property
     def repeated(self) -> bool:
@@ -86,9 +84,19 @@ class Arm:
         """Where the encoder of a split lies."""
         return filled(self.origin, seed, fold) if self.repeated else self.origin
 
-    def source(self, seed: int, fold: int) -> Source:
+    def source(self, seed: int, fold: int) -> Initialisation:
         """What a split starts from."""
-        return Source(self.path(seed, fold), self.backbone, self.kind, seed if self.per_seed else 0)
+        return Initialisation(
+            self.path(seed, fold),
+            self.backbone,
+            seed if self.per_seed else 0,
+            scaled=self.start.startswith(SCALED),
+        )
+
+    @property
+    def without_network(self) -> WithoutNetwork | None:
+        """What stands in the start's place where there is no network."""
+        return WithoutNetwork(self.kind) if self.kind in NO_NETWORK else None
 
     def can(self, mode: str) -> bool:
         """Whether there is such a trial: without a network there is nothing to fine-tune."""
@@ -115,13 +123,13 @@ def parse_arm(text: str) -> tuple[str, str]:
             name = f"scaled {Path(text.removeprefix(SCALED)).name}"
     name, start = name.strip(), start.strip()
     if not name or not start.removeprefix(SCALED):
-        raise UserError(f"--arm {text!r}: {FORMS}")
+        raise UserError(f"--arm {text}: {FORMS}")
     if re.search(r"[\x00-\x1f\x7f]", name):
         raise UserError(f"--arm {text!r}: a name is plain text")
     if name in BUILT_IN and start != name:
-        raise UserError(f"--arm {text!r}: {name} is the name of a built-in start; choose another name")
-    if start in [SCALED + name for name in ("random", *NO_NETWORK)]:
-        raise UserError(f"--arm {text!r}: scaled: takes the scale of trained weights, of imagenet or a run")
+        raise UserError(f"--arm {text}: {name} is the name of a built-in start; choose another name")
+    if start in [SCALED + untrained for untrained in (RANDOM, *NO_NETWORK)]:
+        raise UserError(f"--arm {text}: scaled: takes the scale of trained weights, of imagenet or a run")
     return name, start
 
 
@@ -144,7 +152,7 @@ def resolve_arms(
     Raises:
         UserError: an arm is written wrongly, named twice, missing, damaged, or of another backbone than the rest.
     """
-    named = [parse_arm(text) for text in (texts or ("random", "imagenet"))]
+    named = [parse_arm(text) for text in (texts or (RANDOM, IMAGENET))]
     _named_once([name for name, _ in named])
     paths = {name: _paths(name, start, splits) for name, start in named}
     if all(start in NO_NETWORK for _, start in named):  # no network at all
@@ -153,11 +161,13 @@ def resolve_arms(
     # Keras takes seconds to import, and a mistyped path need not wait for it.
     device.prepare()
     from mri_transfer.checkpoints.backbones import check_backbone
-    from mri_transfer.checkpoints.encoders import read_card
 
     for backbone in backbones:
         check_backbone(backbone)
-    cards = {name: {path: read_card(Path(path)) for path in paths[name]} for name, _ in named}
+    cards = {
+        name: {path: initialisation.card_of(path, _option(name, start)) for path in paths[name]}
+        for name, start in named
+    }
     of_runs = {name: _one_backbone(name, cards[name]) for name, _ in named if cards[name]}
     for name, start in named:
         if "{fold}" not in start:
@@ -196,7 +206,7 @@ def _paths(name: str, start: str, splits: Sequence[tuple[int, int]]) -> list[str
             differ between seeds.
     """
     origin = start.removeprefix(SCALED)
-    if origin in BUILT_IN:
+    if origin in NO_NETWORK:
         return []
     if splits and any(place in origin for place in PLACES) and not Path(origin).exists():
         if start != origin:
@@ -213,15 +223,16 @@ def _paths(name: str, start: str, splits: Sequence[tuple[int, int]]) -> list[str
                 else "pretrain once for each seed, with pretrain --seed, or ask for fewer with --seeds"
             )
             raise UserError(
-                f"--arm {name}: {absent[0]}: no such folder ({len(absent)} of {len(paths)} are missing); {remedy}"
+                f"--arm {name}={absent[0]}: no such folder ({len(absent)} of {len(paths)} are missing); {remedy}"
             )
         return paths
-    if not Path(origin).exists():
-        close = f" (or did you mean --arm {origin.lower()}?)" if origin.lower() in BUILT_IN else ""
-        raise UserError(
-            f"--arm {name}: {origin}: no such folder; name a pretraining run or an encoder{close}"
-        )
-    return [origin]
+    initialisation.check(origin, _option(name, start))
+    return [] if initialisation.folder_of(origin) is None else [origin]
+
+
+def _option(name: str, start: str) -> str:
+    """What stands before the origin of an arm on the command line, for messages."""
+    return f"--arm {'' if name == start else f'{name}='}{SCALED if start.startswith(SCALED) else ''}"
 
 
 def _one_backbone(name: str, cards: dict[str, dict[str, Any]]) -> str:
@@ -271,15 +282,3 @@ def refuse_the_same(arms: Sequence[Arm]) -> None:
                 "one of them out"
             )
         first[identity] = arm.name
-
-
-def weights_digest(model: Any) -> str:
-    """SHA-256 over every weight of a Keras model: the identity of an encoder, wherever it was loaded from."""
-    import keras
-
-    digest = hashlib.sha256()
-    for variable in model.weights:
-        value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
-        digest.update(f"{value.dtype.str}{value.shape}".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()

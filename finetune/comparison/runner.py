@@ -13,14 +13,10 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import progress
+from mri_transfer.checkpoints.initialisation import Initialisation, weights_digest
 from mri_transfer.datasets.tumors.tumors import TumorSet
-from mri_transfer.finetune.arms.arms import Arm, weights_digest
-from mri_transfer.finetune.arms.starts import (
-    NO_NETWORK,
-    Source,
-    features_without_network,
-    identity_without_network,
-)
+from mri_transfer.finetune.arms.arms import Arm
+from mri_transfer.finetune.arms.starts import WithoutNetwork, load_compiled
 from mri_transfer.finetune.comparison import feature_trials
 from mri_transfer.finetune.comparison.feature_trials import feature_trial
 from mri_transfer.finetune.comparison.trials import Trial, TrialStore
@@ -54,7 +50,7 @@ class Job:
         return f"{self.arm.name}, seed {self.split.seed}, {where}, {self.split.fraction:.0%} of the labels"
 
     @property
-    def source(self) -> Source:
+    def source(self) -> Initialisation:
         """What it starts from."""
         return self.arm.source(self.split.seed, self.split.fold)
 
@@ -112,7 +108,7 @@ class Runner:
         sets = [(tumors.fingerprint, tumors.images), *((e.fingerprint, e.images) for e in self.externals)]
         self.images = [images for _, images in sets]
         self.caches = [FeatureCache(self.folder / "features", name, size) for name, _ in sets]
-        self.starts: dict[Source, Start] = {}
+        self.starts: dict[Initialisation | WithoutNetwork, Start] = {}
         self._trained_on: dict[str, list[Path]] = {}
         self.done: dict[str, Trial] = {}
         self.versions = device.versions()
@@ -122,20 +118,19 @@ class Runner:
         """A sentence for each kept file that can't be trusted; what it held is done again."""
         return [*(line for cache in self.caches for line in cache.damaged), *self.store.damaged]
 
-    def prepare(self, source: Source, label: str) -> Start:
+    def prepare(self, source: Initialisation | WithoutNetwork, label: str) -> Start:
         """Load a start once to identify it, and compute the features that are not kept."""
         if source not in self.starts:
-            model: Any = None
-            if source.kind in NO_NETWORK:
-                digest, about = identity_without_network(source.kind)
+            if isinstance(source, WithoutNetwork):
+                digest, about = source.identity()
             else:
-                model, about = source.load(self.size, self.imagenet_weights)
+                model, about = load_compiled(source, self.size, self.imagenet_weights)
                 digest = weights_digest(model)
             for cache, images in zip(self.caches, self.images, strict=True):
                 if cache.load(digest, len(images)) is None:
                     found = (
-                        features_without_network(source.kind, images)
-                        if model is None
+                        source.features(images)
+                        if isinstance(source, WithoutNetwork)
                         else extract_features(model, images, f"features of {label}")
                     )
                     cache.save(digest, found)
@@ -147,7 +142,7 @@ class Runner:
         label = job.arm.name
         if job.arm.per_seed or job.arm.repeated:
             label += f" (seed {job.split.seed}" + (f", fold {job.split.fold})" if job.arm.per_split else ")")
-        return self.prepare(job.source, label)
+        return self.prepare(job.arm.without_network or job.source, label)
 
     def identity(self, job: Job, external: External | None = None) -> dict[str, Any]:
         """Everything that determines a trial's numbers. The arm's name does not: renaming one keeps its trials."""
@@ -286,7 +281,7 @@ class Runner:
 
     def encoder(self, job: Job) -> Any:
         """A job's encoder as it starts."""
-        return job.source.load(self.size, self.imagenet_weights)[0]
+        return load_compiled(job.source, self.size, self.imagenet_weights)[0]
 
     def features(self, job: Job) -> np.ndarray | None:
         """Features of every image by a job's start, float32 (n, d); None where they are gone or damaged."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mri_transfer.checkpoints.initialisation import Initialisation, weights_digest
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.arms.arms import weights_digest
-from mri_transfer.finetune.arms.starts import Source
+from mri_transfer.finetune.arms.starts import load_compiled
 from mri_transfer.finetune.config import Recipe
 from mri_transfer.finetune.heads.probe import softmax
 from mri_transfer.finetune.heads.temperature import calibration_scores
@@ -36,7 +36,7 @@ class TuningTask:
 
     Attributes:
         name: what progress calls it.
-        source: the start, and `digest`, the SHA-256 of its weights (:func:`~.arms.weights_digest`).
+        source: the start, and `digest`, the SHA-256 of its weights (`initialisation.weights_digest`).
         imagenet_weights: as given by the user.
         recipe: the settings.
         classes: names.
@@ -50,7 +50,7 @@ class TuningTask:
     """
 
     name: str
-    source: Source
+    source: Initialisation
     digest: str
     imagenet_weights: Path | None
     recipe: Recipe
@@ -76,7 +76,7 @@ def _prepared(task: TuningTask) -> tuple[Any, np.ndarray]:
     from mri_transfer.finetune.heads.tuning import Tuning
 
     images = np.load(task.images, mmap_mode="r", allow_pickle=False)
-    model, _ = task.source.load(images.shape[1], task.imagenet_weights)
+    model, _ = load_compiled(task.source, images.shape[1], task.imagenet_weights)
     if weights_digest(model) != task.digest:
         raise UserError(f"{task.source.origin}: changed while the comparison ran; run the same command again")
     with np.load(task.features, allow_pickle=False) as file:

@@ -11,7 +11,8 @@ from mri_transfer import progress
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.machine import device
 from mri_transfer.pretrain.augmentations.table import AUGMENTATIONS, Augmentation, amounts
-from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
+from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.methods import METHODS
 from mri_transfer.pretrain.pairs.positives import PairSampler
 from mri_transfer.storage.files import atomic_write
 
@@ -45,7 +46,7 @@ def sample_views(store: SliceStore, config: PretrainConfig, pairs: int, each: in
         max_mm=config.max_mm,
         batch=pairs,
         seed=config.seed,
-        negatives=config.method in WITH_NEGATIVES,
+        **METHODS[config.method].batches,
     )
     make = Views(config.size or store.size, config.strength, config.seed, config.strengths)
     index_a, index_b, kind = sampler.pairs(0)

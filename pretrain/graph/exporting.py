@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 import mri_transfer
 from mri_transfer import progress
+from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.errors import UserError
 from mri_transfer.machine import device
-from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
+from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.graph.settings import as_told, settings_of
+from mri_transfer.pretrain.methods import METHODS, SUBJECTS
 from mri_transfer.pretrain.pairs.positives import mixture
 from mri_transfer.pretrain.run.trainer import Trainer
 from mri_transfer.storage.files import atomic_write, claim_folder, fsync_folder, read_json, sha256, write_json
@@ -62,7 +64,7 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
         "tensorflow": version,
         "slice_size": slices["size"],
         "config": as_told(settings),
-        "init_sha256": _start_sha256(settings.init),
+        "init_sha256": Initialisation.read(settings.init, settings.backbone).card.get("weights_sha256"),
     }
     if (out / CARD).is_file():
         before = read_json(out / CARD)
@@ -98,13 +100,6 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
     return _summary(out)
 
 
-def _start_sha256(init: str) -> str | None:
-    """Of the weights of a run to start from: it may have been trained further since."""
-    from mri_transfer.checkpoints.encoders import read_card
-
-    return None if init in ("random", "imagenet") else read_card(Path(init))["weights_sha256"]
-
-
 def _summary(out: Path) -> dict[str, Any]:
     card = read_json(out / CARD)
     size = sum(path.stat().st_size for path in (out / "graph").rglob("*") if path.is_file())
@@ -113,17 +108,10 @@ def _summary(out: Path) -> dict[str, Any]:
 
 
 def _trainer(settings: PretrainConfig) -> tuple[Trainer, dict[str, Any]]:
-    from mri_transfer.checkpoints.encoders import start_encoder
-
     assert settings.backbone is not None
     assert settings.size is not None
-    encoder, start = start_encoder(
-        settings.init,
-        backbone=settings.backbone,
-        size=settings.size,
-        seed=settings.seed,
-        imagenet_weights=settings.imagenet_weights,
-    )
+    initialisation = Initialisation.read(settings.init, settings.backbone, seed=settings.seed)
+    encoder, start = initialisation.load(settings.size, settings.imagenet_weights)
     trainer = Trainer(
         settings, settings.backbone, encoder, size=settings.size, micro_batch=settings.micro_batch
     )
@@ -151,7 +139,7 @@ def described(trainer: Trainer, start: dict[str, Any]) -> dict[str, Any]:
         "seed": config.seed,
         "positives": mixture(config.positives),
         "max_mm": config.max_mm,
-        "negatives": config.method in WITH_NEGATIVES,
+        "negatives": METHODS[config.method].compares == SUBJECTS,
         "peak_rate": trainer.peak_rate,
         "warmup": config.warmup,
         "chance": trainer.method.chance(config.batch),
@@ -181,12 +169,16 @@ def training_module(trainer: Trainer, slice_size: int) -> tf.Module:
     from mri_transfer.checkpoints.state import named_variables
 
     method, optimizer, encoder = trainer.method, trainer.optimizer, trainer.encoder
-    batch, side = trainer.config.batch, slice_size
+    batch, side, negatives = (
+        trainer.config.batch,
+        slice_size,
+        METHODS[trainer.config.method].compares == SUBJECTS,
+    )
     slices = tf.TensorSpec((batch, side, side), tf.uint8)
     number = tf.TensorSpec((), tf.float32)
 
     def train_step(a, b, subject, rate, share):
-        pairs = {"a": a, "b": b, "subject": subject}
+        pairs = {"a": a, "b": b, **({"subject": subject} if negatives else {})}
         method.set_progress(share)
         optimizer.learning_rate.assign(rate)
         with tf.GradientTape() as tape:

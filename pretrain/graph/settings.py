@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.options import as_dict
-from mri_transfer.pretrain.config import METHOD_NAMES, WITH_LABELS, PretrainConfig
+from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.methods import METHOD_OPTIONS, METHODS
 from mri_transfer.pretrain.pairs.positives import mixture
 
 if TYPE_CHECKING:
     from mri_transfer.export import ExportConfig
 
-# Taken over from a run. Not taken: its budget, its memory, its folder, and a rate, which depends on the start.
-_KEPT = ("method", "positives", "max_mm", "batch", "strength", "view", "weight_decay", "warmup", "seed")
-_OF_THE_METHOD = ("temperature", "decoupled")  # taken over with it
 # Of no consequence on the board.
 _LEFT_OUT = ("out", "store", "preview", "banner")
 
@@ -40,9 +38,10 @@ def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
     if config.run is not None:
         card = read_card(config.run)
         provenance = card["provenance"]
-        before = (provenance.get("config") or {}) if provenance.get("method") in METHOD_NAMES else {}
+        before = (provenance.get("config") or {}) if provenance.get("method") in METHODS else {}
         same_method = config.method in (None, before.get("method"))
-        names = (*_KEPT, *(_OF_THE_METHOD if same_method else ()))
+        names = {field.name for field in dataclasses.fields(config) if field.metadata.get("of_run")}
+        names -= set() if same_method else set(METHOD_OPTIONS)
         told = {name: before[name] for name in names if before.get(name) is not None}
         told |= {"init": str(config.run), "size": card["size"], "backbone": card["backbone"]}
         if path is None and before.get("store") and Path(before["store"]).is_dir():
@@ -59,7 +58,7 @@ def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
             "--positives sequence: the runner on the board draws adjacent slices and the same ones; give "
             "--positives adjacent"
         )
-    if told.get("method") in WITH_LABELS:
+    if told.get("method") and METHODS[told["method"]].free_labels:
         raise UserError(
             f"--method {told['method']}: the runner on the board knows neither plane nor position of its slices; "
             "choose another method, such as simclr"

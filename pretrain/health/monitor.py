@@ -186,7 +186,7 @@ class HealthMonitor:
             warmup=run.config.warmup,
             final=True,
             stopped=run.stopped,
-            trained_start=run.config.init != "random",
+            trained_start=run.config.trained_start,
         )
         entry: dict[str, Any] = {
             "state": self.verdict.state,
@@ -205,9 +205,8 @@ class HealthMonitor:
 
     def _write_page(self, run: RunView, lines: Sequence[Mapping[str, Any]], *, final: bool) -> None:
         # matplotlib and jinja2 take their time to be imported; a run begins without them.
-        from mri_transfer.checkpoints.encoders import describe_start
+        from mri_transfer.checkpoints.initialisation import describe_start
         from mri_transfer.pretrain.health.run_page import LONG_RUN, Told, write_page
-        from mri_transfer.pretrain.run.trainer import default_rate
 
         assert self._panel is not None
         assert self.verdict is not None
@@ -229,7 +228,7 @@ class HealthMonitor:
             final=final,
             start=start,
             derived={
-                "learning_rate": default_rate(run.config),
+                "learning_rate": run.config.default_rate,
                 "size": run.store.size,
                 "temperature": getattr(run.method, "temperature", None),
                 "backbone": known.get("backbone"),

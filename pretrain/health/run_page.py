@@ -21,6 +21,7 @@ from mri_transfer.pretrain.health.embedding_map import pca, tsne
 from mri_transfer.pretrain.health.neighbours import nearest
 from mri_transfer.pretrain.health.panel import Panel
 from mri_transfer.pretrain.health.verdict import Verdict
+from mri_transfer.pretrain.methods import METHODS
 from mri_transfer.storage.files import atomic_write, read_json
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -77,8 +78,6 @@ def write_page(path: Path, told: Told) -> None:
 
 def render(told: Told) -> str:
     """The page as text."""
-    from mri_transfer.pretrain.methods import METHODS
-
     config, lines = told.config, told.lines
     last = lines[-1] if lines else {}
     data = _about_the_store(told.store)
@@ -95,7 +94,7 @@ def render(told: Told) -> str:
         written=datetime.datetime.now().astimezone().strftime("%A %-d %B %Y, %H:%M"),
         last=last,
         config=config,
-        method=METHODS[config.method].TITLE or config.method,
+        method=METHODS[config.method].made.TITLE,
         start=told.start,
         budget=_budget(config),
         drawn=run_charts.draw(lines),

@@ -1,55 +1,124 @@
-"""The self-supervised methods, one file each, listed here by the name the command line uses.
+"""The self-supervised methods, one file each, registered here with what the rest of the program must know of them.
 
-A method is a :class:`keras.Model` that is built from an encoder and turns a batch of slice pairs into a loss; it
-knows nothing of budgets, schedules or saving.
+To add one, write its file (a pure loss, and a subclass of :class:`~mri_transfer.pretrain.methods.method.Method`) and an
+entry in :data:`METHODS`. That is all: `--method`, its help and refusals, what batches carry, learning rates, exported
+training graphs and pages are made from the entry, which is read without Keras. An option that no method had before is
+also declared in `pretrain/config.py`, by `_of_methods`.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-import keras
+if TYPE_CHECKING:
+    import keras
 
-from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.methods.barlow_twins import BarlowTwins
-from mri_transfer.pretrain.methods.byol import BYOL
-from mri_transfer.pretrain.methods.dino import DINO
-from mri_transfer.pretrain.methods.hybrid import Hybrid
-from mri_transfer.pretrain.methods.masked import Masked
-from mri_transfer.pretrain.methods.method import Method, Plan
-from mri_transfer.pretrain.methods.moco import MoCo
-from mri_transfer.pretrain.methods.simclr import SimCLR
-from mri_transfer.pretrain.methods.simsiam import SimSiam
-from mri_transfer.pretrain.methods.vicreg import VICReg
+    from mri_transfer.pretrain.methods.method import Method, Plan
 
-METHODS: dict[str, type[Method]] = {
-    "simclr": SimCLR,
-    "moco": MoCo,
-    "byol": BYOL,
-    "simsiam": SimSiam,
-    "barlow_twins": BarlowTwins,
-    "vicreg": VICReg,
-    "dino": DINO,
-    "masked": Masked,
-    "hybrid": Hybrid,
-}
+# Peak learning rates of AdamW, where none is given: from random weights, and at most from trained ones.
+RATE, TRAINED_RATE = 1e-3, 3e-4
 
 
-def build_method(
-    config: PretrainConfig, encoder: keras.Model, views: keras.layers.Layer, plan: Plan | None = None
-) -> Method:
-    """The method that `config` names, with those of its options that the user gave.
+# What a method compares within a batch: slices of different subjects, which it pushes apart; features over the pairs;
+# or nothing, so that one pair is enough.
+SUBJECTS, PAIRS, NOTHING = "subjects", "pairs", "nothing"
 
-    Args:
-        encoder, views, plan: as of :class:`~mri_transfer.pretrain.methods.method.Method`.
 
-    Raises:
-        UserError: the method can't work with this backbone.
+@dataclasses.dataclass(frozen=True)
+class Registered:
+    """A method, and what it needs.
+
+    Attributes:
+        made_by: "module:class", the module relative to this package or absolute.
+        about: what it does, for `--help`; goes on from the method's name.
+        compares: SUBJECTS, PAIRS or NOTHING. Of SUBJECTS a store must hold two, and batches carry "subject", which they
+            don't otherwise: a contrastive method that claims to compare something else ends at its first step.
+        free_labels: whether batches carry "plane" and "position", see `pretrain/pairs/free_labels.py`.
+        rate: peak learning rate of AdamW from random weights.
+        options: fields of PretrainConfig that it takes, with what they are if they are not given.
     """
-    options: dict[str, Any] = {}
-    for name in ("temperature", "lesions", "label_weight"):
-        if (value := getattr(config, name)) is not None:
-            options[name] = value
-    if config.decoupled:
-        options["decoupled"] = True
-    return METHODS[config.method](encoder, views, plan=plan, seed=config.seed, **options)
+
+    made_by: str
+    about: str
+    _: dataclasses.KW_ONLY
+    compares: str
+    free_labels: bool = False
+    rate: float = RATE
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.compares not in (SUBJECTS, PAIRS, NOTHING):
+            raise ValueError(f"{self.made_by}: compares {self.compares!r}; say subjects, pairs or nothing")
+
+    @property
+    def batches(self) -> dict[str, bool]:
+        """What its batches must carry, as arguments of :class:`~mri_transfer.pretrain.pairs.positives.PairSampler`."""
+        return {"negatives": self.compares == SUBJECTS, "free_labels": self.free_labels}
+
+    @property
+    def made(self) -> type[Method]:
+        """The class itself; imports Keras."""
+        module, _, name = self.made_by.partition(":")
+        return getattr(importlib.import_module(module, __name__), name)
+
+    def build(
+        self,
+        encoder: keras.Model,
+        views: keras.layers.Layer,
+        *,
+        plan: Plan | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> Method:
+        """The method, ready to be compiled.
+
+        Args:
+            encoder, views, plan, seed: as of :class:`~mri_transfer.pretrain.methods.method.Method`.
+            options: of its own, in place of those here and of the class's defaults.
+
+        Raises:
+            UserError: the method can't work with this encoder.
+        """
+        return self.made(encoder, views, plan=plan, seed=seed, **{**self.options, **options})
+
+
+METHODS = {
+    "simclr": Registered(
+        ".simclr:SimCLR",
+        "contrasts subjects",
+        compares=SUBJECTS,
+        options={"temperature": 0.1, "decoupled": False},
+    ),
+    "moco": Registered(
+        ".moco:MoCo", "contrasts subjects, with a queue", compares=SUBJECTS, options={"temperature": 0.2}
+    ),
+    # At 1e-3 its embeddings had an effective rank of 2.8 within 1,700 steps; see benchmarks/README.md.
+    "byol": Registered(".byol:BYOL", "predicts what its slow average sees", compares=NOTHING, rate=3e-4),
+    "simsiam": Registered(".simsiam:SimSiam", "predicts one view from the other", compares=NOTHING),
+    "barlow_twins": Registered(
+        ".barlow_twins:BarlowTwins", "makes features agree and differ", compares=PAIRS
+    ),
+    "vicreg": Registered(".vicreg:VICReg", "makes features agree, vary and differ", compares=PAIRS),
+    "dino": Registered(
+        ".dino:DINO", "sorts views as its slow average does", compares=NOTHING, options={"temperature": 0.1}
+    ),
+    "masked": Registered(".masked:Masked", "reconstructs hidden blocks", compares=NOTHING),
+    "hybrid": Registered(
+        ".hybrid:Hybrid",
+        "is simclr that also predicts each slice's plane and position, and finds and describes synthetic lesions "
+        "pasted on slices",
+        compares=SUBJECTS,
+        free_labels=True,
+        options={"temperature": 0.1, "decoupled": False, "lesions": 0.75, "label_weight": 1.0},
+    ),
+}
+# Every option that some methods take and others don't.
+METHOD_OPTIONS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.options))
+
+
+def takers(option: str) -> tuple[str, ...]:
+    """The methods that take an option."""
+    return tuple(name for name, method in METHODS.items() if option in method.options)

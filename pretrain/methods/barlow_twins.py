@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from mri_transfer.pretrain.methods.heads import mlp
-from mri_transfer.pretrain.methods.method import Method, Plan
+from mri_transfer.pretrain.methods.method import Method
 
 
 def _standardised(z: Any) -> Any:
@@ -50,21 +49,11 @@ class BarlowTwins(Method):
 
     TITLE = "Barlow Twins"
 
-    def __init__(
-        self,
-        encoder: keras.Model,
-        views: keras.layers.Layer,
-        *,
-        plan: Plan | None = None,
-        width: int = 1024,
-        redundancy: float = 5e-3,
-        seed: int = 0,
-        **options: Any,
-    ):
-        super().__init__(encoder, views, plan=plan, seed=seed, **options)
+    def __init__(self, *parts: Any, width: int = 1024, redundancy: float = 5e-3, **common: Any):
+        super().__init__(*parts, **common)
         self.width, self.redundancy = width, redundancy
-        self._encode = self.plan(encoder)
-        self.head = mlp(encoder.output_shape[-1], (width, width, width), name="projection", seed=seed)
+        self._encode = self.plan(self.encoder)
+        self.head = mlp(self.features, (width, width, width), name="projection", seed=self.seed)
 
     def call(self, batch, training=True):
         """Projections (2 * batch, width)."""

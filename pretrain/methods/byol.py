@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from mri_transfer.pretrain.methods.heads import mlp
-from mri_transfer.pretrain.methods.method import Method, Plan
+from mri_transfer.pretrain.methods.method import Method
 from mri_transfer.pretrain.methods.simsiam import negative_cosine
 from mri_transfer.pretrain.methods.teacher import Teacher
 
@@ -40,26 +39,20 @@ class BYOL(Method):
     """
 
     TITLE = "BYOL"
-    # 1e-3 left its embeddings an effective rank of 2.8 within 1,700 steps; see benchmarks/README.md.
-    RATE = 3e-4
 
     def __init__(
         self,
-        encoder: keras.Model,
-        views: keras.layers.Layer,
-        *,
-        plan: Plan | None = None,
+        *parts: Any,
         hidden: int = 1024,
         projected: int = 256,
         momentum: float = 0.99,
-        seed: int = 0,
-        **options: Any,
+        **common: Any,
     ):
-        super().__init__(encoder, views, plan=plan, seed=seed, **options)
-        self.head = mlp(encoder.output_shape[-1], (hidden, projected), name="projection", seed=seed)
-        self.predictor = mlp(projected, (hidden, projected), name="prediction", seed=seed + 10)
-        self.teacher = Teacher([encoder, self.head], momentum)
-        self._encode = self.plan(encoder)
+        super().__init__(*parts, **common)
+        self.head = mlp(self.features, (hidden, projected), name="projection", seed=self.seed)
+        self.predictor = mlp(projected, (hidden, projected), name="prediction", seed=self.seed + 10)
+        self.teacher = Teacher([self.encoder, self.head], momentum)
+        self._encode = self.plan(self.encoder)
 
     def set_progress(self, share: Any) -> None:
         self.teacher.set_progress(share)

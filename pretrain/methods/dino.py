@@ -15,7 +15,7 @@ import keras
 from keras import layers, ops
 
 from mri_transfer.pretrain.methods.heads import mlp, unit
-from mri_transfer.pretrain.methods.method import Method, Plan
+from mri_transfer.pretrain.methods.method import Method
 from mri_transfer.pretrain.methods.teacher import Teacher
 
 WARM_UP = 0.3  # share of the training in which the teacher's temperature rises; the paper's 30 epochs of 100
@@ -99,26 +99,22 @@ class DINO(Method):
 
     def __init__(
         self,
-        encoder: keras.Model,
-        views: keras.layers.Layer,
-        *,
-        plan: Plan | None = None,
-        temperature: float = 0.1,
+        *parts: Any,
+        temperature: float,
         teacher_temperature: tuple[float, float] = (0.025, 0.04),
         hidden: int = 1024,
         bottleneck: int = 64,
         prototypes: int = 1024,
         momentum: float = 0.95,
         center_momentum: float = 0.9,
-        seed: int = 0,
-        **options: Any,
+        **common: Any,
     ):
-        super().__init__(encoder, views, plan=plan, seed=seed, **options)
+        super().__init__(*parts, **common)
         self.temperature, self.teacher_temperature_range = temperature, teacher_temperature
         self.center_momentum = center_momentum
-        self.head = dino_head(encoder.output_shape[-1], hidden, bottleneck, prototypes, seed)
-        self.teacher = Teacher([encoder, self.head], momentum)
-        self._encode = self.plan(encoder)
+        self.head = dino_head(self.features, hidden, bottleneck, prototypes, self.seed)
+        self.teacher = Teacher([self.encoder, self.head], momentum)
+        self._encode = self.plan(self.encoder)
         self.center = self.add_weight(
             shape=(prototypes,), initializer="zeros", trainable=False, name="center"
         )

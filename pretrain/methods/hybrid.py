@@ -20,7 +20,6 @@ import keras
 from keras import layers, ops
 
 from mri_transfer.pretrain.augmentations import geometry, pasted_lesions
-from mri_transfer.pretrain.methods.method import Plan
 from mri_transfer.pretrain.methods.simclr import SimCLR, nt_xent
 from mri_transfer.pretrain.pairs.free_labels import PLANES, SAGITTAL
 
@@ -79,27 +78,16 @@ class Hybrid(SimCLR):
 
     TITLE = "SimCLR with free labels"
 
-    def __init__(
-        self,
-        encoder: keras.Model,
-        views: keras.layers.Layer,
-        *,
-        plan: Plan | None = None,
-        lesions: float = 0.75,
-        label_weight: float = 1.0,
-        seed: int = 0,
-        **options: Any,
-    ):
-        super().__init__(encoder, views, plan=plan, seed=seed, **options)
+    def __init__(self, *parts: Any, lesions: float, label_weight: float, **common: Any):
+        super().__init__(*parts, **common)
         self.lesions, self.label_weight = lesions, label_weight
-        self.random = keras.random.SeedGenerator(seed)
-        features = encoder.output_shape[-1]
+        self.random = keras.random.SeedGenerator(self.seed)
         self.reader = keras.Sequential(
             [
-                keras.Input((features,)),
+                keras.Input((self.features,)),
                 layers.BatchNormalization(center=False, scale=False, name="labels_norm"),
                 # Adam moves all weights of a prediction by the rate at once: of a thousand features, that is a leap.
-                layers.Rescaling(features**-0.5),
+                layers.Rescaling(self.features**-0.5),
                 layers.Dense(PREDICTED, kernel_initializer="zeros", name="labels_dense"),
             ],
             name="labels",

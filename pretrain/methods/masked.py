@@ -19,7 +19,7 @@ import keras
 from keras import layers, ops
 
 from mri_transfer.errors import UserError
-from mri_transfer.pretrain.methods.method import Method, Plan
+from mri_transfer.pretrain.methods.method import Method
 
 STRIDE = 32  # pixels to a cell of the last feature map in every family of keras.applications
 
@@ -75,31 +75,21 @@ class Masked(Method):
 
     TITLE = "masked reconstruction"
 
-    def __init__(
-        self,
-        encoder: keras.Model,
-        views: keras.layers.Layer,
-        *,
-        plan: Plan | None = None,
-        share: float = 0.6,
-        hidden: int = 512,
-        seed: int = 0,
-        **options: Any,
-    ):
-        super().__init__(encoder, views, plan=plan, seed=seed, **options)
-        if (side := encoder.input_shape[1]) < 2 * STRIDE:
+    def __init__(self, *parts: Any, share: float = 0.6, hidden: int = 512, **common: Any):
+        super().__init__(*parts, **common)
+        if (side := self.encoder.input_shape[1]) < 2 * STRIDE:
             raise UserError(
                 f"--method masked: hides blocks of {STRIDE} pixels, and views of {side} have no room for them; "
                 f"give a --size of at least {2 * STRIDE}"
             )
         self.share = share
-        feature_map = last_map(encoder)
-        self._encode = self.plan(keras.Model(encoder.input, feature_map, name="encoder_map"))
-        self.random = keras.random.SeedGenerator(seed + 20)
+        feature_map = last_map(self.encoder)
+        self._encode = self.plan(keras.Model(self.encoder.input, feature_map, name="encoder_map"))
+        self.random = keras.random.SeedGenerator(self.seed + 20)
 
-        hidden_start = keras.initializers.HeNormal(seed=seed + 1)
+        hidden_start = keras.initializers.HeNormal(seed=self.seed + 1)
         # Near zero, so that it starts from the mean grey and not from the error of noise.
-        pixel_start = keras.initializers.TruncatedNormal(stddev=0.01, seed=seed + 2)
+        pixel_start = keras.initializers.TruncatedNormal(stddev=0.01, seed=self.seed + 2)
         self.decoder = keras.Sequential(
             [
                 keras.Input((None, None, feature_map.shape[-1])),

@@ -20,10 +20,11 @@ def plain(model: keras.Model) -> Callable[[Any], Any]:
 class Method(keras.Model):
     """Turns a batch of slice pairs into a loss; subclasses say how.
 
-    A batch is {"a", "b": uint8 (pairs, size, size), "subject": int32 (pairs,)}, and has the free labels of
-    `pretrain/pairs/free_labels.py` for methods that predict them. A subclass defines `call(batch,
-    training)`, which makes views, encodes them and gives what the loss needs, and `compute_loss`. It knows nothing of
-    budgets, schedules of the learning rate, or saving. All that changes while it trains is in its variables.
+    A batch is {"a", "b": uint8 (pairs, size, size)}; it has "subject" int32 (pairs,) and the free labels of
+    `pretrain/pairs/free_labels.py` where the method's entry in METHODS says that it needs them. A subclass defines
+    `call(batch, training)`, which makes views, encodes them and gives what the loss needs, and `compute_loss`. Its
+    constructor takes its own options by name and passes everything else on. It knows nothing of budgets, schedules of
+    the learning rate, or saving. All that changes while it trains is in its variables.
 
     Args:
         encoder: flat functional model, (batch, height, width, 1) in 0..255 to (batch, features).
@@ -32,10 +33,8 @@ class Method(keras.Model):
         seed: of the initial weights of heads.
     """
 
-    # Words for messages and reports.
-    TITLE: ClassVar[str] = ""
-    # Peak learning rate of AdamW from random weights, if none is given; from trained ones it is 3e-4 for all.
-    RATE: ClassVar[float] = 1e-3
+    # Its name in reports.
+    TITLE: ClassVar[str]
     # The model that makes of the encoder's features the embeddings that the loss compares; None where it compares none.
     # A collapse shows there first, so monitors look at it.
     head: Any = None
@@ -53,6 +52,11 @@ class Method(keras.Model):
         super().__init__(dtype="float32", **options)
         self.encoder, self.views, self.seed = encoder, views, seed
         self.plan: Plan = plan or plain
+
+    @property
+    def features(self) -> int:
+        """How many the encoder gives."""
+        return self.encoder.output_shape[-1]
 
     def both_views(self, batch: dict[str, Any]) -> Any:
         """One view of every slice: (2 * pairs, size, size, 1), those of "a" first."""

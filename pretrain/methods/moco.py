@@ -15,7 +15,7 @@ import keras
 from keras import ops
 
 from mri_transfer.pretrain.methods.heads import mlp, unit
-from mri_transfer.pretrain.methods.method import Method, Plan
+from mri_transfer.pretrain.methods.method import Method
 from mri_transfer.pretrain.methods.simclr import NEVER
 from mri_transfer.pretrain.methods.teacher import Teacher
 
@@ -63,24 +63,20 @@ class MoCo(Method):
 
     def __init__(
         self,
-        encoder: keras.Model,
-        views: keras.layers.Layer,
-        *,
-        plan: Plan | None = None,
-        temperature: float = 0.2,
+        *parts: Any,
+        temperature: float,
         hidden: int = 1024,
         projected: int = 128,
         queue: int = 4096,
         momentum: float = 0.99,
-        seed: int = 0,
-        **options: Any,
+        **common: Any,
     ):
-        super().__init__(encoder, views, plan=plan, seed=seed, **options)
+        super().__init__(*parts, **common)
         self.temperature = temperature
-        self.head = mlp(encoder.output_shape[-1], (hidden, projected), name="projection", seed=seed)
-        self.predictor = mlp(projected, (hidden, projected), name="prediction", seed=seed + 10)
-        self.teacher = Teacher([encoder, self.head], momentum)
-        self._encode = self.plan(encoder)
+        self.head = mlp(self.features, (hidden, projected), name="projection", seed=self.seed)
+        self.predictor = mlp(projected, (hidden, projected), name="prediction", seed=self.seed + 10)
+        self.teacher = Teacher([self.encoder, self.head], momentum)
+        self._encode = self.plan(self.encoder)
         self.queue = self.add_weight(
             shape=(queue, projected), initializer="zeros", trainable=False, name="queue"
         )

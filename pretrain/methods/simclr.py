@@ -10,11 +10,10 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import keras
 from keras import ops
 
 from mri_transfer.pretrain.methods.heads import mlp, unit
-from mri_transfer.pretrain.methods.method import Method, Plan
+from mri_transfer.pretrain.methods.method import Method
 
 # The logit of what is no candidate: its exponential is zero in every precision.
 NEVER = -1e9
@@ -65,21 +64,17 @@ class SimCLR(Method):
 
     def __init__(
         self,
-        encoder: keras.Model,
-        views: keras.layers.Layer,
-        *,
-        plan: Plan | None = None,
-        temperature: float = 0.1,
-        decoupled: bool = False,
+        *parts: Any,
+        temperature: float,
+        decoupled: bool,
         hidden: int = 512,
         projected: int = 128,
-        seed: int = 0,
-        **options: Any,
+        **common: Any,
     ):
-        super().__init__(encoder, views, plan=plan, seed=seed, **options)
+        super().__init__(*parts, **common)
         self.temperature, self.decoupled = temperature, decoupled
-        self._encode = self.plan(encoder)
-        self.head = mlp(encoder.output_shape[-1], (hidden, projected), name="projection", seed=seed)
+        self._encode = self.plan(self.encoder)
+        self.head = mlp(self.features, (hidden, projected), name="projection", seed=self.seed)
 
     def call(self, batch, training=True):
         """Projections (2 * batch, projected) of a batch {"a", "b": uint8 (batch, size, size), "subject"}."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from mri_transfer.pretrain.methods.heads import mlp, unit
-from mri_transfer.pretrain.methods.method import Method, Plan
+from mri_transfer.pretrain.methods.method import Method
 
 
 def negative_cosine(prediction: Any, target: Any) -> Any:
@@ -38,24 +37,14 @@ class SimSiam(Method):
 
     TITLE = "SimSiam"
 
-    def __init__(
-        self,
-        encoder: keras.Model,
-        views: keras.layers.Layer,
-        *,
-        plan: Plan | None = None,
-        width: int = 1024,
-        bottleneck: int = 256,
-        seed: int = 0,
-        **options: Any,
-    ):
-        super().__init__(encoder, views, plan=plan, seed=seed, **options)
-        self._encode = self.plan(encoder)
+    def __init__(self, *parts: Any, width: int = 1024, bottleneck: int = 256, **common: Any):
+        super().__init__(*parts, **common)
+        self._encode = self.plan(self.encoder)
         # The output's normalisation is what keeps it from collapsing (section 4.4).
         self.head = mlp(
-            encoder.output_shape[-1], (width, width, width), name="projection", seed=seed, normalised=True
+            self.features, (width, width, width), name="projection", seed=self.seed, normalised=True
         )
-        self.predictor = mlp(width, (bottleneck, width), name="prediction", seed=seed + 10)
+        self.predictor = mlp(width, (bottleneck, width), name="prediction", seed=self.seed + 10)
 
     def call(self, batch, training=True):
         """Predictions and projections, each (2 * batch, width)."""

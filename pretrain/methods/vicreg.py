@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import keras
 from keras import ops
 
 from mri_transfer.pretrain.methods.heads import mlp
-from mri_transfer.pretrain.methods.method import Method, Plan
+from mri_transfer.pretrain.methods.method import Method
 
 
 def _spread(z: Any) -> tuple[Any, Any]:
@@ -63,21 +62,17 @@ class VICReg(Method):
 
     def __init__(
         self,
-        encoder: keras.Model,
-        views: keras.layers.Layer,
-        *,
-        plan: Plan | None = None,
+        *parts: Any,
         width: int = 256,
         invariance: float = 25.0,
         variance: float = 25.0,
         covariance: float = 0.1,
-        seed: int = 0,
-        **options: Any,
+        **common: Any,
     ):
-        super().__init__(encoder, views, plan=plan, seed=seed, **options)
+        super().__init__(*parts, **common)
         self.weights_of_terms = {"invariance": invariance, "variance": variance, "covariance": covariance}
-        self._encode = self.plan(encoder)
-        self.head = mlp(encoder.output_shape[-1], (width, width, width), name="expander", seed=seed)
+        self._encode = self.plan(self.encoder)
+        self.head = mlp(self.features, (width, width, width), name="expander", seed=self.seed)
 
     def call(self, batch, training=True):
         """Projections (2 * batch, width)."""

@@ -75,7 +75,8 @@ class PairSampler:
         max_mm: in mm, for "adjacent".
         batch: pairs in a batch.
         seed: of the drawing.
-        negatives: whether the method contrasts subjects, and so needs two of them.
+        negatives: whether the method contrasts subjects, and so needs two of them; batches then say whose slices are.
+        free_labels: whether batches carry what :meth:`FreeLabels.of_pairs` says.
 
     Raises:
         UserError: the store has fewer than two subjects where `negatives` are needed, or `positives` names "sequence"
@@ -92,12 +93,14 @@ class PairSampler:
         batch: int,
         seed: int,
         negatives: bool = True,
+        free_labels: bool = False,
     ):
         self.store, self.batch, self.seed, self.max_mm = store, batch, seed, max_mm
         self.shares = mixture(positives)
         table = store.table
         _, self.subject = np.unique(table["subject"], return_inverse=True)
-        self.labels = FreeLabels(table)
+        self.negatives = negatives
+        self.labels = FreeLabels(table) if free_labels else None
         counts = np.bincount(self.subject)
         if negatives and len(counts) < 2:
             raise UserError(
@@ -222,13 +225,15 @@ class PairSampler:
         return line
 
     def __call__(self, step: int) -> Batch:
-        """A step's batch: "a" and "b" uint8 (batch, size, size), "subject" int32 (batch,), and what
-        :meth:`FreeLabels.of_pairs` says.
+        """A step's batch: "a" and "b" uint8 (batch, size, size), and what the method needs of "subject" int32 (batch,)
+        and free labels.
         """
         a, b = self.indices(step)
         images = self.store.images(np.concatenate([a, b]))
-        slices = {"a": images[: len(a)], "b": images[len(a) :]}
-        return {**slices, "subject": self.subject[a].astype(np.int32), **self.labels.of_pairs(a, b)}
+        batch = {"a": images[: len(a)], "b": images[len(a) :]}
+        if self.negatives:
+            batch["subject"] = self.subject[a].astype(np.int32)
+        return batch | (self.labels.of_pairs(a, b) if self.labels else {})
 
 
 @dataclasses.dataclass(frozen=True)

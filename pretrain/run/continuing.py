@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.machine import device
@@ -41,24 +42,9 @@ def backbone_of(config: PretrainConfig) -> str:
     Raises:
         UserError: no such backbone or run, or the run to start from has another one.
     """
-    from mri_transfer.checkpoints.backbones import check_backbone
-    from mri_transfer.checkpoints.efficientnet_lite import NAME as DEFAULT
-    from mri_transfer.checkpoints.encoders import read_card
-
     if has_begun(config.out):  # the run it started from may be gone
         return read_json(config.out / "start.json")["backbone"]
-    if config.init not in ("random", "imagenet"):
-        if not Path(config.init).exists():
-            raise UserError(f"--init {config.init}: no such run; give random, imagenet or a run folder")
-        found = read_card(Path(config.init))["backbone"]
-        if config.backbone not in (None, found):
-            raise UserError(
-                f"--init {config.init}: is a {found}, not a {config.backbone}; leave --backbone out"
-            )
-        return found
-    backbone = config.backbone or DEFAULT
-    check_backbone(backbone)
-    return backbone
+    return Initialisation.read(config.init, config.backbone).backbone
 
 
 def check_same_run(config: PretrainConfig, store: SliceStore) -> dict[str, Any]:

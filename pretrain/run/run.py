@@ -14,9 +14,10 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.machine import device, memory
 from mri_transfer.machine.hardware import Hardware, summary_of
-from mri_transfer.pretrain.config import WITH_NEGATIVES, PretrainConfig
+from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.devices.choice import Devices, chosen_devices
 from mri_transfer.pretrain.fit.out_of_memory import Marker
+from mri_transfer.pretrain.methods import METHODS
 from mri_transfer.pretrain.pairs.few_people import remarks
 from mri_transfer.pretrain.pairs.positives import PairSampler
 from mri_transfer.pretrain.run.continuing import backbone_of, check_same_run
@@ -60,7 +61,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         max_mm=config.max_mm,
         batch=config.batch,
         seed=config.seed,
-        negatives=config.method in WITH_NEGATIVES,
+        **METHODS[config.method].batches,
     )
     limit = config.memory * 1e9 if config.memory else memory.default_limit()
     device.limit_memory(limit)

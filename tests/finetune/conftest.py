@@ -34,9 +34,10 @@ def encoder_of_each_seed(tmp_path_factory) -> str:
 
 
 def write_encoder(folder: Path, seed: int) -> Path:
-    from mri_transfer.checkpoints.encoders import save_encoder, start_encoder
+    from mri_transfer.checkpoints.encoders import save_encoder
+    from mri_transfer.checkpoints.initialisation import Initialisation
 
-    model, start = start_encoder("random", backbone="efficientnet_lite0", size=64, seed=seed)
+    model, start = Initialisation.read("random", seed=seed).load(64)
     provenance = {
         "start": start,
         "method": "simclr",

@@ -226,11 +226,12 @@ def test_dry_run_counts_and_estimates(settings, finished, tmp_path):
 @pytest.fixture(scope="module")
 def tiny(write_patients, tmp_path_factory):
     """Words of a comparison of two arms, probes and fine-tuning, whose trials take a second or two each."""
-    from mri_transfer.checkpoints.encoders import save_encoder, start_encoder
+    from mri_transfer.checkpoints.encoders import save_encoder
+    from mri_transfer.checkpoints.initialisation import Initialisation
 
     place = tmp_path_factory.mktemp("tiny")
     backbone, size = "mobilenet_v3_small", 32
-    model, start = start_encoder("random", backbone=backbone, size=size, seed=1)
+    model, start = Initialisation.read("random", backbone, seed=1).load(size)
     save_encoder(model, place / "mri", backbone=backbone, size=size, provenance={"start": start})
     folder = write_patients(place / "set", patients=32, images=2, signal=0.3)
     options = (

@@ -3,8 +3,9 @@ import shutil
 
 import pytest
 
+from mri_transfer.checkpoints.initialisation import weights_digest
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.arms.arms import parse_arm, resolve_arms, weights_digest
+from mri_transfer.finetune.arms.arms import parse_arm, resolve_arms
 from mri_transfer.finetune.data.protocol import PUBLISHED
 
 

@@ -25,13 +25,13 @@ def classifier_run(tumor_folder, tmp_path_factory):
     """A classifier that knows its images, as `finetune` saves it: one that guesses has no class that must stay."""
     from sklearn.linear_model import LogisticRegression
 
-    from mri_transfer.checkpoints.encoders import start_encoder
+    from mri_transfer.checkpoints.initialisation import Initialisation
     from mri_transfer.datasets.tumors.tumors import load_tumors
     from mri_transfer.finetune.heads.classifier import build_classifier, save_classifier
     from mri_transfer.finetune.heads.features import extract_features
 
     tumors = load_tumors(tumor_folder, 64)
-    encoder, _ = start_encoder("imagenet", backbone="efficientnet_lite0", size=64, seed=0)
+    encoder, _ = Initialisation.read("imagenet").load(64)
     features = extract_features(encoder, tumors.images, None)
     mean, scale = features.mean(0), features.std(0) + 1e-6
     fitted = LogisticRegression(C=0.1, max_iter=1000).fit((features - mean) / scale, tumors.labels)

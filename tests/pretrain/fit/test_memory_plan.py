@@ -105,7 +105,7 @@ from mri_transfer.pretrain.methods import METHODS
 from mri_transfer.pretrain.augmentations.views import Views
 recompute, micro = sys.argv[1] == "True", int(sys.argv[2]) or None
 encoder = build_encoder("efficientnet_lite0", 128, 0)
-method = METHODS["simclr"](encoder, Views(128), plan=memory_plan(recompute, micro))
+method = METHODS["simclr"].build(encoder, Views(128), plan=memory_plan(recompute, micro))
 method.compile(optimizer="adamw", jit_compile=False)
 images = np.random.default_rng(0).integers(0, 255, (2, 48, 128, 128)).astype("uint8")
 batch = {"a": images[0], "b": images[1], "subject": np.arange(48, dtype="int32")}

@@ -36,8 +36,8 @@ class SmallLoop:
         self.config = PretrainConfig(store=store, out=out, steps=steps, batch=batch, size=size, seed=seed)
         self.store = SliceStore.open(store)
         self.sampler = PairSampler(self.store, positives="adjacent", max_mm=6, batch=batch, seed=seed)
-        make = METHODS["simclr"] if method is None else method
-        self.method = make(tiny_encoder(size, seed=seed), Views(size, seed=seed), seed=seed)
+        registered = METHODS["simclr"] if method is None else method
+        self.method = registered.build(tiny_encoder(size, seed=seed), Views(size, seed=seed), seed=seed)
         self.method.compile(keras.optimizers.AdamW(learning_rate), jit_compile=False)
         self.lines, self.step, self.loss, self.out = [], 0, None, out
 

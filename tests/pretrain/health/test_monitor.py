@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -269,7 +270,7 @@ def test_what_no_longer_fits_before_the_end_is_not_begun():
     assert not monitor.due(view, {"step": 9, "seconds": 300.0})
 
 
-class Collapsing(METHODS["simclr"]):
+class Collapsing(METHODS["simclr"].made):
     """Only the cosine of pairs, with a gradient on both sides: constant embeddings are the best answer."""
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
@@ -280,10 +281,13 @@ class Collapsing(METHODS["simclr"]):
         return None
 
 
+COLLAPSING = dataclasses.replace(METHODS["simclr"], made_by=f"{__name__}:Collapsing")
+
+
 @pytest.mark.slow
 def test_a_collapsed_run_asks_for_the_end_unless_told_otherwise(small_loop):
     monitor = HealthMonitor()
-    loop = small_loop(Collapsing, steps=400, learning_rate=1e-2).run(400, monitor, every=40)
+    loop = small_loop(COLLAPSING, steps=400, learning_rate=1e-2).run(400, monitor, every=40)
     assert loop.step < 400
     assert monitor.stop.startswith("collapsed: ")
     assert "--learning-rate" in monitor.stop
@@ -291,7 +295,7 @@ def test_a_collapsed_run_asks_for_the_end_unless_told_otherwise(small_loop):
     assert told["health"]["state"] == "collapsed"
     assert "Collapsed" in (loop.out / PAGE).read_text()
     patient = HealthMonitor(keep_going=True)
-    loop = small_loop(Collapsing, steps=160, learning_rate=1e-2).run(160, patient, every=40)
+    loop = small_loop(COLLAPSING, steps=160, learning_rate=1e-2).run(160, patient, every=40)
     assert loop.step == 160
     assert patient.stop is None
     assert patient.verdict.state == "collapsed"
@@ -301,7 +305,7 @@ def test_a_collapsed_run_asks_for_the_end_unless_told_otherwise(small_loop):
 def test_a_run_that_collapses_ends_early_with_code_2_and_all_its_files(
     small_store, cli, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(METHODS, "simclr", Collapsing)
+    monkeypatch.setitem(METHODS, "simclr", COLLAPSING)
     monkeypatch.setattr("mri_transfer.pretrain.health.monitor.SHARE", 0.5)
     small = ("--batch", 8, "--size", 32, "--backbone", "mobilenet", "--learning-rate", 0.01)
     done = cli("pretrain", small_store, "--out", tmp_path / "run", "--steps", 2000, *small)

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from mri_transfer.pretrain.augmentations.views import Views
-from mri_transfer.pretrain.methods.dino import DINO, WARM_UP, Prototypes, self_distillation
+from mri_transfer.pretrain.methods import METHODS
+from mri_transfer.pretrain.methods.dino import WARM_UP, Prototypes, self_distillation
 
 
 def reference(student, teacher, center, student_temperature, teacher_temperature):
@@ -56,7 +57,7 @@ def test_prototypes_give_cosines():
 
 
 def test_the_centre_follows_the_teacher_and_its_temperature_the_schedule(tiny_encoder, batch):
-    method = DINO(tiny_encoder(), Views(64), prototypes=20, hidden=16)
+    method = METHODS["dino"].build(tiny_encoder(), Views(64), prototypes=20, hidden=16)
     center = np.zeros(20)
     for _ in range(3):
         found = method(batch, training=True)
@@ -71,7 +72,7 @@ def test_the_centre_follows_the_teacher_and_its_temperature_the_schedule(tiny_en
 
 
 def test_the_loss_at_chance_is_that_of_a_student_without_preference(tiny_encoder, batch):
-    method = DINO(tiny_encoder(), Views(64), prototypes=20, hidden=16)
+    method = METHODS["dino"].build(tiny_encoder(), Views(64), prototypes=20, hidden=16)
     (_, teacher), center = draw(12, 20)
     flat = keras.ops.zeros((12, 20))
     loss = method.compute_loss(y_pred={"student": flat, "teacher": teacher, "center": center})

@@ -4,8 +4,8 @@ import pytest
 from scipy.special import expit, log_softmax
 
 from mri_transfer.pretrain.augmentations.views import Views
-from mri_transfer.pretrain.methods.hybrid import PREDICTED, Hybrid, free_label_loss
-from mri_transfer.pretrain.methods.simclr import SimCLR
+from mri_transfer.pretrain.methods import METHODS
+from mri_transfer.pretrain.methods.hybrid import PREDICTED, free_label_loss
 
 
 def draw(n=9, seed=0):
@@ -51,7 +51,7 @@ def test_rows_without_a_label_count_for_nothing():
 
 
 def hybrid(tiny_encoder, **options):
-    return Hybrid(tiny_encoder(), Views(64, strength=0.0), **options)
+    return METHODS["hybrid"].build(tiny_encoder(), Views(64, strength=0.0), **options)
 
 
 def test_targets_do_not_say_what_a_mirrored_view_can_not_show(tiny_encoder, batch):
@@ -69,7 +69,7 @@ def test_targets_do_not_say_what_a_mirrored_view_can_not_show(tiny_encoder, batc
 
 
 def test_without_labels_and_lesions_it_is_simclr(tiny_encoder, batch):
-    plain = SimCLR(tiny_encoder(), Views(64, strength=0.0))
+    plain = METHODS["simclr"].build(tiny_encoder(), Views(64, strength=0.0))
     same = hybrid(tiny_encoder, lesions=0.0, label_weight=0.0)
     loss = float(plain.compute_loss(x=batch, y_pred=plain(batch)))
     assert float(same.compute_loss(x=batch, y_pred=same(batch))) == pytest.approx(loss, rel=1e-5)

@@ -4,7 +4,8 @@ import pytest
 from keras import ops
 
 from mri_transfer.pretrain.augmentations.views import Views
-from mri_transfer.pretrain.methods.moco import NOBODY, MoCo, info_nce
+from mri_transfer.pretrain.methods import METHODS
+from mri_transfer.pretrain.methods.moco import NOBODY, info_nce
 
 
 def reference(query, key, subject, negatives, negative_subject, temperature):
@@ -69,7 +70,7 @@ def test_keys_of_the_same_subject_and_empty_places_have_no_influence():
 
 
 def test_the_queue_holds_the_newest_keys_and_whose_they_are(tiny_encoder, batch):
-    method = MoCo(tiny_encoder(), Views(64), queue=30)
+    method = METHODS["moco"].build(tiny_encoder(), Views(64), queue=30)
     method.compile(keras.optimizers.SGD(0.1), jit_compile=False, run_eagerly=True)
     assert (np.asarray(method.queue_subject) == NOBODY).all()
     method(batch, training=False)
@@ -86,7 +87,7 @@ def test_the_queue_holds_the_newest_keys_and_whose_they_are(tiny_encoder, batch)
 
 
 def test_a_batch_is_compared_with_the_queue_as_it_was_before_it(tiny_encoder, batch):
-    method = MoCo(tiny_encoder(), Views(64), queue=30)
+    method = METHODS["moco"].build(tiny_encoder(), Views(64), queue=30)
     before = np.array(method.queue), np.array(method.queue_subject)
     found = method(batch, training=True)
     for now, then in zip((found["queue"], found["queue_subject"]), before, strict=True):
@@ -104,7 +105,7 @@ def test_a_batch_is_compared_with_the_queue_as_it_was_before_it(tiny_encoder, ba
 
 
 def test_a_batch_larger_than_the_queue_fills_it(tiny_encoder, batch):
-    method = MoCo(tiny_encoder(), Views(64), queue=5)
+    method = METHODS["moco"].build(tiny_encoder(), Views(64), queue=5)
     method(batch, training=True)
     np.testing.assert_array_equal(method.queue_subject, batch["subject"][:5])
     assert method.queue.shape == (5, 128)

@@ -3,12 +3,13 @@
 import pytest
 
 from mri_transfer.errors import UserError
-from mri_transfer.pretrain.config import METHOD_NAMES, PretrainConfig
+from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.methods import METHODS
 
 COMPARING = ("simclr", "moco", "barlow_twins", "vicreg", "hybrid")
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", METHODS)
 def test_a_batch_of_one_is_refused_where_pairs_are_compared(method, tmp_path):
     def config(batch):
         return PretrainConfig(store=tmp_path, out=tmp_path / "run", method=method, batch=batch)

@@ -19,7 +19,7 @@ from mri_transfer.pretrain.run import run as run_module
 from mri_transfer.pretrain.run.position import Position
 from mri_transfer.pretrain.run.run import pretrain
 from mri_transfer.pretrain.run.starting import seconds_left
-from mri_transfer.pretrain.run.trainer import Trainer, bytes_of_training, default_rate
+from mri_transfer.pretrain.run.trainer import Trainer, bytes_of_training
 from tests.pretrain import small_network
 from tests.pretrain.finished_runs import same, weights
 
@@ -81,7 +81,7 @@ def watched(config, monkeypatch):
     ],
 )
 def test_the_learning_rate_where_none_is_given(config, changes, rate):
-    assert default_rate(dataclasses.replace(config, **changes)) == rate
+    assert dataclasses.replace(config, **changes).default_rate == rate
 
 
 def lines_of(out):

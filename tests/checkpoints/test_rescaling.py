@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from mri_transfer.finetune.arms.control import like, noise, rescale_at_random
+from mri_transfer.checkpoints.rescaling import like, noise, rescale_at_random
 
 
 def encoder(seed=0) -> keras.Model:

@@ -1,0 +1,219 @@
+"""What training starts from: the one reading of `--init` and of a comparison's arms, for every command.
+
+random      weights drawn from the seed
+imagenet    the backbone's ImageNet weights: from its package, a download, or --imagenet-weights FILE
+NAME        an encoder that comes with this program, see :data:`PUBLISHED`
+FOLDER      an encoder, or a run that holds one
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mri_transfer.checkpoints import DEFAULT_BACKBONE
+from mri_transfer.errors import UserError
+from mri_transfer.machine import device
+
+if TYPE_CHECKING:
+    import keras
+
+RANDOM, IMAGENET, SCALED = "random", "imagenet", "scaled"
+WORDS = {
+    RANDOM: "random weights",
+    IMAGENET: "ImageNet",
+    SCALED: "random weights with the mean and variance of a trained encoder's layers",
+}
+BUILT_IN = (RANDOM, IMAGENET)
+# Encoders that come with this program: the name that `--init` takes, and the folder in the package that holds its card.
+PUBLISHED: dict[str, Path] = {}
+
+# For `--help` and messages.
+FORMS = ", ".join((*BUILT_IN, *PUBLISHED)) + ", or the folder of a run or an encoder"
+BACKBONE = (
+    f"network of random and ImageNet weights: {DEFAULT_BACKBONE} or any of keras.applications by its snake_case name "
+    f"(default: that of the given encoder, else {DEFAULT_BACKBONE})"
+)
+WEIGHTS = "file with the backbone's ImageNet weights, where they can't be downloaded"
+
+
+def folder_of(origin: str) -> Path | None:
+    """Where an encoder lies that something starts from; None where it starts from none."""
+    return None if origin in BUILT_IN else PUBLISHED.get(origin) or Path(origin)
+
+
+def check(origin: str, option: str = "--init ") -> None:
+    """See whether there is such a start at all, without importing Keras.
+
+    Args:
+        origin: as the user wrote it.
+        option: what stands before it on the command line, such as "--init " or "--arm mri=".
+
+    Raises:
+        UserError: there is not; a close name is suggested.
+    """
+    folder = folder_of(origin)
+    if folder is None or folder.is_dir():
+        return
+    if folder.exists():
+        raise UserError(
+            f"{option}{origin}: is a file; a start is {FORMS} (a file of ImageNet weights goes with {IMAGENET}, by "
+            "--imagenet-weights)"
+        )
+    known = {name.lower(): name for name in (*BUILT_IN, *PUBLISHED)}
+    with contextlib.suppress(OSError):  # no such parent, or one that can't be listed
+        known |= {str(each).lower(): str(each) for each in folder.parent.iterdir() if each.is_dir()}
+    close = difflib.get_close_matches(str(folder).lower(), known, n=1, cutoff=0.75)
+    hint = f"; did you mean {option}{known[close[0]]}?" if close else ""
+    raise UserError(f"{option}{origin}: no such folder; a start is {FORMS}{hint}")
+
+
+def card_of(origin: str, option: str = "--init ") -> dict[str, Any]:
+    """The card of the encoder that something starts from; empty where it starts from none.
+
+    Raises:
+        UserError: there is no such start, or its card is damaged.
+    """
+    check(origin, option)
+    if (folder := folder_of(origin)) is None:
+        return {}
+    device.prepare()
+    from mri_transfer.checkpoints.encoders import read_card
+
+    try:
+        return read_card(folder)
+    except UserError as error:
+        raise UserError(f"{option}{error}") from None
+
+
+@dataclasses.dataclass(frozen=True)
+class Initialisation:
+    """A start, as a small value that any process can load.
+
+    Attributes:
+        origin: "random", "imagenet", a published name, or the folder of an encoder or of a run that holds one.
+        backbone: the network's name.
+        seed: of what is random about it.
+        scaled: whether only the scale of these weights is taken, layer by layer, see `rescaling.py`.
+        card: the encoder's, as it was when the start was read; empty where there is none.
+    """
+
+    origin: str
+    backbone: str
+    seed: int = 0
+    scaled: bool = False
+    card: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+
+    @classmethod
+    def read(
+        cls, origin: str, backbone: str | None = None, *, seed: int = 0, option: str = "--init "
+    ) -> Initialisation:
+        """The start that a user names.
+
+        Args:
+            origin, option: as of :func:`check`.
+            backbone: as given; None takes the encoder's, or the default.
+            seed: of random weights.
+
+        Raises:
+            UserError: no such start, no such backbone, or the encoder has another one.
+        """
+        card = card_of(origin, option)
+        device.prepare()
+        from mri_transfer.checkpoints.backbones import check_backbone
+
+        found = card.get("backbone", backbone or DEFAULT_BACKBONE)
+        if check_backbone(backbone or found) != found:
+            raise UserError(
+                f"{option}{origin}: is an encoder of {found}, not of {backbone}; leave --backbone out"
+            )
+        return cls(origin, found, seed, card=card)
+
+    @property
+    def kind(self) -> str:
+        """ "random", "imagenet", "scaled" or "encoder"."""
+        return SCALED if self.scaled else self.origin if self.origin in BUILT_IN else "encoder"
+
+    @property
+    def identity(self) -> str:
+        """Names the weights: the SHA-256 of an encoder's, which may lie anywhere, else "random" or "imagenet"."""
+        return self.card.get("weights_sha256", self.origin)
+
+    def load(self, size: int, imagenet_weights: Path | None = None) -> tuple[keras.Model, dict[str, Any]]:
+        """The encoder, and where it comes from.
+
+        Args:
+            size: height and width of its input, pixels.
+            imagenet_weights: file with the backbone's ImageNet weights; None takes the package or downloads.
+
+        Returns:
+            The model and a dictionary for provenance, with "init", "backbone" and: "seed" (random), "source" and
+            "weights_sha256" (imagenet), or "path", "weights_sha256" and the encoder's own "provenance", which holds
+            its own start in turn, so that the whole chain can be read. Of a scaled start it is {"init": "scaled",
+            "backbone", "seed", "scale_of": what the scale was taken of}.
+
+        Raises:
+            UserError: it is gone or damaged, or has another backbone by now.
+        """
+        device.prepare()
+        from mri_transfer.checkpoints.backbones import build_encoder
+        from mri_transfer.checkpoints.encoders import read_encoder
+        from mri_transfer.checkpoints.imagenet import load_imagenet
+        from mri_transfer.checkpoints.rescaling import rescale_at_random
+
+        about: dict[str, Any] = {"init": self.origin, "backbone": self.backbone}
+        if (folder := folder_of(self.origin)) is not None:
+            model, card = read_encoder(folder, size)
+            if card["backbone"] != self.backbone:
+                raise UserError(f"{folder}: holds an encoder of {card['backbone']}, not of {self.backbone}")
+            kept = {key: card[key] for key in ("backbone", "weights_sha256", "provenance")}
+            about = {"init": "encoder", "path": self.origin} | kept
+        else:
+            model = build_encoder(self.backbone, size, self.seed)
+            about |= (
+                {"seed": self.seed}
+                if self.origin == RANDOM
+                else load_imagenet(model, self.backbone, imagenet_weights)
+            )
+        if self.scaled:
+            rescale_at_random(model, self.seed)
+            about = {"init": SCALED, "backbone": self.backbone, "seed": self.seed, "scale_of": about}
+        return model, about
+
+
+def weights_digest(model: keras.Model) -> str:
+    """SHA-256 over every weight of a model: the identity of an encoder, wherever it was loaded from."""
+    import keras
+
+    digest = hashlib.sha256()
+    for variable in model.weights:
+        value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
+        digest.update(f"{value.dtype.str}{value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()
+
+
+def describe_start(about: Mapping[str, Any]) -> str:
+    """What :meth:`Initialisation.load` says, in one line, oldest first.
+
+    For example "ImageNet → simclr (9000 slices of 85 subjects, 480 min)".
+    """
+    if about.get("init") != "encoder":
+        return WORDS.get(str(about.get("init")), "unknown start")
+    made = about.get("provenance") or {}
+    data = made.get("data") or {}
+    facts = []
+    if data.get("slices") is not None:
+        of = f" of {data['subjects']} subjects" if data.get("subjects") is not None else ""
+        facts.append(f"{data['slices']} slices{of}")
+    if made.get("seconds") is not None:
+        facts.append(f"{made['seconds'] / 60:.0f} min")
+    method = str(made.get("method") or "unknown method") + (f" ({', '.join(facts)})" if facts else "")
+    return f"{describe_start(made.get('start') or {})} → {method}"

@@ -15,13 +15,13 @@ from mri_transfer.datasets.tumors.persons.recognised import sentences
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.arms import Arm, resolve_arms, weights_digest
-from mri_transfer.finetune.comparison.trials import only_one
 from mri_transfer.finetune.config import RUN_KIND, FinetuneConfig, require_tumors
 from mri_transfer.finetune.data.protocol import Split, grouped_splits
 from mri_transfer.finetune.heads.temperature import calibration_scores
 from mri_transfer.machine import device
 from mri_transfer.options import as_dict
 from mri_transfer.storage.files import claim_folder, read_json, to_json, write_json
+from mri_transfer.storage.locks import alone_in
 
 HELD_OUT = 0  # the fold that is scored and never trained on
 
@@ -41,7 +41,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     if arm.kind in ("pixels", "scaled"):
         raise UserError(f"--init {config.init}: a classifier starts from random, imagenet or a run")
     claim_folder(config.out, RUN_KIND)
-    with only_one(config.out):
+    with alone_in(config.out):
         tumors = load_tumors(
             config.tumors,
             config.size,

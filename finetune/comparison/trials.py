@@ -6,21 +6,16 @@ can't be mistaken for the old one. Files are written atomically and checked when
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import re
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mri_transfer.errors import UserError
 from mri_transfer.storage.files import atomic_write, to_json
 
 FORMAT = 1
@@ -118,28 +113,3 @@ class TrialStore:
                 sha256=np.array(_content_digest(test, probabilities, texts)),
             )
         return path
-
-
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process; the kernel lets go of it however the process ends.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    path = Path(folder) / "lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(descriptor, 32).decode(errors="replace").strip()
-            raise UserError(
-                f"{folder}: another process{f' ({owner})' if owner else ''} is working here; "
-                "wait for it or choose another --out"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"pid {os.getpid()}\n".encode())
-        yield
-    finally:
-        os.close(descriptor)

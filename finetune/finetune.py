@@ -20,7 +20,7 @@ from mri_transfer.finetune.data.protocol import Split, grouped_splits
 from mri_transfer.finetune.heads.temperature import calibration_scores
 from mri_transfer.machine import device
 from mri_transfer.options import as_dict
-from mri_transfer.storage.files import claim_folder, read_json, to_json, write_json
+from mri_transfer.storage.files import claim_folder, read_object, to_json, write_json
 from mri_transfer.storage.locks import alone_in
 
 HELD_OUT = 0  # the fold that is scored and never trained on
@@ -82,13 +82,12 @@ def _finished(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, A
     if not card.is_file():
         write_json(card, {"key": key, "config": as_dict(config)})
         return None
-    known = read_json(card)
-    if not isinstance(known, dict) or known.get("key") != key:
+    if read_object(card).get("key") != key:
         raise UserError(
             f"{config.out}: holds a run of other settings or other images ({card}); choose another --out"
         )
     summary = config.out / "summary.json"
-    return read_json(summary) if summary.is_file() else None
+    return read_object(summary) if summary.is_file() else None
 
 
 def _train(config: FinetuneConfig, arm: Arm, tumors: TumorSet) -> dict[str, Any]:

@@ -42,7 +42,7 @@ from mri_transfer.storage.files import (
     claim_folder,
     fsync_folder,
     names_errors,
-    read_json,
+    read_object,
     sha256,
     write_json,
 )
@@ -233,7 +233,7 @@ class StoreWriter:
         if not manifest.is_file():
             self._changed = True
             return
-        told = read_json(manifest)
+        told = read_object(manifest)
         self._changed = any(told.get(key) != value for key, value in self.ledger.about().items())
         full = self.slices // self._rows
         names = {

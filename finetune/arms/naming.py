@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.origins import chain, pretraining_hours
-from mri_transfer.storage.files import read_json
+from mri_transfer.storage.files import object_or_none
 
 IMAGENET = "imagenet"
 CONTROLS = {"random", "scaled", "pixels", "figures"}
@@ -105,11 +104,7 @@ def _contents(link: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
 
 
 def _read(store: Any, name: str) -> Mapping[str, Any]:
-    try:
-        found = read_json(Path(store) / name) if isinstance(store, str) else {}
-    except UserError:
-        return {}
-    return found if isinstance(found, Mapping) else {}
+    return object_or_none(Path(store) / name) or {} if isinstance(store, str) else {}
 
 
 def described(report: Mapping[str, Any], arm: str) -> str:

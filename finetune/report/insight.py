@@ -16,11 +16,12 @@ import numpy as np
 
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.origins import pretraining_hours
-from mri_transfer.finetune.comparison.kept_maps import keep, load_kept
+from mri_transfer.finetune.comparison.kept_maps import load_kept
 from mri_transfer.finetune.comparison.results import Predictions
 from mri_transfer.finetune.data.protocol import PUBLISHED
 from mri_transfer.finetune.heads.probe import Probe, fit_probe, standardisation, standardise
 from mri_transfer.finetune.report.gallery import sections
+from mri_transfer.storage.arrays import save_npz
 from mri_transfer.storage.files import finite
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[i
         if len(heat) < len(order):
             return heat
         kept = {"heat": np.stack([heat[row] for row in order])}
-        keep(path, **kept)
+        save_npz(path, kept)
     return dict(zip(order, kept["heat"], strict=True))
 
 
@@ -228,7 +229,7 @@ def _kept_layout(folder: Path, features: np.ndarray) -> np.ndarray:
     kept = load_kept(path)
     if kept is None or kept["points"].shape != (len(features), 2):
         kept = {"points": flattened(features)}
-        keep(path, **kept)
+        save_npz(path, kept)
     return kept["points"]
 
 

@@ -202,13 +202,25 @@ def read_object(
     return found
 
 
+def object_or_none(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file that one can do without; None where it is missing, unreadable or something else."""
+    try:
+        return read_object(path)
+    except UserError:
+        return None
+
+
 def wrong_fields(card: Any, kinds: Mapping[str, Kind]) -> list[str]:
     """Which of the fields in `kinds` are missing from what a JSON file held, or are of another type."""
-    return [key for key, kind in kinds.items() if not isinstance(card, dict) or not _is(card.get(key), kind)]
+    return [
+        key
+        for key, kind in kinds.items()
+        if not isinstance(card, dict) or key not in card or not _is(card[key], kind)
+    ]
 
 
 def _is(value: Any, kind: Kind) -> bool:
-    return isinstance(value, kind) and (not isinstance(value, bool) or kind is bool)
+    return isinstance(value, kind) and (not isinstance(value, bool) or kind in (bool, object))
 
 
 def sha256(path: Path) -> str:

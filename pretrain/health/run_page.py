@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import __version__
-from mri_transfer.errors import UserError
 from mri_transfer.machine import device
 from mri_transfer.options import as_dict
 from mri_transfer.pages.html_pages import data_uri, environment
@@ -21,7 +20,7 @@ from mri_transfer.pretrain.health.embedding_map import pca, tsne
 from mri_transfer.pretrain.health.neighbours import nearest
 from mri_transfer.pretrain.health.panel import Panel
 from mri_transfer.pretrain.health.verdict import Verdict
-from mri_transfer.storage.files import atomic_write, read_json
+from mri_transfer.storage.files import atomic_write, object_or_none
 
 TEMPLATES = Path(__file__).parent / "templates"
 _PAIRS, _VIEWS_EACH = 4, 4
@@ -160,12 +159,7 @@ def _budget(config: Any) -> str:
 def _about_the_store(store: Any) -> dict[str, Any]:
     """What the store's own summary tells of the data's licences, and whether they are real."""
     counts = store.manifest["counts"]
-    try:
-        summary = read_json(store.folder / "summary.json")
-    except UserError:  # the store works without it
-        summary = {}
-    if not isinstance(summary, dict):
-        summary = {}
+    summary = object_or_none(store.folder / "summary.json") or {}  # the store works without it
     return {
         "counts": counts,
         "sources": sorted({str(each["source"]).split("/")[0] for each in store.volumes})[:40],

@@ -28,7 +28,7 @@ from mri_transfer.pretrain.run.reports import Reports
 from mri_transfer.pretrain.run.saving import Saver
 from mri_transfer.pretrain.run.schedule import Budget, since_boot
 from mri_transfer.pretrain.run.starting import best_score, seconds_left, start_or_continue
-from mri_transfer.storage.files import claim_folder, read_json, write_json
+from mri_transfer.storage.files import claim_folder, read_object, write_json
 from mri_transfer.storage.locks import alone_in
 
 KIND = "pretraining run"
@@ -151,7 +151,7 @@ def _summary_of_finished(out: Path) -> dict[str, Any] | None:
     """
     if not (out / "summary.json").is_file():
         return None
-    summary = read_json(out / "summary.json")
+    summary = read_object(out / "summary.json")
     if summary.get("stopped"):
         raise UserError(f"{out}: ended early, {summary['stopped']}")
     progress.say(f"{out}: already finished; choose another --out for a new run")

@@ -14,6 +14,7 @@ from mri_transfer import progress
 from mri_transfer.datasets.tumors.persons.recognised import sentences
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
+from mri_transfer.evaluation import metrics
 from mri_transfer.finetune.arms.arms import Arm, resolve_arms, weights_digest
 from mri_transfer.finetune.config import RUN_KIND, FinetuneConfig, require_tumors
 from mri_transfer.finetune.data.protocol import Split, grouped_splits
@@ -182,13 +183,11 @@ def held_out_scores(tumors: TumorSet, split: Split, logits: np.ndarray, temperat
     Log loss (nats), Brier score and expected calibration error are of the probabilities at the temperature, and under
     "uncalibrated" those at a temperature of one.
     """
-    from sklearn.metrics import f1_score, recall_score
-
-    truth, answer = tumors.labels[split.test], logits.argmax(-1)
-    every = list(range(len(tumors.classes)))
-    recall = recall_score(truth, answer, labels=every, average=None, zero_division=0)
+    truth = tumors.labels[split.test]
+    counts = metrics.confusion(truth, logits.argmax(-1), len(tumors.classes))
+    f1, recall = (np.nan_to_num(score(counts)) for score in (metrics.class_f1, metrics.recall))
     return {
-        "macro_f1": float(f1_score(truth, answer, labels=every, average="macro", zero_division=0)),
+        "macro_f1": float(f1.mean()),
         "balanced_accuracy": float(recall.mean()),
         "recall": {name: float(value) for name, value in zip(tumors.classes, recall, strict=True)},
         **calibration_scores(logits, truth, temperature),

@@ -52,6 +52,7 @@ from mri_transfer.datasets.tumors.persons.originals import Originals, figshare_o
 from mri_transfer.datasets.tumors.persons.persons import Known, person_groups, recognise, too_large
 from mri_transfer.datasets.tumors.persons.recognised import account, conflicts
 from mri_transfer.errors import UserError
+from mri_transfer.evaluation.numbering import numbered
 from mri_transfer.progress import say
 from mri_transfer.storage.arrays import load_npz, save_npz
 
@@ -154,9 +155,7 @@ def load_tumors(
             )
 
     # Files come training first, so the first of several copies is Training's where there is one.
-    _, first, inverse = np.unique(decoded.pixels, return_index=True, return_inverse=True)
-    originals_at = np.sort(first)
-    kept = np.searchsorted(originals_at, first)[inverse.reshape(-1)]
+    originals_at, kept = numbered(decoded.pixels)
     thumbs = decoded.thumbs[originals_at]
     paths = [folder / files[original].path for original in originals_at]
     fine = decoded.fine[originals_at]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mri_transfer.errors import UserError
+from mri_transfer.evaluation.neighbours import nearest
 from mri_transfer.finetune.arms.origins import pretraining_hours
 from mri_transfer.finetune.comparison.kept_maps import load_kept
 from mri_transfer.finetune.comparison.results import Predictions
@@ -250,11 +251,8 @@ def flattened(features: np.ndarray) -> np.ndarray:
 def agreement(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
     """Share of images whose nearest neighbour of another group is of their class; by cosine, features standardised."""
     standard = standardise(features, *standardisation(features))
-    length = np.linalg.norm(standard, axis=1, keepdims=True)
-    standard = standard / np.where(length > 0, length, 1)
-    likeness = standard @ standard.T
-    likeness[groups[:, None] == groups] = -np.inf
-    return float((labels[likeness.argmax(1)] == labels).mean())
+    closest = nearest(standard, groups[:, None] != groups, 1)[:, 0]
+    return float((labels[closest] == labels).mean())
 
 
 def _curves(jobs: Sequence[Job], runner: Runner) -> dict[str, Curves]:

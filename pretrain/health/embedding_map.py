@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mri_transfer.pretrain.health.measures import normalised
+from mri_transfer.evaluation.neighbours import unit_rows
 
 FEWEST_FOR_TSNE = 100
 
@@ -14,7 +14,7 @@ def pca(features: np.ndarray) -> np.ndarray:
 
     The signs, which are arbitrary, are such that the point farthest out on each axis is positive.
     """
-    z = normalised(features)
+    z = unit_rows(features)
     z = z - z.mean(axis=0)
     # Of the Gram matrix: its eigenvectors are the coordinates, up to their lengths.
     values, vectors = np.linalg.eigh(z @ z.T)
@@ -37,4 +37,4 @@ def tsne(features: np.ndarray) -> np.ndarray:
 
     start = pca(features)
     start = 1e-4 * start / max(float(start.std()), 1e-12)
-    return TSNE(init=start, random_state=0).fit_transform(normalised(features))
+    return TSNE(init=start, random_state=0).fit_transform(unit_rows(features))

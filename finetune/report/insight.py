@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mri_transfer.errors import UserError
+from mri_transfer.evaluation.maps import tsne
 from mri_transfer.evaluation.neighbours import nearest
 from mri_transfer.finetune.arms.origins import pretraining_hours
 from mri_transfer.finetune.comparison.kept_maps import load_kept
@@ -235,9 +236,8 @@ def _kept_layout(folder: Path, features: np.ndarray) -> np.ndarray:
 
 
 def flattened(features: np.ndarray) -> np.ndarray:
-    """t-SNE (van der Maaten & Hinton 2008, JMLR 9:2579-2605) of standardised features (m, d): float (m, 2)."""
+    """:func:`~mri_transfer.evaluation.maps.tsne` of standardised features (m, d), reduced first: float (m, 2)."""
     from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     standard = standardise(features, *standardisation(features))
@@ -245,7 +245,7 @@ def flattened(features: np.ndarray) -> np.ndarray:
     perplexity = min(30.0, (len(features) - 1) / 3)
     with threadpool_limits(1):  # so that sums are made in one order, and the same features give the same map
         reduced = PCA(few, svd_solver="full").fit_transform(standard)
-        return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+    return tsne(reduced, perplexity=perplexity)
 
 
 def agreement(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:

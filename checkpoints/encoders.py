@@ -21,7 +21,7 @@ import numpy as np
 from mri_transfer.checkpoints.backbones import build_encoder, check_backbone, named_weights
 from mri_transfer.errors import UserError
 from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
-from mri_transfer.storage.files import finite, read_json, write_json, wrong_fields
+from mri_transfer.storage.files import finite, read_object, write_json
 
 FORMAT = 1
 CARD = "encoder.json"
@@ -124,11 +124,6 @@ def read_card(folder: Path) -> dict[str, Any]:
         UserError: there is none, it is damaged, or a newer program wrote it.
     """
     path = _locate(folder) / CARD
-    card = read_json(path)
-    if isinstance(card, dict) and isinstance(card.get("format"), int) and card["format"] > FORMAT:
-        raise UserError(
-            f"{path}: was written by a newer mri-transfer (format {card['format']}); update this one"
-        )
     kinds = {
         "format": int,
         "backbone": str,
@@ -137,11 +132,10 @@ def read_card(folder: Path) -> dict[str, Any]:
         "weights_sha256": str,
         "provenance": dict,
     }
-    wrong = wrong_fields(card, kinds)
-    if wrong or not WEIGHTS_NAME.fullmatch(card["weights"]) or not 0 < card["size"] < 100_000:
-        raise UserError(
-            f"{path}: is not the card of an encoder ({', '.join(wrong) or 'weights or size'}); {REMEDY}"
-        )
+    fault = "is not the card of an encoder"
+    card = read_object(path, kinds, newest=FORMAT, fault=fault, remedy=REMEDY)
+    if not WEIGHTS_NAME.fullmatch(card["weights"]) or not 0 < card["size"] < 100_000:
+        raise UserError(f"{path}: {fault} (weights or size); {REMEDY}")
     return card
 
 

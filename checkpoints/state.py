@@ -20,7 +20,7 @@ import numpy as np
 from mri_transfer import progress
 from mri_transfer.errors import UserError
 from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
-from mri_transfer.storage.files import read_json, to_json, write_json
+from mri_transfer.storage.files import NewerFormat, read_object, to_json, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -30,10 +30,6 @@ KEPT = 2
 CARD_NAME = re.compile(r"state-(\d+)\.json")
 FILE_NAME = re.compile(r"state-(\d+)\.(json|npz)(\.[0-9a-f]+\.part)?")
 REMEDY = "delete the folder to begin again"
-
-
-class _NewerFormat(UserError):
-    """Not damage: this program is too old for the file."""
 
 
 def _generations(folder: Path) -> list[int]:
@@ -91,7 +87,7 @@ def load_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | N
     for number in _generations(folder):
         try:
             found = _load(folder, number)
-        except _NewerFormat:
+        except NewerFormat:
             raise
         except UserError as error:
             problems.append((number, str(error)))
@@ -125,14 +121,10 @@ def keep_newest(folder: Path) -> bool:
 
 def _load(folder: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     path = folder / f"state-{number}.json"
-    card = read_json(path)
-    if isinstance(card, dict) and isinstance(card.get("format"), int) and card["format"] > FORMAT:
-        raise _NewerFormat(f"{path}: was written by a newer mri-transfer; update this one")
-    if not isinstance(card, dict) or not isinstance(card.get("info"), dict):
-        raise UserError(f"{path}: is damaged")
-    if _info_sha256(card["info"]) != card.get("info_sha256"):
+    card = read_object(path, {"info": dict, "info_sha256": str, "sha256": str}, newest=FORMAT)
+    if _info_sha256(card["info"]) != card["info_sha256"]:
         raise UserError(f"{path}: is damaged (its SHA-256 is not the recorded one)")
-    return read_arrays(folder / f"state-{number}.npz", str(card.get("sha256"))), card["info"]
+    return read_arrays(folder / f"state-{number}.npz", card["sha256"]), card["info"]
 
 
 def _set_aside(folder: Path, number: int) -> None:

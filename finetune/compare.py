@@ -24,8 +24,7 @@ from mri_transfer.finetune.arms.arms import Arm, refuse_the_same, resolve_arms
 from mri_transfer.finetune.comparison import feature_trials
 from mri_transfer.finetune.comparison.floors import floor_jobs
 from mri_transfer.finetune.comparison.gathering import arm_entry, gather, gather_external, write_trials
-from mri_transfer.finetune.comparison.runner import Job, Runner, duration
-from mri_transfer.finetune.comparison.trials import only_one
+from mri_transfer.finetune.comparison.runner import Job, Runner
 from mri_transfer.finetune.config import CompareConfig, require_tumors
 from mri_transfer.finetune.data.external import load_externals
 from mri_transfer.finetune.data.protocol import PUBLISHED, Split, grouped_splits
@@ -34,6 +33,8 @@ from mri_transfer.machine import device
 from mri_transfer.options import as_dict
 from mri_transfer.processes.workers import workers_for
 from mri_transfer.storage.files import claim_folder, write_json
+from mri_transfer.storage.locks import alone_in
+from mri_transfer.words import duration
 
 KIND = "comparison"
 OF_EXTERNAL = (
@@ -75,7 +76,7 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
     stores, unchecked = leakage.open_stores(config.against, arms)
     claim_folder(config.out, KIND)
     with (
-        only_one(config.out),
+        alone_in(config.out),
         workers_for(
             config.workers, executor=executor, cluster=config.cluster, folders=[config.out, *_files_of(arms)]
         ) as workers,

@@ -15,13 +15,14 @@ from mri_transfer.checkpoints.initialisation import Initialisation, weights_dige
 from mri_transfer.datasets.tumors.persons.recognised import sentences
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.comparison.trials import only_one
+from mri_transfer.evaluation import metrics
 from mri_transfer.finetune.config import RUN_KIND, FinetuneConfig, require_tumors
 from mri_transfer.finetune.data.protocol import Split, grouped_splits
 from mri_transfer.finetune.heads.temperature import calibration_scores
 from mri_transfer.machine import device
 from mri_transfer.options import as_dict
-from mri_transfer.storage.files import claim_folder, read_json, to_json, write_json
+from mri_transfer.storage.files import claim_folder, read_object, to_json, write_json
+from mri_transfer.storage.locks import alone_in
 
 HELD_OUT = 0  # the fold that is scored and never trained on
 
@@ -38,7 +39,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     require_tumors(config.tumors)
     start = Initialisation.read(config.init, config.backbone, seed=config.seed)
     claim_folder(config.out, RUN_KIND)
-    with only_one(config.out):
+    with alone_in(config.out):
         tumors = load_tumors(
             config.tumors,
             config.size,
@@ -79,13 +80,12 @@ def _finished(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -
     if not card.is_file():
         write_json(card, {"key": key, "config": as_dict(config)})
         return None
-    known = read_json(card)
-    if not isinstance(known, dict) or known.get("key") != key:
+    if read_object(card).get("key") != key:
         raise UserError(
             f"{config.out}: holds a run of other settings or other images ({card}); choose another --out"
         )
     summary = config.out / "summary.json"
-    return read_json(summary) if summary.is_file() else None
+    return read_object(summary) if summary.is_file() else None
 
 
 def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> dict[str, Any]:
@@ -173,13 +173,11 @@ def held_out_scores(tumors: TumorSet, split: Split, logits: np.ndarray, temperat
     Log loss (nats), Brier score and expected calibration error are of the probabilities at the temperature, and under
     "uncalibrated" those at a temperature of one.
     """
-    from sklearn.metrics import f1_score, recall_score
-
-    truth, answer = tumors.labels[split.test], logits.argmax(-1)
-    every = list(range(len(tumors.classes)))
-    recall = recall_score(truth, answer, labels=every, average=None, zero_division=0)
+    truth = tumors.labels[split.test]
+    counts = metrics.confusion(truth, logits.argmax(-1), len(tumors.classes))
+    f1, recall = (np.nan_to_num(score(counts)) for score in (metrics.class_f1, metrics.recall))
     return {
-        "macro_f1": float(f1_score(truth, answer, labels=every, average="macro", zero_division=0)),
+        "macro_f1": float(f1.mean()),
         "balanced_accuracy": float(recall.mean()),
         "recall": {name: float(value) for name, value in zip(tumors.classes, recall, strict=True)},
         **calibration_scores(logits, truth, temperature),

@@ -19,6 +19,7 @@ from mri_transfer.datasets.tumors.copies.thumbnails import normalised
 from mri_transfer.datasets.tumors.folds import grouped_folds
 from mri_transfer.datasets.tumors.layout import published
 from mri_transfer.errors import UserError
+from mri_transfer.evaluation import metrics
 
 MOST = 10_000
 """Images that are cross-validated, and test images that are scored, at most: the work grows with their square."""
@@ -146,9 +147,11 @@ def _cross_validated(images: np.ndarray, labels: np.ndarray, fold: np.ndarray) -
     for number in np.unique(fold):
         train, test = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         predicted[test] = nearest_neighbour(images, labels, train, test)
-    right = predicted == labels
-    recall = [right[labels == label].mean() for label in np.unique(labels)]
-    return {"accuracy": float(right.mean()), "balanced_accuracy": float(np.mean(recall))}
+    counts = metrics.confusion(labels, predicted, int(labels.max()) + 1)
+    return {
+        "accuracy": float(metrics.accuracy(counts)),
+        "balanced_accuracy": float(metrics.balanced_accuracy(counts)),
+    }
 
 
 def _in_words(found: dict) -> tuple[bool, list[str]]:

@@ -6,29 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from mri_transfer.evaluation.metrics import balanced_accuracy, confusion_by_group, macro_f1, recall
+
 DRAWS = 2000  # of the bootstrap
 _CHUNK = 200  # draws made at a time
-
-
-def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """int (classes, classes): rows are true classes, columns predicted ones."""
-    return np.bincount(labels * classes + predicted, minlength=classes * classes).reshape(classes, classes)
-
-
-def balanced_accuracy(counts: np.ndarray) -> np.ndarray:
-    """Mean recall of the classes that occur; float (...,) of confusions (..., classes, classes)."""
-    total = counts.sum(axis=-1)
-    return _mean_ratio(np.diagonal(counts, axis1=-2, axis2=-1), total)
-
-
-def macro_f1(counts: np.ndarray) -> np.ndarray:
-    """Mean F1 of the classes that occur or are predicted, as in scikit-learn; shapes as above."""
-    total = counts.sum(axis=-1) + counts.sum(axis=-2)
-    return _mean_ratio(2.0 * np.diagonal(counts, axis1=-2, axis2=-1), total)
-
-
-def _mean_ratio(part: np.ndarray, total: np.ndarray) -> np.ndarray:
-    return np.nanmean(np.divide(part, total, out=np.full(total.shape, np.nan), where=total > 0), axis=-1)
 
 
 def scores(
@@ -55,17 +36,11 @@ def scores(
     """
     _, group = np.unique(groups, return_inverse=True)
     group = group.reshape(-1)
-    count, cells = int(group.max()) + 1, classes * classes
+    count = int(group.max()) + 1
     # How often each group has each pair of true and predicted class, the classifiers side by side.
-    counts = np.concatenate(
-        [
-            np.bincount(group * cells + labels * classes + predicted, minlength=count * cells).reshape(
-                count, cells
-            )
-            for predicted in predictions
-        ],
-        axis=1,
-    ).astype(np.float32)
+    counts = (
+        confusion_by_group(labels, predictions, group, count, classes).reshape(count, -1).astype(np.float32)
+    )
     rng = np.random.default_rng(seed)
     even = np.full(count, 1 / count)
     drawn = np.concatenate(
@@ -93,7 +68,4 @@ def scores(
 
 def recalls(counts: np.ndarray) -> list[float | None]:
     """The recall of each class of a confusion; None for a class without images."""
-    return [
-        float(hits / total) if total else None
-        for hits, total in zip(np.diagonal(counts), counts.sum(axis=1), strict=True)
-    ]
+    return [None if np.isnan(value) else float(value) for value in recall(counts)]

@@ -20,10 +20,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mri_transfer.datasets.audit.scores import balanced_accuracy, confusion, recalls, scores
+from mri_transfer.datasets.audit.scores import recalls, scores
 from mri_transfer.datasets.tumors.folds import grouped_folds
 from mri_transfer.datasets.tumors.layout import published
 from mri_transfer.errors import UserError
+from mri_transfer.evaluation.metrics import balanced_accuracy, confusion
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.audit.measure import Measurements

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mri_transfer.datasets.extraction.collection import Collection, reader_versions
-from mri_transfer.datasets.store.journal import read_events
+from mri_transfer.datasets.store.journal import events
 from mri_transfer.datasets.store.ledger import Ledger
 from mri_transfer.datasets.store.store import JOURNAL, KIND
 from mri_transfer.datasets.store.summary.people_table import overview, scans_in, scans_of, table_lines
@@ -20,6 +20,7 @@ from mri_transfer.datasets.volumes.headers import expected_slices, read_geometry
 from mri_transfer.errors import UserError
 from mri_transfer.progress import bar, say
 from mri_transfer.storage.files import check_claim
+from mri_transfer.storage.json_lines import read_lines
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.extraction.extract import SlicesConfig
@@ -93,7 +94,7 @@ def _ledger(folder: Path, settings: dict[str, Any]) -> Ledger:
     journal = folder / JOURNAL
     if check_claim(folder, KIND) and journal.is_file():
         with journal.open("rb") as file:
-            ledger.replay(event for _, event in read_events(file, journal))
+            ledger.replay(event for _, event in events(read_lines(file), journal))
         if ledger.settings:
             ledger.check_settings(settings)
     return ledger

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,16 +16,19 @@ from threadpoolctl import threadpool_limits
 
 from mri_transfer.datasets.extraction.collection import Collection, key_of, reader_versions
 from mri_transfer.datasets.extraction.dry_run import plan
+from mri_transfer.datasets.extraction.mend import ledger_of_whole_lines, mend
 from mri_transfer.datasets.slices.content import scan_digest
 from mri_transfer.datasets.slices.cut import Slices, cut
 from mri_transfer.datasets.slices.redundancy import Repeats, without_redundant
+from mri_transfer.datasets.store.journal import DamagedJournal
+from mri_transfer.datasets.store.ledger import Ledger
 from mri_transfer.datasets.store.store import SliceStore
-from mri_transfer.datasets.store.subjects import to_record
+from mri_transfer.datasets.store.subjects import keep_people, to_record
 from mri_transfer.datasets.store.summary.contact_sheet import write_contact_sheet
 from mri_transfer.datasets.store.summary.people_table import overview, scans_in
 from mri_transfer.datasets.store.summary.store_summary import CONTACT_SHEET, PAGE, SUMMARY, nothing_used, tell
-from mri_transfer.datasets.store.writer import StoreWriter
-from mri_transfer.datasets.volumes.find import Source, find_volumes, printable
+from mri_transfer.datasets.store.writer import StoreWriter, read_slices
+from mri_transfer.datasets.volumes.find import Found, Source, find_volumes, printable
 from mri_transfer.datasets.volumes.formats.pictures import read_picture
 from mri_transfer.datasets.volumes.left_out import KINDS
 from mri_transfer.datasets.volumes.people.pattern import Pattern, subject_pattern
@@ -194,7 +198,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
         workers_for(
             config.workers, executor=executor, cluster=config.cluster, folders=config.paths
         ) as workers,
-        StoreWriter(config.out, config.settings()) as writer,
+        _open(config, found) as writer,
     ):
         before = writer.slices
         collection = Collection(writer.ledger, found, reader_versions(config.max_mb, config.include))
@@ -247,6 +251,48 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
     return summary
 
 
+def _open(config: SlicesConfig, found: Found) -> StoreWriter:
+    """The store's writer; where a line of its journal is damaged, that volume is read anew first."""
+    try:
+        return StoreWriter(config.out, config.settings())
+    except DamagedJournal:
+        keep_people(ledger_of_whole_lines(config.out), found)
+        mend(config.out, found.sources, functools.partial(_read_again, config))
+        return StoreWriter(config.out, config.settings())
+
+
+def _read_again(
+    config: SlicesConfig, source: Source, ledger: Ledger
+) -> tuple[dict[str, Any], np.ndarray] | None:
+    """Journal entry and slices of a volume, as they would come behind what a ledger holds."""
+    result = _extract_one(source, config)
+    if result.slices is None:
+        return None
+
+    def of_subject(*key: str) -> list[dict[str, Any]]:
+        return [entry for entry in ledger.used if (entry["subject"], entry["sequence"]) == key]
+
+    def read(first: int, count: int) -> np.ndarray:
+        return read_slices(config.out, first, count, config.size)
+
+    repeats = Repeats(config.max_correlation, _earlier(of_subject, read))
+    slices = repeats.filter(result.slices, source.identity.subject, source.identity.sequence)
+    return _entry(source, result, slices), slices.images
+
+
+def _earlier(
+    of_subject: Callable[[str, str], Iterable[dict[str, Any]]], read: Callable[[int, int], np.ndarray]
+) -> Callable[[str, str], Iterator[tuple[list[str], np.ndarray]]]:
+    """Planes and images of the scans of a subject and sequence that a store has."""
+
+    def earlier(subject: str, sequence: str) -> Iterator[tuple[list[str], np.ndarray]]:
+        for entry in of_subject(subject, sequence):
+            planes = [plane for plane, count in entry["runs"] for _ in range(count)]
+            yield planes, read(entry["first"], len(planes))
+
+    return earlier
+
+
 def _extract_all(
     config: SlicesConfig,
     workers: Workers,
@@ -257,12 +303,7 @@ def _extract_all(
     began = time.monotonic()
     first = writer.slices
 
-    def earlier(subject: str, sequence: str) -> Iterator[tuple[list[str], np.ndarray]]:
-        for entry in collection.of_subject(subject, sequence):
-            planes = [plane for plane, count in entry["runs"] for _ in range(count)]
-            yield planes, writer.read(entry["first"], len(planes))
-
-    repeats = Repeats(config.max_correlation, earlier)
+    repeats = Repeats(config.max_correlation, _earlier(collection.of_subject, writer.read))
     with (
         threadpool_limits(1),  # the processor is for the workers
         contextlib.closing(_results(config, workers, todo)) as results,
@@ -328,10 +369,17 @@ def _take(
         _skip(writer, {**about, "reason": reason, "readers": readers})
         return
     assert slices is not None
-    entry = {
+    writer.add(_entry(source, result, slices), slices.images)
+    collection.add(writer.ledger.used[-1])
+
+
+def _entry(source: Source, result: _Result, slices: Slices) -> dict[str, Any]:
+    """The journal entry of a volume."""
+    return {
         **dataclasses.asdict(source.identity),
         "evidence": to_record(source.evidence),
-        **about,
+        "source": source.name,
+        **key_of(source),
         "sha256": result.sha256,
         "content": result.content,
         "notes": list(result.notes),
@@ -340,8 +388,6 @@ def _take(
         "position_mm": list(slices.position_mm),
         "position": list(slices.position),
     }
-    writer.add(entry, slices.images)
-    collection.add(writer.ledger.used[-1])
 
 
 def _skip(writer: StoreWriter, entry: dict[str, Any]) -> None:

@@ -25,10 +25,11 @@ from mri_transfer.datasets.fetch.transfer.answers import Refused
 from mri_transfer.datasets.fetch.transfer.members import DamagedArchive
 from mri_transfer.datasets.fetch.transfer.part import Part, Remote, digests, gzip_fault
 from mri_transfer.datasets.fetch.transfer.receipts import Receipts
-from mri_transfer.datasets.fetch.transfer.space import need_space, readable
+from mri_transfer.datasets.fetch.transfer.space import need_space
 from mri_transfer.datasets.fetch.unpack import Unpacked, unpack
 from mri_transfer.errors import UserError
 from mri_transfer.progress import say
+from mri_transfer.words import size_in_words
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def _check_space(jobs: Sequence[ArchiveJob], run: Run) -> int:
         contents += total * job.archive.unpacked
     # An archive is removed once it is unpacked, so only as many are there as are worked on.
     at_once = downloads if run.config.keep_archives else sorted(downloads)[-run.config.parallel :]
-    what = f"{run.source.name} ({readable(sum(downloads))} to download, then unpacked)"
+    what = f"{run.source.name} ({size_in_words(sum(downloads))} to download, then unpacked)"
     need_space(run.out, sum(at_once) + contents, what)
     return sum(downloads)
 

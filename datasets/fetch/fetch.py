@@ -12,10 +12,10 @@ from mri_transfer.datasets.fetch.openneuro import fetch_dataset
 from mri_transfer.datasets.fetch.sources import SOURCES
 from mri_transfer.datasets.fetch.terms import terms_text
 from mri_transfer.datasets.fetch.transfer.receipts import RECEIPT, Receipts
-from mri_transfer.datasets.fetch.transfer.space import readable
 from mri_transfer.errors import UserError
 from mri_transfer.progress import say
 from mri_transfer.storage.files import claim_folder, write_json
+from mri_transfer.words import size_in_words
 
 SUMMARY = "summary.json"
 SHOWN = 8  # lines of a list that are printed; all of it goes into the summary
@@ -61,7 +61,7 @@ def _tell(out: Path, summary: dict[str, Any]) -> None:
     packed = "" if archives is None else f" from {archives} archive{'s' if archives != 1 else ''}"
     already = f" ({there} already there)" if there else ""
     say(
-        f"{out}: {summary['files']} files, {readable(summary['bytes'])}{packed}{already}; "
+        f"{out}: {summary['files']} files, {size_in_words(summary['bytes'])}{packed}{already}; "
         f"checksums in {out / RECEIPT}, terms in {out / summary['terms']}"
     )
     for kind, title in (("failed", "could not be had"), ("skipped", "not unpacked")):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 import requests
 
 from mri_transfer.errors import UserError
+from mri_transfer.storage.files import read_object
 
 HOW = (
     "make a token at https://www.kaggle.com/settings/api and set KAGGLE_API_TOKEN (or KAGGLE_USERNAME and "
@@ -44,9 +44,9 @@ def credentials() -> requests.auth.AuthBase:
             if token_file.is_file() and (token := token_file.read_text(encoding="utf-8").strip()):
                 return Bearer(token)
             if pair.is_file():
-                held = json.loads(pair.read_text(encoding="utf-8"))
-                return requests.auth.HTTPBasicAuth(str(held["username"]), str(held["key"]))
-        except (OSError, ValueError, KeyError, TypeError):
+                held = read_object(pair, {"username": str, "key": str})
+                return requests.auth.HTTPBasicAuth(held["username"], held["key"])
+        except (OSError, ValueError, UserError):
             raise UserError(f"{folder}: holds no readable Kaggle token; {HOW}") from None
     raise UserError(f"tumors: comes from Kaggle, which wants your own token; {HOW}")
 

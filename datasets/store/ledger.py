@@ -45,9 +45,14 @@ class Ledger:
             UserError: there is one that this version does not know.
         """
         for event in events:
+            if event["kind"] == "volume" and event.get("first", self.slices) != self.slices:
+                raise UserError(
+                    f"{self.folder}: a line is missing in the journal before that of {event.get('source')}; remove the "
+                    "store and extract it again"
+                )
             try:
-                self.note(event["kind"], {key: value for key, value in event.items() if key != "kind"})
-            except KeyError as error:
+                self.note(event["kind"], event)
+            except (KeyError, TypeError, AttributeError) as error:
                 raise UserError(
                     f"{self.folder}: journal not understood ({error}); it may be of a newer version"
                 ) from None
@@ -55,6 +60,7 @@ class Ledger:
 
     def note(self, kind: str, entry: dict[str, Any]) -> None:
         """Take in one event."""
+        entry = {key: value for key, value in entry.items() if key != "kind"}
         if kind == "settings":
             self.settings = entry
         elif kind == "volume":

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import read_json, require_folder, sha256, to_json
+from mri_transfer.storage.files import read_object, require_folder, sha256, to_json
 
 KIND = "slice store"
 FORMAT = 1
@@ -109,7 +109,7 @@ class SliceStore:
             raise UserError(
                 f"{folder}: this slice store is not finished; run the same `mri-transfer slices` again"
             )
-        manifest = read_json(path)
+        manifest = read_object(path, {"shards": list, "table": dict, "fingerprint": str}, remedy=_REMEDY)
         try:
             if manifest["format"] != FORMAT:
                 raise UserError(f"{path}: store format {manifest['format']}, and this version reads {FORMAT}")

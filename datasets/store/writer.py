@@ -42,12 +42,31 @@ from mri_transfer.storage.files import (
     claim_folder,
     fsync_folder,
     names_errors,
-    read_json,
+    read_object,
     sha256,
     write_json,
 )
 
 COMMIT_SECONDS = 1.0  # an fsync can take half a second on an SD card; at most this much work is lost
+
+
+def read_slices(folder: Path, first: int, count: int, size: int) -> np.ndarray:
+    """Slices in the shards of a store that need not be finished: uint8 (count, size, size), or as many as there are."""
+    result = np.empty((count, size, size), dtype=np.uint8)
+    done = 0
+    while done < count:
+        number, row = divmod(first + done, shard_rows(size))
+        part = result[done : done + shard_rows(size) - row]
+        path = shard_path(folder, number)
+        if not path.is_file():
+            break
+        with path.open("rb") as file:
+            file.seek(SHARD_HEADER_BYTES + row * size**2)
+            read = file.readinto(part.data) // size**2
+        done += read
+        if read < len(part):
+            break
+    return result[:done]
 
 
 class StoreWriter:
@@ -127,7 +146,7 @@ class StoreWriter:
                 file.seek(SHARD_HEADER_BYTES + row * self._size**2)
                 file.write(part.data)
             done += len(part)
-        self._log("volume", entry)
+        self._log("volume", {**entry, "first": first})
 
     def skip(self, entry: dict[str, Any]) -> None:
         """Note a file that is not used; `entry` has "source" and "reason"."""
@@ -145,16 +164,7 @@ class StoreWriter:
         """Slices that are already in the store: uint8 (count, size, size)."""
         if self._shard is not None:
             self._shard.flush()
-        result = np.empty((count, self._size, self._size), dtype=np.uint8)
-        done = 0
-        while done < count:
-            number, row = divmod(first + done, self._rows)
-            part = result[done : done + self._rows - row]
-            with shard_path(self.folder, number).open("rb") as file:
-                file.seek(SHARD_HEADER_BYTES + row * self._size**2)
-                file.readinto(part.data)
-            done += len(part)
-        return result
+        return read_slices(self.folder, first, count, self._size)
 
     def commit(self) -> None:
         """Make everything so far survive a power cut: first the pixels, then the lines that count them."""
@@ -223,7 +233,7 @@ class StoreWriter:
         if not manifest.is_file():
             self._changed = True
             return
-        told = read_json(manifest)
+        told = read_object(manifest)
         self._changed = any(told.get(key) != value for key, value in self.ledger.about().items())
         full = self.slices // self._rows
         names = {

@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 import re
-import zipfile
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,10 +20,11 @@ from mri_transfer.datasets.tumors.persons.binding import FINE, fine
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.machine.device import cores
 from mri_transfer.progress import bar
-from mri_transfer.storage.files import atomic_write
+from mri_transfer.storage.arrays import load_npz, save_npz
+from mri_transfer.storage.files import parse_json
 
 CACHE_FORMAT = 7
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)  # by a damaged .npz
+CACHED = ("rows", "images", "thumbs", "fine", "pixels", "bytes")  # arrays of a `Decoded`
 
 
 @dataclass(frozen=True)
@@ -179,23 +178,15 @@ def _state(folder: Path, files: Sequence[ImageFile], size: int) -> str:
 
 
 def _save_cache(path: Path, decoded: Decoded) -> None:
-    with atomic_write(path, "wb") as file:
-        np.savez(
-            file,
-            rows=decoded.rows,
-            images=decoded.images,
-            thumbs=decoded.thumbs,
-            fine=decoded.fine,
-            pixels=decoded.pixels,
-            bytes=decoded.bytes,
-            skipped=np.frombuffer(json.dumps(decoded.skipped).encode(), dtype=np.uint8),
-        )
+    skipped = np.frombuffer(json.dumps(decoded.skipped).encode(), dtype=np.uint8)
+    save_npz(path, {name: getattr(decoded, name) for name in CACHED} | {"skipped": skipped})
 
 
 def _load_cache(path: Path) -> Decoded | None:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
-            kept = {name: arrays[name] for name in ("rows", "images", "thumbs", "fine", "pixels", "bytes")}
-            return Decoded(**kept, skipped=json.loads(arrays["skipped"].tobytes()))
-    except UNREADABLE:
+        arrays = load_npz(path)
+        return Decoded(
+            **{name: arrays[name] for name in CACHED}, skipped=parse_json(arrays["skipped"].tobytes())
+        )
+    except (ValueError, KeyError):
         return None

@@ -22,7 +22,6 @@ from mri_transfer.datasets.tumors.copies.threshold import SAMPLE, Calibration, c
 from mri_transfer.datasets.tumors.copies.thumbnails import BLUR, THUMBNAIL
 from mri_transfer.datasets.tumors.images import (
     CACHE_FORMAT,
-    UNREADABLE,
     Decoded,
     ImageFile,
     decode,
@@ -53,8 +52,9 @@ from mri_transfer.datasets.tumors.persons.originals import Originals, figshare_o
 from mri_transfer.datasets.tumors.persons.persons import Known, person_groups, recognise, too_large
 from mri_transfer.datasets.tumors.persons.recognised import account, conflicts
 from mri_transfer.errors import UserError
+from mri_transfer.evaluation.numbering import numbered
 from mri_transfer.progress import say
-from mri_transfer.storage.files import atomic_write
+from mri_transfer.storage.arrays import load_npz, save_npz
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 """Class folders of the public four-class set; any other names work as well."""
@@ -155,9 +155,7 @@ def load_tumors(
             )
 
     # Files come training first, so the first of several copies is Training's where there is one.
-    _, first, inverse = np.unique(decoded.pixels, return_index=True, return_inverse=True)
-    originals_at = np.sort(first)
-    kept = np.searchsorted(originals_at, first)[inverse.reshape(-1)]
+    originals_at, kept = numbered(decoded.pixels)
     thumbs = decoded.thumbs[originals_at]
     paths = [folder / files[original].path for original in originals_at]
     fine = decoded.fine[originals_at]
@@ -243,11 +241,11 @@ def _alike(
         settings += (FINE, BOUND, CLOSE, DETAIL, TONES, TRIMS, CANDIDATES, digest)
         kept = Path(cache) / f"pairs-{_fingerprint(pixels, settings)[:16]}.npz"
         try:
-            with np.load(kept, allow_pickle=False) as arrays:
-                pairs = Pairs(*(arrays[f"pairs_{n}"] for n in range(4)))
-                binding = Binding(arrays["original"], arrays["correlation"])
-                return pairs, calibrate(pairs, arrays["planted"]), binding
-        except UNREADABLE:
+            arrays = load_npz(kept)
+            pairs = Pairs(*(arrays[f"pairs_{n}"] for n in range(4)))
+            binding = Binding(arrays["original"], arrays["correlation"])
+            return pairs, calibrate(pairs, arrays["planted"]), binding
+        except (ValueError, KeyError):
             pass  # not there yet, or damaged: made again
     pairs = near_duplicates(thumbs)
     sample = np.sort(np.random.default_rng(0).permutation(len(paths))[:SAMPLE])
@@ -256,8 +254,7 @@ def _alike(
     if kept is not None:
         arrays = {f"pairs_{n}": part for n, part in enumerate(pairs.fields())}
         arrays |= {"original": binding.original, "correlation": binding.correlation}
-        with atomic_write(kept, "wb") as file:
-            np.savez(file, planted=planted, **arrays)
+        save_npz(kept, {"planted": planted, **arrays})
     return pairs, calibrate(pairs, planted), binding
 
 

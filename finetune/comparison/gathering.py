@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from mri_transfer.evaluation import metrics
 from mri_transfer.finetune.arms.arms import Arm
 from mri_transfer.finetune.arms.naming import pretraining_of
 from mri_transfer.finetune.comparison.choices import choices
@@ -169,13 +170,8 @@ def write_trials(path: Path, scored: Scored, runner: Runner, jobs: Sequence[Job]
 
 def _scores(truth: np.ndarray, probabilities: np.ndarray) -> list[str]:
     """Macro-F1, balanced accuracy and log loss of one trial, over the classes there are; empty without images."""
-    from sklearn.metrics import f1_score, recall_score
-
     if not len(truth):
         return ["", "", ""]
-    answer, present = probabilities.argmax(-1), np.unique(truth)
-    found = [
-        score(truth, answer, labels=present, average="macro", zero_division=0)
-        for score in (f1_score, recall_score)
-    ]
+    counts = metrics.confusion(truth, probabilities.argmax(-1), probabilities.shape[-1])
+    found = (metrics.macro_f1_of_present(counts), metrics.balanced_accuracy(counts))
     return [f"{value:.6f}" for value in (*found, log_loss(probabilities, truth))]

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mri_transfer import progress
-from mri_transfer.datasets.tumors.images import UNREADABLE
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.features import BATCH, extract_features
-from mri_transfer.storage.files import atomic_write
+from mri_transfer.storage.arrays import load_npz, save_npz
 
 if TYPE_CHECKING:
     from mri_transfer.finetune.heads.classifier import Classifier
@@ -45,21 +44,13 @@ def see_and_keep(
         features.append(found.features[: len(batch)])
         heat.append(found.heat[: len(batch)])
     seen = np.concatenate(features)
-    keep(path, heat=np.concatenate(heat), features=seen)
+    save_npz(path, {"heat": np.concatenate(heat), "features": seen})
     return seen
-
-
-def keep(path: Path, **arrays: np.ndarray) -> None:
-    """Keep arrays for the report, in a folder that is made."""
-    path.parent.mkdir(exist_ok=True)
-    with atomic_write(path, "wb") as file:
-        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def load_kept(path: Path) -> dict[str, np.ndarray] | None:
     """What was kept; None where nothing was, or it is damaged: a report does without it."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except UNREADABLE:
+        return load_npz(path)
+    except ValueError:
         return None

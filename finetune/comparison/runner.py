@@ -33,6 +33,7 @@ from mri_transfer.finetune.heads.features import FeatureCache, extract_features,
 from mri_transfer.finetune.heads.stages import steps_of
 from mri_transfer.machine import device
 from mri_transfer.processes.workers import Workers, each
+from mri_transfer.words import duration
 
 IN_PROCESS = 8  # so few trials on features are done before worker processes would have started
 
@@ -345,10 +346,3 @@ class Runner:
             steps = sum(steps_of(self.recipe, len(job.split.train)) for job in tunings)
             expected += float(steps * step + overhead * len(tunings)) / at_a_time
         return expected
-
-
-def duration(seconds: float) -> str:
-    """Seconds in words: "40 s", "12 min", "3.5 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

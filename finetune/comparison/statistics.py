@@ -35,6 +35,8 @@ from typing import Any
 import numpy as np
 from scipy import optimize, special, stats
 
+from mri_transfer.evaluation.numbering import numbered
+
 DRAWS = 2000
 LEVEL = 0.95
 POWER = 0.80
@@ -73,11 +75,8 @@ class Resampling:
     @classmethod
     def of(cls, groups: np.ndarray, draws: int = DRAWS, seed: int = 0) -> Resampling:
         """Draw `draws` resamples of the distinct values in `groups` (n,)."""
-        _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-        rank = np.empty(first.size, dtype=np.int64)
-        rank[np.argsort(first)] = np.arange(first.size)
-        index = rank[inverse]
-        count = first.size
+        first, index = numbered(groups)
+        count = len(first)
         generator = np.random.default_rng(seed)
         weights = np.ones((draws + 1, count))
         picks = generator.integers(count, size=(draws, count)) + np.arange(draws)[:, None] * count

@@ -6,22 +6,17 @@ can't be mistaken for the old one. Files are written atomically and checked when
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
-import os
 import re
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mri_transfer.errors import UserError
-from mri_transfer.storage.files import atomic_write, to_json
+from mri_transfer.storage.arrays import load_npz, save_npz
+from mri_transfer.storage.files import parse_json, to_json
 
 FORMAT = 1
 
@@ -89,16 +84,16 @@ class TrialStore:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
-                test, probabilities = file["test"], file["probabilities"]
-                texts = (str(file["identity"]), str(file["details"]))
-                digest = str(file["sha256"])
+            file = load_npz(path)
+            test, probabilities = file["test"], file["probabilities"]
+            texts = (str(file["identity"]), str(file["details"]))
+            digest = str(file["sha256"])
             if digest != _content_digest(test, probabilities, texts):
                 raise ValueError("its content does not match its checksum")
             if texts[0] != canonical(identity):
                 raise ValueError("it belongs to other settings")
-            return Trial(identity, test, probabilities, json.loads(texts[1]))
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+            return Trial(identity, test, probabilities, parse_json(texts[1]))
+        except (ValueError, KeyError) as error:
             self.damaged.append(f"{path}: {error}")
             return None
 
@@ -108,38 +103,11 @@ class TrialStore:
         test = np.asarray(trial.test, np.int64)
         probabilities = np.asarray(trial.probabilities, np.float32)
         texts = (canonical(trial.identity), to_json(trial.details, indent=None))
-        with atomic_write(path, "wb") as file:
-            np.savez(
-                file,
-                test=test,
-                probabilities=probabilities,
-                identity=np.array(texts[0]),
-                details=np.array(texts[1]),
-                sha256=np.array(_content_digest(test, probabilities, texts)),
-            )
+        digest = _content_digest(test, probabilities, texts)
+        kept = {"identity": texts[0], "details": texts[1], "sha256": digest}
+        save_npz(
+            path,
+            {"test": test, "probabilities": probabilities}
+            | {name: np.array(text) for name, text in kept.items()},
+        )
         return path
-
-
-@contextlib.contextmanager
-def only_one(folder: Path) -> Iterator[None]:
-    """Hold `folder` for this process; the kernel lets go of it however the process ends.
-
-    Raises:
-        UserError: another process holds it.
-    """
-    path = Path(folder) / "lock"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.read(descriptor, 32).decode(errors="replace").strip()
-            raise UserError(
-                f"{folder}: another process{f' ({owner})' if owner else ''} is working here; "
-                "wait for it or choose another --out"
-            ) from None
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"pid {os.getpid()}\n".encode())
-        yield
-    finally:
-        os.close(descriptor)

@@ -16,6 +16,7 @@ from mri_transfer.finetune.config import Recipe
 from mri_transfer.finetune.heads.probe import softmax
 from mri_transfer.finetune.heads.temperature import calibration_scores
 from mri_transfer.machine import device, memory
+from mri_transfer.storage.arrays import load_npz
 
 TIMED_STEPS = 4
 # Of a process at 160 px and 32 images a step: TensorFlow, weights, activations. An estimate.
@@ -79,8 +80,7 @@ def _prepared(task: TuningTask) -> tuple[Any, np.ndarray]:
     model, _ = load_compiled(task.source, images.shape[1], task.imagenet_weights)
     if weights_digest(model) != task.digest:
         raise UserError(f"{task.source.origin}: changed while the comparison ran; run the same command again")
-    with np.load(task.features, allow_pickle=False) as file:
-        features = file["features"][task.train]
+    features = load_npz(task.features)["features"][task.train]
     labels, groups = task.labels[task.train], task.groups[task.train]
     tuning = Tuning(model, features, images[task.train], labels, groups, task.classes, task.recipe, task.seed)
     return tuning, images

@@ -20,7 +20,7 @@ from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.features import extract_features
 from mri_transfer.finetune.heads.probe import Probe, softmax, standardise
 from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
-from mri_transfer.storage.files import read_json, write_json, wrong_fields
+from mri_transfer.storage.files import read_object, write_json, wrong_fields
 
 FORMAT = 2  # 1 had no temperature, which is a temperature of one
 CARD = "classifier.json"
@@ -167,7 +167,6 @@ def load_classifier(run: Path) -> Classifier:
     run = Path(run)
     if not (run / CARD).is_file():
         raise UserError(f"{run}: holds no finished classifier; `mri-transfer finetune` makes one")
-    card = read_json(run / CARD)
     kinds = {
         "format": int,
         "classes": list,
@@ -175,15 +174,13 @@ def load_classifier(run: Path) -> Classifier:
         "head": str,
         "head_sha256": str,
         "encoder_sha256": str,
-        "temperature": float,
     }
-    if isinstance(card, dict) and card.get("format") == 1:
+    card = read_object(run / CARD, kinds, newest=FORMAT, remedy=REMEDY)
+    if card["format"] == 1:
         card["temperature"] = 1.0
-    wrong = wrong_fields(card, kinds)
-    if not wrong and not 0 < card["temperature"] < float("inf"):
+    wrong = wrong_fields(card, {"temperature": float, "head": str})
+    if not wrong and card["temperature"] <= 0:
         wrong = ["temperature"]
-    if isinstance(card, dict) and isinstance(card.get("format"), int) and card["format"] > FORMAT:
-        raise UserError(f"{run / CARD}: was written by a newer mri-transfer; update this one")
     if wrong or Path(card["head"]).name != card["head"]:
         raise UserError(f"{run / CARD}: is damaged ({', '.join(wrong) or 'head'}); {REMEDY}")
     if read_card(run)["weights_sha256"] != card["encoder_sha256"]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mri_transfer import progress
+from mri_transfer.storage.arrays import load_npz, save_npz
 from mri_transfer.storage.files import atomic_write, to_json
 
 FORMAT = 1
@@ -73,14 +73,14 @@ class FeatureCache:
         if not path.exists():
             return None
         try:
-            with np.load(path, allow_pickle=False) as file:
-                features, header, digest = file["features"], str(file["header"]), str(file["sha256"])
+            file = load_npz(path)
+            features, header, digest = file["features"], str(file["header"]), str(file["sha256"])
             if header != self._header(weights) or features.shape[:1] != (count,):
                 raise ValueError("it belongs to other images or another encoder")
             if hashlib.sha256(features.tobytes()).hexdigest() != digest:
                 raise ValueError("its content does not match its checksum")
             return features
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, RuntimeError) as error:
+        except (ValueError, KeyError) as error:
             self.damaged.append(f"{path}: {error}")
             return None
 
@@ -88,13 +88,9 @@ class FeatureCache:
         """Keep features (n, d) of the encoder with this weights digest, atomically."""
         path = self.path(weights)
         features = np.ascontiguousarray(features, np.float32)
-        with atomic_write(path, "wb") as file:
-            np.savez(
-                file,
-                features=features,
-                header=np.array(self._header(weights)),
-                sha256=np.array(hashlib.sha256(features.tobytes()).hexdigest()),
-            )
+        digest = hashlib.sha256(features.tobytes()).hexdigest()
+        texts = {"header": np.array(self._header(weights)), "sha256": np.array(digest)}
+        save_npz(path, {"features": features, **texts})
         return path
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mri_transfer.evaluation.neighbours import unit_rows
 from mri_transfer.finetune.data.protocol import inner_splits
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
@@ -76,9 +77,7 @@ def unit(features: np.ndarray, mean: np.ndarray) -> np.ndarray:
 
     The mean is taken off because features that were rectified all point roughly the same way.
     """
-    centred = features.astype(np.float64) - mean
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
-    return (centred / np.where(length > 0, length, 1.0)).astype(np.float32)
+    return unit_rows(features.astype(np.float64) - mean).astype(np.float32)
 
 
 def _neighbours(features: np.ndarray, labels: np.ndarray, count: int = FALLBACK) -> Nearest:

@@ -28,7 +28,7 @@ from mri_transfer.checkpoints.encoders import read_card
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.probe import standardisation, standardise
 from mri_transfer.storage.arrays import read_arrays, write_arrays
-from mri_transfer.storage.files import read_json, write_json, wrong_fields
+from mri_transfer.storage.files import Kind, read_object, write_json
 
 FORMAT = 1
 CARD = "familiarity.json"
@@ -132,20 +132,19 @@ def load_familiarity(run: Path) -> Familiarity | None:
     run = Path(run)
     if not (run / CARD).is_file():
         return None
-    card = read_json(run / CARD)
-    kinds = {"format": int, "encoder_sha256": str, "arrays_sha256": str, "rest": float, "quantile": float}
-    if wrong := wrong_fields(card, kinds | {"held_out": int}):
-        raise UserError(f"{run / CARD}: is damaged ({', '.join(wrong)}); {REMEDY}")
-    if card["format"] > FORMAT:
-        raise UserError(f"{run / CARD}: was written by a newer mri-transfer; update this one")
+    kinds: dict[str, Kind] = {
+        **{"format": int, "encoder_sha256": str, "arrays_sha256": str},
+        **{"rest": float, "threshold": (float, type(None)), "quantile": float, "held_out": int},
+    }
+    card = read_object(run / CARD, kinds, newest=FORMAT, remedy=REMEDY)
     if card["encoder_sha256"] != read_card(run)["weights_sha256"]:
         raise UserError(f"{run / CARD}: belongs to another encoder than the run's; {REMEDY}")
     arrays = read_arrays(run / "familiarity.npz", card["arrays_sha256"], REMEDY)
-    threshold = card.get("threshold")
+    threshold = card["threshold"]
     return Familiarity(
         **{name: arrays[name] for name in ARRAYS},
         rest=card["rest"],
-        threshold=float("inf") if threshold is None else float(threshold),
+        threshold=float("inf") if threshold is None else threshold,
         quantile=card["quantile"],
         held_out=card["held_out"],
     )

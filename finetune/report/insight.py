@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mri_transfer.errors import UserError
+from mri_transfer.evaluation.maps import tsne
+from mri_transfer.evaluation.neighbours import nearest
 from mri_transfer.finetune.arms.origins import pretraining_hours
-from mri_transfer.finetune.comparison.kept_maps import keep, load_kept
+from mri_transfer.finetune.comparison.kept_maps import load_kept
 from mri_transfer.finetune.comparison.results import Predictions
 from mri_transfer.finetune.data.protocol import PUBLISHED
 from mri_transfer.finetune.heads.probe import Probe, fit_probe, standardisation, standardise
 from mri_transfer.finetune.report.gallery import sections
+from mri_transfer.storage.arrays import save_npz
 from mri_transfer.storage.files import finite
 
 if TYPE_CHECKING:
@@ -177,7 +180,7 @@ def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[i
         if len(heat) < len(order):
             return heat
         kept = {"heat": np.stack([heat[row] for row in order])}
-        keep(path, **kept)
+        save_npz(path, kept)
     return dict(zip(order, kept["heat"], strict=True))
 
 
@@ -228,14 +231,13 @@ def _kept_layout(folder: Path, features: np.ndarray) -> np.ndarray:
     kept = load_kept(path)
     if kept is None or kept["points"].shape != (len(features), 2):
         kept = {"points": flattened(features)}
-        keep(path, **kept)
+        save_npz(path, kept)
     return kept["points"]
 
 
 def flattened(features: np.ndarray) -> np.ndarray:
-    """t-SNE (van der Maaten & Hinton 2008, JMLR 9:2579-2605) of standardised features (m, d): float (m, 2)."""
+    """:func:`~mri_transfer.evaluation.maps.tsne` of standardised features (m, d), reduced first: float (m, 2)."""
     from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
     standard = standardise(features, *standardisation(features))
@@ -243,17 +245,14 @@ def flattened(features: np.ndarray) -> np.ndarray:
     perplexity = min(30.0, (len(features) - 1) / 3)
     with threadpool_limits(1):  # so that sums are made in one order, and the same features give the same map
         reduced = PCA(few, svd_solver="full").fit_transform(standard)
-        return TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+    return tsne(reduced, perplexity=perplexity)
 
 
 def agreement(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
     """Share of images whose nearest neighbour of another group is of their class; by cosine, features standardised."""
     standard = standardise(features, *standardisation(features))
-    length = np.linalg.norm(standard, axis=1, keepdims=True)
-    standard = standard / np.where(length > 0, length, 1)
-    likeness = standard @ standard.T
-    likeness[groups[:, None] == groups] = -np.inf
-    return float((labels[likeness.argmax(1)] == labels).mean())
+    closest = nearest(standard, groups[:, None] != groups, 1)[:, 0]
+    return float((labels[closest] == labels).mean())
 
 
 def _curves(jobs: Sequence[Job], runner: Runner) -> dict[str, Curves]:

@@ -42,6 +42,11 @@ def confusion_by_group(
     return counts.reshape(count, seeds, classes, classes).astype(np.float64)
 
 
+def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """Confusion counts of one classifier: float64 (classes, classes) of int (n,) and (n,)."""
+    return confusion_by_group(labels, predicted[None], np.zeros(len(labels), int), 1, classes)[0, 0]
+
+
 def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """above / below, NaN where below is zero (a class that a resample does not contain)."""
     return np.divide(above, below, out=np.full(np.broadcast(above, below).shape, np.nan), where=below > 0)

@@ -121,6 +121,28 @@ def read_arrays(path: Path, sha256: str, remedy: str = "") -> dict[str, np.ndarr
         raise UserError(f"{path}: holds no arrays ({' '.join(str(error).split())[:120]}){end}") from None
 
 
+def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Keep arrays that can be made again, text among them, as numpy's own `.npz`; atomically, its folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path, "wb") as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def load_npz(path: Path) -> dict[str, np.ndarray]:
+    """Every array of an uncompressed `.npz`.
+
+    Raises:
+        ValueError: it is missing, unreadable, holds pickled objects, or would take more memory than the file is large.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if sum(entry.file_size for entry in file.zip.infolist()) > Path(path).stat().st_size:
+                raise ValueError("it is compressed")
+            return {name: file[name] for name in file.files}
+    except Exception as error:  # zipfile, zlib, struct and numpy each raise their own
+        raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from None
+
+
 def _listed(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

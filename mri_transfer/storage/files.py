@@ -8,9 +8,10 @@ import json
 import math
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from types import MappingProxyType
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +19,9 @@ from mri_transfer import __version__
 from mri_transfer.errors import UserError
 
 FOLDER_CARD = "folder.json"
+DEEPEST = 100  # levels of JSON
+LONGEST_NUMBER = 300  # digits
+Kind: TypeAlias = type | tuple[type, ...]
 
 
 def fsync_folder(folder: Path) -> None:
@@ -107,27 +111,116 @@ def write_json(path: Path, value: Any) -> None:
         file.write(to_json(value) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def parse_json(content: bytes | str) -> Any:
+    """The one reading of JSON that was not made a moment ago.
+
+    Raises:
+        ValueError: it is no UTF-8 or no JSON, holds a number that isn't finite or has more than 300 digits, which no
+            float can hold, or nests more than 100 levels deep.
+    """
+    text = content.decode("utf-8") if isinstance(content, bytes) else content
+    try:
+        value = json.loads(text, parse_constant=_no_number, parse_float=_float, parse_int=_integer)
+    except RecursionError:
+        raise ValueError("it nests too deeply") from None
+    if text.count("[") + text.count("{") > DEEPEST:
+        level = [value]
+        for _ in range(DEEPEST):
+            level = [part for each in level for part in _parts(each)]
+        if level:
+            raise ValueError("it nests too deeply")
+    return value
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no number in JSON")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _no_number(text[:20])
+
+
+def _integer(text: str) -> int:
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def read_json(path: Path, remedy: str = "restore it or make it again") -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: the file is missing, unreadable or not JSON.
+        UserError: the file is missing, unreadable or not JSON as :func:`parse_json` takes it; the line ends in the
+            remedy.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(Path(path).read_bytes())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error}); restore it or make it again") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not readable as JSON ({error}); {remedy}") from None
 
 
-def wrong_fields(card: Any, kinds: dict[str, type]) -> list[str]:
+class NewerFormat(UserError):
+    """Not damage: this program is too old for the file."""
+
+
+def read_object(
+    path: Path,
+    kinds: Mapping[str, Kind] = MappingProxyType({}),
+    *,
+    newest: int | None = None,
+    fault: str = "is damaged",
+    remedy: str = "restore it or make it again",
+) -> dict[str, Any]:
+    """Read a JSON file that holds an object with fields of known types.
+
+    Args:
+        path: the file.
+        kinds: its fields and their types; of an int, a float will not do, nor true or false.
+        newest: the latest format that this program knows, of those that the field "format" counts.
+        fault: what the line says of a file that is otherwise.
+        remedy: how it ends.
+
+    Raises:
+        NewerFormat: it has a later format.
+        UserError: as of :func:`read_json`, or it holds something else; the line names the fields.
+    """
+    found = read_json(path, remedy)
+    if newest is not None and not wrong_fields(found, {"format": int}) and found["format"] > newest:
+        raise NewerFormat(
+            f"{path}: was written by a newer mri-transfer (format {found['format']}); update this one"
+        )
+    wrong = wrong_fields(found, kinds)
+    if wrong or not isinstance(found, dict):
+        raise UserError(f"{path}: {fault} ({', '.join(wrong) or 'not a JSON object'}); {remedy}")
+    return found
+
+
+def object_or_none(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file that one can do without; None where it is missing, unreadable or something else."""
+    try:
+        return read_object(path)
+    except UserError:
+        return None
+
+
+def wrong_fields(card: Any, kinds: Mapping[str, Kind]) -> list[str]:
     """Which of the fields in `kinds` are missing from what a JSON file held, or are of another type."""
     return [
         key
         for key, kind in kinds.items()
-        if not isinstance(card, dict) or not isinstance(card.get(key), kind)
+        if not isinstance(card, dict) or key not in card or not _is(card[key], kind)
     ]
+
+
+def _is(value: Any, kind: Kind) -> bool:
+    return isinstance(value, kind) and (not isinstance(value, bool) or kind in (bool, object))
 
 
 def sha256(path: Path) -> str:
@@ -144,22 +237,6 @@ def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def lock(file: IO[bytes], folder: Path) -> None:
-    """Keep other processes out of `folder` for as long as `file`, which lies in it, is open.
-
-    Raises:
-        UserError: another process has it.
-    """
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise UserError(f"{folder}: another process is writing to it; wait for it to end") from None
 
 
 def claim_folder(folder: Path, kind: str) -> bool:
@@ -199,7 +276,7 @@ def check_claim(folder: Path, kind: str) -> bool:
 def folder_kind(folder: Path) -> str | None:
     """What a folder was claimed for, or None if it was not claimed by this program."""
     card = Path(folder) / FOLDER_CARD
-    return read_json(card).get("kind") if card.is_file() else None
+    return read_object(card).get("kind") if card.is_file() else None
 
 
 def require_folder(folder: Path, kind: str, made_by: str) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 
 from mri_transfer.errors import UserError
 from mri_transfer.machine import memory
-from mri_transfer.storage.files import read_json, write_json
+from mri_transfer.storage.files import object_or_none, write_json, wrong_fields
 
 MARKER = "running.json"
 # Pairs; statistics of batch normalisation over fewer than eight views are mostly noise.
@@ -108,9 +108,9 @@ class Marker:
 
     def __enter__(self) -> Marker:
         now = {"boot_id": memory.boot_id(self.root), "oom_kills": memory.oom_kills(self.root)}
-        with contextlib.suppress(UserError, KeyError, TypeError):
-            before = read_json(self.path)
-            self.killed = before["boot_id"] == now["boot_id"] and before["oom_kills"] < now["oom_kills"]
+        before = object_or_none(self.path)
+        if before and not wrong_fields(before, {"oom_kills": int}) and isinstance(now["oom_kills"], int):
+            self.killed = before.get("boot_id") == now["boot_id"] and before["oom_kills"] < now["oom_kills"]
         with contextlib.suppress(OSError):  # a run that can be resumed on a full disk is worth more
             write_json(self.path, {"pid": os.getpid(), **now})
         return self

@@ -24,7 +24,14 @@ from mri_transfer.pretrain.graph.settings import as_told, settings_of
 from mri_transfer.pretrain.methods import METHODS, SUBJECTS
 from mri_transfer.pretrain.pairs.positives import mixture
 from mri_transfer.pretrain.run.trainer import Trainer
-from mri_transfer.storage.files import atomic_write, claim_folder, fsync_folder, read_json, sha256, write_json
+from mri_transfer.storage.files import (
+    atomic_write,
+    claim_folder,
+    fsync_folder,
+    read_object,
+    sha256,
+    write_json,
+)
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -67,7 +74,7 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
         "init_sha256": Initialisation.read(settings.init, settings.backbone).card.get("weights_sha256"),
     }
     if (out / CARD).is_file():
-        before = read_json(out / CARD)
+        before = read_object(out / CARD)
         if all(before.get(key) == value for key, value in asked.items()):
             progress.say(f"{out}: already exported; choose another --out for a new one")
             return _summary(out)
@@ -101,9 +108,9 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
 
 
 def _summary(out: Path) -> dict[str, Any]:
-    card = read_json(out / CARD)
-    size = sum(path.stat().st_size for path in (out / "graph").rglob("*") if path.is_file())
     told = ("tensorflow", "method", "backbone", "size", "slice_size", "batch")
+    card = read_object(out / CARD, dict.fromkeys(told, object))
+    size = sum(path.stat().st_size for path in (out / "graph").rglob("*") if path.is_file())
     return {"folder": str(out), "bytes": size, **{key: card[key] for key in told}}
 
 

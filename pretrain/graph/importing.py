@@ -13,11 +13,10 @@ from mri_transfer.options import argument, option
 from mri_transfer.storage.files import (
     atomic_write,
     claim_folder,
-    read_json,
+    read_object,
     require_folder,
     sha256,
     write_json,
-    wrong_fields,
 )
 
 REMEDY = "copy the whole folder from the board again"
@@ -70,7 +69,7 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
     encoder = _encoder(card, arrays)
     known = claim_folder(out, RUN)
     origin = {"graph": info["graph"], "seed": card["seed"]}
-    if known and (not (out / "imported.json").is_file() or read_json(out / "imported.json") != origin):
+    if known and (not (out / "imported.json").is_file() or read_object(out / "imported.json") != origin):
         raise UserError(f"{out}: holds another run; choose another --out")
     write_json(out / "imported.json", origin)
     budget = info["budget"]
@@ -140,7 +139,6 @@ def _card(folder: Path) -> dict[str, Any]:
     from mri_transfer.pretrain.graph.exporting import CARD, FORMAT
 
     path = folder / CARD
-    card = read_json(path)
     kinds = {
         "format": int,
         "backbone": str,
@@ -151,8 +149,7 @@ def _card(folder: Path) -> dict[str, Any]:
         "start": dict,
         "slices": dict,
     }
-    if wrong := wrong_fields(card, kinds):
-        raise UserError(f"{path}: is not the card of a training graph ({', '.join(wrong)}); {REMEDY}")
+    card = read_object(path, kinds, fault="is not the card of a training graph", remedy=REMEDY)
     if card["format"] != FORMAT:
         raise UserError(
             f"{path}: has format {card['format']}, and this version reads {FORMAT}; update mri-transfer"

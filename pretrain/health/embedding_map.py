@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mri_transfer.pretrain.health.measures import normalised
+from mri_transfer.evaluation import maps
+from mri_transfer.evaluation.neighbours import unit_rows
 
 FEWEST_FOR_TSNE = 100
 
@@ -14,7 +15,7 @@ def pca(features: np.ndarray) -> np.ndarray:
 
     The signs, which are arbitrary, are such that the point farthest out on each axis is positive.
     """
-    z = normalised(features)
+    z = unit_rows(features)
     z = z - z.mean(axis=0)
     # Of the Gram matrix: its eigenvectors are the coordinates, up to their lengths.
     values, vectors = np.linalg.eigh(z @ z.T)
@@ -27,14 +28,9 @@ def pca(features: np.ndarray) -> np.ndarray:
 
 
 def tsne(features: np.ndarray) -> np.ndarray:
-    """Coordinates (n, 2) in which near neighbours stay near (van der Maaten & Hinton 2008); seconds for 1,000 points.
-
-    Distances between groups mean little. Few points are laid out by :func:`pca`.
-    """
+    """As :func:`~mri_transfer.evaluation.maps.tsne` of unit-length features; few points are laid out by :func:`pca`."""
     if len(features) < FEWEST_FOR_TSNE:
         return pca(features)
-    from sklearn.manifold import TSNE
-
     start = pca(features)
     start = 1e-4 * start / max(float(start.std()), 1e-12)
-    return TSNE(init=start, random_state=0).fit_transform(normalised(features))
+    return maps.tsne(unit_rows(features), start)

@@ -8,15 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-
-def normalised(features: np.ndarray) -> np.ndarray:
-    """Rows of unit length, float64; a row of zeros stays as it is."""
-    features = np.asarray(features, dtype=np.float64)
-    # Scaled first: the square of a large float32 is finite in float64, but not the square of a large float64.
-    largest = np.abs(features).max(axis=1, keepdims=True, initial=0.0)
-    features = np.divide(features, largest, out=np.zeros_like(features), where=largest > 0)
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.divide(features, length, out=np.zeros_like(features), where=length > 0)
+from mri_transfer.evaluation.neighbours import unit_rows
 
 
 def feature_spread(features: np.ndarray) -> float:
@@ -26,7 +18,7 @@ def feature_spread(features: np.ndarray) -> float:
     Simple Siamese Representation Learning", CVPR 2021, section 4.1. Features that are never negative, as behind a
     ReLU, have a mean that is not zero, and stay below 1.
     """
-    z = normalised(features)
+    z = unit_rows(features)
     return float(z.std(axis=0).mean() * np.sqrt(z.shape[1]))
 
 
@@ -39,7 +31,7 @@ def alignment(a: np.ndarray, b: np.ndarray) -> float:
     Args:
         a, b: features (n, d); row i of both is one pair.
     """
-    return float(((normalised(a) - normalised(b)) ** 2).sum(axis=1).mean())
+    return float(((unit_rows(a) - unit_rows(b)) ** 2).sum(axis=1).mean())
 
 
 def uniformity(features: np.ndarray) -> float:
@@ -48,7 +40,7 @@ def uniformity(features: np.ndarray) -> float:
     Wang & Isola 2020, section 4.1, with t = 2. Lower is better: 0 is collapse, and points spread evenly over a sphere
     of many dimensions come near -4.
     """
-    z = normalised(features)
+    z = unit_rows(features)
     distances = _squared_distances(z, z)[np.triu_indices(len(z), k=1)]
     return float(np.log(np.exp(-2 * distances).mean()))
 
@@ -86,7 +78,7 @@ def alignment_ratio(a: np.ndarray, b: np.ndarray) -> float:
     Args:
         a, b: features (n, d), n at least 2; row i of both is one pair.
     """
-    distances = _squared_distances(normalised(a), normalised(b))
+    distances = _squared_distances(unit_rows(a), unit_rows(b))
     rows = len(distances)
     pairs = np.trace(distances)
     others = (distances.sum() - pairs) / (rows - 1)

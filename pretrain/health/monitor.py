@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from mri_transfer import progress
-from mri_transfer.errors import UserError
 from mri_transfer.pretrain.health.panel import CHUNK, Panel
 from mri_transfer.pretrain.health.score import embedding_figures, feature_figures
 from mri_transfer.pretrain.health.verdict import Verdict, verdict
-from mri_transfer.storage.arrays import write_arrays
-from mri_transfer.storage.files import read_json
+from mri_transfer.storage.arrays import load_npz, write_arrays
+from mri_transfer.storage.files import object_or_none
 
 if TYPE_CHECKING:
     from mri_transfer.pretrain.run.monitors import At, RunView
@@ -211,12 +209,8 @@ class HealthMonitor:
         assert self._panel is not None
         assert self.verdict is not None
         began = time.monotonic()
-        known: dict[str, Any] = {}
-        try:
-            known = read_json(run.out / "start.json")
-            start = describe_start(known)
-        except UserError:
-            start = "unknown weights"
+        known = object_or_none(run.out / "start.json") or {}
+        start = describe_start(known) if known else "unknown weights"
         told = Told(
             config=run.config,
             store=run.store,
@@ -297,9 +291,9 @@ def _losses(run: RunView, history: Sequence[Mapping[str, Any]]) -> dict[str, Any
 def _features_at_start(path: Path, panel: Panel) -> np.ndarray | None:
     """Those of the same slices, as the first measurement left them; None if they are lost."""
     try:
-        with np.load(path, allow_pickle=False) as found:
-            rows, features = found["rows"], found["features"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        found = load_npz(path)
+        rows, features = found["rows"], found["features"]
+    except (ValueError, KeyError):
         return None
     return features if np.array_equal(rows, panel.rows) else None
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mri_transfer.pretrain.health.measures import normalised
+from mri_transfer.evaluation.neighbours import nearest
 
 NEIGHBOURS = 5
 # What a store writes where it does not know.
@@ -27,25 +27,6 @@ class Agreement(NamedTuple):
     chance: float
     error: float
     classes: int
-
-
-def nearest(features: np.ndarray, allowed: np.ndarray, k: int) -> np.ndarray:
-    """The k rows that are nearest to each row by cosine, nearest first.
-
-    Args:
-        features: (n, d).
-        allowed: bool (n, n); whether column j may be a neighbour of row i.
-        k: how many.
-
-    Returns:
-        int (n, min(k, n)); -1 where a row has fewer neighbours that are allowed. Of equally near ones, the first in
-        the order of rows.
-    """
-    z = normalised(features)
-    # Rounded, so that copies of a slice tie on every machine and their order does not depend on the last bit.
-    similarity = np.where(allowed, np.round(z @ z.T, 9), -np.inf)
-    order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    return np.where(np.take_along_axis(similarity, order, axis=1) == -np.inf, -1, order)
 
 
 def label_agreement(

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import __version__
-from mri_transfer.errors import UserError
+from mri_transfer.evaluation.neighbours import nearest
 from mri_transfer.machine import device
 from mri_transfer.options import as_dict
 from mri_transfer.pages.html_pages import data_uri, environment
 from mri_transfer.pretrain.health import run_charts
 from mri_transfer.pretrain.health.embedding_map import pca, tsne
-from mri_transfer.pretrain.health.neighbours import nearest
 from mri_transfer.pretrain.health.panel import Panel
 from mri_transfer.pretrain.health.verdict import Verdict
 from mri_transfer.pretrain.methods import METHODS
-from mri_transfer.storage.files import atomic_write, read_json
+from mri_transfer.storage.files import atomic_write, object_or_none
+from mri_transfer.words import hours_minutes_seconds
 
 TEMPLATES = Path(__file__).parent / "templates"
 _PAIRS, _VIEWS_EACH = 4, 4
@@ -83,7 +83,7 @@ def render(told: Told) -> str:
     data = _about_the_store(told.store)
     layout = tsne if told.final and last.get("seconds", 0) >= LONG_RUN else pca
     made = environment(TEMPLATES)
-    made.filters.update(duration=duration)
+    made.filters.update(duration=hours_minutes_seconds)
     return made.get_template("run.html.j2").render(
         title=config.out.name or "run",
         state=told.verdict.state,
@@ -113,14 +113,6 @@ def render(told: Told) -> str:
         cores=device.cores(),
         version=__version__,
     )
-
-
-def duration(seconds: float) -> str:
-    """4000 as 1 h 6 min, 75 as 1 min 15 s."""
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes >= 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _without(state: str, sentence: str) -> str:
@@ -153,18 +145,13 @@ def _budget(config: Any) -> str:
         return f"{config.steps:,} steps"
     if getattr(config, "until", None) is not None:
         return f"until {config.until}"
-    return duration(config.seconds or 0)
+    return hours_minutes_seconds(config.seconds or 0)
 
 
 def _about_the_store(store: Any) -> dict[str, Any]:
     """What the store's own summary tells of the data's licences, and whether they are real."""
     counts = store.manifest["counts"]
-    try:
-        summary = read_json(store.folder / "summary.json")
-    except UserError:  # the store works without it
-        summary = {}
-    if not isinstance(summary, dict):
-        summary = {}
+    summary = object_or_none(store.folder / "summary.json") or {}  # the store works without it
     return {
         "counts": counts,
         "sources": sorted({str(each["source"]).split("/")[0] for each in store.volumes})[:40],

@@ -11,7 +11,7 @@ from mri_transfer.errors import UserError
 from mri_transfer.machine import device
 from mri_transfer.options import as_dict
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.storage.files import read_json, write_json
+from mri_transfer.storage.files import read_object, write_json
 
 # What a run may change when it is continued: none of it touches the numbers. (How many processes share a batch only
 # changes the order in which they are added up.)
@@ -43,7 +43,7 @@ def backbone_of(config: PretrainConfig) -> str:
         UserError: no such backbone or run, or the run to start from has another one.
     """
     if has_begun(config.out):  # the run it started from may be gone
-        return read_json(config.out / "start.json")["backbone"]
+        return read_object(config.out / "start.json", {"backbone": str})["backbone"]
     return Initialisation.read(config.init, config.backbone).backbone
 
 
@@ -67,14 +67,14 @@ def check_same_run(config: PretrainConfig, store: SliceStore) -> dict[str, Any]:
         about = {"config": as_dict(config), "data": data, "versions": device.versions()}
         write_json(file, about)
         return about
-    before = read_json(file)
+    before = read_object(file, {"config": dict, "data": dict})
     now = as_dict(config)
     changed = [
         f"--{name.replace('_', '-')} was {before['config'].get(name)}, is {now[name]}"
         for name in now
         if name not in FREE_TO_CHANGE and before["config"].get(name) != now[name]
     ]
-    if before["data"]["fingerprint"] != data["fingerprint"]:
+    if before["data"].get("fingerprint") != data["fingerprint"]:
         changed.append("the slice store has other content")
     if changed:
         raise UserError(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 from pathlib import Path
 from typing import Any
 
-from mri_transfer.storage.files import atomic_write, finite, to_json, write_all
+from mri_transfer.progress import say
+from mri_transfer.storage.files import atomic_write, finite, parse_json, to_json
+from mri_transfer.storage.json_lines import append, line_of, read_lines, value_of
 
 
 class Metrics:
@@ -26,54 +26,42 @@ class Metrics:
         self.drop_after(step)
 
     def drop_after(self, step: int) -> None:
-        """Forget lines of steps after `step`, and what a power cut tore."""
-        written = (
-            self.path.read_bytes().decode("utf-8", "replace").splitlines() if self.path.is_file() else []
-        )
-        self.lines, self._waiting, found = [], b"", len(written)
-        for line in written:
-            try:
-                known = json.loads(line)
-            except json.JSONDecodeError:
-                continue  # torn by the cut
-            if isinstance(known, dict) and isinstance(known.get("step"), int) and known["step"] <= step:
-                self.lines.append(known)
-        if len(self.lines) != found:
-            self._rewrite()
+        """Forget lines of steps after `step`, what a power cut tore, and damaged lines, which are named."""
+        self.lines, self._waiting = [], b""
+        if self.path.is_file():
+            with self.path.open("rb") as file:
+                written = list(read_lines(file))
+            for line in written:
+                if line.value is None:
+                    say(f"{self.path}: line {line.number} is damaged and left out")
+                elif isinstance(line.value.get("step"), int) and line.value["step"] <= step:
+                    self.lines.append(line.value)
+            whole = written[-1].end if written else 0
+            if whole < self.path.stat().st_size or len(self.lines) != len(written):
+                self._rewrite()
 
     def add(self, line: dict[str, Any]) -> None:
         """Add a line of JSON values; while the disk is full it waits in memory for the next one."""
-        text = to_json(finite(line), indent=None)
-        self.lines.append(json.loads(text))
-        self._waiting += text.encode() + b"\n"
+        text = line_of(finite(line))
+        self.lines.append(value_of(text))
+        self._waiting += text
         self._write()
 
     def amend(self, figures: dict[str, Any]) -> None:
         """Add figures to the last line; on a full disk only to the one in memory."""
-        self.lines[-1] |= json.loads(to_json(finite(figures), indent=None))
+        self.lines[-1] |= parse_json(to_json(finite(figures)))
         with contextlib.suppress(OSError):
             self._rewrite()
 
     def _rewrite(self) -> None:
-        with atomic_write(self.path) as file:
-            file.writelines(to_json(line, indent=None) + "\n" for line in self.lines)
+        with atomic_write(self.path, "wb") as file:
+            file.writelines(map(line_of, self.lines))
         self._waiting = b""
 
     def _write(self) -> None:
-        try:
-            descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        except OSError:
-            return
-        try:
-            size = os.fstat(descriptor).st_size
-            try:
-                write_all(descriptor, self._waiting)
-            except OSError:
-                os.ftruncate(descriptor, size)  # no torn line in the middle of the file
-                return
+        with contextlib.suppress(OSError), self.path.open("ab", buffering=0) as file:
+            append(file.fileno(), self._waiting, sync=False)
             self._waiting = b""
-        finally:
-            os.close(descriptor)
 
     @property
     def last(self) -> dict[str, Any]:

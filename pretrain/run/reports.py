@@ -9,6 +9,7 @@ from mri_transfer.machine.hardware import Hardware
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.run.metrics_file import Metrics
 from mri_transfer.pretrain.run.schedule import Budget
+from mri_transfer.words import duration
 
 REPORT_SECONDS = 5.0
 # After so many steps and seconds the throughput means something, and the user is told what fits into the budget.
@@ -69,7 +70,8 @@ class Reports:
             steps = max(0.0, self.budget.seconds - self.budget.finishing - self.budget.elapsed()) / step
             progress.say(
                 f"{2 * self.config.batch / step:.0f} views/s: about {steps:,.0f} more steps, "
-                f"{2 * self.config.batch * steps:,.0f} views, fit into the {_clock(self.budget.seconds)} of this run"
+                f"{2 * self.config.batch * steps:,.0f} views, fit into the "
+                f"{duration(self.budget.seconds, spelled=True)} of this run"
             )
 
     def due(self) -> bool:
@@ -113,7 +115,3 @@ class Reports:
         if self.bar is not None:
             self.bar.close()
             self.bar = None
-
-
-def _clock(seconds: float) -> str:
-    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.0f} minutes"

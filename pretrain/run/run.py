@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +28,8 @@ from mri_transfer.pretrain.run.reports import Reports
 from mri_transfer.pretrain.run.saving import Saver
 from mri_transfer.pretrain.run.schedule import Budget, since_boot
 from mri_transfer.pretrain.run.starting import best_score, seconds_left, start_or_continue
-from mri_transfer.storage.files import claim_folder, lock, read_json, write_json
+from mri_transfer.storage.files import claim_folder, read_object, write_json
+from mri_transfer.storage.locks import alone_in
 
 KIND = "pretraining run"
 
@@ -91,7 +91,7 @@ def _lead(
     progress.say(sampler.sentence())
     for line in remarks(store):
         progress.say(line)
-    with _alone(config.out), Marker(config.out) as marker:
+    with alone_in(config.out), Marker(config.out) as marker:
         trainer, start, position = start_or_continue(
             config, backbone, store, sampler, devices, limit=limit, killed=marker.killed
         )
@@ -144,19 +144,11 @@ def _summary_of_finished(out: Path) -> dict[str, Any] | None:
     """
     if not (out / "summary.json").is_file():
         return None
-    summary = read_json(out / "summary.json")
+    summary = read_object(out / "summary.json")
     if summary.get("stopped"):
         raise UserError(f"{out}: ended early, {summary['stopped']}")
     progress.say(f"{out}: already finished; choose another --out for a new run")
     return summary
-
-
-@contextlib.contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Two processes that save into one folder would remove each other's states."""
-    with (out / "lock").open("ab") as file:
-        lock(file, out)
-        yield
 
 
 def _monitors(config: PretrainConfig, store: SliceStore) -> list[Monitor]:

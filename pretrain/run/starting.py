@@ -20,7 +20,7 @@ from mri_transfer.pretrain.run.monitors import SCORE
 from mri_transfer.pretrain.run.position import Position
 from mri_transfer.pretrain.run.schedule import next_moment
 from mri_transfer.pretrain.run.trainer import Trainer, bytes_of_training
-from mri_transfer.storage.files import read_json, write_json
+from mri_transfer.storage.files import read_object, write_json
 
 if TYPE_CHECKING:
     import keras
@@ -58,7 +58,7 @@ def start_or_continue(
         position = Position.from_info(info)
         if killed:
             position.micro_batch = _after_a_kill(config, position.micro_batch)
-        start = read_json(start_file)
+        start = read_object(start_file)
         trainer = devices.trainer(
             config,
             backbone,

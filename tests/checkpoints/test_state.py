@@ -314,3 +314,25 @@ def test_the_state_of_another_model_is_refused_whole():
         assign_arrays(wrong, model, optimizer)
     with pytest.raises(ValueError, match="build the optimizer"):
         model_arrays(model, keras.optimizers.Adam())
+
+
+DAMAGED_CARDS = {
+    "nested": b'{"info": ' + b"[" * 50_000 + b"]" * 50_000 + b"}",
+    "digits": b'{"format": ' + b"1" * 4300 + b"}",
+    "infinite": b'{"format": 1, "info": {"step": Infinity}}',
+    "list": b"[]",
+    "latin": '{"info": "é"}'.encode("latin-1"),
+    "types": b'{"format": 1, "info": [], "sha256": 3, "info_sha256": {}}',
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED_CARDS)
+def test_a_card_that_is_no_such_json_falls_back_to_the_state_before(tmp_path, monkeypatch, kind):
+    said = []
+    monkeypatch.setattr(progress, "say", said.append)
+    for step in (1, 2):
+        save_state(tmp_path, numbered(step), {"step": step})
+    (tmp_path / "state-1.json").write_bytes(DAMAGED_CARDS[kind])
+    assert load_state(tmp_path)[1] == {"step": 1}
+    assert "state-1.json" in said[0]
+    assert "\n" not in said[0]

@@ -17,8 +17,8 @@ from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.compare import command_line, compare
 from mri_transfer.finetune.comparison import runner
-from mri_transfer.finetune.comparison.trials import only_one
 from mri_transfer.finetune.config import CompareConfig
+from mri_transfer.storage.locks import alone_in
 
 SMALL = {"size": 64, "seeds": 1, "folds": 3, "fractions": (0.5, 1.0), "draws": 200, "workers": 1}
 
@@ -308,7 +308,7 @@ def test_fine_tuning_every_arm(settings, tmp_path):
 
 
 def test_another_process_in_the_same_folder(settings, finished):
-    with only_one(finished[0]), pytest.raises(UserError, match="another process"):
+    with alone_in(finished[0]), pytest.raises(UserError, match="another process"):
         compare(CompareConfig(out=finished[0], **settings))
 
 

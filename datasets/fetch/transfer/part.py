@@ -13,7 +13,7 @@ from typing import Any
 
 from mri_transfer.datasets.fetch.transfer.space import most_unpacked
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import fsync_folder, names_errors, read_json, write_json, wrong_fields
+from mri_transfer.storage.files import fsync_folder, names_errors, read_object, write_json
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,9 @@ class Part:
         self._card_path = target.with_name(target.name + ".part.json")
         self._descriptor: int | None = None
         self.card: dict[str, Any] = {}
-        kinds: dict[str, type] = {"url": str}
         if self._card_path.is_file():
             with contextlib.suppress(UserError):
-                card = read_json(self._card_path)
-                if not wrong_fields(card, kinds):
-                    self.card = card
+                self.card = read_object(self._card_path, {"url": str})
 
     def size(self) -> int:
         """Bytes that are here."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import threading
 from collections.abc import Iterator
@@ -12,7 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import fsync_folder, lock, names_errors, write_all
+from mri_transfer.storage.files import fsync_folder, wrong_fields
+from mri_transfer.storage.json_lines import LineFile, line_of
 
 RECEIPT = "receipt.jsonl"
 
@@ -32,10 +31,8 @@ class Receipts:
         """
         self.path = folder / RECEIPT
         self._guard = threading.Lock()
-        with names_errors(self.path):
-            self._file = self.path.open("a+b", buffering=0)
+        self._file = LineFile(self.path)
         try:
-            lock(self._file, folder)
             self._entries = self._read()
             _sweep(folder)
         except BaseException:
@@ -44,18 +41,13 @@ class Receipts:
         fsync_folder(folder)
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        self._file.seek(0)
-        content = self._file.read()
-        whole = content[: content.rfind(b"\n") + 1]
-        try:
-            entries = [json.loads(line) for line in whole.splitlines()]
-            found = {entry["file"]: entry for entry in entries}
-        except (ValueError, KeyError, TypeError):
-            raise UserError(
-                f"{self.path}: damaged; remove it, and the same command checks what is there"
-            ) from None
-        if len(whole) < len(content):
-            os.ftruncate(self._file.fileno(), len(whole))
+        found = {}
+        for line in self._file.read():
+            if line.value is None or wrong_fields(line.value, {"file": str}):
+                raise UserError(
+                    f"{self.path}: damaged (line {line.number}); remove it, and the same command checks what is there"
+                )
+            found[line.value["file"]] = line.value
         return found
 
     def get(self, name: str) -> dict[str, Any] | None:
@@ -67,16 +59,8 @@ class Receipts:
 
     def add(self, entry: dict[str, Any]) -> None:
         """Note a file whose content is safe on disk; `entry["file"]` names it."""
-        # Unlike UTF-8, escapes can hold the bytes of a file name that are no text.
-        line = json.dumps(entry, ensure_ascii=True).encode() + b"\n"
-        with self._guard, names_errors(self.path):
-            end = self._file.seek(0, os.SEEK_END)
-            try:
-                write_all(self._file.fileno(), line)
-                os.fsync(self._file.fileno())
-            except OSError:
-                os.ftruncate(self._file.fileno(), end)
-                raise
+        with self._guard:
+            self._file.add([line_of(entry)])
             self._entries[entry["file"]] = entry
 
     def __enter__(self) -> Receipts:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from mri_transfer.errors import UserError
+from mri_transfer.words import size_in_words
 
 # Compression can reach a thousand; scans are packed to a quarter of their size, flat label images to a hundredth.
 _MOST = 100
@@ -15,16 +16,6 @@ _SMALL = 1 << 30  # bytes; less than this is no bomb
 def most_unpacked(archive: Path) -> int:
     """Bytes that a packed file may unpack to before it counts as a bomb."""
     return max(_SMALL, _MOST * archive.stat().st_size)
-
-
-def readable(size: float) -> str:
-    """A number of bytes as people say it: 4.8 GB."""
-    size = min(size, 1e24)  # what a header claims may be too long for a float
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(size) < 1000:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
-        size /= 1000
-    return f"{size:.3g} TB"
 
 
 def need_space(path: Path, size: float, what: str) -> None:
@@ -37,6 +28,6 @@ def need_space(path: Path, size: float, what: str) -> None:
     free = shutil.disk_usage(place).free
     if size > free:
         raise UserError(
-            f"{path}: {what} needs {readable(size)} and the disk has {readable(free)}; free some or choose another "
-            "--out; the same command continues"
+            f"{path}: {what} needs {size_in_words(size)} and the disk has {size_in_words(free)}; free some or choose "
+            "another --out; the same command continues"
         )

@@ -31,6 +31,7 @@ import numpy as np
 
 from mri_transfer.datasets.tumors.copies.duplicates import Pairs, correlation_of
 from mri_transfer.datasets.tumors.copies.thumbnails import coarse, normalised
+from mri_transfer.evaluation.numbering import numbered
 
 NEIGHBOUR = 0.70
 SAME_PATIENT = 0.965
@@ -57,15 +58,7 @@ def connected(links: np.ndarray, n: int) -> np.ndarray:
     links = np.asarray(links, dtype=int).reshape(-1, 2)
     graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(n, n))
     _, part = connected_components(graph, directed=False)
-    return renumbered(part)
-
-
-def renumbered(groups: np.ndarray) -> np.ndarray:
-    """The same groups, numbered 0, 1, 2, ... in the order in which they first appear."""
-    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=int)
-    rank[np.argsort(first)] = np.arange(len(first))
-    return rank[inverse.reshape(-1)]
+    return numbered(part)[1]
 
 
 def sequences(keys: Sequence[tuple[str, str, str]], numbers: Sequence[int]) -> dict[str, np.ndarray]:

@@ -24,9 +24,9 @@ from mri_transfer.datasets.volumes.formats.stored import (
     check_affine,
     check_voxel_type,
     promised_bytes,
-    size_text,
     spatial_shape,
 )
+from mri_transfer.words import size_in_words
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 NETCDF = (b"CDF\x01", b"CDF\x02")
@@ -57,7 +57,7 @@ class Parts:
 def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
     """What a header says. It lies anywhere in such a file, so all of it is read, if `max_bytes` allows."""
     if files[0].stat().st_size > max_bytes + SLACK_BYTES:
-        raise BadVolume(f"file of {size_text(files[0].stat().st_size)}, more than --max-mb allows")
+        raise BadVolume(f"file of {size_in_words(files[0].stat().st_size)}, more than --max-mb allows")
     stored = read([files[0].read_bytes()], files, max_bytes)
     return Described(stored.voxels.shape, stored.voxels.dtype, stored.affine, notes=stored.notes)
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from mri_transfer.datasets.image_files import open_image, read_bytes, square, upright
-from mri_transfer.datasets.volumes.formats.stored import DEFAULT_LIMIT, BadVolume, quiet_libraries, size_text
+from mri_transfer.datasets.volumes.formats.stored import DEFAULT_LIMIT, BadVolume, quiet_libraries
+from mri_transfer.words import size_in_words
 
 _FEWEST_PIXELS = 8  # along a side
 
@@ -43,7 +44,7 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
         with quiet_libraries(), open_image(io.BytesIO(content)) as file:
             promised = file.width * file.height * 4  # at most four channels, or one of floats
             if promised > max_bytes:
-                raise BadVolume(f"a picture of {size_text(promised)}, more than --max-mb allows")
+                raise BadVolume(f"a picture of {size_in_words(promised)}, more than --max-mb allows")
             if (frames := getattr(file, "n_frames", 1)) > 1:
                 raise BadVolume(f"{frames} pictures in one file; save them one by one")
             colours = file.format == "TIFF" and file.mode == "RGB"

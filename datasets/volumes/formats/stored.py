@@ -12,6 +12,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from mri_transfer.words import size_in_words
+
 SLACK_BYTES = 1 << 26  # a file, or what comes behind the voxels, may exceed the limit on voxels by this
 LONGEST_ZOOM = 1000.0  # mm; beyond, the header is in other units or broken
 DEFAULT_LIMIT = 1 << 30
@@ -134,14 +136,6 @@ def quiet_libraries() -> Iterator[None]:
             logging.getLogger(name).setLevel(level)
 
 
-def size_text(count: int) -> str:
-    """A number of bytes, for a message."""
-    for unit, name in ((1e12, "TB"), (1e9, "GB")):
-        if count >= unit:
-            return f"{count / unit:.3g} {name}"
-    return f"{count / 1e6:.3g} MB"
-
-
 def promised_bytes(shape: Sequence[int], dtype: np.dtype, max_bytes: int) -> int:
     """How many bytes of voxels a header promises.
 
@@ -150,7 +144,7 @@ def promised_bytes(shape: Sequence[int], dtype: np.dtype, max_bytes: int) -> int
     """
     count = int(np.prod([int(length) for length in shape], dtype=object)) * dtype.itemsize
     if count > max_bytes:
-        raise BadVolume(f"header promises {size_text(count)} of voxels, more than --max-mb allows")
+        raise BadVolume(f"header promises {size_in_words(count)} of voxels, more than --max-mb allows")
     return count
 
 

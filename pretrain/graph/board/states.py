@@ -48,7 +48,7 @@ def read_json(path):
             return json.load(file)
     except FileNotFoundError:
         raise Problem(f"{path}: no such file; copy the whole folder again") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Problem(f"{path}: not readable as JSON ({error}); copy it again") from None
 
 
@@ -168,7 +168,7 @@ def _load(folder, number):
     if card.get("format") != FORMAT:
         raise Problem(f"{path}: has format {card.get('format')}, and this runner knows {FORMAT}")
     path = folder / f"state-{number}.npz"
-    if not path.is_file() or sha256(path) != card["sha256"]:
+    if not path.is_file() or sha256(path) != card.get("sha256"):
         raise Problem(f"{path}: is missing or damaged")
     with np.load(str(path), allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}, info

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, f1_score, recall_score
 
-from mri_transfer.datasets.audit.scores import balanced_accuracy, confusion, macro_f1, recalls, scores
+from mri_transfer.datasets.audit.scores import recalls, scores
+from mri_transfer.evaluation.metrics import balanced_accuracy, confusion, macro_f1
 
 
 @pytest.fixture

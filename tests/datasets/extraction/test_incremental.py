@@ -239,6 +239,9 @@ def test_a_store_from_before_redundancy_opens_and_grows(volumes, run, head, save
     before = SliceStore.open(store)
     images = before.images(range(len(before)))
     journal = [json.loads(line) for line in (store / "volumes.jsonl").read_text().splitlines()]
+    for entry in journal:
+        del entry["crc32"]
+        entry.pop("first", None)
     del journal[0]["max_correlation"]
     for entry in journal[1:]:
         entry["content"] = "0" * 64

@@ -104,6 +104,8 @@ def test_a_store_from_before_is_recognised(put, run, tmp_path):
     run("d")
     journal = tmp_path / "store" / "volumes.jsonl"
     lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    for line in lines:
+        del line["crc32"]
     for line in lines[1:]:
         for key in ("evidence", "dataset", "how"):
             del line[key]

@@ -104,7 +104,7 @@ def test_a_refused_token(cli, kaggle, monkeypatch, tmp_path):
     assert "--zip FILE" in line
 
 
-@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"username": "x"}'])
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"username": "x"}', "[" * 99_999])
 def test_a_token_file_that_holds_none(home, content):
     (home / ".kaggle").mkdir()
     (home / ".kaggle" / "kaggle.json").write_text(content)

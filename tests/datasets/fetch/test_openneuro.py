@@ -209,7 +209,7 @@ def test_addresses_are_quoted_and_single_part_tags_are_checksums():
     assert Listed(PurePosixPath("a"), 5, "0" * 32 + "-7").remote("b/", "d").md5 is None
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"License": 3}', "{}", '"x"'])
+@pytest.mark.parametrize("text", ["{", "[]", '{"License": 3}', "{}", '"x"', "[" * 99_999])
 def test_a_description_without_a_licence(tmp_path, text):
     (tmp_path / "d.json").write_text(text)
     assert licence_of(tmp_path / "d.json") is None

@@ -1,14 +1,11 @@
 import dataclasses
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mri_transfer.errors import UserError
-from mri_transfer.finetune.comparison.trials import Trial, TrialStore, only_one, trial_key
+from mri_transfer.finetune.comparison.trials import Trial, TrialStore, trial_key
 from mri_transfer.finetune.config import Recipe
 
 IDENTITY = {
@@ -109,22 +106,3 @@ def test_nothing_pickled_is_loaded(tmp_path):
     store = TrialStore(tmp_path)
     np.savez(store.path(IDENTITY), test=np.array([print], dtype=object), probabilities=np.zeros(1))
     assert store.load(IDENTITY) is None
-
-
-def test_a_second_process_is_told_at_once(tmp_path):
-    code = (
-        "import sys; from pathlib import Path; from mri_transfer.finetune.comparison.trials import only_one\n"
-        "with only_one(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", code, tmp_path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=rf"another process \(pid {holder.pid}\)"), only_one(tmp_path):
-            pass
-    finally:
-        holder.kill()
-        holder.communicate()
-    with only_one(tmp_path):  # the kernel has let go of a killed process's lock
-        pass

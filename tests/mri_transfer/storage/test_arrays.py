@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mri_transfer.errors import UserError
-from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
+from mri_transfer.storage.arrays import differences, load_npz, read_arrays, save_npz, write_arrays
 from mri_transfer.storage.files import sha256
 
 NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=12).filter(
@@ -103,3 +103,31 @@ def test_differences_name_the_first_few_and_count_the_rest():
     assert "1 unexpected: other" in text
     assert "1 of another shape: layer0/kernel (3, 4) instead of (3, 3)" in text
     assert differences(wanted, {name: np.zeros((3, 3)) for name in wanted}) == ""
+
+
+@pytest.mark.parametrize(
+    "damage", ["missing", "empty", "cut", "text", "npy", "compressed", "pickled", "name"]
+)
+def test_of_arrays_that_can_be_made_again_any_damage_is_one_error(tmp_path, damage):
+    path = tmp_path / "kept" / "a.npz"
+    arrays = {"x": np.arange(6.0).reshape(2, 3), "text": np.array("é")}
+    save_npz(path, arrays)
+    found = load_npz(path)
+    assert found.keys() == arrays.keys()
+    assert (found["x"] == arrays["x"]).all()
+    assert str(found["text"]) == "é"
+    content = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "npy":
+        with path.open("wb") as file:
+            np.save(file, arrays["x"])
+    elif damage == "compressed":  # a bomb would be
+        np.savez_compressed(path, x=np.zeros(100_000))
+    elif damage == "pickled":
+        np.savez(path, x=np.array([print], dtype=object))
+    else:
+        spoiled = {"empty": b"", "cut": content[: len(content) // 2], "text": b"text"}
+        path.write_bytes(spoiled.get(damage, content.replace(b"NUMPY", b"NUMPX", 1)))
+    with pytest.raises(ValueError, match=r"\w"):
+        load_npz(path)

@@ -7,9 +7,11 @@ import pytest
 
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import (
+    NewerFormat,
     atomic_write,
     claim_folder,
     read_json,
+    read_object,
     require_folder,
     sha256,
     write_json,
@@ -107,3 +109,46 @@ def original(reference):
 
     module, name = reference.split(":")
     return getattr(importlib.import_module(module), name)
+
+
+BAD = {
+    "nested": b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "nested but parsed": b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}",
+    "digits": b'{"a": ' + b"7" * 4300 + b"}",
+    "infinite": b'{"a": Infinity}',
+    "nan": b'{"a": NaN}',
+    "overflow": b'{"a": 1e999}',
+    "latin": '{"a": "é"}'.encode("latin-1"),
+    "utf-16": '{"a": 1}'.encode("utf-16"),
+    "empty": b"",
+    "torn": b'{"a": 1',
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_whatever_is_no_json_is_one_line_with_the_remedy(tmp_path, kind):
+    path = tmp_path / "a.json"
+    path.write_bytes(BAD[kind])
+    with pytest.raises(UserError, match=r"a\.json: not readable as JSON .*; bake it again$") as error:
+        read_json(path, "bake it again")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "3", '"text"', "null", '{"n": "1"}', '{"n": true}', '{"n": 1.0}', "{}"]
+)
+def test_fields_of_other_types_are_one_line(tmp_path, content):
+    path = tmp_path / "a.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"a\.json: is damaged \((n|not a JSON object)\); bake it again$"):
+        read_object(path, {"n": int}, remedy="bake it again")
+    path.write_text('{"n": 1}')
+    assert read_object(path, {"n": int}) == {"n": 1}
+
+
+def test_a_newer_format_is_no_damage(tmp_path):
+    (tmp_path / "a.json").write_text('{"format": 3}')
+    with pytest.raises(
+        NewerFormat, match=r"a\.json: was written by a newer mri-transfer \(format 3\); update"
+    ):
+        read_object(tmp_path / "a.json", {"n": int}, newest=2)

@@ -15,7 +15,7 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.pretrain.health import run_charts
 from mri_transfer.pretrain.health.embedding_map import pca, tsne
 from mri_transfer.pretrain.health.monitor import MARK, PAGE, HealthMonitor
-from mri_transfer.pretrain.health.run_page import duration
+from mri_transfer.words import hours_minutes_seconds
 
 EVIL = '"><script>alert(1)</script>&amp;'
 
@@ -190,4 +190,9 @@ def test_near_points_are_of_one_kind_in_the_better_map():
 
 
 def test_times_for_people():
-    assert [duration(s) for s in (8, 75, 4000, 28_800)] == ["8 s", "1 min 15 s", "1 h 6 min", "8 h 0 min"]
+    assert [hours_minutes_seconds(s) for s in (8, 75, 4000, 28_800)] == [
+        "8 s",
+        "1 min 15 s",
+        "1 h 6 min",
+        "8 h 0 min",
+    ]

@@ -37,6 +37,8 @@ def test_cut_off_anywhere_every_whole_line_counts_and_more_can_be_added(tmp_path
     content = path.read_bytes()[:cut]
     path.write_bytes(content)
     whole = [json.loads(line) for line in content.splitlines(keepends=True) if line.endswith(b"\n")]
+    for entry in whole:
+        del entry["crc32"]
     with Receipts(folder) as receipts:
         assert list(receipts) == list({entry["file"]: entry for entry in whole}.values())
         receipts.add({"file": "new"})

@@ -11,7 +11,6 @@ from mri_transfer.datasets.tumors.persons.groups import (
     alike_links,
     connected,
     guessed_links,
-    renumbered,
     sequences,
 )
 from mri_transfer.datasets.tumors.persons.persons import person_groups
@@ -44,10 +43,6 @@ def test_order_and_direction_of_links_do_not_matter(case, random):
     shuffled = [(b, a) for a, b in links]
     random.shuffle(shuffled)
     assert np.array_equal(connected(np.array(links, int), n), connected(np.array(shuffled, int), n))
-
-
-def test_numbers_are_given_by_first_appearance():
-    assert renumbered(np.array([7, 7, 2, 9, 2])).tolist() == [0, 0, 1, 2, 1]
 
 
 def smooth(rng: np.random.Generator) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""A store whose journal has a damaged line: the volume it counted is read anew, and its line written again.
+
+The volume's slices are in the shards, between those of its neighbours. A file takes the damaged line's place only if it
+gives exactly these slices again.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.datasets.store.journal import DamagedJournal, described
+from mri_transfer.datasets.store.ledger import Ledger
+from mri_transfer.datasets.store.store import JOURNAL
+from mri_transfer.datasets.store.writer import read_slices
+from mri_transfer.datasets.volumes.find import Source, printable
+from mri_transfer.progress import say
+from mri_transfer.storage.files import atomic_write
+from mri_transfer.storage.json_lines import Line, LineFile, line_of, read_lines, text_in
+
+Read = Callable[[Source, Ledger], tuple[dict[str, Any], np.ndarray] | None]
+
+
+def ledger_of_whole_lines(folder: Path) -> Ledger:
+    """What a journal tells without its damaged lines; where slices lie may be wrong."""
+    ledger = Ledger(folder)
+    with (folder / JOURNAL).open("rb") as file:
+        for line in read_lines(file):
+            if line.value is not None and "kind" in line.value:
+                ledger.note(line.value["kind"], line.value)
+    return ledger
+
+
+def mend(folder: Path, sources: Sequence[Source], read: Read) -> None:
+    """Write a journal anew, with the lines of volumes in place of damaged ones.
+
+    Args:
+        folder: of the store; no process writes to it.
+        sources: where the lost volumes may be.
+        read: gives the journal entry of a volume and its slices, as they come behind what the ledger holds, or None.
+
+    Raises:
+        DamagedJournal: none of the sources gives the slices that a damaged line counted.
+    """
+    path = folder / JOURNAL
+    with LineFile(path) as file:
+        ledger, lost = Ledger(folder), list[Line]()
+        written: list[bytes] = []  # in place of each line
+        for line in file.read():
+            if line.value is None or "kind" not in line.value:
+                lost.append(line)
+                written.append(b"")
+                continue
+            if lost and line.value["kind"] == "volume":
+                for damaged in _volumes_before(line.value, lost, ledger):
+                    written[damaged.number - 1] += line_of(_again(path, damaged, ledger, sources, read))
+                    say(
+                        f"{path}: {described(damaged)} was damaged; {ledger.used[-1]['source']} was read anew"
+                    )
+                lost = []
+            ledger.note(line.value["kind"], line.value)
+            written.append(line.content)
+        with atomic_write(path, "wb") as new:
+            new.writelines(written)
+
+
+def _volumes_before(event: dict[str, Any], lost: Sequence[Line], ledger: Ledger) -> Iterator[Line]:
+    """For each volume that must have stood before the one of `event`, a damaged line that may have been its own."""
+    if "first" not in event:  # an earlier version's line
+        yield from (line for line in lost if b'"planes"' in line.content or b'"volume"' in line.content)
+        return
+    for line in itertools.chain(lost, itertools.repeat(lost[-1])):
+        if ledger.slices >= event["first"]:
+            return
+        yield line
+
+
+def _again(path: Path, line: Line, ledger: Ledger, sources: Sequence[Source], read: Read) -> dict[str, Any]:
+    """The event that a damaged line told of, which the ledger takes in."""
+    known, named = {entry["path"] for entry in ledger.used}, text_in(line.content, "path")
+    for source in sorted(sources, key=lambda source: printable(str(source.path)) != named):
+        found = None if printable(str(source.path)) in known else read(source, ledger)
+        if found is None:
+            continue
+        entry, images = found
+        there = read_slices(path.parent, ledger.slices, len(images), images.shape[-1])
+        if len(images) and np.array_equal(there, images):
+            event = {"kind": "volume", **entry, "first": ledger.slices}
+            ledger.note("volume", event)
+            return event
+    raise DamagedJournal(
+        f"{path}: {described(line)} is damaged, and no file here gives the slices that it counted; name the PATH of "
+        "that volume, too, or remove the store and extract it again"
+    )

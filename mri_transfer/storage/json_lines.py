@@ -1,0 +1,152 @@
+"""Files of JSON objects, one a line, that only grow: a torn end is dropped, and a changed byte is noticed.
+
+Every line ends in a checksum of what stands before it, as its last field, so it remains JSON that any program reads:
+
+    {"kind": "skipped", "path": "a.nii", "crc32": "1f0e9d42"}
+
+CRC-32 finds every single flipped bit and every burst of up to 32 (Koopman 2002, doi:10.1109/DSN.2002.1028931). Lines
+of versions that wrote none are read as they are.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, NamedTuple
+
+from mri_transfer.storage.files import names_errors, parse_json, to_json, write_all
+from mri_transfer.storage.locks import lock
+
+CHECKSUM = "crc32"
+_TAIL = f', "{CHECKSUM}": "%08x"}}\n'.encode()
+_LENGTH = len(_TAIL % 0)
+_FIXED = [place for place, byte in enumerate(_TAIL % 0) if byte != ord("0")]
+
+
+class Line(NamedTuple):
+    """A whole line of a file.
+
+    Attributes:
+        number: from 1.
+        end: where it ends in the file, bytes.
+        value: what it holds, or None if it is damaged.
+        content: its bytes, the line feed included.
+    """
+
+    number: int
+    end: int
+    value: dict[str, Any] | None
+    content: bytes
+
+
+def line_of(value: dict[str, Any]) -> bytes:
+    """The line of an object that isn't empty; its numbers must be finite."""
+    start = to_json(value, indent=None).encode()[:-1]
+    return start + _TAIL % zlib.crc32(start)
+
+
+def value_of(line: bytes) -> dict[str, Any]:
+    """The object of a line.
+
+    Raises:
+        ValueError: it is damaged, or no JSON object.
+    """
+    start, tail = line[:-_LENGTH], line[-_LENGTH:]
+    if _is_tail(tail):
+        if tail != _TAIL % zlib.crc32(start):
+            raise ValueError("its checksum differs")
+        line = start + b"}"
+    value = parse_json(line)
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def _is_tail(tail: bytes) -> bool:
+    """Whether a line's end is, or was before some of it changed, that of a line with checksum."""
+    expected = _TAIL % 0
+    return len(tail) == _LENGTH and 2 * sum(tail[place] == expected[place] for place in _FIXED) > len(_FIXED)
+
+
+def read_lines(file: IO[bytes]) -> Iterator[Line]:
+    """The lines of a file that is open at its start; a torn last one is none."""
+    end = 0
+    for number, content in enumerate(file, 1):
+        if not content.endswith(b"\n"):
+            return
+        end += len(content)
+        try:
+            yield Line(number, end, value_of(content), content)
+        except ValueError:
+            yield Line(number, end, None, content)
+
+
+def append(descriptor: int, lines: bytes, sync: bool) -> None:
+    """Put whole lines at the end of a file; on an error, such as a full disk, none of them, nor a part of one."""
+    end = os.fstat(descriptor).st_size
+    try:
+        write_all(descriptor, lines)
+        if sync:
+            os.fsync(descriptor)
+    except OSError:  # not of Ctrl-C, after which the caller goes on as if they were written
+        os.ftruncate(descriptor, end)
+        raise
+
+
+def text_in(content: bytes, field: str) -> str:
+    """What a damaged line seems to say in a field that holds text, or ""."""
+    found = re.search(rb'"%s": ("(?:[^"\\]|\\.)*")' % field.encode(), content)
+    try:
+        value = parse_json(found[1]) if found else ""
+    except ValueError:
+        return ""
+    return "".join(character if character.isprintable() else "?" for character in value)
+
+
+class LineFile:
+    """Such a file, which one process at a time may write, with every line on disk when :meth:`add` returns.
+
+    Raises:
+        UserError: another process is writing to its folder.
+    """
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        with names_errors(self.path):
+            self._file = self.path.open("ab", buffering=0)
+        try:
+            lock(self._file, self.path.parent)
+        except BaseException:
+            self._file.close()
+            raise
+
+    def read(self) -> Iterator[Line]:
+        """Every line, in order; a torn end is cut off once all are read."""
+        end = 0
+        with names_errors(self.path), self.path.open("rb") as file:
+            for line in read_lines(file):
+                end = line.end
+                yield line
+        if end < self.path.stat().st_size:
+            os.ftruncate(self._file.fileno(), end)
+
+    def add(self, lines: Iterable[bytes]) -> None:
+        """Append lines of :func:`line_of`, so that they survive a power cut."""
+        with names_errors(self.path):
+            append(self._file.fileno(), b"".join(lines), sync=True)
+
+    def close(self) -> None:
+        """Let other processes write."""
+        self._file.close()
+
+    def __enter__(self) -> LineFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

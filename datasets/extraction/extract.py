@@ -27,6 +27,7 @@ from mri_transfer.datasets.store.subjects import keep_people, to_record
 from mri_transfer.datasets.store.summary.contact_sheet import write_contact_sheet
 from mri_transfer.datasets.store.summary.people_table import overview, scans_in
 from mri_transfer.datasets.store.summary.store_summary import CONTACT_SHEET, PAGE, SUMMARY, nothing_used, tell
+from mri_transfer.datasets.store.unwanted import REMEDY, is_unwanted, unwanted
 from mri_transfer.datasets.store.writer import StoreWriter, read_slices
 from mri_transfer.datasets.volumes.find import Found, Source, find_volumes, printable
 from mri_transfer.datasets.volumes.formats.pictures import read_picture
@@ -203,6 +204,9 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
         before = writer.slices
         collection = Collection(writer.ledger, found, reader_versions(config.max_mb, config.include))
         todo = collection.new()
+        sources = [entry["source"] for entry in writer.ledger.used]
+        if told := unwanted(sources, writer.ledger.about().get("asked_for", ())):
+            say(f"{config.out}: {told}; {REMEDY}")
         if config.strict and (broken := next((skip for skip in found.skipped if skip.broken), None)):
             raise UserError(f"{broken.path}: {broken.reason}")
         for path in collection.gone():
@@ -380,6 +384,7 @@ def _entry(source: Source, result: _Result, slices: Slices) -> dict[str, Any]:
         "evidence": to_record(source.evidence),
         "source": source.name,
         **key_of(source),
+        **({"asked_for": True} if is_unwanted(source.name) else {}),  # by its own name, or with --include
         "sha256": result.sha256,
         "content": result.content,
         "notes": list(result.notes),

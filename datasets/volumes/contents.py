@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from mri_transfer.datasets.volumes.formats.stored import Evidence
+from mri_transfer.datasets.volumes.mp2rage import is_uniform_image
 
 _SAMPLE = 1 << 15  # voxels that distributions are judged by
 _BLOCK = 48  # voxels along a side of the middle in which neighbours are compared
@@ -36,7 +37,9 @@ def no_scan(voxels: np.ndarray, scale: tuple[float, float] = (1.0, 0.0)) -> Evid
         voxels: (x, y, z), finite.
         scale: slope, above zero, and intercept that make real values of them.
     """
-    stored = np.sort(_sample(voxels))
+    sample = _sample(voxels)
+    # NumPy's stable sort of one or two bytes is a radix sort, many times as fast.
+    stored = np.sort(sample, kind="stable" if sample.dtype.itemsize <= 2 else None)
     begin = np.flatnonzero(np.append(True, stored[1:] != stored[:-1]))  # of each value
     counts = np.diff(begin, append=len(stored))
     commonest, share = stored[begin[counts.argmax()]], float(counts.max()) / len(stored)
@@ -56,9 +59,12 @@ def no_scan(voxels: np.ndarray, scale: tuple[float, float] = (1.0, 0.0)) -> Evid
         return Evidence("maps", "a tissue map by its contents: mostly 0 and 1")
     if _is_ct(real):
         return Evidence("ct", "CT by its contents: Hounsfield units of air, soft tissue and bone")
-    if _is_phase(real, background, share):
+    phase, signed = _is_phase(real, background, share), _is_signed(real, background, share)
+    if (phase or signed) and is_uniform_image(voxels):
+        return None
+    if phase:
         return Evidence("fmap", "a phase image by its contents, spread evenly over one turn")
-    if _is_signed(real, background, share):
+    if signed:
         return Evidence("fmap", "a real or imaginary part by its contents, spread evenly about zero")
     return None
 
@@ -82,7 +88,7 @@ def _is_labels(voxels: np.ndarray, background: np.generic, white: np.generic) ->
     and white, where a scan may be cut off. Where a scan's brain is flat, too, neighbouring voxels have neighbouring
     levels, and levels equal distances; labels that touch have any numbers, or are numbered with gaps.
     """
-    middle = voxels[tuple(_middle(count) for count in voxels.shape)]
+    middle = voxels[tuple(_middle(count) for count in voxels.shape)].copy(order="K")  # no axis runs backwards
     counted = (middle != background) & (middle != white)
     if np.count_nonzero(counted) < _FEWEST:
         middle = voxels

@@ -22,11 +22,18 @@ from mri_transfer.finetune.arms import leakage
 from mri_transfer.finetune.arms.arms import Arm, refuse_the_same, resolve_arms
 from mri_transfer.finetune.comparison import feature_trials
 from mri_transfer.finetune.comparison.floors import floor_jobs
-from mri_transfer.finetune.comparison.gathering import arm_entry, gather, gather_external, write_trials
+from mri_transfer.finetune.comparison.gathering import (
+    arm_entry,
+    gather,
+    gather_external,
+    gather_source,
+    write_trials,
+)
 from mri_transfer.finetune.comparison.runner import Job, Runner, duration
 from mri_transfer.finetune.comparison.trials import only_one
 from mri_transfer.finetune.config import CompareConfig, require_tumors
 from mri_transfer.finetune.data.external import load_externals
+from mri_transfer.finetune.data.one_source import FEATURE_MODES, OneSource, one_source
 from mri_transfer.finetune.data.protocol import PUBLISHED, Split, grouped_splits
 from mri_transfer.finetune.data.scored_images import Scored, scored_images
 from mri_transfer.machine import device
@@ -124,19 +131,21 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
         published = published_splits(tumors, seeds_of(config)) if 1.0 in config.fractions else []
         jobs = plan(arms, config.modes(), splits, published)
         floors = floor_jobs(splits, max(config.fractions))
-        left, floors_left = runner.pending(jobs), runner.pending(floors)
+        beside = _beside(config, arms, tumors, scored, splits)
+        jobs_in_all = [*jobs, *beside.jobs]
+        left, floors_left = runner.pending(jobs_in_all), runner.pending([*floors, *beside.floors])
         damaged = runner.damaged
         for line in damaged:
             progress.say(f"damaged, done again: {line}")
         if config.dry_run:
-            return _dry_run(runner, jobs, left)
+            return _dry_run(runner, jobs_in_all, left)
         checked = leakage.check(tumors, stores, unchecked) | {"splits": of_splits}
         progress.say(
-            f"{len(tumors)} distinct images in {len(np.unique(tumors.groups))} groups; {len(jobs)} trials, "
-            f"{len(jobs) - len(left)} done before"
+            f"{len(tumors)} distinct images in {len(np.unique(tumors.groups))} groups; {len(jobs_in_all)} trials, "
+            f"{len(jobs_in_all) - len(left)} done before"
         )
         progress.say(scored.about["words"])
-        for line in source_sentences(tumors.audit):
+        for line in (*source_sentences(tumors.audit), beside.words):
             progress.say(line)
         if conflicts := tumors.audit["label_conflicts"]:
             first = conflicts[0]
@@ -145,7 +154,39 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
                 "copies the first label counts, near-copies keep both; the report lists them"
             )
         runner.run([*left, *floors_left])
-        return _report(config, arms, scored, runner, jobs, floors, checked, damaged, len(jobs) - len(left))
+        done_before = len(jobs_in_all) - len(left)
+        return _report(config, arms, scored, runner, jobs, floors, beside, checked, damaged, done_before)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Beside:
+    """The cell of one source and its trials; none, and why, where there is no such cell."""
+
+    cell: OneSource | None
+    words: str
+    jobs: list[Job] = dataclasses.field(default_factory=list)
+    floors: list[Job] = dataclasses.field(default_factory=list)
+
+
+def _beside(
+    config: CompareConfig, arms: Sequence[Arm], tumors: TumorSet, scored: Scored, splits: Sequence[Split]
+) -> Beside:
+    """Trials within one source: on the largest fraction of labels, and by fine-tuning only where that was asked for."""
+    if config.one_source == "none":
+        return Beside(None, "No cell of one source was asked for.")
+    modes = [mode for mode in config.modes() if mode in FEATURE_MODES or config.one_source == "all"]
+    if not modes:
+        return Beside(
+            None,
+            "No cell of one source: --one-source all fine-tunes there, too, and no other mode was asked for.",
+        )
+    cell, words = one_source(tumors, scored, splits)
+    if cell is None:
+        return Beside(None, words)
+    if len(modes) < len(config.modes()):
+        words += " Nothing is fine-tuned there without --one-source all."
+    within = cell.within([split for split in splits if split.fraction == max(config.fractions)])
+    return Beside(cell, words, plan(arms, modes, within, []), floor_jobs(within, max(config.fractions)))
 
 
 def _files_of(arms: Sequence[Arm]) -> list[Path]:
@@ -267,6 +308,7 @@ def _report(
     runner: Runner,
     jobs: list[Job],
     floors: list[Job],
+    beside: Beside,
     checked: dict[str, Any],
     damaged: list[str],
     done_before: int,
@@ -278,9 +320,15 @@ def _report(
 
     tumors = runner.tumors
     predictions = gather(arms, seeds_of(config), scored, runner, jobs, floors)
+    within = (
+        gather_source(arms, seeds_of(config), scored, runner, beside.cell, beside.jobs, beside.floors)
+        if beside.cell is not None
+        else None
+    )
     entries = [arm_entry(arm, runner, jobs) for arm in arms]
     report = {
-        **summarise(predictions, draws=config.draws, seed=config.seed),
+        **summarise(predictions, draws=config.draws, seed=config.seed, one_source=within),
+        "about_one_source": beside.words,
         "scored": scored.about,
         "external": _external(config, arms, runner, jobs),
         "audit": tumors.audit,
@@ -304,7 +352,7 @@ def _report(
     )
     if banner := config.banner or banner_of(config.tumors):
         report["banner"] = banner
-    write_trials(config.out / "trials.csv", scored, runner, jobs)
+    write_trials(config.out / "trials.csv", scored, runner, [*jobs, *beside.jobs])
     rows = np.flatnonzero(scored.images)
     seen = insight.gather(runner, jobs, predictions, rows, report["verdict"])
     report |= seen.summary()
@@ -317,12 +365,13 @@ def _report(
         "verdict": report["verdict"]["sentence"],
         "outcome": report["verdict"]["outcome"],
         "results": _scores(report),
+        "one_source": _scores(report["one_source"]) if report["one_source"] else [],
         "scored": scored.about,
         "external": [
             {key: each[key] for key in OF_EXTERNAL} | {"results": _scores(each)}
             for each in report["external"]
         ],
-        "trials": len(jobs),
+        "trials": len(jobs) + len(beside.jobs),
         "trials_done_before": done_before,
         "damaged": damaged,
         "diverged_trials": sum(entry["diverged_trials"] for entry in entries),
@@ -340,6 +389,12 @@ def _report(
             f"{entry['arm']:>16}  {entry['mode']}, {entry['fraction']:.0%} of labels: macro-F1 "
             f"{score['estimate']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
         )
+    for entry in report["one_source"]["results"] if report["one_source"] else ():
+        score = entry["macro_f1"]
+        progress.say(
+            f"{entry['arm']:>16}  {entry['mode']}, within one source: macro-F1 "
+            f"{score['estimate']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
+        )
     for each in report["external"]:
         for entry in each["results"]:
             score = entry["macro_f1"]
@@ -350,7 +405,11 @@ def _report(
         for line in each["caution"]:
             progress.say(f"{each['name']}: {line}")
     verdict = report["verdict"]
-    for sentence in (verdict["sentence"], verdict["one_class"], *verdict["about"], *verdict["floors"]):
+    agreeing = verdict["one_source"]["sentence"] if (verdict["one_source"] or {}).get("agrees") else ""
+    for sentence in (
+        *(verdict["sentence"], agreeing, verdict["one_class"]),
+        *(*verdict["about"], *verdict["floors"]),
+    ):
         if sentence:
             progress.say(sentence)
     progress.say(f"report: {page}")

@@ -277,6 +277,12 @@ class CompareConfig:
         "methods and settings may be chosen), the development groups only, or all; every image trains all the same",
         choices=SCORED,
     )
+    one_source: str = option(
+        "features",
+        help="where pictures are recognised as one collection's whose persons are known, compare the starts within it, "
+        "too: in probe and nearest only (features), in fine-tuning as well (all), or not at all (none)",
+        choices=("features", "all", "none"),
+    )
     draws: int = option(2000, help="bootstrap draws over groups", metavar="N", parse=positive_int)
     seed: int = option(
         0, help="first seed of folds, augmentation and random starts", metavar="N", parse=whole

@@ -22,6 +22,7 @@ from typing import Any
 from mri_transfer.finetune.arms.naming import CONTROLS, IMAGENET, described, kind_of, subject
 from mri_transfer.finetune.comparison.statistics import LEAST_P
 
+RULE = " ".join((__doc__ or "").split("The rule:")[-1].split())
 ALPHA = 0.05
 HARDLY = (
     0.9  # of the smallest difference that could be shown: what is gained by more seeds isn't worth the time
@@ -198,8 +199,7 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
     pairs = [p for p in report["pairs"] if (p["mode"], p["fraction"]) == (mode, fraction)]
     score = {entry["arm"]: entry["macro_f1"]["estimate"] or 0.0 for entry in here}
     ranked = sorted(score, key=lambda arm: -score[arm])
-    rule = " ".join((__doc__ or "").split("The rule:")[-1].split())
-    answer: dict[str, Any] = {"mode": mode, "fraction": fraction, "rule": rule}
+    answer: dict[str, Any] = {"mode": mode, "fraction": fraction, "rule": RULE}
     if len(ranked) < 2:
         sentence = (
             f"Nothing to compare: {ranked[0]} alone, with {points(score[ranked[0]])} points of macro-F1."

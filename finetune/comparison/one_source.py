@@ -53,6 +53,13 @@ def with_one_source(report: dict[str, Any], answer: dict[str, Any]) -> dict[str,
             f"{where} {what}: {lead(pair)}; a difference of about {points(pair['smallest_detectable'])} points would "
             "have shown."
         )
+    floors = [floor for floor in cell.get("floors", ()) if floor["macro_f1"]["estimate"] is not None]
+    if floors:
+        highest = floors[0]
+        sentence += (
+            f" Without any network, {highest['words'].split(' (')[0]} reach {points(highest['macro_f1']['estimate'])} "
+            "points there."
+        )
     found = {
         "sentence": sentence,
         "agrees": agrees,

@@ -10,7 +10,7 @@ ImageNet, the first network is what others are compared with; without ImageNet, 
 control is compared with the best other one. A difference counts as shown when its corrected
 p-value is below 0.05. All images are the headline, not the cell of one source: four classes are what was asked and what
 others quote, and every folder has this cell, whatever pictures are recognised. The same two starts are also compared
-within the one source, where shortcuts through size and origin are gone; where that comes out otherwise, the verdict
+within the one source, where the origin of a picture can't tell its class; where that comes out otherwise, the verdict
 says so.
 """
 

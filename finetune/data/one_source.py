@@ -1,4 +1,4 @@
-"""The same question where shortcuts are gone: training and testing within one source.
+"""The same question where a picture's origin can't tell its class: training and testing within one source.
 
 In a set that was collected from several places, what tells the places apart (size, margins, sharpness) helps to tell
 the classes apart, and a start may be better only at that. Among the pictures of one source whose persons and labels are

@@ -1,18 +1,17 @@
 """How often two starts that are equal are told apart: false alarms of the comparison's own statistics.
 
-    python benchmarks/false_alarms.py [TUMORS] [--persons TABLE] [--runs 2000] [--seeds 3,6]
+    python benchmarks/false_alarms.py [TUMORS] [--runs 2000] [--seeds 3,6]
 
 Equal by construction: each start has, for each seed, a random projection of the same features, and all projections are
 exchangeable. Each run takes half of the groups, other folds and other projections, and asks for the p-value as a report
-does. With a tumour folder the features are those of ImageNet's weights, with groups from a table with the columns
-`file` and `family` if given; without, features are generated. The same differences, shifted by 2.8 of their standard
-deviations, show the power: 80% if the standard deviation were known.
+does. With a tumour folder the features are those of ImageNet's weights on the pictures whose persons are known;
+without, they are generated. The same differences, shifted by 2.8 of their standard deviations, show the power: 80% if
+the standard deviation were known.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import sys
 from pathlib import Path
@@ -40,8 +39,8 @@ def generated(seed: int = 0, groups: int = 160) -> tuple[np.ndarray, np.ndarray,
     return features + 0.7 * rng.standard_normal((group.size, 64)), labels, group
 
 
-def of_imagenet(folder: Path, persons: Path | None, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features of ImageNet's weights, labels and groups; only images of known persons where a table is given."""
+def of_imagenet(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of ImageNet's weights, labels and groups; only of images of one source where the source is known."""
     from mri_transfer.checkpoints.initialisation import Initialisation
     from mri_transfer.datasets.tumors.tumors import load_tumors
     from mri_transfer.finetune.arms.starts import load_compiled
@@ -49,16 +48,11 @@ def of_imagenet(folder: Path, persons: Path | None, size: int) -> tuple[np.ndarr
 
     tumors = load_tumors(folder, size)
     model, _ = load_compiled(Initialisation.read("imagenet"), size)
-    features = extract_features(model, tumors.images, "features")
-    if persons is None:
-        return features, tumors.labels, tumors.groups
-    with persons.open(encoding="utf-8", newline="") as file:
-        family = {row["file"]: row["family"] for row in csv.DictReader(file)}
-    names = np.array([family.get(path, "") for path in tumors.paths])
-    known = names != ""
+    known = tumors.known.bound if tumors.known.bound.any() else np.ones(len(tumors), bool)
+    features = extract_features(model, tumors.images[known], "features")
     _, labels = np.unique(tumors.labels[known], return_inverse=True)
-    _, groups = np.unique(names[known], return_inverse=True)
-    return features[known], labels, groups
+    _, groups = np.unique(tumors.groups[known], return_inverse=True)
+    return features, labels, groups
 
 
 def predictions(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, projections: int) -> np.ndarray:
@@ -116,12 +110,11 @@ def comparisons(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("tumors", type=Path, nargs="?")
-    parser.add_argument("--persons", type=Path)
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--seeds", default="3,6")
     options = parser.parse_args()
-    data = of_imagenet(options.tumors, options.persons, options.size) if options.tumors else generated()
+    data = of_imagenet(options.tumors, options.size) if options.tumors else generated()
     answers = predictions(*data, PROJECTIONS)
     print(f"{len(data[1])} images in {len(np.unique(data[2]))} groups, half of them each time")
     for seeds in map(int, options.seeds.split(",")):

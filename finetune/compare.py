@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import shlex
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -14,39 +12,27 @@ import numpy as np
 
 from mri_transfer import progress
 from mri_transfer.checkpoints.initialisation import folder_of
-from mri_transfer.datasets.synthetic.note import banner_of
 from mri_transfer.datasets.tumors.class_names import class_map
 from mri_transfer.datasets.tumors.persons.recognised import sentences as source_sentences
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms import leakage
 from mri_transfer.finetune.arms.arms import Arm, refuse_the_same, resolve_arms
-from mri_transfer.finetune.comparison import feature_trials
 from mri_transfer.finetune.comparison.floors import floor_jobs
-from mri_transfer.finetune.comparison.gathering import arm_entry, gather, gather_external, write_trials
 from mri_transfer.finetune.comparison.runner import Job, Runner
 from mri_transfer.finetune.config import CompareConfig, require_tumors
 from mri_transfer.finetune.data.external import load_externals
-from mri_transfer.finetune.data.protocol import PUBLISHED, Split, grouped_splits
-from mri_transfer.finetune.data.scored_images import Scored, scored_images
-from mri_transfer.machine import device
-from mri_transfer.options import as_dict
+from mri_transfer.finetune.data.protocol import grouped_splits
+from mri_transfer.finetune.data.scored_images import scored_images
+from mri_transfer.finetune.planning.before import before_the_look
+from mri_transfer.finetune.planning.jobs import beside_of, jobs_of, published_splits, seeds_of
+from mri_transfer.finetune.reporting import report_comparison
 from mri_transfer.processes.workers import workers_for
-from mri_transfer.storage.files import claim_folder, write_json
+from mri_transfer.storage.files import claim_folder
 from mri_transfer.storage.locks import alone_in
 from mri_transfer.words import duration
 
 KIND = "comparison"
-OF_EXTERNAL = (
-    *("name", "images", "images_by_class", "caution"),
-    *("dropped_identical", "dropped_near_duplicates", "dropped_persons"),
-)
-"""What a summary tells of an external folder."""
-PROTOCOL = (
-    "both splits pooled, pixel-identical copies dropped, all images of a known person in one group, near-duplicates "
-    "and neighbouring slices of the others joined into groups, stratified folds of whole groups, the same for every "
-    "arm; figures on the out-of-fold predictions of the images that are scored"
-)
 
 
 def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str, Any]:
@@ -124,21 +110,24 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
         )
         # With all labels, so it is not among what was asked for where fewer are.
         published = published_splits(tumors, seeds_of(config)) if 1.0 in config.fractions else []
-        jobs = plan(arms, config.modes(), splits, published)
+        jobs = jobs_of(arms, config.modes(), splits, published)
         floors = floor_jobs(splits, max(config.fractions))
-        left, floors_left = runner.pending(jobs), runner.pending(floors)
+        beside = beside_of(config, arms, tumors, scored, splits)
+        jobs_in_all = [*jobs, *beside.jobs]
+        left, floors_left = runner.pending(jobs_in_all), runner.pending([*floors, *beside.floors])
         damaged = runner.damaged
         for line in damaged:
             progress.say(f"damaged, done again: {line}")
+        planned, looks = before_the_look(config, arms, scored, runner, beside, jobs_in_all, left)
         if config.dry_run:
-            return _dry_run(runner, jobs, left)
+            return _dry_run(runner, jobs_in_all, left)
         checked = leakage.check(tumors, stores, unchecked) | {"splits": of_splits}
         progress.say(
-            f"{len(tumors)} distinct images in {len(np.unique(tumors.groups))} groups; {len(jobs)} trials, "
-            f"{len(jobs) - len(left)} done before"
+            f"{len(tumors)} distinct images in {len(np.unique(tumors.groups))} groups; {len(jobs_in_all)} trials, "
+            f"{len(jobs_in_all) - len(left)} done before"
         )
         progress.say(scored.about["words"])
-        for line in source_sentences(tumors.audit):
+        for line in (*source_sentences(tumors.audit), beside.words):
             progress.say(line)
         if conflicts := tumors.audit["label_conflicts"]:
             first = conflicts[0]
@@ -147,7 +136,13 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
                 "copies the first label counts, near-copies keep both; the report lists them"
             )
         runner.run([*left, *floors_left])
-        return _report(config, arms, scored, runner, jobs, floors, checked, damaged, len(jobs) - len(left))
+        done_before = len(jobs_in_all) - len(left)
+        about = {"plan": planned, "looks_before": looks.before}
+        summary = report_comparison(
+            config, arms, scored, runner, jobs, floors, beside, checked, damaged, done_before, about
+        )
+        looks.add({"which": scored.which, "plan": planned and planned["sha256"]}, [arm.name for arm in arms])
+        return summary
 
 
 def _files_of(arms: Sequence[Arm]) -> list[Path]:
@@ -184,36 +179,6 @@ def _arms(config: CompareConfig) -> tuple[Arm, ...]:
     return arms
 
 
-def seeds_of(config: CompareConfig) -> tuple[int, ...]:
-    """The seeds themselves: as many as `--seeds` from `--seed` on."""
-    return tuple(range(config.seed, config.seed + config.seeds))
-
-
-def published_splits(tumors: TumorSet, seeds: Sequence[int]) -> list[Split]:
-    """The published split once a seed, leaks included; none where the folder has no splits."""
-    if not len(tumors.published_train) or not len(tumors.published_test):
-        return []
-    if len(np.unique(tumors.folder_labels[tumors.published_train])) < len(tumors.classes):
-        return []  # every training image of a class carries another label in the copy that was kept
-    return [Split(seed, PUBLISHED, 1.0, tumors.published_train, tumors.published_test) for seed in seeds]
-
-
-def plan(
-    arms: Sequence[Arm], modes: Sequence[str], splits: Sequence[Split], published: Sequence[Split]
-) -> list[Job]:
-    """Every trial: split by split, so that arms keep pace with one another; the published split last.
-
-    An encoder that was pretrained on the training images of one fold has no place in the published split.
-    """
-    return [
-        Job(arm, mode, split)
-        for mode in modes
-        for split in (*splits, *published)
-        for arm in arms
-        if arm.can(mode) and not (arm.per_split and split.fold == PUBLISHED)
-    ]
-
-
 def _target_stores(config: CompareConfig, tumors: TumorSet) -> dict[str, Any]:
     from mri_transfer.finetune.data.targets import next_commands, write_target_stores
 
@@ -242,141 +207,3 @@ def _dry_run(runner: Runner, jobs: list[Job], left: list[Job]) -> dict[str, Any]
         "trials_left": len(left),
         "expected_seconds": round(expected, 1),
     }
-
-
-def command_line(config: CompareConfig) -> str:
-    """The command that repeats this comparison; options at their defaults are left out."""
-    words = ["mri-transfer", "compare", str(config.tumors)]
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if "help" not in field.metadata or field.metadata.get("positional") or value == field.default:
-            continue
-        flag = "--" + field.name.replace("_", "-")
-        if value is True:
-            words.append(flag)
-        elif field.metadata["repeat"]:
-            words += [word for part in value for word in (flag, str(part))]
-        else:
-            text = ",".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
-            words += [flag, text]
-    return shlex.join(words)
-
-
-def _report(
-    config: CompareConfig,
-    arms: Sequence[Arm],
-    scored: Scored,
-    runner: Runner,
-    jobs: list[Job],
-    floors: list[Job],
-    checked: dict[str, Any],
-    damaged: list[str],
-    done_before: int,
-) -> dict[str, Any]:
-    from mri_transfer.finetune.comparison import suspects
-    from mri_transfer.finetune.comparison.results import summarise
-    from mri_transfer.finetune.report import insight
-    from mri_transfer.finetune.report.report import write_report
-
-    tumors = runner.tumors
-    predictions = gather(arms, seeds_of(config), scored, runner, jobs, floors)
-    entries = [arm_entry(arm, runner, jobs) for arm in arms]
-    report = {
-        **summarise(predictions, draws=config.draws, seed=config.seed),
-        "scored": scored.about,
-        "external": _external(config, arms, runner, jobs),
-        "audit": tumors.audit,
-        "settings": {
-            "command": command_line(config),
-            "options": {key: value for key, value in as_dict(config).items() if key != "banner"},
-            "protocol": PROTOCOL,
-            "data_fingerprint": tumors.fingerprint,
-            "fine_tuning": dataclasses.asdict(config.recipe()) if "finetune" in config.modes() else None,
-            "linear_probe": feature_trials.SETTINGS["probe"],
-            "nearest_neighbours": feature_trials.SETTINGS["nearest"] if "nearest" in config.modes() else None,
-        },
-        "arms": entries,
-        "versions": device.versions(),
-        "leaks": checked,
-        "leaks_with_pretraining": leakage.described(checked),
-        "paths": [tumors.paths[image] for image in np.flatnonzero(scored.images)],
-    }
-    report["suspicious_labels"] = suspects.find(
-        predictions, report["paths"], config.out / "suspicious_labels.csv"
-    )
-    if banner := config.banner or banner_of(config.tumors):
-        report["banner"] = banner
-    write_trials(config.out / "trials.csv", scored, runner, jobs)
-    rows = np.flatnonzero(scored.images)
-    seen = insight.gather(runner, jobs, predictions, rows, report["verdict"])
-    report |= seen.summary()
-    page = write_report(
-        config.out, report, predictions, tumors.images[rows], config.title, banner or None, seen
-    )
-    write_json(config.out / "report.json", report)
-    summary = {
-        "report": str(page),
-        "verdict": report["verdict"]["sentence"],
-        "outcome": report["verdict"]["outcome"],
-        "results": _scores(report),
-        "scored": scored.about,
-        "external": [
-            {key: each[key] for key in OF_EXTERNAL} | {"results": _scores(each)}
-            for each in report["external"]
-        ],
-        "trials": len(jobs),
-        "trials_done_before": done_before,
-        "damaged": damaged,
-        "diverged_trials": sum(entry["diverged_trials"] for entry in entries),
-        "skipped": tumors.audit.get("skipped", []),
-        "label_conflicts": len(tumors.audit["label_conflicts"]),
-        "sources": tumors.audit["sources"],
-        "labels": tumors.audit["labels"],
-        "suspicious_labels": report["suspicious_labels"]["issues"],
-        "images_leaked_by_pretraining": checked["leaked_images"],
-    }
-    write_json(config.out / "summary.json", summary)
-    for entry in report["results"]:
-        score = entry["macro_f1"]
-        progress.say(
-            f"{entry['arm']:>16}  {entry['mode']}, {entry['fraction']:.0%} of labels: macro-F1 "
-            f"{score['estimate']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
-        )
-    for each in report["external"]:
-        for entry in each["results"]:
-            score = entry["macro_f1"]
-            progress.say(
-                f"{entry['arm']:>16}  {entry['mode']}, on {each['images']} images of {each['name']}: macro-F1 "
-                f"{score['estimate']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
-            )
-        for line in each["caution"]:
-            progress.say(f"{each['name']}: {line}")
-    verdict = report["verdict"]
-    for sentence in (verdict["sentence"], verdict["one_class"], *verdict["about"], *verdict["floors"]):
-        if sentence:
-            progress.say(sentence)
-    progress.say(f"report: {page}")
-    return summary
-
-
-def _scores(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a summary tells of a report's results."""
-    told = ("arm", "mode", "fraction", "macro_f1", "balanced_accuracy")
-    return [{key: entry[key] for key in told} for entry in report["results"]]
-
-
-def _external(
-    config: CompareConfig, arms: Sequence[Arm], runner: Runner, jobs: Sequence[Job]
-) -> list[dict[str, Any]]:
-    """Figures on each external folder; none where no model had all labels."""
-    from mri_transfer.finetune.comparison.results import summarise
-
-    if not any(job.goes_out for job in jobs):
-        return []
-    found = []
-    for external in runner.externals:
-        predictions = gather_external(arms, external, runner, jobs)
-        scored = summarise(predictions, draws=config.draws, seed=config.seed)
-        parts = {key: scored[key] for key in ("results", "pairs", "classes")}
-        found.append({**external.about, "models": len(predictions.seeds), **parts})
-    return found

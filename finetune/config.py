@@ -274,6 +274,19 @@ class CompareConfig:
         "methods and settings may be chosen), the development groups only, or all; every image trains all the same",
         choices=SCORED,
     )
+    one_source: str = option(
+        "features",
+        help="where pictures are recognised as one collection's whose persons are known, compare the starts within it, "
+        "too: in probe and nearest only (features), in fine-tuning as well (all), or not at all (none)",
+        choices=("features", "all", "none"),
+    )
+    plan: Path | None = option(
+        None,
+        help="plan of the comparison: written here before anything is scored (with --dry-run nothing else is done), "
+        "or where the file is there already, held against what is run; the report says whether it was followed",
+        metavar="FILE",
+    )
+    hypothesis: str = option("", help="what is expected, in a sentence, for a new plan", metavar="TEXT")
     draws: int = option(2000, help="bootstrap draws over groups", metavar="N", parse=positive_int)
     seed: int = option(
         0, help="first seed of folds, augmentation and random starts", metavar="N", parse=whole
@@ -328,7 +341,7 @@ class PredictConfig:
     )
     csv: Path | None = option(None, help="write the table here instead of printing it", metavar="FILE")
     gradcam: Path | None = option(
-        None, help="write a picture of where it looked here, one an image or slice", metavar="DIR"
+        None, help="write a class activation map here, one picture an image or slice", metavar="DIR"
     )
     spacing: float = option(
         4.0,

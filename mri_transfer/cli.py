@@ -73,7 +73,7 @@ COMMANDS = {
         "mri_transfer.finetune.compare:compare",
     ),
     "predict": Command(
-        "class probabilities of a fine-tuned run for images and volumes, and where it looks",
+        "class probabilities of a fine-tuned run for images and volumes, and class activation maps",
         "mri_transfer.finetune.config:PredictConfig",
         "mri_transfer.finetune.prediction.predict:predict",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from mri_transfer.finetune.comparison.choices import choices
 from mri_transfer.finetune.comparison.results import Predictions
 from mri_transfer.finetune.comparison.runner import Job, Runner
 from mri_transfer.finetune.data.external import External
+from mri_transfer.finetune.data.one_source import OneSource
 from mri_transfer.finetune.data.protocol import PUBLISHED
 from mri_transfer.finetune.data.scored_images import Scored
 from mri_transfer.finetune.heads.probe import log_loss
@@ -53,24 +54,17 @@ def gather(
     The published split stays whole, as it stands beside figures that others have published.
     """
     tumors = runner.tumors
-    grouped: dict[tuple[str, str, float], np.ndarray] = {}
+    cross_validated = [job for job in jobs if job.split.fold != PUBLISHED]
+    grouped = _tables(runner, seeds, cross_validated, _cell)
+    below = _tables(runner, seeds, floors, lambda job: job.arm.name)
     published: dict[tuple[str, str], np.ndarray] = {}
-    below: dict[str, np.ndarray] = {}
-
-    def enter(tables: dict[Any, np.ndarray], key: Any, job: Job, images: int, test: Any) -> None:
-        """Put what a trial says of its test images into the table of its kind, at the row of its seed."""
-        empty = np.full((len(seeds), images, len(tumors.classes)), np.nan, np.float32)
-        table = tables.setdefault(key, empty)
-        table[seeds.index(job.split.seed), test] = runner.trial(job).probabilities
-
     for job in jobs:
-        test = job.split.test
         if job.split.fold == PUBLISHED:
-            enter(published, (job.arm.name, job.mode), job, len(test), slice(None))
-        else:
-            enter(grouped, (job.arm.name, job.mode, job.split.fraction), job, len(tumors), test)
-    for job in floors:
-        enter(below, job.arm.name, job, len(tumors), job.split.test)
+            found = runner.trial(job).probabilities
+            table = published.setdefault(
+                (job.arm.name, job.mode), np.full((len(seeds), *found.shape), np.nan, np.float32)
+            )
+            table[seeds.index(job.split.seed)] = found
     trained = np.zeros(len(tumors), bool)
     trained[tumors.published_train] = True
     return Predictions(
@@ -79,6 +73,7 @@ def gather(
         classes=tuple(tumors.classes),
         labels=tumors.labels[scored.images],
         groups=tumors.groups[scored.images],
+        sources=tuple(tumors.known.sources[image] for image in np.flatnonzero(scored.images)),
         seeds=seeds,
         probabilities={cell: table[:, scored.images] for cell, table in grouped.items()},
         published=published,
@@ -86,6 +81,47 @@ def gather(
         published_leaked=trained[tumors.published_test] if published else np.zeros(0, bool),
         published_near=tumors.near.beside(trained)[tumors.published_test] if published else None,
         published_groups=tumors.groups[tumors.published_test] if published else None,
+    )
+
+
+def _cell(job: Job) -> tuple[str, str, float]:
+    return job.arm.name, job.mode, job.split.fraction
+
+
+def _tables(
+    runner: Runner, seeds: tuple[int, ...], jobs: Sequence[Job], key: Callable[[Job], Any]
+) -> dict[Any, np.ndarray]:
+    """What cross-validated trials say of all distinct images, (seeds, n, classes); NaN where they say nothing."""
+    tables: dict[Any, np.ndarray] = {}
+    for job in jobs:
+        found = runner.trial(job).probabilities
+        empty = np.full((len(seeds), len(runner.tumors), found.shape[1]), np.nan, np.float32)
+        tables.setdefault(key(job), empty)[seeds.index(job.split.seed), job.split.test] = found
+    return tables
+
+
+def gather_source(
+    arms: Sequence[Arm],
+    seeds: tuple[int, ...],
+    scored: Scored,
+    runner: Runner,
+    cell: OneSource,
+    jobs: Sequence[Job],
+    floors: Sequence[Job],
+) -> Predictions:
+    """What the models of one source say of its scored images."""
+    here = scored.images & cell.images
+    return Predictions(
+        **_about(arms),
+        floors={
+            name: table[:, here]
+            for name, table in _tables(runner, seeds, floors, lambda job: job.arm.name).items()
+        },
+        classes=cell.classes,
+        labels=cell.labels[here],
+        groups=runner.tumors.groups[here],
+        seeds=seeds,
+        probabilities={key: table[:, here] for key, table in _tables(runner, seeds, jobs, _cell).items()},
     )
 
 
@@ -146,12 +182,13 @@ def write_trials(path: Path, scored: Scored, runner: Runner, jobs: Sequence[Job]
             trial, split = runner.trial(job), job.split
             published = split.fold == PUBLISHED
             mine = np.ones(len(split.test), bool) if published else scored.images[split.test]
-            truth = tumors.published_labels if published else tumors.labels[split.test]
+            labels = tumors.labels if split.source is None else split.source.labels
+            truth = tumors.published_labels if published else labels[split.test]
             writer.writerow(
                 [
                     job.arm.name,
                     job.mode,
-                    "published" if published else "grouped",
+                    job.kind_of_split,
                     f"{split.fraction:g}",
                     split.seed,
                     "" if published else split.fold,

@@ -11,12 +11,12 @@ import numpy as np
 
 from mri_transfer.errors import UserError
 from mri_transfer.evaluation import metrics
-from mri_transfer.finetune.comparison import statistics
+from mri_transfer.finetune.comparison import parts, statistics
 from mri_transfer.finetune.comparison.floors import floor_entries
+from mri_transfer.finetune.comparison.one_source import with_one_source
 from mri_transfer.finetune.comparison.verdict import headline_cell, verdict
 from mri_transfer.finetune.config import MODES
 
-NOTHING = {"estimate": None, "low": None, "high": None}
 Cell = tuple[str, str, float]
 """(arm, mode, fraction), where mode is "probe", "nearest" or "finetune" and fraction is that of the training groups."""
 
@@ -45,6 +45,8 @@ class Predictions:
             :func:`mri_transfer.finetune.arms.naming.pretraining_of`.
         floors: by name, float32 (seeds, n, classes) as the probabilities, of the headline's label fraction; see
             :mod:`mri_transfer.finetune.comparison.floors`.
+        sources: of each image, the collection that it was recognised from, "" where it is not known; empty: not known
+            of any.
 
     Raises:
         UserError: shapes or values that do not fit together; such trials must be made again.
@@ -65,6 +67,7 @@ class Predictions:
     backbones: Mapping[str, str] = field(default_factory=dict)
     pretraining: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     floors: Mapping[str, np.ndarray] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.probabilities:
@@ -109,7 +112,13 @@ class Predictions:
         return [arm for arm in self.arms if (arm, mode, fraction) in self.probabilities]
 
 
-def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: int = 0) -> dict[str, Any]:
+def summarise(
+    predictions: Predictions,
+    *,
+    draws: int = statistics.DRAWS,
+    seed: int = 0,
+    one_source: Predictions | None = None,
+) -> dict[str, Any]:
     """Score every arm, compare every pair of arms, and say what it comes to.
 
     Each figure is the mean over seeds of the score on all out-of-fold predictions, with a 95% interval from
@@ -118,13 +127,39 @@ def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: 
     Args:
         draws: bootstrap draws, at least 2,000 for figures that are to be reported.
         seed: of the draws.
+        one_source: what models that were trained within one source say of its images, by the same arms and seeds; see
+            :mod:`mri_transfer.finetune.data.one_source`.
 
     Returns:
         JSON-able {"images", "groups", "classes", "seeds", "draws", "results", "pairs", "floors",
-        "published", "verdict"}: one entry in "results" per arm, mode and fraction (confusion counts are averaged over
-        seeds), one in "pairs" per pair of arms, mode and fraction (differences of macro-F1, A - B; Holm over
-        all of them).
+        "published", "by_source", "one_source", "verdict"}: one entry in "results" per arm, mode and fraction (confusion
+        counts are averaged over seeds), one in "pairs" per pair of arms, mode and fraction (differences of macro-F1,
+        A - B; Holm over all of them, those of one source included). "one_source" is None, or has "images", "groups",
+        "classes", "class_images", "results", "pairs" and "floors" of its own.
     """
+    report = _scores(predictions, draws, seed)
+    cell = None if one_source is None else _scores(one_source, draws, seed)
+    # One family over the whole report: any of its sentences may be quoted.
+    pairs = [*report["pairs"], *(cell["pairs"] if cell else ())]
+    for pair, corrected in zip(pairs, statistics.holm([pair["p_value"] for pair in pairs]), strict=True):
+        pair["p_holm"] = corrected
+    report |= {
+        "arm_names": list(predictions.arms),
+        "kinds": dict(predictions.kinds),
+        "backbones": dict(predictions.backbones),
+        "pretraining": {arm: dict(about) for arm, about in predictions.pretraining.items()},
+        "seeds": list(predictions.seeds),
+        "draws": draws,
+        "compared": len(pairs),
+        "published": _published(predictions, draws, seed),
+        "by_source": _by_source(predictions, headline_cell(report["results"]), draws, seed),
+        "one_source": cell,
+    }
+    return {**report, "verdict": with_one_source(report, verdict(report))}
+
+
+def _scores(predictions: Predictions, draws: int, seed: int) -> dict[str, Any]:
+    """Scores, pairs without Holm's correction, and floors of one set of images."""
     resampling = statistics.Resampling.of(predictions.groups, draws, seed)
     if resampling.count < 2:
         raise UserError("all images are in one group, so nothing can be said of others; check the grouping")
@@ -141,27 +176,16 @@ def summarise(predictions: Predictions, *, draws: int = statistics.DRAWS, seed: 
             results.append(entry)
         scored[mode, fraction] = scores
         pairs += _pairs(predictions, scores, by_class, mode, fraction, resampling)
-    # One family over the whole report: any of its sentences may be quoted.
-    for pair, corrected in zip(pairs, statistics.holm([pair["p_value"] for pair in pairs]), strict=True):
-        pair["p_holm"] = corrected
-    report = {
+    return {
         "images": int(predictions.labels.size),
         "groups": resampling.count,
         "effective_groups": resampling.effective,
         "classes": list(predictions.classes),
         "class_images": np.bincount(predictions.labels, minlength=len(predictions.classes)).tolist(),
-        "arm_names": list(predictions.arms),
-        "kinds": dict(predictions.kinds),
-        "backbones": dict(predictions.backbones),
-        "pretraining": {arm: dict(about) for arm, about in predictions.pretraining.items()},
-        "seeds": list(predictions.seeds),
-        "draws": draws,
         "results": results,
         "pairs": pairs,
         "floors": floor_entries(scored[headline_cell(results)], _floors(predictions, resampling), resampling),
-        "published": _published(predictions, draws, seed),
     }
-    return {**report, "verdict": verdict(report)}
 
 
 def _score(
@@ -272,51 +296,52 @@ def _pairs(
 
 
 def _published(predictions: Predictions, draws: int, seed: int) -> list[dict[str, Any]]:
-    """Scores on the published test images: all, copies of training images, near-copies, and the clean remainder.
-
-    Means over seeds with intervals over groups; macro-F1 is that of the classes there are images of.
-    """
+    """Scores on the published test images: all, copies of training images, near-copies, and the clean remainder."""
     labels, leaked = predictions.published_labels, predictions.published_leaked
-    near = predictions.published_near
+    near, groups = predictions.published_near, predictions.published_groups
     near = np.zeros(labels.size, dtype=bool) if near is None else near & ~leaked
-    groups = predictions.published_groups
-    groups = np.arange(labels.size) if groups is None else groups
-    parts = {
+    chosen = {
         "all": np.ones(labels.size, dtype=bool),
         "leaked": leaked,
         "near": near,
         "clean": ~leaked & ~near,
     }
-    resamplings = {
-        name: statistics.Resampling.of(groups[chosen], draws, seed)
-        for name, chosen in parts.items()
-        if predictions.published and chosen.any()
+    if not predictions.published:
+        return []
+    scores = parts.Parts(
+        chosen,
+        labels,
+        np.arange(labels.size) if groups is None else groups,
+        len(predictions.classes),
+        draws,
+        seed,
+    )
+    return [
+        {"arm": arm, "mode": mode, **scores(probabilities.argmax(-1))}
+        for (arm, mode), probabilities in predictions.published.items()
+    ]
+
+
+def _by_source(
+    predictions: Predictions, headline: tuple[str, float], draws: int, seed: int
+) -> list[dict[str, Any]]:
+    """Scores of the headline's models and of the floors by where the images are from; none where that isn't known."""
+    sources = np.array(predictions.sources, dtype=object)
+    if not (sources != "").any():
+        return []
+    chosen = {str(source): sources == source for source in sorted(set(predictions.sources), reverse=True)}
+    scores = parts.Parts(
+        chosen, predictions.labels, predictions.groups, len(predictions.classes), draws, seed
+    )
+    told = {
+        arm: predictions.probabilities[arm, headline[0], headline[1]]
+        for arm in predictions.arms_of(*headline)
     }
-    entries = []
-    for (arm, mode), probabilities in predictions.published.items():
-        predicted = probabilities.argmax(-1)
-        entry: dict[str, Any] = {"arm": arm, "mode": mode}
-        for name, chosen in parts.items():
-            entry[name] = {"images": int(chosen.sum()), "groups": 0, "accuracy": None, "macro_f1": None}
-            entry[name]["intervals"] = {"accuracy": NOTHING, "macro_f1": NOTHING}
-            if name not in resamplings:
-                continue
-            resampling = resamplings[name]
-            confusion = resampling.sums(
-                metrics.confusion_by_group(
-                    labels[chosen],
-                    predicted[:, chosen],
-                    resampling.groups,
-                    resampling.count,
-                    len(predictions.classes),
-                )
-            )
-            scores = {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1_of_present}
-            intervals = {
-                key: statistics.estimate(score(confusion), resampling).interval(0.0, 1.0)
-                for key, score in scores.items()
-            }
-            entry[name] |= {key: found["estimate"] for key, found in intervals.items()}
-            entry[name] |= {"groups": resampling.count, "intervals": intervals}
-        entries.append(entry)
-    return entries
+    return [
+        {
+            "arm": name,
+            "floor": name in predictions.floors and name not in told,
+            "sources": scores(values.argmax(-1)),
+        }
+        for name, values in (told | {f: v for f, v in predictions.floors.items() if f not in told}).items()
+    ]

@@ -48,6 +48,8 @@ class Job:
 
     def __str__(self) -> str:
         where = "published split" if self.split.fold == PUBLISHED else f"fold {self.split.fold}"
+        if self.split.source is not None:
+            where += " within one source"
         return f"{self.arm.name}, seed {self.split.seed}, {where}, {self.split.fraction:.0%} of the labels"
 
     @property
@@ -57,8 +59,15 @@ class Job:
 
     @property
     def goes_out(self) -> bool:
-        """Whether external images are tested too: by models of the grouped folds that had all labels."""
-        return self.split.fraction == 1 and self.split.fold != PUBLISHED
+        """Whether external images are tested too: by models of the grouped folds that had all images and labels."""
+        return self.split.fraction == 1 and self.split.fold != PUBLISHED and self.split.source is None
+
+    @property
+    def kind_of_split(self) -> str:
+        """ "published", "source" or "grouped"."""
+        if self.split.fold == PUBLISHED:
+            return "published"
+        return "grouped" if self.split.source is None else "source"
 
 
 @dataclasses.dataclass
@@ -73,10 +82,9 @@ class Start:
 Found = tuple[list[np.ndarray], dict[str, Any]]
 
 
-def _index_digest(split: Split) -> str:
-    digest = hashlib.sha256(np.asarray(split.train, np.int64).tobytes() + b"|")
-    digest.update(np.asarray(split.test, np.int64).tobytes())
-    return digest.hexdigest()[:16]
+def _digest(*arrays: np.ndarray) -> str:
+    joined = b"|".join(np.asarray(each, np.int64).tobytes() for each in arrays)
+    return hashlib.sha256(joined).hexdigest()[:16]
 
 
 class Runner:
@@ -155,17 +163,22 @@ class Runner:
         )
         return {
             "mode": job.mode,
-            "split": "published" if split.fold == PUBLISHED else "grouped",
+            "split": job.kind_of_split,
             "fraction": split.fraction,
             "seed": split.seed,
             "fold": split.fold,
-            "images": _index_digest(split),
+            "images": _digest(split.train, split.test),
             "backbone": job.arm.backbone,
             "weights": self.start(job).digest,
             "data": self.tumors.fingerprint,
             "size": self.size,
             **settings,
             **({"external": external.fingerprint} if external else {}),
+            **(
+                {"classes": list(split.source.classes), "labels": _digest(self._labels(job))}
+                if split.source
+                else {}
+            ),
         }
 
     def outputs(self, job: Job) -> list[External | None]:
@@ -235,6 +248,8 @@ class Runner:
 
     def _labels(self, job: Job) -> np.ndarray:
         """Of every image; what others published about the published split rests on the folders' labels."""
+        if job.split.source is not None:
+            return job.split.source.labels
         return self.tumors.folder_labels if job.split.fold == PUBLISHED else self.tumors.labels
 
     def _distinct(self, jobs: Sequence[Job]) -> list[Job]:
@@ -298,7 +313,7 @@ class Runner:
             digest=start.digest,
             imagenet_weights=self.imagenet_weights,
             recipe=self.recipe,
-            classes=tuple(tumors.classes),
+            classes=tuple(tumors.classes) if split.source is None else split.source.classes,
             images=own,
             features=start.features[0],
             labels=self._labels(job),

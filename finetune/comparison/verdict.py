@@ -8,7 +8,10 @@ fractions included, pays for the choice. Where networks
 differ and an arm has no ImageNet of its own, it is compared with the best; where there is nothing but
 ImageNet, the first network is what others are compared with; without ImageNet, the best arm that is no
 control is compared with the best other one. A difference counts as shown when its corrected
-p-value is below 0.05.
+p-value is below 0.05. All images are the headline, not the cell of one source: four classes are what was asked and what
+others quote, and every folder has this cell, whatever pictures are recognised. The same two starts are also compared
+within the one source, where the origin of a picture can't tell its class; where that comes out otherwise, the verdict
+says so.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 from mri_transfer.finetune.arms.naming import CONTROLS, IMAGENET, described, kind_of, subject
 from mri_transfer.finetune.comparison.statistics import LEAST_P
 
+RULE = " ".join((__doc__ or "").split("The rule:")[-1].split())
 ALPHA = 0.05
 HARDLY = (
     0.9  # of the smallest difference that could be shown: what is gained by more seeds isn't worth the time
@@ -108,7 +112,7 @@ def _probability(p: float) -> str:
     return "below 0.1%" if p < 0.001 else f"{100 * p:.1f}%"
 
 
-def _lead(pair: dict[str, Any]) -> str:
+def lead(pair: dict[str, Any]) -> str:
     """How far one arm is ahead of or behind the other, with interval and probability."""
     a, b, p = pair["a"], pair["b"], pair["p_a_better"]
     difference = pair["difference"]["estimate"]
@@ -125,18 +129,19 @@ def _sentence(pair: dict[str, Any], report: dict[str, Any]) -> str:
     if kind == "undefined":
         return f"{pair['a']} and {b} can't be compared: a class is missing from the data."
     if kind == "ahead":
-        return f"{subject(report, pair['a'])} is the better start: {_lead(pair)}."
+        return f"{subject(report, pair['a'])} is the better start: {lead(pair)}."
     if kind == "behind":
-        return f"{subject(report, b)} is the better start: {_lead(pair)}."
+        return f"{subject(report, b)} is the better start: {lead(pair)}."
     if kind == "not settled":
+        compared = report.get("compared", len(report["pairs"]))
         return (
-            f"Not settled: {_lead(pair)}, but among {len(report['pairs'])} pairs compared that can be chance "
+            f"Not settled: {lead(pair)}, but among {compared} pairs compared that can be chance "
             f"(corrected p = {pair['p_holm']:.2f})."
         )
     if pair["difference"]["estimate"] == 0 and pair["smallest_detectable"] == 0:
         return f"No difference shown: {pair['a']} and {b} give the same predictions."
     return (
-        f"No difference shown: {_lead(pair)}. This data could have shown a difference of "
+        f"No difference shown: {lead(pair)}. This data could have shown a difference of "
         f"{points(pair['smallest_detectable'])} points{_more_seeds(pair)}."
     )
 
@@ -194,8 +199,7 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
     pairs = [p for p in report["pairs"] if (p["mode"], p["fraction"]) == (mode, fraction)]
     score = {entry["arm"]: entry["macro_f1"]["estimate"] or 0.0 for entry in here}
     ranked = sorted(score, key=lambda arm: -score[arm])
-    rule = " ".join((__doc__ or "").split("The rule:")[-1].split())
-    answer: dict[str, Any] = {"mode": mode, "fraction": fraction, "rule": rule}
+    answer: dict[str, Any] = {"mode": mode, "fraction": fraction, "rule": RULE}
     if len(ranked) < 2:
         sentence = (
             f"Nothing to compare: {ranked[0]} alone, with {points(score[ranked[0]])} points of macro-F1."
@@ -215,11 +219,11 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
             "elsewhere": [],
         }
     (first, baseline), *others = baselines(report, ranked).items()
-    lead = oriented(pairs, first, baseline)
-    kind = outcome(lead)
+    pair = oriented(pairs, first, baseline)
+    kind = outcome(pair)
     winner = subject(report, first if kind == "ahead" else baseline)
     details = [_sentence(oriented(pairs, arm, other), report) for arm, other in others]
-    sentence = _sentence(lead, report)
+    sentence = _sentence(pair, report)
     reason = sentence.split(": ", 1)[1] if kind != "undefined" else sentence
     return answer | {
         "sentence": sentence,
@@ -232,10 +236,10 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
         "outcome": kind,
         "arm": first,
         "baseline": baseline,
-        "pair": lead,
+        "pair": pair,
         "about": [text for text in (described(report, arm) for arm in (first, baseline)) if text],
         "floors": _floors(report, baseline if kind == "behind" else first),
-        "one_class": _one_class(lead) if kind in ("ahead", "behind") else "",
+        "one_class": _one_class(pair) if kind in ("ahead", "behind") else "",
         "details": details,
         "elsewhere": _elsewhere(report, first, baseline, (mode, fraction)),
     }
@@ -297,5 +301,5 @@ def _elsewhere(report: dict[str, Any], arm: str, baseline: str, headline: tuple[
         kind = outcome(pair)
         if kind != "undefined":
             what = {"ahead": "shown", "behind": "shown"}.get(kind, "not shown")
-            sentences.append(f"{describe_cell(*cell).capitalize()}: {_lead(pair)}; {what} as a difference.")
+            sentences.append(f"{describe_cell(*cell).capitalize()}: {lead(pair)}; {what} as a difference.")
     return sentences

@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from mri_transfer.datasets.tumors.folds import grouped_folds
 from mri_transfer.errors import UserError
+
+if TYPE_CHECKING:
+    from mri_transfer.finetune.data.one_source import OneSource
 
 PUBLISHED = -1  # the "fold" of the split that the data set was published with
 
@@ -22,7 +26,8 @@ PUBLISHED = -1  # the "fold" of the split that the data set was published with
 class Split:
     """Training and test images of one trial; indices into the distinct images.
 
-    `train` and `test` of the published split may repeat an index and overlap: that is its leak.
+    `train` and `test` of the published split may repeat an index and overlap: that is its leak. `source` is set where
+    all of them are of one source, see :mod:`mri_transfer.finetune.data.one_source`.
     """
 
     seed: int
@@ -30,6 +35,7 @@ class Split:
     fraction: float
     train: np.ndarray
     test: np.ndarray
+    source: OneSource | None = None
 
 
 def label_subset(

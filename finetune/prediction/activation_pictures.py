@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 from PIL import Image
 
+CAPTION = (
+    "A map marks what speaks for the answer, coarsely; maps of different pictures with the same answer are much alike, "
+    "so it doesn't show what the classifier saw in this one"
+)
 STRENGTH = 0.7  # of the colour where the heat is greatest; the picture below stays visible
 
 
@@ -54,3 +60,22 @@ def beside(image: np.ndarray, heat: np.ndarray, side: int = 320) -> np.ndarray:
     """The picture as the classifier sees it, and the same with the heat: uint8 (side, 2 × side, 3)."""
     plain = overlay(image, np.zeros_like(heat), side)
     return np.concatenate([plain, overlay(image, heat, side)], axis=1)
+
+
+def likeness(maps: Iterable[tuple[str, int, np.ndarray]]) -> float | None:
+    """How alike the maps of different pictures are: the mean correlation of two of one start and one answer.
+
+    Args:
+        maps: start, answer and map (h, w) of each picture.
+
+    Returns:
+        Mean over all such pairs; None where there are none. Maps without heat are left out.
+    """
+    alike: dict[tuple[str, int], list[np.ndarray]] = {}
+    for start, answer, heat in maps:
+        if np.ptp(heat) > 0:
+            alike.setdefault((start, answer), []).append(np.ravel(heat))
+    found = [
+        np.corrcoef(np.stack(same))[np.triu_indices(len(same), 1)] for same in alike.values() if len(same) > 1
+    ]
+    return float(np.concatenate(found).mean()) if found else None

@@ -71,8 +71,8 @@ def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]] | None = No
             raise UserError(f"{path}: no such file or folder")
         if path.is_dir():
             images = _images(path)
-            alone = not images and len(paths) == 1
-            here = [Input(str(file), file) for file in images] + _volumes(path, skipped, told=alone)
+            volumes = _volumes(path, skipped, told=len(paths) == 1, images=bool(images))
+            here = [Input(str(file), file) for file in images] + volumes
         elif path.suffix.lower() in SUFFIXES or not _may_be_volume(path):
             here = [Input(str(path), path)]
         else:
@@ -94,17 +94,20 @@ def _may_be_volume(file: Path) -> bool:
     return file.name.lower().endswith(VOLUMES) or looks_like_dicom(file)
 
 
-def _volumes(path: Path, skipped: list[dict[str, str]], told: bool = False) -> list[Input]:
-    """Volumes at or below a path.
+def _volumes(
+    path: Path, skipped: list[dict[str, str]], told: bool = False, images: bool = False
+) -> list[Input]:
+    """Volumes at or below a path, which may hold `images`, too.
 
     Raises:
-        UserError: there are none and `told`, or pydicom is missing.
+        UserError: there are none and `told`, and perhaps pydicom is missing.
     """
     try:
         # What was computed from other scans may be looked at all the same, if it is named itself.
         found = find_volumes([path], include=() if path.is_dir() else _LOOKED_AT)
     except UserError as error:
-        if NO_PYDICOM in str(error):
+        told = told and not images
+        if NO_PYDICOM in str(error) and told:
             raise
         left = error.skipped if isinstance(error, NothingFound) else ()
         if told and not left:
@@ -115,7 +118,7 @@ def _volumes(path: Path, skipped: list[dict[str, str]], told: bool = False) -> l
             skipped.append({"file": str(path), "reason": without_remedy(reason)})
         elif left:
             skipped += _told(left)
-        else:
+        elif not images:
             skipped.append({"file": str(path), "reason": "holds no volumes and no images"})
         return []
     skipped += _told(found.skipped)
@@ -133,8 +136,10 @@ def _told(skipped: Sequence[Skipped]) -> list[dict[str, str]]:
 
 
 def without_remedy(reason: str) -> str:
-    """A reason for leaving out, without the option of `slices` that would bring it back."""
-    return re.sub(r"; see --include \w+", "", reason)
+    """A reason for leaving out, without options of other commands that would bring it back."""
+    return re.sub(
+        r"[;,] (see|use|add|try|give) --(?!csv|gradcam|spacing|batch|strict)[a-z-]+( [\w./-]+)?", "", reason
+    )
 
 
 def read_input(given: Input, size: int, spacing: float) -> Iterator[Picture]:

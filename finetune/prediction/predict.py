@@ -14,9 +14,10 @@ from mri_transfer import progress
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.config import RUN_KIND, PredictConfig
-from mri_transfer.finetune.prediction.activation_pictures import beside
+from mri_transfer.finetune.prediction.activation_pictures import CAPTION, beside
 from mri_transfer.finetune.prediction.inputs import Input, Picture, find_inputs, read_input, reason_of
 from mri_transfer.finetune.prediction.predictions_table import table, write_csv
+from mri_transfer.finetune.prediction.volume_answer import volume_answer
 from mri_transfer.machine import device
 from mri_transfer.storage.files import atomic_write, require_folder
 
@@ -34,9 +35,8 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         {"run", "classes", "images", "volumes", "skipped", "out_of_distribution"}: an entry an image or slice, with
         "file", "class", "probabilities" ({class: 0..1}), "out_of_distribution" (bool; None where the run can't
         tell), "why" (sentences), "distance" and "threshold" of its features, and of a slice also "plane",
-        "position_mm" and "position"; an entry a volume, with "file", "slices", "out_of_distribution" (count) and,
-        over the other slices, "probabilities" (means) and "by_class" (counts); what was skipped and why; and how
-        many images are out of distribution.
+        "position_mm" and "position"; an entry a volume, as of :func:`~.volume_answer.volume_answer`; what was skipped
+        and why; and how many images are out of distribution.
 
     Raises:
         UserError: the run or an image path can't be used, no image at all can be read, or one can't and `strict`.
@@ -74,7 +74,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     for row in rows:
         by_file.setdefault(row["file"], []).append(row)
     volumes = [
-        summary_of(given.name, by_file[given.name], classifier.classes)
+        volume_answer(given.name, by_file[given.name], classifier.classes)
         for given in inputs
         if given.source is not None and given.name in by_file
     ]
@@ -86,10 +86,11 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     else:
         progress.show(table(rows, classifier.classes, volumes))
     if config.gradcam is not None:
-        progress.say(f"where it looked, {len(rows)} pictures: {config.gradcam}")
+        progress.say(f"class activation maps, {len(rows)} pictures: {config.gradcam}. {CAPTION}")
     if strange:
         progress.say(
-            f"{strange} of {len(rows)} images are unlike the training images: don't rely on their classes"
+            f"{strange} of {len(rows)} images are unlike the training images: don't rely on their classes. The others "
+            "may show a disease that was never trained on: such images mostly look familiar"
         )
     if skipped:
         progress.say(f"{len(skipped)} files skipped")
@@ -209,19 +210,3 @@ class _Judge:
             name = f"{stem}-{number}.png"
         self._names.add(name)
         return name
-
-
-def summary_of(name: str, rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
-    """What the slices of a volume come to; those that are out of distribution are counted, not averaged."""
-    familiar = [row for row in rows if not row["out_of_distribution"]]
-    means = {
-        each: float(np.mean([row["probabilities"][each] for row in familiar])) if familiar else None
-        for each in classes
-    }
-    return {
-        "file": name,
-        "slices": len(rows),
-        "out_of_distribution": len(rows) - len(familiar),
-        "probabilities": means,
-        "by_class": {each: sum(row["class"] == each for row in familiar) for each in classes},
-    }

@@ -59,12 +59,13 @@ def table(
             _cell("– " if mean is None else f"{mean:.3f} ", head)
             for mean, head in zip(means, heads, strict=True)
         ]
-        used = each["slices"] - each["out_of_distribution"]
-        print(each["file"].ljust(width), *cells, f"  mean of {used} of {each['slices']} slices", file=out)
+        print(each["file"].ljust(width), *cells, f"  {each['words']}", file=out)
     print("* the most probable class. A research figure, not a diagnosis.", file=out)
     if any(row.get("out_of_distribution") for row in rows):
         print(
-            "? out of distribution: the classes are all it knows, so its answer means nothing here.", file=out
+            "? unlike the training images, so its answer means nothing. That tells nothing of the disease: one that "
+            "was never trained on is rarely marked.",
+            file=out,
         )
     return out.getvalue()
 

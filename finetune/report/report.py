@@ -21,7 +21,8 @@ from mri_transfer.finetune.comparison.verdict import (
     p_in_words,
     points,
 )
-from mri_transfer.finetune.prediction.activation_pictures import overlay, warmest
+from mri_transfer.finetune.planning.plan import times
+from mri_transfer.finetune.prediction.activation_pictures import likeness, overlay, warmest
 from mri_transfer.finetune.report import charts, gallery
 from mri_transfer.finetune.report.charts import insight_charts
 from mri_transfer.finetune.report.insight import Insight
@@ -104,6 +105,7 @@ def render(
         odds=_odds,
         p_in_words=p_in_words,
         hours=_hours,
+        times=times,
         cell=lambda entry: describe_cell(entry["mode"], entry["fraction"]),
     )
     mode, fraction = headline_cell(report["results"])
@@ -121,6 +123,7 @@ def render(
         fields=" × ".join(str(side) for side in next(iter(insight.heat.values())).shape[1:])
         if insight.heat
         else "",
+        likeness=_likeness(galleries, insight),
         cost=_cost(insight),
         audit=_audit(report.get("audit")),
         leak=_leak(report["published"]),
@@ -307,7 +310,7 @@ def _cost(insight: Insight) -> dict[str, Any] | None:
 def _galleries(
     report: dict[str, Any], predictions: Predictions, images: np.ndarray | None, insight: Insight
 ) -> list[dict[str, Any]]:
-    """The images to show, with what every arm said of each and where it looked."""
+    """The images to show, with what every arm said of each and its class activation map."""
     if images is None or len(images) != predictions.labels.size:
         return []
     paths, verdict = report.get("paths") or (), report["verdict"]
@@ -335,6 +338,21 @@ def _galleries(
         {"title": section.title, "text": section.text, "cards": [card(index) for index in section.images]}
         for section in gallery.sections(predictions, mode, fraction, verdict["arm"], verdict.get("baseline"))
     ]
+
+
+def _likeness(galleries: list[dict[str, Any]], insight: Insight) -> float | None:
+    """How alike the maps on the page are; see :func:`~.activation_pictures.likeness`."""
+    shown = {
+        (said["arm"], card["index"]): said["class"]
+        for part in galleries
+        for card in part["cards"]
+        for said in card["answers"]
+    }
+    return likeness(
+        (start, answer, insight.heat[start, index][answer])
+        for (start, index), answer in shown.items()
+        if (start, index) in insight.heat
+    )
 
 
 def _suspects(found: dict[str, Any] | None, images: np.ndarray | None) -> dict[str, Any] | None:

@@ -15,9 +15,10 @@ from mri_transfer.datasets.tumors.development import development_images
 from mri_transfer.datasets.tumors.persons.group_table import write_groups
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.compare import command_line, compare
+from mri_transfer.finetune.compare import compare
 from mri_transfer.finetune.comparison import runner
 from mri_transfer.finetune.config import CompareConfig
+from mri_transfer.finetune.reporting import command_line
 from mri_transfer.storage.locks import alone_in
 
 SMALL = {"size": 64, "seeds": 1, "folds": 3, "fractions": (0.5, 1.0), "draws": 200, "workers": 1}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mri_transfer.finetune.comparison.verdict import headline_cell, outcome, points, verdict
+from mri_transfer.finetune.comparison.statistics import LEAST_P
+from mri_transfer.finetune.comparison.verdict import headline_cell, outcome, p_in_words, points, verdict
 
 
 def report(scores, differences, mode="probe", fraction=1.0):
@@ -184,3 +185,18 @@ def test_controls_are_known_by_what_they_are_and_not_by_their_names():
     }
     known = {"kinds": {"imagenet": "imagenet", "of good scale": "scaled", "mri": "encoder"}}
     assert verdict(report(scores, differences) | known)["arm"] == "mri"
+
+
+@pytest.mark.parametrize(
+    ("p", "holm", "said", "corrected"),
+    [
+        (LEAST_P, LEAST_P, "≤ 0.000001", "≤ 0.000001"),
+        (LEAST_P, 12 * LEAST_P, "≤ 0.000001", "≤ 0.000012"),
+        (2 * LEAST_P, 24 * LEAST_P, "0.000002", "0.000024"),
+        (0.0123, 0.1476, "0.0123", "0.1476"),
+        (None, None, "–", "–"),
+    ],
+)
+def test_a_p_value_at_its_floor_is_written_so(p, holm, said, corrected):
+    pair = {"p_value": p, "p_holm": holm}
+    assert (p_in_words(pair), p_in_words(pair, corrected=True)) == (said, corrected)

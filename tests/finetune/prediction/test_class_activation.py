@@ -4,10 +4,13 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from scipy.ndimage import gaussian_filter
+from scipy.stats import spearmanr
 
+from mri_transfer.checkpoints.encoders import start_encoder
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.classifier import build_classifier
-from mri_transfer.finetune.prediction.activation_pictures import beside, overlay, warmest
+from mri_transfer.finetune.prediction.activation_pictures import beside, likeness, overlay, warmest
 from mri_transfer.finetune.prediction.class_activation import Explainer
 
 CLASSES = ("a", "b", "c")
@@ -121,3 +124,49 @@ def test_another_ending_is_refused(images):
         Explainer(tiny(pool=layers.GlobalMaxPooling2D))
     with pytest.raises(UserError, match="global average pooling"):
         Explainer(tiny(lambda x: layers.Dense(7)(x)))
+
+
+def similarity(first, second):
+    """Mean rank correlation of the maps that have heat with the others, 0 where these have none."""
+    found = [
+        spearmanr(one, other).statistic if np.ptp(other) else 0.0
+        for one, other in zip(first.reshape(-1, 25), second.reshape(-1, 25), strict=True)
+        if np.ptp(one)
+    ]
+    return float(np.mean(found))
+
+
+def test_maps_of_a_randomised_network_are_others():
+    """Adebayo et al. 2018 (arXiv:1810.03292): a map that survives random weights explains nothing."""
+    rng = np.random.default_rng(0)
+    pictures = gaussian_filter(rng.standard_normal((12, 160, 160)), (0, 6, 6))
+    pictures = np.clip(127 + 50 * pictures / pictures.std(), 0, 255).astype(np.uint8)
+    trained, random = (
+        start_encoder(init, backbone="efficientnet_lite0", size=160, seed=0)[0]
+        for init in ("imagenet", "random")
+    )
+    features = trained.predict(pictures[..., None], verbose=0)
+    mean, scale = features.mean(0), features.std(0) + 1e-6
+    kernels = rng.normal(size=(2, features.shape[1], 3)).astype(np.float32)
+
+    def maps(encoder, kernel):
+        bias = np.zeros(3, np.float32)
+        classifier = build_classifier(encoder, CLASSES, mean=mean, scale=scale, kernel=kernel, bias=bias)
+        return Explainer(classifier)(pictures).heat
+
+    original = maps(trained, kernels[0])
+    assert original.shape == (12, 3, 5, 5)
+    assert similarity(original, maps(trained, kernels[0])) == pytest.approx(1)
+    assert abs(similarity(original, maps(trained, kernels[1]))) < 0.5
+    assert abs(similarity(original, maps(random, kernels[0]))) < 0.5
+
+
+def test_likeness_is_the_mean_correlation_of_maps_with_the_same_answer():
+    one, other, third = np.random.default_rng(0).random((3, 5, 5))
+    told = [("a", 0, one), ("a", 0, other), ("a", 0, third), ("a", 1, one), ("b", 0, one), ("a", 0, 0 * one)]
+    pairs = ((one, other), (one, third), (other, third))
+    assert likeness(told) == pytest.approx(
+        np.mean([np.corrcoef(x.ravel(), y.ravel())[0, 1] for x, y in pairs])
+    )
+    assert likeness([("a", 0, one), ("a", 0, 3 * one)]) == pytest.approx(1)
+    assert likeness([("a", 0, one), ("b", 0, one)]) is None

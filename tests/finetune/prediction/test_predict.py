@@ -86,7 +86,7 @@ def test_a_photograph_is_not_classified_in_silence(run, tmp_path, capsys):
     found = predict(PredictConfig(run=run, images=(path,)))
     assert found["images"][0]["out_of_distribution"]
     told = capsys.readouterr()
-    assert "? out of distribution" in told.out
+    assert "? unlike the training images" in told.out
     assert "photographs" in told.out
     assert "1 of 1 images are unlike the training images" in told.err
 
@@ -122,7 +122,29 @@ def test_a_volume_is_a_row_for_each_slice_and_a_summary(run, small_volumes, tmp_
     assert float(table[0]["position_mm"]) == rows[0]["position_mm"]
     few = predict(PredictConfig(run=run, images=(volume,), spacing=30.0))
     assert 0 < len(few["images"]) < len(rows)
-    assert f"mean of {few['volumes'][0]['slices'] - few['out_of_distribution']} of" in capsys.readouterr().out
+    assert few["volumes"][0]["words"] in capsys.readouterr().out
+    # All these slices are far darker than the training images: no class at all.
+    assert total["class"] is few["volumes"][0]["class"] is None
+    assert (
+        f"no class: {len(few['images'])} of {len(few['images'])} slices are unlike"
+        in few["volumes"][0]["words"]
+    )
+
+
+def test_a_folder_that_cannot_be_used_does_not_end_the_others(run, tmp_path, capsys):
+    good = grey(tmp_path / "good" / "a.png", 100)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/read me.txt").write_text("nothing")
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged/x_T1w.nii.gz").write_bytes(b"\x1f\x8bnothing")
+    folders = tuple(tmp_path / name for name in ("empty", "damaged", "good", "notes"))
+    found = predict(PredictConfig(run=run, images=folders))
+    assert [row["file"] for row in found["images"]] == [str(good)]
+    assert len(found["skipped"]) == 3
+    told = capsys.readouterr().err
+    assert "3 files skipped" in told
+    assert "--" not in told.replace("--json FILE", "")
 
 
 def test_where_it_looked_is_a_picture_of_its_own_for_every_image(run, small_volumes, tmp_path):

@@ -195,7 +195,7 @@ def test_what_is_seen_is_shown_for_every_start(tmp_path, images):
     cards = text.count('class="truth"')
     assert cards > 8
     assert found.tags.count("img") == cards * (1 + len(given.arms))
-    assert len(re.findall(r'alt="Where mri looks for [a-z ]+: [a-z ]+"', text)) == cards
+    assert len(re.findall(r'alt="Class activation map of mri for [a-z ]+: [a-z ]+"', text)) == cards
     assert "5 × 5 fields" in text
     for name in ("layout-0", "layout-5", "learning"):
         ElementTree.parse(tmp_path / "figures" / f"{name}.svg")

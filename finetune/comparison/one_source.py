@@ -1,0 +1,79 @@
+"""What the verdict says of the cell of one source, by a rule that was fixed before the figures were known.
+
+All images stay the headline: four classes are what was asked and what others quote, every folder has this cell, whether
+or not its pictures are recognised, and so the rule follows no figure. But a lead there may be skill at telling where
+pictures come from. So the same two starts are compared within the one source, in the headline's mode if it was done
+there, else in the best that was; and where the outcomes differ the verdict's sentence and title say so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mri_transfer.finetune.arms.naming import subject
+from mri_transfer.finetune.comparison.verdict import RANK, describe_cell, lead, oriented, outcome, points
+
+SHOWN = ("ahead", "behind")
+
+
+def with_one_source(report: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
+    """The verdict on all images with what the one source says of it.
+
+    Args:
+        report: with "one_source", as :func:`mri_transfer.finetune.comparison.results.summarise` makes it.
+        answer: of :func:`mri_transfer.finetune.comparison.verdict.verdict`.
+
+    Returns:
+        The verdict with "one_source" added: None, or {"sentence", "agrees", "outcome", "mode", "fraction", "pair"}.
+        Where the outcomes differ, its "sentence" and "short" are longer.
+    """
+    cell = report.get("one_source")
+    first, baseline = answer["arm"], answer["baseline"]
+    both = [pair for pair in (cell or {}).get("pairs", ()) if {pair["a"], pair["b"]} == {first, baseline}]
+    if cell is None or not both:
+        return {**answer, "one_source": None}
+    best = max(
+        both, key=lambda pair: (pair["mode"] == answer["mode"], RANK.index(pair["mode"]), pair["fraction"])
+    )
+    pair = oriented([best], first, baseline)
+    kind = outcome(pair)
+    agrees = kind == answer["outcome"] or not {kind, answer["outcome"]} & set(SHOWN)
+    where = (
+        f"Within one source ({cell['images']:,} images of {cell['groups']:,} persons, {len(cell['classes'])} classes; "
+        f"{describe_cell(pair['mode'], pair['fraction'])})"
+    )
+    if kind == "undefined":
+        sentence = f"{where} the two can't be compared: a class is missing."
+    elif kind in SHOWN:
+        same = "the same is shown" if agrees else "a difference is shown"
+        sentence = f"{where} {same}: {lead(pair)}."
+    else:
+        what = "no difference is shown" if kind == "no difference" else "nothing is settled"
+        sentence = (
+            f"{where} {what}: {lead(pair)}; a difference of about {points(pair['smallest_detectable'])} points would "
+            "have shown."
+        )
+    floors = [floor for floor in cell.get("floors", ()) if floor["macro_f1"]["estimate"] is not None]
+    if floors:
+        highest = floors[0]
+        sentence += (
+            f" Without any network, {highest['words'].split(' (')[0]} reach {points(highest['macro_f1']['estimate'])} "
+            "points there."
+        )
+    found = {
+        "sentence": sentence,
+        "agrees": agrees,
+        "outcome": kind,
+        **{key: pair[key] for key in ("mode", "fraction")},
+        "pair": pair,
+    }
+    if agrees:
+        return {**answer, "one_source": found}
+    if kind in SHOWN:
+        winner = subject(report, first if kind == "ahead" else baseline)
+        short = f"{answer['short']} on all images; within one source {winner} is"
+        if answer["outcome"] not in SHOWN:
+            short += " the better start"
+    else:
+        short = f"{answer['short']} on all images, but that is not shown within one source"
+    return {**answer, "short": short, "sentence": f"{answer['sentence']} {sentence}", "one_source": found}

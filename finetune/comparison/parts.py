@@ -1,0 +1,73 @@
+"""Scores on parts of the images: those of the published split, or of each source."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.evaluation import metrics
+from mri_transfer.finetune.comparison import statistics
+
+NOTHING = {"estimate": None, "low": None, "high": None}
+SCORES = {"accuracy": metrics.accuracy, "macro_f1": metrics.macro_f1_of_present}
+
+
+class Parts:
+    """Accuracy and macro-F1 on each part of a set of images, with intervals over its groups.
+
+    Args:
+        chosen: of each part, bool (n,) of its images.
+        labels, groups: int (n,).
+        classes: how many there are. Macro-F1 is that of the classes that a part has images of.
+        draws, seed: of the bootstrap.
+    """
+
+    def __init__(
+        self,
+        chosen: Mapping[str, np.ndarray],
+        labels: np.ndarray,
+        groups: np.ndarray,
+        classes: int,
+        draws: int,
+        seed: int,
+    ):
+        self.chosen, self.labels, self.classes = chosen, labels, classes
+        self.resamplings = {
+            name: statistics.Resampling.of(groups[mine], draws, seed)
+            for name, mine in chosen.items()
+            if mine.any()
+        }
+
+    def __call__(self, predicted: np.ndarray) -> dict[str, dict[str, Any]]:
+        """Means over seeds of what int (seeds, n) predicted classes score on each part.
+
+        Returns:
+            Of each part {"images", "groups", "accuracy", "macro_f1", "intervals": {"accuracy", "macro_f1"}}; None where
+            it has no images.
+        """
+        return {name: self._part(name, mine, predicted) for name, mine in self.chosen.items()}
+
+    def _part(self, name: str, mine: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+        resampling = self.resamplings.get(name)
+        if resampling is None:
+            return {
+                **{"images": 0, "groups": 0, "accuracy": None, "macro_f1": None},
+                "intervals": {"accuracy": NOTHING, "macro_f1": NOTHING},
+            }
+        confusion = resampling.sums(
+            metrics.confusion_by_group(
+                self.labels[mine], predicted[:, mine], resampling.groups, resampling.count, self.classes
+            )
+        )
+        intervals = {
+            key: statistics.estimate(score(confusion), resampling).interval(0.0, 1.0)
+            for key, score in SCORES.items()
+        }
+        return {
+            "images": int(mine.sum()),
+            "groups": resampling.count,
+            **{key: found["estimate"] for key, found in intervals.items()},
+            "intervals": intervals,
+        }

@@ -1,0 +1,101 @@
+"""The same question where a picture's origin can't tell its class: training and testing within one source.
+
+In a set that was collected from several places, what tells the places apart (size, margins, sharpness) helps to tell
+the classes apart, and a start may be better only at that. Among the pictures of one source whose persons and labels are
+known there is little of the kind to learn. So besides all images there is a second cell: models are trained and tested
+within the source alone. Models of all images, scored on its pictures only, would not do: they have learned with the
+shortcuts.
+
+The folds are those of all images, less the pictures from elsewhere: groups stay whole, and an encoder that was
+pretrained on the training images of a fold has seen no test image of the cell's either.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from mri_transfer.datasets.tumors.persons.recognised import COLLECTIONS
+from mri_transfer.datasets.tumors.tumors import TumorSet
+from mri_transfer.finetune.data.protocol import Split
+from mri_transfer.finetune.data.scored_images import Scored
+
+NONE = "No cell of one source: no picture was recognised as one of a collection whose patients and labels are known."
+FEATURE_MODES = ("probe", "nearest")
+FEWEST = 2  # classes, and groups of each among the images that are scored
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OneSource:
+    """The images of one source.
+
+    Attributes:
+        source: its id.
+        name: what to call it.
+        images: bool (n,), of all distinct images.
+        labels: int (n,), 0..k-1 by what the source says; -1 elsewhere.
+        classes: names of the k classes.
+    """
+
+    source: str
+    name: str
+    images: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+    def within(self, splits: Sequence[Split]) -> list[Split]:
+        """The splits without the pictures from elsewhere."""
+        return [
+            dataclasses.replace(
+                split,
+                train=split.train[self.images[split.train]],
+                test=split.test[self.images[split.test]],
+                source=self,
+            )
+            for split in splits
+        ]
+
+
+def one_source(tumors: TumorSet, scored: Scored, splits: Sequence[Split]) -> tuple[OneSource | None, str]:
+    """The source that most images are from, if it makes a cell.
+
+    Args:
+        tumors: the images.
+        scored: those that figures are computed on.
+        splits: of all images.
+
+    Returns:
+        The cell and one sentence on it; None and why not where there is none.
+    """
+    told = tumors.known.labels(tumors.classes)  # the source's label, whatever --labels believes elsewhere
+    sources = np.array(tumors.known.sources, object)
+    known = tumors.known.bound & (told >= 0)
+    if not known.any():
+        return None, NONE
+    names, counts = np.unique(sources[known].astype(str), return_counts=True)
+    source = str(names[counts.argmax()])
+    images = known & (sources == source)
+    present = np.unique(told[images])
+    labels = np.full(len(tumors), -1)
+    labels[images] = np.searchsorted(present, told[images])
+    cell = OneSource(
+        source,
+        COLLECTIONS.get(source, source).split(" (")[0],
+        images,
+        labels,
+        tuple(tumors.classes[label] for label in present),
+    )
+    here = images & scored.images
+    groups = [len(np.unique(tumors.groups[here & (labels == label)])) for label in range(len(present))]
+    lacking = [split for split in cell.within(splits) if len(np.unique(labels[split.train])) < len(present)]
+    if len(present) < FEWEST or min(groups, default=0) < FEWEST or lacking:
+        return None, (
+            f"No cell of one source: {int(images.sum()):,} pictures are from {cell.name}, too few in one class or fold."
+        )
+    return cell, (
+        f"Within one source: models trained and tested on pictures of {cell.name} alone, {len(present)} classes by "
+        f"the source's labels; scored on {int(here.sum()):,} pictures of {len(np.unique(tumors.groups[here])):,} "
+        "persons."
+    )

@@ -1,0 +1,82 @@
+"""What is settled before a comparison's figures are looked at: the plan, and how many looks there were."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mri_transfer import progress
+from mri_transfer.errors import UserError
+from mri_transfer.finetune.arms.arms import Arm
+from mri_transfer.finetune.comparison import feature_trials
+from mri_transfer.finetune.comparison.runner import Job, Runner
+from mri_transfer.finetune.comparison.verdict import RULE, headline_cell
+from mri_transfer.finetune.config import CompareConfig
+from mri_transfer.finetune.data.scored_images import Scored
+from mri_transfer.finetune.planning.jobs import Beside, seeds_of
+from mri_transfer.finetune.planning.looks import Looks
+from mri_transfer.finetune.planning.plan import held_against
+
+
+def before_the_look(
+    config: CompareConfig,
+    arms: Sequence[Arm],
+    scored: Scored,
+    runner: Runner,
+    beside: Beside,
+    jobs: Sequence[Job],
+    left: Sequence[Job],
+) -> tuple[dict[str, Any] | None, Looks]:
+    """The plan, written or held against what will be run, and how often these images were scored before.
+
+    Raises:
+        UserError: the plan can't be read or written, or was changed; or there is a hypothesis and no plan.
+    """
+    images = [runner.tumors.paths[image] for image in np.flatnonzero(scored.images)]
+    looks = Looks(config.out, images, [runner.key(job) for job in jobs])
+    if config.plan is None:
+        if config.hypothesis:
+            raise UserError("--hypothesis: is written into a plan; add --plan FILE")
+        return None, looks
+    cells = [(job.mode, job.split.fraction) for job in jobs if job.kind_of_split == "grouped"]
+    mode, fraction = headline_cell([{"mode": mode, "fraction": fraction} for mode, fraction in cells])
+    planned = {
+        "arms": {
+            arm.name: {
+                **{"start": arm.kind, "backbone": arm.backbone},
+                "weights": sorted({runner.start(job).digest for job in jobs if job.arm == arm}),
+            }
+            for arm in arms
+        },
+        "modes": config.modes(),
+        "cells": ["all images", *([beside.cell.source] if beside.cell else [])],
+        "fractions": config.fractions,
+        "folds": config.folds,
+        "seeds": seeds_of(config),
+        "scored": {key: scored.about[key] for key in ("which", "images", "groups")},
+        "data": runner.tumors.fingerprint,
+        "size": config.size,
+        "draws": config.draws,
+        "headline": {"cell": "all images", "mode": mode, "fraction": fraction},
+        "rule": RULE,
+        "settings": settings_of(config),
+    }
+    before = {"trials": len(jobs) - len(left), "looks": looks.before}
+    found = held_against(config.plan, planned, config.hypothesis, before)
+    progress.say(f"{config.plan}: {found['words']}")
+    for line in found["deviations"]:
+        progress.say(f"not as planned: {line}")
+    return found, looks
+
+
+def settings_of(config: CompareConfig) -> dict[str, Any]:
+    """Of the classifiers that are fitted."""
+    modes = config.modes()
+    return {
+        "fine_tuning": dataclasses.asdict(config.recipe()) if "finetune" in modes else None,
+        "linear_probe": feature_trials.SETTINGS["probe"],
+        "nearest_neighbours": feature_trials.SETTINGS["nearest"] if "nearest" in modes else None,
+    }

@@ -1,0 +1,188 @@
+"""A plan that is written before anything is scored, and whether it was followed.
+
+Whoever may choose arms, seeds, modes or the headline after a look at the figures can find a difference in anything. A
+plan says them before, with a hypothesis, the time and a SHA-256 over all of it: committed or sent to somebody, it shows
+that it was not written afterwards. A comparison that is given it again is held against it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from mri_transfer.errors import UserError
+from mri_transfer.storage.files import read_json, to_json, write_json, wrong_fields
+
+FORMAT = 1
+FIELDS = {"format": int, "written": str, "hypothesis": str, "planned": dict, "before": dict, "sha256": str}
+WORDS = {
+    "arms": "starts",
+    "modes": "modes",
+    "cells": "cells",
+    "fractions": "label fractions",
+    "folds": "folds",
+    "seeds": "seeds",
+    "scored": "scored images",
+    "data": "images, labels or groups",
+    "size": "size of the images",
+    "draws": "bootstrap draws",
+    "headline": "headline cell",
+    "rule": "rule of the headline",
+    "settings": "settings of classifiers",
+}
+"""What is planned, and what to call it."""
+USUAL = (
+    "Two-sided: the best start that is no control differs from ImageNet's weights of the same network in macro-F1, in "
+    "the headline cell."
+)
+
+
+def digest_of(plan: Mapping[str, Any]) -> str:
+    """Hexadecimal SHA-256 of everything in a plan but its own digest."""
+    text = to_json({key: plan[key] for key in sorted(plan) if key != "sha256"}, indent=None)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def write_plan(
+    path: Path, planned: dict[str, Any], hypothesis: str, before: dict[str, int]
+) -> dict[str, Any]:
+    """Write a plan.
+
+    Args:
+        path: of the file.
+        planned: values of the keys of `WORDS`, as JSON holds them.
+        hypothesis: what is expected, in words; "" takes the usual one.
+        before: {"trials", "looks"}: how many of the planned trials were done before, and how often the images were
+            scored before, in this output folder.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: the file can't be written.
+    """
+    plan: dict[str, Any] = {
+        "format": FORMAT,
+        "written": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "hypothesis": hypothesis or USUAL,
+        "planned": planned,
+        "before": before,
+    }
+    plan["sha256"] = digest_of(plan)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, plan)
+    except OSError as error:
+        raise UserError(f"--plan {path}: can't be written ({error.strerror})") from None
+    return plan
+
+
+def read_plan(path: Path) -> dict[str, Any]:
+    """A plan that is as it was written.
+
+    Raises:
+        UserError: it can't be read, is no plan, or was changed.
+    """
+    plan = read_json(path)
+    if wrong := wrong_fields(plan, FIELDS):
+        raise UserError(
+            f"--plan {path}: is no plan of a comparison ({', '.join(wrong)}); name a file of its own"
+        )
+    if plan["format"] > FORMAT:
+        raise UserError(f"--plan {path}: was written by a newer mri-transfer; update this one")
+    if plan["sha256"] != digest_of(plan):
+        raise UserError(
+            f"--plan {path}: was changed since it was written (its hash doesn't fit); restore it, or write a new plan "
+            "into another file"
+        )
+    return plan
+
+
+def deviations(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]:
+    """What was done otherwise than planned, a sentence each; none where the plan was followed.
+
+    Args:
+        planned: of a plan.
+        done: the same of what was run.
+    """
+    found: list[str] = []
+    for key, name in WORDS.items():
+        was, now = planned.get(key), done.get(key)
+        if was == now:
+            continue
+        if key == "arms":
+            found += _arms(was or {}, now or {})
+        elif key == "rule":
+            found.append("The headline’s rule is another than the plan’s.")
+        elif key in ("data", "settings"):
+            found.append(f"The {name} are not those of the plan.")
+        else:
+            found.append(f"{name.capitalize()}: planned {_text(was)}, done {_text(now)}.")
+    return found
+
+
+def _arms(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]:
+    found = [f"Start {name} was planned and not compared." for name in planned if name not in done]
+    found += [f"Start {name} was compared and not planned." for name in done if name not in planned]
+    found += [
+        f"Start {name} has other weights than planned."
+        for name in planned
+        if name in done and planned[name] != done[name]
+    ]
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(each)}" for key, each in value.items())
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_text(each) for each in value)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def held_against(
+    path: Path, planned: dict[str, Any], hypothesis: str, before: dict[str, int]
+) -> dict[str, Any]:
+    """A plan beside what will be run: read, or where there is none, written.
+
+    Args:
+        path: of the plan.
+        planned, hypothesis, before: of what will be run; see :func:`write_plan`.
+
+    Returns:
+        {"file", "sha256", "written", "hypothesis", "before", "written_now", "followed", "deviations", "words"}.
+
+    Raises:
+        UserError: as of :func:`read_plan` and :func:`write_plan`.
+    """
+    planned = json.loads(to_json(planned))
+    new = not path.exists()
+    plan = write_plan(path, planned, hypothesis, before) if new else read_plan(path)
+    found = deviations(plan["planned"], planned)
+    if hypothesis and hypothesis != plan["hypothesis"]:
+        found.append(f"Hypothesis: planned “{plan['hypothesis']}”, given “{hypothesis}”.")
+    before, caution = plan["before"], ""
+    if before["trials"] or before["looks"]:
+        caution = (
+            f" Before it was written, {before['trials']} of its trials had been done and these images had been scored "
+            f"{times(before['looks'])} in this folder."
+        )
+    points = f"{len(found)} point{'s' * (len(found) > 1)}"
+    outcome = "It was followed." if not found else f"It was not followed in {points}."
+    return {
+        "file": str(path),
+        **{key: plan[key] for key in ("sha256", "written", "hypothesis", "before")},
+        "written_now": new,
+        "followed": not found,
+        "deviations": found,
+        "words": f"Planned at {plan['written']} (SHA-256 {plan['sha256'][:16]}…). {outcome}{caution}",
+    }
+
+
+def times(count: int) -> str:
+    """ "never", "once", "twice", "3 times"."""
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")

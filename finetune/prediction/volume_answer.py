@@ -1,0 +1,82 @@
+"""What the slices of a volume come to: less than their mean, where slices know nothing of a lesion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mri_transfer.datasets.tumors.class_names import kind
+
+SHOWN = 5  # slices that decide are named so many times
+
+
+def volume_answer(name: str, rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
+    """The answer of a volume.
+
+    Slices that are unlike the training images don't count, and where they are more than half there is no answer at all.
+    Most slices of a head with a tumour show none: what such a slice gives to a tumour is no vote for it, and what it
+    gives to "no tumour" none against one elsewhere. So the slices whose most probable class is a lesion decide which
+    one it is, by their mean, and only where there are none the answer is that there is no lesion.
+
+    Args:
+        name: of the volume.
+        rows: of its slices, as :func:`mri_transfer.finetune.prediction.predict.predict` returns them.
+        classes: names; one of them may mean that there is no lesion.
+
+    Returns:
+        {"file", "slices", "out_of_distribution" (count), "class" (None without an answer), "probabilities" (means over
+        the slices that decide, None without), "by_class" (counts over slices that count), "deciding" ({"plane",
+        "position_mm", "class", "probability"} of the slices that decide, the surest first), "words"}.
+    """
+    counting = [row for row in rows if not row["out_of_distribution"]]
+    healthy = next((each for each in classes if kind(each) == "no tumor"), None)
+    lesions = [row for row in counting if row["class"] != healthy]
+    deciding = (lesions or counting) if 2 * len(counting) >= len(rows) else []
+    means: dict[str, float | None] = {
+        each: float(np.mean([row["probabilities"][each] for row in deciding])) if deciding else None
+        for each in classes
+    }
+    candidates = [each for each in classes if each != healthy] if lesions else list(classes)
+    answer = max(candidates, key=lambda each: means[each] or 0.0) if deciding else None
+    surest = sorted(deciding, key=lambda row: -row["probabilities"][answer])
+    return {
+        "file": name,
+        "slices": len(rows),
+        "out_of_distribution": len(rows) - len(counting),
+        "class": answer,
+        "probabilities": means,
+        "by_class": {each: sum(row["class"] == each for row in counting) for each in classes},
+        "deciding": [
+            {
+                **{key: row[key] for key in ("plane", "position_mm", "class") if key in row},
+                "probability": row["probabilities"][answer],
+            }
+            for row in surest
+        ],
+        "words": _words(answer, healthy, rows, counting, surest),
+    }
+
+
+def _words(
+    answer: str | None,
+    healthy: str | None,
+    rows: Sequence[dict[str, Any]],
+    counting: Sequence[dict[str, Any]],
+    deciding: Sequence[dict[str, Any]],
+) -> str:
+    if answer is None:
+        return f"no class: {len(rows) - len(counting)} of {len(rows)} slices are unlike the training images"
+    called = answer.replace("_", " ")
+    if answer == healthy:
+        return f"{called}: on each of the {len(counting)} slices that count"
+    if healthy is None:
+        return f"{called}: mean of {len(counting)} of {len(rows)} slices"
+    places = [f"{row['plane']} {row['position_mm']:+.1f} mm" for row in deciding if "plane" in row]
+    named = ", ".join(places[:SHOWN])
+    if len(places) > SHOWN:
+        named += f" and {len(places) - SHOWN} more"
+    others = len(counting) - len(deciding)
+    rest = f"; the other {others} show no lesion and are no votes for one" if others else ""
+    return f"{called}: by {len(deciding)} of {len(counting)} slices ({named}){rest}"

@@ -1,0 +1,142 @@
+"""A paragraph of methods that can be pasted into a paper, made from what was run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mri_transfer.finetune.arms.naming import described, kind_of
+from mri_transfer.finetune.comparison.verdict import describe_cell
+
+
+def methods(report: Mapping[str, Any]) -> str:
+    """The methods of a comparison in sentences; what a report doesn't know is left out.
+
+    Args:
+        report: as `report.json` holds it.
+    """
+    settings = report.get("settings") or {}
+    options = settings.get("options") or {}
+    audit, verdict = report.get("audit") or {}, report["verdict"]
+    parts = [*_starts(report), *_images(report, audit), *_folds(report, options)]
+    modes = list(dict.fromkeys(entry["mode"] for entry in report["results"]))
+    if "probe" in modes:
+        parts.append(
+            "Linear probes were multinomial logistic regressions on standardised, frozen features; the strength of the "
+            "L2 penalty was chosen by log loss in a cross-validation over groups within each training set."
+        )
+    if "nearest" in modes:
+        parts.append("Nearest-neighbour classifiers chose the number of neighbours in the same way.")
+    if "finetune" in modes and (recipe := settings.get("fine_tuning")):
+        parts.append(
+            "Fine-tuning began with the probe's solution as the head and trained the upper "
+            f"{100 * recipe['unfreeze']:g}% of the encoder with AdamW in batches of {recipe['batch']}; every start had "
+            "the same recipe."
+        )
+    fractions = sorted({entry["fraction"] for entry in report["results"]})
+    if fractions != [1]:
+        shares = ", ".join(f"{100 * each:g}%" for each in fractions)
+        parts.append(
+            f"Starts were also compared on shares of the training groups ({shares}), the same for every start."
+        )
+    parts += _statistics(report)
+    floors = [floor["words"] for floor in report.get("floors") or ()]
+    if floors:
+        parts.append(
+            f"As floors without a network, the same folds were classified from {' and from '.join(floors)}."
+        )
+    if report.get("one_source"):
+        cell = report["one_source"]
+        parts.append(
+            "Because the origin of a picture tells its class in part, models were also trained and tested within one "
+            f"source ({cell['images']:,} images of {cell['groups']:,} persons, {len(cell['classes'])} classes, labels "
+            "by the source)."
+        )
+    parts.append(
+        f"The headline was fixed beforehand as all images, {describe_cell(verdict['mode'], verdict['fraction'])}."
+    )
+    parts.append(_plan(report))
+    if versions := report.get("versions"):
+        shown = ("mri-transfer", "python", "tensorflow", "jax", "keras", "scikit-learn", "numpy")
+        named = ", ".join(f"{name} {versions[name]}" for name in shown if versions.get(name))
+        parts.append(f"Software: {named}.")
+    return " ".join(part for part in parts if part)
+
+
+def _starts(report: Mapping[str, Any]) -> list[str]:
+    names = report["arm_names"]
+    backbones = sorted({each for each in report.get("backbones", {}).values() if each})
+    network = f" of {', '.join(backbones)}" if backbones else ""
+    told = [text for text in (described(report, arm) for arm in names) if text]
+    imagenet = [arm for arm in names if kind_of(report, arm) == "imagenet"]
+    told += [f"{arm}: weights trained on ImageNet." for arm in imagenet]
+    return [f"We compared {len(names)} starts{network}: {', '.join(names)}.", *told]
+
+
+def _images(report: Mapping[str, Any], audit: Mapping[str, Any]) -> list[str]:
+    if not audit.get("distinct"):
+        return []
+    classes = ", ".join(
+        f"{number:,} {name.replace('_', ' ')}"
+        for name, number in zip(report["classes"], report["class_images"], strict=True)
+    )
+    sentences = [
+        f"Of {audit['files']:,} files {audit['distinct']:,} distinct images remained after pixel-identical copies were "
+        "dropped and both published splits pooled."
+    ]
+    sources = audit.get("sources") or {}
+    if sources.get("images_with_person"):
+        sentences.append(
+            f"Groups were persons for the {sources['images_with_person']:,} images whose person is known "
+            f"({sources['persons']:,} persons); the others were grouped by near-duplicates, likeness and file numbers."
+        )
+    else:
+        sentences.append("Groups were inferred from near-duplicates, likeness and file numbers.")
+    sentences.append(
+        f"{report['images']:,} images in {report['groups']:,} groups were scored ({classes})"
+        + (
+            "; development groups, set apart for choosing methods, were trained on and not scored."
+            if (report.get("scored") or {}).get("which") == "headline"
+            else "."
+        )
+    )
+    return sentences
+
+
+def _folds(report: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
+    if not options:
+        return []
+    seeds = len(report["seeds"])
+    return [
+        f"We used stratified {options['folds']}-fold cross-validation over whole groups, repeated with {seeds} "
+        f"seed{'s' * (seeds > 1)}, with the same folds for every start; images were {options['size']} pixels a side."
+    ]
+
+
+def _statistics(report: Mapping[str, Any]) -> list[str]:
+    many = len(report["seeds"]) > 1
+    variance = " and the variance between seeds, drawn from its posterior," if many else ""
+    return [
+        "The primary score is macro-F1 of the out-of-fold predictions, averaged over seeds. "
+        f"Intervals (95%) are from a paired cluster bootstrap over groups{variance} with {report['draws']:,} draws. "
+        f"Two-sided p-values of differences were corrected by Holm's method over all "
+        f"{report.get('compared', len(report['pairs']))} pairs."
+    ]
+
+
+def _plan(report: Mapping[str, Any]) -> str:
+    plan, looks = report.get("plan"), report.get("looks_before") or 0
+    before = (
+        f" These images had been scored {looks} time{'s' * (looks > 1)} before with other starts or settings."
+        if looks
+        else ""
+    )
+    if not plan:
+        return f"The comparison was not planned in writing.{before}" if "plan" in report else before.strip()
+    outcome = (
+        "was followed"
+        if plan["followed"]
+        else f"was not followed in {len(plan['deviations'])} point{'s' * (len(plan['deviations']) > 1)} "
+        f"({' '.join(plan['deviations'])})"
+    )
+    return f"A plan written at {plan['written']} (SHA-256 {plan['sha256']}) {outcome}.{before}"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mri_transfer.finetune.comparison.verdict import headline_cell, outcome, points, verdict
+from mri_transfer.finetune.comparison.verdict import headline_cell, oriented, outcome, points, verdict
 
 
 def report(scores, differences, mode="probe", fraction=1.0):
@@ -39,6 +39,36 @@ def test_mri_wins():
         "This encoder is the better start: mri is 5.0 points of macro-F1 ahead of imagenet "
         "(95% interval +3.0 to +7.0; probability that mri is better: above 99.9%)."
     )
+
+
+def interval(estimate, low, high):
+    return {"estimate": estimate, "low": low, "high": high}
+
+
+def test_a_pair_turned_round_says_the_same_of_the_other_arm():
+    pair = {
+        "a": "imagenet", "b": "mri", "p_value": 0.01, "p_holm": 0.03, "p_a_better": 0.25, "smallest_detectable": 0.06,
+        "difference": interval(-0.05, -0.08, 0.01), "by_seed": [-0.04, -0.07, 0.0],
+        "by_class": {"glioma": interval(-0.2, -0.3, -0.05), "none": interval(None, None, None)},
+        "without_largest_class": {"class": "glioma", "difference": interval(-0.01, -0.03, 0.02)},
+    }  # fmt: skip
+    assert oriented([pair], "imagenet", "mri") is pair
+    turned = oriented([pair], "mri", "imagenet")
+    assert turned == pair | {
+        "a": "mri", "b": "imagenet", "p_a_better": 0.75,
+        "difference": interval(0.05, -0.01, 0.08), "by_seed": [0.04, 0.07, 0.0],
+        "by_class": {"glioma": interval(0.2, 0.05, 0.3), "none": interval(None, None, None)},
+        "without_largest_class": {"class": "glioma", "difference": interval(0.01, -0.02, 0.03)},
+    }  # fmt: skip
+    assert oriented([turned], "imagenet", "mri") == pair
+    with pytest.raises(KeyError):
+        oriented([pair], "mri", "random")
+
+
+def test_the_headline_gives_the_probability_of_the_arm_it_names():
+    given = report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (-0.01, 0.02, 0.4, 0.4)})
+    given["pairs"][0]["p_a_better"] = 0.2
+    assert "probability that mri is better: 80.0%)" in verdict(given)["sentence"]
 
 
 def test_imagenet_wins_and_it_is_said_just_as_well():

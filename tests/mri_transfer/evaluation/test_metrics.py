@@ -80,6 +80,23 @@ def test_calibration_error_equals_a_plain_loop(case):
         assert metrics.expected_calibration_error(bins)[seed] == pytest.approx(error)
 
 
+def test_each_image_is_in_the_bin_of_its_confidence():
+    """Bins of equal width that hold their upper end, up to the last: two images just above and at the top of each."""
+    bins = 15
+    tops = np.arange(bins // 2 + 1, bins + 1) / bins  # of two classes the surer has at least a half
+    confidence = np.repeat(np.stack([tops - 0.4 / bins, tops - 1e-6], axis=1).ravel(), 2)
+    right = np.arange(confidence.size) % 2 == 0
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)[None]
+    found = metrics.calibration_by_group(np.where(right, 0, 1), probabilities, np.zeros(right.size, int), 1)
+    assert found.shape == (1, 1, bins, 3)
+    images, summed, hits = np.moveaxis(found[0, 0], -1, 0)
+    expected, edges = np.histogram(confidence, bins, (0, 1))
+    np.testing.assert_array_equal(images, expected)
+    assert set(images[-8:]) == {4}
+    np.testing.assert_allclose(summed, np.histogram(confidence, edges, weights=confidence)[0])
+    np.testing.assert_array_equal(hits, images / 2)
+
+
 def test_perfect_calibration_has_no_error():
     labels = np.array([0, 0, 0, 1])
     probabilities = np.full((1, 4, 2), (0.75, 0.25), dtype=np.float32)

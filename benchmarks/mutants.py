@@ -16,7 +16,6 @@ import ast
 import contextlib
 import difflib
 import importlib.util
-import itertools
 import multiprocessing
 import os
 import random
@@ -31,6 +30,15 @@ from cosmic_ray.ast import ast_nodes, get_ast
 from cosmic_ray.mutating import mutate_code
 from cosmic_ray.plugins import get_operator, operator_names
 
+PRELOAD = [
+    "scipy.stats",
+    "sklearn.model_selection",
+    "skimage.transform",
+    "nibabel",
+    "pydicom",
+    "requests",
+    "tqdm",
+]
 TIMEOUT = 300  # seconds for the tests
 FORK = multiprocessing.get_context("fork")
 # The same few examples meet every mutant, and a failure needs no smaller one.
@@ -90,9 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("module")
     parser.add_argument("--tests", nargs="+")
-    parser.add_argument(
-        "--preload", nargs="*", default=["scipy.stats"], help="packages to import before forking"
-    )
+    parser.add_argument("--preload", nargs="*", default=PRELOAD, help="packages to import before forking")
     for option, usual in (("--mutants", 30), ("--seed", 0), ("--jobs", 1)):
         parser.add_argument(option, type=int, default=usual)
     a = parser.parse_args()
@@ -102,13 +108,15 @@ def main() -> None:
         importlib.import_module(package)
     if not survives(a.module, source, tests):
         sys.exit(f"{' '.join(tests)}: the tests fail without any change")
-    tried = list(mutants(source, a.mutants, a.seed))
+    tried, killed = list(mutants(source, a.mutants, a.seed)), 0
     with ThreadPoolExecutor(a.jobs) as pool:
-        alive = list(pool.map(lambda each: survives(a.module, each[1], tests), tried))
-    for name, mutated in itertools.compress(tried, alive):
-        lines = difflib.unified_diff(source.splitlines(), mutated.splitlines(), n=0, lineterm="")
-        print(name, *list(lines)[3:], sep="\n    ")
-    print(f"{a.module}: {len(tried) - sum(alive)} of {len(tried)} killed")
+        alive = pool.map(lambda each: survives(a.module, each[1], tests), tried)
+        for (name, mutated), lives in zip(tried, alive, strict=True):
+            killed += not lives
+            if lives:
+                lines = difflib.unified_diff(source.splitlines(), mutated.splitlines(), n=0, lineterm="")
+                print(name, *list(lines)[3:], sep="\n    ", flush=True)
+    print(f"{a.module}: {killed} of {len(tried)} killed")
 
 
 if __name__ == "__main__":

@@ -84,6 +84,11 @@ def test_slices_of_a_patient_stay_together_and_blocks_are_filled():
     assert set(sizes) == {BLOCK}
 
 
+def test_a_block_that_is_not_full_takes_the_whole_next_patient():
+    sizes = np.bincount(grouped(stack(patients=16, slices=3, seed=0), np.arange(48)))
+    assert sizes.tolist() == [12] * 4  # nine are fewer than a block
+
+
 def test_unrelated_numbers_stay_single():
     rng = np.random.default_rng(1)
     thumbs = np.stack([thumbnail(smooth(rng).astype(np.uint8)) for _ in range(50)])
@@ -146,6 +151,7 @@ def test_what_is_measured_of_a_sequence(files):
 
 def test_one_number_may_be_missing_between_neighbours_and_not_two():
     thumbs = stack(patients=1, slices=3, seed=7)
+    assert grouped(thumbs[:2], np.array([1, 2])).tolist() == [0, 0]
     assert grouped(thumbs, np.array([1, 3, 6])).tolist() == [0, 0, 1]
 
 

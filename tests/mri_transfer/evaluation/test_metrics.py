@@ -111,3 +111,34 @@ def test_a_class_that_is_absent_is_left_out_of_means():
     assert metrics.balanced_accuracy(confusion) == pytest.approx(0.875)
     assert np.isnan(metrics.recall(confusion)[2])
     assert np.isnan(metrics.macro_f1(np.zeros((3, 3))))
+
+
+def test_f1_of_present_classes_leaves_out_one_that_is_only_predicted():
+    confusion = np.array([[3.0, 1.0, 2.0], [0.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
+    f1 = np.array([6 / 9, 8 / 9, 0.0])  # 2TP / (2TP + FP + FN)
+    np.testing.assert_allclose(metrics.class_f1(confusion), f1)
+    assert metrics.macro_f1(confusion) == pytest.approx(f1.mean())
+    assert metrics.macro_f1_of_present(confusion) == pytest.approx(f1[:2].mean())
+    assert np.isnan(metrics.macro_f1_of_present(np.zeros((3, 3))))
+
+
+def test_certain_answers_have_finite_losses():
+    labels, certain = np.array([0, 1]), np.array([[[1.0, 0.0], [1.0, 0.0]]])
+    tiny = np.finfo(np.float32).eps
+    sums = metrics.loss_by_group(labels, certain, np.array([0, 1]), 2)[:, 0]
+    np.testing.assert_allclose(sums, [[-np.log(1 - tiny), 0, 1], [-np.log(tiny), 2, 1]])
+
+
+def test_the_area_leaves_out_a_class_without_another_side():
+    labels, groups, weights = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2]), np.ones((1, 3))
+    scores = np.array([[[0.9, 0.1, 0], [0.4, 0.6, 0], [0.5, 0.5, 0], [0.2, 0.8, 0]]])
+    # Of four pairs of either class, all but (0.4, 0.5) are in order; nothing is of the third.
+    assert metrics.MacroAuroc(labels, groups, weights, 3)(scores)[0, 0] == pytest.approx(0.75)
+    assert np.isnan(metrics.MacroAuroc(labels * 0, groups, weights, 2)(scores[..., :2])).all()
+    # Without the only group that holds anything of a class, a resample has no area.
+    one_side = np.array([[1.0, 1, 1], [0, 0, 1]])
+    assert np.isnan(metrics.MacroAuroc(labels, groups, one_side, 3)(scores)[1, 0])
+
+
+def test_a_calibration_error_of_no_images_is_undefined():
+    assert np.isnan(metrics.expected_calibration_error(np.zeros((15, 3))))

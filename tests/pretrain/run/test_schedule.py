@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mri_transfer.errors import UserError
+from mri_transfer.machine.hardware import EARLIEST_SANE_CLOCK
 from mri_transfer.pretrain.run.schedule import Budget, next_moment, warmup_cosine
 
 
@@ -156,6 +157,10 @@ def unix(text):
 def test_until_is_the_next_such_moment_on_the_local_clock(berlin, now, until, seconds):
     moment = datetime.time.fromisoformat(until)
     assert next_moment(moment, unix(now)) - unix(now) == seconds
+
+
+def test_a_clock_that_was_set_is_believed():
+    assert next_moment(datetime.time(7), EARLIEST_SANE_CLOCK) > EARLIEST_SANE_CLOCK
 
 
 def test_a_clock_that_was_never_set_is_refused():

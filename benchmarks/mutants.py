@@ -24,6 +24,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+os.environ |= dict.fromkeys(
+    ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1"
+)  # before NumPy
+
 import hypothesis
 import pytest
 from cosmic_ray.ast import ast_nodes, get_ast
@@ -42,7 +46,7 @@ PRELOAD = [
 TIMEOUT = 300  # seconds for the tests
 FORK = multiprocessing.get_context("fork")
 # The same few examples meet every mutant, and a failure needs no smaller one.
-FEW = hypothesis.settings(derandomize=True, database=None, max_examples=30, deadline=None)
+FEW = hypothesis.settings(derandomize=True, database=None, max_examples=20, deadline=None)
 hypothesis.settings.register_profile("mutants", FEW, phases=list(hypothesis.Phase)[:3])
 
 

@@ -90,6 +90,16 @@ def test_grey_is_the_window_stretched_to_bytes():
     assert voxels[0, 0, 0] == 5  # a copy
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_the_level_is_a_third_of_the_way_to_otsus(head, dtype):
+    """Of 256 bins between the 0.1 and 99.9 percentiles, by NumPy and scikit-image."""
+    voxels = head().astype(dtype)
+    bottom, top = np.percentile(voxels, (0.1, 99.9), method="inverted_cdf")
+    counts, edges = np.histogram(np.clip(voxels, bottom, top), 256, (bottom, top))
+    split = edges[threshold_otsu(hist=(counts, np.arange(256))) + 1]
+    assert find_window(voxels).level == pytest.approx(bottom + 0.35 * (split - bottom), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("level", "inside"),
     [(-1.0, 256), (-0.5, 256), (0.0, 255), (0.5, 255), (253.9, 2), (254.0, 1), (255.0, 0), (300.0, 0)],
@@ -147,8 +157,10 @@ def stripped(outside: float, below: float, corner=0.0) -> np.ndarray:
     ("volume", "hole"),
     [
         (stripped(0.5, 0.5), 0.0),
-        (stripped(0.22, 0.5), 0.0),
-        (stripped(0.19, 0.5), None),  # fewer zeros than a fifth
+        (stripped(0.201, 0.5), 0.0),
+        (stripped(0.2, 0.5), None),  # zeros are not more than a fifth
+        (stripped(0.5, 0.022), 0.0),
+        (stripped(0.5, 0.02), None),  # nor what is below zero more than a hundredth
         (stripped(0.5, 0.5, corner=0.7), None),  # not in every corner
         (stripped(0.5, 0.0), None),  # nothing below zero
     ],

@@ -72,6 +72,13 @@ def test_splits_share_no_group_and_test_every_image_once(blobs):
         assert np.array_equal(np.sort(tested), np.arange(len(labels)))
 
 
+def test_without_a_fraction_all_labels_are_trained_on(blobs):
+    _, labels, groups = blobs
+    for split in grouped_splits(labels, groups, folds=4, seeds=(0,)):
+        assert split.fraction == 1
+        assert np.array_equal(np.sort(np.concatenate([split.train, split.test])), np.arange(len(labels)))
+
+
 def test_too_few_groups_is_the_users_to_mend(blobs):
     _, labels, groups = blobs
     with pytest.raises(UserError, match="folds"):

@@ -16,6 +16,7 @@ from mri_transfer.datasets.slices.redundancy import (
     correlations,
     distinct,
     neighbour_correlations,
+    subset,
     thumbnails,
     without_redundant,
 )
@@ -113,6 +114,65 @@ def test_repeated_scans_of_a_subject_whether_remembered_or_read_back():
         for one, other in zip(at_once, run(restart_before=number), strict=True):
             np.testing.assert_array_equal(one.images, other.images)
             assert one.redundant == other.redundant
+
+
+def test_slices_in_order_whatever_plane_they_are_of():
+    images = drift(4, step=3)
+    kept = without_redundant(as_slices(images[[0, 1, 0, 2, 1, 3]], ("b", "a", "b", "a", "a", "b")), 0.9)
+    assert kept.position == (0.0, 1.0, 3.0, 5.0)
+    assert kept.plane == ("b", "a", "a", "b")
+    assert kept.redundant == 2
+    np.testing.assert_array_equal(kept.images, images[[0, 1, 2, 3]])
+    again = subset(kept, np.array([0, 2]))
+    assert again.redundant == 4  # with those of before
+    assert subset(kept, np.arange(4)) is kept
+
+
+def test_at_a_limit_of_one_repeats_are_kept_and_nothing_is_read_back():
+    def none(subject, sequence):
+        raise AssertionError
+
+    scan = as_slices(drift(3))
+    assert Repeats(1.0, none).filter(scan, "anna", "T1") is scan
+
+
+def test_only_the_same_subject_sequence_and_plane_is_compared():
+    scan, asked = as_slices(drift(3, step=3)), []
+
+    def earlier(subject, sequence):
+        asked.append((subject, sequence))
+        return [(["axial"] * 3, scan.images)] if (subject, sequence) == ("anna", "T1") else []
+
+    repeats = Repeats(0.97, earlier)
+    assert len(repeats.filter(scan, "anna", "T1").plane) == 0
+    assert repeats.filter(scan, "anna", "T2") is scan
+    assert repeats.filter(scan, "bert", "T1") is scan
+    assert len(repeats.filter(as_slices(scan.images, ["coronal"] * 3), "anna", "T1").plane) == 3
+    assert len(repeats.filter(as_slices(scan.images, ["coronal"] * 3), "anna", "T1").plane) == 0  # now held
+    assert asked.count(("anna", "T1")) == 1
+
+
+def test_the_pictures_of_the_latest_subjects_and_slices_are_held(monkeypatch):
+    from mri_transfer.datasets.slices import redundancy
+
+    monkeypatch.setattr(redundancy, "_SUBJECTS", 2)
+    monkeypatch.setattr(redundancy, "_LATEST", 4)
+    scan, asked = as_slices(drift(3, step=3)), []
+
+    def earlier(subject, sequence):
+        asked.append(subject)
+        return [(["axial"] * 3, scan.images)]
+
+    repeats = Repeats(0.97, earlier)
+    for subject in "abacab":  # b is the longest unused when c comes
+        assert len(repeats.filter(scan, subject, "T1").plane) == 0
+    assert asked == ["a", "b", "c", "b"]
+    other = as_slices(drift(3, step=3, seed=5))
+    repeats = Repeats(0.97, earlier)
+    assert len(repeats.filter(other, "a", "T1").plane) == 3
+    # Of six slices the latest four are held: one of the first three.
+    assert len(repeats.filter(other, "a", "T1").plane) == 0
+    assert len(repeats.filter(scan, "a", "T1").plane) == 2
 
 
 @pytest.fixture

@@ -53,3 +53,18 @@ def test_classes_are_shared_out_evenly_and_seeds_differ():
 def test_too_few_groups(labels, groups, folds, says):
     with pytest.raises(UserError, match=says):
         grouped_folds(np.array(labels), np.array(groups), folds, 0)
+
+
+def test_a_class_whose_images_lie_in_few_groups_is_named():
+    """It is in two groups, as many as folds, and dealing whole groups evenly puts both into one fold."""
+    labels, groups = np.array([1, 1, 0, 0, 1]), np.array([0, 0, 1, 2, 2])
+    with pytest.raises(UserError, match=r"^class glioma is missing in 1 of 2 folds.*--folds"):
+        grouped_folds(labels, groups, 2, 0, ("none", "glioma"))
+    with pytest.raises(UserError, match=r"^class none has 2 group\(s\).* 3 folds"):
+        grouped_folds(labels, groups, 3, 0, ("none", "glioma"))
+    with pytest.raises(UserError, match=r"^class number 1 is missing"):
+        grouped_folds(labels, groups, 2, 0)
+
+
+def test_as_many_groups_as_folds_suffice():
+    assert sorted(grouped_folds(np.zeros(3, int), np.array([7, 5, 6]), 3, 0)) == [0, 1, 2]

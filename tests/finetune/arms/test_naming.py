@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mri_transfer.finetune.arms.naming import described, pretraining_of, subject
+from mri_transfer.finetune.arms.naming import described, kind_of, pretraining_of, subject
 from mri_transfer.finetune.comparison.verdict import verdict
 
 
@@ -114,3 +114,92 @@ def test_every_step_of_a_chain_counts():
     }
     about = pretraining_of({"run": second})
     assert (about["method"], about["hours"], about["from"]) == ("simclr, then byol", 1.5, "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("arm", "kind", "said"),
+    [
+        ("imagenet", None, "ImageNet"),
+        ("imagenet (b0)", "imagenet", "ImageNet (b0)"),
+        ("imagenet-like", "imagenet", "ImageNet (imagenet-like)"),
+        ("start", "imagenet", "ImageNet (start)"),
+        ("random", None, "The random start"),
+        ("scaled", None, "The scaled control"),
+        ("pixels", None, "The pixel baseline"),
+        ("figures", None, "The baseline of global figures"),
+        ("mri", None, "This encoder"),
+    ],
+)
+def test_every_kind_of_arm_has_its_words(arm, kind, said):
+    report = json.loads(json.dumps({"kinds": {arm: kind} if kind else {}}))  # as it is read from disk
+    assert subject(report, arm) == said
+    if not said.startswith("ImageNet"):
+        several = report | {
+            "arm_names": [arm, "b"],
+            "kinds": {arm: kind or kind_of({}, arm), "b": kind_of({}, arm)},
+        }
+        assert subject(several, arm) == f"{said} ({arm})"
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("random", "weights drawn at random for each seed"),
+        ("scaled", "a control"),
+        ("pixels", "the image itself at 24 pixels a side"),
+        ("figures", "global figures of the picture"),
+    ],
+)
+def test_a_control_is_described_by_its_kind(kind, words):
+    assert described(json.loads(json.dumps({"kinds": {"a": kind}})), "a").startswith(f"a: {words}")
+    report = {"kinds": {"a": "imagenet"}, "pretraining": {"a": {"runs": 1}}}
+    assert described(json.loads(json.dumps(report)), "a") == ""
+    assert described({"kinds": {"a": "encoder"}}, "a") == ""
+
+
+@pytest.mark.parametrize(
+    ("about", "words"),
+    [
+        ({"hours": 1.99}, "pretrained once (byol, 119 min)"),
+        ({"hours": 2.0}, "pretrained once (byol, 2.0 h)"),
+        ({"slices": 1234, "subjects": 0}, "pretrained once (byol, on 1,234 slices)"),
+        (
+            {"slices": 9, "subjects": 3, "modality": "MRI", "sequences": ["T1", "T2", "PD", "FLAIR", "T1c"]},
+            "pretrained once (byol, on 9 MRI slices of 3 subjects (T1, T2, PD, FLAIR))",
+        ),
+        (
+            {"slices": 9, "modality": "tumour images", "runs": 2},
+            "pretrained 2 times (byol, on 9 tumour images, test images left out)",
+        ),
+        ({"method": "", "from": "imagenet"}, "pretrained once (from ImageNet’s weights)"),
+    ],
+)
+def test_a_pretraining_in_words(about, words):
+    text = described({"pretraining": {"a": {"method": "byol", "runs": 1, **about}}}, "a")
+    caution = (
+        "" if about.get("runs", 1) > 1 else "; another run of the same pretraining may come out differently"
+    )
+    assert text == f"a: {words}{caution}."
+
+
+def test_all_that_a_card_says_of_a_pretraining(tmp_path):
+    store = write_store(tmp_path / "store", {"T1w": 10, "FLAIR": 900, "T2w": 400})
+    assert pretraining_of({"first": card("byol", store=store, seconds=5400), "second": card()}) == {
+        "runs": 2, "method": "byol", "hours": 1.5, "from": "random", "slices": 7148, "subjects": 153,
+        "modality": "MRI", "sequences": ["FLAIR", "T2w", "T1w"],
+    }  # fmt: skip
+    assert pretraining_of({}) == {}
+    assert pretraining_of({"first": card(init="elsewhere.npz")})["from"] == "unknown"
+
+
+def test_a_store_made_of_training_images_is_called_that(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    settings = {"made_from": "training images of one split"}
+    (store / "manifest.json").write_text(json.dumps({"settings": settings}), encoding="utf-8")
+    (store / "summary.json").write_text(json.dumps({"by_sequence": {"T1w": 9}}), encoding="utf-8")
+    found = pretraining_of({"first": card(store=str(store))})
+    assert (found["modality"], found["sequences"]) == ("tumour images", [])
+    (store / "summary.json").write_text("[1]", encoding="utf-8")  # no table
+    (store / "manifest.json").unlink()
+    assert pretraining_of({"first": card(store=str(store))})["modality"] == ""

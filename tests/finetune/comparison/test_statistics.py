@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 
 from mri_transfer.evaluation import metrics
 from mri_transfer.finetune.comparison import statistics
@@ -288,6 +288,123 @@ def test_an_undefined_score_stays_undefined():
         "high": None,
     }
     assert statistics.compare(nothing, nothing, resampling)["p_value"] is None
+
+
+def test_one_training_over_few_groups_is_students_t_of_their_number():
+    few = statistics.Sources(groups=4e-4, runs=0.0, spread=0.0, effective=11)
+    assert few.error(1) == pytest.approx(0.02)
+    assert few.half_width(1) == pytest.approx(stats.t.ppf(0.975, 10) * 0.02, rel=1e-5)
+    for distance in (0.01, 0.04, 0.1):
+        assert few.beyond(distance, 1) == pytest.approx(2 * stats.t.sf(distance / 0.02, 10))
+    lone = statistics.Sources(
+        groups=4e-4, runs=0.0, spread=0.0, effective=1.5
+    )  # one degree of freedom at least
+    assert lone.beyond(0.1, 1) == pytest.approx(2 * stats.t.sf(5, 1))
+    nothing = statistics.Sources(0.0, 0.0, 0.0, 11)
+    assert (nothing.beyond(0.0, 3), nothing.beyond(1e-9, 3), nothing.half_width(3)) == (1, 0, 0)
+
+
+def test_where_the_variance_of_a_mean_comes_from():
+    rng = np.random.default_rng(20)
+    drawn = 0.03 * rng.normal(size=(5000, 1)) + 0.04 * rng.normal(size=(5000, 3))
+    on_data = np.array([0.7, 0.8, 0.6])
+    found = statistics.Sources.of(on_data, drawn, 9.0)
+    covariances = [np.cov(drawn[:, i], drawn[:, j])[0, 1] for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert found.groups == pytest.approx(np.mean(covariances))
+    assert found.groups + found.runs == pytest.approx(np.mean([drawn[:, i].var(ddof=1) for i in range(3)]))
+    assert (found.spread, found.effective) == (pytest.approx(0.01), 9)
+    one = statistics.Sources.of(on_data[:1], drawn[:, :1], 9.0)
+    assert (one.groups, one.runs, one.spread) == (pytest.approx(drawn[:, 0].var(ddof=1)), 0, 0)
+    # The part of each training and what the seeds vary beyond it shrink with their number.
+    assert statistics.Sources(1.0, 3.0, 9.0, 9).error(3) == pytest.approx(2)
+    assert statistics.Sources(1.0, 3.0, 0.5, 9).error(3) == pytest.approx(np.sqrt(2))
+
+
+@pytest.mark.parametrize(
+    ("runs", "spread", "seeds", "usual"),
+    [(1e-4, 4e-4, 3, np.inf), (1e-4, 1e-2, 3, 0.05), (1e-4, 1e-5, 6, np.inf), (1e-4, 1e-2, 2, 0.3)],
+)
+def test_the_variance_between_seeds_is_drawn_from_its_posterior(runs, spread, seeds, usual):
+    """The density of the module's docstring, integrated over the logarithm of the variance."""
+    sources, shift = statistics.Sources(0.0, runs, spread, 50), statistics.WITHIN * runs
+
+    def density(log):
+        b = np.exp(log) - shift
+        return (
+            (runs + b) ** (-(seeds - 1) / 2)
+            * np.exp(-(seeds - 1) / 2 * spread / (runs + b))
+            / (1 + b / usual**2)
+        )
+
+    grid = np.linspace(np.log(shift), np.log(shift + 1e6 * max(runs, spread)), 20001)
+    cumulative = integrate.cumulative_trapezoid(density(grid), grid, initial=0)
+    variances, weights = sources.between(seeds, usual)
+    assert weights.sum() == pytest.approx(1)
+    assert (np.diff(variances) > 0).all()
+    for share in (0.3, 0.5, 0.7, 0.9, 0.975):
+        expected = np.exp(np.interp(share, cumulative / cumulative[-1], grid))
+        found = np.interp(share, np.cumsum(weights) - weights / 2, variances) + shift
+        assert found == pytest.approx(expected, rel=0.02)
+        if usual == np.inf:
+            assert sources.drawn(seeds, np.array([share]))[0] + shift == pytest.approx(found)
+
+
+def test_draws_deviate_by_groups_and_by_seeds():
+    resampling = statistics.Resampling.of(np.repeat(np.arange(12), 2), 300, seed=3)
+    rng = np.random.default_rng(21)
+    values = 0.7 + 0.05 * rng.normal(size=(301, 1)) + 0.02 * rng.normal(size=(301, 2))
+    found = statistics.estimate(values, resampling)
+    assert found.value == pytest.approx(values[0].mean())
+    between = found.sources.drawn(2, resampling.luck)
+    expected = (values[1:].mean(1) - found.value) * resampling.stretch + np.sqrt(
+        between / 2
+    ) * resampling.noise
+    np.testing.assert_allclose(found.draws, found.value + expected)
+    one = statistics.estimate(values[:, :1], resampling)
+    np.testing.assert_allclose(one.draws, values[0, 0] + (values[1:, 0] - values[0, 0]) * resampling.stretch)
+    # Draws that hold no image of a class are left out; a single one is no distribution.
+    values[5:] = np.nan
+    assert statistics.estimate(values, resampling).draws.shape == (4,)
+    values[2:] = np.nan
+    assert np.isnan(statistics.estimate(values, resampling).value)
+
+
+def test_few_groups_stretch_the_draws_as_a_chi_squared_deviate_does():
+    groups = np.repeat(np.arange(5), 3)
+    resampling = statistics.Resampling.of(groups, 20000)
+    assert resampling.effective == pytest.approx(5)
+    assert stats.kstest(4 / resampling.stretch**2, stats.chi2(4).cdf).pvalue > 0.001
+    assert stats.kstest(resampling.noise, stats.norm.cdf).pvalue > 0.001
+    assert stats.kstest(resampling.luck, stats.uniform.cdf).pvalue > 0.001
+    # Each group is drawn as often as the others, and independently: counts are binomial.
+    assert resampling.weights[1:].var(0) == pytest.approx(np.full(5, 5 * 0.2 * 0.8), rel=0.05)
+    alone = statistics.Resampling.of(np.zeros(4, int), 20000)
+    assert stats.kstest(1 / alone.stretch**2, stats.chi2(1).cdf).pvalue > 0.001
+    assert statistics.Resampling.of(groups, 20, seed=1).weights.tolist() != resampling.weights[:21].tolist()
+
+
+def test_intervals_are_percentiles_kept_within_bounds():
+    found = statistics.Estimate(0.5, np.linspace(0, 1, 1001), 0.1)
+    assert found.interval() == {"estimate": 0.5, "low": pytest.approx(0.025), "high": pytest.approx(0.975)}
+    assert found.interval(0.1, 0.9) == {"estimate": 0.5, "low": 0.1, "high": 0.9}
+
+
+def test_shares_of_draws_by_hand():
+    draws = np.array([-1.0, 0.0, 0.0, 2.0, 3.0])
+    assert statistics.probability_above_zero(draws) == pytest.approx(0.6)
+    assert statistics.p_value(np.repeat([-1.0, 1.0], [5, 94])) == pytest.approx(0.12)
+    assert statistics.p_value(np.zeros(9)) == 1
+
+
+@pytest.mark.parametrize("beyond", [19, 20])
+def test_p_is_counted_where_twenty_draws_lie_beyond_zero(beyond):
+    sources = statistics.Sources(1e-4, 1e-5, 1e-5, 50)
+    found = statistics.Estimate(0.03, np.repeat([-0.01, 0.03], [beyond, 2000 - beyond]), 0.01, sources)
+    counted, modelled = 2 * (1 + beyond) / 2001, sources.beyond(0.03, 3, 0.3)
+    assert abs(counted - modelled) > 1e-3
+    assert statistics.resolved_p_value(found, 3) == pytest.approx(counted if beyond == 20 else modelled)
+    mirrored = statistics.Estimate(-0.03, -found.draws, 0.01, sources)
+    assert statistics.resolved_p_value(mirrored, 3) == pytest.approx(statistics.resolved_p_value(found, 3))
 
 
 @pytest.mark.slow

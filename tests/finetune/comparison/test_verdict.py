@@ -3,7 +3,15 @@
 import pytest
 
 from mri_transfer.finetune.comparison.statistics import LEAST_P
-from mri_transfer.finetune.comparison.verdict import headline_cell, outcome, p_in_words, points, verdict
+from mri_transfer.finetune.comparison.verdict import (
+    describe_cell,
+    headline_cell,
+    oriented,
+    outcome,
+    p_in_words,
+    points,
+    verdict,
+)
 
 
 def report(scores, differences, mode="probe", fraction=1.0):
@@ -40,6 +48,36 @@ def test_mri_wins():
         "This encoder is the better start: mri is 5.0 points of macro-F1 ahead of imagenet "
         "(95% interval +3.0 to +7.0; probability that mri is better: above 99.9%)."
     )
+
+
+def interval(estimate, low, high):
+    return {"estimate": estimate, "low": low, "high": high}
+
+
+def test_a_pair_turned_round_says_the_same_of_the_other_arm():
+    pair = {
+        "a": "imagenet", "b": "mri", "p_value": 0.01, "p_holm": 0.03, "p_a_better": 0.25, "smallest_detectable": 0.06,
+        "difference": interval(-0.05, -0.08, 0.01), "by_seed": [-0.04, -0.07, 0.0],
+        "by_class": {"glioma": interval(-0.2, -0.3, -0.05), "none": interval(None, None, None)},
+        "without_largest_class": {"class": "glioma", "difference": interval(-0.01, -0.03, 0.02)},
+    }  # fmt: skip
+    assert oriented([pair], "imagenet", "mri") is pair
+    turned = oriented([pair], "mri", "imagenet")
+    assert turned == pair | {
+        "a": "mri", "b": "imagenet", "p_a_better": 0.75,
+        "difference": interval(0.05, -0.01, 0.08), "by_seed": [0.04, 0.07, 0.0],
+        "by_class": {"glioma": interval(0.2, 0.05, 0.3), "none": interval(None, None, None)},
+        "without_largest_class": {"class": "glioma", "difference": interval(0.01, -0.02, 0.03)},
+    }  # fmt: skip
+    assert oriented([turned], "imagenet", "mri") == pair
+    with pytest.raises(KeyError):
+        oriented([pair], "mri", "random")
+
+
+def test_the_headline_gives_the_probability_of_the_arm_it_names():
+    given = report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (-0.01, 0.02, 0.4, 0.4)})
+    given["pairs"][0]["p_a_better"] = 0.2
+    assert "probability that mri is better: 80.0%)" in verdict(given)["sentence"]
 
 
 def test_imagenet_wins_and_it_is_said_just_as_well():
@@ -200,3 +238,167 @@ def test_controls_are_known_by_what_they_are_and_not_by_their_names():
 def test_a_p_value_at_its_floor_is_written_so(p, holm, said, corrected):
     pair = {"p_value": p, "p_holm": holm}
     assert (p_in_words(pair), p_in_words(pair, corrected=True)) == (said, corrected)
+
+
+@pytest.mark.parametrize(
+    ("d", "p", "corrected", "kind"),
+    [
+        (0.1, 0.01, 0.049, "ahead"),
+        (-0.1, 0.01, 0.049, "behind"),
+        (0.1, 0.049, 0.05, "not settled"),
+        (0.1, 0.05, 0.05, "no difference"),
+    ],
+)
+def test_a_difference_counts_below_five_per_cent_and_not_at_it(d, p, corrected, kind):
+    assert outcome({"difference": interval(d, d, d), "p_value": p, "p_holm": corrected}) == kind
+
+
+@pytest.mark.parametrize(
+    ("p", "corrected", "words"),
+    [
+        (0.02, 0.0312, "0.0312"),
+        (0.0004, 0.001, "0.0010"),
+        (0.0004, 0.00099, "0.000990"),
+        (1e-6, 0.00001, "≤ 0.000010"),
+        (1e-6, 0.0000121, "≤ 0.000013"),  # rounded up: it may be no larger than is said
+        (1e-6, 0.00105, "≤ 0.0011"),
+        (2e-6, 0.00002, "0.000020"),
+    ],
+)
+def test_p_values_in_words(p, corrected, words):
+    pair = {"p_value": p, "p_holm": corrected}
+    assert p_in_words(pair, corrected=True) == words
+    assert p_in_words({"p_value": None, "p_holm": None}) == "–"
+    assert p_in_words({"p_value": 0.25, "p_holm": 1.0}) == "0.2500"
+
+
+@pytest.mark.parametrize(
+    ("p", "words"),
+    [(0.9991, "above 99.9%"), (0.999, "99.9%"), (0.5, "50.0%"), (0.001, "0.1%"), (0.0009, "below 0.1%")],
+)
+def test_probabilities_are_given_as_far_as_draws_can_tell(p, words):
+    given = report({"imagenet": 0.8, "mri": 0.81}, {("mri", "imagenet"): (0.01, 0.02, 0.4, 0.4)})
+    given["pairs"][0]["p_a_better"] = p
+    assert f"probability that mri is better: {words})" in verdict(given)["sentence"]
+
+
+def test_equal_predictions_and_a_lead_of_nothing():
+    given = report({"imagenet": 0.8, "mri": 0.8}, {("mri", "imagenet"): (0.0, 0.0, 1.0, 1.0)})
+    assert verdict(given)["sentence"] == "No difference shown: mri and imagenet give the same predictions."
+    given["pairs"][0]["smallest_detectable"] = 0.02
+    assert "mri is 0.0 points of macro-F1 ahead of imagenet" in verdict(given)["sentence"]
+
+
+def test_a_class_that_is_missing_is_said_in_whole():
+    given = report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (0.0, 0.02, 0.4, 0.4)})
+    given["pairs"][0]["difference"] = interval(None, None, None)
+    found = verdict(given)
+    assert (found["outcome"], found["short"]) == ("undefined", "Can't be compared")
+    assert (
+        found["sentence"]
+        == found["reason"]
+        == "mri and imagenet can't be compared: a class is missing from the data."
+    )
+
+
+def test_cells_in_words():
+    assert describe_cell("finetune", 1.0) == "fine-tuning on all labels"
+    assert describe_cell("probe", 0.25) == "linear probe on 25% of the labels"
+    assert describe_cell("nearest", 0.005) == "nearest neighbours on 0.5% of the labels"
+
+
+def with_floors(lead, above, kinds=None):
+    """A comparison that mri wins, with two floors; `lead` is what it has over the higher one."""
+    given = report({"imagenet": 0.7, "mri": 0.8}, {("mri", "imagenet"): (0.1, 0.02, 0.001, 0.001)})
+    arms = {
+        "mri": {"difference": interval(lead, lead - 0.01, lead + 0.01), "above": above},
+        "imagenet": {"difference": interval(-0.01, -0.03, 0.01), "above": False},
+    }
+    clear = {name: {"difference": interval(0.3, 0.2, 0.4), "above": name != "imagenet"} for name in arms}
+    floors = [
+        {
+            "floor": "forest",
+            "words": "random forests (of figures)",
+            "macro_f1": interval(None, None, None),
+            "arms": {},
+        },
+        {
+            "floor": "figures",
+            "words": "global figures (brightness)",
+            "macro_f1": interval(0.75, 0.7, 0.8),
+            "arms": arms,
+        },
+        {
+            "floor": "pixels",
+            "words": "pixels (24 a side)",
+            "macro_f1": interval(0.4, 0.3, 0.5),
+            "arms": clear,
+        },
+    ]
+    return verdict(given | {"floors": floors} | ({"kinds": kinds} if kinds else {}))["floors"]
+
+
+BELOW = "imagenet is not shown to be above global figures or pixels."
+
+
+def test_a_winner_near_a_floor_is_told_beside_it():
+    near = "Without any network, global figures (brightness) reach 75.0 points of macro-F1 on the same folds; mri is "
+    assert with_floors(0.05, True) == [
+        f"{near}5.0 points above that (95% interval +4.0 to +6.0).", BELOW
+    ]  # fmt: skip
+    assert with_floors(0.0, False) == [
+        f"{near}0.0 points above that (95% interval −1.0 to +1.0), so it is not shown to be above.", BELOW
+    ]  # fmt: skip
+    assert with_floors(-0.02, False)[0].startswith(f"{near}2.0 points below that")
+
+
+def test_a_winner_far_above_every_floor_needs_no_word():
+    assert with_floors(0.1, True) == [BELOW]
+    assert with_floors(0.3, False) == ["mri is not shown to be above global figures.", BELOW]
+    # The floor itself is no finding about itself, nor is another floor.
+    assert with_floors(0.0, False, {"mri": "figures"}) == [BELOW]
+    assert with_floors(0.05, True, {"mri": "encoder", "imagenet": "pixels"})[1:] == []
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"), [(-0.01, 0.03, True), (0.0, 0.03, True), (-0.02, 0.0, True), (0.01, 0.03, False)]
+)
+def test_a_lead_of_one_class_is_said_where_nothing_is_left_without_it(low, high, said):
+    given = report({"imagenet": 0.7, "mri": 0.8}, {("mri", "imagenet"): (0.1, 0.02, 0.001, 0.001)})
+    given["pairs"][0]["without_largest_class"] = {
+        "class": "pituitary_tumor",
+        "difference": interval(0.01, low, high),
+    }
+    assert verdict(given)["one_class"] == (
+        "The lead is that of one class, pituitary tumor: over the other classes the difference is +1.0 points (95% "
+        f"interval {points(low, True)} to {points(high, True)})."
+        if said
+        else ""
+    )
+    given["pairs"][0]["p_holm"] = 0.5
+    assert verdict(given)["one_class"] == ""
+
+
+def test_other_cells_say_whether_they_show_a_difference():
+    pair = ("imagenet", "mri")
+    cells = [report({"imagenet": 0.8, "mri": 0.81}, {pair: (-0.01, 0.02, 0.4, 0.4)})]
+    for fraction, (d, p, corrected) in (
+        (0.5, (0.1, 0.001, 0.001)),
+        (0.25, (0.02, 0.02, 0.2)),
+        (0.1, (None, 1, 1)),
+    ):
+        cells.append(
+            report({"imagenet": 0.5, "mri": 0.6}, {pair: (d or 0, 0.02, p, corrected)}, fraction=fraction)
+        )
+        if d is None:
+            cells[-1]["pairs"][0]["difference"] = interval(None, None, None)
+    cells.append(
+        report({"other": 0.5, "mri": 0.6}, {("other", "mri"): (0.1, 0.02, 0.001, 0.001)}, fraction=0.5)
+    )
+    found = verdict({key: [entry for cell in cells for entry in cell[key]] for key in ("results", "pairs")})
+    first, second = found["elsewhere"]
+    assert first.startswith(
+        "Linear probe on 50% of the labels: mri is 10.0 points of macro-F1 behind imagenet"
+    )
+    assert first.endswith("; shown as a difference.")
+    assert second.endswith("; not shown as a difference.")

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.data.protocol import grouped_splits, inner_splits, label_subset
+from mri_transfer.finetune.data.protocol import PUBLISHED, grouped_splits, inner_splits, label_subset
 
 FRACTIONS = (0.05, 0.1, 0.25, 0.5, 1.0)
 
@@ -61,11 +61,22 @@ def test_splits_share_no_group_and_test_every_image_once(blobs):
     _, labels, groups = blobs
     splits = list(grouped_splits(labels, groups, folds=4, seeds=(0, 5), fractions=(0.25, 1.0)))
     assert len(splits) == 2 * 4 * 2
+    assert [(s.seed, s.fold, s.fraction) for s in splits] == list(
+        itertools.product((0, 5), range(4), (0.25, 1.0))
+    )
+    assert PUBLISHED not in range(100)  # no fold's number
     for split in splits:
         assert not set(groups[split.train]) & set(groups[split.test])
     for seed in (0, 5):
         tested = np.concatenate([s.test for s in splits if s.seed == seed and s.fraction == 1])
         assert np.array_equal(np.sort(tested), np.arange(len(labels)))
+
+
+def test_without_a_fraction_all_labels_are_trained_on(blobs):
+    _, labels, groups = blobs
+    for split in grouped_splits(labels, groups, folds=4, seeds=(0,)):
+        assert split.fraction == 1
+        assert np.array_equal(np.sort(np.concatenate([split.train, split.test])), np.arange(len(labels)))
 
 
 def test_too_few_groups_is_the_users_to_mend(blobs):
@@ -86,3 +97,18 @@ def test_inner_splits_hold_every_class_on_both_sides_and_share_no_group(blobs):
 def test_one_group_in_a_class_leaves_nothing_to_choose_by():
     labels = np.array([0, 0, 0, 0, 1, 1])
     assert inner_splits(labels, np.array([0, 1, 2, 3, 4, 4]), seed=0) == []
+
+
+def test_two_groups_in_a_class_leave_two_parts():
+    labels = np.array([0, 0, 0, 0, 1, 1])
+    splits = inner_splits(labels, np.array([0, 1, 2, 3, 4, 5]), seed=0)
+    assert len(splits) == 2
+    assert sorted(np.concatenate([validate for _, validate in splits])) == list(range(6))
+    for fit, validate in splits:
+        assert sorted([*fit, *validate]) == list(range(6))
+
+
+def test_a_single_group_of_a_class_is_kept_at_any_fraction():
+    subset = label_subset(np.array([0, 1, 1]), np.array([5, 6, 7]), np.array([2, 0, 1]), 0.01, 0, 0)
+    assert 0 in subset
+    assert len(subset) == 2

@@ -7,7 +7,7 @@ from keras import layers
 from scipy.ndimage import gaussian_filter
 from scipy.stats import spearmanr
 
-from mri_transfer.checkpoints.encoders import start_encoder
+from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.classifier import build_classifier
 from mri_transfer.finetune.prediction.activation_pictures import beside, likeness, overlay, warmest
@@ -141,10 +141,7 @@ def test_maps_of_a_randomised_network_are_others():
     rng = np.random.default_rng(0)
     pictures = gaussian_filter(rng.standard_normal((12, 160, 160)), (0, 6, 6))
     pictures = np.clip(127 + 50 * pictures / pictures.std(), 0, 255).astype(np.uint8)
-    trained, random = (
-        start_encoder(init, backbone="efficientnet_lite0", size=160, seed=0)[0]
-        for init in ("imagenet", "random")
-    )
+    trained, random = (Initialisation.read(init, seed=0).load(160)[0] for init in ("imagenet", "random"))
     features = trained.predict(pictures[..., None], verbose=0)
     mean, scale = features.mean(0), features.std(0) + 1e-6
     kernels = rng.normal(size=(2, features.shape[1], 3)).astype(np.float32)

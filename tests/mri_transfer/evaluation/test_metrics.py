@@ -80,6 +80,23 @@ def test_calibration_error_equals_a_plain_loop(case):
         assert metrics.expected_calibration_error(bins)[seed] == pytest.approx(error)
 
 
+def test_each_image_is_in_the_bin_of_its_confidence():
+    """Bins of equal width that hold their upper end, up to the last: two images just above and at the top of each."""
+    bins = 15
+    tops = np.arange(bins // 2 + 1, bins + 1) / bins  # of two classes the surer has at least a half
+    confidence = np.repeat(np.stack([tops - 0.4 / bins, tops - 1e-6], axis=1).ravel(), 2)
+    right = np.arange(confidence.size) % 2 == 0
+    probabilities = np.stack([confidence, 1 - confidence], axis=1)[None]
+    found = metrics.calibration_by_group(np.where(right, 0, 1), probabilities, np.zeros(right.size, int), 1)
+    assert found.shape == (1, 1, bins, 3)
+    images, summed, hits = np.moveaxis(found[0, 0], -1, 0)
+    expected, edges = np.histogram(confidence, bins, (0, 1))
+    np.testing.assert_array_equal(images, expected)
+    assert set(images[-8:]) == {4}
+    np.testing.assert_allclose(summed, np.histogram(confidence, edges, weights=confidence)[0])
+    np.testing.assert_array_equal(hits, images / 2)
+
+
 def test_perfect_calibration_has_no_error():
     labels = np.array([0, 0, 0, 1])
     probabilities = np.full((1, 4, 2), (0.75, 0.25), dtype=np.float32)
@@ -94,3 +111,34 @@ def test_a_class_that_is_absent_is_left_out_of_means():
     assert metrics.balanced_accuracy(confusion) == pytest.approx(0.875)
     assert np.isnan(metrics.recall(confusion)[2])
     assert np.isnan(metrics.macro_f1(np.zeros((3, 3))))
+
+
+def test_f1_of_present_classes_leaves_out_one_that_is_only_predicted():
+    confusion = np.array([[3.0, 1.0, 2.0], [0.0, 4.0, 0.0], [0.0, 0.0, 0.0]])
+    f1 = np.array([6 / 9, 8 / 9, 0.0])  # 2TP / (2TP + FP + FN)
+    np.testing.assert_allclose(metrics.class_f1(confusion), f1)
+    assert metrics.macro_f1(confusion) == pytest.approx(f1.mean())
+    assert metrics.macro_f1_of_present(confusion) == pytest.approx(f1[:2].mean())
+    assert np.isnan(metrics.macro_f1_of_present(np.zeros((3, 3))))
+
+
+def test_certain_answers_have_finite_losses():
+    labels, certain = np.array([0, 1]), np.array([[[1.0, 0.0], [1.0, 0.0]]])
+    tiny = np.finfo(np.float32).eps
+    sums = metrics.loss_by_group(labels, certain, np.array([0, 1]), 2)[:, 0]
+    np.testing.assert_allclose(sums, [[-np.log(1 - tiny), 0, 1], [-np.log(tiny), 2, 1]])
+
+
+def test_the_area_leaves_out_a_class_without_another_side():
+    labels, groups, weights = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 2]), np.ones((1, 3))
+    scores = np.array([[[0.9, 0.1, 0], [0.4, 0.6, 0], [0.5, 0.5, 0], [0.2, 0.8, 0]]])
+    # Of four pairs of either class, all but (0.4, 0.5) are in order; nothing is of the third.
+    assert metrics.MacroAuroc(labels, groups, weights, 3)(scores)[0, 0] == pytest.approx(0.75)
+    assert np.isnan(metrics.MacroAuroc(labels * 0, groups, weights, 2)(scores[..., :2])).all()
+    # Without the only group that holds anything of a class, a resample has no area.
+    one_side = np.array([[1.0, 1, 1], [0, 0, 1]])
+    assert np.isnan(metrics.MacroAuroc(labels, groups, one_side, 3)(scores)[1, 0])
+
+
+def test_a_calibration_error_of_no_images_is_undefined():
+    assert np.isnan(metrics.expected_calibration_error(np.zeros((15, 3))))

@@ -326,3 +326,132 @@ def test_real_runs(name):
         for i, row in enumerate(rows)
     ]
     assert verdict(runs, final=True).state == state
+
+
+AT_THE_BOUNDS = {
+    "spread": 0.02,
+    "rankme": 1.5,
+    "embedding_rank": 3.0,
+    "embedding_spread": 0.3,
+    "alignment_ratio": 0.9,
+}
+
+
+@pytest.mark.parametrize(
+    ("figures", "state"),
+    [
+        (AT_THE_BOUNDS, HEALTHY),
+        (AT_THE_BOUNDS | {"spread": 0.0199}, COLLAPSED),
+        (AT_THE_BOUNDS | {"rankme": 1.49}, COLLAPSED),
+        (AT_THE_BOUNDS | {"embedding_rank": 2.99}, COLLAPSED),
+        (AT_THE_BOUNDS | {"embedding_spread": 0.299}, HEALTHY),
+        (AT_THE_BOUNDS | {"alignment_ratio": 0.901}, HEALTHY),
+        (AT_THE_BOUNDS | {"embedding_spread": 0.299, "alignment_ratio": 0.901}, COLLAPSED),
+    ],
+)
+def test_bounds_of_a_collapse(figures, state):
+    assert verdict(history(*[GOOD | figures] * 3)).state == state
+
+
+@pytest.mark.parametrize(
+    ("figures", "sentence"),
+    [
+        (
+            {"spread": 0.0123, "rankme": 2.6},
+            "the features of all slices are nearly the same (spread 0.012, ideal 1; effective rank 3 of 512)",
+        ),
+        (
+            {"embedding_rank": 1.94},
+            "the embeddings that the loss compares have an effective rank of 1.9 only",
+        ),
+        (
+            {"embedding_spread": 0.05, "alignment_ratio": 0.98},
+            "the embeddings of all slices are nearly the same (spread 0.05, ideal 1), those of a pair no closer than "
+            "any two (their distances are as 0.98 to 1)",
+        ),
+    ],
+)
+def test_a_collapse_in_words(figures, sentence):
+    assert verdict(history(*[GOOD | figures] * 2)).sentence == (
+        f"collapsed: {sentence}; start again with another --out and a lower --learning-rate or another --method"
+    )
+
+
+@pytest.mark.parametrize(
+    ("figures", "learns"),
+    [
+        ({"loss_mean": 3.65, "loss_sd": 0.1}, True),  # fallen by 0.45; below 95% of chance, 3.6575
+        ({"loss_mean": 3.65, "loss_sd": 0.16}, False),  # not by three standard errors
+        ({"loss_mean": 3.66, "loss_sd": 0.1}, False),
+        ({"loss_mean": 3.94, "loss_sd": 0.0, "loss_chance": None}, False),  # by less than 5%, 0.205
+        ({"loss_mean": 3.89, "loss_sd": 0.0, "loss_chance": None}, True),
+        ({"alignment_ratio": 0.91}, False),
+        ({"alignment_ratio": 0.89}, True),
+        (
+            {"score": 0.33 + 0.149, "score_error": 0.046},
+            False,
+        ),  # three times the root of 0.02² + 0.046²: 0.1505
+        ({"score": 0.33 + 0.152, "score_error": 0.046}, True),
+    ],
+)
+def test_bounds_of_learning(figures, learns):
+    assert verdict(history(*[SAME | figures] * 4)).state == (HEALTHY if learns else NOT_LEARNING)
+
+
+def test_not_learning_in_words():
+    found = verdict(history(*[SAME] * 4)[:3])
+    assert found.sentence == (
+        "not learning: after 50% of the time the loss is 4.08 (3.85 by chance, 4.1 at the start), and the views of a "
+        "pair lie 1.00 times as far apart as any two (1.00 at the start); start again with another --out and a higher "
+        "--learning-rate, larger --batch or another --method"
+    )
+    assert verdict(history(SAME), final=True).sentence.startswith("not learning: the loss is 4.08 (")
+
+
+@pytest.mark.parametrize(
+    ("first", "chance", "loss", "diverged"),
+    [
+        (4.0, 3.0, 8.0, False),  # twice its beginning
+        (4.0, 3.0, 8.01, True),
+        (4.0, 6.0, 10.0, False),  # its beginning above chance
+        (4.0, 6.0, 10.01, True),
+        (4.0, None, 8.01, True),
+        (0.1, None, 1.09, False),  # a loss that begins near nothing may rise to one
+        (0.1, None, 1.11, True),
+        (-2.0, None, -0.01, False),
+        (-2.0, None, 0.01, True),
+        (None, None, 900.0, False),
+        (4.0, None, None, False),
+    ],
+)
+def test_bounds_of_a_loss_that_ran_away(first, chance, loss, diverged):
+    changes = {"loss_mean": loss, "loss_chance": chance}
+    found = verdict([START | {"loss_mean": first}, START | changes | {"step": 500, "share": 1.0}])
+    assert (found.state == DIVERGED) == diverged
+
+
+@pytest.mark.parametrize(
+    ("step", "share", "counts"), [(100, 0.06, True), (99, 0.06, False), (100, 0.05, False)]
+)
+def test_steps_from_which_a_run_is_judged(step, share, counts):
+    run = [START, START | GOOD | {"step": step, "share": share}]
+    assert (verdict(run, warmup=0.05).state == HEALTHY) == counts
+
+
+def test_the_first_label_that_a_store_has_is_told():
+    planes = {key for key in START if key.startswith("knn_plane")}
+    run = [
+        {k: v for k, v in line.items() if k not in planes}
+        | {"knn_sequence": 0.5, "knn_sequence_chance": 0.25}
+        for line in history(GOOD)
+    ]
+    assert verdict(run).sentence.startswith(
+        "healthy: neighbours of other subjects share the sequence in 50% (25% by chance, 50% at the start), effective"
+    )
+    assert verdict([START]).sentence == (  # nothing to compare the start with
+        "too early to tell: neighbours of other subjects share the plane in 63% (33% by chance), effective rank 93 of "
+        "512, the loss is 4.1 (3.85 by chance)"
+    )
+    unknown = {"loss_mean": None, "loss_chance": None}
+    assert verdict([START | unknown]).sentence.endswith("of 512, no loss is known")
+    assert verdict([]).sentence == "too early to tell: nothing was measured"

@@ -1,5 +1,6 @@
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -218,3 +219,50 @@ def test_one_subject_has_no_negatives():
         PairSampler(store, positives="same", max_mm=1, batch=2, seed=0)
     sampler = PairSampler(store, positives="same", max_mm=1, batch=2, seed=0, negatives=False)
     assert set(np.concatenate(sampler.indices(0))) <= {0, 1}
+
+
+def test_a_distance_means_itself_where_positions_are_rounded():
+    store = TableOnly(["s"] * 3 + ["t"], [0] * 3 + [1], ["axial"] * 4, [0, 6.000003, 12.1, 0])
+    sampler = PairSampler(store, positives="adjacent", max_mm=6, batch=2, seed=0)
+    (candidates,) = sampler._kinds
+    near = [
+        sorted(candidates.slices[f:t].tolist())
+        for f, t in zip(candidates.first, candidates.last, strict=True)
+    ]
+    assert near == [[0, 1], [0, 1], [2], [3]]
+    assert sampler.describe() == {
+        "positives": {"adjacent": 1.0}, "slices": 4, "subjects": 2, "drawn": {"adjacent": 1.0}, "with_adjacent": 2,
+    }  # fmt: skip
+    assert sampler.sentence() == (
+        "pairs: 100% adjacent; 4 slices of 2 subjects, 2 with another slice within 6 mm"
+    )
+
+
+def test_a_process_reads_its_rows_of_the_batch(small_store):
+    store = SliceStore.open(small_store)
+    sampler = PairSampler(store, positives="adjacent", max_mm=6, batch=8, seed=0)
+    whole, (a, b) = sampler(3), sampler.indices(3)
+    np.testing.assert_array_equal(whole["a"], store.images(a))
+    np.testing.assert_array_equal(whole["b"], store.images(b))
+    assert whole["subject"].dtype == np.int32
+    names = np.asarray(store.table["subject"])
+    np.testing.assert_array_equal(np.unique(names)[whole["subject"]], names[a])
+    sampler.rows = slice(2, 5)
+    for name, array in sampler(3).items():
+        np.testing.assert_array_equal(array, whole[name][2:5])
+
+
+def test_no_more_batches_are_read_ahead_than_said():
+    asked = []
+    batches = read_ahead(asked.append, 7, depth=2)
+    next(batches)
+    deadline = time.monotonic() + 10
+    while len(asked) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.05)  # enough for more, if more were to come
+    batches.close()
+    assert asked == [7, 8, 9]
+
+
+def test_a_share_of_a_mixture_is_stored_with_six_digits():
+    assert mixture_text("same:1,adjacent:2") == "adjacent:0.666667,same:0.333333"

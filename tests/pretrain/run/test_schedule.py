@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mri_transfer.errors import UserError
+from mri_transfer.machine.hardware import EARLIEST_SANE_CLOCK
 from mri_transfer.pretrain.run.schedule import Budget, next_moment, warmup_cosine
 
 
@@ -120,6 +121,16 @@ def test_room_for_the_last_save_is_kept():
     assert budget.is_over(5)
 
 
+@pytest.mark.parametrize(("step", "over"), [(54.0, False), (56.0, True)])
+def test_a_step_that_would_end_more_than_the_tolerance_late_is_not_begun(step, over):
+    """At 960 of 1,000 seconds, ending now misses the budget by more than the step would; it may pass it by 1.5%."""
+    clock = Clock()
+    budget = Budget(steps=None, seconds=1000, clock=clock)
+    budget.note_step(step)
+    clock.now += 960
+    assert budget.is_over(9) is over
+
+
 @pytest.fixture
 def berlin(monkeypatch):
     monkeypatch.setenv("TZ", "Europe/Berlin")
@@ -148,6 +159,10 @@ def test_until_is_the_next_such_moment_on_the_local_clock(berlin, now, until, se
     assert next_moment(moment, unix(now)) - unix(now) == seconds
 
 
+def test_a_clock_that_was_set_is_believed():
+    assert next_moment(datetime.time(7), EARLIEST_SANE_CLOCK) > EARLIEST_SANE_CLOCK
+
+
 def test_a_clock_that_was_never_set_is_refused():
     with pytest.raises(UserError, match=r"--until 07:00: .*the year 1970.*--hours"):
         next_moment(datetime.time(7), 3 * 3600)
@@ -173,6 +188,24 @@ def test_steps_know_no_clock():
     assert not budget.is_over(9)
     assert budget.is_over(10)
     assert math.isfinite(budget.remaining(5))
+
+
+def test_what_remains_is_the_steps_not_yet_made_and_finishing():
+    clock = Clock()
+    budget = Budget(steps=10, seconds=None, clock=clock)
+    assert budget.remaining(4) == 0  # no step was timed yet
+    for seconds in (100.0, 1.0, 2.0, 3.0, 4.0, 5.0):  # the last five count
+        budget.note_step(seconds)
+    assert budget.step_seconds == 3
+    budget.finishing = 2.5
+    assert budget.remaining(4) == 6 * 3 + 2.5
+    assert budget.remaining(10) == 2.5
+
+    timed = Budget(steps=None, seconds=60, spent=20, clock=clock)
+    clock.now += 15
+    assert timed.remaining(4) == 25
+    clock.now += 40
+    assert timed.remaining(4) == 0
 
 
 def test_a_budget_is_either_steps_or_seconds():

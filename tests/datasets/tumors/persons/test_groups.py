@@ -1,6 +1,7 @@
 """Groups: what is linked stays together, whatever the order it is met in."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,9 +9,12 @@ from mri_transfer.datasets.tumors.copies.duplicates import Pairs, near_duplicate
 from mri_transfer.datasets.tumors.copies.thumbnails import THUMBNAIL, thumbnail
 from mri_transfer.datasets.tumors.persons.groups import (
     BLOCK,
+    DISTANT,
     alike_links,
     connected,
+    describe,
     guessed_links,
+    neighbour_links,
     sequences,
 )
 from mri_transfer.datasets.tumors.persons.persons import person_groups
@@ -75,6 +79,11 @@ def test_slices_of_a_patient_stay_together_and_blocks_are_filled():
     assert set(sizes) == {BLOCK}
 
 
+def test_a_block_that_is_not_full_takes_the_whole_next_patient():
+    sizes = np.bincount(grouped(stack(patients=16, slices=3, seed=0), np.arange(48)))
+    assert sizes.tolist() == [12] * 4  # nine are fewer than a block
+
+
 def test_unrelated_numbers_stay_single():
     rng = np.random.default_rng(1)
     thumbs = np.stack([thumbnail(smooth(rng).astype(np.uint8)) for _ in range(50)])
@@ -110,3 +119,61 @@ def test_images_alike_as_they_are_are_linked_whatever_the_chunk():
     images[5] = np.clip(images[1] * 0.9 + 20, 0, 255)
     for chunk in (1, 3, 100):
         assert alike_links(images.astype(np.uint8), chunk).tolist() == [[1, 5]]
+
+
+def correlations(thumbs: np.ndarray) -> np.ndarray:
+    """NumPy's, of thumbnails at half their size."""
+    halves = thumbs.astype(float).reshape(len(thumbs), THUMBNAIL // 2, 2, THUMBNAIL // 2, 2).mean((2, 4))
+    return np.corrcoef(halves.reshape(len(thumbs), -1))
+
+
+@pytest.mark.parametrize("files", [DISTANT, DISTANT + 1, 30])
+def test_what_is_measured_of_a_sequence(files):
+    thumbs = stack(patients=6, slices=5, seed=6)[:files]
+    alike, place = correlations(thumbs), np.arange(files)
+    copies = Pairs(np.array([3]), np.array([4]), np.ones(1, np.float32), np.zeros(1, int))
+    numbers = np.where(place < 10, place, place + 5)  # five are missing before the eleventh
+    runs = {"a": place, "b": place[:1]}
+    _, measured = neighbour_links(runs, numbers, place, thumbs, copies)
+    neighbours = np.median([alike[i, i + 1] for i in range(files - 1) if i not in (3, 9)])
+    distant = np.median(np.diagonal(alike, DISTANT)) if files > DISTANT else None
+    assert list(measured) == ["a"]  # one file has no neighbour
+    assert measured["a"]["files"] == files
+    assert measured["a"]["neighbours"] == pytest.approx(neighbours, abs=1e-5)
+    assert measured["a"]["distant"] == (None if distant is None else pytest.approx(distant, abs=1e-5))
+    assert measured["a"]["numbers_follow_patients"] == (distant is not None and neighbours - distant > 0.15)
+
+
+def test_one_number_may_be_missing_between_neighbours_and_not_two():
+    thumbs = stack(patients=1, slices=3, seed=7)
+    assert grouped(thumbs[:2], np.array([1, 2])).tolist() == [0, 0]
+    assert grouped(thumbs, np.array([1, 3, 6])).tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_groups_are_described_by_their_sizes_and_by_what_they_still_share(chunk):
+    thumbs = stack(patients=2, slices=4, seed=8)
+    groups = np.array([0, 1, 1, 2, 1, 3, 3, 4])
+    outside = np.where(groups[:, None] == groups, -1, correlations(thumbs)).max(axis=1)
+    assert outside.max() < 0.99
+    found = describe(groups, thumbs, chunk)
+    shared = found.pop("correlation_with_other_groups")
+    assert found == {
+        "number": 5, "largest": [3, 2, 1, 1, 1], "single_images": 3, "median_size": 1.0,
+        "group_size_of_median_image": 2.0,
+    }  # fmt: skip
+    expected = {
+        "median": np.median(outside),
+        "percentile_99": np.quantile(outside, 0.99),
+        "max": outside.max(),
+    }
+    assert shared == pytest.approx(expected, abs=1e-5)
+    assert (
+        describe(np.zeros(8, int), thumbs, chunk)["correlation_with_other_groups"]["max"] == -1
+    )  # no others
+    assert (
+        len(describe(np.arange(8).repeat(2)[:12], np.concatenate([thumbs, thumbs[:4]]), chunk)["largest"])
+        == 6
+    )
+    many = describe(np.arange(12), np.concatenate([thumbs, thumbs[:4]]), chunk)
+    assert (many["number"], many["largest"]) == (12, [1] * 10)

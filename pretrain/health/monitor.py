@@ -184,7 +184,6 @@ class HealthMonitor:
             warmup=run.config.warmup,
             final=True,
             stopped=run.stopped,
-            trained_start=run.config.trained_start,
         )
         entry: dict[str, Any] = {
             "state": self.verdict.state,

@@ -87,7 +87,6 @@ def render(told: Told) -> str:
     return made.get_template("run.html.j2").render(
         title=config.out.name or "run",
         state=told.verdict.state,
-        worse=told.verdict.worse,
         sentence=_without(told.verdict.state, told.verdict.sentence),
         banner=config.banner or data["banner"],
         final=told.final,

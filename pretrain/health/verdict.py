@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 Figures = Mapping[str, Any]
 
 HEALTHY, COLLAPSED, NOT_LEARNING, DIVERGED = "healthy", "collapsed", "not learning", "diverged"
+# Over, and knows less than it began with.
+FORGETFUL = "worse than its start"
 # What is said while none of these can be said yet.
 EARLY = "too early to tell"
 
@@ -34,6 +36,9 @@ FEWEST_STEPS = 100
 PATIENCE = 0.25
 # The loss counts as below chance, or below its beginning, by this share of it and this many standard errors.
 LOSS_MARGIN, ERRORS = 0.05, 3.0
+# The free labels count as told less than at the start by so many standard errors. Fewer than for what is learnt, since
+# a run that is called healthy must be.
+FALL_ERRORS = 2.0
 # So much must the distance of pairs have fallen, as a share of that of any two embeddings.
 RATIO_MARGIN = 0.1
 # So many times its beginning and chance, a loss is one that ran away.
@@ -43,6 +48,7 @@ REMEDY = {
     COLLAPSED: "start again with another --out and a lower --learning-rate or another --method",
     NOT_LEARNING: "start again with another --out and a higher --learning-rate, larger --batch or another --method",
     DIVERGED: "start again with another --out and a lower --learning-rate",
+    FORGETFUL: "train longer, or choose another --method or a lower --strength",
 }
 
 
@@ -50,12 +56,12 @@ class Verdict(NamedTuple):
     """What is to be said of a run.
 
     Attributes:
-        state: HEALTHY, COLLAPSED, NOT_LEARNING, DIVERGED or EARLY.
+        state: HEALTHY, FORGETFUL, COLLAPSED, NOT_LEARNING, DIVERGED or EARLY.
         sentence: begins with the state.
         stop: whether a run should end for it.
-        worse: whether the run is over and its features tell less of the free labels than the trained weights it started
-            from. A healthy training may do that: it first forgets, and a short one ends there. From random weights,
-            fewer free labels are no bad sign (benchmarks/README.md).
+        worse: whether the run is over and its features tell less of the free labels than the weights it started from;
+            then its state is FORGETFUL, whatever its loss did. Training first forgets, and a short run ends there: from
+            random weights, too, whose features tell some of the labels (benchmarks/README.md).
     """
 
     state: str
@@ -70,7 +76,6 @@ def verdict(
     warmup: float = 0.05,
     final: bool = False,
     stopped: str | None = None,
-    trained_start: bool = False,
 ) -> Verdict:
     """Judge a run by its measurements, oldest first; the first is that of the start.
 
@@ -80,7 +85,6 @@ def verdict(
         warmup: share of the budget in which the learning rate rises. What happens there is not held against a run.
         final: whether the run is over, so that there will be no later figures to wait for.
         stopped: why the loop itself ended the run, if it did.
-        trained_start: whether the run began with trained weights, which may be better than what it made of them.
     """
     if stopped and stopped.startswith(DIVERGED):
         return Verdict(DIVERGED, stopped)
@@ -99,15 +103,13 @@ def verdict(
     learns = _learns(start, now)
     if not past or not (learns or final or (now["share"] >= PATIENCE and len(past) >= TO_SAY)):
         return Verdict(EARLY, f"{EARLY}: {_tells(start, now)}")
+    if final and learns and _risen(now, start, FALL_ERRORS):
+        less = f"its features tell less of the free labels ({now['score']:.2f}, {start['score']:.2f} at the start)"
+        return Verdict(
+            FORGETFUL, f"{FORGETFUL}: {less}; {_tells(start, now)}; {REMEDY[FORGETFUL]}", worse=True
+        )
     if learns:
-        sentence = f"{HEALTHY}: {_tells(start, now)}"
-        if final and trained_start and _risen(now, start):
-            sentence += (
-                f"; but of the free labels its features tell less than those it started from ({now['score']:.2f}, "
-                f"{start['score']:.2f} at the start): train longer, or choose another --method"
-            )
-            return Verdict(HEALTHY, sentence, worse=True)
-        return Verdict(HEALTHY, sentence)
+        return Verdict(HEALTHY, f"{HEALTHY}: {_tells(start, now)}")
     figures = [_loss(start, now)]
     if "alignment_ratio" in now:
         figures.append(
@@ -158,12 +160,12 @@ def _learns(start: Figures, now: Figures) -> bool:
     return _risen(start, now)
 
 
-def _risen(before: Figures, after: Figures) -> bool:
+def _risen(before: Figures, after: Figures, margin: float = ERRORS) -> bool:
     """Whether the free labels are told better, by more than chance does."""
     if "score" not in before or "score" not in after:
         return False
     errors = math.hypot(before["score_error"], after["score_error"])
-    return after["score"] - before["score"] > ERRORS * errors
+    return after["score"] - before["score"] > margin * errors
 
 
 def _collapse(now: Figures) -> str:

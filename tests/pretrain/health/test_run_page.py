@@ -104,12 +104,12 @@ def test_a_run_that_ends_worse_than_it_began_says_so_in_its_heading(finished, tm
     view.out, view.config = tmp_path, dataclasses.replace(view.config, init="imagenet")
     view.metrics = [start, end | sound | {"step": 200, "share": 1.0, "score": 0.3, "alignment_ratio": 0.5}]
     told = monitor.finish(view, {"step": 200, "seconds": 200.0})
-    assert told["health"]["state"] == "healthy"
+    assert told["health"]["state"] == "worse than its start"
     assert told["health"]["worse_than_start"]
     html = (tmp_path / PAGE).read_text(encoding="utf-8")
     page = Page(html)
-    assert page.text.count("Healthy, but worse than its start") == 2  # in the title, too
-    assert '<h1 class="">' in html  # and not in the colour of what is right
+    assert page.text.count("Worse than its start") == 2  # in the title, too
+    assert '<h1 class="wrong">' in html
     assert "(0.30, 0.60 at the start)" in page.text
 
 

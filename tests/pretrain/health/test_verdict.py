@@ -8,8 +8,10 @@ from mri_transfer.pretrain.health.verdict import (
     COLLAPSED,
     DIVERGED,
     EARLY,
+    FORGETFUL,
     HEALTHY,
     NOT_LEARNING,
+    REMEDY,
     verdict,
 )
 
@@ -88,9 +90,9 @@ def test_noise_is_no_learning(noise):
 
 
 def test_a_good_start_that_only_keeps_its_neighbours_is_healthy_by_its_loss():
-    """ImageNet weights: neighbours were good before, and get worse while batch statistics adapt."""
+    """ImageNet weights: neighbours were good before, and a little worse while batch statistics adapt."""
     good = START | {"knn_plane": 0.89, "score": 0.58, "alignment_ratio": 0.88, "loss_mean": 3.96}
-    now = good | {"step": 2000, "share": 1.0, "knn_plane": 0.67, "score": 0.42, "alignment_ratio": 0.78}
+    now = good | {"step": 2000, "share": 1.0, "knn_plane": 0.85, "score": 0.55, "alignment_ratio": 0.78}
     assert verdict([good, now | {"loss_mean": 3.15, "loss_sd": 0.16}], final=True).state == HEALTHY
     assert verdict(
         [good, now | {"loss_mean": 3.94, "loss_sd": 0.16, "alignment_ratio": 0.88}], final=True
@@ -100,34 +102,34 @@ def test_a_good_start_that_only_keeps_its_neighbours_is_healthy_by_its_loss():
 WORSE = GOOD | {"score": 0.2, "score_error": 0.02}
 
 
-def test_a_healthy_run_that_ends_worse_than_it_began_says_so():
-    found = verdict(history(WORSE, WORSE), final=True, trained_start=True)
-    assert (found.state, found.worse, found.stop) == (HEALTHY, True, False)
-    assert found.sentence.endswith(
-        "; but of the free labels its features tell less than those it started from (0.20, 0.33 at the start): "
-        "train longer, or choose another --method"
+@pytest.mark.parametrize("change", [{}, {"score_error": 0.05}])  # the second: 2.4 standard errors
+def test_a_run_that_ends_worse_than_it_began_is_not_healthy_whatever_its_loss(change):
+    found = verdict(history(WORSE | change, WORSE | change), final=True)
+    assert (found.state, found.worse, found.stop) == (FORGETFUL, True, False)
+    assert found.sentence.startswith(
+        "worse than its start: its features tell less of the free labels (0.20, 0.33 at the start); neighbours"
     )
+    assert found.sentence.endswith("the loss is 2.9 (3.85 by chance, 4.1 at the start); " + REMEDY[FORGETFUL])
 
 
 @pytest.mark.parametrize(
-    ("change", "final", "trained"),
+    ("change", "final"),
     [
-        ({}, False, True),  # good weights are forgotten first and learnt again later
-        ({}, True, False),  # random ones have neighbours that mean little
-        ({"score": 0.27}, True, True),  # by less than chance does
-        ({"score_error": 0.05}, True, True),
-        ({"score": 0.5}, True, True),
+        ({}, False),  # good weights are forgotten first and learnt again later
+        ({"score": 0.28}, True),  # by less than chance does
+        ({"score_error": 0.07}, True),
+        ({"score": 0.5}, True),
     ],
 )
-def test_it_is_not_said_midway_nor_of_noise_nor_of_random_weights(change, final, trained):
-    found = verdict(history(WORSE | change, WORSE | change), final=final, trained_start=trained)
+def test_it_is_not_said_midway_nor_of_noise(change, final):
+    found = verdict(history(WORSE | change, WORSE | change), final=final)
     assert (found.state, found.worse) == (HEALTHY, False)
     assert "started from" not in found.sentence
 
 
 def test_a_store_without_labels_can_not_tell():
     bare = [{k: v for k, v in line.items() if not k.startswith(("knn", "score"))} for line in history(WORSE)]
-    assert not verdict(bare, final=True, trained_start=True).worse
+    assert not verdict(bare, final=True).worse
 
 
 def test_not_learning_is_not_said_early():
@@ -238,7 +240,7 @@ def test_a_store_that_tells_no_labels_and_a_run_whose_loss_is_not_known():
 # (loss, its deviation, chance, spread, rank, embedding spread, embedding rank, ratio, score), at the start and later.
 REAL = {
     "simclr, ImageNet": (
-        HEALTHY,
+        FORGETFUL,
         [
             (3.96, 0.0, 3.85, 0.574, 268, 0.84, 81.6, 0.988, 0.584),
             (3.78, 0.198, 3.85, 0.712, 325, 0.782, 78.3, 0.879, 0.532),
@@ -247,7 +249,7 @@ REAL = {
         ],
     ),
     "byol, random": (
-        HEALTHY,
+        FORGETFUL,
         [
             (4.0, 0.0, None, 0.149, 93, 0.811, 96.0, 1.012, 0.327),
             (1.801, 0.051, None, 0.223, 186, 0.807, 38.2, 0.850, 0.046),
@@ -255,7 +257,7 @@ REAL = {
         ],
     ),
     "simsiam, ImageNet": (
-        HEALTHY,
+        FORGETFUL,
         [
             (0.0, 0.0, None, 0.574, 268, 0.993, 104.5, 0.997, 0.584),
             (-0.055, 0.047, None, 0.638, 256, 0.972, 91.4, 0.903, 0.415),
@@ -326,6 +328,8 @@ def test_real_runs(name):
         for i, row in enumerate(rows)
     ]
     assert verdict(runs, final=True).state == state
+    if state == FORGETFUL:  # they learn, and a longer run may learn again what this one forgot
+        assert verdict(runs).state == HEALTHY
 
 
 AT_THE_BOUNDS = {

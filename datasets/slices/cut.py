@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mri_transfer.datasets.slices.intensity import find_window
+from mri_transfer.datasets.slices.intensity import find_window, turn_forward
 from mri_transfer.datasets.slices.resample import resample_stack
 from mri_transfer.datasets.volumes.planes import AXES, PLANES, is_usable, no_usable_plane
 from mri_transfer.datasets.volumes.volume import BadVolume, Volume
 
-_STACK = 16  # slices in floating point at a time, which a processor's cache holds
+_STACK = 8  # slices in floating point at a time, which a processor's cache holds
 
 
 @dataclass(frozen=True)
@@ -57,28 +57,38 @@ def cut(
     usable = [plane for plane in planes if is_usable(volume, plane)]
     if not usable:
         raise no_usable_plane(volume.voxels.shape, volume.zooms)
-    images, names, millimetres, fractions = [], [], [], []
-    for plane in usable:
+    chosen = {plane: keep(volume, inside, plane, spacing, min_foreground) for plane in usable}
+    images = np.empty((sum(map(len, chosen.values())), size, size), dtype=np.uint8)
+    if not len(images):
+        raise BadVolume("every slice is mostly background; see --min-foreground")
+    names, millimetres, fractions = [], [], []
+    for plane, layers in chosen.items():
         across, down, along = AXES[plane]
         pixel = (volume.zooms[down], volume.zooms[along])
         stack = volume.voxels.transpose(across, down, along)
-        chosen = keep(volume, inside, plane, spacing, min_foreground)
-        for start in range(0, len(chosen), _STACK):
-            grey = window.grey(stack[chosen[start : start + _STACK]])
+        made = images[len(names) : len(names) + len(layers)]
+        for start in range(0, len(layers), _STACK):
+            grey = window.grey(_taken(stack, layers[start : start + _STACK]))
             grey = resample_stack(grey, pixel, size, flip=(True, True))
             grey += 0.5
-            images.append(np.clip(grey, 0.0, 255.0, out=grey).astype(np.uint8))
-        names += [plane] * len(chosen)
-        millimetres += [volume.origins[across] + index * volume.zooms[across] for index in chosen]
-        fractions += [(index + 0.5) / stack.shape[0] for index in chosen]
-    if not images:
-        raise BadVolume("every slice is mostly background; see --min-foreground")
+            made[start : start + _STACK] = np.clip(grey, 0.0, 255.0, out=grey)
+        names += [plane] * len(layers)
+        millimetres += [volume.origins[across] + index * volume.zooms[across] for index in layers]
+        fractions += [(index + 0.5) / stack.shape[0] for index in layers]
     return Slices(
-        images=np.concatenate(images),
+        images=images,
         plane=tuple(names),
         position_mm=tuple(round(float(value), 3) for value in millimetres),
         position=tuple(round(float(value), 5) for value in fractions),
     )
+
+
+def _taken(stack: np.ndarray, layers: np.ndarray) -> np.ndarray:
+    """Some layers of a stack; without a copy where they are evenly spaced, as they mostly are."""
+    first, last = int(layers[0]), int(layers[-1])
+    step = int(layers[1]) - first if len(layers) > 1 else 1
+    evenly = range(first, last + 1, step)
+    return stack[first : last + 1 : step] if layers.tolist() == list(evenly) else stack[layers]
 
 
 def keep(volume: Volume, inside: np.ndarray, plane: str, spacing: float, min_foreground: float) -> np.ndarray:
@@ -98,9 +108,9 @@ def keep(volume: Volume, inside: np.ndarray, plane: str, spacing: float, min_for
     share = _count_along(inside, across) * pixel_share
     thickness = volume.zooms[across]
     chosen: list[int] = []
-    for index in np.flatnonzero(share >= min_foreground):
+    for index in np.flatnonzero(share >= min_foreground).tolist():
         if not chosen or (index - chosen[-1]) * thickness >= spacing - 1e-3 * thickness:
-            chosen.append(int(index))
+            chosen.append(index)
     return np.asarray(chosen, dtype=np.intp)
 
 
@@ -109,13 +119,15 @@ def _count_along(inside: np.ndarray, axis: int) -> np.ndarray:
 
     Bytes that lie next to one another in memory are counted first, which a processor does many at once.
     """
+    turned = turn_forward(inside)
     order = sorted(range(3), key=lambda each: -abs(inside.strides[each]))
+    inside = inside[turned]
     layers = np.moveaxis(inside, axis, 0)
     if order[0] == axis:  # each layer is in one piece
-        return np.array([np.count_nonzero(layer) for layer in layers], dtype=np.int64)
+        return np.array([np.count_nonzero(layer) for layer in layers], dtype=np.int64)[turned[axis]]
     outer = np.moveaxis(inside.view(np.uint8), order[0], 0)
     total = np.zeros(outer.shape[1:], dtype=np.uint32)
     for start in range(0, len(outer), 255):  # as far as a byte counts
         total += np.add.reduce(outer[start : start + 255], axis=0, dtype=np.uint8)
     kept = [each for each in range(3) if each != order[0]].index(axis)
-    return total.sum(axis=1 - kept, dtype=np.int64)
+    return total.sum(axis=1 - kept, dtype=np.int64)[turned[axis]]

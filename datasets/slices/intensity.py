@@ -36,7 +36,9 @@ class Window:
     hole: float | None = None
 
     def foreground(self, voxels: np.ndarray) -> np.ndarray:
-        """Boolean array, true where there is head."""
+        """Boolean array, true where there is head; it lies in memory as `voxels` do."""
+        turned = turn_forward(voxels)
+        voxels = voxels[turned]
         level: float | np.integer = self.level
         if voxels.dtype.kind in "iu":  # whole numbers are compared with one, without making floats of them
             bounds = np.iinfo(voxels.dtype)
@@ -45,17 +47,30 @@ class Window:
         mask = voxels > level
         if self.hole is not None:
             mask &= voxels != self.hole
-        return mask
+        return mask[turned]
 
     def grey(self, voxels: np.ndarray) -> np.ndarray:
         """float32 copy of `voxels`, clipped to the window and scaled to 0..255."""
-        scaled = voxels.astype(np.float32, order="C")
+        short = (
+            voxels.dtype.kind in "iu" and voxels.dtype.itemsize <= 2
+        )  # the fewer bytes to move and to clip
+        clipped = np.array(voxels, dtype=voxels.dtype if short else np.float32, order="C")
+        low, high = clipped.dtype.type(self.low), clipped.dtype.type(self.high)
         if self.hole is not None:
-            scaled[scaled == self.hole] = self.low
-        np.clip(scaled, self.low, self.high, out=scaled)
+            clipped[clipped == self.hole] = low
+        np.clip(clipped, low, high, out=clipped)
+        scaled = clipped.astype(np.float32, copy=False)
         scaled -= np.float32(self.low)
         scaled *= np.float32(255.0 / (self.high - self.low))
         return scaled
+
+
+def turn_forward(array: np.ndarray) -> tuple[slice, ...]:
+    """An index that turns around the axes that run backwards in memory, and the result back again.
+
+    Turning a volume to canonical axes leaves such axes, and along them NumPy takes elements one by one.
+    """
+    return tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
 
 
 class _Distribution:
@@ -98,11 +113,11 @@ def _of_bytes(flat: np.ndarray) -> _Distribution:
 
 def _distribution(voxels: np.ndarray) -> _Distribution:
     if voxels.dtype.kind in "iu" and voxels.dtype.itemsize <= 2:
-        flat = voxels.ravel(order="K")
+        flat = voxels[turn_forward(voxels)].ravel(order="K")
         if voxels.dtype == np.uint8:
             return _of_bytes(flat)
-        low = int(voxels.min())
-        counts = np.zeros(int(voxels.max()) - low + 1, dtype=np.int64)
+        low = int(flat.min())
+        counts = np.zeros(int(flat.max()) - low + 1, dtype=np.int64)
         for start in range(0, flat.size, 1 << 20):  # np.bincount copies its argument to 64-bit integers
             part = flat[start : start + (1 << 20)].astype(np.int32) - low
             counts += np.bincount(part, minlength=len(counts))

@@ -45,11 +45,10 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
     rows = inner[:, ::box].astype(np.uint16)  # at most 32 x 255
     for offset in range(1, box):
         rows += inner[:, offset::box]
-    columns = np.repeat(
-        np.eye(side, dtype=np.float32), box, axis=0
-    )  # a product of whole numbers, so exact, too
-    sums = rows.reshape(n * side, side * box).astype(np.float32) @ columns
-    return sums.reshape(n, side * side)
+    sums = rows[:, :, ::box].astype(np.uint32)
+    for offset in range(1, box):
+        sums += rows[:, :, offset::box]
+    return sums.reshape(n, side * side).astype(np.float32)
 
 
 def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -58,8 +57,11 @@ def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Zero where a picture is of one value. The products of whole numbers are exact in float64 in whatever order they
     are added up, so the result has the same bits everywhere.
     """
-    a, b = a.astype(np.float64), b.astype(np.float64)
-    (sum_a, spread_a), (sum_b, spread_b) = _moments(a), _moments(b)
+    same = b is a
+    a = a.astype(np.float64)
+    b = a if same else b.astype(np.float64)
+    sum_a, spread_a = _moments(a)
+    sum_b, spread_b = (sum_a, spread_a) if same else _moments(b)
     scale = np.sqrt(np.outer(spread_a, spread_b))
     covariance = a.shape[1] * (a @ b.T) - np.outer(sum_a, sum_b)
     return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
@@ -77,16 +79,18 @@ def neighbour_correlations(pictures: np.ndarray) -> np.ndarray:
 def _moments(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sum, and number of pixels squared times the variance, of each picture."""
     total = pictures.sum(axis=1)
-    return total, pictures.shape[1] * (pictures * pictures).sum(axis=1) - total**2
+    return total, pictures.shape[1] * np.einsum("ij,ij->i", pictures, pictures) - total**2
 
 
 def distinct(pictures: np.ndarray, limit: float) -> np.ndarray:
     """Indices of the pictures (n, p) worth keeping, rising: none correlates above `limit` with one kept before it."""
     alike = correlations(pictures, pictures) > limit
+    shown = np.zeros(len(pictures), dtype=bool)  # by a kept one
     kept: list[int] = []
     for index in range(len(pictures)):
-        if not alike[index, kept].any():
+        if not shown[index]:
             kept.append(index)
+            shown |= alike[index]
     return np.asarray(kept, dtype=np.intp)
 
 

@@ -19,7 +19,9 @@ import numpy as np
 
 _A = -0.5  # Keys' parameter
 _SUPPORT = 2.0
-_ROWS = 32  # of an axis matrix that are multiplied at once
+# Rows of an axis matrix that are multiplied at once: the fewer, the fewer zeros are, but as columns of a product they
+# have to fill a processor's vectors.
+_ACROSS, _DOWN = 32, 16
 
 
 def cubic(distance: np.ndarray) -> np.ndarray:
@@ -64,30 +66,40 @@ def axis_matrix(count: int, spacing: float, extent: float, size: int, flip: bool
 
 @dataclass(frozen=True)
 class _Block:
-    """Neighbouring rows of an axis matrix, without the columns in which all of them are zero."""
+    """Neighbouring rows of an axis matrix, without the columns in which all of them are zero.
+
+    The weights are kept both ways round, each in one piece: a matrix library turns small matrices slowly.
+    """
 
     made: slice
     taken: slice
-    weights: np.ndarray
+    weights: np.ndarray  # (made, taken)
+    turned: np.ndarray  # (taken, made)
 
 
 @lru_cache(maxsize=64)
-def _blocks(count: int, spacing: float, extent: float, size: int, flip: bool) -> tuple[_Block, ...]:
+def _blocks(
+    count: int, spacing: float, extent: float, size: int, flip: bool, together: int
+) -> tuple[slice, tuple[_Block, ...]]:
     """:func:`axis_matrix` in pieces: a few samples decide each output, so most of the matrix is zero.
 
-    Rows in the padding, which are zero throughout, are in no block.
+    Rows in the padding are zero throughout; they are in no block.
+
+    Returns:
+        The rows that are not padding, and blocks of up to `together` of them, counted from the first one on.
     """
     matrix = axis_matrix(count, spacing, extent, size, flip)
+    filled = np.flatnonzero(matrix.any(axis=1))
+    inner = matrix[filled[0] : filled[-1] + 1]
     blocks = []
-    for start in range(0, size, _ROWS):
-        rows = matrix[start : start + _ROWS]
+    for start in range(0, len(inner), together):
+        rows = inner[start : start + together]
         used = np.flatnonzero(rows.any(axis=0))
-        if len(used):
-            taken = slice(int(used[0]), int(used[-1]) + 1)
-            blocks.append(
-                _Block(slice(start, start + len(rows)), taken, np.ascontiguousarray(rows[:, taken]))
-            )
-    return tuple(blocks)
+        taken = slice(int(used[0]), int(used[-1]) + 1)
+        weights = np.ascontiguousarray(rows[:, taken])
+        turned = np.ascontiguousarray(weights.T)
+        blocks.append(_Block(slice(start, start + len(rows)), taken, weights, turned))
+    return slice(int(filled[0]), int(filled[-1]) + 1), tuple(blocks)
 
 
 def resample_stack(
@@ -106,12 +118,15 @@ def resample_stack(
     """
     n, rows, columns = stack.shape
     extent = max(rows * spacing[0], columns * spacing[1])
+    across, blocks = _blocks(columns, spacing[1], extent, size, flip[1], _ACROSS)
     flat = stack.reshape(n * rows, columns)
-    wide = np.zeros((n * rows, size), dtype=np.float32)
-    for block in _blocks(columns, spacing[1], extent, size, flip[1]):
-        np.matmul(flat[:, block.taken], block.weights.T, out=wide[:, block.made])
-    wide = wide.reshape(n, rows, size)
+    wide = np.empty((n * rows, across.stop - across.start), dtype=np.float32)
+    for block in blocks:
+        np.matmul(flat[:, block.taken], block.turned, out=wide[:, block.made])
+    down, blocks = _blocks(rows, spacing[0], extent, size, flip[0], _DOWN)
+    wide = wide.reshape(n, rows, -1)
     square = np.zeros((n, size, size), dtype=np.float32)
-    for block in _blocks(rows, spacing[0], extent, size, flip[0]):
-        np.matmul(block.weights, wide[:, block.taken], out=square[:, block.made])
+    picture = square[:, down, across]
+    for block in blocks:
+        np.matmul(block.weights, wide[:, block.taken], out=picture[:, block.made])
     return square

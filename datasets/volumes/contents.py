@@ -36,7 +36,9 @@ def no_scan(voxels: np.ndarray, scale: tuple[float, float] = (1.0, 0.0)) -> Evid
         voxels: (x, y, z), finite.
         scale: slope, above zero, and intercept that make real values of them.
     """
-    stored = np.sort(_sample(voxels))
+    sample = _sample(voxels)
+    # NumPy's stable sort of one or two bytes is a radix sort, many times as fast.
+    stored = np.sort(sample, kind="stable" if sample.dtype.itemsize <= 2 else None)
     begin = np.flatnonzero(np.append(True, stored[1:] != stored[:-1]))  # of each value
     counts = np.diff(begin, append=len(stored))
     commonest, share = stored[begin[counts.argmax()]], float(counts.max()) / len(stored)
@@ -82,7 +84,7 @@ def _is_labels(voxels: np.ndarray, background: np.generic, white: np.generic) ->
     and white, where a scan may be cut off. Where a scan's brain is flat, too, neighbouring voxels have neighbouring
     levels, and levels equal distances; labels that touch have any numbers, or are numbered with gaps.
     """
-    middle = voxels[tuple(_middle(count) for count in voxels.shape)]
+    middle = voxels[tuple(_middle(count) for count in voxels.shape)].copy(order="K")  # no axis runs backwards
     counted = (middle != background) & (middle != white)
     if np.count_nonzero(counted) < _FEWEST:
         middle = voxels

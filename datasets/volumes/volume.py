@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.spatialimages import SpatialImage
+from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
 from mri_transfer.datasets.volumes.contents import no_scan
 from mri_transfer.datasets.volumes.formats.compressed import start_of
@@ -192,13 +191,14 @@ def _canonical(stored: Stored, sha256: str) -> Volume:
         low, notes = voxels.min(), notes + padded
     if low == high:
         raise BadVolume("all voxels are zero" if low == 0 else f"all voxels have the same value, {low:g}")
-    canonical = nib.as_closest_canonical(SpatialImage(voxels, stored.affine))
-    columns = canonical.affine[:3, :3]
+    turn = io_orientation(stored.affine)  # as nibabel.as_closest_canonical does with an image
+    affine = stored.affine @ inv_ornt_aff(turn, voxels.shape)
+    columns = affine[:3, :3]
     zooms = np.sqrt((columns**2).sum(axis=0))
     x, y, z = (float(zoom) for zoom in zooms)
-    right, front, top = (float(origin) for origin in canonical.affine[:3, 3] @ (columns / zooms))
+    right, front, top = (float(origin) for origin in affine[:3, 3] @ (columns / zooms))
     return Volume(
-        voxels=np.asanyarray(canonical.dataobj),
+        voxels=apply_orientation(voxels, turn),
         zooms=(x, y, z),
         origins=(right, front, top),
         sha256=sha256,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mri_transfer.datasets.slices.cut import cut
-from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
+from mri_transfer.datasets.volumes.volume import BadVolume, Volume, read_volume
 
 SHAPE = (40, 48, 44)
 
@@ -147,3 +147,16 @@ def test_missing_voxels_are_background_and_noted(tmp_path, head, save):
     filled = np.where(np.isfinite(voxels), voxels, 0)
     expected = slices_of(save(tmp_path / "b.nii", filled, dtype=np.float32))
     np.testing.assert_array_equal(cut(volume, 64, 1.0, min_foreground=0.05).images, expected.images)
+
+
+@pytest.mark.parametrize("heads", [range(4, 60, 4), (4, 8, 16, 20, 40, 52), (30,)])
+def test_every_slice_is_of_the_layer_that_its_position_names(heads):
+    voxels = np.zeros((40, 40, 64), np.int16)
+    for layer in heads:
+        voxels[4:-4, 4:-4, layer] = 300 + 10 * layer
+        voxels[4:20, 4:20, layer] = 1000  # in every layer, so that it is no constant
+    made = cut(Volume(voxels, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ""), 40, 1.0, ("axial",))
+    assert made.position_mm == tuple(map(float, heads))
+    low, high = 300.0 + 10 * min(heads), 1000.0
+    expected = [(300 + 10 * layer - low) * 255 / (high - low) for layer in heads]
+    np.testing.assert_allclose(made.images[:, 8, 8], expected, atol=0.51)

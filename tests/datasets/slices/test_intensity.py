@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.filters import threshold_otsu
 
-from mri_transfer.datasets.slices.intensity import find_window, otsu
+from mri_transfer.datasets.slices.intensity import Window, find_window, otsu
 from mri_transfer.datasets.volumes.volume import BadVolume
 
 
@@ -67,3 +67,43 @@ def test_a_mask_is_no_scan():
     mask[5:15, 5:15, 5:15] = 1
     with pytest.raises(BadVolume, match="mask"):
         find_window(mask)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.float32])
+def test_how_a_volume_lies_in_memory_changes_nothing(head, dtype):
+    voxels = np.ascontiguousarray(head().astype(dtype)[:, :-3])
+    expected = find_window(voxels)
+    for order in ((0, 1, 2), (2, 0, 1), (1, 2, 0)):
+        lying = np.ascontiguousarray(voxels.transpose(order)[::-1, :, ::-1])[::-1, :, ::-1].transpose(
+            np.argsort(order)
+        )
+        assert min(lying.strides) < 0
+        assert find_window(lying) == expected
+        inside = expected.foreground(lying)
+        np.testing.assert_array_equal(inside, voxels > expected.level)
+        assert np.sign(inside.strides).tolist() == np.sign(lying.strides).tolist()
+        np.testing.assert_array_equal(expected.grey(lying), expected.grey(voxels))
+
+
+@given(
+    dtype=st.sampled_from([np.uint8, np.int8, np.int16, np.uint16, np.int32, np.float32]),
+    seed=st.integers(0, 10_000),
+    hole=st.booleans(),
+)
+def test_grey_levels_are_the_clipped_window_in_floating_point(dtype, seed, hole):
+    rng = np.random.default_rng(seed)
+    least, most = (-1e6, 1e6) if dtype == np.float32 else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    voxels = rng.uniform(least, most, (4, 5, 6)).astype(dtype)
+    values = np.unique(voxels)
+    low, high = float(values[len(values) // 5]), float(values[-len(values) // 5])
+    window = Window(low, low, high, float(voxels[1, 2, 3]) if hole else None)
+    real = voxels.astype(np.float64)
+    if hole:
+        real[voxels == voxels[1, 2, 3]] = low
+    expected = (np.clip(real, low, high) - low) * (255 / (high - low))
+    before = voxels.copy()
+    found = window.grey(voxels.transpose(2, 0, 1)[:, ::-1])
+    assert found.dtype == np.float32
+    assert found.flags.c_contiguous
+    np.testing.assert_allclose(found, expected.transpose(2, 0, 1)[:, ::-1], rtol=1e-5, atol=1e-3)
+    np.testing.assert_array_equal(voxels, before)

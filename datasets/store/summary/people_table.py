@@ -12,6 +12,7 @@ from typing import Any
 from mri_transfer.datasets.store.ledger import Ledger, source_of
 from mri_transfer.datasets.volumes.find import Source
 from mri_transfer.datasets.volumes.naming import stem_of
+from mri_transfer.datasets.volumes.people.atoms import parse
 
 _MOST_ROWS = 40
 _MOST_EXAMPLES = 8  # data sets of which an example is told
@@ -109,7 +110,11 @@ def _odd(by_dataset: dict[str, list[Scan]]) -> list[str]:
             odd.append(f"{dataset}: all {len(scans)} scans count as one person, {subject}")
         elif most > len(scans) / 2 and len(counts) > 2:
             odd.append(f"{dataset}: {most} of {len(scans)} scans count as one person, {subject}")
-        elif len(counts) == len(scans) and (repeated > 1 or len(sequences) > 1):
+        elif (
+            len(counts) == len(scans)
+            and (repeated > 1 or len(sequences) > 1)
+            and not _has_folders_of_one_scan(scans)
+        ):
             why = (
                 f"{repeated} are called {stem}"
                 if repeated > 1
@@ -128,6 +133,19 @@ def _odd(by_dataset: dict[str, list[Scan]]) -> list[str]:
         many = f"{len(shared)} people are" if len(shared) > 1 else "one person is"
         odd.append(f"{many} in more than one data set, such as {shared[0]} in {places}")
     return odd
+
+
+def _has_folders_of_one_scan(scans: Sequence[Scan]) -> bool:
+    """Whether the outermost folders that differ, apart from sites and the like, are one for each scan: P01/T1, P02/T1.
+
+    Then each is a person's, and that there is one scan of each is as it should be.
+    """
+    paths = [PurePosixPath(scan.name).parts[:-1] for scan in scans]
+    for level in range(1, min(map(len, paths))):
+        different = {path[level].lower() for path in paths}
+        if len(different) > 1 and any(parse(name).atoms for name in different):
+            return len({path[: level + 1] for path in paths}) == len(scans)
+    return False
 
 
 def table_lines(table: dict[str, Any]) -> list[str]:

@@ -59,6 +59,7 @@ class Parsed:
         sessions: words that tell scans of a person apart, as written.
         sites: keys of sites, groups and data sets, which scope the ids below and beside them.
         split: it is a part of a split (train, test), and nothing else.
+        fold: that split is one of cross-validation.
         site_text: the sites as they are written.
         letters: sessions of one letter and a number (M17, V2), which may be people where nothing else is.
     """
@@ -69,6 +70,7 @@ class Parsed:
     site_text: list[str] = field(default_factory=list)
     letters: list[Atom] = field(default_factory=list)
     split: str = ""
+    fold: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -96,10 +98,14 @@ class _Reading:
         if _TRIPLE.fullmatch(self.text):
             self.parsed.atoms.append(Atom(CODE, "hash", (self.text.lower(),), 0, len(self.text)))
             return self.parsed
-        kinds = {token.kind for token in self.tokens}
+        # The number of a fold is none of a person: fold_1
+        numbered = [at for at, token in enumerate(self.tokens) if at and token.kind == "number"]
+        numbered = [at for at in numbered if self.tokens[at - 1].text in words.FOLD]
+        kinds = {token.kind for at, token in enumerate(self.tokens) if at not in numbered}
         if "split" in kinds and kinds <= {"split", "generic"} and not any(map(_numbers_people, self.tokens)):
             # TrainingData as well as training, and fold1
-            self.parsed.split = "_".join(token.text for token in self.tokens if token.kind == "split")
+            parts = [token.text for token in self.tokens if token.kind == "split"]
+            self.parsed.split, self.parsed.fold = "_".join(parts), not words.FOLD.isdisjoint(parts)
             return self.parsed
         at = 0
         while at < len(self.tokens):
@@ -185,6 +191,8 @@ class _Reading:
 
     def _counted(self, token: Token, bound: Token | None, kind: str) -> int:
         """A number that counts pictures, scans or series; it may count people where nothing else does."""
+        if token.text in words.FOLD:
+            return 2 if bound else 1
         if _numbers_people(token):
             self._add(CODE, "a9", (token.text, token.number or 0), token)
             return 1
@@ -277,6 +285,8 @@ class _Reading:
 def _numbers_people(token: Token) -> bool:
     """Whether a part of a split has a number of several digits: training01, but not fold1."""
     digits = token.end - token.start - len(token.text)
+    if token.text in words.FOLD:
+        return False
     return token.kind == "split" and token.number is not None and digits > 1
 
 

@@ -17,7 +17,7 @@ from mri_transfer.datasets.volumes.people.chains import chains_of
 from mri_transfer.datasets.volumes.people.evidence import File, Guess, Key, Whose, collection_of
 from mri_transfer.datasets.volumes.people.names import names_of
 from mri_transfer.datasets.volumes.people.scopes import Scope, mirrors, scope_of
-from mri_transfer.datasets.volumes.people.stated import session_of, stated
+from mri_transfer.datasets.volumes.people.stated import join_known, session_of, stated
 from mri_transfer.datasets.volumes.people.tree import Chain, Chosen, choose
 
 _PREFIXES = "wmrusa"  # of SPM: warped, corrected for bias, resliced, unwarped, smoothed, timed
@@ -39,6 +39,7 @@ def decide(files: Sequence[File]) -> list[Whose]:
     for number, guess in zip(rest, _by_tree([files[number] for number in rest], tops), strict=True):
         guesses[number] = guess
     known = [guess for guess in guesses if guess is not None]
+    join_known(known)
     names = names_of(known)
     return [
         Whose(each.dataset, names[each.key], each.session, _sequence(file), each.site, each.how, each.key)

@@ -43,13 +43,14 @@ def scope_of(
     person_part = len(parsed) - 1 if choice.person < 0 else chain.parts[choice.person]
     folders = [part.lower() for part in file.parts]
     made = folders.index("derivatives") if "derivatives" in folders else len(folders)
+    folds = any(each.fold for each in parsed)  # fold0/train and fold1/val hold the same people
     for number, each in enumerate(parsed[: person_part + 1]):
         if number == 0 or made < number < person_part:
             continue
         if each.sites:
             firm += each.sites
             texts.append("-".join(each.site_text))
-        if each.split and not (retested and each.split == "test"):
+        if each.split and not folds and not (retested and each.split == "test"):
             soft.append(("split", each.split))
             texts.append(each.split)
     for index in range(max(choice.person, 0)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from mri_transfer.datasets.volumes.people.atoms import COUNTER, Parsed, parse
 from mri_transfer.datasets.volumes.people.evidence import File, Guess, collection_of
@@ -11,6 +11,7 @@ from mri_transfer.datasets.volumes.people.known_ids import key_of_id, known_id
 
 _SUB = re.compile(r"(?:^|(?<=[^0-9A-Za-z]))sub-([0-9A-Za-z]+)")
 _SES = re.compile(r"(?:^|(?<=[^0-9A-Za-z]))ses-([0-9A-Za-z]+)")
+_NO_LABEL = re.compile(r"[^0-9a-z]+")  # what a BIDS label can't have
 _LONG_ID = 6  # characters of a patient's ID that two hospitals don't share by chance
 
 
@@ -40,6 +41,21 @@ def stated(file: File, tops: Mapping[str, str]) -> Guess | None:
     return None
 
 
+def join_known(guesses: Sequence[Guess]) -> None:
+    """Make one person of an id of a known collection and of what its BIDS form calls so: OAS30003 and sub-OAS30003.
+
+    Where only the BIDS form is there, nothing changes.
+    """
+    known: dict[str, Guess] = {}
+    for guess in guesses:
+        if guess.key[0] == "known":
+            collection, subject = (_NO_LABEL.sub("", str(text).lower()) for text in guess.key[1:])
+            known[subject] = known[collection + subject] = guess  # Clinica: sub-ADNI002S0413 of 002_S_0413
+    for guess in guesses:
+        if guess.key[0] == "bids" and (same := known.get(str(guess.key[-1]).lower().removeprefix("sub-"))):
+            guess.key, guess.name, guess.scopes = same.key, same.name, same.scopes
+
+
 def _bids(file: File, key: str, dataset: str) -> Guess | None:
     found = [(number, match) for number, part in enumerate(file.parts) if (match := _SUB.search(part))]
     if not found:
@@ -56,9 +72,12 @@ def _bids(file: File, key: str, dataset: str) -> Guess | None:
         whose = ("bids", key, *(scope.lower() for scope in scopes), subject)
         # A data set's name belongs to the subject, as it always has.
         return Guess(whose, f"{home}/{subject}", [dataset], home, session, "BIDS name")
+    folds = any(parse(part).fold for part in file.parts[1:first])
     for part in file.parts[1:first]:
         if part.lower() == "derivatives":
             break  # whatever was made of them, they are the same people
+        if folds and parse(part).split:
+            continue  # fold0/train and fold1/val hold the same people
         if _scopes(parse(part)) and own not in part.lower():  # OAS30001_MR_d0129/anat/sub-OAS30001_T1w
             scopes.insert(0, _home(part))
     whose = ("bids", key, *(scope.lower() for scope in scopes), subject)

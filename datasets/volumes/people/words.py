@@ -80,9 +80,12 @@ NUMBERED_SITE = PLACE | _words(
 SPLIT = _words(
     """
     train training val valid validation test testing imagestr imagests imagesval trainset testset
-    holdout fold
+    holdout
     """
 )
+# Of cross-validation: the same people in other parts.
+FOLD = _words("fold folds kfold")
+SPLIT |= FOLD
 
 PROCESSED = _words(
     """

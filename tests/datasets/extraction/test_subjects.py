@@ -154,7 +154,6 @@ def test_the_table_counts_people_and_names_what_is_odd():
     ]
     assert table["rows"][2]["scans_a_person"] == [1, 1, 4]
     assert table["odd"] == [
-        "a: as many people as scans (4), though 4 are called T1; is each of another person?",
         "b: all 5 scans count as one person, mprage",
         "c: 4 of 6 scans count as one person, p0",
         "one person is in more than one data set, such as p0 in a and c",
@@ -163,6 +162,25 @@ def test_the_table_counts_people_and_names_what_is_odd():
     assert lines[0].split("  ")[0] == "data set"
     assert lines[3].split() == ["c", "3", "6", "6", "1", "to", "4"]
     assert "a/p0/T1.nii: p0 (folder name)" in lines
+
+
+def test_as_many_people_as_scans_are_odd_where_folders_hold_several_of_them():
+    def odd(*rows):
+        return overview(scans("d", *((subject, "", sequence, name) for subject, sequence, name in rows)))[
+            "odd"
+        ]
+
+    # A folder for each person with one scan, below sites or not, whatever the sequence.
+    assert odd(*((f"P0{n}", "T1", f"P0{n}/T1.nii") for n in range(5))) == []
+    assert odd(*((f"P0{n}", "T1" if n % 2 else "T2", f"x/P0{n}/scan/image.nii") for n in range(5))) == []
+    assert odd(*((f"P0{n}", "T1", f"site{n % 2}/P0{n}/T1.nii") for n in range(5))) == []
+    # Folders of several scans each, all of other people.
+    assert odd(*((f"{n}", "T1", f"{'anna' if n % 2 else 'bert'}/{n}/T1.nii") for n in range(5))) == [
+        "d: as many people as scans (5), though 5 are called T1; is each of another person?"
+    ]
+    assert odd(*((f"x{n}", f"T{1 + n % 2}", f"x{n}.nii") for n in range(5))) == [
+        "d: as many people as scans (5), though they are T1, T2; is each of another person?"
+    ]
 
 
 def test_the_dry_run_begins_with_it(put, run, tmp_path, capfd):

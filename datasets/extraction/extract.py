@@ -23,6 +23,7 @@ from mri_transfer.datasets.store.subjects import to_record
 from mri_transfer.datasets.store.summary.contact_sheet import write_contact_sheet
 from mri_transfer.datasets.store.summary.people_table import overview, scans_in
 from mri_transfer.datasets.store.summary.store_summary import CONTACT_SHEET, PAGE, SUMMARY, nothing_used, tell
+from mri_transfer.datasets.store.unwanted import REMEDY, is_unwanted, unwanted
 from mri_transfer.datasets.store.writer import StoreWriter
 from mri_transfer.datasets.volumes.find import Source, find_volumes, printable
 from mri_transfer.datasets.volumes.formats.pictures import read_picture
@@ -199,6 +200,9 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
         before = writer.slices
         collection = Collection(writer.ledger, found, reader_versions(config.max_mb, config.include))
         todo = collection.new()
+        sources = [entry["source"] for entry in writer.ledger.used]
+        if told := unwanted(sources, writer.ledger.about().get("asked_for", ())):
+            say(f"{config.out}: {told}; {REMEDY}")
         if config.strict and (broken := next((skip for skip in found.skipped if skip.broken), None)):
             raise UserError(f"{broken.path}: {broken.reason}")
         for path in collection.gone():
@@ -328,6 +332,8 @@ def _take(
         _skip(writer, {**about, "reason": reason, "readers": readers})
         return
     assert slices is not None
+    if is_unwanted(source.name):  # given by name, or with --include
+        about["asked_for"] = True
     entry = {
         **dataclasses.asdict(source.identity),
         "evidence": to_record(source.evidence),

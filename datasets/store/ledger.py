@@ -129,9 +129,12 @@ class Ledger:
     def about(self) -> dict[str, Any]:
         """What a manifest tells beside what the store holds."""
         notes = ((entry["source"], note) for entry in self.used for note in entry.get("notes", ()))
+        asked_for = [entry["source"] for entry in self.used if entry.get("asked_for")]
         return {
             "counts": self.counts(),
             "people_decided_together": all("evidence" in entry for entry in self.used),
+            # Their names say that they are no scans, and the user wanted them.
+            **({"asked_for": asked_for} if asked_for else {}),
             "notes": [{"file": file, "note": note} for file, note in notes],
             "skipped": [{"file": entry["source"], "reason": entry["reason"]} for entry in self.skipped],
         }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from mri_transfer.datasets.volumes.formats.stored import Evidence
+from mri_transfer.datasets.volumes.mp2rage import is_uniform_image
 
 _SAMPLE = 1 << 15  # voxels that distributions are judged by
 _BLOCK = 48  # voxels along a side of the middle in which neighbours are compared
@@ -58,9 +59,12 @@ def no_scan(voxels: np.ndarray, scale: tuple[float, float] = (1.0, 0.0)) -> Evid
         return Evidence("maps", "a tissue map by its contents: mostly 0 and 1")
     if _is_ct(real):
         return Evidence("ct", "CT by its contents: Hounsfield units of air, soft tissue and bone")
-    if _is_phase(real, background, share):
+    phase, signed = _is_phase(real, background, share), _is_signed(real, background, share)
+    if (phase or signed) and is_uniform_image(voxels):
+        return None
+    if phase:
         return Evidence("fmap", "a phase image by its contents, spread evenly over one turn")
-    if _is_signed(real, background, share):
+    if signed:
         return Evidence("fmap", "a real or imaginary part by its contents, spread evenly about zero")
     return None
 

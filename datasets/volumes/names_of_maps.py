@@ -258,6 +258,8 @@ def by_name(name: str) -> tuple[str, str] | None:
             return "labels", word
         if word in _FIELD_MAPS:
             return "fmap", word
+        if word == "qsm" and _is_of_study(word, whole):
+            continue
         if word in _MAPS or _NUMBERED_MAPS.fullmatch(word) or (_MAP.fullmatch(word) and word != "bitmap"):
             return "maps", word
     together = "".join(whole)
@@ -283,7 +285,9 @@ def by_name(name: str) -> tuple[str, str] | None:
             ):
                 return "labels", word
         before = whole[whole.index(last) - 1] if whole.index(last) else ""
-        if last in _LAST_MAPS and before not in _TOWARDS:
+        # FNIRT's fields are called T1_to_MNI_warp, and have a fourth dimension; T1_warp is a scan that was warped.
+        warped = last == "warp" and _TOWARDS.isdisjoint(whole) and any(map(sequence_of, whole))
+        if last in _LAST_MAPS and before not in _TOWARDS and not warped:
             return "maps", last
         ahead = list(whole)
         while len(ahead) > 1 and _BEHIND.fullmatch(ahead[-1]):
@@ -298,6 +302,12 @@ def by_name(name: str) -> tuple[str, str] | None:
         word = next(word for word in (whole[-1], *whole) if word in {"epi", "ct", "ncct", "cta"})
         return ("func" if word == "epi" else "ct"), word
     return None
+
+
+def _is_of_study(word: str, whole: list[str]) -> bool:
+    """Whether a kind of map names a study in front of a person's number and a sequence: qsm_001_T1."""
+    behind = whole[whole.index(word) + 1 :] if word in whole else []
+    return len(behind) > 1 and behind[0].isdigit() and sequence_of(behind[-1]) is not None
 
 
 def tissue_classes(names: Iterable[str]) -> dict[str, str]:

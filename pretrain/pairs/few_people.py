@@ -1,16 +1,17 @@
-"""What a store's people mean for a run, said before a night is spent on it."""
+"""What a store's people and volumes mean for a run, said before a night is spent on it."""
 
 from __future__ import annotations
 
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.subjects import outdated
+from mri_transfer.datasets.store.unwanted import REMEDY, unwanted
 
 FEW = 10  # people; of fewer, other slices of a batch are mostly the same heads
 WHO_IS_WHO = "say who is who with `slices --subject PATTERN` (or --table), into another --out"
 
 
 def remarks(store: SliceStore) -> list[str]:
-    """Lines on a store with very few people, and on one made when people were told apart by single file names."""
+    """Lines on a store with very few people, and on one made when people, or scans, were told by other rules."""
     people = len({volume["subject"] for volume in store.volumes})
     scans = len(store.volumes)
     lines = []
@@ -24,4 +25,6 @@ def remarks(store: SliceStore) -> list[str]:
         lines.append(
             f"{store.folder}: {wrong}; unless a table said so, make the store again, or {WHO_IS_WHO}"
         )
+    if told := unwanted([volume["source"] for volume in store.volumes], store.manifest.get("asked_for", ())):
+        lines.append(f"{store.folder}: {told}; {REMEDY}")
     return lines

@@ -160,14 +160,50 @@ def test_another_kind_is_told(scan, name):
     assert found.kind == kind
 
 
+def uniform(scan, noise=0.03):
+    """MP2RAGE's ratio of two echoes, from its definition: -1/2 to 1/2, noise alone in the air."""
+    rng = np.random.default_rng(4)
+    wanted = np.clip(0.9 * scan[0] / scan[0].max() - 0.45, -0.45, 0.45)
+    wanted[np.abs(wanted) < 1e-3] = 1e-3
+    first = (1 - np.sqrt(1 - 4 * wanted**2)) / (2 * wanted)  # over the second
+    signal = np.where(scan[0] > 150, 1 / np.sqrt(1 + first**2), 0)
+    one, two = (
+        real + rng.normal(0, noise, real.shape) + 1j * rng.normal(0, noise, real.shape)
+        for real in (signal * first, signal)
+    )
+    return (one * two.conj()).real / (np.abs(one) ** 2 + np.abs(two) ** 2)
+
+
+@pytest.mark.parametrize("noise", [0.01, 0.03, 0.06])
+def test_mp2rage_has_air_like_phase_and_tissues_like_no_phase(scan, noise):
+    ratio = uniform(scan, noise)
+    assert no_scan(ratio.astype(np.float32)) is None
+    assert no_scan(np.round((ratio + 0.5) * 4095).astype(np.int16)) is None
+
+
+@pytest.mark.parametrize("turns", [0.0, 0.4, 0.8, 1.2, 2.5, 6.0])
+@pytest.mark.parametrize("contrast", [0.0, 0.1])
+def test_phase_of_any_steepness_is_no_mp2rage(scan, turns, contrast):
+    """Of the field, and of tissue, as in phase that was filtered."""
+    rng = np.random.default_rng(5)
+    x, y, z = np.meshgrid(*(np.linspace(-0.5, 0.5, n) for n in scan[0].shape), indexing="ij")
+    local = scan[0] - ndimage.gaussian_filter(scan[0], 5)
+    turn = turns * (0.7 * x + 0.3 * y * 2 * z + 0.3 * y) + contrast * local / scan[0].max()
+    noise = rng.normal(0, 0.05, (2, *scan[0].shape))
+    signal = np.where(scan[0] > 150, np.exp(2j * np.pi * turn), 0) + noise[0] + 1j * noise[1]
+    found = no_scan(np.round((np.angle(signal) / np.pi + 1) / 2 * 4095).astype(np.int16))
+    assert found is not None
+    assert found.kind == "fmap"
+
+
 @pytest.mark.parametrize("name", ["sub-01_UNIT1", "mp2rage_UNI_Images", "T1_uni"])
-def test_mp2rage_has_air_like_phase(scan, tmp_path, name):
-    air = np.random.default_rng(4).random(scan[0].shape)
-    voxels = np.where(scan[0] > 150, np.clip(scan[0] / scan[0].max(), 0, 1) * 0.8 + 0.1, air) * 4095
-    assert no_scan(voxels.astype(np.int16)).kind == "fmap"  # its numbers alone
+def test_what_numbers_can_not_tell_a_name_says(scan, tmp_path, name):
+    few = uniform(scan)[:, :, 28:34]  # too few layers to see tissues in
+    voxels = np.round((few + 0.5) * 4095).astype(np.int16)
+    assert no_scan(voxels).kind == "fmap"  # its numbers alone
     file = tmp_path / f"{name}.nii"
-    nib.save(nib.Nifti1Image(voxels.astype(np.int16), np.diag([2.0, 2, 2, 1])), file)
-    assert read_volume([file], include=()).voxels.shape == scan[0].shape
+    nib.save(nib.Nifti1Image(voxels, np.diag([2.0, 2, 2, 1])), file)
+    assert read_volume([file], include=()).voxels.shape == voxels.shape
 
 
 def test_the_scale_of_a_file_counts(scan):

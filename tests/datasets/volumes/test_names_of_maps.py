@@ -17,10 +17,11 @@ patient_map01_T1 atlas_001_T1 t2_tirm_tra_dark-fluid gre_3d_ce mprage_skullstrip
 real_patient_01 CT_0032_T1 realT1 mo_T1 anat sub-01_T2star T2starw sub-01_T2starw norm nu orig 3D_T1_std
 T1w_acpc_dc_restore_brain prior_scan_T1 gm_001_T1 OAS1_0001_MR1_mpr_n4_anon_sbj_111 tumor_001 patient_2_post_T1
 sub-mask_T1w sub-seg01_T1w sub-FA01_T1w MASK01_T1 T1_mapped_to_MNI T1_lesion_filled lesion_filled_T1 con_0001 b01
+T1_warp sub01_T1w_warp T1_brain_warp qsm_001_T1 lesion_001_flair
 """
 OTHERS = {
     "labels": """aal aparc+aseg aseg T1_seg brainMask T1_brain_mask lesion WMH T1_pveseg Schaefer2018_labels JHU_atlas
-        groundtruth T1_tumorSeg filled AAL116 GTV
+        lesion_001 T1_lesion_001 groundtruth T1_tumorSeg filled AAL116 GTV
         Schaefer2018_400Parcels_7Networks P1_tumor_segmentation synthseg T2_synthseg T1_label 001_labelmap T1_roi
         sub-01_dseg
         segm W39_1998.09.19_Segm GlistrBoost_ManuallyCorrected T1_brain_pveseg sub-01_label-L_mask""",
@@ -28,7 +29,8 @@ OTHERS = {
         sub-01_TB1map dti_FA P-0001_DTI_eddy_FA dti_MD dti_L1 dti_V1 FA ADC P1_ADC subj_CBF rCBV MTT tmax zstat1 tstat1
         cope1 varcope1 pe1 thresh_zstat1 zfstat1 spmT_0001 ResMS corrp_tstat1 QSM jacobian biasfield T2_map
         RD AD R2_star beta_0001
-        white_matter T1w_T2w_ratio OEF wm_fod bias_field""",
+        white_matter T1w_T2w_ratio OEF wm_fod bias_field
+        warp anat2std_warp T1_to_MNI_warp T1_warpfield qsm_001 001_qsm qsm_T1 qsm_to_T1 T1_qsm""",
     "fmap": """sub-01_fieldmap sub-01_phasediff sub-01_phase1 sub-01_magnitude1 T1_phase series_ph gre_real
         gre_imaginary sub-01_part-phase_T2starw sub-01_part-real_T2starw sub-01_part-imag_MEGRE Fieldmap_Hz
         phase imag gre_phase_e2 mGRE_ph_e1 phase_image gre_field_mapping sub-01_TB1TFL""",

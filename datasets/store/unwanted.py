@@ -1,0 +1,43 @@
+"""Volumes of a store that were taken by older rules, and that today's would leave out by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from pathlib import PurePosixPath
+
+from mri_transfer.datasets.volumes.left_out import left_out
+from mri_transfer.datasets.volumes.names_of_maps import tissue_classes
+from mri_transfer.datasets.volumes.naming import stem_of
+
+REMEDY = "unless they were asked for, make the store again with another --out"
+
+
+def is_unwanted(name: str) -> bool:
+    """Whether a file would be left out by its name, unless it is asked for."""
+    return bool(left_out(PurePosixPath(name)))
+
+
+def unwanted(names: Sequence[str], asked_for: Collection[str] = ()) -> str:
+    """Which volumes would be left out today, in one line without the remedy; empty if none.
+
+    Args:
+        names: the sources of a store's volumes.
+        asked_for: those of them that the user wanted nevertheless.
+    """
+    # A DICOM series has no suffix; its file's names were looked at, which are not known any more.
+    files = [name for name in names if stem_of(PurePosixPath(name).name) != PurePosixPath(name).name]
+    asked = set(asked_for)
+    classes = {name: f"a tissue class of {scan} by its name" for name, scan in tissue_classes(files).items()}
+    reasons = {
+        name: classes.get(name) or (left_out(PurePosixPath(name)) or "").split(";")[0]
+        for name in dict.fromkeys(files)
+        if name not in asked
+    }
+    found = [(name, reason) for name, reason in reasons.items() if reason]
+    if not found:
+        return ""
+    name, reason = found[0]
+    return (
+        f"{len(found)} of {len(names)} {'volume' if len(names) == 1 else 'volumes'} would be left out today "
+        f"(such as {name}: {reason})"
+    )

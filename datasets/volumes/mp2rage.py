@@ -6,9 +6,9 @@ where both are noise, just as phase is over its turn. In the head it is a T1 con
 few voxels apart, over most of the range. Phase follows the field there, which changes slowly and starts anew at every
 turn; once the field is filtered out, little of the range is left.
 
-The limits stand between ratios and phase that were simulated on T1 heads of eleven people at 2 mm and three at 1 mm:
-ratios with noise of 1.5 to 8% of the signal, and phase of 0.4 to 30 turns, filtered and not, with noise of 1.5 to 15%.
-All 70 ratios came out as such, and no phase.
+The limits stand between ratios and phase that were simulated on T1 heads of six people at 2 mm and two at 1 mm: ratios
+with noise of 1.5 to 8% of the signal, and phase of 0.4 to 30 turns, filtered and not, with noise of 1.5 to 15%. All 40
+ratios came out as such, and none of 144 images of phase and 16 real parts.
 """
 
 from __future__ import annotations

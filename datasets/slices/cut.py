@@ -61,7 +61,9 @@ def cut(
     images = np.empty((sum(map(len, chosen.values())), size, size), dtype=np.uint8)
     if not len(images):
         raise BadVolume("every slice is mostly background; see --min-foreground")
-    names, millimetres, fractions = [], [], []
+    names: list[str] = []
+    millimetres: list[float] = []
+    fractions: list[float] = []
     for plane, layers in chosen.items():
         across, down, along = AXES[plane]
         pixel = (volume.zooms[down], volume.zooms[along])

@@ -72,6 +72,6 @@ def _restarts(values: np.ndarray, tissue: np.ndarray) -> float:
     for axis in range(3):
         along, inside = np.moveaxis(values, axis, 0), np.moveaxis(tissue, axis, 0)
         both = inside[1:] & inside[:-1]
-        found += np.count_nonzero((np.abs(np.diff(along, axis=0)) > _RESTART) & both)
-        total += np.count_nonzero(both)
+        found += int(np.count_nonzero((np.abs(np.diff(along, axis=0)) > _RESTART) & both))
+        total += int(np.count_nonzero(both))
     return found / max(total, 1)

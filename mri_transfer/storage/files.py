@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import math
 import os
+import stat
+import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +28,9 @@ Kind: TypeAlias = type | tuple[type, ...]
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut."""
+    """Make a rename inside `folder` survive a power cut, where a folder can be opened for that (not on Windows)."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -48,6 +53,9 @@ def names_errors(path: str | Path) -> Iterator[None]:
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Open `path` for writing so that it holds either its old content or all of the new one, never a part.
 
+    Only regular files are replaced. A link stays one, and its target is written; a device, a pipe or what this
+    process prints to is written to as it stands.
+
     Args:
         path: the final name; its folder must exist.
         mode: "w" for text (UTF-8) or "wb" for bytes.
@@ -56,12 +64,22 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         OSError: the disk is full or the folder can't be written; the old file is then untouched.
     """
     path = Path(path)
+    text = "b" not in mode
+    encoding, newline = ("utf-8", "") if text else (None, None)
+    # A file's name may be any bytes; Python holds those that are no UTF-8 as surrogates.
+    errors = "surrogateescape" if text else None
+    stream = _stream(path)
+    if stream is not None:
+        with (
+            names_errors(path),
+            os.fdopen(stream, mode, encoding=encoding, errors=errors, newline=newline) as file,
+        ):
+            yield file
+        return
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
-        text = "b" not in mode
-        encoding, newline = ("utf-8", "") if text else (None, None)
-        # A file's name may be any bytes; Python holds those that are no UTF-8 as surrogates.
-        errors = "surrogateescape" if text else None
         with names_errors(path), part.open(mode, encoding=encoding, errors=errors, newline=newline) as file:
             yield file
             file.flush()
@@ -71,6 +89,27 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
+
+
+def _stream(path: Path) -> int | None:
+    """A descriptor to write to, where a path leads to a device, a pipe, or what standard output or error go to.
+
+    Raises:
+        IsADirectoryError: it leads to a folder.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    for descriptor, printed in ((1, sys.stdout), (2, sys.stderr)):
+        with contextlib.suppress(OSError):  # closed
+            if os.path.samestat(status, os.fstat(descriptor)):
+                if printed is not None:
+                    printed.flush()
+                return os.dup(descriptor)
+    return None if stat.S_ISREG(status.st_mode) else os.open(path, os.O_WRONLY)
 
 
 def _plain(value: Any) -> Any:

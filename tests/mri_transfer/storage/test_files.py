@@ -1,6 +1,12 @@
 import errno
 import json
 import math
+import os
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -152,3 +158,50 @@ def test_a_newer_format_is_no_damage(tmp_path):
         NewerFormat, match=r"a\.json: was written by a newer mri-transfer \(format 3\); update"
     ):
         read_object(tmp_path / "a.json", {"n": int}, newest=2)
+
+
+def test_a_link_stays_a_link_and_its_target_is_written(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    target, link = tmp_path / "elsewhere" / "real.json", tmp_path / "link.json"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_json(link, {"new": 1})
+    assert link.is_symlink()
+    assert json.loads(target.read_text()) == {"new": 1}
+    target.unlink()
+    write_json(link, {"newer": 2})  # a link that leads nowhere yet
+    assert json.loads(target.read_text()) == {"newer": 2}
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path):
+    write_json(Path(os.devnull), {"a": 1})
+    assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    got = []
+    reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
+    reader.start()
+    write_json(pipe, {"a": 1})
+    reader.join(10)
+    assert json.loads(got[0]) == {"a": 1}
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    with pytest.raises(IsADirectoryError):
+        write_json(tmp_path, {})
+
+
+@pytest.mark.parametrize("how", ["a pipe", "a file"])
+def test_what_is_printed_to_is_added_to(tmp_path, how):
+    code = (
+        "from pathlib import Path; from mri_transfer.storage.files import write_json; print('before', flush=True); "
+        "write_json(Path('/dev/stdout'), {'a': 1}); print('after')"
+    )
+    if how == "a pipe":
+        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    else:
+        with (tmp_path / "out").open("w") as file:
+            subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
+        said = (tmp_path / "out").read_text()
+    assert said.startswith("before\n{")
+    if how == "a pipe":
+        assert said.endswith("}\nafter\n")

@@ -157,7 +157,15 @@ def test_bad_input_gets_one_line(undisturbed, small_store, refuses, tmp_path):
     refuses("pretrain", small_store, "--out", out, *steps, "--init", none, words=("--init",))
     refuses("pretrain", small_store, "--out", out, *steps, "--backbone", "resnet5", words=("resnet50",))
     start = ("--init", undisturbed, "--backbone", "mobilenet_v2")
-    refuses("pretrain", small_store, "--out", out, *steps, *start, words=("is a mobilenet", "--backbone"))
+    refuses(
+        "pretrain",
+        small_store,
+        "--out",
+        out,
+        *steps,
+        *start,
+        words=("is an encoder of mobilenet", "--backbone"),
+    )
     other = (*steps, *TINY, "--seed", 1)
     refuses("pretrain", small_store, "--out", undisturbed, *other, words=("--seed was 0", "another --out"))
     assert not out.exists()

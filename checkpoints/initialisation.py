@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ import numpy as np
 from mri_transfer.checkpoints import DEFAULT_BACKBONE
 from mri_transfer.errors import UserError
 from mri_transfer.machine import device
+from mri_transfer.options import did_you_mean
 
 if TYPE_CHECKING:
     import keras
@@ -67,11 +67,10 @@ def check(origin: str, option: str = "--init ") -> None:
             f"{option}{origin}: is a file; a start is {FORMS} (a file of ImageNet weights goes with {IMAGENET}, by "
             "--imagenet-weights)"
         )
-    known = {name.lower(): name for name in (*BUILT_IN, *PUBLISHED)}
+    known = [*BUILT_IN, *PUBLISHED]
     with contextlib.suppress(OSError):  # no such parent, or one that can't be listed
-        known |= {str(each).lower(): str(each) for each in folder.parent.iterdir() if each.is_dir()}
-    close = difflib.get_close_matches(str(folder).lower(), known, n=1, cutoff=0.75)
-    hint = f"; did you mean {option}{known[close[0]]}?" if close else ""
+        known += [str(each) for each in folder.parent.iterdir() if each.is_dir()]
+    hint = did_you_mean(str(folder), known).replace("did you mean ", f"did you mean {option}")
     raise UserError(f"{option}{origin}: no such folder; a start is {FORMS}{hint}")
 
 

@@ -16,6 +16,7 @@ from mri_transfer.options import (
     option,
     positive_float,
     positive_int,
+    same_as,
     share,
     whole,
 )
@@ -197,7 +198,7 @@ class CompareConfig:
         "`--dry-run` says how many hours before they are spent."
     )
 
-    tumors: Path = argument(help=TUMORS, metavar="TUMORS")
+    tumors: Path = same_as(FinetuneConfig, "tumors")
     out: Path = option(help="folder for the report and the finished trials", metavar="REPORT")
     arm: tuple[str, ...] = option(
         (),
@@ -215,7 +216,7 @@ class CompareConfig:
         metavar="LIST",
         parse=modes,
     )
-    folds: int = option(5, help="folds of groups", metavar="N", parse=folds)
+    folds: int = same_as(FinetuneConfig, "folds", help="folds of groups")
     seeds: int = option(
         3, help="repetitions, each with its own folds and random numbers", metavar="N", parse=positive_int
     )
@@ -226,7 +227,7 @@ class CompareConfig:
         metavar="LIST",
         parse=fractions,
     )
-    size: int = option(160, help="side of the images, pixels", metavar="PIXELS", parse=positive_int)
+    size: int = same_as(FinetuneConfig, "size")
     backbone: tuple[str, ...] = option(
         (),
         help=f"{BACKBONE}; repeat it to compare the built-in starts on several",
@@ -234,7 +235,7 @@ class CompareConfig:
         repeat=True,
     )
     mixed_backbones: bool = option(False, help="allow arms whose networks differ")
-    imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
+    imagenet_weights: Path | None = same_as(FinetuneConfig, "imagenet_weights")
     against: tuple[Path, ...] = option(
         (),
         help="slice store to check for copies of tumour images; repeat it (default: the stores that the encoders "
@@ -262,12 +263,12 @@ class CompareConfig:
         "can be compared without a leak, by --arm target=RUN-{seed}-{fold}",
         metavar="DIR",
     )
-    epochs: int | None = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
-    batch: int = option(Recipe.batch, help=BATCH, metavar="N", parse=positive_int)
-    rate: float = option(Recipe.rate, help=RATE, metavar="RATE", parse=positive_float)
-    rates: tuple[float, ...] = option(Recipe.rates, help=RATES, metavar="LIST", parse=rates)
-    unfreeze: float = option(Recipe.unfreeze, help=UNFREEZE, metavar="SHARE", parse=share)
-    calibration: str = option(Recipe.calibration, help=CALIBRATION, choices=("temperature", "none"))
+    epochs: int | None = same_as(FinetuneConfig, "epochs")
+    batch: int = same_as(FinetuneConfig, "batch")
+    rate: float = same_as(FinetuneConfig, "rate")
+    rates: tuple[float, ...] = same_as(FinetuneConfig, "rates")
+    unfreeze: float = same_as(FinetuneConfig, "unfreeze")
+    calibration: str = same_as(FinetuneConfig, "calibration")
     scored: str = option(
         "headline",
         help="images that figures are computed on: those outside the development groups (a fixed fifth, by which "
@@ -308,10 +309,10 @@ class CompareConfig:
     dry_run: bool = option(
         False, help="say how many trials there are and how long they would take, then stop"
     )
-    groups: Path | None = option(None, help=GROUPS, metavar="FILE")
-    force_groups: bool = option(False, help=FORCE_GROUPS)
-    labels: str = option("source", help=LABELS, choices=("source", "folder"))
-    strict: bool = option(False, help="stop at the first unreadable image instead of skipping it")
+    groups: Path | None = same_as(FinetuneConfig, "groups")
+    force_groups: bool = same_as(FinetuneConfig, "force_groups")
+    labels: str = same_as(FinetuneConfig, "labels")
+    strict: bool = same_as(FinetuneConfig, "strict")
     banner: str = ""  # not an option: what the demo writes across its report
 
     def recipe(self) -> Recipe:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mri_transfer.errors import UserError
-from mri_transfer.options import argument, option
+from mri_transfer.options import argument, option, same_as
 from mri_transfer.pretrain.config import PretrainConfig
 
 GRAPH = "training-graph"
@@ -27,15 +27,15 @@ def _as_for_pretrain(name: str, otherwise: str = "", *, of_run: bool = True, def
         of_run: whether it is taken over from a RUN, if there is one.
         default: of the field here, which says that it was left out.
     """
-    field = next(each for each in dataclasses.fields(PretrainConfig) if each.name == name)
+    field = PretrainConfig.__dataclass_fields__[name]
     text, _, told = field.metadata["help"].partition(" (default: ")
     otherwise = (
         otherwise or told.removesuffix(")") or ("" if field.default in (None, ()) else str(field.default))
     )
     if default is None and otherwise:
         text += f" (default: {'as in RUN, else ' if of_run else ''}{otherwise})"
-    about = {"help": text.replace("listed below", "listed by `pretrain --help`"), "of_run": of_run}
-    return dataclasses.field(default=default, metadata=field.metadata | about)
+    text = text.replace("listed below", "listed by `pretrain --help`")
+    return same_as(PretrainConfig, name, default=default, help=text, of_run=of_run)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

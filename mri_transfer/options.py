@@ -56,6 +56,17 @@ def argument(*, help: str, metavar: str, many: bool = False, default: Any = data
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def same_as(config: type, name: str, **changes: Any) -> Any:
+    """The option of another configuration that has this name, so that it is said once.
+
+    Args:
+        changes: a `default` of its own, or any of what :func:`option` takes.
+    """
+    field = next(each for each in dataclasses.fields(config) if each.name == name)
+    default = changes.pop("default", field.default)
+    return dataclasses.field(default=default, metadata={**field.metadata, **changes})
+
+
 def _integer(text: str) -> int:
     try:
         return int(text)

@@ -59,10 +59,7 @@ class Looks:
             **about,
         }
         with LineFile(self.path) as file:
-            for _ in (
-                file.read()
-            ):  # to the end, so that a line which was being written when the power went is cut off
-                pass
+            list(file.read())  # which cuts off a line that was being written when the power went
             file.add([line_of(entry)])
         self._noted = True
 

@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from mri_transfer.storage.files import names_errors, to_json, write_all
+from mri_transfer.storage.files import names_errors
+from mri_transfer.storage.json_lines import LineFile, line_of, read_lines
 
 RECORD = "looks.jsonl"
 
@@ -37,17 +36,12 @@ class Looks:
         if not self.path.exists():
             return False, 0
         others: set[str] = set()
-        with names_errors(self.path):
-            lines = self.path.read_bytes().split(b"\n")[
-                :-1
-            ]  # behind the last line feed is nothing, or a torn line
-        for number, line in enumerate(lines):
-            try:
-                look = json.loads(line)
-                if look["images"] == self.images:
-                    others.add(str(look["trials"]))
-            except (ValueError, KeyError, TypeError):
-                others.add(f"damaged line {number}")
+        with names_errors(self.path), self.path.open("rb") as file:
+            for line in read_lines(file):
+                if line.value is None:
+                    others.add(f"damaged line {line.number}")
+                elif line.value.get("images") == self.images:
+                    others.add(str(line.value.get("trials")))
         return self.trials in others, len(others - {self.trials})
 
     def add(self, about: dict[str, Any], arms: Sequence[str]) -> None:
@@ -64,14 +58,9 @@ class Looks:
             **{"images": self.images, "trials": self.trials, "arms": list(arms)},
             **about,
         }
-        with names_errors(self.path), self.path.open("a+b", buffering=0) as file:
-            file.seek(0)
-            content = file.read()
-            os.ftruncate(
-                file.fileno(), content.rfind(b"\n") + 1
-            )  # a line that was being written when the power went
-            write_all(file.fileno(), to_json(entry, indent=None).encode() + b"\n")
-            os.fsync(file.fileno())
+        with LineFile(self.path) as file:
+            list(file.read())  # which cuts off a line that was being written when the power went
+            file.add([line_of(entry)])
         self._noted = True
 
 

@@ -131,9 +131,16 @@ def _arms(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]:
     found += [
         f"Start {name} has other weights than planned."
         for name in planned
-        if name in done and planned[name] != done[name]
+        if name in done and not _same(planned[name], done[name])
     ]
     return found
+
+
+def _same(planned: Mapping[str, Any], done: Mapping[str, Any]) -> bool:
+    """Whether two starts are one; with more or fewer seeds, one has more weights than the other."""
+    was, now = set(planned["weights"]), set(done["weights"])
+    rest = [{key: value for key, value in each.items() if key != "weights"} for each in (planned, done)]
+    return rest[0] == rest[1] and (was <= now or now <= was)
 
 
 def _text(value: Any) -> str:
@@ -166,11 +173,13 @@ def held_against(
     if hypothesis and hypothesis != plan["hypothesis"]:
         found.append(f"Hypothesis: planned “{plan['hypothesis']}”, given “{hypothesis}”.")
     before, caution = plan["before"], ""
-    if before["trials"] or before["looks"]:
-        caution = (
-            f" Before it was written, {before['trials']} of its trials had been done and these images had been scored "
-            f"{times(before['looks'])} in this folder."
+    if before["trials"]:
+        caution = f" But {before['trials']} of its trials had been done before it was written."
+    if before["looks"]:
+        caution += (
+            f" These images had been scored {times(before['looks'])} in this folder before it was written."
         )
+    when = plan["written"].replace("T", " ").replace("+00:00", " UTC")
     points = f"{len(found)} point{'s' * (len(found) > 1)}"
     outcome = "It was followed." if not found else f"It was not followed in {points}."
     return {
@@ -179,7 +188,7 @@ def held_against(
         "written_now": new,
         "followed": not found,
         "deviations": found,
-        "words": f"Planned at {plan['written']} (SHA-256 {plan['sha256'][:16]}…). {outcome}{caution}",
+        "words": f"Planned at {when} (SHA-256 {plan['sha256'][:16]}…). {outcome}{caution}",
     }
 
 

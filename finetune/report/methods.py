@@ -139,4 +139,6 @@ def _plan(report: Mapping[str, Any]) -> str:
         else f"was not followed in {len(plan['deviations'])} point{'s' * (len(plan['deviations']) > 1)} "
         f"({' '.join(plan['deviations'])})"
     )
-    return f"A plan written at {plan['written']} (SHA-256 {plan['sha256']}) {outcome}.{before}"
+    done = (plan.get("before") or {}).get("trials", 0)
+    late = f", when {done} of its trials had been done already," if done else ""
+    return f"A plan written at {plan['written']}{late} (SHA-256 {plan['sha256']}) {outcome}.{before}"

@@ -115,7 +115,7 @@ def test_a_plan_after_the_look_says_so(planned, tmp_path):
     told = report_of(settings)["plan"]
     assert told["followed"]
     assert told["before"]["trials"] > 0
-    assert "of its trials had been done" in told["words"]
+    assert "of its trials had been done before it was written" in told["words"]
 
 
 def test_deviations_name_each_start():
@@ -127,6 +127,8 @@ def test_deviations_name_each_start():
         "Start c was compared and not planned.",
         "Start b has other weights than planned.",
     ]
+    more = {"arms": {**was["arms"], "a": {"weights": ["1", "4"]}}}  # another seed, which is told as such
+    assert deviations(was, more) == deviations(more, was) == []
 
 
 def test_looks_are_counted_once_each_whatever_happens_to_the_file(tmp_path):

@@ -19,6 +19,7 @@ import importlib.util
 import multiprocessing
 import os
 import random
+import resource
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -43,7 +44,7 @@ PRELOAD = [
     "requests",
     "tqdm",
 ]
-TIMEOUT = 300  # seconds for the tests
+SECONDS, TIMEOUT = 40, 300  # of the processor and of the clock, for the tests
 FORK = multiprocessing.get_context("fork")
 # The same few examples meet every mutant, and a failure needs no smaller one.
 FEW = hypothesis.settings(derandomize=True, database=None, max_examples=20, deadline=None)
@@ -74,6 +75,7 @@ def mutants(source: str, how_many: int, seed: int) -> Iterator[tuple[str, str]]:
 
 def run_tests(path: str, source: str, tests: list[str]) -> None:
     """In a process of its own: exits with 0 if the tests pass on the module at `path` made from `source`."""
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))  # whatever else the machine does
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1), os.dup2(nowhere, 2)
     sys.path.insert(0, str(Path.cwd()))

@@ -151,6 +151,14 @@ def test_without_imagenet_a_control_is_what_is_compared_with_and_not_what_wins()
     assert (found["arm"], found["baseline"], found["outcome"]) == ("mri", "pixels", "behind")
 
 
+def test_of_two_controls_the_better_is_compared_with_the_other():
+    found = verdict(
+        report({"random": 0.7, "pixels": 0.8}, {("random", "pixels"): (-0.1, 0.02, 0.001, 0.001)})
+    )
+    assert (found["arm"], found["baseline"], found["outcome"]) == ("pixels", "random", "ahead")
+    assert found["rule"].startswith("the headline cell is fine-tuning on all labels if that was run")
+
+
 def test_one_arm():
     found = verdict(report({"mri": 0.8}, {}))
     assert found["outcome"] == "single"

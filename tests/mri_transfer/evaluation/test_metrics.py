@@ -43,6 +43,17 @@ def test_confusion_scores_equal_sklearn_on_repeated_images(case):
         np.testing.assert_allclose(found, reference.recall_score(y, guess, average=None, labels=every))
 
 
+@pytest.mark.parametrize("classes", [2, 3, 5, 7])
+def test_each_image_counts_once_whatever_the_number_of_classes(classes):
+    generator = np.random.default_rng(classes)
+    labels, predicted = generator.integers(classes, size=60), generator.integers(classes, size=(3, 60))
+    groups = generator.integers(4, size=60)  # the fifth is empty
+    expected = np.zeros((5, 3, classes, classes))
+    for seed, image in np.ndindex(3, 60):
+        expected[groups[image], seed, labels[image], predicted[seed, image]] += 1
+    np.testing.assert_array_equal(metrics.confusion_by_group(labels, predicted, groups, 5, classes), expected)
+
+
 def test_losses_equal_sklearn(case):
     labels, probabilities, groups, count, weights, repeated = case
     sums = np.tensordot(weights.astype(float), metrics.loss_by_group(labels, probabilities, groups, count), 1)

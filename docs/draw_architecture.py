@@ -1,7 +1,8 @@
 """Draws docs/architecture.svg from the imports of the checkout: `python docs/draw_architecture.py`.
 
 A room is a folder with an `__init__.py`. An arrow says that some module of one room imports from another, wherever in
-the file the import stands. Arrows that follow from others (A to C, where A to B and B to C exist) are left out.
+the file the import stands; what is imported for type checkers alone doesn't count. Arrows that follow from others (A
+to C, where A to B and B to C exist) are left out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("datasets", "checkpoints", "pretrain", "finetune")
 SHARED_ROOMS = ("evaluation", "machine", "pages", "processes", "storage")
-SHARED_MODULES = ("errors", "options", "progress")
+SHARED_MODULES = ("errors", "options", "progress", "words")
 SHARED, PROGRAMS = "shared", "programs"
 TALL = 2.6  # of a room, in the drawing
 
@@ -33,9 +34,14 @@ def modules() -> dict[str, Path]:
 
 
 def imports(path: Path, known: dict[str, Path]) -> set[str]:
-    """The modules of ours that a file imports, at its top or inside a function."""
+    """The modules of ours that a file imports when it runs, at its top or inside a function."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        waiting.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names} & known.keys()
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -161,7 +167,7 @@ def draw(path: Path) -> None:
     stage("datasets", 1, 9, 80, 29)
     stage("checkpoints", 85, 9, 24, 29)
     axes.text(97, 22, "what passes from\npretrain to finetune", ha="center", size=8.5)
-    box(1, 1, 108, 5, "shared: errors, options, progress, " + ", ".join(SHARED_ROOMS), "#e8edf6")
+    box(1, 1, 108, 5, "shared: " + ", ".join((*SHARED_MODULES, *SHARED_ROOMS)), "#e8edf6")
     for start, end in (
         ((27, 41), (27, 38)),
         ((47, 41), (88, 38)),

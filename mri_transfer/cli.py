@@ -60,7 +60,7 @@ COMMANDS = {
     "pretrain": Command(
         "train an encoder on a slice store without labels, for a fixed time or number of steps",
         "mri_transfer.pretrain.config:PretrainConfig",
-        "mri_transfer.pretrain.run.run:pretrain",
+        "mri_transfer.pretrain.pretrain:pretrain",
     ),
     "finetune": Command(
         "turn an encoder into a four-class tumour classifier",

@@ -54,7 +54,7 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     from mri_transfer.finetune.compare import compare
     from mri_transfer.finetune.config import CompareConfig
     from mri_transfer.pretrain.config import PretrainConfig
-    from mri_transfer.pretrain.run.run import pretrain
+    from mri_transfer.pretrain.pretrain import pretrain
 
     out = config.out
     claim_folder(out, "demo")

@@ -108,7 +108,7 @@ def _speed(seconds: float) -> tuple[Finding, dict[str, Any] | None]:
     limit = memory.default_limit()
     device.limit_memory(limit)
     device.prepare()
-    from mri_transfer.pretrain.fit.speed import measure_speed
+    from mri_transfer.pretrain.run.speed import measure_speed
 
     progress.say(f"training on noise for {seconds:g} s, after compiling ...")
     try:

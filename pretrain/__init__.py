@@ -1,5 +1,6 @@
 """Stage one: train an encoder on a slice store without labels.
 
-``run`` is the overnight run, ``positives`` says which slices belong together, ``views`` how they are augmented,
-``methods`` holds one file per self-supervised method, ``health`` watches what they learn.
+Read in this order: ``config`` (every setting), ``pretrain`` (the command), ``run`` (what happens in a step, and what keeps
+a night safe), ``pairs`` (which slices belong together), ``augmentations`` (how views are made of them), ``methods`` (one
+file each), ``fit`` (what this machine can hold), ``devices`` (several of them), ``health`` (what an encoder has learnt).
 """

@@ -55,7 +55,7 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
     from mri_transfer.checkpoints.encoders import save_encoder
     from mri_transfer.checkpoints.state import load_state
     from mri_transfer.pretrain.graph.exporting import KIND
-    from mri_transfer.pretrain.run.run import KIND as RUN
+    from mri_transfer.pretrain.pretrain import KIND as RUN
 
     folder, out = require_folder(config.folder, KIND, "export --format training-graph"), config.out
     card = _card(folder)

@@ -103,8 +103,8 @@ class Panel:
     """
 
     def __init__(self, store: SliceStore, config: PretrainConfig, size: int, count: int):
-        from mri_transfer.pretrain.augmentations.preview import sample_views
         from mri_transfer.pretrain.augmentations.views import Views
+        from mri_transfer.pretrain.health.preview import sample_views
 
         self.size = size
         self.rows = choose(store.table, count, config.seed)

@@ -170,7 +170,7 @@ def _caption(table: Mapping[str, np.ndarray], row: int) -> dict[str, str]:
 
 def _views(told: Told) -> list[dict[str, Any]]:
     """Pairs as training meets them: each slice and views of it."""
-    from mri_transfer.pretrain.augmentations.preview import sample_views
+    from mri_transfer.pretrain.health.preview import sample_views
 
     config = dataclasses.replace(told.config, size=told.panel.size)
     found = sample_views(told.store, config, _PAIRS, _VIEWS_EACH)

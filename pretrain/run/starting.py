@@ -12,7 +12,6 @@ from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.devices.choice import Devices
 from mri_transfer.pretrain.fit.out_of_memory import REMEDY, largest_that_fits, smaller
 from mri_transfer.pretrain.fit.precision import WORTH_SECONDS, fastest, measured
 from mri_transfer.pretrain.pairs.positives import PairSampler
@@ -24,6 +23,8 @@ from mri_transfer.storage.files import read_object, write_json
 
 if TYPE_CHECKING:
     import keras
+
+    from mri_transfer.pretrain.devices.choice import Devices
 
 
 def start_or_continue(

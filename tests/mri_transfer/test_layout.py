@@ -53,6 +53,16 @@ def test_what_is_shared_knows_no_part():
             assert not imported_parts(file), file
 
 
+def test_arrows_between_rooms_point_one_way():
+    """No room needs one that needs it, by whatever detour; a room and those inside it count as one."""
+    arrows = runpy.run_path(str(ROOT / "docs" / "draw_architecture.py"))["arrows"]()
+    left = {room: set(others) for room, others in arrows.items()}
+    while free := [room for room, others in left.items() if not others & left.keys()]:
+        for room in free:
+            del left[room]
+    assert not left, f"these need one another: {left}"
+
+
 def test_every_package_of_the_checkout_is_installed(monkeypatch):
     told = {}
     monkeypatch.chdir(ROOT)

@@ -6,8 +6,8 @@ import pytest
 
 from mri_transfer.checkpoints.state import load_state, save_state
 from mri_transfer.machine import device
+from mri_transfer.pretrain import pretrain as run_module
 from mri_transfer.pretrain.fit.out_of_memory import remember_fewer
-from mri_transfer.pretrain.run import run as run_module
 from tests.pretrain import small_network
 
 

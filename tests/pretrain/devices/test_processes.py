@@ -29,9 +29,10 @@ STEPS = 80
 SMALL = ("--batch", 4, "--size", 32, "--backbone", "mobilenet")
 # A line of metrics for every step, and no time for health.
 BEFORE = """
-from mri_transfer.pretrain.run import reports, run
+from mri_transfer.pretrain import pretrain as command
+from mri_transfer.pretrain.run import reports
 reports.REPORT_SECONDS = 0.0
-run._monitors = lambda config, store: []
+command._monitors = lambda config, store: []
 """
 # As above, but saves at every occasion, and steps take their time, so that a few seconds hold many saves.
 SLOWLY = (

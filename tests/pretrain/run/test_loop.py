@@ -13,11 +13,11 @@ import pytest
 from mri_transfer.checkpoints.encoders import read_card
 from mri_transfer.checkpoints.state import load_state
 from mri_transfer.errors import UserError
+from mri_transfer.pretrain import pretrain as run_module
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.fit.out_of_memory import Marker, is_out_of_memory, largest_that_fits, smaller
-from mri_transfer.pretrain.run import run as run_module
+from mri_transfer.pretrain.pretrain import pretrain
 from mri_transfer.pretrain.run.position import Position
-from mri_transfer.pretrain.run.run import pretrain
 from mri_transfer.pretrain.run.starting import seconds_left
 from mri_transfer.pretrain.run.trainer import Trainer, bytes_of_training
 from tests.pretrain import small_network

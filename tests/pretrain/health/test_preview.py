@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 
 from mri_transfer.datasets.store.store import SliceStore
-from mri_transfer.pretrain.augmentations.preview import sample_views, single_augmentations
 from mri_transfer.pretrain.augmentations.table import NAMES
 from mri_transfer.pretrain.config import PretrainConfig
+from mri_transfer.pretrain.health.preview import sample_views, single_augmentations
 from mri_transfer.pretrain.pairs.positives import PairSampler
 
 

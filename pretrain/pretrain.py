@@ -52,7 +52,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
         raise UserError("give exactly one of --hours, --until, --minutes and --steps")
     store = SliceStore.open(config.store)
     if config.preview:
-        from mri_transfer.pretrain.augmentations.preview import draw_views
+        from mri_transfer.pretrain.health.preview import draw_views
 
         return draw_views(store, config)
     sampler = PairSampler(

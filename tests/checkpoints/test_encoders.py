@@ -134,7 +134,8 @@ def test_a_card_that_makes_no_sense_is_one_clear_line(run, change, message):
     with pytest.raises(UserError, match=message) as caught:
         load_encoder(run)
     assert "\n" not in str(caught.value)
-    for content in ("", "{", "[]", "3", "\xff"):
+    infinite = path.read_text().replace('"size": ', '"size": 1e999, "was": ')
+    for content in ("", "{", "[]", "3", "\xff", "[" * 99_999, '{"size": ' + "1" * 4300 + "}", infinite):
         path.write_text(content, encoding="latin-1")
         with pytest.raises(UserError, match=r"encoder\.json"):
             load_encoder(run)

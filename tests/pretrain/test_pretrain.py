@@ -218,6 +218,17 @@ def test_lines_that_a_power_cut_tore_or_undid_are_dropped(tmp_path):
     assert metrics.last == {"step": 5}
 
 
+def test_a_damaged_line_of_figures_is_named_and_left_out(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    metrics = Metrics(path, 0)
+    for step in (1, 2, 3):
+        metrics.add({"step": step, "loss": 0.25})
+    path.write_bytes(path.read_bytes().replace(b'2, "loss": 0.25', b'2, "loss": 0.27'))
+    assert [line["step"] for line in Metrics(path, 3).lines] == [1, 3]
+    assert "metrics.jsonl: line 2 is damaged and left out" in capsys.readouterr().err
+    assert path.read_bytes() == b"".join(line_of({"step": step, "loss": 0.25}) for step in (1, 3))
+
+
 @pytest.mark.slow
 def test_smaller_views_come_first_and_a_resumed_run_goes_through_the_same(
     small_store, start_command, command, cli, tmp_path

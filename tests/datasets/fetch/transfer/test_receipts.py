@@ -53,6 +53,19 @@ def test_a_damaged_receipt_says_so(tmp_path, line):
         Receipts(tmp_path)
 
 
+@pytest.mark.parametrize("flipped", [b'"bytes": 3', b"crc32", b'"a"'])
+def test_a_flipped_bit_of_a_receipt_is_noticed(tmp_path, flipped):
+    with Receipts(tmp_path) as receipts:
+        for entry in ENTRIES:
+            receipts.add(entry)
+    path = tmp_path / RECEIPT
+    content = bytearray(path.read_bytes())
+    content[content.rindex(flipped) + len(flipped) - 1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=r"receipt\.jsonl: damaged \(line 3\); remove it"):
+        Receipts(tmp_path)
+
+
 def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path):
     left = [tmp_path / "folder.json.1a2b3c4d.part", tmp_path / "a" / "b.nii.gz.part.json.00000000.part"]
     kept = [tmp_path / "a" / "b.nii.gz.part", tmp_path / "a" / "b.nii.gz.part.json", tmp_path / "x.part"]

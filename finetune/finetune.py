@@ -92,7 +92,7 @@ def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> d
     from mri_transfer.finetune.heads.classifier import save_classifier
     from mri_transfer.finetune.heads.features import extract_features
     from mri_transfer.finetune.heads.tuning import Tuning
-    from mri_transfer.finetune.prediction.out_of_distribution import fit, save_familiarity
+    from mri_transfer.finetune.prediction.out_of_distribution import fit, save_in_distribution
 
     started = time.monotonic()
     splits = grouped_splits(
@@ -124,7 +124,7 @@ def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> d
     classifier = tuning.classifier
     seen = extract_features(classifier.encoder, tumors.images[test], "held-out images")
     scores = held_out_scores(tumors, split, classifier.logits_of(seen), classifier.temperature)
-    familiar = fit(extract_features(classifier.encoder, tumors.images[train], "training images"), seen)
+    known = fit(extract_features(classifier.encoder, tumors.images[train], "training images"), seen)
     seconds = round(time.monotonic() - started, 1)
     provenance = {
         "start": about,
@@ -137,7 +137,7 @@ def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> d
         "config": as_dict(config),
     }
     save_classifier(classifier, config.out, backbone=start.backbone, provenance=provenance)
-    save_familiarity(familiar, config.out)
+    save_in_distribution(known, config.out)
     summary = {
         "run": str(config.out),
         "start": start.origin,

@@ -22,7 +22,7 @@ def see_and_keep(
     """Features of test images by a fine-tuned classifier, and on disk what it sees in them.
 
     Args:
-        path: where to keep heat and features; its folder is made.
+        path: where to keep activation and features; its folder is made.
         classifier: as fine-tuned.
         images: uint8 (n, size, size).
         desc: label of the progress bar; None shows none.
@@ -36,15 +36,15 @@ def see_and_keep(
         explain = Explainer(classifier)
     except UserError:  # an encoder that pools otherwise; it is scored all the same
         return extract_features(classifier.encoder, images, desc)
-    features, heat = [], []
+    features, activation = [], []
     for start in progress.bar(range(0, len(images), BATCH), desc=desc or "", unit="batch", leave=False):
         batch = images[start : start + BATCH]
         missing = BATCH - len(batch) if start else 0  # one shape only: another would be compiled anew
         found = explain(np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]))
         features.append(found.features[: len(batch)])
-        heat.append(found.heat[: len(batch)])
+        activation.append(found.activation[: len(batch)])
     seen = np.concatenate(features)
-    save_npz(path, {"heat": np.concatenate(heat), "features": seen})
+    save_npz(path, {"heat": np.concatenate(activation), "features": seen})
     return seen
 
 

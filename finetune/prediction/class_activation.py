@@ -66,7 +66,7 @@ class MapReader:
             *(np.asarray(part, np.float32) for part in self.model.predict_on_batch(images[..., None]))
         )
 
-    def heat(self, seen: Maps, *, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    def activation(self, seen: Maps, *, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """Class activation maps, of every class.
 
         Args:
@@ -86,11 +86,11 @@ class MapReader:
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """What a classifier says of `n` images: features (n, d), probabilities (n, classes), heat (n, classes, h, w)."""
+    """What a classifier says of `n` images: features (n, d), probabilities (n, classes), maps (n, classes, h, w)."""
 
     features: np.ndarray
     probabilities: np.ndarray
-    heat: np.ndarray
+    activation: np.ndarray
 
 
 class Explainer:
@@ -106,8 +106,8 @@ class Explainer:
     def __call__(self, images: np.ndarray) -> Explained:
         """Classify and explain one batch of images, uint8 (n, size, size)."""
         seen, head = self.read(images), self.classifier.head_arrays()
-        heat = self.read.heat(seen, kernel=head["kernel"], scale=head["scale"])
-        return Explained(seen.features, self.classifier.probabilities_of(seen.features), heat)
+        activation = self.read.activation(seen, kernel=head["kernel"], scale=head["scale"])
+        return Explained(seen.features, self.classifier.probabilities_of(seen.features), activation)
 
 
 def _is_plain(layer: Any) -> bool:

@@ -40,7 +40,7 @@ QUANTILE = 0.98  # of held-out images' distances: about so many of images like t
 
 
 @dataclass(frozen=True, eq=False)
-class Familiarity:
+class InDistribution:
     """Where the training images' features lie.
 
     Attributes:
@@ -75,13 +75,13 @@ class Familiarity:
         return np.where(np.isfinite(squared), squared, np.inf) / len(self.mean)
 
 
-def fit(features: np.ndarray, held_out: np.ndarray) -> Familiarity:
+def fit(features: np.ndarray, held_out: np.ndarray) -> InDistribution:
     """Describe training images' features and set the threshold by images that were not trained on.
 
     Args:
         features: float (n, d) of training images.
         held_out: float (m, d) of images in groups that none of the training images is in; where there are none, the
-            threshold is infinite and nothing counts as unfamiliar by its features.
+            threshold is infinite and nothing counts as out of distribution by its features.
     """
     mean, scale = standardisation(features)
     standard = standardise(features, mean, scale).astype(np.float64)
@@ -92,7 +92,7 @@ def fit(features: np.ndarray, held_out: np.ndarray) -> Familiarity:
     kept = int(np.searchsorted(np.cumsum(variances), EXPLAINED * total)) + 1 if total > 0 else 1
     kept = max(1, min(kept, MOST, n // 4, d - 1))
     rest = max((total - float(variances[:kept].sum())) / (d - kept), 1e-6)
-    found = Familiarity(
+    found = InDistribution(
         mean,
         scale,
         rows[:kept].T.astype(np.float32),
@@ -104,7 +104,7 @@ def fit(features: np.ndarray, held_out: np.ndarray) -> Familiarity:
     return dataclasses.replace(found, threshold=threshold, held_out=len(held_out))
 
 
-def save_familiarity(found: Familiarity, run: Path) -> None:
+def save_in_distribution(found: InDistribution, run: Path) -> None:
     """Write it into the run folder whose encoder gave the features; the card is last."""
     run = Path(run)
     arrays = {name: getattr(found, name) for name in ARRAYS}
@@ -123,7 +123,7 @@ def save_familiarity(found: Familiarity, run: Path) -> None:
     )
 
 
-def load_familiarity(run: Path) -> Familiarity | None:
+def load_in_distribution(run: Path) -> InDistribution | None:
     """What the run knows of its training images; None where it was made before runs did.
 
     Raises:
@@ -141,7 +141,7 @@ def load_familiarity(run: Path) -> Familiarity | None:
         raise UserError(f"{run / CARD}: belongs to another encoder than the run's; {REMEDY}")
     arrays = read_arrays(run / "familiarity.npz", card["arrays_sha256"], REMEDY)
     threshold = card["threshold"]
-    return Familiarity(
+    return InDistribution(
         **{name: arrays[name] for name in ARRAYS},
         rest=card["rest"],
         threshold=float("inf") if threshold is None else threshold,

@@ -25,7 +25,7 @@ SHOWN = 5  # files that are skipped before reading are told so many times
 
 if TYPE_CHECKING:
     from mri_transfer.finetune.heads.classifier import Classifier
-    from mri_transfer.finetune.prediction.out_of_distribution import Familiarity
+    from mri_transfer.finetune.prediction.out_of_distribution import InDistribution
 
 
 def predict(config: PredictConfig) -> dict[str, Any]:
@@ -49,15 +49,15 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         raise UserError(f"{config.gradcam}: is a file; --gradcam takes a folder for the pictures")
     device.prepare()
     from mri_transfer.finetune.heads.classifier import load_classifier
-    from mri_transfer.finetune.prediction.out_of_distribution import load_familiarity
+    from mri_transfer.finetune.prediction.out_of_distribution import load_in_distribution
 
-    classifier, familiar = load_classifier(config.run), load_familiarity(config.run)
-    if familiar is None:
+    classifier, known = load_classifier(config.run), load_in_distribution(config.run)
+    if known is None:
         progress.say(
             f"{config.run}: was made without figures of its training images, so images unlike them are not noticed; "
             "`mri-transfer finetune` into a new folder makes a run that notices"
         )
-    judge = _Judge(classifier, familiar, config.gradcam)
+    judge = _Judge(classifier, known, config.gradcam)
     batch: list[Picture] = []
     with progress.bar(total=len(inputs), desc="images", unit="file") as bar:
         for picture in _pictures(inputs, classifier.size, config, skipped, bar):
@@ -90,7 +90,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     if strange:
         progress.say(
             f"{strange} of {len(rows)} images are unlike the training images: don't rely on their classes. The others "
-            "may show a disease that was never trained on: such images mostly look familiar"
+            "may show a disease that was never trained on: such images mostly look like the training images"
         )
     if skipped:
         progress.say(f"{len(skipped)} files skipped")
@@ -143,10 +143,10 @@ def _pictures(
 class _Judge:
     """Classifies batches of pictures into rows of the result."""
 
-    def __init__(self, classifier: Classifier, familiar: Familiarity | None, gradcam: Path | None):
+    def __init__(self, classifier: Classifier, known: InDistribution | None, gradcam: Path | None):
         from mri_transfer.finetune.prediction.class_activation import Explainer
 
-        self.classifier, self.familiar, self.gradcam = classifier, familiar, gradcam
+        self.classifier, self.known, self.gradcam = classifier, known, gradcam
         self.rows: list[dict[str, Any]] = []
         self.explain = None
         self._names: set[str] = set()
@@ -161,20 +161,20 @@ class _Judge:
             return
         from mri_transfer.finetune.heads.features import extract_features
 
-        images, heat = np.stack([picture.image for picture in batch]), None
+        images, activation = np.stack([picture.image for picture in batch]), None
         if self.explain is not None:
             found = self.explain(images)
-            features, probabilities, heat = found.features, found.probabilities, found.heat
+            features, probabilities, activation = found.features, found.probabilities, found.activation
         else:
             features = extract_features(self.classifier.encoder, images, None)
             probabilities = self.classifier.probabilities_of(features)
-        distances = self.familiar.distances(features) if self.familiar else [None] * len(batch)
+        distances = self.known.distances(features) if self.known else [None] * len(batch)
         for number, (picture, shares, distance) in enumerate(
             zip(batch, probabilities, distances, strict=True)
         ):
             row = self._row(picture, shares, None if distance is None else float(distance))
-            if heat is not None and self.gradcam is not None:
-                drawn = beside(picture.image, heat[number, int(shares.argmax())])
+            if activation is not None and self.gradcam is not None:
+                drawn = beside(picture.image, activation[number, int(shares.argmax())])
                 path = self.gradcam / self._file_name(picture)
                 with atomic_write(path, "wb") as file:
                     Image.fromarray(drawn).save(file, format="PNG")
@@ -182,21 +182,21 @@ class _Judge:
             self.rows.append(row)
 
     def _row(self, picture: Picture, shares: np.ndarray, distance: float | None) -> dict[str, Any]:
-        classes, familiar = self.classifier.classes, self.familiar
+        classes, known = self.classifier.classes, self.known
         why = [f"it seems to {reason}" for reason in picture.strange]
-        if familiar is not None and distance is not None and not distance <= familiar.threshold:
+        if known is not None and distance is not None and not distance <= known.threshold:
             why.append(
-                f"its features are further from the training images' than {familiar.quantile:.0%} of others are"
+                f"its features are further from the training images' than {known.quantile:.0%} of others are"
             )
         return {
             "file": picture.file,
             **(picture.place or {}),
             "class": classes[int(shares.argmax())],
             "probabilities": {name: float(share) for name, share in zip(classes, shares, strict=True)},
-            "out_of_distribution": bool(why) if why or familiar is not None else None,
+            "out_of_distribution": bool(why) if why or known is not None else None,
             "why": why,
             "distance": distance,
-            "threshold": None if familiar is None else familiar.threshold,
+            "threshold": None if known is None else known.threshold,
         }
 
     def _file_name(self, picture: Picture) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 PLACE = ("plane", "position_mm")
-UNFAMILIAR = "unlike the training images"
+UNLIKE = "unlike the training images"
 
 
 def write_csv(file: Any, rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> None:
@@ -51,7 +51,7 @@ def table(
             _cell(f"{row['probabilities'][each]:.3f}{mark if each == row['class'] else ' '}", head)
             for each, head in zip(classes, heads, strict=True)
         ]
-        why = f"  {UNFAMILIAR}: {'; '.join(row.get('why', ()))}" if strange else ""
+        why = f"  {UNLIKE}: {'; '.join(row.get('why', ()))}" if strange else ""
         print(name.ljust(width), *cells, why, file=out)
     for each in volumes:
         means = each["probabilities"].values()

@@ -73,13 +73,13 @@ class Insight:
     """What there is to show; any part may be empty.
 
     Attributes:
-        heat: of (arm, image index), float32 (classes, h, w), by a model that was not trained on the image.
+        activation: of (arm, image index), float32 (classes, h, w), by a model that was not trained on the image.
         layouts: arm by arm, before and after fine-tuning.
         curves: of each arm that was fine-tuned.
         cost: {"arm", "pretraining_hours", "hours": {mode: hours of its trials}}, one an arm.
     """
 
-    heat: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
+    activation: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
     layouts: tuple[Layout, ...] = ()
     curves: dict[str, Curves] = field(default_factory=dict)
     cost: tuple[dict[str, Any], ...] = ()
@@ -115,16 +115,16 @@ def gather(
     chosen = sorted({index for section in shown for index in section.images})
     here = [job for job in jobs if (job.mode, job.split.fraction) == cell and job.split.fold != PUBLISHED]
     arms = list(dict.fromkeys(job.arm for job in jobs))
-    heat: dict[tuple[str, int], np.ndarray] = {}
+    activation: dict[tuple[str, int], np.ndarray] = {}
     layouts: list[Layout] = []
     for arm in arms:
         mine = [job for job in here if job.arm == arm and job.split.seed == predictions.seeds[0]]
         if mine:
             found = _heat(runner, mine, rows[chosen])
-            heat |= {(arm.name, index): found[rows[index]] for index in chosen if rows[index] in found}
+            activation |= {(arm.name, index): found[rows[index]] for index in chosen if rows[index] in found}
             layouts += _layouts(runner, mine, predictions, rows)
     return Insight(
-        heat, tuple(layouts), _curves(here, runner), tuple(_cost(arm, runner, jobs) for arm in arms)
+        activation, tuple(layouts), _curves(here, runner), tuple(_cost(arm, runner, jobs) for arm in arms)
     )
 
 
@@ -170,16 +170,16 @@ def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[i
         except UserError:
             return {}
         seen = read(runner.tumors.images[order])
-        heat: dict[int, np.ndarray] = {}
+        activation: dict[int, np.ndarray] = {}
         for job in jobs:
             mine = [place for place, row in enumerate(order) if where[row] is job]
             if mine and features is not None:
                 probe = _solved_again(runner, job, features)
-                found = read.heat(seen.of(np.array(mine)), kernel=probe.kernel, scale=probe.scale)
-                heat |= {order[place]: each for place, each in zip(mine, found, strict=True)}
-        if len(heat) < len(order):
-            return heat
-        kept = {"heat": np.stack([heat[row] for row in order])}
+                found = read.activation(seen.of(np.array(mine)), kernel=probe.kernel, scale=probe.scale)
+                activation |= {order[place]: each for place, each in zip(mine, found, strict=True)}
+        if len(activation) < len(order):
+            return activation
+        kept = {"heat": np.stack([activation[row] for row in order])}
         save_npz(path, kept)
     return dict(zip(order, kept["heat"], strict=True))
 

@@ -22,7 +22,7 @@ from mri_transfer.finetune.comparison.verdict import (
     points,
 )
 from mri_transfer.finetune.planning.plan import times
-from mri_transfer.finetune.prediction.activation_pictures import likeness, overlay, warmest
+from mri_transfer.finetune.prediction.activation_pictures import likeness, overlay, where_strongest
 from mri_transfer.finetune.report import charts, gallery
 from mri_transfer.finetune.report.charts import insight_charts
 from mri_transfer.finetune.report.insight import Insight
@@ -120,8 +120,8 @@ def render(
         drawn=drawn,
         galleries=galleries,
         suspects=_suspects(report.get("suspicious_labels"), images),
-        fields=" × ".join(str(side) for side in next(iter(insight.heat.values())).shape[1:])
-        if insight.heat
+        fields=" × ".join(str(side) for side in next(iter(insight.activation.values())).shape[1:])
+        if insight.activation
         else "",
         likeness=_likeness(galleries, insight),
         cost=_cost(insight),
@@ -319,12 +319,15 @@ def _galleries(
     def card(index: int) -> dict[str, Any]:
         said, strip = gallery.answers(predictions, mode, fraction, index), [images[index]]
         for answer in said:
-            heat = insight.heat.get((answer["arm"], index))
+            activation = insight.activation.get((answer["arm"], index))
             answer |= {"image": None, "place": None}
-            if heat is not None:
-                drawn = overlay(images[index], heat[answer["class"]])
+            if activation is not None:
+                drawn = overlay(images[index], activation[answer["class"]])
                 strip.append(drawn)
-                answer |= {"image": html_pages.data_uri(drawn, 160), "place": warmest(heat[answer["class"]])}
+                answer |= {
+                    "image": html_pages.data_uri(drawn, 160),
+                    "place": where_strongest(activation[answer["class"]]),
+                }
         return {
             "index": index,
             "image": html_pages.data_uri(images[index]),
@@ -349,9 +352,9 @@ def _likeness(galleries: list[dict[str, Any]], insight: Insight) -> float | None
         for said in card["answers"]
     }
     return likeness(
-        (start, answer, insight.heat[start, index][answer])
+        (start, answer, insight.activation[start, index][answer])
         for (start, index), answer in shown.items()
-        if (start, index) in insight.heat
+        if (start, index) in insight.activation
     )
 
 

@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.classifier import build_classifier
-from mri_transfer.finetune.prediction.activation_pictures import beside, likeness, overlay, warmest
+from mri_transfer.finetune.prediction.activation_pictures import beside, likeness, overlay, where_strongest
 from mri_transfer.finetune.prediction.class_activation import Explainer
 
 CLASSES = ("a", "b", "c")
@@ -56,7 +56,7 @@ def test_it_is_grad_cam_to_a_factor(images, tail, shown):
 
     classifier = tiny(tail)
     found = Explainer(classifier)(images)
-    assert (found.heat > 0).any()
+    assert (found.activation > 0).any()
 
     encoder = classifier.encoder
     pool = [layer for layer in encoder.layers if isinstance(layer, layers.GlobalAveragePooling2D)][-1]
@@ -73,7 +73,7 @@ def test_it_is_grad_cam_to_a_factor(images, tail, shown):
     alpha = tf.reduce_mean(tape.gradient(logit, maps), axis=(1, 2))
     expected = tf.nn.relu(tf.einsum("nhwk,nk->nhw", maps, alpha)).numpy()
     places = maps.shape[1] * maps.shape[2]
-    np.testing.assert_allclose(found.heat[:, shown], places * expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(found.activation[:, shown], places * expected, rtol=1e-3, atol=1e-4)
 
 
 def test_it_says_the_same_as_the_classifier(images):
@@ -85,7 +85,7 @@ def test_it_says_the_same_as_the_classifier(images):
 
 
 def test_the_part_that_speaks_for_a_class_is_the_warm_one():
-    """One filter that sees brightness and a head that takes it for the first class: heat is where it is bright."""
+    """One filter that sees brightness and a head that takes it for the first class: its map is where it is bright."""
     image = keras.Input((32, 32, 1))
     maps = layers.AveragePooling2D(4)(image)
     encoder = keras.Model(image, layers.GlobalAveragePooling2D()(maps))
@@ -101,21 +101,21 @@ def test_the_part_that_speaks_for_a_class_is_the_warm_one():
     picture = np.zeros((1, 32, 32), np.uint8)
     picture[0, 4:12, 16:28] = 250
     explain = Explainer(classifier)
-    heat, against = explain(picture).heat[0]
-    assert heat.shape == (8, 8)
-    assert (heat[1:3, 4:7] == 250).all()
-    assert heat.sum() == 6 * 250
+    activation, against = explain(picture).activation[0]
+    assert activation.shape == (8, 8)
+    assert (activation[1:3, 4:7] == 250).all()
+    assert activation.sum() == 6 * 250
     assert not against.any()  # nothing speaks for "dark"
-    assert warmest(heat) == "upper right"
-    assert warmest(against) == "nowhere"
-    assert warmest(np.ones((5, 5))) == "centre"
-    assert warmest(np.eye(5)[::-1][:, :1] * np.eye(5)[:1]) == "lower left"
+    assert where_strongest(activation) == "upper right"
+    assert where_strongest(against) == "nowhere"
+    assert where_strongest(np.ones((5, 5))) == "centre"
+    assert where_strongest(np.eye(5)[::-1][:, :1] * np.eye(5)[:1]) == "lower left"
 
-    drawn = overlay(picture[0], heat).astype(int)
+    drawn = overlay(picture[0], activation).astype(int)
     warm = drawn[..., 0] - drawn[..., 2]  # yellow lacks blue
     assert warm[6:10, 18:26].min() > 60
     assert (drawn[20:] == 0).all()  # black stays black where nothing is warm
-    assert beside(picture[0], heat, 64).shape == (64, 128, 3)
+    assert beside(picture[0], activation, 64).shape == (64, 128, 3)
     assert np.array_equal(overlay(picture[0], np.zeros((8, 8)))[..., 1], picture[0])
 
 
@@ -127,7 +127,7 @@ def test_another_ending_is_refused(images):
 
 
 def similarity(first, second):
-    """Mean rank correlation of the maps that have heat with the others, 0 where these have none."""
+    """Mean rank correlation of the maps that have activation with the others, 0 where these have none."""
     found = [
         spearmanr(one, other).statistic if np.ptp(other) else 0.0
         for one, other in zip(first.reshape(-1, 25), second.reshape(-1, 25), strict=True)
@@ -149,7 +149,7 @@ def test_maps_of_a_randomised_network_are_others():
     def maps(encoder, kernel):
         bias = np.zeros(3, np.float32)
         classifier = build_classifier(encoder, CLASSES, mean=mean, scale=scale, kernel=kernel, bias=bias)
-        return Explainer(classifier)(pictures).heat
+        return Explainer(classifier)(pictures).activation
 
     original = maps(trained, kernels[0])
     assert original.shape == (12, 3, 5, 5)

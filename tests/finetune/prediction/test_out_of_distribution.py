@@ -7,7 +7,12 @@ import pytest
 
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.prediction import out_of_distribution
-from mri_transfer.finetune.prediction.out_of_distribution import CARD, fit, load_familiarity, save_familiarity
+from mri_transfer.finetune.prediction.out_of_distribution import (
+    CARD,
+    fit,
+    load_in_distribution,
+    save_in_distribution,
+)
 
 
 @pytest.fixture
@@ -71,23 +76,23 @@ def run(tmp_path):
 
 
 def test_to_disk_and_back(features, run):
-    assert load_familiarity(run) is None
+    assert load_in_distribution(run) is None
     found = fit(features, features[:50])
-    save_familiarity(found, run)
-    again = load_familiarity(run)
+    save_in_distribution(found, run)
+    again = load_in_distribution(run)
     assert np.array_equal(found.distances(features), again.distances(features))
     assert (again.threshold, again.quantile, again.held_out) == (found.threshold, found.quantile, 50)
-    save_familiarity(fit(features, features[:0]), run)
-    assert load_familiarity(run).threshold == np.inf
+    save_in_distribution(fit(features, features[:0]), run)
+    assert load_in_distribution(run).threshold == np.inf
 
 
 def test_damage_and_another_encoder_are_named(features, run):
-    save_familiarity(fit(features, features[:50]), run)
+    save_in_distribution(fit(features, features[:50]), run)
     arrays = run / "familiarity.npz"
     content = arrays.read_bytes()
     arrays.write_bytes(content[:-1] + b"x")
     with pytest.raises(UserError, match=r"familiarity\.npz: is damaged"):
-        load_familiarity(run)
+        load_in_distribution(run)
     arrays.write_bytes(content)
     card = json.loads((run / CARD).read_text())
     for change, words in (
@@ -97,4 +102,4 @@ def test_damage_and_another_encoder_are_named(features, run):
     ):
         (run / CARD).write_text(json.dumps(card | change))
         with pytest.raises(UserError, match=words):
-            load_familiarity(run)
+            load_in_distribution(run)

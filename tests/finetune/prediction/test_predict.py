@@ -15,8 +15,8 @@ from mri_transfer.errors import UserError
 from mri_transfer.finetune.config import RUN_KIND, PredictConfig
 from mri_transfer.finetune.heads import classifier as classifier_file
 from mri_transfer.finetune.heads.classifier import build_classifier
-from mri_transfer.finetune.prediction import out_of_distribution as familiarity_file
-from mri_transfer.finetune.prediction.out_of_distribution import Familiarity
+from mri_transfer.finetune.prediction import out_of_distribution
+from mri_transfer.finetune.prediction.out_of_distribution import InDistribution
 from mri_transfer.finetune.prediction.predict import predict
 from mri_transfer.storage.files import claim_folder
 
@@ -41,14 +41,14 @@ def network():
 
 @pytest.fixture
 def run(network, tmp_path, monkeypatch):
-    """A run folder that loads the network above; images of 60 to 160 on average are familiar."""
+    """A run folder that loads the network above; images of 60 to 160 on average are in distribution."""
     one = np.ones(1, np.float32)
-    known = Familiarity(
+    known = InDistribution(
         110 * one, 10 * one, np.ones((1, 1), np.float32), one, 1.0, threshold=25.0, held_out=50
     )
     claim_folder(tmp_path / "run", RUN_KIND)
     monkeypatch.setattr(classifier_file, "load_classifier", lambda run: network)
-    monkeypatch.setattr(familiarity_file, "load_familiarity", lambda run: known)
+    monkeypatch.setattr(out_of_distribution, "load_in_distribution", lambda run: known)
     return tmp_path / "run"
 
 
@@ -92,7 +92,7 @@ def test_a_photograph_is_not_classified_in_silence(run, tmp_path, capsys):
 
 
 def test_a_run_without_figures_of_its_images_says_so(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(familiarity_file, "load_familiarity", lambda run: None)
+    monkeypatch.setattr(out_of_distribution, "load_in_distribution", lambda run: None)
     found = predict(PredictConfig(run=run, images=(grey(tmp_path / "a.png", 90),)))
     assert found["images"][0]["out_of_distribution"] is None
     assert "images unlike them are not noticed" in capsys.readouterr().err
@@ -162,7 +162,7 @@ def test_where_it_looked_is_a_picture_of_its_own_for_every_image(run, small_volu
     assert picture.shape == (320, 640, 3)
     left, right = picture[:, :320], picture[:, 320:]
     assert np.ptp(left, axis=-1).max() == 0  # the picture as it is
-    assert (right[..., 0] - right[..., 2]).max() > 60  # and with heat, as it speaks for "bright"
+    assert (right[..., 0] - right[..., 2]).max() > 60  # and with activation, as it speaks for "bright"
     for one, other in zip(found["images"][:3], plain["images"], strict=True):
         assert one["probabilities"] == pytest.approx(other["probabilities"])
     with pytest.raises(UserError, match="--gradcam takes a folder"):

@@ -1,4 +1,4 @@
-"""What is shown beside scores: heat by the right model, neighbours counted by hand, what is kept and what damaged."""
+"""What is shown beside scores: maps by the right model, neighbours counted by hand, what is kept and what damaged."""
 
 import json
 from types import SimpleNamespace
@@ -113,7 +113,7 @@ class Comparison:
             strength=0.1,
         )
 
-    def heat(self, job, row):
+    def activation(self, job, row):
         """Class activation maps written out: the maps before the pooling, weighed by the probe."""
         probe = self.probes.get(self.key(job)) or self.probes.setdefault(self.key(job), self.probe(job))
         return np.maximum(np.einsum("hwk,kc->chw", self.maps[row], probe.kernel / probe.scale[:, None]), 0)
@@ -137,26 +137,30 @@ def test_heat_is_that_of_the_probe_that_did_not_train_on_the_image(tmp_path, tum
         np.arange(10, 80),
     )  # some are not scored
     found = comparison.gather(rows)
-    assert len(found.heat) > 5
-    for (arm, index), heat in found.heat.items():
+    assert len(found.activation) > 5
+    for (arm, index), activation in found.activation.items():
         row = rows[index]
         (job,) = [job for job in comparison.jobs[:3] if row in job.split.test]
         assert arm == "mri"
-        np.testing.assert_allclose(heat, comparison.heat(job, row), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(activation, comparison.activation(job, row), rtol=1e-3, atol=1e-4)
     again = comparison.gather(rows)
     assert comparison.loaded == 1  # kept, so the encoder is not loaded again
-    assert all(np.array_equal(again.heat[key], heat) for key, heat in found.heat.items())
+    assert all(
+        np.array_equal(again.activation[key], activation) for key, activation in found.activation.items()
+    )
     for path in (tmp_path / "insight").iterdir():
         path.write_bytes(path.read_bytes()[:50])
     mended = comparison.gather(rows)
     assert comparison.loaded == 2
-    assert all(np.array_equal(mended.heat[key], heat) for key, heat in found.heat.items())
+    assert all(
+        np.array_equal(mended.activation[key], activation) for key, activation in found.activation.items()
+    )
 
 
 def test_what_fine_tuned_networks_saw_is_kept_while_they_exist(tmp_path, tumors, encoder, maps, flat):
     comparison, rows = Comparison(tmp_path, tumors, encoder, maps, "finetune"), np.arange(IMAGES)
     nothing = comparison.gather(rows)
-    assert not nothing.heat
+    assert not nothing.activation
     assert [each.tuned for each in nothing.layouts] == [False]
     for job in comparison.jobs[:3]:
         classifier = with_probe_head(encoder, comparison.probe(job), CLASSES)
@@ -164,10 +168,10 @@ def test_what_fine_tuned_networks_saw_is_kept_while_they_exist(tmp_path, tumors,
         np.testing.assert_allclose(seen, comparison.seen[job.split.test], rtol=1e-4, atol=1e-5)
     found = comparison.gather(rows)
     assert [each.tuned for each in found.layouts] == [False, True]
-    for (_, index), heat in found.heat.items():
+    for (_, index), activation in found.activation.items():
         (job,) = [job for job in comparison.jobs[:3] if index in job.split.test]
-        expected = comparison.heat(job, index)
-        np.testing.assert_allclose(heat, expected, rtol=1e-3, atol=1e-4)
+        expected = comparison.activation(job, index)
+        np.testing.assert_allclose(activation, expected, rtol=1e-3, atol=1e-4)
     told = found.summary()
     assert told["learning"]["mri"]["training"][2] == [1.0, None, None]
     assert [each["fine_tuned"] for each in told["neighbours"]] == [False, True]
@@ -177,7 +181,7 @@ def test_what_fine_tuned_networks_saw_is_kept_while_they_exist(tmp_path, tumors,
     assert np.isnan(curves.training[2]).tolist() == [False, True, True]
     comparison.insight_path(comparison.jobs[0]).write_bytes(b"PK")
     damaged = comparison.gather(rows)
-    assert len(damaged.heat) < len(found.heat)
+    assert len(damaged.activation) < len(found.activation)
     assert [each.tuned for each in damaged.layouts] == [False]
 
 

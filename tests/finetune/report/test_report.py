@@ -107,7 +107,7 @@ def insight(given, arms=None):
     """Something to show beside the scores of every image and arm."""
     rng = np.random.default_rng(3)
     arms = arms or given.arms
-    heat = {
+    activation = {
         (arm, i): rng.random((len(given.classes), 5, 5)).astype(np.float32)
         for arm in arms
         for i in range(given.labels.size)
@@ -120,7 +120,7 @@ def insight(given, arms=None):
     curves = {arm: Curves(rng.random((3, 4)), rng.random((3, 6)) + 0.5) for arm in arms}
     hours = {"probe": 0.05, "finetune": 3.0}
     cost = tuple({"arm": arm, "pretraining_hours": 8.0 * (arm == "mri"), "hours": hours} for arm in arms)
-    return Insight(heat, layouts, curves, cost)
+    return Insight(activation, layouts, curves, cost)
 
 
 class Structure(html.parser.HTMLParser):

@@ -31,6 +31,7 @@ from mri_transfer.datasets.volumes.naming import identify, sequence_of
         ("d/FLAIR/anna.nii", "anna", "", "FLAIR"),
         ("d/001/T1.nii", "001", "", "T1"),
         ("d/001.nii", "d/001", "", "unknown"),
+        ("d/e/001.nii", "e/001", "", "unknown"),
         ("d/anna/scan_2.nii", "anna", "", "unknown"),
         ("d/Müller Köpf T1.nii", "Müller Köpf", "", "T1"),
         ("d/T1_anna_20010203.nii", "anna", "20010203", "T1"),

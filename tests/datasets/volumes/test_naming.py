@@ -31,8 +31,11 @@ from mri_transfer.datasets.volumes.naming import identify, sequence_of
         ("d/FLAIR/anna.nii", "anna", "", "FLAIR"),
         ("d/001/T1.nii", "001", "", "T1"),
         ("d/001.nii", "d/001", "", "unknown"),
+        ("d/e/001.nii", "e/001", "", "unknown"),
         ("d/anna/scan_2.nii", "anna", "", "unknown"),
         ("d/Müller Köpf T1.nii", "Müller Köpf", "", "T1"),
+        ("d/T1_anna_20010203.nii", "anna", "20010203", "T1"),
+        ("d/19630401_anna_20010203_T2_left.nii", "anna_left", "20010203", "T2"),
     ],
 )
 def test_whose_and_what(path, subject, session, sequence):
@@ -62,6 +65,7 @@ def test_ixi_names_tell_the_site(name, site):
         ("t2wSag", "T2"),
         ("rT1", "T1"),
         ("brainT1Gd", "T1c"),
+        ("T2_T1_Gd", "T1c"),
         ("MP-RAGE", "T1"),
         ("t2_tirm_tra_dark-fluid", "FLAIR"),
         ("T1_axial_FS", "T1"),

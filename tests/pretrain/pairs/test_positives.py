@@ -247,6 +247,9 @@ def test_a_batch_holds_the_slices_that_were_drawn(small_store):
     assert whole["subject"].dtype == np.int32
     names = np.asarray(store.table["subject"])
     np.testing.assert_array_equal(np.unique(names)[whole["subject"]], names[a])
+    bare = PairSampler(store, positives="adjacent", max_mm=6, batch=8, seed=0, negatives=False)(3)
+    assert sorted(bare) == ["a", "b"]
+    np.testing.assert_array_equal(bare["b"], whole["b"])
 
 
 def test_no_more_batches_are_read_ahead_than_said():

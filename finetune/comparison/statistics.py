@@ -14,7 +14,7 @@ Few seeds say little about that variance B: three that agree by luck would pass 
 isn't estimated but drawn, for each draw, from its posterior given the spread of the seeds' scores (chi-squared
 with seeds - 1 degrees of freedom around R + B, where R is the part that the group draws contain; Tiao & Tan
 1965, Biometrika 52:37-53). Its prior is weakly informative, as the variance of few units needs (Gelman 2006,
-doi:10.1214/06-BA117A): 1 / (B + R/10), any order of magnitude from a tenth of R on. Where B is far above R, the
+doi:10.1214/06-BA117A): 1 / (B + 0.015 R), any order of magnitude from about a hundredth of R on. Where B is far above R, the
 result is Student's t over the seeds. The groups' own variance, too, is known only as well as their number allows:
 each draw's deviation is stretched by the root of a scaled inverse chi-squared deviate, which makes a normal deviate
 Student's (for few groups compare Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
@@ -42,9 +42,8 @@ LEVEL = 0.95
 POWER = 0.80
 LEAST_P = 1e-6  # below that a tail rests on the model alone; written "≤"
 RESOLVED = 20  # draws beyond zero, from which on their share is taken as the p-value
-WITHIN = (
-    0.015  # of the group-by-seed variance: where the prior of the variance between seeds begins to level off
-)
+# Of the group-by-seed variance: where the prior of the variance between seeds begins to level off.
+WITHIN = 0.015
 USUAL = 0.3  # of a difference of scores between 0 and 1: seeds hardly deviate by more, see resolved_p_value
 NODES = 400  # of the posterior of the variance between seeds
 

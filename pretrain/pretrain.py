@@ -132,7 +132,7 @@ def _lead(
                 # A disk that has no room is better met now than at three in the morning; and that fewer pairs are
                 # encoded at once must be known to the next process, should this one be killed too.
                 loop.save_now()
-            loop.train()
+            loop.run_steps()
             return _finish(loop)
 
 

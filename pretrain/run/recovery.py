@@ -1,0 +1,93 @@
+"""What a night may bring to a loop: numbers that are not finite, memory that is short, slices that vanish."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mri_transfer import progress
+from mri_transfer.errors import UserError
+from mri_transfer.pretrain.fit.out_of_memory import REMEDY, smaller
+
+if TYPE_CHECKING:
+    from mri_transfer.pretrain.run.loop import Loop
+
+
+def lost_slices(loop: Loop, error: Exception) -> UserError:
+    """What to raise when a batch can't be read any more; what was trained is saved."""
+    loop.save_now()
+    reason = getattr(error, "strerror", None) or str(error)
+    where = getattr(error, "filename", None) or loop.store.folder
+    return UserError(
+        f"{where}: slices can't be read any more ({reason}); {loop.position.step} steps are saved. Bring the store "
+        "back and run the same command again, it continues"
+    )
+
+
+def go_back(loop: Loop, what: str, at: int) -> None:
+    """After a divergence, once, the run goes back to its last state with half the rate; the second time it ends there.
+
+    Args:
+        loop: whose steps since then are undone.
+        what: isn't finite.
+        at: step at which that was seen, counted from 1.
+    """
+    position = loop.position
+    position.diverged.append(at)
+    arrays, step = _last_saved(loop)
+    loop.trainer.assign(arrays)
+    if len(position.diverged) > 1:
+        where = " and ".join(f"step {number}" for number in position.diverged)
+        loop.stopped = (
+            f"diverged: numbers were not finite at {where}, the second time with half the learning rate. "
+            "Start again with another --out and a lower --learning-rate"
+        )
+    else:
+        position.rate_scale /= 2
+        progress.say(f"{what} at step {at}: going back to step {step} with half the learning rate")
+    loop.loss = None
+    _begin_again(loop, step)
+
+
+def encode_fewer(loop: Loop) -> None:
+    """After memory was short for a step: half as many pairs at once, from where the run is.
+
+    Raises:
+        UserError: there are few already.
+    """
+    trainer, at_once = loop.trainer, loop.trainer.micro_batch or loop.config.batch
+    fewer = smaller(trainer.micro_batch, loop.config.batch)
+    step = loop.position.step
+    try:
+        arrays = trainer.arrays()
+    except Exception:  # JAX gives a step its arrays for good, and it failed
+        arrays, step = _last_saved(loop)
+    if fewer is None:
+        with contextlib.suppress(Exception):  # memory may be short for that as well
+            loop.save_now()
+        raise UserError(f"{loop.config.out}: out of memory with {at_once} pairs at once; {REMEDY}")
+    progress.say(f"out of memory with {at_once} pairs at once: going on with {fewer}")
+    trainer.build(micro_batch=fewer, arrays=arrays)
+    _begin_again(loop, step)
+
+
+def _last_saved(loop: Loop) -> tuple[dict[str, np.ndarray], int]:
+    """The newest state on disk, and its step."""
+    from mri_transfer.checkpoints.state import load_state
+
+    loop.saver.wait()
+    found = load_state(loop.saver.state)
+    assert found is not None  # a run begins with a save
+    return found[0], found[1]["step"]
+
+
+def _begin_again(loop: Loop, step: int) -> None:
+    """What was done after `step` is undone, and will be done again; a resumed run must not forget why."""
+    loop.position.step = step
+    loop.batches.close()
+    with contextlib.suppress(OSError):  # on a full disk undone lines stay; the next start drops them
+        loop.metrics.drop_after(step)
+    loop.begin()
+    loop.save()

@@ -10,14 +10,14 @@ training run up to three times (the pigeonhole bootstrap's bias: Owen 2007, doi:
 draw resamples the groups, keeps all seeds, and adds a normal deviate with the variance between seeds that the
 group draws don't contain.
 
-Few seeds say little about that variance B: three that agree by luck would pass for no variance at all. So B
-isn't estimated but drawn, for each draw, from its posterior given the spread of the seeds' scores (chi-squared
-with seeds - 1 degrees of freedom around R + B, where R is the part that the group draws contain; Tiao & Tan
-1965, Biometrika 52:37-53). Its prior is weakly informative, as the variance of few units needs (Gelman 2006,
-doi:10.1214/06-BA117A): 1 / (B + 0.015 R), any order of magnitude from about a hundredth of R on. Where B is far above R, the
-result is Student's t over the seeds. The groups' own variance, too, is known only as well as their number allows:
-each draw's deviation is stretched by the root of a scaled inverse chi-squared deviate, which makes a normal deviate
-Student's (for few groups compare Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
+Few seeds say little about that variance B: three that agree by luck would pass for no variance at all. So B isn't
+estimated but drawn, for each draw, from its posterior given the spread of the seeds' scores (chi-squared with seeds -
+1 degrees of freedom around R + B, where R is the part that the group draws contain; Tiao & Tan 1965, Biometrika
+52:37-53). Its prior is weakly informative, as the variance of few units needs (Gelman 2006, doi:10.1214/06-BA117A): 1
+/ (B + 0.015 R), any order of magnitude from about a hundredth of R on. Where B is far above R, the result is
+Student's t over the seeds. The groups' own variance, too, is known only as well as their number allows: each draw's
+deviation is stretched by the root of a scaled inverse chi-squared deviate, which makes a normal deviate Student's
+(for few groups compare Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
 
 Measured by exchangeable random projections of real features (benchmarks/false_alarms.py), two equal arms
 of three seeds are told apart in 1.1% of comparisons at the 5% level and in none of 2,000 at 1%; a test repeats it on

@@ -49,10 +49,9 @@ def test_two_interrupts_are_one_line(after, small_volumes, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("command", ["slices", "audit", "pretrain", "compare", "finetune"])
-def test_at_any_moment_of_any_command(command, seed, small_volumes, small_store, tumor_set, tmp_path):
-    rng = np.random.default_rng([seed, sum(command.encode())])
+def test_at_any_moment_of_any_command(command, small_volumes, small_store, tumor_set, tmp_path):
+    rng = np.random.default_rng()  # another moment each time
     arguments = {
         "slices": [small_volumes, "--size", 64, "--workers", 2],
         "audit": [tumor_set],

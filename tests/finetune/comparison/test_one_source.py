@@ -120,6 +120,7 @@ def test_the_page_says_it_on_its_first_screen(finished):
     assert "not recognised" in page
 
 
+@pytest.mark.slow
 def test_it_can_be_left_out(known_set, finished, tmp_path):
     out = tmp_path / "report"
     shutil.copytree(finished[0], out)

@@ -109,6 +109,7 @@ def test_a_hypothesis_without_a_plan_is_refused(planned):
         compare(CompareConfig(hypothesis="x", **settings))
 
 
+@pytest.mark.slow
 def test_a_plan_after_the_look_says_so(planned, tmp_path):
     settings = {**planned[0], "plan": tmp_path / "late.json"}
     compare(CompareConfig(**settings))

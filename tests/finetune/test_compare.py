@@ -126,6 +126,7 @@ def test_run_again_it_does_nothing_and_says_the_same(finished, settings, monkeyp
     assert numbers(finished[0]) == before
 
 
+@pytest.mark.slow
 def test_pretraining_of_each_seed_has_its_own_trials(settings, encoder_of_each_seed, tmp_path):
     changed = {"seeds": 2, "fractions": (1.0,), "arm": ("random", f"mri={encoder_of_each_seed}")}
     compare(CompareConfig(out=tmp_path / "report", **{**settings, **changed}))
@@ -185,6 +186,7 @@ def test_damaged_files_are_reported_and_done_again(settings, finished, tmp_path)
     assert numbers(out) == numbers(finished[0])
 
 
+@pytest.mark.slow
 def test_worker_processes_give_the_same_numbers(settings, finished, tmp_path):
     out = tmp_path / "report"
     shutil.copytree(finished[0], out)

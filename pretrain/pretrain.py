@@ -51,6 +51,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     if not config.preview and len(budgets) != 1:
         raise UserError("give exactly one of --hours, --until, --minutes and --steps")
     store = SliceStore.open(config.store)
+    store.check_pixels()
     if config.preview:
         from mri_transfer.pretrain.health.preview import draw_views
 

@@ -21,7 +21,7 @@ import numpy as np
 from mri_transfer.checkpoints.backbones import build_encoder, check_backbone, named_weights
 from mri_transfer.errors import UserError
 from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
-from mri_transfer.storage.files import finite, read_object, write_json
+from mri_transfer.storage.files import finite, read_object, write_card
 
 FORMAT = 1
 CARD = "encoder.json"
@@ -91,7 +91,7 @@ def save_encoder(
         "weights_sha256": digest,
         "provenance": finite(provenance),
     }
-    write_json(folder / CARD, card)
+    write_card(folder / CARD, card)
     _remove_stale(folder, weights.name)
     return read_card(folder)
 

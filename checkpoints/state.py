@@ -20,7 +20,7 @@ import numpy as np
 from mri_transfer import progress
 from mri_transfer.errors import UserError
 from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
-from mri_transfer.storage.files import NewerFormat, read_object, to_json, write_json
+from mri_transfer.storage.files import NewerFormat, read_object, to_json, write_card
 
 if TYPE_CHECKING:
     import keras
@@ -62,7 +62,7 @@ def save_state(folder: Path, arrays: dict[str, np.ndarray], info: dict[str, Any]
     new = before[0] + 1 if before else 0
     digest = write_arrays(folder / f"state-{new}.npz", arrays)
     card = {"format": FORMAT, "sha256": digest, "info_sha256": _info_sha256(info), "info": info}
-    write_json(folder / f"state-{new}.json", card)
+    write_card(folder / f"state-{new}.json", card)
     _remove_others(folder, [new, *before[: KEPT - 1]])
 
 

@@ -30,6 +30,7 @@ from mri_transfer.finetune.reporting import report_comparison
 from mri_transfer.processes.workers import workers_for
 from mri_transfer.storage.files import claim_folder
 from mri_transfer.storage.locks import alone_in
+from mri_transfer.storage.sums import signed
 from mri_transfer.words import duration
 
 KIND = "comparison"
@@ -63,6 +64,7 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
     claim_folder(config.out, KIND)
     with (
         alone_in(config.out),
+        signed(config.out, KIND),
         workers_for(
             config.workers, executor=executor, cluster=config.cluster, folders=[config.out, *_files_of(arms)]
         ) as workers,

@@ -21,8 +21,9 @@ from mri_transfer.finetune.data.protocol import Split, grouped_splits
 from mri_transfer.finetune.heads.temperature import calibration_scores
 from mri_transfer.machine import device
 from mri_transfer.options import as_dict
-from mri_transfer.storage.files import claim_folder, read_object, to_json, write_json
+from mri_transfer.storage.files import claim_folder, read_object, to_json, write_card, write_json
 from mri_transfer.storage.locks import alone_in
+from mri_transfer.storage.sums import write_sums
 
 HELD_OUT = 0  # the fold that is scored and never trained on
 
@@ -78,7 +79,7 @@ def _finished(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -
     """
     card, key = config.out / "config.json", _key(config, start, tumors)
     if not card.is_file():
-        write_json(card, {"key": key, "config": as_dict(config)})
+        write_card(card, {"key": key, "config": as_dict(config)})
         return None
     if read_object(card).get("key") != key:
         raise UserError(
@@ -158,6 +159,7 @@ def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> d
     }
     write_json(config.out / "summary.json", summary)
     shutil.rmtree(state, ignore_errors=True)  # the classifier is safe; the optimiser's state has served
+    write_sums(config.out)
     recall = ", ".join(f"{name} {value:.2f}" for name, value in scores["recall"].items())
     progress.say(
         f"held-out fold of {len(split.test)} images: macro-F1 {scores['macro_f1']:.3f}, balanced accuracy "

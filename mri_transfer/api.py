@@ -74,6 +74,11 @@ def predict(run: Any, *images: Any, **options: Any) -> dict[str, Any]:
     return _run("predict", (run, images), options)
 
 
+def verify(*paths: Any, **options: Any) -> dict[str, Any]:
+    """See whether stores, runs and comparisons are still as they were written: `api.verify("store", "runs/mri")`."""
+    return _run("verify", (paths,), options)
+
+
 def export(*run: Any, **options: Any) -> dict[str, Any]:
     """Write a network for machines without this program: `api.export("runs/classifier", out="deploy")`."""
     return _run("export", run, options)

@@ -77,6 +77,11 @@ COMMANDS = {
         "mri_transfer.finetune.config:PredictConfig",
         "mri_transfer.finetune.prediction.predict:predict",
     ),
+    "verify": Command(
+        "stores, runs, encoders, classifiers, comparisons: what is whole, what isn't, what to do",
+        "mri_transfer.verify:VerifyConfig",
+        "mri_transfer.verify:verify",
+    ),
     "export": Command(
         "a trained network, or a training that an old board can do, for machines that can't run this program",
         "mri_transfer.export:ExportConfig",

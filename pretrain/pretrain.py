@@ -30,6 +30,7 @@ from mri_transfer.pretrain.run.schedule import Budget, since_boot
 from mri_transfer.pretrain.run.starting import best_score, seconds_left, start_or_continue
 from mri_transfer.storage.files import claim_folder, read_object, write_json
 from mri_transfer.storage.locks import alone_in
+from mri_transfer.storage.sums import write_sums
 
 KIND = "pretraining run"
 
@@ -51,6 +52,7 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     if not config.preview and len(budgets) != 1:
         raise UserError("give exactly one of --hours, --until, --minutes and --steps")
     store = SliceStore.open(config.store)
+    store.check_pixels()
     if config.preview:
         from mri_transfer.pretrain.health.preview import draw_views
 
@@ -91,6 +93,26 @@ def _lead(
     progress.say(sampler.sentence())
     for line in remarks(store):
         progress.say(line)
+    try:
+        return _train(config, backbone, store, sampler, devices, interrupts, about, limit, started, clock)
+    finally:
+        if (config.out / "summary.json").is_file():  # it is over, also where it ended early
+            write_sums(config.out)
+
+
+def _train(
+    config: PretrainConfig,
+    backbone: str,
+    store: SliceStore,
+    sampler: PairSampler,
+    devices: Devices,
+    interrupts: Interrupts,
+    about: dict[str, Any],
+    limit: float | None,
+    started: float,
+    clock: Callable[[], float],
+) -> dict[str, Any]:
+    """Begin or continue, until the budget is spent."""
     with alone_in(config.out), Marker(config.out) as marker:
         trainer, start, position = start_or_continue(
             config, backbone, store, sampler, devices, limit=limit, killed=marker.killed

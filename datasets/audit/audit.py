@@ -65,6 +65,8 @@ def audit(config: AuditConfig) -> dict[str, Any]:
         UserError: a folder, the store, the table or `--out` can't be used.
     """
     store = SliceStore.open(config.against) if config.against else None
+    if store is not None:
+        store.check_pixels()
     originals, unread = read_figshare(config.figshare) if config.figshare else (None, [])
     read_layout(config.folder)  # a wrong folder leaves no trace
     claim_folder(config.out, "audit")

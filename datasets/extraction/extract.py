@@ -22,7 +22,7 @@ from mri_transfer.datasets.slices.cut import Slices, cut
 from mri_transfer.datasets.slices.redundancy import Repeats, without_redundant
 from mri_transfer.datasets.store.journal import DamagedJournal
 from mri_transfer.datasets.store.ledger import Ledger
-from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.store.store import KIND, SliceStore
 from mri_transfer.datasets.store.subjects import keep_people, to_record
 from mri_transfer.datasets.store.summary.contact_sheet import write_contact_sheet
 from mri_transfer.datasets.store.summary.people_table import overview, scans_in
@@ -40,6 +40,7 @@ from mri_transfer.options import argument, fraction, option, positive_float, pos
 from mri_transfer.processes.workers import WorkerDied, Workers, each, workers_for
 from mri_transfer.progress import bar, say
 from mri_transfer.storage.files import write_json
+from mri_transfer.storage.sums import signed
 
 
 def planes(text: str) -> tuple[str, ...]:
@@ -199,6 +200,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
         workers_for(
             config.workers, executor=executor, cluster=config.cluster, folders=config.paths
         ) as workers,
+        signed(config.out, KIND) as sums,
         _open(config, found) as writer,
     ):
         before = writer.slices
@@ -251,6 +253,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
         seconds = time.monotonic() - started
         summary["extraction_seconds"] = round(seconds, 2)
         write_json(config.out / SUMMARY, summary)
+        sums |= {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
     tell(config.out, summary, seconds)
     return summary
 

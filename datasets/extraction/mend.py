@@ -15,6 +15,7 @@ import numpy as np
 
 from mri_transfer.datasets.store.journal import DamagedJournal, described
 from mri_transfer.datasets.store.ledger import Ledger
+from mri_transfer.datasets.store.pixels import CHECKSUM, checksum_of
 from mri_transfer.datasets.store.store import JOURNAL
 from mri_transfer.datasets.store.writer import read_slices
 from mri_transfer.datasets.volumes.find import Source, printable
@@ -89,7 +90,7 @@ def _again(path: Path, line: Line, ledger: Ledger, sources: Sequence[Source], re
         entry, images = found
         there = read_slices(path.parent, ledger.slices, len(images), images.shape[-1])
         if len(images) and np.array_equal(there, images):
-            event = {"kind": "volume", **entry, "first": ledger.slices}
+            event = {"kind": "volume", **entry, "first": ledger.slices, CHECKSUM: checksum_of(there)}
             ledger.note("volume", event)
             return event
     raise DamagedJournal(

@@ -5,6 +5,7 @@ STORE/manifest.json     settings, versions, counts, hashes of all the rest, skip
 STORE/slices.csv        one row a slice: whose, which plane, where, from which file
 STORE/shards/00000.npy  uint8 (n, size, size); slice i of the table is row i % k of shard i // k
 STORE/volumes.jsonl     the journal of the extraction, one line a file
+STORE/verified.json     which shards were read and found whole, see pixels.py
 STORE/contact_sheet.png, STORE/summary.html, STORE/summary.json
 
 Slices are read with one call to the system each and not from a memory map. A map is up to half as fast again for pages
@@ -23,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from mri_transfer.datasets.store.pixels import check_shards
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import read_object, require_folder, sha256, to_json
 
@@ -38,6 +40,7 @@ COLUMNS = (
 )
 SHARD_HEADER_BYTES = 128
 _SHARD_BYTES = 1 << 27
+REMEDY = "remove the store and extract it again"
 
 
 def shard_rows(size: int) -> int:
@@ -97,8 +100,8 @@ class SliceStore:
     def open(cls, folder: Path) -> SliceStore:
         """Open a finished store; see whether its table, shards and manifest belong together.
 
-        The table is hashed, of the shards only sizes and headers are looked at: :meth:`verify` reads all of
-        them.
+        The table is hashed, of the shards only sizes and headers are looked at: :meth:`check_pixels` reads those
+        that have changed, :meth:`verify` all of them.
 
         Raises:
             UserError: it is no store, not finished, or damaged; the line names the file.
@@ -109,17 +112,17 @@ class SliceStore:
             raise UserError(
                 f"{folder}: this slice store is not finished; run the same `mri-transfer slices` again"
             )
-        manifest = read_object(path, {"shards": list, "table": dict, "fingerprint": str}, remedy=_REMEDY)
+        manifest = read_object(path, {"shards": list, "table": dict, "fingerprint": str}, remedy=REMEDY)
         try:
             if manifest["format"] != FORMAT:
                 raise UserError(f"{path}: store format {manifest['format']}, and this version reads {FORMAT}")
             if fingerprint_of(manifest) != manifest["fingerprint"]:
-                raise UserError(f"{path}: was changed after it was written; {_REMEDY}")
+                raise UserError(f"{path}: was changed after it was written; {REMEDY}")
             rows = sum(shard["slices"] for shard in manifest["shards"])
             table, volumes = _read_table(folder / TABLE, manifest["table"], rows)
             return cls(folder, manifest, table, volumes)
         except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); {_REMEDY}") from None
+            raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); {REMEDY}") from None
 
     @property
     def size(self) -> int:
@@ -163,22 +166,24 @@ class SliceStore:
             shard = self._open[number] = _Shard(self.folder / self.manifest["shards"][number]["file"])
         return shard
 
+    def check_pixels(self) -> None:
+        """Read the shards that have changed since they were last read, before something relies on them.
+
+        Raises:
+            UserError: one is damaged; the line names it.
+        """
+        check_shards(self.folder, self.manifest["shards"], REMEDY)
+
     def verify(self) -> None:
         """Read everything again and compare it with the hashes in the manifest.
 
         Raises:
             UserError: a file is damaged; the line names it.
         """
-        for shard in self.manifest["shards"]:
-            path = self.folder / shard["file"]
-            if sha256(path) != shard["sha256"]:
-                raise UserError(f"{path}: damaged, its SHA-256 differs from the manifest's; {_REMEDY}")
+        check_shards(self.folder, self.manifest["shards"], REMEDY, again=True)
         path = self.folder / TABLE
         if sha256(path) != self.manifest["table"]["sha256"]:
-            raise UserError(f"{path}: damaged, its SHA-256 differs from the manifest's; {_REMEDY}")
-
-
-_REMEDY = "remove the store and extract it again"
+            raise UserError(f"{path}: damaged, its SHA-256 differs from the manifest's; {REMEDY}")
 
 
 def _open_shards() -> int:
@@ -211,28 +216,28 @@ class _Shard:
                 self._file.seek(offset)
                 done = self._file.readinto(place.data) or 0
         if done != place.nbytes:
-            raise UserError(f"{self.path}: shorter than when it was opened; {_REMEDY}")
+            raise UserError(f"{self.path}: shorter than when it was opened; {REMEDY}")
 
 
 def _check_shard(path: Path, rows: int, size: int) -> None:
     """See that a shard has the size and the header that the manifest tells."""
     if not path.is_file():
-        raise UserError(f"{path}: missing; {_REMEDY}")
+        raise UserError(f"{path}: missing; {REMEDY}")
     expected = SHARD_HEADER_BYTES + rows * size * size
     if path.stat().st_size != expected:
-        raise UserError(f"{path}: {path.stat().st_size} bytes instead of {expected}; {_REMEDY}")
+        raise UserError(f"{path}: {path.stat().st_size} bytes instead of {expected}; {REMEDY}")
     with path.open("rb") as file:
         if file.read(SHARD_HEADER_BYTES) != shard_header(rows, size):
-            raise UserError(f"{path}: header does not say {rows} slices of {size} x {size} pixels; {_REMEDY}")
+            raise UserError(f"{path}: header does not say {rows} slices of {size} x {size} pixels; {REMEDY}")
 
 
 def _read_table(
     path: Path, told: dict[str, Any], rows: int
 ) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:
     if not path.is_file():
-        raise UserError(f"{path}: missing; {_REMEDY}")
+        raise UserError(f"{path}: missing; {REMEDY}")
     if sha256(path) != told["sha256"]:
-        raise UserError(f"{path}: was changed after it was written; {_REMEDY}")
+        raise UserError(f"{path}: was changed after it was written; {REMEDY}")
     volume = np.empty(rows, dtype=np.int64)
     millimetres, fraction = np.empty(rows), np.empty(rows)
     planes: list[str] = []
@@ -240,10 +245,10 @@ def _read_table(
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.reader(file)
         if tuple(next(reader, ())) != COLUMNS:
-            raise UserError(f"{path}: its columns are not {', '.join(COLUMNS)}; {_REMEDY}")
+            raise UserError(f"{path}: its columns are not {', '.join(COLUMNS)}; {REMEDY}")
         for index, row in enumerate(reader):
             if index >= rows:
-                raise UserError(f"{path}: more rows than the {rows} slices in the shards; {_REMEDY}")
+                raise UserError(f"{path}: more rows than the {rows} slices in the shards; {REMEDY}")
             subject, session, sequence, plane, mm, position, number, source, digest = row
             volume[index], millimetres[index], fraction[index] = int(number), float(mm), float(position)
             planes.append(plane)
@@ -251,7 +256,7 @@ def _read_table(
                 keys = ("subject", "session", "sequence", "source", "source_sha256")
                 volumes.append(dict(zip(keys, (subject, session, sequence, source, digest), strict=True)))
     if len(planes) != rows:
-        raise UserError(f"{path}: {len(planes)} rows for the {rows} slices in the shards; {_REMEDY}")
+        raise UserError(f"{path}: {len(planes)} rows for the {rows} slices in the shards; {REMEDY}")
     table: dict[str, np.ndarray] = {"plane": np.array(planes, dtype=str)}
     for key in ("subject", "session", "sequence"):
         table[key] = np.array([each[key] for each in volumes], dtype=str)[volume]

@@ -20,12 +20,14 @@ import numpy as np
 
 from mri_transfer.datasets.store.journal import Journal
 from mri_transfer.datasets.store.ledger import OF_SLICES, Ledger
+from mri_transfer.datasets.store.pixels import CHECKSUM, check_shards, checksum_of, remember_shards
 from mri_transfer.datasets.store.store import (
     COLUMNS,
     FORMAT,
     JOURNAL,
     KIND,
     MANIFEST,
+    REMEDY,
     SHARD_HEADER_BYTES,
     SHARDS,
     TABLE,
@@ -37,6 +39,7 @@ from mri_transfer.datasets.store.store import (
 )
 from mri_transfer.errors import UserError
 from mri_transfer.machine.device import versions
+from mri_transfer.progress import say
 from mri_transfer.storage.files import (
     atomic_write,
     claim_folder,
@@ -44,7 +47,7 @@ from mri_transfer.storage.files import (
     names_errors,
     read_object,
     sha256,
-    write_json,
+    write_card,
 )
 
 COMMIT_SECONDS = 1.0  # an fsync can take half a second on an SD card; at most this much work is lost
@@ -90,6 +93,7 @@ class StoreWriter:
         self._shard: IO[bytes] | None = None
         self._shard_number = -1
         self._full_shards: dict[str, str] = {}  # name: SHA-256; they never change again
+        self._verified = 0  # volumes of which the pixels were seen to be those that were written
         self._committed = time.monotonic()
         self._changed = False
         self._journal = Journal(self.folder / JOURNAL)
@@ -146,7 +150,7 @@ class StoreWriter:
                 file.seek(SHARD_HEADER_BYTES + row * self._size**2)
                 file.write(part.data)
             done += len(part)
-        self._log("volume", {**entry, "first": first})
+        self._log("volume", {**entry, "first": first, CHECKSUM: checksum_of(images)})
 
     def skip(self, entry: dict[str, Any]) -> None:
         """Note a file that is not used; `entry` has "source" and "reason"."""
@@ -189,6 +193,7 @@ class StoreWriter:
             self._shard.close()
             self._shard, self._shard_number = None, -1
         self._cut_leftovers()
+        self._verify_volumes()
         shards = [self._finish_shard(number) for number in range(-(-self.slices // self._rows))]
         table = self.folder / TABLE
         with names_errors(table), atomic_write(table) as text:
@@ -202,9 +207,31 @@ class StoreWriter:
         manifest["fingerprint"] = fingerprint_of(manifest)
         manifest |= {"versions": versions(), **self.ledger.about()}
         with names_errors(manifest_path):
-            write_json(manifest_path, manifest)
+            write_card(manifest_path, manifest)
+        remember_shards(self.folder, shards)
         self._changed = False
         return manifest
+
+    def _verify_volumes(self) -> None:
+        """See that no pixels are signed but those that were cut, whichever process wrote them.
+
+        Raises:
+            UserError: those of a volume have changed since.
+        """
+        unknown = 0
+        for entry in self.ledger.used[self._verified :]:
+            count = sum(number for _, number in entry["runs"])
+            if CHECKSUM not in entry:
+                unknown += 1
+            elif checksum_of(read_slices(self.folder, entry["first"], count, self._size)) != entry[CHECKSUM]:
+                path = shard_path(self.folder, entry["first"] // self._rows)
+                raise UserError(f"{path}: damaged, the slices of {entry['source']} have changed; {REMEDY}")
+        if unknown:
+            say(
+                f"{self.folder}: {unknown} volumes were cut by an older version, which kept no checksums: their pixels "
+                "can't be verified"
+            )
+        self._verified = len(self.ledger.used)
 
     def _finish_shard(self, number: int) -> dict[str, Any]:
         """Make the header of a shard say how many slices it has; the manifest's entry for it."""
@@ -233,7 +260,11 @@ class StoreWriter:
         if not manifest.is_file():
             self._changed = True
             return
-        told = read_object(manifest)
+        told = read_object(manifest, {"shards": list, "fingerprint": str}, remedy=REMEDY)
+        if fingerprint_of(told) != told["fingerprint"]:
+            raise UserError(f"{manifest}: was changed after it was written; {REMEDY}")
+        check_shards(self.folder, told["shards"], REMEDY)
+        self._verified = len(self.ledger.used)
         self._changed = any(told.get(key) != value for key, value in self.ledger.about().items())
         full = self.slices // self._rows
         names = {

@@ -48,7 +48,10 @@ def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str,
         UserError: a named store is missing or damaged.
     """
     if against:
-        return {str(path): SliceStore.open(path) for path in against}, []
+        named = {str(path): SliceStore.open(path) for path in against}
+        for store in named.values():
+            store.check_pixels()
+        return named, []
     stores: dict[str, SliceStore] = {}
     unchecked = []
     for arm in arms:
@@ -65,6 +68,11 @@ def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str,
                 store = SliceStore.open(path)
             except UserError:
                 unchecked.append(f"{arm.name}: its slice store {path} is not here (name it with --against)")
+                continue
+            try:
+                store.check_pixels()
+            except UserError as error:
+                unchecked.append(f"{arm.name}: {error}")
                 continue
             if fingerprint not in (None, store.fingerprint):
                 unchecked.append(f"{arm.name}: its slice store {path} has changed since")
@@ -135,6 +143,7 @@ def _check_split(tumors: TumorSet, arm: Arm, split: Split) -> int:
     for folder, fingerprint in seen:
         try:
             store = SliceStore.open(folder)
+            store.check_pixels()
         except UserError as error:
             raise UserError(
                 f"{where}: a leak can't be ruled out without the slices it was pretrained on ({error})"

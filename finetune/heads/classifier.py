@@ -20,7 +20,7 @@ from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.features import extract_features
 from mri_transfer.finetune.heads.probe import Probe, softmax, standardise
 from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
-from mri_transfer.storage.files import read_object, write_json, wrong_fields
+from mri_transfer.storage.files import read_object, write_card, wrong_fields
 
 FORMAT = 2  # 1 had no temperature, which is a temperature of one
 CARD = "classifier.json"
@@ -141,7 +141,7 @@ def save_classifier(classifier: Classifier, run: Path, *, backbone: str, provena
     digest = write_arrays(fresh, classifier.head_arrays())
     head = run / f"head-{digest[:8]}.npz"
     fresh.replace(head)
-    write_json(
+    write_card(
         run / CARD,
         {
             "format": FORMAT,
@@ -156,6 +156,17 @@ def save_classifier(classifier: Classifier, run: Path, *, backbone: str, provena
     for old in run.glob("head-*.npz"):
         if old.name != head.name:
             old.unlink(missing_ok=True)
+
+
+def _sensible(card: dict[str, Any]) -> dict[str, bool]:
+    """Whether fields of the right types hold what they may."""
+    names = card["classes"]
+    named = all(isinstance(name, str) and name for name in names)
+    return {
+        "temperature": 0 < card["temperature"] < 1e6,
+        "size": 0 < card["size"] < 100_000,
+        "classes": named and len(set(names)) == len(names) >= 1,
+    }
 
 
 def load_classifier(run: Path) -> Classifier:
@@ -179,8 +190,8 @@ def load_classifier(run: Path) -> Classifier:
     if card["format"] == 1:
         card["temperature"] = 1.0
     wrong = wrong_fields(card, {"temperature": float, "head": str})
-    if not wrong and card["temperature"] <= 0:
-        wrong = ["temperature"]
+    if not wrong:
+        wrong = [name for name, sensible in _sensible(card).items() if not sensible]
     if wrong or Path(card["head"]).name != card["head"]:
         raise UserError(f"{run / CARD}: is damaged ({', '.join(wrong) or 'head'}); {REMEDY}")
     if read_card(run)["weights_sha256"] != card["encoder_sha256"]:

@@ -28,7 +28,7 @@ from mri_transfer.checkpoints.encoders import read_card
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.probe import standardisation, standardise
 from mri_transfer.storage.arrays import read_arrays, write_arrays
-from mri_transfer.storage.files import Kind, read_object, write_json
+from mri_transfer.storage.files import Kind, read_object, write_card
 
 FORMAT = 1
 CARD = "familiarity.json"
@@ -109,7 +109,7 @@ def save_in_distribution(found: InDistribution, run: Path) -> None:
     run = Path(run)
     arrays = {name: getattr(found, name) for name in ARRAYS}
     digest = write_arrays(run / "familiarity.npz", arrays)
-    write_json(
+    write_card(
         run / CARD,
         {
             "format": FORMAT,
@@ -137,10 +137,18 @@ def load_in_distribution(run: Path) -> InDistribution | None:
         **{"rest": float, "threshold": (float, type(None)), "quantile": float, "held_out": int},
     }
     card = read_object(run / CARD, kinds, newest=FORMAT, remedy=REMEDY)
+    threshold = card["threshold"]
+    sensible = {
+        "rest": card["rest"] > 0,
+        "threshold": threshold is None or threshold >= 0,
+        "quantile": 0 < card["quantile"] <= 1,
+        "held_out": card["held_out"] >= 0,
+    }
+    if wrong := [name for name, holds in sensible.items() if not holds]:
+        raise UserError(f"{run / CARD}: is damaged ({', '.join(wrong)}); {REMEDY}")
     if card["encoder_sha256"] != read_card(run)["weights_sha256"]:
         raise UserError(f"{run / CARD}: belongs to another encoder than the run's; {REMEDY}")
     arrays = read_arrays(run / "familiarity.npz", card["arrays_sha256"], REMEDY)
-    threshold = card["threshold"]
     return InDistribution(
         **{name: arrays[name] for name in ARRAYS},
         rest=card["rest"],

@@ -20,6 +20,7 @@ import numpy as np
 
 from mri_transfer import __version__
 from mri_transfer.errors import UserError
+from mri_transfer.storage.cards import SEAL, is_broken, sealed
 
 FOLDER_CARD = "folder.json"
 DEEPEST = 100  # levels of JSON
@@ -150,6 +151,12 @@ def write_json(path: Path, value: Any) -> None:
         file.write(to_json(value) + "\n")
 
 
+def write_card(path: Path, value: Mapping[str, Any]) -> None:
+    """Write an object that others rely on, atomically and sealed, so that :func:`read_object` notices any change."""
+    with atomic_write(path) as file:
+        file.write(sealed(to_json(value)))
+
+
 def parse_json(content: bytes | str) -> Any:
     """The one reading of JSON that was not made a moment ago.
 
@@ -197,8 +204,13 @@ def read_json(path: Path, remedy: str = "restore it or make it again") -> Any:
         UserError: the file is missing, unreadable or not JSON as :func:`parse_json` takes it; the line ends in the
             remedy.
     """
+    return _content_and_json(path, remedy)[1]
+
+
+def _content_and_json(path: Path, remedy: str) -> tuple[bytes, Any]:
     try:
-        return parse_json(Path(path).read_bytes())
+        content = Path(path).read_bytes()
+        return content, parse_json(content)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
@@ -228,9 +240,10 @@ def read_object(
 
     Raises:
         NewerFormat: it has a later format.
-        UserError: as of :func:`read_json`, or it holds something else; the line names the fields.
+        UserError: as of :func:`read_json`, or it holds something else, and the line names the fields; or it was
+            changed after :func:`write_card` wrote it.
     """
-    found = read_json(path, remedy)
+    content, found = _content_and_json(path, remedy)
     if newest is not None and not wrong_fields(found, {"format": int}) and found["format"] > newest:
         raise NewerFormat(
             f"{path}: was written by a newer mri-transfer (format {found['format']}); update this one"
@@ -238,6 +251,9 @@ def read_object(
     wrong = wrong_fields(found, kinds)
     if wrong or not isinstance(found, dict):
         raise UserError(f"{path}: {fault} ({', '.join(wrong) or 'not a JSON object'}); {remedy}")
+    if is_broken(content, found):
+        raise UserError(f"{path}: was changed after it was written; {remedy}")
+    found.pop(SEAL, None)
     return found
 
 
@@ -294,7 +310,7 @@ def claim_folder(folder: Path, kind: str) -> bool:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: can't be made ({error.strerror}); choose another --out") from None
-    write_json(folder / FOLDER_CARD, {"kind": kind, "made_by": f"mri-transfer {__version__}"})
+    write_card(folder / FOLDER_CARD, {"kind": kind, "made_by": f"mri-transfer {__version__}"})
     return False
 
 

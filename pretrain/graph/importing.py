@@ -16,8 +16,10 @@ from mri_transfer.storage.files import (
     read_object,
     require_folder,
     sha256,
+    write_card,
     write_json,
 )
+from mri_transfer.storage.sums import write_sums
 
 REMEDY = "copy the whole folder from the board again"
 
@@ -71,7 +73,7 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
     origin = {"graph": info["graph"], "seed": card["seed"]}
     if known and (not (out / "imported.json").is_file() or read_object(out / "imported.json") != origin):
         raise UserError(f"{out}: holds another run; choose another --out")
-    write_json(out / "imported.json", origin)
+    write_card(out / "imported.json", origin)
     budget = info["budget"]
     # Where the same slices lie on this machine, so that `compare` can look for tumour images among them.
     here = card["slices"]["store"] if card["slices"]["fingerprint"] == info["fingerprint"] else None
@@ -83,8 +85,8 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
             **{key: info["machine"][key] for key in ("python", "tensorflow", "numpy")},
         },
     }
-    write_json(out / "config.json", about)
-    write_json(out / "start.json", {"backbone": card["backbone"], **card["start"], "precision": "float32"})
+    write_card(out / "config.json", about)
+    write_card(out / "start.json", {"backbone": card["backbone"], **card["start"], "precision": "float32"})
     lines = folder / "metrics.jsonl"
     if lines.is_file():
         with atomic_write(out / "metrics.jsonl", "wb") as file:
@@ -131,6 +133,7 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
         f"{info['step']} steps in {info['seconds'] / 60:.1f} min on {where} with TensorFlow "
         f"{info['machine']['tensorflow']}; the encoder is in {summary['encoder']}"
     )
+    write_sums(out)
     return summary
 
 

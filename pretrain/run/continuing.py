@@ -11,7 +11,7 @@ from mri_transfer.errors import UserError
 from mri_transfer.machine import device
 from mri_transfer.options import as_dict
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.storage.files import read_object, write_json
+from mri_transfer.storage.files import read_object, write_card
 
 # What a run may change when it is continued: none of it touches the numbers. (How many processes share a batch only
 # changes the order in which they are added up.)
@@ -65,7 +65,7 @@ def check_same_run(config: PretrainConfig, store: SliceStore) -> dict[str, Any]:
     }
     if not (file.is_file() and has_begun(config.out)):
         about = {"config": as_dict(config), "data": data, "versions": device.versions()}
-        write_json(file, about)
+        write_card(file, about)
         return about
     before = read_object(file, {"config": dict, "data": dict})
     now = as_dict(config)

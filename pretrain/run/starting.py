@@ -19,7 +19,7 @@ from mri_transfer.pretrain.run.monitors import SCORE
 from mri_transfer.pretrain.run.position import Position
 from mri_transfer.pretrain.run.schedule import next_moment
 from mri_transfer.pretrain.run.trainer import Trainer, bytes_of_training
-from mri_transfer.storage.files import read_object, write_json
+from mri_transfer.storage.files import read_object, write_card
 
 if TYPE_CHECKING:
     import keras
@@ -87,7 +87,7 @@ def start_or_continue(
 
     start = {"backbone": backbone, **found, **_precision(config, trainer_of, sampler)}
     encoder.set_weights(weights)  # measuring moved the averages of batch normalisation
-    write_json(start_file, start)
+    write_card(start_file, start)
     return trainer_of(start["precision"]), start, Position()
 
 

@@ -1,6 +1,5 @@
 """Encoders on disk: bit-equal when read back, whole at every instant, and clear about what is wrong with them."""
 
-import json
 import os
 import random
 import shutil
@@ -23,7 +22,7 @@ from mri_transfer.checkpoints.encoders import (
 )
 from mri_transfer.errors import UserError
 from mri_transfer.storage.arrays import write_arrays
-from mri_transfer.storage.files import sha256, write_json
+from mri_transfer.storage.files import read_object, sha256, write_json
 
 ROOT = Path(__file__).resolve().parents[2]
 PROVENANCE = {
@@ -130,7 +129,7 @@ def test_missing_parts_name_the_file_and_the_remedy(run, tmp_path):
 )  # fmt: skip
 def test_a_card_that_makes_no_sense_is_one_clear_line(run, change, message):
     path = run / "encoder" / "encoder.json"
-    write_json(path, json.loads(path.read_text()) | change)
+    write_json(path, read_object(path) | change)
     with pytest.raises(UserError, match=message) as caught:
         load_encoder(run)
     assert "\n" not in str(caught.value)
@@ -150,7 +149,7 @@ def test_an_encoder_that_does_not_fit_says_what_differs(model, run):
     arrays["stem_conv/kernel"] = np.zeros((3, 3, 1, 32), "float32")
     digest = write_arrays(folder / "x.npz", arrays)
     (folder / "x.npz").rename(folder / f"encoder-{digest[:8]}.npz")
-    card = json.loads((folder / "encoder.json").read_text())
+    card = read_object(folder / "encoder.json")
     write_json(
         folder / "encoder.json", card | {"weights": f"encoder-{digest[:8]}.npz", "weights_sha256": digest}
     )

@@ -10,6 +10,7 @@ from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.unwanted import unwanted
 from mri_transfer.pretrain.pairs.few_people import remarks
+from mri_transfer.storage.files import read_object
 from mri_transfer.storage.json_lines import CHECKSUM
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -59,7 +60,7 @@ def test_what_was_asked_for_is_not_told_and_what_is_of_an_older_store_is(tmp_pat
         line.pop("asked_for", None)
         line.pop(CHECKSUM)
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    told = json.loads(manifest.read_text())
+    told = read_object(manifest)
     del told["asked_for"]
     manifest.write_text(json.dumps(told))
     (line,) = (line for line in run().splitlines() if "left out today" in line)

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mri_transfer.datasets.store import pixels
 from mri_transfer.datasets.store import store as store_module
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.writer import StoreWriter
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import claim_folder
+from mri_transfer.storage.files import claim_folder, sha256
+from mri_transfer.storage.json_lines import line_of, value_of
 
 SETTINGS = {"size": 16, "spacing": 4.0, "planes": ["axial"], "min_foreground": 0.1}
 COUNTS = [3, 11, 1, 25, 7, 4]  # slices of each volume; a shard holds 10
@@ -218,3 +220,63 @@ def test_interrupted_from_the_keyboard_in_any_fsync_no_line_is_written_twice(
     finish(tmp_path / "a")
     finish(tmp_path / "b")
     assert content(tmp_path / "a") == content(tmp_path / "b")
+
+
+def overwrite(path, place, count):
+    content = bytearray(path.read_bytes())
+    content[place : place + count] = bytes(count)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("shard", ["00000", "00005"])  # a full one, and the last
+def test_overwritten_pixels_are_neither_relied_on_nor_signed_anew(tmp_path, shard):
+    finish(tmp_path)
+    SliceStore.open(tmp_path).check_pixels()
+    damaged = tmp_path / "shards" / f"{shard}.npy"
+    overwrite(damaged, 128 + 40, 150)
+    with pytest.raises(UserError, match=f"{shard}.npy: damaged.*extract it again"):
+        SliceStore.open(tmp_path).check_pixels()
+    signed = (tmp_path / "manifest.json").read_bytes()
+    with pytest.raises(UserError, match=f"{shard}.npy: damaged.*extract it again"):
+        StoreWriter(tmp_path, SETTINGS)
+    assert (tmp_path / "manifest.json").read_bytes() == signed
+
+
+def test_what_a_killed_process_wrote_is_verified_before_it_is_signed(tmp_path):
+    with StoreWriter(tmp_path, SETTINGS) as writer:
+        for number in range(4):
+            add(writer, number)
+    overwrite(tmp_path / "shards" / "00001.npy", 128 + 3 * 256, 100)
+    with pytest.raises(UserError, match=r"00000.npy: damaged, the slices of 1.nii have changed"):
+        finish(tmp_path)
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_shards_that_have_not_changed_are_read_once(tmp_path, monkeypatch):
+    finish(tmp_path)
+    read = []
+    monkeypatch.setattr(pixels, "sha256", lambda path: read.append(path.name) or sha256(path))
+    SliceStore.open(tmp_path).check_pixels()
+    assert not read  # they were hashed when they were written
+    (tmp_path / pixels.VERIFIED).write_text("[" * 500)
+    SliceStore.open(tmp_path).check_pixels()
+    assert len(read) == 6
+    os.utime(tmp_path / "shards" / "00003.npy")
+    SliceStore.open(tmp_path).check_pixels()
+    assert read[6:] == ["00003.npy"]
+    SliceStore.open(tmp_path).verify()
+    assert len(read) == 13
+
+
+def test_a_store_of_a_version_without_checksums_is_continued_with_a_word(tmp_path, capsys):
+    with StoreWriter(tmp_path, SETTINGS) as writer:
+        for number in range(3):
+            add(writer, number)
+    journal = tmp_path / "volumes.jsonl"
+    events = [value_of(line) for line in journal.read_bytes().splitlines(keepends=True)]
+    for event in events:
+        event.pop(pixels.CHECKSUM, None)
+    journal.write_bytes(b"".join(line_of(event) for event in events))
+    finish(tmp_path)
+    assert "3 volumes were cut by an older version" in capsys.readouterr().err
+    SliceStore.open(tmp_path).verify()

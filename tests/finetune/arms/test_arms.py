@@ -7,6 +7,7 @@ from mri_transfer.checkpoints.initialisation import weights_digest
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.arms import parse_arm, resolve_arms
 from mri_transfer.finetune.data.protocol import PUBLISHED
+from mri_transfer.storage.files import read_object
 
 
 @pytest.mark.parametrize(
@@ -69,7 +70,7 @@ def test_a_folder_without_an_encoder(tmp_path):
 def test_different_backbones_must_be_asked_for(encoder_folder, tmp_path):
     other = tmp_path / "other"
     shutil.copytree(encoder_folder, other)
-    card = json.loads((other / "encoder.json").read_text())
+    card = read_object(other / "encoder.json")
     (other / "encoder.json").write_text(json.dumps(card | {"backbone": "mobilenet"}))
     texts = [f"a={encoder_folder}", f"b={other}"]
     with pytest.raises(UserError, match=r"different backbones .*--mixed-backbones"):

@@ -21,6 +21,7 @@ from mri_transfer.finetune.heads.training import (
     train,
     unfreeze_upper,
 )
+from mri_transfer.storage.files import read_object
 from tests.finetune.small_network import CLASSES, SIZE, small_encoder, stripes
 
 RECIPE = Recipe(epochs=3, batch=8, rate=3e-3, unfreeze=0.5)
@@ -137,7 +138,17 @@ def test_saved_and_loaded_predicts_the_same(pictures, tmp_path):
     sharper = dataclasses.replace(loaded, temperature=1.0).probabilities(images).astype(float) ** (1 / 1.75)
     assert found == pytest.approx(sharper / sharper.sum(-1, keepdims=True), abs=1e-6)
 
-    card = json.loads((tmp_path / CARD).read_text())
+    card = read_object(tmp_path / CARD)
+    written = (tmp_path / CARD).read_text()
+    (tmp_path / CARD).write_text(written.replace('"a"', '"d"'))
+    with pytest.raises(UserError, match="changed after it was written"):
+        load_classifier(tmp_path)
+    (tmp_path / CARD).write_text(json.dumps(json.loads(written) | {"classes": list(CLASSES[::-1])}))
+    with pytest.raises(UserError, match="changed after it was written"):
+        load_classifier(tmp_path)
+    (tmp_path / CARD).write_text(json.dumps({**card, "classes": [CLASSES[0]] * len(CLASSES)}))
+    with pytest.raises(UserError, match="damaged \\(classes\\)"):
+        load_classifier(tmp_path)
     (tmp_path / CARD).write_text(json.dumps({**card, "format": 99}))
     with pytest.raises(UserError, match="newer mri-transfer"):
         load_classifier(tmp_path)

@@ -13,6 +13,7 @@ from mri_transfer.finetune.prediction.out_of_distribution import (
     load_in_distribution,
     save_in_distribution,
 )
+from mri_transfer.storage.files import read_object
 
 
 @pytest.fixture
@@ -94,10 +95,17 @@ def test_damage_and_another_encoder_are_named(features, run):
     with pytest.raises(UserError, match=r"familiarity\.npz: is damaged"):
         load_in_distribution(run)
     arrays.write_bytes(content)
-    card = json.loads((run / CARD).read_text())
+    written = (run / CARD).read_text()
+    (run / CARD).write_text(written.replace('"held_out": 50', '"held_out": 51'))
+    with pytest.raises(UserError, match="changed after it was written"):
+        load_in_distribution(run)
+    (run / CARD).write_text(written)
+    card = read_object(run / CARD)
     for change, words in (
         ({"format": 99}, "newer"),
         ({"rest": "x"}, "damaged"),
+        ({"rest": -1.0}, "damaged .rest"),
+        ({"threshold": -1.0, "quantile": 1.5}, "damaged .threshold, quantile"),
         ({"encoder_sha256": "cd" * 32}, "another encoder"),
     ):
         (run / CARD).write_text(json.dumps(card | change))

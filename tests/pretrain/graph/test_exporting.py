@@ -102,6 +102,7 @@ def test_what_was_trained_becomes_a_run(trained, cli, tmp_path):
     assert cli("import-graph", folder, "--out", out).returncode == 0
     assert sorted(path.name for path in out.iterdir()) == sorted(
         [
+            "SHA256SUMS",
             "config.json",
             "encoder",
             "folder.json",

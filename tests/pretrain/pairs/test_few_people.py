@@ -11,6 +11,7 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.pairs.few_people import remarks
 from mri_transfer.pretrain.pairs.positives import PairSampler
+from mri_transfer.storage.files import read_object
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +43,7 @@ def test_one_person_is_refused_with_the_remedy_where_contrast_needs_more(one_per
 
 
 def test_a_store_made_by_single_names_is_told_from_its_own_paths(one_person, tmp_path):
-    manifest = json.loads((one_person / "manifest.json").read_text())
+    manifest = read_object(one_person / "manifest.json")
     del manifest["people_decided_together"]
     (one_person / "manifest.json").write_text(json.dumps(manifest))
     lines = remarks(SliceStore.open(one_person))

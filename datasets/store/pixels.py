@@ -1,0 +1,79 @@
+"""Are the pixels of a store those that were written? Read once per change, before something relies on them.
+
+STORE/verified.json tells which shards were read and found whole, with size, times and inode as they were then: while
+these stay, a shard isn't read again. Without the file, or where it can't be written, all of them are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mri_transfer import progress
+from mri_transfer.errors import UserError
+from mri_transfer.storage.files import object_or_none, sha256, write_card
+
+VERIFIED = "verified.json"
+CHECKSUM = "pixels"  # of a volume's slices, in its line of the journal
+
+
+def checksum_of(images: Any) -> int:
+    """CRC-32 of contiguous uint8 slices."""
+    return zlib.crc32(images)
+
+
+def _stamp(path: Path) -> list[int]:
+    """What changes when a file's bytes do, unless somebody hides it or the disk decays."""
+    about = path.stat()
+    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+
+
+def check_shards(folder: Path, shards: Iterable[Mapping[str, Any]], remedy: str, again: bool = False) -> None:
+    """See that shards are what a manifest says; those that haven't changed since they were last read are not read.
+
+    Args:
+        folder: of the store.
+        shards: the manifest's entries: "file" and "sha256".
+        remedy: ends an error's line.
+        again: whether to read all of them.
+
+    Raises:
+        UserError: one is not; the line names it.
+    """
+    folder = Path(folder)
+    known = _known(folder)
+    told = {shard["file"]: shard.get("sha256") for shard in shards}
+    if unknown := [name for name, digest in told.items() if digest is None]:
+        progress.say(
+            f"{folder}: has no checksums of {len(unknown)} shards, so their pixels can't be verified"
+        )
+    todo = [
+        (name, digest)
+        for name, digest in told.items()
+        if digest is not None and (again or known.get(name) != [*_stamp(folder / name), digest])
+    ]
+    for name, digest in progress.bar(todo, desc="verifying slices", unit="shard"):
+        stamp = _stamp(folder / name)
+        if sha256(folder / name) != digest:
+            raise UserError(f"{folder / name}: damaged, its SHA-256 differs from the manifest's; {remedy}")
+        known[name] = [*stamp, digest]
+    if todo:
+        _remember(folder, {name: known[name] for name in told if name in known})
+
+
+def remember_shards(folder: Path, shards: Iterable[Mapping[str, Any]]) -> None:
+    """Note that shards were read and found whole just now."""
+    _remember(folder, {shard["file"]: [*_stamp(folder / shard["file"]), shard["sha256"]] for shard in shards})
+
+
+def _known(folder: Path) -> dict[str, Any]:
+    found = (object_or_none(folder / VERIFIED) or {}).get("shards")
+    return found if isinstance(found, dict) else {}
+
+
+def _remember(folder: Path, shards: Mapping[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # a read-only or full disk: they are read again next time
+        write_card(folder / VERIFIED, {"shards": shards})

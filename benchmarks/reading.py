@@ -53,13 +53,20 @@ class Count:
 
 
 @functools.cache
-def file_of(code: CodeType) -> str | None:
-    """The file of a function of this checkout; None for other code, and for modules and bodies of classes."""
-    path = os.path.realpath(code.co_filename)
-    if not code.co_flags & inspect.CO_OPTIMIZED or not path.startswith(f"{ROOT}{os.sep}"):
+def ours(name: str) -> str | None:
+    """The path in this checkout of a file that is neither a test nor a benchmark, or None."""
+    if not Path(name).is_absolute():  # "<frozen importlib>", "<string>"
+        return None
+    path = os.path.realpath(name)
+    if not path.startswith(f"{ROOT}{os.sep}"):
         return None
     file = os.path.relpath(path, ROOT)
     return None if file.startswith(("benchmarks", "tests", ".")) else file
+
+
+def file_of(code: CodeType) -> str | None:
+    """The file of a function of this checkout; None for other code, and for modules and bodies of classes."""
+    return ours(code.co_filename) if code.co_flags & inspect.CO_OPTIMIZED else None
 
 
 def watch(counts: list[Count]) -> None:

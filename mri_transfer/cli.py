@@ -104,27 +104,24 @@ PATIENCE = 5.0  # seconds of clearing up before a further Ctrl-C ends the progra
 
 # What options are called in other programs.
 ELSEWHERE = {
-    **{
-        "--lr": "--learning-rate",
-        "--batch-size": "--batch",
-        "--batch_size": "--batch",
-        "--model": "--backbone",
-    },
-    **{
-        "--image-size": "--size",
-        "--img-size": "--size",
-        "--output": "--out",
-        "--output-dir": "--out",
-        "-o": "--out",
-    },
-    **{
-        "--weights": "--init",
-        "--pretrained": "--init",
-        "--epochs": "--hours",
-        "--time": "--hours",
-        "--k": "--folds",
-    },
-    **{"--num-workers": "--workers", "-j": "--workers", "--n-folds": "--folds", "--splits": "--folds"},
+    "--batch-size": "--batch",
+    "--batch_size": "--batch",
+    "--epochs": "--hours",
+    "--image-size": "--size",
+    "--img-size": "--size",
+    "--k": "--folds",
+    "--lr": "--learning-rate",
+    "--model": "--backbone",
+    "--n-folds": "--folds",
+    "--num-workers": "--workers",
+    "--output": "--out",
+    "--output-dir": "--out",
+    "--pretrained": "--init",
+    "--splits": "--folds",
+    "--time": "--hours",
+    "--weights": "--init",
+    "-j": "--workers",
+    "-o": "--out",
 }
 
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mri_transfer import __version__, progress
-from mri_transfer.options import duration, option, positive_int, whole
+from mri_transfer.options import option, positive_int, time_in, whole
 from mri_transfer.storage.files import atomic_write, claim_folder, read_json, write_json
 
 BANNER = "generated heads, no evidence"
@@ -34,7 +34,7 @@ The heads are drawn from ellipsoids and noise. What comes out says nothing about
 """
 
     out: Path = option(Path("demo"), help="folder for everything the demo makes", metavar="DIR")
-    minutes: float = option(1.0, help="time for pretraining, in minutes", metavar="M", parse=duration("min"))
+    minutes: float = option(1.0, help="time for pretraining, in minutes", metavar="M", parse=time_in("min"))
     size: int = option(96, help="side of slices and images in pixels", metavar="PX", parse=positive_int)
     batch: int = option(16, help="pairs of slices in a pretraining step", metavar="PAIRS", parse=positive_int)
     seed: int = option(0, help="of the heads, and of everything after them", metavar="N", parse=whole)

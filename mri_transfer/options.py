@@ -90,7 +90,7 @@ def positive_int(text: str) -> int:
     return value
 
 
-def duration(unit: str) -> Callable[[str], float]:
+def time_in(unit: str) -> Callable[[str], float]:
     """A finite time above zero, in `unit` (h or min) where none is written: for h, 8, 8h and 480min are the same."""
     seconds = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hours": 3600, "hour": 3600, "minutes": 60}
 
@@ -98,8 +98,7 @@ def duration(unit: str) -> Callable[[str], float]:
         match = re.fullmatch(r"\s*([^\sa-zA-Z]+)\s*([a-zA-Z]*)\s*", text)
         if not match or (match[2] and match[2].lower() not in seconds):
             raise ValueError("must be a time, such as 8h, 90min or a number alone")
-        factor = seconds[match[2].lower() or unit] / seconds[unit]
-        return factor * positive_float(match[1]) if factor != 1 else positive_float(match[1])
+        return positive_float(match[1]) * (seconds[match[2].lower() or unit] / seconds[unit])
 
     return parse
 

@@ -12,12 +12,12 @@ from mri_transfer.checkpoints.initialisation import BACKBONE, FORMS, RANDOM, WEI
 from mri_transfer.errors import UserError
 from mri_transfer.options import (
     argument,
-    duration,
     non_negative_float,
     option,
     positive_float,
     positive_int,
     share,
+    time_in,
     whole,
 )
 from mri_transfer.pretrain import recipes
@@ -100,7 +100,7 @@ augmentations of views, for --view, each with what it stands for:
         None, help="settings for a kind of machine (listed below)", choices=tuple(recipes.RECIPES)
     )
     hours: float | None = option(
-        None, help="time budget in hours, everything included", metavar="H", parse=duration("h")
+        None, help="time budget in hours, everything included", metavar="H", parse=time_in("h")
     )
     until: str | None = option(
         None,
@@ -108,7 +108,7 @@ augmentations of views, for --view, each with what it stands for:
         metavar="HH:MM",
         parse=_clock,
     )
-    minutes: float | None = option(None, help="time budget in minutes", metavar="M", parse=duration("min"))
+    minutes: float | None = option(None, help="time budget in minutes", metavar="M", parse=time_in("min"))
     steps: int | None = option(
         None, help="number of optimizer steps, instead of a time", metavar="N", parse=positive_int
     )

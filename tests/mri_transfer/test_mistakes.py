@@ -107,10 +107,10 @@ def test_without_arguments_it_shows_its_help(cli):
     ("text", "hours"), [("8", 8), ("8h", 8), ("0.5h", 0.5), ("90min", 1.5), ("90 m", 1.5), ("7200s", 2)]
 )
 def test_times_are_understood(text, hours):
-    from mri_transfer.options import duration
+    from mri_transfer.options import time_in
 
-    assert duration("h")(text) == pytest.approx(hours)
-    assert duration("min")(text) == pytest.approx(hours * (60 if any(c.isalpha() for c in text) else 1))
+    assert time_in("h")(text) == pytest.approx(hours)
+    assert time_in("min")(text) == pytest.approx(hours * (60 if any(c.isalpha() for c in text) else 1))
 
 
 def test_percentages_and_capitals_are_understood():

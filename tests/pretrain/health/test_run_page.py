@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 import shutil
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -16,34 +14,9 @@ from mri_transfer.pretrain.health import run_charts
 from mri_transfer.pretrain.health.embedding_map import pca, tsne
 from mri_transfer.pretrain.health.monitor import MARK, PAGE, HealthMonitor
 from mri_transfer.words import hours_minutes_seconds
+from tests.html_page import Page
 
 EVIL = '"><script>alert(1)</script>&amp;'
-
-
-class Page(HTMLParser):
-    """Text, addresses, tags, and what is open."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.text, self.addresses, self.tags, self.open = "", [], set(), []
-        self.feed(html)
-        self.text = re.sub(r"\s+", " ", self.text)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
-        self.addresses += [
-            value for name, value in attributes if name in ("src", "href", "xlink:href", "srcset")
-        ]
-        if tag not in ("meta", "img", "br", "path", "use", "rect"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in ("path", "use", "rect"):
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -14,38 +13,16 @@ from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.extraction.licences import find_licences
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.summary.store_charts import neighbour_likeness
+from tests.html_page import Page
 
 EVIL = "<script>alert(1)</script>&amp;_T2"
-
-
-class Page(HTMLParser):
-    """Text, links, and tags that are open."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.text, self.addresses, self.tags, self.open = "", [], set(), []
-        self.feed(html)
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.add(tag)
-        self.addresses += [value for name, value in attributes if name in ("src", "href", "xlink:href")]
-        if tag not in ("meta", "img", "br", "link", "path", "use", "hr", "rect"):
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in ("path", "use", "rect"):
-            assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.text += data
 
 
 def read(store) -> tuple[str, str]:
     html = (store / "summary.html").read_text(encoding="utf-8")
     page = Page(html)
     assert not page.open
-    return html, re.sub(r"\s+", " ", page.text)
+    return html, page.text
 
 
 @pytest.fixture

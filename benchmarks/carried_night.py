@@ -7,8 +7,8 @@ scikit-image, scikit-learn and Matplotlib still lacks (Keras and what it needs, 
 
     bash FOLDER/night.sh OUT --method hybrid --batch 256 --minutes 8     # there; options are those of `pretrain`
 
-It unpacks into a temporary folder, trains on JAX, and leaves in OUT the run (OUT/run), its encoder (OUT/encoder) and the
-page that says how it went. The same command goes on with the run in OUT/run. A store of small slices
+It unpacks into a temporary folder, trains on JAX, and leaves in OUT the run (OUT/run), its encoder (OUT/encoder) and
+the page that says how it went. The same command goes on with the run in OUT/run. A store of small slices
 (`mri-transfer slices ... --size 88`) keeps the folder small; ImageNet's weights (17 MB) travel with `--imagenet`.
 """
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 # What files whose names are read may hold. Pillow tries every format it knows otherwise, and hands one of them, EPS, to
 # Ghostscript, which runs programs.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 
 MOST_PIXELS = 40_000_000

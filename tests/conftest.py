@@ -23,6 +23,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from tests.forked import Forked
+
 # What a background job of a shell and `nohup` ignore, the processes that it starts ignore too; tests send them these.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
@@ -93,20 +95,26 @@ def refuses(cli):
 
 @pytest.fixture(scope="session")
 def start_command():
-    """Start `mri-transfer` and return at once, to be killed in the middle."""
+    """Start `mri-transfer` and return at once, to be killed in the middle; see :mod:`tests.forked`."""
+    return Forked
 
-    def start(*arguments: object) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-m", "mri_transfer", *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
 
-    return start
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a real file system of a size such as "1m", or gives it another one, and returns its folder."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(size: object) -> Path:
+        options = f"remount,size={size}" if disk.is_mount() else f"size={size}"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk]
+        if sys.platform != "linux" or os.geteuid() or subprocess.run(command).returncode:
+            pytest.skip("needs the right to mount a small file system")
+        return disk
+
+    yield mount
+    if disk.is_mount():
+        subprocess.run(["umount", "-l", disk], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     if store is not None:
         store.check_pixels()
     originals, unread = read_figshare(config.figshare) if config.figshare else (None, [])
-    read_layout(config.folder)  # a wrong folder leaves no trace
+    layout = read_layout(config.folder)  # first: a wrong folder leaves no trace
     claim_folder(config.out, "audit")
     tumors = load_tumors(
         config.folder,
@@ -78,6 +78,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
         groups_from=config.groups,
         force_groups=config.force_groups,
         originals=[originals] if originals else [],
+        layout=layout,
     )
     found = examine(config.folder, tumors)
     if originals is not None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from mri_transfer.evaluation.metrics import balanced_accuracy, confusion_by_group, macro_f1, recall
+from mri_transfer.evaluation.resampling import draw_groups
 
 DRAWS = 2000  # of the bootstrap
 _CHUNK = 200  # draws made at a time
@@ -42,10 +43,9 @@ def scores(
         confusion_by_group(labels, predictions, group, count, classes).reshape(count, -1).astype(np.float32)
     )
     rng = np.random.default_rng(seed)
-    even = np.full(count, 1 / count)
     drawn = np.concatenate(
         [
-            rng.multinomial(count, even, size=min(_CHUNK, DRAWS - start)).astype(np.float32) @ counts
+            draw_groups(count, min(_CHUNK, DRAWS - start), rng).astype(np.float32) @ counts
             for start in range(0, DRAWS, _CHUNK)
         ]
     ).reshape(DRAWS, len(predictions), classes, classes)

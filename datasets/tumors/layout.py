@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
+from mri_transfer.datasets.image_files import SUFFIXES
 from mri_transfer.datasets.tumors.class_names import kind, plain
+from mri_transfer.datasets.volumes.find import SUFFIXES as VOLUMES
 from mri_transfer.errors import UserError
 
-VOLUMES = (".nii.gz", ".nii", ".mgz", ".mgh", ".dcm", ".mnc", ".nrrd", ".mha", ".mhd")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 UNREAD = (
     *(
         ".dcm",
@@ -520,7 +520,7 @@ def _perhaps_volumes(folder: Path) -> str:
     """What to do where volumes lie instead of labelled pictures."""
     return (
         "; it holds what looks like volumes: `mri-transfer slices` reads those"
-        if any(path.name.lower().endswith(VOLUMES) for path in folder.rglob("*"))
+        if any(path.name.lower().endswith((*VOLUMES, ".dcm")) for path in folder.rglob("*"))
         else ""
     )
 

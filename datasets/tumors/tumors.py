@@ -27,7 +27,7 @@ from mri_transfer.datasets.tumors.images import (
     decode,
     images_of,
 )
-from mri_transfer.datasets.tumors.layout import published, read_layout
+from mri_transfer.datasets.tumors.layout import Layout, published, read_layout
 from mri_transfer.datasets.tumors.persons.binding import (
     BOUND,
     CANDIDATES,
@@ -114,6 +114,7 @@ def load_tumors(
     force_groups: bool = False,
     labels_from: str = "source",
     originals: Sequence[Originals] = (),
+    layout: Layout | None = None,
 ) -> TumorSet:
     """Read a folder of tumour images, drop pixel-identical copies, and group what belongs together.
 
@@ -131,13 +132,14 @@ def load_tumors(
         force_groups: take a table, or `originals`, although a group holds more than a quarter of a class.
         labels_from: "source", to take a source's label where it is known, or "folder".
         originals: further collections to recognise images in; they are believed before the package's own.
+        layout: of the folder, where it has been read already.
 
     Raises:
         UserError: the folder is missing or not laid out like this, a class has no readable image, an image is
             unreadable and `strict`, the table does not fit, or a group is too large and not `force_groups`.
     """
     folder = Path(folder)
-    layout = read_layout(folder)
+    layout = layout or read_layout(folder)
     for line in layout.left_out:
         say(f"{folder}: {line}")
     files, classes = images_of(layout, folder), layout.classes

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from mri_transfer.datasets.image_files import SUFFIXES as PICTURES
 from mri_transfer.datasets.volumes import left_out, sidecar
 from mri_transfer.datasets.volumes.folders import (
     dataset_of,
@@ -33,7 +34,6 @@ SUFFIXES = (
     *(".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh", ".mgh.gz"),
     *(".mnc", ".mnc.gz", ".nrrd", ".nhdr", ".mha", ".mhd"),
 )
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 _UNKNOWN = Identity("", "", "unknown")  # until all files are known
 NO_PYDICOM = "DICOM, and reading it needs pydicom: pip install 'mri-transfer[dicom]'"
 

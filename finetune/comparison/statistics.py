@@ -36,6 +36,7 @@ import numpy as np
 from scipy import optimize, special, stats
 
 from mri_transfer.evaluation.numbering import numbered
+from mri_transfer.evaluation.resampling import draw_groups
 
 DRAWS = 2000
 LEVEL = 0.95
@@ -77,9 +78,7 @@ class Resampling:
         first, index = numbered(groups)
         count = len(first)
         generator = np.random.default_rng(seed)
-        weights = np.ones((draws + 1, count))
-        picks = generator.integers(count, size=(draws, count)) + np.arange(draws)[:, None] * count
-        weights[1:] = np.bincount(picks.ravel(), minlength=draws * count).reshape(draws, count)
+        weights = np.concatenate([np.ones((1, count)), draw_groups(count, draws, generator)])
         sizes = np.bincount(index).astype(np.float64)
         effective = float(sizes.sum() ** 2 / (sizes**2).sum())
         noise, luck = generator.standard_normal(draws), generator.uniform(size=draws)

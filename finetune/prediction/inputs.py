@@ -13,9 +13,8 @@ import numpy as np
 
 from mri_transfer.datasets.audit.measure import coloured_share
 from mri_transfer.datasets.audit.modality import KINDS, looks_like
-from mri_transfer.datasets.image_files import open_image, read_bytes, square, upright
+from mri_transfer.datasets.image_files import SUFFIXES, open_image, read_bytes, square, upright
 from mri_transfer.datasets.slices.cut import cut
-from mri_transfer.datasets.tumors.layout import SUFFIXES
 from mri_transfer.datasets.volumes.find import NO_PYDICOM, NothingFound, Skipped, Source, find_volumes
 from mri_transfer.datasets.volumes.find import SUFFIXES as VOLUMES
 from mri_transfer.datasets.volumes.folders import looks_like_dicom

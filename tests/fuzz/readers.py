@@ -151,7 +151,8 @@ def damaged(files: list[Path], rng: random.Random) -> dict[str, bytes]:
 
 def attempt(place: Path, contents: dict[str, bytes]) -> str:
     """Read as the command does: look for volumes, then read what was found."""
-    from mri_transfer.datasets.volumes.find import PICTURES, find_volumes
+    from mri_transfer.datasets.image_files import SUFFIXES as PICTURES
+    from mri_transfer.datasets.volumes.find import find_volumes
     from mri_transfer.datasets.volumes.formats.pictures import read_picture
     from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
     from mri_transfer.errors import UserError

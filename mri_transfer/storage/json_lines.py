@@ -10,6 +10,7 @@ of versions that wrote none are read as they are.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import zlib
@@ -18,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
 
-from mri_transfer.storage.files import names_errors, parse_json, to_json, write_all
+from mri_transfer.storage.files import MOST_BYTES, names_errors, parse_json, to_json, write_all
 from mri_transfer.storage.locks import lock
 
 CHECKSUM = "crc32"
@@ -73,10 +74,16 @@ def _is_tail(tail: bytes) -> bool:
 
 
 def read_lines(file: IO[bytes]) -> Iterator[Line]:
-    """The lines of a file that is open at its start; a torn last one is none."""
+    """The lines of a file that is open at its start; a torn last one is none.
+
+    Raises:
+        OSError: it can't be read, or a line has more than 100 MB.
+    """
     end = 0
-    for number, content in enumerate(file, 1):
+    for number, content in enumerate(iter(lambda: file.readline(MOST_BYTES), b""), 1):
         if not content.endswith(b"\n"):
+            if len(content) == MOST_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), file.name)
             return
         end += len(content)
         try:

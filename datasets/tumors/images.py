@@ -127,7 +127,7 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
     kept = None
     if cache is not None:
         cache = Path(cache)
-        cache.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(exist_ok=True)
         kept = cache / f"tumors-{_state(folder, files, size)[:16]}.npz"
         if (found := _load_cache(kept)) is not None:
             return found

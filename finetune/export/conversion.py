@@ -19,6 +19,7 @@ from mri_transfer.finetune.export.served import Runner, Served, served
 from mri_transfer.finetune.prediction.inputs import find_inputs, read_input
 from mri_transfer.machine import device
 from mri_transfer.storage.files import claim_folder, sha256, write_json
+from mri_transfer.storage.locks import alone_in
 
 KIND = "export"
 FORMATS = ("saved_model", "litert", "onnx")
@@ -131,36 +132,39 @@ def export_run(
     compared, calibration = sample_images(images or (images_of_run(run),), model.size)
     expected = model(compared)
     claim_folder(out, KIND)
-    part = out / "unfinished"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    entries = []
-    try:
-        for write, load, what in _exports(format, int8, calibration):
-            with device.writes(out):
-                path = write(model, part)
-            found = agreement(expected, load(path)(compared), probabilities=model.output == "probabilities")
-            if not acceptable(found, int8=int8):
-                raise UserError(
-                    f"{what} of {run}: does not agree with Keras on {found.images} images (same class in "
-                    f"{'–' if found.top1 is None else format_share(found.top1)}, largest difference "
-                    f"{found.largest_difference:.3g}, cosine {found.cosine:.4f}); it was not kept"
-                    + ("; leave out --int8, or name more typical images with --images" if int8 else "")
-                )
-            entries.append((path, what, found))
-        files = [_entry(path, what, found) for path, what, found in entries]
-        summary = _summary(run, model, format, files)
-        name = f"{format}-int8.json" if int8 else f"{format}.json"
-        write_json(part / name, summary)
-        for path in (
-            *(path for path, _, _ in entries),
-            part / name,
-        ):  # all are written: nothing needs room now
-            if (out / path.name).is_dir():
-                shutil.rmtree(out / path.name)
-            path.replace(out / path.name)
-    finally:
+    with alone_in(out):
+        part = out / "unfinished"
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        entries = []
+        try:
+            for write, load, what in _exports(format, int8, calibration):
+                with device.writes(out):
+                    path = write(model, part)
+                found = agreement(
+                    expected, load(path)(compared), probabilities=model.output == "probabilities"
+                )
+                if not acceptable(found, int8=int8):
+                    raise UserError(
+                        f"{what} of {run}: does not agree with Keras on {found.images} images (same class in "
+                        f"{'–' if found.top1 is None else format_share(found.top1)}, largest difference "
+                        f"{found.largest_difference:.3g}, cosine {found.cosine:.4f}); it was not kept"
+                        + ("; leave out --int8, or name more typical images with --images" if int8 else "")
+                    )
+                entries.append((path, what, found))
+            files = [_entry(path, what, found) for path, what, found in entries]
+            summary = _summary(run, model, format, files)
+            name = f"{format}-int8.json" if int8 else f"{format}.json"
+            write_json(part / name, summary)
+            for path in (
+                *(path for path, _, _ in entries),
+                part / name,
+            ):  # all are written: nothing needs room now
+                if (out / path.name).is_dir():
+                    shutil.rmtree(out / path.name)
+                path.replace(out / path.name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     for entry in files:
         share = entry["agreement"]["top1"]
         same = f"same class on {format_share(share)}" if share is not None else "same features"

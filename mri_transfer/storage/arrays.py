@@ -141,7 +141,7 @@ def _unpacked(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
 
 def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Keep arrays that can be made again, text among them, as numpy's own `.npz`; atomically, its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     with atomic_write(path, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import IO, Any, NamedTuple
 
 from mri_transfer.storage.files import MOST_BYTES, names_errors, parse_json, to_json, write_all
-from mri_transfer.storage.locks import lock
+from mri_transfer.storage.locks import is_at, lock, moved
 
 CHECKSUM = "crc32"
 _TAIL = f', "{CHECKSUM}": "%08x"}}\n'.encode()
@@ -142,7 +142,13 @@ class LineFile:
             os.ftruncate(self._file.fileno(), end)
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Append lines of :func:`line_of`, so that they survive a power cut."""
+        """Append lines of :func:`line_of`, so that they survive a power cut.
+
+        Raises:
+            UserError: the file was moved or removed.
+        """
+        if not is_at(self._file, self.path):
+            raise moved(self.path.parent)
         with names_errors(self.path):
             append(self._file.fileno(), b"".join(lines), sync=True)
 

@@ -1,6 +1,6 @@
 """Damage what commands wrote, make its checksums fit, and run commands on it, for as long as you like.
 
-    python tests/fuzz/folders.py --minutes 60 --out /tmp/broken
+    python -m tests.fuzz.folders --minutes 60 --out /tmp/broken
 
 Cards, journals, states, tables, training graphs and caches of a small store, run, classifier and comparison are changed
 where it hurts: a value of another type or size, a line twice, an array of another shape. A command may do its work or
@@ -31,15 +31,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
 import numpy as np
 
 from mri_transfer.storage.cards import SEAL, sealed
 from mri_transfer.storage.json_lines import line_of, value_of
 from tests.fuzz.readers import mutate
 
+ROOT = Path(__file__).resolve().parents[2]
 BATCH = 60  # inputs a child process tries
 SECONDS, ROOM = 120, 1_000_000  # for an input; kilobytes
 NESTED: Any = []
@@ -346,10 +344,7 @@ def damage(pattern: str, rng: random.Random) -> Path:
     if rng.random() < 0.1:
         path.unlink()
         return path
-    if kind is None or rng.random() < 0.15:
-        after = mutate(content, rng)
-    else:
-        after = kind(content, rng)
+    after = mutate(content, rng) if kind is None or rng.random() < 0.15 else kind(content, rng)
     path.write_bytes(after)
     if rng.random() < 0.85:
         fit_checksums(base, content, after)
@@ -436,17 +431,19 @@ def main() -> None:
         work.mkdir()
         command = [
             sys.executable,
-            str(Path(__file__).resolve()),
+            "-m",
+            "tests.fuzz.folders",
             "--out",
             str(arguments.out),
             "--corpus",
             str(kept),
         ]
-        subprocess.run(command, cwd=work, check=True)
+        there: dict[str, Any] = {"cwd": work, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+        subprocess.run(command, **there, check=True)
         shutil.copytree(work, kept)
         while time.monotonic() < ends if last is None else seed < last:
             count = BATCH if last is None else min(BATCH, last - seed)
-            done = subprocess.run([*command, "--seed", str(seed), "--inputs", str(count)], cwd=work)
+            done = subprocess.run([*command, "--seed", str(seed), "--inputs", str(count)], **there)
             if done.returncode == 0:
                 seed += count
             else:

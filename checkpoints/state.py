@@ -56,7 +56,7 @@ def save_state(folder: Path, arrays: dict[str, np.ndarray], info: dict[str, Any]
         ValueError: an array or value that can't be stored.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     before = _generations(folder)
     _remove_others(folder, before[:KEPT])  # what a killed process left half-written needs the room
     new = before[0] + 1 if before else 0

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import stat
+import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -20,6 +23,10 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 MOST_PIXELS = 40_000_000
 """Of an image file. A slice has 2 million at most; a few kilobytes can promise billions."""
+
+
+LARGE = 4_000_000
+"""Pixels of an image that takes hundreds of megabytes while it is read, up to 16 bytes a pixel."""
 
 
 TOO_LARGE = "promises {size} pixels, and more than 40 million are refused"
@@ -56,8 +63,14 @@ def read_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def open_image(file: IO[bytes]) -> Image.Image:
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@contextlib.contextmanager
+def open_image(file: IO[bytes]) -> Iterator[Image.Image]:
     """Open an image file, only its header read so far; the pixels come with :func:`upright`.
+
+    Of images with more than `LARGE` pixels, one is open at a time; other threads wait.
 
     Raises:
         ValueError: it promises more than `MOST_PIXELS` pixels.
@@ -73,7 +86,8 @@ def open_image(file: IO[bytes]) -> Image.Image:
         raise ValueError(TOO_LARGE.format(size="hundreds of millions of")) from None
     if image.width * image.height > MOST_PIXELS:
         raise ValueError(TOO_LARGE.format(size=f"{image.width}x{image.height}"))
-    return image
+    with image, _ONE_AT_A_TIME if image.width * image.height > LARGE else contextlib.nullcontext():
+        yield image
 
 
 def _unidentified(content: bytes) -> str:
@@ -101,19 +115,49 @@ def upright(file: Image.Image, mode: str) -> Image.Image:
     # A JPEG's luma and chroma need no trip through RGB; equal for grey content, and faster.
     file.draft(mode, file.size)
     file.load()
-    image = ImageOps.exif_transpose(file)
+    ImageOps.exif_transpose(file, in_place=True)
+    image: Image.Image = file
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        values = np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
-        low, high = values.min(), values.max()
-        image = Image.fromarray(
-            np.round((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)
+        extremes = [(values.min(), values.max()) for values in map(_values, _bands(image))]
+        low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
+        scale = 255 / (high - low) if high > low else 0
+        image = _joined(
+            (
+                Image.fromarray(np.round((_values(band) - low) * scale).astype(np.uint8))
+                for band in _bands(image)
+            ),
+            Image.new("L", image.size),
         )
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+        image = _joined(map(_on_black, _bands(image)), Image.new("RGB", image.size))
     if image.mode not in ("L", "RGB", mode):
         image = image.convert("RGB")
     return image
+
+
+def _bands(image: Image.Image) -> Iterator[Image.Image]:
+    # Rows by rows: what is done to a whole picture with more than 8 bits or transparency takes a multiple of its size.
+    rows = max(1, (1 << 20) // image.width)
+    for top in range(0, image.height, rows):
+        yield image.crop((0, top, image.width, min(top + rows, image.height)))
+
+
+def _joined(bands: Iterable[Image.Image], canvas: Image.Image) -> Image.Image:
+    top = 0
+    for band in bands:
+        canvas.paste(band, (0, top))
+        top += band.height
+    return canvas
+
+
+def _values(image: Image.Image) -> np.ndarray:
+    return np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=0, neginf=0)
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    return Image.alpha_composite(
+        Image.new("RGBA", image.size, (0, 0, 0, 255)), image.convert("RGBA")
+    ).convert("RGB")
 
 
 def read_grey(path: Path) -> np.ndarray:

@@ -22,7 +22,7 @@ from mri_transfer.finetune.heads.temperature import calibration_scores
 from mri_transfer.machine import device
 from mri_transfer.options import as_dict
 from mri_transfer.storage.files import claim_folder, read_object, to_json, write_card, write_json
-from mri_transfer.storage.locks import alone_in
+from mri_transfer.storage.locks import alone_in, require_here
 from mri_transfer.storage.sums import write_sums
 
 HELD_OUT = 0  # the fold that is scored and never trained on
@@ -137,6 +137,7 @@ def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> d
         "metrics": scores,
         "config": as_dict(config),
     }
+    require_here(config.out)
     save_classifier(classifier, config.out, backbone=start.backbone, provenance=provenance)
     save_in_distribution(known, config.out)
     summary = {

@@ -12,6 +12,7 @@ import numpy as np
 from mri_transfer import __version__, progress
 from mri_transfer.options import option, positive_int, time_in, whole
 from mri_transfer.storage.files import atomic_write, claim_folder, read_json, write_json
+from mri_transfer.storage.locks import alone_in, require_here
 
 BANNER = "generated heads, no evidence"
 SUBJECTS, IMAGES_PER_CLASS = 8, 100
@@ -49,6 +50,12 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     Raises:
         UserError: the folder holds something else, or a demo with other settings.
     """
+    claim_folder(config.out, "demo")
+    with alone_in(config.out):
+        return _demo(config)
+
+
+def _demo(config: DemoConfig) -> dict[str, Any]:
     from mri_transfer.datasets.audit.audit import AuditConfig, audit
     from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
     from mri_transfer.finetune.compare import compare
@@ -57,12 +64,12 @@ def demo(config: DemoConfig) -> dict[str, Any]:
     from mri_transfer.pretrain.pretrain import pretrain
 
     out = config.out
-    claim_folder(out, "demo")
     volumes, tumors, store, report = out / "volumes", out / "tumors", out / "store", out / "report"
     run = out / "imagenet-mri"
     started = time.monotonic()
 
     def say_step(title: str) -> None:
+        require_here(out)
         progress.say(f"\n── {title} · {BANNER}")
 
     say_step("Generating heads")

@@ -14,10 +14,12 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.tumors.layout import read_layout
 from mri_transfer.datasets.tumors.persons.figshare import read_figshare
 from mri_transfer.datasets.tumors.persons.group_table import write_groups
+from mri_transfer.datasets.tumors.persons.originals import Originals
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.options import argument, option
 from mri_transfer.progress import say
 from mri_transfer.storage.files import claim_folder, write_json
+from mri_transfer.storage.locks import alone_in
 
 SIZE = 64  # pixels; thumbnails are taken from the full image, so this decides nothing
 
@@ -70,6 +72,13 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     originals, unread = read_figshare(config.figshare) if config.figshare else (None, [])
     layout = read_layout(config.folder)  # first: a wrong folder leaves no trace
     claim_folder(config.out, "audit")
+    with alone_in(config.out):
+        return _audit(config, store, originals, unread)
+
+
+def _audit(
+    config: AuditConfig, store: SliceStore | None, originals: Originals | None, unread: list[dict[str, str]]
+) -> dict[str, Any]:
     tumors = load_tumors(
         config.folder,
         SIZE,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
 from collections.abc import Sequence
@@ -109,32 +110,34 @@ def coloured_share(picture: Image.Image) -> float:
 
 def _measure(path: Path, number: int) -> dict | None:
     """The fields of :class:`Measurements` for one file; None if it can't be read."""
-    try:
-        content = read_bytes(path)
-        with open_image(io.BytesIO(content)) as file:
+    with contextlib.ExitStack() as opened:
+        try:
+            content = read_bytes(path)
+            file = opened.enter_context(open_image(io.BytesIO(content)))
             mode = file.mode
             tables = getattr(file, "quantization", None)
             picture = upright(file, "YCbCr")
-    except Exception:  # Pillow's readers raise nearly anything for damaged files; `decode` tells the reason
-        return None
-    luma = picture.convert("L")
-    grey = np.asarray(luma)
-    height, width = grey.shape
-    colour = coloured_share(picture)
-    return {
-        "width": width,
-        "height": height,
-        "bytes": len(content),
-        "number": number,
-        **picture_measures(grey),
-        "quality": jpeg_quality(tables[min(tables)]) if tables else 0,
-        "colour": colour,
-        "depth": _BITS.get(mode, 8),
-        "mode": mode,
-        "marks": tuple(find_marks(grey)),
-        "hints": looks_like(grey, colour),
-        "small": square(grey, SIDE),
-    }
+        except (
+            Exception
+        ):  # Pillow's readers raise nearly anything for damaged files; `decode` tells the reason
+            return None
+        grey = np.asarray(picture.convert("L"))
+        height, width = grey.shape
+        colour = coloured_share(picture)
+        return {
+            "width": width,
+            "height": height,
+            "bytes": len(content),
+            "number": number,
+            **picture_measures(grey),
+            "quality": jpeg_quality(tables[min(tables)]) if tables else 0,
+            "colour": colour,
+            "depth": _BITS.get(mode, 8),
+            "mode": mode,
+            "marks": tuple(find_marks(grey)),
+            "hints": looks_like(grey, colour),
+            "small": square(grey, SIDE),
+        }
 
 
 def measure(folder: Path, files: Sequence[ImageFile]) -> Measurements:

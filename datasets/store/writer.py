@@ -49,6 +49,7 @@ from mri_transfer.storage.files import (
     sha256,
     write_card,
 )
+from mri_transfer.storage.locks import clear_parts, require_here
 
 COMMIT_SECONDS = 1.0  # an fsync can take half a second on an SD card; at most this much work is lost
 
@@ -97,8 +98,7 @@ class StoreWriter:
         self._committed = time.monotonic()
         self._changed = False
         self._journal = Journal(self.folder / JOURNAL)
-        for path in self.folder.glob("*.part"):  # of a process that was killed; the journal's lock is ours
-            path.unlink(missing_ok=True)
+        clear_parts(self.folder)
         try:
             self._replay(settings)
         except BaseException:
@@ -118,6 +118,8 @@ class StoreWriter:
                     self._shard.close()
             with contextlib.suppress(OSError):
                 self._journal.close()
+            if kind is not None and issubclass(kind, Exception):
+                require_here(self.folder)
 
     @property
     def slices(self) -> int:

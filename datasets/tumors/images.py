@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -95,14 +96,17 @@ def images_of(layout: Layout, folder: Path) -> list[ImageFile]:
 
 def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str] | str:
     """Small image, thumbnail, whole picture, hash of pixels and hash of bytes; or the reason why not."""
-    try:
-        content = read_bytes(path)
-        with open_image(io.BytesIO(content)) as file:
+    with contextlib.ExitStack() as opened:
+        try:
+            content = read_bytes(path)
+            file = opened.enter_context(open_image(io.BytesIO(content)))
             grey = np.asarray(upright(file, "L").convert("L"))
-    except Exception as error:  # Pillow's readers raise nearly anything for damaged files
-        return _reason(error)
-    pixels = hashlib.sha256(repr(grey.shape).encode() + grey.tobytes()).hexdigest()
-    return square(grey, size), thumbnail(grey), fine(grey), pixels, hashlib.sha256(content).hexdigest()
+        except Exception as error:  # Pillow's readers raise nearly anything for damaged files
+            return _reason(error)
+        pixels = hashlib.sha256(repr(grey.shape).encode())
+        pixels.update(np.ascontiguousarray(grey))
+        digest = hashlib.sha256(content).hexdigest()
+        return square(grey, size), thumbnail(grey), fine(grey), pixels.hexdigest(), digest
 
 
 def _reason(error: Exception) -> str:
@@ -123,7 +127,7 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
     kept = None
     if cache is not None:
         cache = Path(cache)
-        cache.mkdir(parents=True, exist_ok=True)
+        cache.mkdir(exist_ok=True)
         kept = cache / f"tumors-{_state(folder, files, size)[:16]}.npz"
         if (found := _load_cache(kept)) is not None:
             return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import io
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mri_transfer.datasets.volumes.naming import SEQUENCES
 from mri_transfer.errors import UserError
+from mri_transfer.storage.files import read_whole
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.volumes.find import Source
@@ -82,15 +84,15 @@ def _read(table: Path) -> list[dict[str, str]]:
         raise UserError(f"{table}: no such file")
     delimiter = "\t" if table.suffix.lower() in (".tsv", ".txt") else ","
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
-            rows = [
-                {
-                    str(key).strip().lower(): (value or "").strip()
-                    for key, value in row.items()
-                    if isinstance(value, str)
-                }
-                for row in csv.DictReader(file, delimiter=delimiter)
-            ]
+        text = read_whole(table).decode("utf-8-sig")
+        rows = [
+            {
+                str(key).strip().lower(): (value or "").strip()
+                for key, value in row.items()
+                if isinstance(value, str)
+            }
+            for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table}: not readable as a table ({error})") from None
     if not rows or "file" not in rows[0] or not set(_TOLD) & set(rows[0]):

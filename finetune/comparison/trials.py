@@ -65,7 +65,7 @@ class TrialStore:
 
     def __init__(self, folder: Path):
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)
         self.damaged: list[str] = []
 
     def path(self, identity: dict[str, Any]) -> Path:

@@ -17,7 +17,9 @@ from mri_transfer.errors import UserError
 from mri_transfer.finetune.export import litert, onnx, saved_model
 from mri_transfer.finetune.export.served import Runner, Served, served
 from mri_transfer.finetune.prediction.inputs import find_inputs, read_input
+from mri_transfer.machine import device
 from mri_transfer.storage.files import claim_folder, sha256, write_json
+from mri_transfer.storage.locks import alone_in
 from mri_transfer.words import size_in_words
 
 KIND = "export"
@@ -122,8 +124,8 @@ def export_run(
         "commands"}, also written to OUT/FORMAT.json (litert-int8.json with `int8`).
 
     Raises:
-        UserError: the run, an image or the folder can't be used, a package is missing, or the export does not agree
-            with Keras, in which case nothing is kept.
+        UserError: the run, an image or the folder can't be used, a package is missing, there is no room, or the export
+            does not agree with Keras. Nothing of it is kept then, and what was there before stays.
     """
     if int8 and format != "litert":
         raise UserError("--int8 goes with --format litert")
@@ -131,27 +133,53 @@ def export_run(
     compared, calibration = sample_images(images or (images_of_run(run),), model.size)
     expected = model(compared)
     claim_folder(out, KIND)
-    part = out / "unfinished"
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    entries = []
-    try:
-        for write, load, what in _exports(format, int8, calibration):
-            path = write(model, part)
-            found = agreement(expected, load(path)(compared), probabilities=model.output == "probabilities")
-            if not acceptable(found, int8=int8):
-                raise UserError(
-                    f"{what} of {run}: does not agree with Keras on {found.images} images (same class in "
-                    f"{'–' if found.top1 is None else format_share(found.top1)}, largest difference "
-                    f"{found.largest_difference:.3g}, cosine {found.cosine:.4f}); it was not kept"
-                    + ("; leave out --int8, or name more typical images with --images" if int8 else "")
-                )
-            entries.append((path, what, found))
-        files = [_keep(path, out, what, found) for path, what, found in entries]
-    finally:
+    with alone_in(out):
+        part = out / "unfinished"
         shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        entries = []
+        try:
+            for write, load, what in _exports(format, int8, calibration):
+                with device.writes(out):
+                    path = write(model, part)
+                found = agreement(
+                    expected, load(path)(compared), probabilities=model.output == "probabilities"
+                )
+                if not acceptable(found, int8=int8):
+                    raise UserError(
+                        f"{what} of {run}: does not agree with Keras on {found.images} images (same class in "
+                        f"{'–' if found.top1 is None else format_share(found.top1)}, largest difference "
+                        f"{found.largest_difference:.3g}, cosine {found.cosine:.4f}); it was not kept"
+                        + ("; leave out --int8, or name more typical images with --images" if int8 else "")
+                    )
+                entries.append((path, what, found))
+            files = [_entry(path, what, found) for path, what, found in entries]
+            summary = _summary(run, model, format, files)
+            name = f"{format}-int8.json" if int8 else f"{format}.json"
+            write_json(part / name, summary)
+            # All are written, so nothing needs room now.
+            for path in (*(path for path, _, _ in entries), part / name):
+                if (out / path.name).is_dir():
+                    shutil.rmtree(out / path.name)
+                path.replace(out / path.name)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    for entry in files:
+        share = entry["agreement"]["top1"]
+        same = f"same class on {format_share(share)}" if share is not None else "same features"
+        progress.say(
+            f"{out / entry['file']}: {size_in_words(entry['bytes'])}, {entry['what']}; {same} of "
+            f"{entry['agreement']['images']} images, largest difference "
+            f"{entry['agreement']['largest_difference']:.2g}"
+        )
+    for command in summary["commands"]:
+        progress.say(f"on the board: {command}")
+    return summary
+
+
+def _summary(run: Path, model: Served, format: str, files: list[dict[str, Any]]) -> dict[str, Any]:
     commands = [onnx.trtexec(Path(entry["file"]), model.size) for entry in files if format == "onnx"]
-    summary: dict[str, Any] = {
+    return {
         "run": str(run),
         "weights_sha256": model.weights,
         "format": format,
@@ -162,18 +190,6 @@ def export_run(
         "input": f"grey images, padded with black to squares and resized to {model.size} px, values 0 to 255",
         "commands": commands,
     }
-    write_json(out / (f"{format}-int8.json" if int8 else f"{format}.json"), summary)
-    for entry in files:
-        share = entry["agreement"]["top1"]
-        same = f"same class on {format_share(share)}" if share is not None else "same features"
-        progress.say(
-            f"{out / entry['file']}: {size_in_words(entry['bytes'])}, {entry['what']}; {same} of "
-            f"{entry['agreement']['images']} images, largest difference "
-            f"{entry['agreement']['largest_difference']:.2g}"
-        )
-    for command in commands:
-        progress.say(f"on the board: {command}")
-    return summary
 
 
 def format_share(share: float) -> str:
@@ -207,17 +223,13 @@ def _exports(
     ]
 
 
-def _keep(path: Path, out: Path, what: str, found: Agreement) -> dict[str, Any]:
-    """Move a checked export to its place."""
-    final = out / path.name
-    if final.is_dir():
-        shutil.rmtree(final)
-    path.replace(final)
-    inside = sorted(part for part in final.rglob("*") if part.is_file()) if final.is_dir() else [final]
+def _entry(path: Path, what: str, found: Agreement) -> dict[str, Any]:
+    """What is told of a checked export."""
+    inside = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
     return {
-        "file": final.name,
+        "file": path.name,
         "what": what,
         "bytes": sum(part.stat().st_size for part in inside),
-        "sha256": {str(part.relative_to(out)): sha256(part) for part in inside},
+        "sha256": {str(part.relative_to(path.parent)): sha256(part) for part in inside},
         "agreement": dataclasses.asdict(found),
     }

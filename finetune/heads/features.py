@@ -53,7 +53,7 @@ class FeatureCache:
 
     def __init__(self, folder: Path, data: str, size: int):
         self.folder = Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(exist_ok=True)
         self.data, self.size = data, size
         self.damaged: list[str] = []
 

@@ -155,8 +155,8 @@ def read_input(given: Input, size: int, spacing: float) -> Iterator[Picture]:
     if given.source is None:
         with open_image(io.BytesIO(read_bytes(given.path))) as file:
             picture = upright(file, "YCbCr")
-        grey = np.asarray(picture.convert("L"))
-        hints = looks_like(grey, coloured_share(picture))
+            grey = np.asarray(picture.convert("L"))
+            hints = looks_like(grey, coloured_share(picture))
         yield Picture(given.name, square(grey, size), tuple(KINDS[kind] for kind in hints if kind in STRANGE))
         return
     slices = cut(read_volume(given.source.files, include=_LOOKED_AT), size, spacing)

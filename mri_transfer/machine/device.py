@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib.metadata
 import os
 import platform
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from mri_transfer.errors import UserError
 from mri_transfer.machine import interrupts, memory
 
 # Set before TensorFlow is first imported: its C++ side logs to the terminal and would tear the progress bar.
@@ -162,3 +164,20 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+@contextlib.contextmanager
+def writes(folder: Path) -> Iterator[None]:
+    """Around what TensorFlow writes into a folder: its errors are none of the system's kind.
+
+    Raises:
+        OSError: the disk is full; UserError: it could not be written for another reason.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        if os.strerror(errno.ENOSPC) in error.message:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder)) from None
+        raise UserError(f"{folder}: can't be written ({' '.join(error.message.split())[:200]})") from None

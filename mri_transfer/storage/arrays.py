@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import io
+import math
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -109,21 +110,38 @@ def read_arrays(path: Path, sha256: str, remedy: str = "") -> dict[str, np.ndarr
     if hashlib.sha256(content).hexdigest() != sha256:
         raise UserError(f"{path}: is damaged (its SHA-256 is not the recorded one){end}")
     try:
-        arrays = {}
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            for entry in archive.infolist():
-                with archive.open(entry) as member:
-                    arrays[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(
-                        member, allow_pickle=False
-                    )
-        return arrays
+            return _unpacked(archive, len(content))
     except Exception as error:  # zipfile, struct and numpy each raise their own
         raise UserError(f"{path}: holds no arrays ({' '.join(str(error).split())[:120]}){end}") from None
 
 
+def _unpacked(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
+    """Every array of an `.npz` of `size` bytes, once what its headers promise is known to be in the file.
+
+    Raises:
+        ValueError: they promise more.
+        Exception: whatever zipfile, zlib, struct and numpy raise for files that are damaged.
+    """
+    entries = archive.infolist()
+    if sum(entry.file_size for entry in entries) > size:
+        raise ValueError("it is compressed, or promises more than it holds")
+    arrays = {}
+    for entry in entries:
+        with archive.open(entry) as member:
+            old = np.lib.format.read_magic(member) == (1, 0)
+            read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(member)
+            if math.prod(shape) * dtype.itemsize != entry.file_size - member.tell():
+                raise ValueError("an array's header promises another size than the array has")
+            member.seek(0)
+            arrays[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
+    return arrays
+
+
 def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Keep arrays that can be made again, text among them, as numpy's own `.npz`; atomically, its folder is made."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     with atomic_write(path, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
@@ -135,10 +153,8 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
         ValueError: it is missing, unreadable, holds pickled objects, or would take more memory than the file is large.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if sum(entry.file_size for entry in file.zip.infolist()) > Path(path).stat().st_size:
-                raise ValueError("it is compressed")
-            return {name: file[name] for name in file.files}
+        with zipfile.ZipFile(path) as archive:
+            return _unpacked(archive, Path(path).stat().st_size)
     except Exception as error:  # zipfile, zlib, struct and numpy each raise their own
         raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from None
 

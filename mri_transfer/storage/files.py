@@ -25,6 +25,8 @@ from mri_transfer.storage.cards import SEAL, is_broken, sealed
 FOLDER_CARD = "folder.json"
 DEEPEST = 100  # levels of JSON
 LONGEST_NUMBER = 300  # digits
+MOST_BYTES = 100_000_000
+"""Of a card or table that is read as a whole, and of a line of a file of lines. Real ones have some megabytes."""
 Kind: TypeAlias = type | tuple[type, ...]
 
 
@@ -207,9 +209,22 @@ def read_json(path: Path, remedy: str = "restore it or make it again") -> Any:
     return _content_and_json(path, remedy)[1]
 
 
+def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
+    """All of a file, or of what comes through a pipe, if that is no more than `most` bytes.
+
+    Raises:
+        OSError: it can't be read, or holds more.
+    """
+    with names_errors(path), Path(path).open("rb") as file:
+        content = file.read(most + 1)
+        if len(content) > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+    return content
+
+
 def _content_and_json(path: Path, remedy: str) -> tuple[bytes, Any]:
     try:
-        content = Path(path).read_bytes()
+        content = read_whole(path)
         return content, parse_json(content)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None

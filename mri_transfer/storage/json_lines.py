@@ -10,6 +10,7 @@ of versions that wrote none are read as they are.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import zlib
@@ -18,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, NamedTuple
 
-from mri_transfer.storage.files import names_errors, parse_json, to_json, write_all
-from mri_transfer.storage.locks import lock
+from mri_transfer.storage.files import MOST_BYTES, names_errors, parse_json, to_json, write_all
+from mri_transfer.storage.locks import is_at, lock, moved
 
 CHECKSUM = "crc32"
 _TAIL = f', "{CHECKSUM}": "%08x"}}\n'.encode()
@@ -73,10 +74,16 @@ def _is_tail(tail: bytes) -> bool:
 
 
 def read_lines(file: IO[bytes]) -> Iterator[Line]:
-    """The lines of a file that is open at its start; a torn last one is none."""
+    """The lines of a file that is open at its start; a torn last one is none.
+
+    Raises:
+        OSError: it can't be read, or a line has more than 100 MB.
+    """
     end = 0
-    for number, content in enumerate(file, 1):
+    for number, content in enumerate(iter(lambda: file.readline(MOST_BYTES), b""), 1):
         if not content.endswith(b"\n"):
+            if len(content) == MOST_BYTES:
+                raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), file.name)
             return
         end += len(content)
         try:
@@ -135,7 +142,13 @@ class LineFile:
             os.ftruncate(self._file.fileno(), end)
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Append lines of :func:`line_of`, so that they survive a power cut."""
+        """Append lines of :func:`line_of`, so that they survive a power cut.
+
+        Raises:
+            UserError: the file was moved or removed.
+        """
+        if not is_at(self._file, self.path):
+            raise moved(self.path.parent)
         with names_errors(self.path):
             append(self._file.fileno(), b"".join(lines), sync=True)
 

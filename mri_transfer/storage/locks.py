@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -32,17 +33,57 @@ def lock(file: IO[bytes], folder: Path, owner: str = "") -> None:
         ) from None
 
 
+def moved(folder: Path) -> UserError:
+    """What ends a command whose folder is gone: going on would begin a second, incomplete one in its place."""
+    return UserError(
+        f"{folder}: was moved or removed while this was writing to it; bring it back, or give its new place as --out, and "
+        "run the same command again, it continues"
+    )
+
+
+def require_here(folder: Path) -> None:
+    """End, if a folder that this process writes to is gone.
+
+    Raises:
+        UserError: it is.
+    """
+    if not Path(folder).is_dir():
+        raise moved(folder)
+
+
+def is_at(file: IO[bytes], path: Path) -> bool:
+    """Whether an open file is still the one of that name."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), Path(path).stat())
+    except OSError:
+        return False
+
+
+def clear_parts(folder: Path) -> None:
+    """Remove the temporary files of atomic writes that were killed; nobody else may be writing to the folder."""
+    for path in Path(folder).rglob("*.part"):
+        if re.search(r"\.[0-9a-f]{8}\.part$", path.name) and path.is_file():
+            path.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Hold `folder` by a file in it that tells other processes who does.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it; or something failed, and the folder is gone.
     """
-    with (Path(folder) / LOCK).open("a+b", buffering=0) as file:
+    path = Path(folder) / LOCK
+    with path.open("a+b", buffering=0) as file:
         file.seek(0)
         lock(file, folder, file.read(32).decode(errors="replace").strip())
         file.truncate(0)
         with contextlib.suppress(OSError):  # a full disk: the lock holds without a name on it
             file.write(f"pid {os.getpid()}\n".encode())
-        yield
+        clear_parts(folder)
+        try:
+            yield
+        except Exception:
+            if is_at(file, path):
+                raise
+            raise moved(folder) from None

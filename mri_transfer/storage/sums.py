@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from mri_transfer.storage.files import atomic_write, folder_kind, sha256
+from mri_transfer.storage.files import atomic_write, folder_kind, read_whole, sha256
 from mri_transfer.storage.locks import LOCK
 
 SUMS = "SHA256SUMS"
@@ -40,7 +40,7 @@ def read_sums(path: Path) -> dict[str, str]:
         OSError: it can't be read.
     """
     sums = {}
-    for number, line in enumerate(Path(path).read_bytes().splitlines(keepends=True), 1):
+    for number, line in enumerate(read_whole(path).splitlines(keepends=True), 1):
         match = _LINE.fullmatch(line)
         if match is None:
             raise ValueError(f"line {number}")

@@ -217,12 +217,8 @@ def training_module(trainer: Trainer, slice_size: int) -> tf.Module:
 def _save(module: tf.Module, folder: Path) -> None:
     import tensorflow as tf
 
-    try:
+    with device.writes(folder):
         tf.saved_model.save(module, str(folder))
-    except tf.errors.OpError as error:  # TensorFlow's own for a disk that is full
-        raise UserError(
-            f"{folder}: can't be written ({' '.join(error.message.split())[:200]}); make room and export again"
-        ) from None
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb") as file:

@@ -9,6 +9,7 @@ from mri_transfer.machine.hardware import Hardware
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.run.metrics_file import Metrics
 from mri_transfer.pretrain.run.schedule import Budget
+from mri_transfer.storage.locks import require_here
 from mri_transfer.words import duration
 
 REPORT_SECONDS = 5.0
@@ -85,7 +86,11 @@ class Reports:
             step: steps done.
             loss, rate: of the last of them.
             figures: of monitors.
+
+        Raises:
+            UserError: the run folder is gone.
         """
+        require_here(self.config.out)
         seconds = max(1e-6, self.budget.elapsed() - self._began)
         self.metrics.add(
             {

@@ -23,6 +23,7 @@ import numpy as np
 from mri_transfer import progress
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.run.position import Position
+from mri_transfer.storage.locks import require_here
 
 # Saving may keep the training from its work for this share of the time; on a slow machine it is done less often.
 SHARE = 0.01
@@ -172,7 +173,12 @@ class Saver:
         return _Cost(time.thread_time() - busy, wall, wall)
 
     def _with_room(self, write: Callable[[], None]) -> None:
-        """On a full disk the older generation makes way, if the newest one is known to be good."""
+        """On a full disk the older generation makes way, if the newest one is known to be good.
+
+        Raises:
+            UserError: the run folder is gone.
+        """
+        require_here(self.out)
         from mri_transfer.checkpoints.state import keep_newest
 
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import fsync_folder, wrong_fields
 from mri_transfer.storage.json_lines import LineFile, line_of
+from mri_transfer.storage.locks import clear_parts, require_here
 
 RECEIPT = "receipt.jsonl"
 
@@ -34,7 +34,7 @@ class Receipts:
         self._file = LineFile(self.path)
         try:
             self._entries = self._read()
-            _sweep(folder)
+            clear_parts(folder)
         except BaseException:
             self._file.close()
             raise
@@ -51,7 +51,12 @@ class Receipts:
         return found
 
     def get(self, name: str) -> dict[str, Any] | None:
-        """The entry of a received file."""
+        """The entry of a received file.
+
+        Raises:
+            UserError: the folder was moved or removed.
+        """
+        require_here(self.path.parent)
         return self._entries.get(name)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -73,10 +78,3 @@ class Receipts:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
-
-
-def _sweep(folder: Path) -> None:
-    """Remove the temporary files of atomic writes that were killed; nobody else can be writing here."""
-    for path in folder.rglob("*.part"):
-        if re.search(r"\.[0-9a-f]{8}\.part$", path.name) and path.is_file():
-            path.unlink()

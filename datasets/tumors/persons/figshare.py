@@ -9,6 +9,7 @@ block of 512 bytes, one slice each: a group `cjdata` with `label` (1 meningioma,
 
 from __future__ import annotations
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -125,4 +126,6 @@ def _values(record: Any, name: str, most: int) -> np.ndarray:
         raise ValueError(f"{name} is no plain array")
     if data.dtype.kind not in "iuf" or data.size is None or not 0 < data.size <= most:
         raise ValueError(f"{name} holds {data.size} values of type {data.dtype}")
+    if math.prod(data.chunks or ()) > MOST_PIXELS**2:  # decompressed as a whole, however little of it counts
+        raise ValueError(f"{name} is stored in blocks of {math.prod(data.chunks)} values")
     return np.asarray(data[()])

@@ -16,7 +16,7 @@ import numpy as np
 from mri_transfer.datasets.tumors.images import ImageFile
 from mri_transfer.datasets.tumors.persons.originals import person_of
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import atomic_write
+from mri_transfer.storage.files import atomic_write, read_whole
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.tumors.tumors import TumorSet
@@ -68,7 +68,7 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> Gro
     """
     path = Path(path)
     try:
-        rows = _rows(path.read_bytes())
+        rows = _rows(read_whole(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `mri-transfer audit` writes one") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:

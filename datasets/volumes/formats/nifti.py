@@ -47,7 +47,7 @@ _DIRECTIONS = {
 # 0 0 -1.25, 1 0 0, 0 1 0; Clinica's oasis-to-bids: 0 0 -1, 1 0 0, 0 1 0) are ASL, as by Mayo's table.
 _OASIS_SAGITTAL = re.compile(r"OAS1_\d{4}_MR\d+.*(_mpr-\d+_anon|_sbj_111)\.", re.IGNORECASE)
 _ORIENT = 252  # offset of "orient" in an Analyze header
-_MAT_BYTES = 1 << 16  # SPM's .mat beside an image is a few hundred bytes
+_MAT_BYTES = 1 << 14  # SPM's .mat beside an image is a few hundred bytes
 
 
 def is_nifti(head: bytes) -> bool:

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import zlib
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from mri_transfer.datasets.audit.measure import measure
-from mri_transfer.datasets.image_files import read_grey
+from mri_transfer.datasets.image_files import open_image, read_grey
 from mri_transfer.datasets.tumors.images import decode, list_images
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
@@ -128,6 +129,61 @@ def test_a_bomb_takes_no_memory(folder):
     files, _ = list_images(folder)
     assert len(decode(folder, files, 32).skipped) == 3
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from mri_transfer.datasets.image_files import open_image, read_grey
+
+def peak():
+    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0])
+
+before = peak()
+read_grey(Path(sys.argv[1]))
+print((peak() - before) * 1024)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux how much memory was taken")
+@pytest.mark.parametrize("mode", ["I;16", "RGBA"])
+def test_a_large_picture_takes_a_few_bytes_a_pixel(tmp_path, mode):
+    Image.new(mode, (4000, 4000)).save(tmp_path / "large.png")
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path / "large.png")], capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 10 * 4000**2
+
+
+def test_large_pictures_are_read_one_at_a_time(folder):
+    content = encoded(Image.new("L", (2500, 2000)), "PNG")
+    read = threading.Thread(target=lambda: read_in(content))
+
+    def read_in(content):
+        with open_image(io.BytesIO(content)):
+            pass
+
+    with open_image(io.BytesIO(content)):
+        read.start()
+        read_in(PNG)  # a small one needn't wait
+        read.join(0.2)
+        assert read.is_alive()
+    read.join(10)
+    assert not read.is_alive()
+
+
+def test_a_picture_read_by_bands_is_the_picture(tmp_path):
+    rng = np.random.default_rng(0)
+    deep = rng.integers(500, 40_000, (1700, 1300), dtype=np.uint16)
+    Image.fromarray(deep).save(tmp_path / "deep.png")
+    low, high = deep.min(), deep.max()
+    np.testing.assert_array_equal(
+        read_grey(tmp_path / "deep.png"), np.round((deep - float(low)) * (255 / (high - float(low))))
+    )
+    clear = Image.fromarray(rng.integers(0, 256, (1700, 1300, 4), dtype=np.uint8))
+    clear.save(tmp_path / "clear.png")
+    on_black = Image.alpha_composite(Image.new("RGBA", clear.size, (0, 0, 0, 255)), clear).convert("L")
+    np.testing.assert_array_equal(read_grey(tmp_path / "clear.png"), np.asarray(on_black))
 
 
 def test_a_huge_file_is_refused_before_it_is_read(folder):

@@ -1,8 +1,11 @@
 """Named arrays survive the disk bit for bit, and nothing else is accepted."""
 
+import copy
 import hashlib
 import io
 import pickle
+import tracemalloc
+import zipfile
 
 import hypothesis.extra.numpy as hnp
 import numpy as np
@@ -131,3 +134,34 @@ def test_of_arrays_that_can_be_made_again_any_damage_is_one_error(tmp_path, dama
         path.write_bytes(spoiled.get(damage, content.replace(b"NUMPY", b"NUMPX", 1)))
     with pytest.raises(ValueError, match=r"\w"):
         load_npz(path)
+
+
+@pytest.mark.parametrize("bomb", ["compressed", "promise", "twice"])
+def test_what_promises_more_than_it_holds_is_refused_before_it_takes_memory(tmp_path, bomb):
+    path = tmp_path / "a.npz"
+    if bomb == "compressed":
+        np.savez_compressed(path, x=np.zeros(1 << 26, np.uint8))
+    elif bomb == "promise":  # of a terabyte; the members' sums fit
+        member = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            member, {"descr": "|u1", "fortran_order": False, "shape": (10**12,)}
+        )
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", member.getvalue())
+    else:  # two names of the same bytes
+        with zipfile.ZipFile(path, "w") as archive:
+            with archive.open("x.npy", "w") as file:
+                np.lib.format.write_array(file, np.zeros(1 << 20, np.uint8))
+            again = copy.copy(archive.filelist[0])
+            again.filename = "y.npy"
+            archive.filelist.append(again)
+    content = path.read_bytes()
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError, match=r"promises|[Oo]verlap"):
+            read_arrays(path, hashlib.sha256(content).hexdigest())
+        with pytest.raises(ValueError, match=r"promises|[Oo]verlap"):
+            load_npz(path)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()

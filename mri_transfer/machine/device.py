@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from mri_transfer import __version__
 from mri_transfer.machine import interrupts, memory
 
 # Set before TensorFlow is first imported: its C++ side logs to the terminal and would tear the progress bar.
@@ -146,9 +147,12 @@ def jit_compile() -> bool | str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of every library whose numbers can differ between releases."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "mri-transfer": __version__,
+    }
     for name in (
-        "mri-transfer",
         "tensorflow",
         "keras",
         "jax",

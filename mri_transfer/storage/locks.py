@@ -11,6 +11,8 @@ from typing import IO
 from mri_transfer.errors import UserError
 
 LOCK = "lock"
+# What is locked on Windows: one byte beyond what any of these files holds, as others can't read what is locked.
+BYTE = 2**31 - 2
 
 
 def lock(file: IO[bytes], folder: Path, owner: str = "") -> None:
@@ -20,16 +22,28 @@ def lock(file: IO[bytes], folder: Path, owner: str = "") -> None:
         UserError: another process has it; the line names `owner` if that is known.
     """
     try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(file)
     except OSError:
         who = f" ({owner})" if owner else ""
         raise UserError(
             f"{folder}: another process{who} is writing to it; wait for it to end or choose another --out"
         ) from None
+
+
+def _take(file: IO[bytes]) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        at = file.tell()
+        file.seek(BYTE)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        finally:
+            file.seek(at)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextlib.contextmanager

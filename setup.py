@@ -6,7 +6,13 @@ top-level `datasets` would overwrite Hugging Face's package in a shared environm
 Windows has none.
 """
 
+import sys
+
 from setuptools import find_packages, setup
+
+# Without this pip downloads TensorFlow first, and then says less. Kept to what Python 3.6 can read.
+if sys.version_info < (3, 10):
+    sys.exit("mri-transfer needs Python 3.10 to 3.13, and this is %d.%d" % sys.version_info[:2])
 
 STAGES = ("datasets", "checkpoints", "pretrain", "finetune")
 linked = [name for stage in STAGES for name in (f"mri_transfer.{stage}", f"mri_transfer.{stage}.*")]

@@ -145,6 +145,9 @@ LABELS = (
 )
 
 
+TUNING = "epochs batch rate rates unfreeze calibration"
+
+
 def _recipe(config: FinetuneConfig | CompareConfig) -> Recipe:
     names = ("epochs", "batch", "rate", "rates", "unfreeze", "calibration")
     return Recipe(**{name: getattr(config, name) for name in names})
@@ -158,6 +161,12 @@ class FinetuneConfig:
         "example: mri-transfer finetune tumors/ --init runs/mri --out runs/classifier\n"
         "One fold of groups is held out and scored; about ten minutes on two processor cores per epoch-dozen."
     )
+
+    HEADINGS: ClassVar[dict[str, str]] = {
+        "start": "init backbone imagenet_weights",
+        "images": "size folds groups force_groups labels strict",
+        "fine-tuning": TUNING,
+    }
 
     tumors: Path = argument(help=TUMORS, metavar="TUMORS")
     out: Path = option(help="folder for the classifier", metavar="RUN")
@@ -197,6 +206,15 @@ class CompareConfig:
         "         mri-transfer compare tumors/ --arm imagenet --arm mri=runs/mri --mode both --out report/\n"
         "`--dry-run` says how many hours before they are spent."
     )
+
+    HEADINGS: ClassVar[dict[str, str]] = {
+        "starts": "arm backbone mixed_backbones imagenet_weights target_stores",
+        "images": "size groups force_groups labels strict against external class_map",
+        "comparison": "mode folds seeds fractions scored one_source draws seed",
+        "plan": "plan hypothesis",
+        "fine-tuning": TUNING,
+        "where it is computed": "workers cluster",
+    }
 
     tumors: Path = same_as(FinetuneConfig, "tumors")
     out: Path = option(help="folder for the report and the finished trials", metavar="REPORT")

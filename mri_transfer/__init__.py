@@ -4,4 +4,4 @@ The stages are subpackages: :mod:`mri_transfer.datasets`, :mod:`mri_transfer.pre
 :mod:`mri_transfer.finetune` and :mod:`mri_transfer.checkpoints`. The command line is ``mri-transfer``.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -12,7 +12,15 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+    _print_any_letter()
     return run()
+
+
+def _print_any_letter() -> None:
+    """Files and pipes get UTF-8, which they don't by default on Windows; a terminal that lacks a letter shows a code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -68,6 +68,12 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
 `mri-transfer pretrain`; on a board there are no positives of other sequences.
 """
 
+    HEADINGS: ClassVar[dict[str, str]] = {
+        "trained networks (saved_model, litert, onnx)": "int8 images",
+        "training graphs": "for_ store method backbone init imagenet_weights positives max_mm batch size strength view "
+        "learning_rate weight_decay warmup temperature decoupled recompute micro_batch seed",
+    }
+
     run: Path | None = argument(
         metavar="RUN",
         help="a run of `mri-transfer finetune` or `pretrain`; a training graph can do without, its options say it all",

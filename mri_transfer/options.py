@@ -201,8 +201,15 @@ _PLAIN: dict[type, Callable[[str], Any]] = {int: _integer, float: _number}
 
 
 def add_options(parser: argparse.ArgumentParser, config: type) -> None:
-    """Add every field of the dataclass `config` to `parser`."""
+    """Add every field of the dataclass `config` to `parser`, under the headings of its `HEADINGS`, if it has any.
+
+    `HEADINGS` is {heading: names of fields, separated by spaces}; fields that it doesn't name stand above.
+    """
     annotations = typing.get_type_hints(config)
+    parser.usage = _usage(config)
+    places: dict[str, Any] = {}
+    for heading, names in getattr(config, "HEADINGS", {}).items():
+        places |= dict.fromkeys(names.split(), parser.add_argument_group(heading))
     for field in dataclasses.fields(config):
         about = field.metadata
         if "help" not in about:
@@ -219,15 +226,16 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
             "_", "-"
         )  # `for_` is --for, which no field can be called
         text = about["help"].replace("%", "%%")
+        place = places.get(field.name, parser)
         if base is bool:
-            parser.add_argument(flag, dest=field.name, action="store_true", default=field.default, help=text)
+            place.add_argument(flag, dest=field.name, action="store_true", default=field.default, help=text)
             continue
         default: Any = field.default if has_default else None
         if about["repeat"]:
             default = list(default or ())  # argparse appends to a copy of it, and can't to a tuple
-        if has_default and field.default not in (None, ()):
+        if has_default and field.default not in (None, (), ""):
             text += f" (default: {_shown(field.default)})"
-        parser.add_argument(
+        place.add_argument(
             flag,
             dest=field.name,
             type=_explained(
@@ -244,6 +252,19 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
             action="append" if about["repeat"] else "store",
             help=text,
         )
+
+
+def _usage(config: type) -> str:
+    """What must be given; the options are listed below it, and there are too many to be read in one go."""
+    needed, words = [], []
+    for field in dataclasses.fields(config):
+        about, has_default = field.metadata, field.default is not dataclasses.MISSING
+        if about.get("positional"):
+            word = f"{about['metavar']} [{about['metavar']} ...]" if about["many"] else about["metavar"]
+            words.append(f"[{word}]" if has_default else word)
+        elif "help" in about and not has_default:
+            needed.append(f"--{field.name.replace('_', '-')} {about['metavar'] or field.name.upper()}")
+    return " ".join(["%(prog)s", *words, *needed, "[options]"])
 
 
 def from_arguments(config: type[Config], arguments: argparse.Namespace) -> Config:

@@ -1,12 +1,18 @@
-"""Progress that is shown to people and kept from log files."""
+"""Progress: bars for people, on a terminal or in a notebook; a line now and then where the output is a log."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from typing import Any
 
 from tqdm import tqdm
+
+from mri_transfer.words import duration, size_in_words
+
+# In a log: nothing of what is soon over, then a line for each tenth that is done, and one after some minutes anyhow.
+LINE_SECONDS, PATIENCE_SECONDS = 30.0, 300.0
 
 _quiet = False
 _stdout_taken = False
@@ -21,16 +27,55 @@ def set_quiet(quiet: bool, stdout_taken: bool = False) -> None:
     _quiet, _stdout_taken = quiet, stdout_taken
 
 
-def shows_bars() -> bool:
-    """Bars are drawn only on a terminal."""
-    return not _quiet and sys.stderr.isatty()
-
-
 def bar(iterable: Any = None, *, desc: str, unit: str, total: float | None = None, **options: Any) -> tqdm:
-    """A tqdm bar with rate and time left, hidden where the output is no terminal."""
-    return tqdm(
-        iterable, desc=desc, unit=unit, total=total, disable=not shows_bars(), dynamic_ncols=True, **options
+    """A tqdm bar with rate and time left: of text on a terminal, of widgets in a notebook, and lines in a log."""
+    kind: Any = _Lines
+    if sys.stderr.isatty():
+        kind = tqdm
+    elif _in_notebook():
+        from tqdm.auto import tqdm as kind
+    return kind(
+        iterable, desc=desc, unit=unit, total=total, disable=_quiet, **{"dynamic_ncols": True, **options}
     )
+
+
+def _in_notebook() -> bool:
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
+
+
+class _Lines(tqdm):
+    """A bar that writes a whole line now and then, for logs of nohup, SLURM and the like."""
+
+    def __init__(self, *arguments: Any, **options: Any):
+        self._told_at, self._told_tenths = time.monotonic(), 0
+        super().__init__(*arguments, **{**options, "mininterval": 1.0, "leave": False})
+
+    def display(self, msg: str | None = None, pos: int | None = None) -> None:
+        """Called by tqdm where it would draw; says how far it is, if that is due."""
+        waited = time.monotonic() - self._told_at
+        tenths = int(10 * self.n / self.total) if self.total else 0
+        if waited < LINE_SECONDS or (tenths <= self._told_tenths and waited < PATIENCE_SECONDS):
+            return
+        self._told_at, self._told_tenths = time.monotonic(), tenths
+        say(self.line())
+
+    def line(self) -> str:
+        """Such as "features: 20%, 400 of 2,000, 12 min left"."""
+        show: Any = {"s": duration, "B": size_in_words}.get(self.unit, "{:,.0f}".format)
+        words = [f"{show(self.n)}{f' of {show(self.total)}' if self.total else ''}"]
+        if self.total:
+            words.insert(0, f"{self.n / self.total:.0%}")
+        if self.postfix:
+            words.append(self.postfix)
+        told = self.format_dict
+        rate = told["rate"] or (self.n - self.initial) / max(told["elapsed"], 1e-6)
+        if self.total and rate > 0:
+            words.append(f"{duration(max(0.0, self.total - self.n) / rate)} left")
+        return f"{self.desc.rstrip(': ')}: {', '.join(words)}"
+
+    def clear(self, nolock: bool = False) -> None:
+        """Nothing is drawn that would have to be wiped."""
 
 
 def say(message: str = "") -> None:

@@ -92,6 +92,15 @@ augmentations of views, for --view, each with what it stands for:
 {described()}
 """
 
+    HEADINGS: ClassVar[dict[str, str]] = {
+        "how long": "hours until minutes steps save_minutes keep_going",
+        "network and method": "init backbone imagenet_weights method temperature decoupled lesions label_weight",
+        "pairs and views": "positives max_mm batch size first_size first_share strength view preview",
+        "optimizer": "learning_rate weight_decay warmup",
+        "memory and speed": "recompute micro_batch precision memory",
+        "several processes": "coordinator processes process",
+    }
+
     store: Path = argument(metavar="STORE", help="slice store, made by `mri-transfer slices`")
     out: Path = option(
         help="run folder: the encoder, its provenance, metrics and the state to resume from", metavar="RUN"

@@ -77,6 +77,13 @@ class SlicesConfig:
 
     EXAMPLE: ClassVar[str] = "example: mri-transfer slices ~/IXI ds000001 hospital/dicom --out store"
 
+    HEADINGS: ClassVar[dict[str, str]] = {
+        "which files": "images include max_mb strict",
+        "who is who": "subject table",
+        "slices": "size spacing planes min_foreground max_correlation",
+        "where it is computed": "workers cluster",
+    }
+
     paths: tuple[Path, ...] = argument(
         help="volumes (NIfTI, Analyze, MGH, MINC, NRRD, MetaImage, DICOM series), folders of them, BIDS datasets",
         metavar="PATH",

@@ -71,6 +71,11 @@ it continues, and finished files are not fetched again. What was received, with 
 what can't be had is skipped and listed in summary.json (--strict makes it an error).
 """
 
+    HEADINGS: ClassVar[dict[str, str]] = {
+        "of one source": "modalities discs variant zip accept_terms",
+        "downloading": "mirror parallel retries timeout keep_archives verify",
+    }
+
     source: str = argument(help=f"one of {', '.join(SOURCES)}", metavar="SOURCE")
     out: Path = option(
         help="folder for the data; new, or one that the same source was fetched to", metavar="DIR"

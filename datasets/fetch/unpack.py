@@ -17,7 +17,7 @@ from mri_transfer.datasets.fetch.transfer.members import DamagedArchive, Member,
 from mri_transfer.datasets.fetch.transfer.space import most_unpacked, need_space
 from mri_transfer.datasets.fetch.transfer.threads import Stopped
 from mri_transfer.datasets.volumes.find import printable
-from mri_transfer.storage.files import fsync_folder, names_errors, write_all
+from mri_transfer.storage.files import BINARY, fsync_folder, names_errors, write_all
 
 _BLOCK = 1 << 20  # bytes
 
@@ -159,7 +159,9 @@ def _bring(member: Member, target: Path, scratch: Path, stop: threading.Event | 
             return member.size, digest.hexdigest()
     digest = hashlib.sha256()
     with _open(member) as stream, names_errors(scratch):
-        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o666)
+        through_no_link = getattr(os, "O_NOFOLLOW", 0)  # not on Windows
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | BINARY | through_no_link
+        descriptor = os.open(scratch, flags, 0o666)
         try:
             for block in _blocks(stream, member.size, stop):
                 digest.update(block)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from mri_transfer import __version__
 from mri_transfer.errors import UserError
 from mri_transfer.machine import interrupts, memory
 
@@ -148,9 +149,12 @@ def jit_compile() -> bool | str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of every library whose numbers can differ between releases."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found = {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "mri-transfer": __version__,
+    }
     for name in (
-        "mri-transfer",
         "tensorflow",
         "keras",
         "jax",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import os
 import threading
 import time
@@ -136,16 +135,14 @@ def _check(client: Any, address: str, folders: Sequence[Path]) -> None:
             f"--cluster {address}: other versions of Dask or Python there; install the same ones "
             f"({' '.join(str(error).split())[:300]})"
         ) from None
-    for worker, found in ask(importlib.metadata.version, "mri-transfer").items():
-        if found != __version__:
-            has = f"has mri-transfer {found}" if isinstance(found, str) else "has no mri-transfer"
-            raise different(worker, has, f"install {__version__} there, as here")
     here = device.versions()
     counts = [name for name in here if name != "python" and (name != "jax" or _on_jax())]
     for worker, found in ask(device.versions).items():
         if isinstance(found, BaseException):
-            raise different(worker, f"can't load mri-transfer ({found})", "install it there, as here")
-        for name in counts:
+            raise different(
+                worker, f"can't load mri-transfer ({found})", f"install {__version__} there, as here"
+            )
+        for name in counts:  # mri-transfer among them
             if here[name] != found.get(name):
                 raise different(
                     worker,

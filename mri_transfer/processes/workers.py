@@ -74,8 +74,6 @@ class Workers:
 
     def start(self, calls: int) -> Executor:
         """An executor for so many calls."""
-        from multiprocessing.resource_tracker import ensure_running
-
         # loky, which joblib brings, as the standard library's pool runs a user's script again in each worker.
         from joblib.externals.loky import ProcessPoolExecutor
 
@@ -83,7 +81,12 @@ class Workers:
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         env = ONE_THREAD | {"XLA_FLAGS": _xla_flags()}
         processes = max(1, min(self.count, calls))
-        ensure_running()  # or it would be started later, and let interrupts through afterwards (before Python 3.14)
+        if (
+            os.name != "nt"
+        ):  # or it would be started later, and let interrupts through afterwards (before Python 3.14)
+            from multiprocessing.resource_tracker import ensure_running
+
+            ensure_running()
         with interrupts.held_back():
             return ProcessPoolExecutor(
                 processes, env=env, initializer=_become_worker, initargs=(os.getpid(),)

@@ -27,12 +27,13 @@ DEEPEST = 100  # levels of JSON
 LONGEST_NUMBER = 300  # digits
 MOST_BYTES = 100_000_000
 """Of a card or table that is read as a whole, and of a line of a file of lines. Real ones have some megabytes."""
+BINARY = getattr(os, "O_BINARY", 0)  # for `os.open`: without it Windows changes line ends and stops at Ctrl-Z
 Kind: TypeAlias = type | tuple[type, ...]
 
 
 def fsync_folder(folder: Path) -> None:
     """Make a rename inside `folder` survive a power cut, where a folder can be opened for that (not on Windows)."""
-    if os.name == "nt":
+    if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -112,7 +113,7 @@ def _stream(path: Path) -> int | None:
                 if printed is not None:
                     printed.flush()
                 return os.dup(descriptor)
-    return None if stat.S_ISREG(status.st_mode) else os.open(path, os.O_WRONLY)
+    return None if stat.S_ISREG(status.st_mode) else os.open(path, os.O_WRONLY | BINARY)
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,8 @@ from typing import IO
 from mri_transfer.errors import UserError
 
 LOCK = "lock"
+# What is locked on Windows: one byte beyond what any of these files holds, as others can't read what is locked.
+BYTE = 2**31 - 2
 
 
 def lock(file: IO[bytes], folder: Path, owner: str = "") -> None:
@@ -21,11 +23,7 @@ def lock(file: IO[bytes], folder: Path, owner: str = "") -> None:
         UserError: another process has it; the line names `owner` if that is known.
     """
     try:
-        import fcntl
-    except ImportError:  # Windows
-        return
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _take(file)
     except OSError:
         who = f" ({owner})" if owner else ""
         raise UserError(
@@ -36,8 +34,8 @@ def lock(file: IO[bytes], folder: Path, owner: str = "") -> None:
 def moved(folder: Path) -> UserError:
     """What ends a command whose folder is gone: going on would begin a second, incomplete one in its place."""
     return UserError(
-        f"{folder}: was moved or removed while this was writing to it; bring it back, or give its new place as --out, and "
-        "run the same command again, it continues"
+        f"{folder}: was moved or removed while this was writing to it; bring it back, or give its new place as --out, "
+        "and run the same command again, it continues"
     )
 
 
@@ -64,6 +62,22 @@ def clear_parts(folder: Path) -> None:
     for path in Path(folder).rglob("*.part"):
         if re.search(r"\.[0-9a-f]{8}\.part$", path.name) and path.is_file():
             path.unlink(missing_ok=True)
+
+
+def _take(file: IO[bytes]) -> None:
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        import msvcrt
+
+        at = file.tell()
+        file.seek(BYTE)
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        finally:
+            file.seek(at)
+    else:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @contextlib.contextmanager

@@ -80,7 +80,7 @@ def render(told: Told) -> str:
     """The page as text."""
     config, lines = told.config, told.lines
     last = lines[-1] if lines else {}
-    data = _about_the_store(told.store)
+    data, now = _about_the_store(told.store), datetime.datetime.now()
     layout = tsne if told.final and last.get("seconds", 0) >= LONG_RUN else pca
     made = environment(TEMPLATES)
     made.filters.update(duration=hours_minutes_seconds)
@@ -90,7 +90,7 @@ def render(told: Told) -> str:
         sentence=_without(told.verdict.state, told.verdict.sentence),
         banner=config.banner or data["banner"],
         final=told.final,
-        written=datetime.datetime.now().astimezone().strftime("%A %-d %B %Y, %H:%M"),
+        written=f"{now:%A} {now.day} {now:%B %Y, %H:%M}",
         last=last,
         config=config,
         method=METHODS[config.method].made.TITLE,

@@ -155,11 +155,8 @@ class Loop:
                 figures = self.measure()
                 if figures or reports.due() or budget.is_over(position.step):
                     reports.report(position.step, loss, rate, figures)
-                if saver.due(budget.elapsed()):
-                    if not self.save():
-                        recovery.go_back(self, "the weights are not finite", position.step)
-                    elif not progress.shows_bars():
-                        progress.say(reports.line(position.step))
+                if saver.due(budget.elapsed()) and not self.save():
+                    recovery.go_back(self, "the weights are not finite", position.step)
         finally:
             self.batches.close()
             reports.close()

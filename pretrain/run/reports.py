@@ -1,4 +1,4 @@
-"""What a run says while it goes on: lines of metrics.jsonl, a bar on a terminal, a line in a log."""
+"""What a run says while it goes on: lines of metrics.jsonl, and a bar."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Reports:
         self._began, self._from, self._waited = self.budget.elapsed(), step, 0.0
 
     def open_bar(self, step: int) -> None:
-        """Show how far the run is, on a terminal."""
+        """Show how far the run is."""
         if self.config.steps is not None:
             self.bar = progress.bar(desc="pretrain", unit="step", total=self.config.steps, initial=step)
             return
@@ -47,7 +47,7 @@ class Reports:
             unit="s",
             total=round(self.budget.seconds or 0),
             initial=round(self.budget.elapsed()),
-            bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total:.0f} s{postfix}",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {remaining} left{postfix}",
         )
 
     def note_step(self, waited: float, took: float, compiled: bool) -> None:
@@ -110,10 +110,10 @@ class Reports:
             self.bar.update((step if self.config.steps is not None else self.budget.elapsed()) - self.bar.n)
 
     def line(self, step: int) -> str:
-        """For people: loss, speed, time left."""
-        last, left = self.metrics.last, self.budget.remaining(step)
-        loss = f"loss {last['loss']:.3f}, {last['views_per_second']:.0f} views/s, " if last else ""
-        return f"step {step}, {loss}{left / 60:.1f} min left"
+        """For people: step, loss and speed."""
+        last = self.metrics.last
+        loss = f", loss {last['loss']:.3f}, {last['views_per_second']:.0f} views/s" if last else ""
+        return f"step {step}{loss}"
 
     def close(self) -> None:
         """Take the bar away."""

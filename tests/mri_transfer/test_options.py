@@ -75,3 +75,24 @@ def test_help_shows_defaults_and_survives_percent_signs(capsys):
 def test_a_configuration_becomes_plain_values():
     assert as_dict(parse("a", "--out", "o"))["paths"] == ["a"]
     assert as_dict(parse("a", "--out", "o"))["shares"] == [1.0]
+
+
+def test_headings_name_options_that_there_are():
+    from mri_transfer import cli
+
+    for name, command in cli.COMMANDS.items():
+        config = cli._load(command.config)
+        fields = {field.name for field in dataclasses.fields(config) if not field.metadata.get("positional")}
+        named = " ".join(getattr(config, "HEADINGS", {}).values()).split()
+        assert len(set(named)) == len(named), name
+        assert set(named) <= fields, name
+
+
+def test_help_has_headings(capsys):
+    from mri_transfer.cli import build_parser
+
+    with pytest.raises(SystemExit):
+        build_parser("pretrain").parse_args(["pretrain", "--help"])
+    text = capsys.readouterr().out
+    assert text.startswith("usage: mri-transfer pretrain STORE --out RUN [options]\n")
+    assert text.index("\nhow long:") < text.index("--hours H") < text.index("\noptimizer:")

@@ -13,7 +13,7 @@ from typing import Any
 
 from mri_transfer.datasets.fetch.transfer.space import most_unpacked
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import fsync_folder, names_errors, read_object, write_json
+from mri_transfer.storage.files import BINARY, fsync_folder, names_errors, read_object, write_json
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class Part:
         self.close()
         with names_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | BINARY
+            self._descriptor = os.open(self.path, flags, 0o666)
         self.note(card)
 
     def note(self, card: dict[str, Any]) -> None:
@@ -96,7 +97,7 @@ class Part:
         """Where to append."""
         if self._descriptor is None:
             with names_errors(self.path):
-                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND)
+                self._descriptor = os.open(self.path, os.O_WRONLY | os.O_APPEND | BINARY)
         return self._descriptor
 
     def close(self) -> None:

@@ -29,11 +29,11 @@ def set_quiet(quiet: bool, stdout_taken: bool = False) -> None:
 
 def bar(iterable: Any = None, *, desc: str, unit: str, total: float | None = None, **options: Any) -> tqdm:
     """A tqdm bar with rate and time left: of text on a terminal, of widgets in a notebook, and lines in a log."""
-    kind: Any = _Lines
-    if sys.stderr.isatty():
-        kind = tqdm
-    elif _in_notebook():
-        from tqdm.auto import tqdm as kind
+    kind: Any = tqdm if sys.stderr.isatty() else _Lines
+    if _in_notebook():
+        from tqdm import auto
+
+        kind = auto.tqdm
     return kind(
         iterable, desc=desc, unit=unit, total=total, disable=_quiet, **{"dynamic_ncols": True, **options}
     )

@@ -11,7 +11,7 @@ from mri_transfer.datasets.audit import advice
 from mri_transfer.datasets.audit.audit_page import write_page
 from mri_transfer.datasets.audit.examination import examine, examine_against
 from mri_transfer.datasets.store.store import SliceStore
-from mri_transfer.datasets.tumors.layout import read_layout
+from mri_transfer.datasets.tumors.layout import Layout, read_layout
 from mri_transfer.datasets.tumors.persons.figshare import read_figshare
 from mri_transfer.datasets.tumors.persons.group_table import write_groups
 from mri_transfer.datasets.tumors.persons.originals import Originals
@@ -73,11 +73,15 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     layout = read_layout(config.folder)  # first: a wrong folder leaves no trace
     claim_folder(config.out, "audit")
     with alone_in(config.out):
-        return _audit(config, store, originals, unread)
+        return _audit(config, layout, store, originals, unread)
 
 
 def _audit(
-    config: AuditConfig, store: SliceStore | None, originals: Originals | None, unread: list[dict[str, str]]
+    config: AuditConfig,
+    layout: Layout,
+    store: SliceStore | None,
+    originals: Originals | None,
+    unread: list[dict[str, str]],
 ) -> dict[str, Any]:
     tumors = load_tumors(
         config.folder,

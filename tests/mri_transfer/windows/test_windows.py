@@ -90,7 +90,7 @@ def test_an_archive_is_unpacked(windows):
 
 @pytest.mark.slow
 def test_from_volumes_to_a_prediction(windows):
-    """Volumes to slices, pretraining, audit, comparison, classifier, prediction, verification: all end as they should."""
+    """Slices, pretraining, audit, comparison, classifier, prediction and verification end as they should."""
     desk = windows.folder
     write_volumes(desk / "Köpfe", subjects=3, seed=0)
     write_tumors(desk / "Tumöre", per_class=8, seed=1, one_each=True)

@@ -36,8 +36,8 @@ def lock(file: IO[bytes], folder: Path, owner: str = "") -> None:
 def moved(folder: Path) -> UserError:
     """What ends a command whose folder is gone: going on would begin a second, incomplete one in its place."""
     return UserError(
-        f"{folder}: was moved or removed while this was writing to it; bring it back, or give its new place as --out, and "
-        "run the same command again, it continues"
+        f"{folder}: was moved or removed while this was writing to it; bring it back, or give its new place as "
+        "--out, and run the same command again, it continues"
     )
 
 

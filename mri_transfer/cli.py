@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import errno
 import importlib
+import json
 import os
 import re
 import signal
@@ -149,7 +150,8 @@ class Parser(argparse.ArgumentParser):
             message = f"{message.removeprefix('the following arguments are required: ')} must be given"
         else:
             message = message.removeprefix("argument ")
-        self.exit(2, f"{self.prog}: {' '.join(message.split()).rstrip('.')}; see {self.prog} --help\n")
+        line = progress.visible(" ".join(message.split())).rstrip(".")
+        self.exit(2, f"{self.prog}: {line}; see {self.prog} --help\n")
 
 
 def build_parser(
@@ -203,7 +205,9 @@ def _write_summary(where: Path | None, summary: dict[str, Any]) -> None:
     from mri_transfer.storage.files import to_json, write_json
 
     if where == Path("-"):
-        print(to_json(summary))
+        print(
+            json.dumps(json.loads(to_json(summary)), indent=2)
+        )  # ASCII: no name of a file gets at a terminal
     elif where:
         write_json(where, summary)
 
@@ -265,10 +269,8 @@ def _run(arguments: list[str]) -> int:
     chosen = None if place is None else arguments[place].lower()
     if place is not None and chosen not in COMMANDS:
         hint = did_you_mean(arguments[place], COMMANDS)
-        print(
-            f"mri-transfer: {arguments[place]}: no such command{hint}; see mri-transfer --help",
-            file=sys.stderr,
-        )
+        word = progress.visible(arguments[place])
+        print(f"mri-transfer: {word}: no such command{hint}; see mri-transfer --help", file=sys.stderr)
         return 2
     if place is not None:
         arguments[place] = str(chosen)
@@ -294,6 +296,6 @@ def _run(arguments: list[str]) -> int:
         _write_failure(parsed, _one_line(error), started, error)
         if parsed.debug:
             raise
-        print(f"mri-transfer {parsed.command}: {_one_line(error)}", file=sys.stderr)
+        print(f"mri-transfer {parsed.command}: {progress.visible(_one_line(error))}", file=sys.stderr)
         return 2
     return 0

@@ -140,8 +140,15 @@ def export(config: ExportConfig) -> dict[str, Any]:
         The summary of the format.
 
     Raises:
-        UserError: options that don't belong to the format, or what the format's own function raises.
+        UserError: options that don't belong to the format, an --out that isn't UTF-8, or what the format's own function
+            raises.
     """
+    try:
+        str(config.out).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            f"{config.out}: TensorFlow writes to no name that isn't UTF-8; choose another --out"
+        ) from None
     if config.format == GRAPH:
         _refuse({"int8": config.int8, "images": config.images}, f"--format {GRAPH} has no such option")
         from mri_transfer.pretrain.graph.exporting import export_graph

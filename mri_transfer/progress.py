@@ -27,6 +27,17 @@ def set_quiet(quiet: bool, stdout_taken: bool = False) -> None:
     _quiet, _stdout_taken = quiet, stdout_taken
 
 
+def visible(text: str) -> str:
+    """Text for a terminal: what could move its cursor or change its title, in the name of a file, and bytes that are
+    no text become escapes that show."""
+    return "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in text)
+
+
+def _escape(char: str) -> str:
+    byte = ord(char) - 0xDC00  # how Python holds a byte of a name that is no UTF-8
+    return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else char.encode("unicode_escape").decode()
+
+
 def bar(iterable: Any = None, *, desc: str, unit: str, total: float | None = None, **options: Any) -> tqdm:
     """A tqdm bar with rate and time left: of text on a terminal, of widgets in a notebook, and lines in a log."""
     kind: Any = tqdm if sys.stderr.isatty() else _Lines
@@ -34,8 +45,14 @@ def bar(iterable: Any = None, *, desc: str, unit: str, total: float | None = Non
         from tqdm import auto
 
         kind = auto.tqdm
+    options = {"dynamic_ncols": True, **options}
     return kind(
-        iterable, desc=desc, unit=unit, total=total, disable=_quiet, **{"dynamic_ncols": True, **options}
+        iterable,
+        desc=visible(desc),
+        unit=unit,
+        total=total,
+        disable=_quiet,
+        **options,
     )
 
 
@@ -85,12 +102,12 @@ def say(message: str = "") -> None:
     """
     if not _quiet:
         with contextlib.suppress(OSError):
-            tqdm.write(message, file=sys.stderr)
+            tqdm.write(visible(message), file=sys.stderr)
             sys.stderr.flush()
 
 
 def show(text: str) -> None:
     """Print a result to standard output, unless `--quiet` or `--json -` claims the silence or the stream."""
     if not (_quiet or _stdout_taken):
-        sys.stdout.write(text)
+        sys.stdout.write(visible(text))
         sys.stdout.flush()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 from mri_transfer.datasets.volumes.naming import identify
 from mri_transfer.storage.files import atomic_write
+from mri_transfer.storage.tables import Table
 
 Place = Callable[[PurePosixPath], "PurePosixPath | None"]
 """Where a member goes below the folder, or None if it is not wanted."""
@@ -73,11 +73,10 @@ def write_table(folder: Path, files: Iterable[str]) -> int:
     """
     names = sorted(name for name in files if name.endswith((".nii", ".nii.gz", ".img")))
     with atomic_write(folder / TABLE) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("file", "subject", "session", "sequence", "site"))
+        table = Table(file, ("file", "subject", "session", "sequence", "site"))
         for name in names:
             who = identify(PurePosixPath(name))
             match = _IXI.fullmatch(PurePosixPath(name).name)
             site = match["site"] if match else ""
-            writer.writerow((name, who.subject, who.session, who.sequence, site))
+            table.write((name, who.subject, who.session, who.sequence, site))
     return len(names)

@@ -27,6 +27,7 @@ import numpy as np
 from mri_transfer.datasets.store.pixels import check_shards
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import read_object, require_folder, sha256, to_json
+from mri_transfer.storage.tables import restored
 
 KIND = "slice store"
 FORMAT = 1
@@ -242,19 +243,22 @@ def _read_table(
     millimetres, fraction = np.empty(rows), np.empty(rows)
     planes: list[str] = []
     volumes: list[dict[str, str]] = []
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.reader(file)
-        if tuple(next(reader, ())) != COLUMNS:
-            raise UserError(f"{path}: its columns are not {', '.join(COLUMNS)}; {REMEDY}")
-        for index, row in enumerate(reader):
-            if index >= rows:
-                raise UserError(f"{path}: more rows than the {rows} slices in the shards; {REMEDY}")
-            subject, session, sequence, plane, mm, position, number, source, digest = row
-            volume[index], millimetres[index], fraction[index] = int(number), float(mm), float(position)
-            planes.append(plane)
-            if volume[index] == len(volumes):
-                keys = ("subject", "session", "sequence", "source", "source_sha256")
-                volumes.append(dict(zip(keys, (subject, session, sequence, source, digest), strict=True)))
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.reader(file)
+            if tuple(next(reader, ())) != COLUMNS:
+                raise UserError(f"{path}: its columns are not {', '.join(COLUMNS)}; {REMEDY}")
+            for index, row in enumerate(reader):
+                if index >= rows:
+                    raise UserError(f"{path}: more rows than the {rows} slices in the shards; {REMEDY}")
+                subject, session, sequence, plane, mm, position, number, source, digest = map(restored, row)
+                volume[index], millimetres[index], fraction[index] = int(number), float(mm), float(position)
+                planes.append(plane)
+                if volume[index] == len(volumes):
+                    keys = ("subject", "session", "sequence", "source", "source_sha256")
+                    volumes.append(dict(zip(keys, (subject, session, sequence, source, digest), strict=True)))
+    except (ValueError, IndexError, OverflowError, csv.Error) as error:
+        raise UserError(f"{path}: damaged ({' '.join(str(error).split())[:100]}); {REMEDY}") from None
     if len(planes) != rows:
         raise UserError(f"{path}: {len(planes)} rows for the {rows} slices in the shards; {REMEDY}")
     table: dict[str, np.ndarray] = {"plane": np.array(planes, dtype=str)}

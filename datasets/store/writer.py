@@ -10,7 +10,6 @@ byte.
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 import time
 from pathlib import Path
@@ -50,6 +49,7 @@ from mri_transfer.storage.files import (
     write_card,
 )
 from mri_transfer.storage.locks import clear_parts, require_here
+from mri_transfer.storage.tables import Table
 
 COMMIT_SECONDS = 1.0  # an fsync can take half a second on an SD card; at most this much work is lost
 
@@ -325,12 +325,11 @@ class StoreWriter:
 
     def _write_table(self, file: IO[str]) -> None:
         """From the journal and not from memory, which a table of millions of slices would fill."""
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        table = Table(file, COLUMNS)
         number = 0
         for entry in self._journal.replay():
             if entry["kind"] == "volume":
                 whose = [entry["subject"], entry["session"], entry["sequence"]]
                 for where in zip(*(entry[key] for key in OF_SLICES), strict=True):
-                    writer.writerow([*whose, *where, number, entry["source"], entry["sha256"]])
+                    table.write([*whose, *where, number, entry["source"], entry["sha256"]])
                 number += 1

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 from mri_transfer.datasets.volumes.naming import SEQUENCES
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import read_whole
+from mri_transfer.storage.tables import restored
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.volumes.find import Source
@@ -87,7 +88,7 @@ def _read(table: Path) -> list[dict[str, str]]:
         text = read_whole(table).decode("utf-8-sig")
         rows = [
             {
-                str(key).strip().lower(): (value or "").strip()
+                str(key).strip().lower(): restored(value.strip())
                 for key, value in row.items()
                 if isinstance(value, str)
             }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from mri_transfer.finetune.data.protocol import PUBLISHED
 from mri_transfer.finetune.data.scored_images import Scored
 from mri_transfer.finetune.heads.probe import log_loss
 from mri_transfer.storage.files import atomic_write
+from mri_transfer.storage.tables import Table
 
 CHOSEN = ("strength", "neighbours", "rate", "epochs", "temperature")  # by a trial, on its inner splits
 COLUMNS = (
@@ -176,15 +176,14 @@ def write_trials(path: Path, scored: Scored, runner: Runner, jobs: Sequence[Job]
     """One row a trial, with scores of those of its own test images that are scored."""
     tumors = runner.tumors
     with atomic_write(path) as file:
-        writer = csv.writer(file)
-        writer.writerow(COLUMNS)
+        table = Table(file, COLUMNS)
         for job in jobs:
             trial, split = runner.trial(job), job.split
             published = split.fold == PUBLISHED
             mine = np.ones(len(split.test), bool) if published else scored.images[split.test]
             labels = tumors.labels if split.source is None else split.source.labels
             truth = tumors.published_labels if published else labels[split.test]
-            writer.writerow(
+            table.write(
                 [
                     job.arm.name,
                     job.mode,

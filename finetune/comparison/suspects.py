@@ -13,7 +13,6 @@ issues, and the seven are at ranks 1, 3, 8, 20, 37, 262 and 281.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from mri_transfer.finetune.comparison.results import Predictions
 from mri_transfer.finetune.comparison.verdict import CONTROLS, kind_of
 from mri_transfer.storage.files import atomic_write
+from mri_transfer.storage.tables import Table
 
 SHOWN = 12  # pictures on the page, at most one of a group
 LISTED = 100  # in `report.json`; the table has all
@@ -109,9 +109,9 @@ def find(predictions: Predictions, paths: Sequence[str], table: Path) -> dict[st
         for place, row in enumerate(ranking.order, start=1)
     ]
     with atomic_write(table) as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows({**row, "issue": int(row["issue"])} for row in rows)
+        written = Table(file, COLUMNS)
+        for row in rows:
+            written.write_named({**row, "issue": int(row["issue"])})
     return {
         "arm": arm,
         "mode": mode,

@@ -92,6 +92,10 @@ def read_plan(path: Path) -> dict[str, Any]:
         raise UserError(
             f"--plan {path}: is no plan of a comparison ({', '.join(wrong)}); name a file of its own"
         )
+    if wrong := wrong_fields(plan["before"], {"trials": int, "looks": int}):
+        raise UserError(
+            f"--plan {path}: is no plan of a comparison ({', '.join(wrong)}); name a file of its own"
+        )
     if plan["format"] > FORMAT:
         raise UserError(f"--plan {path}: was written by a newer mri-transfer; update this one")
     if plan["sha256"] != digest_of(plan):
@@ -169,7 +173,12 @@ def held_against(
     planned = json.loads(to_json(planned))
     new = not path.exists()
     plan = write_plan(path, planned, hypothesis, before) if new else read_plan(path)
-    found = deviations(plan["planned"], planned)
+    try:
+        found = deviations(plan["planned"], planned)
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"--plan {path}: is no plan of a comparison ({type(error).__name__}: {error})"
+        ) from None
     if hypothesis and hypothesis != plan["hypothesis"]:
         found.append(f"Hypothesis: planned “{plan['hypothesis']}”, given “{hypothesis}”.")
     before, caution = plan["before"], ""

@@ -19,7 +19,7 @@ from mri_transfer.finetune.prediction.inputs import Input, Picture, find_inputs,
 from mri_transfer.finetune.prediction.predictions_table import table, write_csv
 from mri_transfer.finetune.prediction.volume_answer import volume_answer
 from mri_transfer.machine import device
-from mri_transfer.storage.files import atomic_write, require_folder
+from mri_transfer.storage.files import atomic_write, name_with, require_folder
 
 SHOWN = 5  # files that are skipped before reading are told so many times
 
@@ -204,9 +204,9 @@ class _Judge:
         stem = re.sub(r"(\.nii)?\.[A-Za-z0-9]+$", "", Path(picture.file).name) or "image"
         if picture.place is not None:
             stem += f"-{picture.place['plane']}{picture.place['position_mm']:+.1f}mm"
-        name, number = f"{stem}.png", 1
+        name, number = name_with(stem, ".png"), 1
         while name in self._names:
             number += 1
-            name = f"{stem}-{number}.png"
+            name = name_with(stem, f"-{number}.png")
         self._names.add(name)
         return name

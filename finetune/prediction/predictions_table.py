@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Sequence
 from typing import Any
+
+from mri_transfer.storage.tables import Table
 
 PLACE = ("plane", "position_mm")
 UNLIKE = "unlike the training images"
@@ -18,11 +19,10 @@ def write_csv(file: Any, rows: Sequence[dict[str, Any]], classes: Sequence[str])
         file: open for writing text.
         rows: "images" of :func:`mri_transfer.finetune.prediction.predict.predict`.
     """
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["file", "class", *classes, "out_of_distribution", "distance", "why", *PLACE])
+    table = Table(file, ["file", "class", *classes, "out_of_distribution", "distance", "why", *PLACE])
     for row in rows:
         distance, strange = row.get("distance"), row.get("out_of_distribution")
-        writer.writerow(
+        table.write(
             [
                 row["file"],
                 row["class"],

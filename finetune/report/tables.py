@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 from mri_transfer.finetune.comparison.results import Predictions
 from mri_transfer.finetune.comparison.verdict import MODES, headline_cell, p_in_words, points
 from mri_transfer.storage.files import atomic_write
+from mri_transfer.storage.tables import Table
 
 ALL = "all images"
 ONE = "one source"
@@ -124,12 +124,10 @@ def _answers(
 def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     """Rows under the columns of the first one; those that a later row lacks are empty."""
     with atomic_write(path) as file:
-        writer = None
+        table = None
         for row in rows:
-            if writer is None:
-                writer = csv.DictWriter(file, list(row), restval="", lineterminator="\n")
-                writer.writeheader()
-            writer.writerow(row)
+            table = table or Table(file, row)
+            table.write_named(row)
 
 
 def _write_text(path: Path, text: str) -> None:

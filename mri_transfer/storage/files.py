@@ -25,6 +25,7 @@ from mri_transfer.storage.cards import SEAL, is_broken, sealed
 FOLDER_CARD = "folder.json"
 DEEPEST = 100  # levels of JSON
 LONGEST_NUMBER = 300  # digits
+LONGEST_NAME = 255  # bytes of a file's, nearly everywhere
 MOST_BYTES = 100_000_000
 """Of a card or table that is read as a whole, and of a line of a file of lines. Real ones have some megabytes."""
 BINARY = getattr(os, "O_BINARY", 0)  # for `os.open`: without it Windows changes line ends and stops at Ctrl-Z
@@ -51,6 +52,16 @@ def names_errors(path: str | Path) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             raise OSError(error.errno, os.strerror(error.errno), str(path)) from None
         raise
+
+
+def name_with(name: str, end: str) -> str:
+    """A file's name with something behind it, cut where both are longer than the 255 bytes that file systems take."""
+    if len(os.fsencode(name + end)) <= LONGEST_NAME:
+        return name + end
+    end = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{end}"
+    while len(os.fsencode(name + end)) > LONGEST_NAME:
+        name = name[:-1]
+    return name + end
 
 
 @contextlib.contextmanager
@@ -82,7 +93,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
         return
     if path.is_symlink():
         path = Path(os.path.realpath(path))
-    part = path.with_name(f"{path.name}.{uuid.uuid4().hex[:8]}.part")
+    part = path.with_name(name_with(path.name, f".{uuid.uuid4().hex[:8]}.part"))
     try:
         with names_errors(path), part.open(mode, encoding=encoding, errors=errors, newline=newline) as file:
             yield file

@@ -231,7 +231,9 @@ class ProcessGroup(SeveralDevices):
             line += f"; {AGAIN} continues from the last save"
         if code == 2 and not isinstance(error, UserError):
             traceback.print_exception(error)
-        print(f"mri-transfer pretrain: {line or 'interrupted'}", file=sys.stderr, flush=True)
+        print(
+            f"mri-transfer pretrain: {progress.visible(line) or 'interrupted'}", file=sys.stderr, flush=True
+        )
         sys.stdout.flush()
         os._exit(code)
 

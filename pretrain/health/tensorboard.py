@@ -98,7 +98,7 @@ class TensorBoardLog:
         self._epoch = time.time() - seconds
         # TensorBoard reads files in the order of their names.
         name = f"events.out.tfevents.{time.time_ns() // 1000}.{socket.gethostname()}.{os.getpid()}"
-        self._writer = tf.io.TFRecordWriter(str(folder / name))
+        self._writer = tf.io.TFRecordWriter(os.fsencode(folder / name))
         self._event(0.0, file_version=_BEGINNING)
         for path in old:
             path.unlink(missing_ok=True)

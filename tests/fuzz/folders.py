@@ -4,8 +4,8 @@
 
 Cards, journals, states, tables, training graphs and caches of a small store, run, classifier and comparison are changed
 where it hurts: a value of another type or size, a line twice, an array of another shape. A command may do its work or
-end with one line and code 2, within two minutes and without taking a gigabyte. What does anything else is kept in --out
-with the reason. An input is repeated by `--seed N --inputs 1`.
+end with one line and code 2, within a minute of processor time and without taking a gigabyte. What does anything else
+is kept in --out with the reason. An input is repeated by `--seed N --inputs 1`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from tests.fuzz.readers import mutate
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCH = 60  # inputs a child process tries
-SECONDS, ROOM = 120, 1_000_000  # for an input; kilobytes
+SECONDS, ROOM = 60, 1_000_000  # of processor time; kilobytes
 NESTED: Any = []
 for _ in range(60):
     NESTED = [NESTED]
@@ -383,18 +383,18 @@ def child(arguments: argparse.Namespace, kept: Path) -> None:
     def late(*_: object) -> None:
         raise Late(f"more than {SECONDS} s")
 
-    signal.signal(signal.SIGALRM, late)
+    signal.signal(signal.SIGPROF, late)
     for seed in range(arguments.seed, arguments.seed + arguments.inputs):
         Path("../now").write_text(str(seed))
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        signal.alarm(SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
             attempt(seed, kept)
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used
             assert more < ROOM, f"{more} kilobytes"
         except BaseException as error:
-            signal.alarm(0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
             keep(arguments.out, seed, traceback.format_exc())
             if isinstance(error, KeyboardInterrupt):
                 raise

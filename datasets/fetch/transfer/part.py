@@ -13,7 +13,14 @@ from typing import Any
 
 from mri_transfer.datasets.fetch.transfer.space import most_unpacked
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import BINARY, fsync_folder, names_errors, read_object, write_json
+from mri_transfer.storage.files import (
+    BINARY,
+    fsync_folder,
+    name_with,
+    names_errors,
+    read_object,
+    write_json,
+)
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ class Part:
 
     def __init__(self, target: Path):
         self.target = target
-        self.path = target.with_name(target.name + ".part")
-        self._card_path = target.with_name(target.name + ".part.json")
+        self.path = target.with_name(name_with(target.name, ".part"))
+        self._card_path = target.with_name(name_with(target.name, ".part.json"))
         self._descriptor: int | None = None
         self.card: dict[str, Any] = {}
         if self._card_path.is_file():

@@ -17,6 +17,7 @@ from mri_transfer.datasets.tumors.images import ImageFile
 from mri_transfer.datasets.tumors.persons.originals import person_of
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import atomic_write, read_whole
+from mri_transfer.storage.tables import Table, restored
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.tumors.tumors import TumorSet
@@ -41,8 +42,7 @@ def write_groups(path: Path, tumors: TumorSet) -> None:
     """One row a distinct image: file, split, class, group, and what is known of its person and source."""
     known = tumors.known
     with atomic_write(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        table = Table(file, COLUMNS)
         for image, name in enumerate(tumors.paths):
             about = (
                 known.patients[image],
@@ -51,7 +51,7 @@ def write_groups(path: Path, tumors: TumorSet) -> None:
                 known.tumours[image],
             )
             place = (tumors.split[image], tumors.classes[tumors.folder_labels[image]], tumors.groups[image])
-            writer.writerow((name, *place, tumors.persons[image], *about))
+            table.write((name, *place, tumors.persons[image], *about))
 
 
 def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> GroupTable:
@@ -79,7 +79,7 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> Gro
         )
     named: dict[str, tuple[str, str]] = {}
     for number, row in enumerate(rows, 2):
-        cell = {key: (row.get(key) or "").strip() for key in ("file", "group", "person", "patient")}
+        cell = {key: restored((row.get(key) or "").strip()) for key in ("file", "group", "person", "patient")}
         name = cell["file"].replace("\\", "/").removeprefix("./")
         told = cell["group"], cell["person"] or person_of(cell["patient"])
         if named.setdefault(name, told) != told:

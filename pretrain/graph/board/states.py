@@ -31,7 +31,9 @@ class Problem(Exception):
 def say(message):
     """To standard error; a terminal that is gone must not end what is being told about."""
     try:
-        sys.stderr.write(message + "\n")
+        # Names of files may hold what a terminal would obey.
+        shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+        sys.stderr.write(shown + "\n")
         sys.stderr.flush()
     except OSError:
         pass

@@ -66,15 +66,15 @@ def test_killed_again_and_again_the_result_is_the_same(start, site, small, tmp_p
     site.rule = misbehave(seed=1)
     site.pause = 0.004
     kills, whole = 0, False
-    while kills < 12 or not whole:
+    while kills < 20 or not whole:
         process = start("--parallel", str(random_.choice((1, 3))), "--retries", "30")
-        patience = random_.uniform(0.25, 1.3) if kills < 12 else 120.0
+        patience = random_.uniform(0.25, 1.3) if kills < 20 else 120.0
         try:
             said, _ = process.communicate(timeout=patience)
             assert process.returncode == 0, said
             assert content_of(tmp_path / "out") == small.expected, said
             whole = True
-            if kills < 12:  # begin again: some of it is lost
+            if kills < 20:  # begin again: some of it is lost
                 names = sorted(small.expected)
                 for name in random_.sample(names, len(names) // 2):
                     (tmp_path / "out" / name).unlink()

@@ -17,7 +17,7 @@ def main() -> int:
 
 
 def _print_any_letter() -> None:
-    """Files and pipes get UTF-8, which they don't by default on Windows; a terminal that lacks a letter shows a code."""
+    """Files and pipes get UTF-8, also on Windows; a terminal that lacks a letter shows its code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")

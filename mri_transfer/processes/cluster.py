@@ -139,7 +139,9 @@ def _check(client: Any, address: str, folders: Sequence[Path]) -> None:
     counts = [name for name in here if name != "python" and (name != "jax" or _on_jax())]
     for worker, found in ask(device.versions).items():
         if isinstance(found, BaseException):
-            raise different(worker, f"can't load mri-transfer ({found})", f"install {__version__} there, as here")
+            raise different(
+                worker, f"can't load mri-transfer ({found})", f"install {__version__} there, as here"
+            )
         for name in counts:  # mri-transfer among them
             if here[name] != found.get(name):
                 raise different(

@@ -379,4 +379,6 @@ def require_tumors(folder: Path) -> None:
         UserError: it does not exist or is a file.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name the one that holds Training/ and Testing/")
+        raise UserError(
+            f"{folder}: no such folder; name the one that holds the class folders, or Training/ and Testing/"
+        )

@@ -86,7 +86,7 @@ def machine_name(root: Path, board: Board | None) -> str:
 def of_board(board: Board | None) -> Iterator[Finding]:
     """What the board and its JetPack mean for this program."""
     if board is None:
-        yield Finding("board", GOOD, "no Jetson; a computer with a processor of its own")
+        yield Finding("board", GOOD, "not a Jetson")
         return
     if board.l4t is None:
         yield Finding(
@@ -211,7 +211,7 @@ def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
         yield Finding(
             "memory",
             ADVICE,
-            "how much there is can't be read from /proc/meminfo",
+            "the amount can't be read from /proc/meminfo",
             "give --memory GB to pretrain, so that it takes no more than there is",
         )
         return
@@ -221,7 +221,7 @@ def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
         yield Finding(
             "memory",
             PROBLEM,
-            f"{what}; a night at 160 px wants {LEAST_MEMORY / 1e9:g} GB",
+            f"{what}; a night at 160 px needs {LEAST_MEMORY / 1e9:g} GB",
             "close other programs, and the desktop: sudo systemctl isolate multi-user.target",
         )
     else:
@@ -243,7 +243,7 @@ def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
         yield Finding(
             "memory",
             ADVICE,
-            f"{text}: where memory runs short for a moment, a program is killed",
+            f"{text}: if memory runs short for a moment, a program is killed",
             "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && "
             "sudo swapon /swapfile",
         )
@@ -324,11 +324,11 @@ def of_heat(root: Path) -> Iterator[Finding]:
         yield Finding(
             "heat",
             ADVICE,
-            f"clocks were held back {events} times since the start, for heat, power or current",
-            "use the power supply that came with the board, a fan, or a lower power mode; a run counts them as well",
+            f"clocks were throttled {events} times since boot, for heat, power or current",
+            "use the power supply that came with the board, a fan, or a lower power mode; runs count them, too",
         )
     elif reading.get("throttled"):
-        yield Finding("heat", ADVICE, "a clock is held back right now", "let the machine cool down first")
+        yield Finding("heat", ADVICE, "a clock is being throttled", "let the machine cool down first")
 
 
 def fan_speed(root: Path) -> int | None:
@@ -346,7 +346,7 @@ def of_disk(folder: Path) -> Iterator[Finding]:
         yield Finding(
             "disk",
             PROBLEM,
-            f"{what}; slices and a run want {ROOM_BYTES / 1e9:g} GB",
+            f"{what}; slices and a run need {ROOM_BYTES / 1e9:g} GB",
             "free some, or name a folder on another disk with --folder and --out",
         )
         return

@@ -54,7 +54,15 @@ def _import_here(name, globals=None, locals=None, fromlist=(), level=0):
 builtins.__import__ = _import_here
 
 shutil._use_fd_functions = False
-for name in ("O_NOFOLLOW", "O_DIRECTORY", "preadv", "pread", "posix_fadvise", "sched_getaffinity", "memfd_create"):
+for name in (
+    "O_NOFOLLOW",
+    "O_DIRECTORY",
+    "preadv",
+    "pread",
+    "posix_fadvise",
+    "sched_getaffinity",
+    "memfd_create",
+):
     if hasattr(os, name):
         delattr(os, name)
 for name in ("SIGHUP", "pthread_sigmask"):

@@ -34,7 +34,7 @@ def windows(tmp_path_factory):
             env=environment,
             capture_output=True,
             encoding="utf-8",
-            timeout=600,
+            timeout=1500,
         )
         assert done.returncode == code, done.stderr
         return done
@@ -44,7 +44,9 @@ def windows(tmp_path_factory):
 
 
 def test_the_simulation_is_on(windows):
-    told = windows("-c", "import os, sys; print(hasattr(os, 'O_NOFOLLOW'), sys.getfilesystemencoding(), os.O_BINARY)")
+    told = windows(
+        "-c", "import os, sys; print(hasattr(os, 'O_NOFOLLOW'), sys.getfilesystemencoding(), os.O_BINARY)"
+    )
     assert told.stdout.split()[0] == "False"
     windows("-c", "import os; os.open('.', os.O_RDONLY)", code=1)
 
@@ -88,7 +90,7 @@ def test_an_archive_is_unpacked(windows):
 
 @pytest.mark.slow
 def test_from_volumes_to_a_prediction(windows):
-    """Volumes to slices, pretraining, audit, comparison, classifier, prediction, verification: all end as they should."""
+    """Slices, pretraining, audit, comparison, classifier, prediction, verification: all end as they should."""
     desk = windows.folder
     write_volumes(desk / "Köpfe", subjects=3, seed=0)
     write_tumors(desk / "Tumöre", per_class=8, seed=1, one_each=True)

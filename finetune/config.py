@@ -380,5 +380,5 @@ def require_tumors(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise UserError(
-            f"{folder}: no such folder; name the one that holds the class folders, or Training/ and Testing/"
+            f"{folder}: no such folder; name the one with the class folders, or Training/ and Testing/"
         )

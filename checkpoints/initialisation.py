@@ -38,10 +38,10 @@ PUBLISHED: dict[str, Path] = {}
 # For `--help` and messages.
 FORMS = ", ".join((*BUILT_IN, *PUBLISHED)) + ", or the folder of a run or an encoder"
 BACKBONE = (
-    f"network of random and ImageNet weights: {DEFAULT_BACKBONE} or any of keras.applications by its snake_case name "
+    f"network for random and ImageNet weights: {DEFAULT_BACKBONE}, or any of keras.applications by its snake_case name "
     f"(default: that of the given encoder, else {DEFAULT_BACKBONE})"
 )
-WEIGHTS = "file with the backbone's ImageNet weights, where they can't be downloaded"
+WEIGHTS = "file with the backbone's ImageNet weights, if they can't be downloaded"
 
 
 def folder_of(origin: str) -> Path | None:

@@ -54,10 +54,10 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
         require_tumors(folder)
     if len(config.backbone) > 1 and config.imagenet_weights is not None:
         raise UserError(
-            f"--imagenet-weights {config.imagenet_weights}: is one network's; leave it out with several --backbone"
+            f"--imagenet-weights {config.imagenet_weights}: fits one network; leave it out with several --backbone"
         )
     if config.external and 1.0 not in config.fractions:
-        raise UserError("--external: is tested by models that had all labels; add 1 to --fractions")
+        raise UserError("--external: needs models trained on all labels; add 1 to --fractions")
     renamed = class_map(config.class_map)
     arms = () if config.target_stores else _arms(config)
     stores, unchecked = leakage.open_stores(config.against, arms)

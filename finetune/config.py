@@ -117,31 +117,31 @@ def modes(text: str) -> str:
     return ",".join(mode for mode in MODES if mode in named)
 
 
-TUMORS = "folder with Training/ and Testing/, each with one folder a class"
+TUMORS = "folder of labelled images: one folder a class, with or without Training/ and Testing/ above"
 EPOCHS = (
-    f"passes over the training images when fine-tuning (default: {Recipe.usual}, or where images are few as many as "
-    f"make {Recipe.least_steps} steps)"
+    f"passes over the training images when fine-tuning (default: {Recipe.usual}, or more where images are few, to make "
+    f"{Recipe.least_steps} steps)"
 )
 BATCH = "images in one step of fine-tuning"
 RATE = "highest learning rate of fine-tuning"
 RATES = (
-    "learning rates to choose from instead, e.g. 1e-4,3e-4,1e-3, on an inner split of the training groups by short "
-    "trainings; every arm chooses from the same"
+    "learning rates to choose from instead, e.g. 1e-4,3e-4,1e-3: every arm tries all of them in short trainings on an "
+    "inner split of its training groups"
 )
 CALIBRATION = (
-    "temperature: divide logits by what suits images that a training on an inner split held out, so that probabilities "
-    "can be taken at their word; none: spare that training"
+    "temperature: calibrate probabilities by a temperature fitted on an inner split, which takes a second training; "
+    "none: skip that"
 )
-UNFREEZE = "share of the encoder, from the top, that fine-tuning changes (0 trains the head only)"
+UNFREEZE = "share of the encoder, from the top, that fine-tuning trains (0: the head only)"
 GROUPS = (
-    "table of groups that no split may part, as `mri-transfer audit` writes it (groups.csv); a known person comes "
-    "before a group, and copies and near-copies are kept together all the same (default: persons where they are known, "
-    "inferred groups elsewhere)"
+    "table of groups that every split keeps together, as `mri-transfer audit` writes it (groups.csv); a known person "
+    "takes precedence over a group, and copies and near-copies stay together in any case (default: persons where they "
+    "are known, inferred groups elsewhere)"
 )
-FORCE_GROUPS = "take --groups although one group holds more than a quarter of a class"
+FORCE_GROUPS = "accept --groups even if one group holds more than a quarter of a class"
 LABELS = (
-    "source: where an image is recognised as a slice of a public collection, take the tumour that is named there; "
-    "folder: believe the folders. The published split is always about the folders' labels"
+    "source: use the label of the public collection where an image is recognised as one of its slices; folder: trust "
+    "the folders. The published split always uses the folders' labels"
 )
 
 
@@ -159,7 +159,7 @@ class FinetuneConfig:
 
     EXAMPLE: ClassVar[str] = (
         "example: mri-transfer finetune tumors/ --init runs/mri --out runs/classifier\n"
-        "One fold of groups is held out and scored; about ten minutes on two processor cores per epoch-dozen."
+        "One fold of groups is held out and scored; about ten minutes on two cores for the default 12 epochs."
     )
 
     HEADINGS: ClassVar[dict[str, str]] = {
@@ -229,8 +229,8 @@ class CompareConfig:
     )
     mode: str = option(
         "probe",
-        help="one or several of probe (linear, on fixed features: minutes), nearest (neighbours of fixed features: "
-        "minutes) and finetune (hours on a CPU), as in probe,nearest; both is probe,finetune",
+        help="some of probe (linear, on fixed features: minutes), nearest (neighbours of fixed features: minutes) and "
+        "finetune (hours on a CPU), such as probe,nearest; both is probe,finetune",
         metavar="LIST",
         parse=modes,
     )
@@ -256,22 +256,22 @@ class CompareConfig:
     imagenet_weights: Path | None = same_as(FinetuneConfig, "imagenet_weights")
     against: tuple[Path, ...] = option(
         (),
-        help="slice store to check for copies of tumour images; repeat it (default: the stores that the encoders "
-        "were pretrained on, where they still exist)",
+        help="slice store to check for copies of these images; may be repeated (default: the stores that the encoders "
+        "were pretrained on, if they still exist)",
         metavar="STORE",
         repeat=True,
     )
     external: tuple[Path, ...] = option(
         (),
-        help="folder of other images of the same classes, on which models trained on all labels are tested too, once "
-        "images that are also among the training images are dropped; repeat it",
+        help="folder of other images of the same classes: models trained on all labels are tested on it too, without "
+        "the images that are also in the training set; may be repeated",
         metavar="DIR",
         repeat=True,
     )
     class_map: tuple[str, ...] = option(
         (),
-        help="what a class of an --external folder is called here, where that is not understood (glioma, notumor, "
-        "healthy and the like are); nothing after = leaves the class out; repeat it",
+        help="what a class of an --external folder is called here, if its name is not understood (glioma, notumor, "
+        "healthy and the like are); nothing after = leaves the class out; may be repeated",
         metavar="'THEIRS=OURS'",
         repeat=True,
     )
@@ -289,20 +289,20 @@ class CompareConfig:
     calibration: str = same_as(FinetuneConfig, "calibration")
     scored: str = option(
         "headline",
-        help="images that figures are computed on: those outside the development groups (a fixed fifth, by which "
-        "methods and settings may be chosen), the development groups only, or all; every image trains all the same",
+        help="which images are scored: those outside the development groups (a fixed fifth, reserved for choosing "
+        "methods and settings), only those in them, or all; all are used for training either way",
         choices=SCORED,
     )
     one_source: str = option(
         "features",
-        help="where pictures are recognised as one collection's whose persons are known, compare the starts within it, "
-        "too: in probe and nearest only (features), in fine-tuning as well (all), or not at all (none)",
+        help="if images are recognised as slices of a collection whose persons are known, compare starts within it, "
+        "too: with probe and nearest only (features), with fine-tuning as well (all), or not at all (none)",
         choices=("features", "all", "none"),
     )
     plan: Path | None = option(
         None,
-        help="plan of the comparison: written here before anything is scored (with --dry-run nothing else is done), "
-        "or where the file is there already, held against what is run; the report says whether it was followed",
+        help="plan of the comparison: written here before anything is scored (with --dry-run nothing else is done); if "
+        "the file exists, what is run is checked against it, and the report says whether it was followed",
         metavar="FILE",
     )
     hypothesis: str = option("", help="what is expected, in a sentence, for a new plan", metavar="TEXT")
@@ -319,7 +319,7 @@ class CompareConfig:
     )
     cluster: str | None = option(
         None,
-        help="do the trials on a Dask cluster instead: address of its scheduler, such as tcp://host:8786 (extra "
+        help="run the trials on a Dask cluster instead: address of its scheduler, such as tcp://host:8786 (extra "
         "[cluster]); its workers must see OUT and the encoders",
         metavar="ADDRESS",
     )
@@ -379,4 +379,6 @@ def require_tumors(folder: Path) -> None:
         UserError: it does not exist or is a file.
     """
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; name the one that holds Training/ and Testing/")
+        raise UserError(
+            f"{folder}: no such folder; name the one with the class folders, or Training/ and Testing/"
+        )

@@ -44,17 +44,17 @@ COMMANDS = {
         "mri_transfer.doctor:doctor",
     ),
     "fetch": Command(
-        "download public volumes or the tumour set: resumable, checked, with their terms",
+        "download public volumes or the tumour set: resumable, verified, with their terms",
         "mri_transfer.datasets.fetch.config:FetchConfig",
         "mri_transfer.datasets.fetch.fetch:fetch",
     ),
     "slices": Command(
-        "MRI volumes (files, folders, BIDS trees) to a store of 2-D slices",
+        "cut MRI volumes (files, folders, BIDS trees) into a store of 2-D slices",
         "mri_transfer.datasets.extraction.extract:SlicesConfig",
         "mri_transfer.datasets.extraction.extract:extract",
     ),
     "audit": Command(
-        "what is wrong with a tumour folder: copies, near-copies, neighbours, leaks between its splits",
+        "what is wrong with a folder of labelled images: copies, near-copies, neighbours, leaks between splits",
         "mri_transfer.datasets.audit.audit:AuditConfig",
         "mri_transfer.datasets.audit.audit:audit",
     ),
@@ -64,7 +64,7 @@ COMMANDS = {
         "mri_transfer.pretrain.pretrain:pretrain",
     ),
     "finetune": Command(
-        "turn an encoder into a four-class tumour classifier",
+        "turn an encoder into a classifier of the classes in a folder",
         "mri_transfer.finetune.config:FinetuneConfig",
         "mri_transfer.finetune.finetune:finetune",
     ),
@@ -74,22 +74,22 @@ COMMANDS = {
         "mri_transfer.finetune.compare:compare",
     ),
     "predict": Command(
-        "class probabilities of a fine-tuned run for images and volumes, and class activation maps",
+        "class probabilities for images and volumes, and class activation maps",
         "mri_transfer.finetune.config:PredictConfig",
         "mri_transfer.finetune.prediction.predict:predict",
     ),
     "verify": Command(
-        "stores, runs, encoders, classifiers, comparisons: what is whole, what isn't, what to do",
+        "check that stores, runs, encoders, classifiers and comparisons are as they were written",
         "mri_transfer.verify:VerifyConfig",
         "mri_transfer.verify:verify",
     ),
     "export": Command(
-        "a trained network, or a training that an old board can do, for machines that can't run this program",
+        "write a trained network, or a training for an old board, for machines that can't run this program",
         "mri_transfer.export:ExportConfig",
         "mri_transfer.export:export",
     ),
     "import-graph": Command(
-        "an ordinary run of what a board has trained with an exported graph",
+        "turn what a board trained from an exported graph into an ordinary run",
         "mri_transfer.pretrain.graph.importing:ImportConfig",
         "mri_transfer.pretrain.graph.importing:import_graph",
     ),
@@ -165,9 +165,9 @@ def build_parser(
     """
     parser = Parser(
         prog="mri-transfer",
-        description="Pretrain an encoder on unlabeled MRI, transfer it to a brain-tumour classifier, and find out "
-        "honestly whether that beats ImageNet.",
-        epilog="Every command can be interrupted at any moment and continued by running it again.",
+        description="Pretrain an encoder on unlabeled MRI, turn it into a classifier, and find out honestly "
+        "whether that beats ImageNet.",
+        epilog="Interrupt any command at any moment; run it again and it continues.",
     )
     parser.add_argument("--version", action="version", version=f"mri-transfer {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)

@@ -38,7 +38,9 @@ The heads are drawn from ellipsoids and noise. What comes out says nothing about
     minutes: float = option(1.0, help="time for pretraining, in minutes", metavar="M", parse=time_in("min"))
     size: int = option(96, help="side of slices and images in pixels", metavar="PX", parse=positive_int)
     batch: int = option(16, help="pairs of slices in a pretraining step", metavar="PAIRS", parse=positive_int)
-    seed: int = option(0, help="of the heads, and of everything after them", metavar="N", parse=whole)
+    seed: int = option(
+        0, help="seed of the heads, and of everything made from them", metavar="N", parse=whole
+    )
 
 
 def demo(config: DemoConfig) -> dict[str, Any]:

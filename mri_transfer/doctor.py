@@ -36,19 +36,17 @@ examples:
   mri-transfer doctor --folder /mnt/ssd   the disk that the slices and runs will be on
   mri-transfer doctor --root copy/        look at another machine's /proc, /sys, /etc and /var, copied to copy/
 
-Every finding comes with one remedy. Nothing is changed, and findings are no error: the exit code is 0.
+Every finding comes with a remedy. Nothing is changed. The exit code is 0 whatever is found.
 """
 
     folder: Path = option(Path(), help="where slices and runs will be written", metavar="DIR")
     seconds: float = option(
         60.0,
-        help="train for so long to measure the speed; 0 leaves it out",
+        help="how long to train for measuring the speed, in seconds; 0 skips it",
         parse=non_negative_float,
         metavar="S",
     )
-    root: Path = option(
-        Path("/"), help="a copy of another machine's files instead; then only they are read", metavar="DIR"
-    )
+    root: Path = option(Path("/"), help="read a copy of another machine's files instead", metavar="DIR")
 
 
 def doctor(config: DoctorConfig) -> dict[str, Any]:

@@ -43,8 +43,8 @@ class ExportConfig:
     """What to export, and how. Options that are None are as in the run, or as `pretrain` has them."""
 
     EXAMPLE: ClassVar[str] = """\
-saved_model, litert, onnx: a classifier of `finetune`, or the encoder of `pretrain`, for another runtime. What is
-written is loaded back, and kept only if it says what Keras says of the images:
+saved_model, litert, onnx: a classifier of `finetune`, or the encoder of `pretrain`, for another runtime. The result is
+loaded back, and kept only if it gives Keras's answers for the images:
 
   mri-transfer export runs/classifier --format onnx --out exported
   mri-transfer export runs/classifier --format litert --int8 --out exported --images scans/
@@ -76,7 +76,7 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
 
     run: Path | None = argument(
         metavar="RUN",
-        help="a run of `mri-transfer finetune` or `pretrain`; a training graph can do without, its options say it all",
+        help="a run of `mri-transfer finetune` or `pretrain`; optional for a training graph",
         default=None,
     )
     format: str = option(

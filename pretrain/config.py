@@ -80,12 +80,12 @@ examples:
   mri-transfer pretrain STORE --out RUN --hours 8 --init imagenet    continue from ImageNet instead
   mri-transfer pretrain STORE --out RUN --steps 2000 --batch 32      a fixed number of steps, repeatable to the bit
 
-Give exactly one of --hours, --until, --minutes and --steps. Killed, interrupted or cut off from power, the same command
-continues the run. Time off doesn't count for --hours and --minutes: eight hours are trained in all. With --until the
-end stays where it is, so less is trained. While it runs only a clock that can't be set counts. Closing the terminal
-or the ssh session doesn't end a run; Ctrl-C saves and ends it.
+Give exactly one of --hours, --until, --minutes and --steps. After a kill, an interrupt or a power cut, the same command
+continues the run. --hours and --minutes count training only, not the time in between; --until keeps its end, so an
+interruption shortens the training. Changing the system time has no effect on a run. Closing the terminal or the ssh
+session doesn't end it; Ctrl-C saves and ends it.
 
-recipes, for --recipe; options of your own win over theirs:
+recipes, for --recipe; options that you give take precedence:
 {recipes.described()}
 
 augmentations of views, for --view, each with what it stands for:
@@ -113,7 +113,7 @@ augmentations of views, for --view, each with what it stands for:
     )
     until: str | None = option(
         None,
-        help="be ready at this time of the local clock, the next time it comes",
+        help="be ready at this local time, the next time it comes",
         metavar="HH:MM",
         parse=_clock,
     )
@@ -133,7 +133,7 @@ augmentations of views, for --view, each with what it stands for:
         "adjacent",
         help="what the two views of a pair are of: 'adjacent' slices (at most --max-mm apart), the "
         "same place in another 'sequence' (same session and grid), the 'same' slice, or a mixture such as "
-        "adjacent:0.5,sequence:0.3,same:0.2; slices that have no partner of a kind are paired by the others",
+        "adjacent:0.5,sequence:0.3,same:0.2; slices without a partner of one kind use the others",
         metavar="KINDS",
         parse=mixture_text,
     )
@@ -213,8 +213,8 @@ augmentations of views, for --view, each with what it stands for:
     )
     precision: str = option(
         "auto",
-        help="what layers compute in; auto measures both when a run of an hour or more starts, takes bfloat16 if it is "
-        "a tenth faster, and float32 for shorter runs and --steps",
+        help="number format of the layers; auto times both when a run of an hour or more starts and takes bfloat16 if "
+        "that is 10% faster; shorter runs and --steps use float32",
         choices=("auto", *PRECISIONS),
     )
     memory: float | None = option(
@@ -244,16 +244,16 @@ augmentations of views, for --view, each with what it stands for:
     )
     processes: int | None = option(
         None,
-        help="how many there are, each started with this command (default: what SLURM or MPI says)",
+        help="number of processes, each started with this command (default: what SLURM or MPI says)",
         metavar="N",
         parse=positive_int,
     )
     process: int | None = option(
-        None, help="which one this is, from 0; process 0 alone writes", metavar="I", parse=whole
+        None, help="number of this process, from 0; only process 0 writes", metavar="I", parse=whole
     )
     seed: int = option(0, help="seed of weights, batches and views", metavar="N", parse=whole)
     preview: Path | None = option(
-        None, help="only draw slices beside their views into this PNG, and stop", metavar="FILE"
+        None, help="draw slices and their views into this PNG, and stop", metavar="FILE"
     )
     banner: str = ""  # not an option: what the demo writes across its page
 

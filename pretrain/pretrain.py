@@ -91,7 +91,7 @@ def _lead(
     if (summary := _summary_of_finished(config.out)) is not None:
         return summary
     progress.say(sampler.sentence())
-    for line in remarks(store):
+    for line in remarks(store) if not config.banner else ():  # the demo's heads are few on purpose
         progress.say(line)
     try:
         return _train(config, backbone, store, sampler, devices, interrupts, about, limit, started, clock)

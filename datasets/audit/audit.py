@@ -29,27 +29,29 @@ class AuditConfig:
     """Settings of `mri-transfer audit`."""
 
     folder: Path = argument(
-        help="folder with Training and Testing, or with one folder of images a class", metavar="TUMORS"
+        help="folder of labelled images: one folder a class, with or without splits above", metavar="TUMORS"
     )
     out: Path = option(
         Path("audit"), help="folder for audit.html, audit.json, groups.csv and summary.json", metavar="DIR"
     )
     against: Path | None = option(
-        None, help="a slice store: is any of these images among its slices?", metavar="STORE"
+        None, help="slice store to check: are any of these images among its slices?", metavar="STORE"
     )
     figshare: Path | None = option(
         None,
         help="folder with the .mat files of Figshare's brain tumour dataset, from which many of these images come: "
-        "they name the patients, which this program knows without them; they are read for changed or further slices",
+        "only needed if yours has changed or further slices, as the program knows the patients of the published ones",
         metavar="DIR",
     )
     groups: Path | None = option(
-        None, help="a corrected groups.csv to use instead of inferring the groups", metavar="FILE"
+        None, help="groups.csv, corrected or your own, to use instead of inferring the groups", metavar="FILE"
     )
     force_groups: bool = option(
-        False, help="take --groups or --figshare although one group holds more than a quarter of a class"
+        False, help="accept --groups or --figshare even if one group holds more than a quarter of a class"
     )
-    strict: bool = option(False, help="an unreadable image is an error, not a line in the summary")
+    strict: bool = option(
+        False, help="treat an unreadable image as an error instead of listing it in the summary"
+    )
     banner: str = ""  # not an option: what the demo writes across its page
 
     EXAMPLE: ClassVar[str] = (

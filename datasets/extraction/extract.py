@@ -98,7 +98,10 @@ class SlicesConfig:
     )
     planes: tuple[str, ...] = option(PLANES, help="planes to cut", parse=planes, metavar="NAMES")
     min_foreground: float = option(
-        0.15, help="least share of a slice that must be head and not air", parse=fraction, metavar="SHARE"
+        0.15,
+        help="smallest share of a slice that must be head rather than air",
+        parse=fraction,
+        metavar="SHARE",
     )
     max_correlation: float = option(
         0.97,
@@ -110,7 +113,7 @@ class SlicesConfig:
     images: bool = option(
         False,
         help="the PATHs hold pictures (PNG, JPEG, ...): each is one slice; the person is looked for in "
-        "its name and its folders, and numbers in its name count slices",
+        "its name and its folders, and numbers in its name count as slice numbers",
     )
     include: tuple[str, ...] = option(
         (),
@@ -120,9 +123,9 @@ class SlicesConfig:
     )
     subject: Pattern | None = option(
         None,
-        help="where in a path the person stands, such as '{subject}/*/T1': a pattern for paths below each PATH, suffix "
-        "left out; * is anything in one level, ** any levels, {subject}, {session}, {sequence} and {dataset} what they "
-        "say; default: decided over all files",
+        help="which part of a path names the person, such as '{subject}/*/T1': a pattern for paths below each PATH, "
+        "without suffix; * is anything within a level, ** any number of levels; {subject}, {session}, {sequence} and "
+        "{dataset} are what they say (default: worked out over all files)",
         parse=subject_pattern,
         metavar="PATTERN",
     )
@@ -137,7 +140,7 @@ class SlicesConfig:
     )
     workers: int | None = option(
         None,
-        help="processes that read volumes; default: one for each processor core",
+        help="processes that read volumes (default: one a core)",
         parse=positive_int,
         metavar="N",
     )

@@ -68,7 +68,7 @@ examples:
 
 Licence and terms are shown first and kept beside the data. Run the same command again after any interruption:
 it continues, and finished files are not fetched again. What was received, with checksums, is in receipt.jsonl;
-what can't be had is skipped and listed in summary.json (--strict makes it an error).
+what can't be fetched is skipped and listed in summary.json (--strict makes it an error).
 """
 
     HEADINGS: ClassVar[dict[str, str]] = {
@@ -91,7 +91,7 @@ what can't be had is skipped and listed in summary.json (--strict makes it an er
     )
     variant: str = option(
         "subj111",
-        help="oasis1: what is taken of each scan: the average of its repeats (subj111), the first repeat (raw), or the "
+        help="oasis1: which image of each scan: the average of its repeats (subj111), the first repeat (raw), or the "
         "average in atlas space (t88)",
         choices=OASIS_VARIANTS,
     )
@@ -119,7 +119,7 @@ what can't be had is skipped and listed in summary.json (--strict makes it an er
         parse=positive_float,
         metavar="S",
     )
-    strict: bool = option(False, help="a file that can't be had or unpacked is an error")
+    strict: bool = option(False, help="treat a file that can't be fetched or unpacked as an error")
 
     def check(self) -> None:
         """See that the options make sense together.

@@ -48,7 +48,7 @@ def credentials() -> requests.auth.AuthBase:
                 return requests.auth.HTTPBasicAuth(held["username"], held["key"])
         except (OSError, ValueError, UserError):
             raise UserError(f"{folder}: holds no readable Kaggle token; {HOW}") from None
-    raise UserError(f"tumors: comes from Kaggle, which wants your own token; {HOW}")
+    raise UserError(f"tumors: comes from Kaggle, which needs your own token; {HOW}")
 
 
 def _folders() -> list[Path]:

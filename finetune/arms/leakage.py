@@ -93,7 +93,7 @@ def check(tumors: TumorSet, stores: dict[str, SliceStore], unchecked: Sequence[s
         found[path] = {"slices": len(store), "fingerprint": store.fingerprint, "leaks": leaks}
         if leaks:
             progress.say(
-                f"warning: {len(leaks)} tumour images are also slices of {path}; encoders pretrained on it have "
+                f"warning: {len(leaks)} of these images are also slices of {path}; encoders pretrained on it have "
                 "seen them, so their scores may be too high"
             )
     for sentence in unchecked:

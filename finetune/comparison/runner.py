@@ -211,7 +211,7 @@ class Runner:
     def _finish(self, job: Job, found: Found) -> None:
         predicted, details = found
         if details.get("diverged"):
-            progress.say(f"{job}: training diverged; it counts as knowing nothing")
+            progress.say(f"{job}: training diverged; it is scored as chance")
         # The job's own trial is written last: it is what counts the job as done in a comparison without externals.
         for external, probabilities in reversed(list(zip(self.outputs(job), predicted, strict=True))):
             test = job.split.test if external is None else np.arange(len(external))

@@ -141,8 +141,8 @@ def _sentence(pair: dict[str, Any], report: dict[str, Any]) -> str:
     if pair["difference"]["estimate"] == 0 and pair["smallest_detectable"] == 0:
         return f"No difference shown: {pair['a']} and {b} give the same predictions."
     return (
-        f"No difference shown: {lead(pair)}. This data could have shown a difference of "
-        f"{points(pair['smallest_detectable'])} points{_more_seeds(pair)}."
+        f"No difference shown: {lead(pair)}. With this data, only a difference of about "
+        f"{points(pair['smallest_detectable'])} points or more would show{_more_seeds(pair)}."
     )
 
 
@@ -152,8 +152,8 @@ def _more_seeds(pair: dict[str, Any]) -> str:
     if doubled is None:
         return ""
     if doubled > HARDLY * now:
-        return "; more seeds would hardly help, more groups of images would"
-    return f", twice as many seeds about {points(doubled)}"
+        return "; more groups of images would help, more seeds hardly"
+    return f"; with twice as many seeds, one of about {points(doubled)}"
 
 
 def baselines(report: dict[str, Any], ranked: list[str]) -> dict[str, str]:

@@ -112,9 +112,9 @@ def _load(
     kept = np.flatnonzero(~np.any(list(dropped.values()), axis=0))
     if not len(kept):
         raise UserError(
-            f"--external {folder}: every image of it is among the training images too; it can test nothing"
+            f"--external {folder}: all of its images are also training images, so it can test nothing"
             if not dropped["classes"].any()
-            else f"--external {folder}: no image is left of it; see --class-map"
+            else f"--external {folder}: none of its images is left; see --class-map"
         )
     labels, groups, images = label_of[kept], other.groups[kept], other.images[kept]
     by_class = {each: int((labels == n).sum()) for n, each in enumerate(tumors.classes)}

@@ -54,8 +54,8 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     classifier, known = load_classifier(config.run), load_in_distribution(config.run)
     if known is None:
         progress.say(
-            f"{config.run}: was made without figures of its training images, so images unlike them are not noticed; "
-            "`mri-transfer finetune` into a new folder makes a run that notices"
+            f"{config.run}: holds no figures of its training images, so images unlike them go unnoticed; run "
+            "`mri-transfer finetune` again, into a new folder"
         )
     judge = _Judge(classifier, known, config.gradcam)
     batch: list[Picture] = []

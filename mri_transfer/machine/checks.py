@@ -52,7 +52,9 @@ else:
     import jax
     found.update(version=jax.__version__, cuda=True)
     found["gpus"] = [d.device_kind for d in jax.devices() if d.platform != "cpu"]
-print("FOUND " + json.dumps(found))
+print("FOUND " + json.dumps(found), flush=True)
+some = keras.ops.ones((256, 256))
+print("COMPUTED", float(keras.ops.sum(some @ some)))
 """
 PROBE_SECONDS = 300
 
@@ -85,7 +87,7 @@ def machine_name(root: Path, board: Board | None) -> str:
 def of_board(board: Board | None) -> Iterator[Finding]:
     """What the board and its JetPack mean for this program."""
     if board is None:
-        yield Finding("board", GOOD, "no Jetson; a computer with a processor of its own")
+        yield Finding("board", GOOD, "not a Jetson")
         return
     if board.l4t is None:
         yield Finding(
@@ -117,20 +119,25 @@ def of_board(board: Board | None) -> Iterator[Finding]:
 
 
 def probe() -> dict[str, Any]:
-    """Backend, versions and GPUs as a fresh interpreter finds them, or {"error": its last line}."""
+    """Backend, versions and GPUs as a fresh interpreter finds them, or {"error": its last line}.
+
+    "computes" is what became of a product of matrices: "" if it was had, else why not. A device can be seen by a build
+    that has no code for it, and then the process may be ended.
+    """
     try:
         done = subprocess.run(
             [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_SECONDS
         )
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {PROBE_SECONDS} s"}
-    found = re.search(r"^FOUND (.*)$", done.stdout, re.MULTILINE)
-    if found:
-        return json.loads(found[1])
-    if done.returncode < 0:
-        return {"error": f"the interpreter was ended by signal {-done.returncode}"}
     lines = done.stderr.strip().splitlines()
-    return {"error": lines[-1] if lines else f"exit code {done.returncode}"}
+    why = lines[-1] if lines else f"exit code {done.returncode}"
+    if done.returncode < 0:
+        why = f"the interpreter was ended by signal {-done.returncode}"
+    found = re.search(r"^FOUND (.*)$", done.stdout, re.MULTILINE)
+    if not found:
+        return {"error": why}
+    return json.loads(found[1]) | {"computes": "" if "COMPUTED" in done.stdout else why}
 
 
 def has_nvidia_gpu(root: Path) -> bool:
@@ -150,6 +157,15 @@ def of_software(found: Mapping[str, Any], board: Board | None, root: Path = Path
         return
     what = f"Python {sys.version_info[0]}.{sys.version_info[1]}, Keras {found['keras']} on {found['backend']}"
     what += f" {found['version']}"
+    if why := found.get("computes"):
+        remedy = "install this program into a fresh environment"
+        if board is not None and found["backend"] == "jax":
+            remedy = (
+                "JAX from PyPI has no code for an Orin's GPU (sm_87, github.com/jax-ml/jax/issues/40487): unset "
+                "KERAS_BACKEND and use NVIDIA's TensorFlow, or build JAX for sm_87"
+            )
+        yield Finding("software", PROBLEM, f"{what}, which can't compute: {why}", remedy)
+        return
     if found["gpus"]:
         yield Finding("software", GOOD, f"{what}, which sees {', '.join(found['gpus'])}")
         return
@@ -157,8 +173,8 @@ def of_software(found: Mapping[str, Any], board: Board | None, root: Path = Path
         wanted = board.family.tensorflow if board.family else "none"
         if found["backend"] == "tensorflow" and "+nv" not in _tensorflow_build() and wanted != "none":
             remedy = (
-                f"install NVIDIA's build {wanted} (its index is named in \"Installing TensorFlow for Jetson "
-                'Platform"); that of PyPI runs on the processor only'
+                f"install NVIDIA's build {wanted} (`pip install -r requirements-jetson.txt` in a fresh environment); "
+                "that of PyPI runs on the processor only"
             )
         else:
             remedy = "add the user to the group video, and install CUDA: sudo apt install nvidia-jetpack"
@@ -167,7 +183,7 @@ def of_software(found: Mapping[str, Any], board: Board | None, root: Path = Path
         remedy = (
             "pip install 'tensorflow[and-cuda]'"
             if found["backend"] == "tensorflow"
-            else "pip install 'jax[cuda12]'"
+            else "pip install 'jax[cuda13]' (cuda12 for a driver below 580)"
         )
         yield Finding("software", PROBLEM, f"{what}, which does not see this machine's NVIDIA GPU", remedy)
     else:
@@ -196,7 +212,7 @@ def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
         yield Finding(
             "memory",
             ADVICE,
-            "how much there is can't be read from /proc/meminfo",
+            "the amount can't be read from /proc/meminfo",
             "give --memory GB to pretrain, so that it takes no more than there is",
         )
         return
@@ -206,7 +222,7 @@ def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
         yield Finding(
             "memory",
             PROBLEM,
-            f"{what}; a night at 160 px wants {size_in_words(LEAST_MEMORY)}",
+            f"{what}; a night at 160 px needs {size_in_words(LEAST_MEMORY)}",
             "close other programs, and the desktop: sudo systemctl isolate multi-user.target",
         )
     else:
@@ -228,7 +244,7 @@ def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
         yield Finding(
             "memory",
             ADVICE,
-            f"{text}: where memory runs short for a moment, a program is killed",
+            f"{text}: if memory runs short for a moment, a program is killed",
             "sudo fallocate -l 8G /swapfile && sudo chmod 600 /swapfile && sudo mkswap /swapfile && "
             "sudo swapon /swapfile",
         )
@@ -309,11 +325,11 @@ def of_heat(root: Path) -> Iterator[Finding]:
         yield Finding(
             "heat",
             ADVICE,
-            f"clocks were held back {events} times since the start, for heat, power or current",
-            "use the power supply that came with the board, a fan, or a lower power mode; a run counts them as well",
+            f"clocks were throttled {events} times since boot, for heat, power or current",
+            "use the power supply that came with the board, a fan, or a lower power mode; runs count them, too",
         )
     elif reading.get("throttled"):
-        yield Finding("heat", ADVICE, "a clock is held back right now", "let the machine cool down first")
+        yield Finding("heat", ADVICE, "a clock is being throttled", "let the machine cool down first")
 
 
 def fan_speed(root: Path) -> int | None:
@@ -331,7 +347,7 @@ def of_disk(folder: Path) -> Iterator[Finding]:
         yield Finding(
             "disk",
             PROBLEM,
-            f"{what}; slices and a run want {size_in_words(ROOM_BYTES)}",
+            f"{what}; slices and a run need {size_in_words(ROOM_BYTES)}",
             "free some, or name a folder on another disk with --folder and --out",
         )
         return

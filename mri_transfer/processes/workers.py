@@ -291,7 +291,7 @@ def _redo(workers: Workers, waiting: dict[Future[Result], int], suspected: dict[
     # Calls are begun in the order in which they were handed over.
     for number in again[: workers.count]:
         suspected.setdefault(number, 0)
-    progress.say("a worker process was ended from outside; what it was at is done again")
+    progress.say("a worker process was ended from outside; its work is repeated")
     return again
 
 

@@ -18,8 +18,8 @@ def remarks(store: SliceStore) -> list[str]:
     if people < FEW:
         whose = "one person" if people == 1 else f"{people} people"
         lines.append(
-            f"{store.folder} has scans of {whose} only ({scans} {'scan' if scans == 1 else 'scans'}), and an encoder "
-            f"learns from many; if they are more people's than that (see {store.folder / 'summary.html'}), {WHO_IS_WHO}"
+            f"{store.folder} has scans of only {whose} ({scans} {'scan' if scans == 1 else 'scans'}), and an encoder "
+            f"needs many to learn from; if there are more (see {store.folder / 'summary.html'}), {WHO_IS_WHO}"
         )
     if not store.manifest.get("people_decided_together") and (wrong := outdated(store.volumes)):
         lines.append(

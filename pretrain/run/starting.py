@@ -146,7 +146,7 @@ def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int | None
     at_once = micro_batch or config.batch
     then = f"going on with {fewer}" if fewer else f"if it happens again, {REMEDY}"
     progress.say(
-        f"it seems that the system killed this run for want of memory, with {at_once} pairs at once: {then}"
+        f"the system seems to have killed this run for lack of memory, with {at_once} pairs at once: {then}"
     )
     return fewer or micro_batch
 

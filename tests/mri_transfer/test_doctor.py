@@ -193,6 +193,21 @@ def test_what_cannot_be_imported_is_a_finding(monkeypatch):
     assert "signal 4" in checks.probe()["error"]
 
 
+def test_a_gpu_that_is_seen_and_does_not_compute(tmp_path, monkeypatch):
+    """As JAX of PyPI on an Orin: the device is listed, and the first product ends the process."""
+    told = {"backend": "jax", "version": "0.11.1", "keras": "3.15.1", "cuda": True, "gpus": ["Orin"]}
+    probe = f"import json, os; print('FOUND ' + json.dumps({told}), flush=True); os.abort()"
+    monkeypatch.setattr(checks, "PROBE", probe)
+    found = checks.probe()
+    (software,) = checks.of_software(found, read_board(write(tmp_path, ORIN_NANO)), tmp_path)
+    assert software.level == PROBLEM
+    assert "signal 6" in software.text
+    assert "sm_87" in software.remedy
+    assert "sm_87" not in next(checks.of_software(found, None, tmp_path)).remedy
+    monkeypatch.setattr(checks, "PROBE", probe.replace("os.abort()", "print('COMPUTED 1.0')"))
+    assert next(checks.of_software(checks.probe(), None, tmp_path)).level == GOOD
+
+
 @pytest.mark.parametrize(
     ("text", "l4t", "jetpack"),
     [

@@ -91,15 +91,15 @@ def test_no_difference_says_what_could_have_been_shown():
     found = verdict(report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (-0.01, 0.02, 0.4, 0.4)}))
     assert found["outcome"] == "no difference"
     assert found["sentence"].startswith("No difference shown: mri is 1.0 points of macro-F1 ahead")
-    assert found["sentence"].endswith("This data could have shown a difference of 2.9 points.")
+    assert found["sentence"].endswith("only a difference of about 2.9 points or more would show.")
 
 
 @pytest.mark.parametrize(
     ("doubled", "said"),
     [
-        (0.02, "a difference of 2.9 points, twice as many seeds about 2.0."),
-        (0.028, "a difference of 2.9 points; more seeds would hardly help, more groups of images would."),
-        (None, "a difference of 2.9 points."),
+        (0.02, "2.9 points or more would show; with twice as many seeds, one of about 2.0."),
+        (0.028, "2.9 points or more would show; more groups of images would help, more seeds hardly."),
+        (None, "a difference of about 2.9 points or more would show."),
     ],
 )
 def test_no_difference_says_whether_more_seeds_would_help(doubled, said):

@@ -124,7 +124,7 @@ def test_bad_folders_are_one_line(tumors, home, away, tmp_path, case):
         message = r"--external .*bad: class sarcoma is none of a, b, c, d; say which by --class-map"
     elif case == "nothing left":
         shutil.copytree(home / "Testing", folder)
-        message = "every image of it is among the training images"
+        message = "all of its images are also training images"
     else:
         shutil.copytree(away, folder)
         shutil.copytree(away, tmp_path / "x" / "bad")

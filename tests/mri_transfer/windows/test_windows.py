@@ -34,7 +34,7 @@ def windows(tmp_path_factory):
             env=environment,
             capture_output=True,
             encoding="utf-8",
-            timeout=600,
+            timeout=1500,
         )
         assert done.returncode == code, done.stderr
         return done

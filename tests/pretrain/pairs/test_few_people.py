@@ -30,14 +30,14 @@ def one_person(small_volumes, tmp_path_factory):
 
 def test_few_people_are_named_with_the_remedy(small_store):
     (line,) = remarks(SliceStore.open(small_store))
-    assert "scans of 5 people only (5 scans)" in line
+    assert "scans of only 5 people (5 scans)" in line
     assert "slices --subject PATTERN" in line
 
 
 def test_one_person_is_refused_with_the_remedy_where_contrast_needs_more(one_person):
     store = SliceStore.open(one_person)
     (line,) = remarks(store)  # a table said so
-    assert "scans of one person only" in line
+    assert "scans of only one person" in line
     with pytest.raises(UserError, match=r"one subject.*slices --subject PATTERN.*byol"):
         PairSampler(store, positives="adjacent", max_mm=8.0, batch=4, seed=0)
 

@@ -77,6 +77,11 @@ COMMANDS = {
         "mri_transfer.finetune.config:PredictConfig",
         "mri_transfer.finetune.prediction.predict:predict",
     ),
+    "encoders": Command(
+        "the encoders that come with this program, for `--init NAME`, with their cards",
+        "mri_transfer.encoders:EncodersConfig",
+        "mri_transfer.encoders:encoders",
+    ),
     "verify": Command(
         "stores, runs, encoders, classifiers, comparisons: what is whole, what isn't, what to do",
         "mri_transfer.verify:VerifyConfig",

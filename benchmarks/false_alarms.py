@@ -1,12 +1,17 @@
 """How often two starts that are equal are told apart: false alarms of the comparison's own statistics.
 
-    python benchmarks/false_alarms.py [TUMORS] [--runs 2000] [--seeds 3,6]
+    python benchmarks/false_alarms.py [TUMORS] [--runs 2000] [--seeds 3,6] [--dimensions 32]
 
 Equal by construction: each start has, for each seed, a random projection of the same features, and all projections are
 exchangeable. Each run takes half of the groups, other folds and other projections, and asks for the p-value as a report
 does. With a tumour folder the features are those of ImageNet's weights on the pictures whose persons are known;
 without, they are generated. The same differences, shifted by 2.8 of their standard deviations, show the power: 80% if
 the standard deviation were known.
+
+Then pretrainings that differ from run to run, as methods' do: each of two equal methods is a projection, drawn once for
+all seeds ("pretrained once") or anew for each ("repeated"). What is counted is how often p is below 0.05, and how often
+the report's own sentence calls one *pretraining* the better start, which is wrong, as the methods are equal. That one
+*encoder* is better may be right: these two encoders do differ. Fewer dimensions make runs differ more.
 """
 
 from __future__ import annotations
@@ -15,14 +20,18 @@ import argparse
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import numpy as np
+from scipy import stats
 
 from mri_transfer.datasets.tumors.folds import grouped_folds
 from mri_transfer.evaluation import metrics
+from mri_transfer.finetune.arms.naming import pretraining_of
 from mri_transfer.finetune.comparison import statistics
+from mri_transfer.finetune.comparison.verdict import verdict
 from mri_transfer.finetune.heads.probe import fit_probe
 
 FOLD_SEEDS, PROJECTIONS, DIMENSIONS = 8, 16, 32
@@ -55,15 +64,28 @@ def of_imagenet(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.nda
     return features, labels, groups
 
 
-def predictions(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, projections: int) -> np.ndarray:
-    """Out-of-fold answers int (fold seeds, projections, n) of probes on random projections."""
+def predictions(
+    features: np.ndarray,
+    labels: np.ndarray,
+    groups: np.ndarray,
+    projections: int,
+    *,
+    anew: bool = True,
+    fold_seeds: int = FOLD_SEEDS,
+    dimensions: int = DIMENSIONS,
+) -> np.ndarray:
+    """Out-of-fold answers int (fold seeds, projections, n) of probes on random projections.
+
+    Args:
+        anew: whether each seed of the folds has projections of its own.
+    """
     scaled = (features - features.mean(0)) / (features.std(0) + 1e-6)
-    found = np.zeros((FOLD_SEEDS, projections, len(labels)), np.int64)
-    for seed in range(FOLD_SEEDS):
+    found = np.zeros((fold_seeds, projections, len(labels)), np.int64)
+    for seed in range(fold_seeds):
         fold = grouped_folds(labels, groups, 5, seed)
         for number in range(projections):
-            rng = np.random.default_rng([seed, number])
-            projected = (scaled @ rng.standard_normal((features.shape[1], DIMENSIONS))).astype(np.float32)
+            rng = np.random.default_rng([seed, number] if anew else number)
+            projected = (scaled @ rng.standard_normal((features.shape[1], dimensions))).astype(np.float32)
             for held_out in range(5):
                 train, test = fold != held_out, fold == held_out
                 probe = fit_probe(projected[train], labels[train], groups[train], seed, strength=1e-2)
@@ -107,16 +129,104 @@ def comparisons(
     return {"p": np.array(p_values), "widths": np.array(widths), "shifted": np.array(shifted)}
 
 
+def claims(
+    answers: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seeds: int, runs: int, draws: int = 1000
+) -> dict[str, dict[str, float]]:
+    """What reports say of equal methods that were pretrained once, and of ones that were for each seed.
+
+    Args:
+        answers: of `predictions` without `anew`: a projection is a run of a pretraining.
+
+    Returns:
+        {"once", "repeated"}: {"before", "p": shares of p-values below 0.05, of a normal deviate by the estimated error,
+        as reports of earlier versions had it, and today's; "encoder", "pretraining": shares of reports that call an
+        encoder, or a pretraining, the better start}; and {"scale": {"run", "error"}}: standard deviation of a
+        method's macro-F1 between runs, and what a report takes a difference's error to be, medians.
+    """
+    count, classes = int(groups.max()) + 1, int(labels.max()) + 1
+    confusion = np.stack(
+        [metrics.confusion_by_group(labels, each, groups, count, classes) for each in answers]
+    )
+    of_runs = metrics.macro_f1(confusion.sum(1)).mean(0)  # over the seeds of the folds
+    rng = np.random.default_rng(1)
+    found: dict[str, list[tuple[float, str, float, float]]] = {"once": [], "repeated": []}
+    for run in range(runs):
+        of_folds = rng.choice(len(answers), seeds, replace=False)
+        resampling = statistics.Resampling.of(np.sort(groups), draws, seed=run)
+        chosen = rng.choice(answers.shape[1], (2, seeds), replace=False)
+        for how, projections in (("once", np.repeat(chosen[:, :1], seeds, axis=1)), ("repeated", chosen)):
+            a, b = (
+                metrics.macro_f1(resampling.sums(confusion[of_folds, :, each].swapaxes(0, 1)))
+                for each in projections
+            )
+            pair = statistics.compare(a, b, resampling)
+            said = sentence({"a": a, "b": b}, pair, 1 if how == "once" else seeds)
+            before = 2 * stats.norm.sf(abs(pair["difference"]["estimate"]) / pair["standard_error"])
+            found[how].append((pair["p_value"], said, pair["standard_error"], before))
+    shares = {
+        how: {
+            "before": float(np.mean([before < 0.05 for *_, before in each])),
+            "p": float(np.mean([p < 0.05 for p, *_ in each])),
+            "encoder": float(np.mean([said.startswith("This encoder") for _, said, *_ in each])),
+            "pretraining": float(np.mean([said.startswith("This pretraining") for _, said, *_ in each])),
+        }
+        for how, each in found.items()
+    }
+    error = float(np.median([error for _, _, error, _ in found["once"]]))
+    return shares | {"scale": {"run": float(of_runs.std(ddof=1)), "error": error}}
+
+
+def sentence(scores: dict[str, np.ndarray], pair: dict[str, Any], runs: int) -> str:
+    """The first words of a report on two arms, each pretrained so many times by its encoders' cards."""
+    cards = {f"run-{number}": {"provenance": {"method": "simclr"}} for number in range(runs)}
+    cell = {"mode": "probe", "fraction": 1.0}
+    return verdict(
+        {
+            "results": [
+                {"arm": arm, **cell, "macro_f1": {"estimate": float(each[0].mean())}}
+                for arm, each in scores.items()
+            ],
+            "pairs": [{"a": "a", "b": "b", **cell, **pair, "p_holm": pair["p_value"]}],
+            "arm_names": list(scores),
+            "kinds": dict.fromkeys(scores, "encoder"),
+            "pretraining": {arm: pretraining_of(cards) for arm in scores},
+        }
+    )["short"]
+
+
+def of_methods(data: tuple[np.ndarray, np.ndarray, np.ndarray], options: argparse.Namespace) -> None:
+    """Print what is said of equal methods."""
+    answers = predictions(*data, 2 * PROJECTIONS, anew=False, dimensions=options.dimensions)
+    for seeds in map(int, options.seeds.split(",")):
+        found = claims(answers, *data[1:], seeds=seeds, runs=options.runs)
+        scale = found["scale"]
+        print(
+            f"equal methods, {seeds} seeds, {options.dimensions} dimensions; runs differ by a standard deviation of "
+            f"{100 * scale['run']:.1f} points, a difference's error is taken to be {100 * scale['error']:.1f}"
+        )
+        for how in ("once", "repeated"):
+            before, p, encoder, pretraining = (100 * value for value in found[how].values())
+            print(
+                f"  pretrained {how}: p < 0.05 in {p:.1f}% (before {before:.1f}%); an encoder called better in "
+                f"{encoder:.1f}%, a pretraining in {pretraining:.1f}%"
+            )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("tumors", type=Path, nargs="?")
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--runs", type=int, default=2000)
     parser.add_argument("--seeds", default="3,6")
+    parser.add_argument("--dimensions", type=int, default=DIMENSIONS, help="of the projections of methods")
+    parser.add_argument("--only-methods", action="store_true", help="leave out the first part")
     options = parser.parse_args()
     data = of_imagenet(options.tumors, options.size) if options.tumors else generated()
+    print(f"{len(data[1])} images in {len(np.unique(data[2]))} groups")
+    of_methods(data, options)
+    if options.only_methods:
+        return
     answers = predictions(*data, PROJECTIONS)
-    print(f"{len(data[1])} images in {len(np.unique(data[2]))} groups, half of them each time")
     for seeds in map(int, options.seeds.split(",")):
         found = comparisons(answers, *data[1:], seeds=seeds, runs=options.runs)
         p, widths = found["p"], found["widths"]

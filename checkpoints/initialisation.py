@@ -32,8 +32,12 @@ WORDS = {
     SCALED: "random weights with the mean and variance of a trained encoder's layers",
 }
 BUILT_IN = (RANDOM, IMAGENET)
-# Encoders that come with this program: the name that `--init` takes, and the folder in the package that holds its card.
-PUBLISHED: dict[str, Path] = {}
+# Encoders that come with this program (docs/encoders.md): the name that `--init` takes, and the folder in the package.
+PUBLISHED: dict[str, Path] = {
+    name: folder
+    for name in ("mri", "imagenet-mri")
+    if (folder := Path(__file__).parent / "published" / name).is_dir()
+}
 
 # For `--help` and messages.
 FORMS = ", ".join((*BUILT_IN, *PUBLISHED)) + ", or the folder of a run or an encoder"
@@ -60,6 +64,13 @@ def check(origin: str, option: str = "--init ") -> None:
         UserError: there is not; a close name is suggested.
     """
     folder = folder_of(origin)
+    if origin in PUBLISHED and any(
+        (Path(origin) / card).is_file() for card in ("encoder.json", "encoder/encoder.json")
+    ):
+        raise UserError(
+            f"{option}{origin}: is an encoder that comes with this program, and a folder with another one lies here; "
+            f"write {option}./{origin} for the folder, or start elsewhere"
+        )
     if folder is None or folder.is_dir():
         return
     if folder.exists():

@@ -79,6 +79,11 @@ def verify(*paths: Any, **options: Any) -> dict[str, Any]:
     return _run("verify", (paths,), options)
 
 
+def encoders(**options: Any) -> dict[str, Any]:
+    """The encoders that come with this program: `api.encoders()["encoders"][0]["name"]`."""
+    return _run("encoders", (), options)
+
+
 def export(*run: Any, **options: Any) -> dict[str, Any]:
     """Write a network for machines without this program: `api.export("runs/classifier", out="deploy")`."""
     return _run("export", run, options)

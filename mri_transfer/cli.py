@@ -78,6 +78,11 @@ COMMANDS = {
         "mri_transfer.finetune.config:PredictConfig",
         "mri_transfer.finetune.prediction.predict:predict",
     ),
+    "encoders": Command(
+        "the encoders that come with this program, for `--init NAME`, with their cards",
+        "mri_transfer.encoders:EncodersConfig",
+        "mri_transfer.encoders:encoders",
+    ),
     "verify": Command(
         "check that stores, runs, encoders, classifiers and comparisons are as they were written",
         "mri_transfer.verify:VerifyConfig",

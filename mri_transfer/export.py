@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any, ClassVar
 
+from mri_transfer.checkpoints.initialisation import PUBLISHED
 from mri_transfer.errors import UserError
 from mri_transfer.options import argument, option, same_as
 from mri_transfer.pretrain.config import PretrainConfig
@@ -13,7 +14,7 @@ from mri_transfer.pretrain.config import PretrainConfig
 GRAPH = "training-graph"
 # Names that --help needs without TensorFlow: finetune/export/conversion.py has the formats' own, and
 # checkpoints/older_tensorflow.py the targets'.
-FORMATS = (GRAPH, "saved_model", "litert", "onnx")
+FORMATS = (GRAPH, "saved_model", "litert", "onnx", "keras", "safetensors")
 ALIASES = {"tflite": "litert", "tf_lite": "litert", "tensorflow": "saved_model", "tensorrt": "onnx"}
 TARGETS = ("tf2.6", "tf2.7", "tf2.12")
 
@@ -49,6 +50,10 @@ loaded back, and kept only if it gives Keras's answers for the images:
   mri-transfer export runs/classifier --format onnx --out exported
   mri-transfer export runs/classifier --format litert --int8 --out exported --images scans/
 
+keras, safetensors: an encoder for other people's programs, such as one that comes with this program:
+
+  mri-transfer export mri --format safetensors --out exported
+
 training-graph: boards that end at TensorFlow 2.7 (JetPack 4.6: TX2, Nano, Xavier) or 2.12 (JetPack 5.1) can't run
 this program, but they can train a graph that it made. Here:
 
@@ -76,12 +81,13 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
 
     run: Path | None = argument(
         metavar="RUN",
-        help="a run of `mri-transfer finetune` or `pretrain`; optional for a training graph",
+        help="a run of `mri-transfer finetune` or `pretrain`, or the name of an encoder that comes with this program; "
+        "optional for a training graph",
         default=None,
     )
     format: str = option(
         help="training-graph: a folder with which a board without Keras 3 pretrains; saved_model, litert, onnx: a "
-        "trained network for other runtimes",
+        "trained network for other runtimes; keras, safetensors: an encoder, without a head",
         choices=FORMATS,
         aliases=ALIASES,
     )
@@ -157,9 +163,10 @@ def export(config: ExportConfig) -> dict[str, Any]:
     _refuse({"for": config.for_, "store": config.store, **config.given}, f"goes with --format {GRAPH} only")
     if config.run is None:
         raise UserError(f"--format {config.format}: name the RUN to export")
+    run = config.run if config.run.exists() else PUBLISHED.get(str(config.run), config.run)
     from mri_transfer.finetune.export.conversion import export_run
 
-    return export_run(config.run, config.out, format=config.format, int8=config.int8, images=config.images)
+    return export_run(run, config.out, format=config.format, int8=config.int8, images=config.images)
 
 
 def _refuse(options: dict[str, Any], why: str) -> None:

@@ -37,6 +37,18 @@ def pretraining_stores(card: dict[str, Any]) -> list[tuple[Path, str | None]]:
     return found
 
 
+def audited(card: dict[str, Any]) -> str:
+    """What a published encoder's card tells of the audit of its slices, which don't come with it; "" for others."""
+    found = ((card.get("provenance") or {}).get("published") or {}).get("audit")
+    if not found:
+        return ""
+    return (
+        f"its slices don't come with it; when it was published, {found['shared'] or 'none'} of the "
+        f"{found['pictures']:,} distinct pictures of the public tumour set "
+        f"{'was' if found['shared'] < 2 else 'were'} among them"
+    )
+
+
 def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str, SliceStore], list[str]]:
     """The stores to check, and a sentence for each that can't be.
 
@@ -56,6 +68,9 @@ def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str,
     unchecked = []
     for arm in arms:
         if arm.kind != "encoder" or arm.per_split:  # the scale of weights holds no image
+            continue
+        if known := [told for card in arm.cards.values() if (told := audited(card))]:
+            unchecked += [f"{arm.name}: {told}" for told in known]
             continue
         of_encoders = [pretraining_stores(card) for card in arm.cards.values()]
         if not all(of_encoders):

@@ -91,8 +91,10 @@ def pretraining_of(cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 def _contents(link: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
     """Sequences of the store that an encoder was pretrained on, most slices first, and their modality."""
-    store = (link.get("data") or {}).get("store") or (link.get("config") or {}).get("store")
+    data = link.get("data") or {}
+    store = data.get("store") or (link.get("config") or {}).get("store")
     summary, manifest = (_read(store, name) for name in ("summary.json", "manifest.json"))
+    summary = summary or data.get("summary") or {}  # a published encoder's card holds it
     if (manifest.get("settings") or {}).get("made_from") == "training images of one split":
         return (), "tumour images"
     counts = summary.get("by_sequence")

@@ -64,7 +64,7 @@ def _step(link: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data, Mapping):
         counts = [f"{_number(data[key])} {key}" for key in ("slices", "images", "subjects") if data.get(key)]
         facts += [", ".join(counts)] if counts else []
-        store = _summary(data.get("store"))
+        store = _summary(data.get("store")) or data.get("summary") or {}
         facts += [str(store["banner"])] if store.get("banner") else []
         step["licences"] = _licences(store)
         if data.get("slices") and not step["licences"]:

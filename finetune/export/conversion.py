@@ -14,7 +14,7 @@ import numpy as np
 
 from mri_transfer import progress
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.export import litert, onnx, saved_model
+from mri_transfer.finetune.export import keras_archive, litert, onnx, safetensors, saved_model
 from mri_transfer.finetune.export.served import Runner, Served, served
 from mri_transfer.finetune.prediction.inputs import find_inputs, read_input
 from mri_transfer.machine import device
@@ -23,7 +23,8 @@ from mri_transfer.storage.locks import alone_in
 from mri_transfer.words import size_in_words
 
 KIND = "export"
-FORMATS = ("saved_model", "litert", "onnx")
+FORMATS = ("saved_model", "litert", "onnx", "keras", "safetensors")
+OF_ENCODERS = ("keras", "safetensors")  # which others build on; of a classifier, its encoder
 # Images that an export is compared on, and as many others that ranges of 8-bit integers are taken from.
 COMPARED = 200
 SPACING_MM = 4.0  # of slices, where volumes are given
@@ -91,6 +92,14 @@ def sample_images(paths: Sequence[Path], size: int) -> tuple[np.ndarray, np.ndar
     return np.stack(images[::2]), np.stack(images[1::2] or images)
 
 
+def generated_images(size: int) -> np.ndarray:
+    """Smooth noise, uint8 (n, size, size): two readings of the same layers differ on any pictures or on none."""
+    from scipy import ndimage
+
+    coarse = np.random.default_rng(0).uniform(0, 255, (COMPARED // 4, 8, 8))
+    return ndimage.zoom(coarse, (1, size / 8, size / 8), order=1).astype(np.uint8)
+
+
 def images_of_run(run: Path) -> Path:
     """The images that a run was trained on, by its provenance.
 
@@ -117,7 +126,8 @@ def export_run(
         out: folder for the files; may hold exports of the same run in other formats.
         format: one of FORMATS.
         int8: with "litert", quantise to 8-bit integers.
-        images: files or folders to compare on and calibrate with; by default those the run was trained on.
+        images: files or folders to compare on and calibrate with; by default those the run was trained on, and for
+            formats of encoders generated ones.
 
     Returns:
         {"run", "format", "files": [{"file", "bytes", "sha256", "agreement"}], "output", "classes", "size", "input",
@@ -130,7 +140,12 @@ def export_run(
     if int8 and format != "litert":
         raise UserError("--int8 goes with --format litert")
     model = served(run)
-    compared, calibration = sample_images(images or (images_of_run(run),), model.size)
+    if format in OF_ENCODERS:
+        model = model.features_only()
+    if format in OF_ENCODERS and not images:
+        compared = calibration = generated_images(model.size)
+    else:
+        compared, calibration = sample_images(images or (images_of_run(run),), model.size)
     expected = model(compared)
     claim_folder(out, KIND)
     with alone_in(out):
@@ -203,6 +218,10 @@ def _exports(
     """How to write and load each file of a format, and what it is."""
     if format == "saved_model":
         return [(saved_model.write, saved_model.load, "SavedModel")]
+    if format == "keras":
+        return [(keras_archive.write, keras_archive.load, "the encoder, Keras")]
+    if format == "safetensors":
+        return [(safetensors.write, safetensors.load, "the encoder's weights, safetensors")]
     if format == "litert":
         if int8:
             return [

@@ -35,6 +35,7 @@ class Served:
         classes: names in the order of the probabilities; empty for an encoder.
         size: side of the images, pixels.
         weights: SHA-256 of the encoder's weights.
+        backbone: its network's name.
         shift: (d,), subtracted from the features; what a quantised encoder gives too much on average.
     """
 
@@ -45,6 +46,7 @@ class Served:
     classes: tuple[str, ...]
     size: int
     weights: str
+    backbone: str
     shift: np.ndarray | None = None
 
     def function(self, images: Any) -> Any:
@@ -86,11 +88,12 @@ def served(run: Path) -> Served:
     from mri_transfer.checkpoints.encoders import load_encoder, read_card
     from mri_transfer.finetune.heads.classifier import CARD, load_classifier
 
-    weights = str(read_card(run)["weights_sha256"])
+    card = read_card(run)
+    weights, backbone = str(card["weights_sha256"]), str(card["backbone"])
     if not (Path(run) / CARD).is_file():
         encoder = load_encoder(run)
         size = int(encoder.input_shape[1])
-        return Served((encoder,), _features(encoder), lambda x: x, "features", (), size, weights)
+        return Served((encoder,), _features(encoder), lambda x: x, "features", (), size, weights, backbone)
     classifier = load_classifier(run)
 
     def probabilities(features: Any) -> Any:
@@ -104,6 +107,7 @@ def served(run: Path) -> Served:
         classifier.classes,
         classifier.size,
         weights,
+        backbone,
     )
 
 

@@ -128,12 +128,12 @@ def test_every_command_refuses_a_wrong_start_in_the_same_words(saved, tmp_path):
         return line
 
     near = saved.parent / "nihgt"
-    forms = "a start is random, imagenet, or the folder of a run or an encoder"
+    forms = f"a start is {initialisation.FORMS}"
     assert refused("--init", str(near)) == (
         f"--init {near}: no such folder; {forms}; did you mean --init {saved}?"
     )
     assert refused("--init", "imagenett").endswith(f"{forms}; did you mean --init imagenet?")
-    assert refused("--init", "mri") == f"--init mri: no such folder; {forms}"
+    assert refused("--init", "nothing") == f"--init nothing: no such folder; {forms}"
     (tmp_path / "weights.h5").write_bytes(b"")
     assert "is a file; a start is random" in refused("--init", str(tmp_path / "weights.h5"))
     (tmp_path / "empty").mkdir()

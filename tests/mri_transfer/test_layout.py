@@ -18,7 +18,16 @@ MAY_USE = {
     "finetune": {"datasets", "checkpoints"},
 }
 # What every part shares, in mri_transfer/, imports nothing of the parts; these programs use them.
-PROGRAMS = {"cli.py", "demo.py", "doctor.py", "export.py", "verify.py", "__main__.py", "__init__.py"}
+PROGRAMS = {
+    "cli.py",
+    "demo.py",
+    "doctor.py",
+    "encoders.py",
+    "export.py",
+    "verify.py",
+    "__main__.py",
+    "__init__.py",
+}
 
 
 def imported_parts(file: Path) -> set[str]:

@@ -41,7 +41,7 @@ MISTAKES = [
     ("finetune store --init random --out c", "two or more classes"),
     ("finetune tumors --init random --out c --seeds 3", "did you mean --seed?"),
     ("compare tumors --arm random --out r", "name another --arm"),
-    ("compare tumors --arm random --arm mri=nowhere --out r", "a start is random, imagenet, or the folder"),
+    ("compare tumors --arm random --arm mri=nowhere --out r", "a start is random, imagenet, "),
     ("compare tumors --arm random --arm random --out r", "a name of its own"),
     ("compare tumors --arm random --arm imagenet --out r --fractions 5", "at most 1"),
     ("compare tumors --arm random --arm imagenet --out r --fractions 10%,half", "must be a number"),

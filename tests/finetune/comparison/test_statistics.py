@@ -420,3 +420,18 @@ def test_equal_starts_with_three_seeds_are_told_apart_no_more_often_than_promise
     assert (found["shifted"] < 0.05).mean() >= 0.25  # no cure by never seeing anything
     few, many = np.quantile(found["widths"], [0.01, 0.99])
     assert many < 6 * few
+
+
+def test_of_equal_methods_no_pretraining_is_called_better_on_the_strength_of_one_run():
+    """The small version of benchmarks/false_alarms.py: runs differ, methods don't."""
+    script = Path(__file__).resolve().parents[3] / "benchmarks" / "false_alarms.py"
+    false_alarms = runpy.run_path(str(script))
+    features, labels, groups = false_alarms["generated"](groups=60)
+    settings = {"anew": False, "fold_seeds": 3, "dimensions": 8}
+    answers = false_alarms["predictions"](features, labels, groups, 24, **settings)
+    found = false_alarms["claims"](answers, labels, groups, seeds=3, runs=150, draws=200)
+    once, repeated = found["once"], found["repeated"]
+    assert once["p"] > 0.2  # the encoders do differ, and a claim about the method would be wrong that often
+    assert (once["pretraining"], once["encoder"]) == (0, once["p"])
+    assert (repeated["encoder"], repeated["pretraining"]) == (0, repeated["p"])
+    assert repeated["p"] < once["p"] / 2  # so few projections say no more; the script has the rates

@@ -169,6 +169,21 @@ def test_onnx_files_agree_and_carry_the_classes(classifier_run, tmp_path):
     assert "--shapes=images:1x64x64x1" in summary["commands"][0]
 
 
+@pytest.mark.parametrize("format", ["keras", "safetensors"])
+def test_an_encoder_for_others_needs_no_images(format, encoder_folder, tmp_path):
+    if format == "safetensors":
+        pytest.importorskip("safetensors")
+    (found,) = export_run(encoder_folder, tmp_path / "out", format=format)["files"]
+    assert found["agreement"]["cosine"] > 0.9999
+    if format == "keras":  # which Keras alone reads, so nothing in it is of this package
+        code = "import sys, keras; print(keras.saving.load_model(sys.argv[1]).output_shape)"
+        path = str(tmp_path / "out" / found["file"])
+        done = subprocess.run(
+            [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=tmp_path
+        )
+        assert done.stdout.strip() == "(None, 1280)"
+
+
 @pytest.mark.slow
 def test_an_encoder_alone_gives_features(encoder_folder, tumor_folder, tmp_path):
     summary = export_run(encoder_folder, tmp_path / "out", format="litert", images=[tumor_folder])

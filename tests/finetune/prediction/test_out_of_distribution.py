@@ -1,6 +1,8 @@
 """Distances against the covariance written out, the threshold, and the way to disk and back."""
 
 import json
+import runpy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,3 +113,17 @@ def test_damage_and_another_encoder_are_named(features, run):
         (run / CARD).write_text(json.dumps(card | change))
         with pytest.raises(UserError, match=words):
             load_in_distribution(run)
+
+
+@pytest.mark.parametrize(("away", "least", "most"), [(0.0, 0.0, 0.08), (30.0, 0.99, 1.0)])
+def test_a_class_left_out_is_marked_only_where_it_lies_elsewhere(away, least, most):
+    """The measurement of benchmarks/left_out.py, on generated features: a disease is no matter of being marked."""
+    script = Path(__file__).resolve().parents[3] / "benchmarks" / "left_out.py"
+    rng = np.random.default_rng(0)
+    labels, groups = np.repeat(np.arange(4), 100), np.repeat(np.arange(80), 5)
+    features = rng.normal(size=(400, 12)) + 0.5 * rng.normal(size=(80, 12))[groups]
+    features[labels == 2] += away
+    found = runpy.run_path(str(script))["left_out"](features.astype(np.float32), labels, groups, 2)
+    assert least <= found["marked"] <= most
+    assert found["known_marked"] < 0.1
+    assert found["answer"] != 2

@@ -1,0 +1,72 @@
+"""How many views a night a board would take, from its memory bandwidth: an estimate, no measurement on a board.
+
+    KERAS_BACKEND=jax python benchmarks/bytes_a_view.py [--sizes 64,96,112,160]
+
+XLA counts the bytes that a training step of the encoder reads and writes, forward and back, once it has joined what
+can be joined. The network multiplies and adds 0.1 billion times for a picture of 112 px, 0.6 GFLOP a view forward and
+back, which the weakest of these boards does in a thousandth of a second; its memory takes several times as long and
+sets the pace. Of the bandwidth on paper training is taken to get between a third and two thirds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+VIEWS = 16  # in the step that is counted
+NIGHT = 8 * 3600  # s
+SHARES = (1 / 3, 2 / 3)  # of the bandwidth on paper
+# GB/s of the memory, from NVIDIA's data sheets.
+BOARDS = {
+    "Jetson TX2 (8 GB)": 59.7,
+    "Jetson Xavier NX (8 GB)": 51.2,
+    "Jetson Orin Nano (8 GB)": 68.0,
+    "Jetson AGX Orin (64 GB)": 204.8,
+}
+
+
+def bytes_moved(size: int) -> float:
+    """Bytes that a step reads and writes for one view of `size` pixels a side, float32."""
+    import jax
+    import jax.numpy as jnp
+
+    from mri_transfer.checkpoints.backbones import build_encoder
+
+    encoder = build_encoder(size=size)
+    fixed = [variable.value for variable in encoder.non_trainable_variables]
+
+    def loss(weights, images):
+        features, statistics = encoder.stateless_call(weights, fixed, images, training=True)
+        return jnp.mean(features**2), statistics
+
+    step = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    weights = [variable.value for variable in encoder.trainable_variables]
+    images = jax.ShapeDtypeStruct((VIEWS, size, size, 1), jnp.float32)
+    found = step.lower(weights, images).compile().cost_analysis()
+    found = found[0] if isinstance(found, list) else found
+    return found["bytes accessed"] / VIEWS
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--sizes", default="64,96,112,160")
+    sizes = [int(size) for size in parser.parse_args().sizes.split(",")]
+    moved = {size: bytes_moved(size) for size in sizes}
+    print("| board | GB/s | " + " | ".join(f"{size} px: million views in 8 hours" for size in sizes) + " |")
+    print("|---" * (len(sizes) + 2) + "|")
+    print("| MB a view | | " + " | ".join(f"{each / 1e6:.0f}" for each in moved.values()) + " |")
+    for board, bandwidth in BOARDS.items():
+        cells = [
+            " to ".join(f"{NIGHT * share * bandwidth * 1e9 / each / 1e6:.1f}" for share in SHARES)
+            for each in moved.values()
+        ]
+        print(f"| {board} | {bandwidth:g} | " + " | ".join(cells) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""Is a kind of picture that a classifier was never trained on marked as unlike the training images?
+
+    python benchmarks/left_out.py TUMORS [--size 112] [--init imagenet]
+
+Leaves out one class at a time and describes the other three as `finetune` does: three fifths of their groups train (a
+linear probe, and what is in distribution) and one sets the threshold. Counted are the pictures of the class left out
+that are marked, beside those of the last fifth, which are of known classes; each fifth has each part once. The last
+columns say what the classifier makes of the class left out: its most frequent answer, and how sure it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from mri_transfer.datasets.tumors.folds import grouped_folds
+from mri_transfer.finetune.heads.probe import fit_probe
+from mri_transfer.finetune.prediction.out_of_distribution import fit
+
+FOLDS = 5
+
+
+def left_out(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, one: int) -> dict[str, Any]:
+    """Train without a class, then look at it.
+
+    Args:
+        features: (n, d).
+        labels, groups: int (n,).
+        one: the class left out.
+
+    Returns:
+        {"marked": share of its pictures, "known_marked": share of held-out pictures of the others, "folds": least and
+        largest of "marked", "answer": most frequent class, "of": its share, "sure": median probability of the answer}.
+    """
+    known = np.flatnonzero(labels != one)
+    unknown = features[labels == one]
+    names, own = np.unique(labels[known], return_inverse=True)
+    fold = grouped_folds(own, groups[known], FOLDS, 0)
+    marked, of_known, answers, sure = [], [], [], []
+    for part in range(FOLDS):
+        threshold, test = fold == part, fold == (part + 1) % FOLDS
+        train = known[~threshold & ~test]
+        described = fit(features[train], features[known[threshold]])
+        marked.append((described.distances(unknown) > described.threshold).mean())
+        of_known.append((described.distances(features[known[test]]) > described.threshold).mean())
+        probe = fit_probe(features[train], own[~threshold & ~test], groups[train], 0, strength=1e-2)
+        found = probe.probabilities(unknown)
+        answers.append(found.argmax(-1))
+        sure.append(found.max(-1))
+    counts = np.bincount(np.concatenate(answers), minlength=len(names))
+    return {
+        "marked": float(np.mean(marked)),
+        "known_marked": float(np.mean(of_known)),
+        "folds": (float(min(marked)), float(max(marked))),
+        "answer": int(names[counts.argmax()]),
+        "of": float(counts.max() / counts.sum()),
+        "sure": float(np.median(np.concatenate(sure))),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("tumors", type=Path)
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--init", default="imagenet")
+    options = parser.parse_args()
+
+    from mri_transfer.checkpoints.initialisation import Initialisation
+    from mri_transfer.datasets.tumors.tumors import load_tumors
+    from mri_transfer.finetune.arms.starts import load_compiled
+    from mri_transfer.finetune.heads.features import extract_features
+
+    tumors = load_tumors(options.tumors, options.size)
+    model, _ = load_compiled(Initialisation.read(options.init), options.size)
+    features = extract_features(model, tumors.images, "features")
+    print("| left out | marked (five folds) | held-out pictures of the others marked | called | how sure |")
+    print("|---|---|---|---|---|")
+    for number, name in enumerate(tumors.classes):
+        found = left_out(features, tumors.labels, tumors.groups, number)
+        low, high = found["folds"]
+        print(
+            f"| {name} | {100 * found['marked']:.1f}% ({100 * low:.1f} to {100 * high:.1f}) | "
+            f"{100 * found['known_marked']:.1f}% | {tumors.classes[found['answer']]} in {100 * found['of']:.0f}% | "
+            f"{found['sure']:.2f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

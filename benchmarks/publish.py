@@ -1,0 +1,323 @@
+"""Make an encoder that comes with this program, and its card, from a run.
+
+    python benchmarks/publish.py RUN NAME --store STORE --tumors TUMORS [--report REPORT --arm ARM]
+    python benchmarks/publish.py --page
+
+Writes checkpoints/published/NAME: kernels in float16, statistics and offsets of layers in float32, and the card: data
+and people by source, licence and attributions, method, core-hours, the audit of the tumour pictures against the slices,
+and scores of a comparison's report. Then docs/encoders.md, which `--page` writes alone. No path is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import numpy as np
+
+from mri_transfer.datasets.fetch.sources import SOURCES
+from mri_transfer.finetune.arms.origins import chain
+from mri_transfer.storage.files import read_json
+
+ROOT = Path(__file__).resolve().parent.parent
+PUBLISHED = ROOT / "checkpoints" / "published"
+PAGE = ROOT / "docs" / "encoders.md"
+LICENCE = "CC BY-SA 4.0"
+# What was pretrained on, by the beginning of a subject's name; licences and wording as the data sets themselves say.
+DATA = {
+    "IXI": {
+        "source": "IXI",
+        "licence": "CC BY-SA 3.0",
+        "about": "healthy adults, T1",
+        "attribution": SOURCES["ixi"].cite,
+    },
+    "ds002748": {
+        "source": "OpenNeuro ds002748",
+        "licence": "CC0",
+        "about": "adults with depression and healthy ones, T1, skulls removed by its authors",
+        "attribution": "Bezmaternykh D.D., Melnikov M.Y., Savelov A.A. et al. Brain Networks Connectivity in Mild to "
+        "Moderate Depression: Resting State fMRI Study with Implications to Nonpharmacological Treatment. Neural "
+        "Plasticity, 2021, 8846097. https://doi.org/10.1155/2021/8846097. Data: "
+        "https://doi.org/10.18112/openneuro.ds002748.v1.0.5",
+    },
+    "ds000011": {
+        "source": "OpenfMRI ds000011",
+        "licence": "PDDL 1.0",
+        "about": "healthy adults, T1 and in-plane T2",
+        "attribution": "The OpenfMRI project and NSF Grant OCI-1131441 (R. Poldrack, PI). Foerde K., Knowlton B.J., "
+        "Poldrack R.A. (2006). Modulation of competing memory systems by distraction. Proc Natl Acad Sci U S A, "
+        "103(31):11778-83",
+    },
+}
+LIMITS = (
+    "Pretrained once, so its scores say little about how the same training comes out the next time.",
+    "Its method and length were chosen on pictures of development persons, which no score here is of.",
+    "It has seen T1 and little T2, without contrast agent, of people without a tumour, mostly at 2 mm.",
+    "Not a medical device; nothing here was tested on patients outside the public sets.",
+)
+HERE = {"store", "out", "coordinator", "processes", "process", "banner", "preview"}  # settings of one machine
+
+
+def halved(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Kernels in float16; what has one dimension, such as variances, which may be small or large, as it is.
+
+    Raises:
+        SystemExit: a number is too large.
+    """
+    with np.errstate(over="ignore"):
+        half = {name: a.astype(np.float16) if a.ndim > 1 else a for name, a in arrays.items()}
+    if wrong := [name for name, array in half.items() if not np.isfinite(array).all()]:
+        raise SystemExit(f"{wrong[0]}: holds numbers that float16 can't")
+    return half
+
+
+def cosine_of(arrays: dict[str, np.ndarray], half: dict[str, np.ndarray], card: dict[str, Any]) -> float:
+    """The least cosine between features of both, over pictures of noise."""
+    from mri_transfer.checkpoints.encoders import encoder_with
+    from mri_transfer.finetune.export.conversion import generated_images
+
+    images = generated_images(card["size"])[..., None]
+    a, b = (np.asarray(encoder_with(card["backbone"], card["size"], each)(images)) for each in (arrays, half))
+    return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
+
+
+def cleaned(provenance: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
+    """Provenance without what names places, with what the store says of itself; of every training on the way."""
+    kept = {key: value for key, value in provenance.items() if key != "path"}
+    if config := provenance.get("config"):
+        kept["config"] = {
+            key: value for key, value in config.items() if key not in HERE and value is not None
+        }
+    if data := provenance.get("data"):
+        kept["data"] = {key: value for key, value in data.items() if key != "store"} | {
+            "summary": {key: summary[key] for key in ("by_sequence", "by_plane", "licences")}
+        }
+    for key in ("start", "provenance"):
+        if key in kept:
+            kept[key] = cleaned(kept[key], summary)
+    if "config" in kept and kept.get("start", {}).get("init") == "encoder":
+        kept["config"]["init"] = "the training before"
+    return kept
+
+
+def trainings(provenance: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every training on the way to an encoder, the first one first."""
+    return [link for link in reversed(list(chain(provenance))) if link.get("method")]
+
+
+def in_words(made: dict[str, Any]) -> str:
+    """A training's settings."""
+    config = made["config"]
+    sizes = (
+        f"{config['first_size']}, then {config['size']}" if config.get("first_size") else str(config["size"])
+    )
+    return (
+        f"{made['method']}, {made['steps']:,} steps of {config['batch']} pairs, views of {sizes} px, strength "
+        f"{config['strength']:g}, {config['positives']} slices as pairs"
+    )
+
+
+def people_of(store: Any) -> list[dict[str, Any]]:
+    """Volumes, people and slices of each source."""
+    found: dict[str, Counter] = {}
+    people: dict[str, set[str]] = {}
+    volumes: dict[str, set[str]] = {}
+    for subject, source in zip(store.table["subject"], store.table["source"], strict=True):
+        key = next((key for key in DATA if str(subject).startswith(key)), None)
+        if key is None:
+            raise SystemExit(f"{subject}: of a source without licence and attribution here")
+        found.setdefault(key, Counter())["slices"] += 1
+        people.setdefault(key, set()).add(subject)
+        volumes.setdefault(key, set()).add(source)
+    return [
+        {**DATA[key], "people": len(people[key]), "volumes": len(volumes[key]), "slices": count["slices"]}
+        for key, count in found.items()
+    ]
+
+
+def scores_of(report: dict[str, Any], arm: str) -> list[str]:
+    """An arm's scores and its differences from ImageNet's and random weights, on all labels, in words."""
+
+    def interval(entry: dict[str, float], sign: str = "") -> str:
+        value, low, high = (
+            f"{100 * entry[key]:{sign}.1f}".replace("-", "−") for key in ("estimate", "low", "high")
+        )
+        return f"{value} ({low} to {high})"
+
+    from mri_transfer.finetune.comparison.verdict import oriented
+
+    found = []
+    one = report.get("one_source") or {}
+    for cell, where in (
+        (report, "four classes, all headline images"),
+        (one, "three tumours, within one source"),
+    ):
+        entries = [e for e in cell.get("results", ()) if (e["mode"], e["fraction"]) == ("probe", 1.0)]
+        pairs = [p for p in cell.get("pairs", ()) if (p["mode"], p["fraction"]) == ("probe", 1.0)]
+        scores = {entry["arm"]: entry["macro_f1"] for entry in entries}
+        if arm not in scores:
+            continue
+        beside = [
+            f"{interval(oriented(pairs, arm, other)['difference'], '+')} points beside {words}"
+            for other, words in (("imagenet", "ImageNet's weights"), ("random", "random weights"))
+            if other in scores
+        ]
+        found.append(
+            f"linear probe on all labels, {where}, {report['size']} px: macro-F1 {interval(scores[arm])}; "
+            + ", ".join(beside)
+        )
+    return found
+
+
+def publish(options: argparse.Namespace) -> Path:
+    """Write the folder of one encoder."""
+    from mri_transfer.checkpoints.encoders import encoder_arrays, read_encoder, save_encoder
+    from mri_transfer.datasets.audit.leaks import leaks_between
+    from mri_transfer.datasets.store.store import SliceStore
+    from mri_transfer.datasets.tumors.tumors import load_tumors
+
+    model, card = read_encoder(options.run)
+    arrays = encoder_arrays(model)
+    half = halved(arrays)
+    print(f"least cosine of features, float16 beside float32: {cosine_of(arrays, half, card):.6f}")
+    store = SliceStore.open(options.store)
+    made = card["provenance"]
+    links = trainings(made)
+    if {link["data"]["fingerprint"] for link in links} != {store.fingerprint}:
+        raise SystemExit(f"{options.store}: is not the store that {options.run} was pretrained on")
+    tumors = load_tumors(options.tumors, 160)
+    summary = read_json(options.store / "summary.json")
+    assert isinstance(summary, dict)
+    about = {
+        "from": {"random": "random weights", "imagenet": "ImageNet's weights"}[links[0]["start"]["init"]],
+        "method": "; then ".join(in_words(link) for link in links),
+        "views": sum(2 * link["steps"] * link["config"]["batch"] for link in links),
+        "core_hours": round(sum(link["seconds"] for link in links) * options.cores / 3600, 2),
+        "data": people_of(store),
+        "licence": LICENCE,
+        "audit": {"pictures": len(tumors), "shared": len(leaks_between(tumors, store)), "slices": len(store)},
+        "scores": [],
+        "limits": list(LIMITS),
+    }
+    if options.report:
+        report = read_json(options.report / "report.json")
+        assert isinstance(report, dict)
+        about["scores"] = scores_of(report, options.arm or options.name)
+    folder = PUBLISHED / options.name
+    save_encoder(
+        model,
+        folder,
+        backbone=card["backbone"],
+        size=card["size"],
+        provenance={**cleaned(made, summary), "published": about},
+        arrays=half,
+    )
+    return folder
+
+
+def page() -> str:
+    """docs/encoders.md, from the cards."""
+    found = {
+        path.parent.name: json.loads(path.read_text()) for path in sorted(PUBLISHED.glob("*/encoder.json"))
+    }
+    lines = [
+        "# Encoders that come with this program",
+        "",
+        "*Written by `python benchmarks/publish.py --page` from the encoders' cards.*",
+        "",
+        "They need no download: name one wherever a start is asked for.",
+        "",
+        "```sh",
+        "mri-transfer encoders",
+        *(
+            line
+            for name in sorted(found, reverse=True)
+            for line in (
+                f"mri-transfer finetune tumors --init {name} --out runs/{name}-classifier",
+                f"mri-transfer export {name} --format safetensors --out exported/{name}",
+            )
+        ),
+        "```",
+        "",
+        "`export --format keras` writes a file that Keras 3 reads without this program, `safetensors` the weights",
+        "alone, for any framework. The program's code is under Apache-2.0; **the weights are under CC BY-SA 4.0**, as",
+        "some of the volumes are under CC BY-SA 3.0: whoever passes them on, also changed, names the sources below and",
+        "keeps the licence.",
+    ]
+    for name in sorted(found, reverse=True):
+        lines += _section(name, found[name])
+    return "\n".join(lines) + "\n"
+
+
+def _section(name: str, card: dict[str, Any]) -> list[str]:
+    made, folder = card["provenance"], PUBLISHED / name
+    about, size = made["published"], (folder / card["weights"]).stat().st_size
+    audit = about["audit"]
+    rows = {
+        "network": f"`{card['backbone']}`, {card['features']:,} features, trained at {card['size']} px, float16 "
+        f"kernels, {size / 1e6:.1f} MB",
+        "started from": about["from"],
+        "method": about["method"],
+        "length": f"{about['views']:,} views, {about['core_hours']:g} hours of one busy core",
+        "data": f"{made['data']['slices']:,} slices of {made['data']['subjects']} people, none with a tumour",
+        "licence of the weights": about["licence"],
+        "tumour pictures among the slices": f"{audit['shared'] or 'none'} of {audit['pictures']:,} distinct ones "
+        "(the audit compared every pair)",
+        "SHA-256 of the weights' file": f"`{card['weights_sha256']}`",
+    }
+    return [
+        "",
+        f"## `--init {name}`",
+        "",
+        "| | |",
+        "|---|---|",
+        *(f"| {key} | {value} |" for key, value in rows.items()),
+        "",
+        "| source | people | volumes | slices | who | licence |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| {each['source']} | {each['people']} | {each['volumes']} | {each['slices']:,} | {each['about']} | "
+            f"{each['licence']} |"
+            for each in about["data"]
+        ),
+        "",
+        "Sources to name:",
+        "",
+        *(f"- {each['source']}: {each['attribution']}" for each in about["data"]),
+        "",
+        "Scores (95% intervals):" if about["scores"] else "Scores: not measured yet.",
+        *(["", *(f"- {line}" for line in about["scores"])] if about["scores"] else []),
+        "",
+        "Limits:",
+        "",
+        *(f"- {line}" for line in about["limits"]),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("run", type=Path, nargs="?")
+    parser.add_argument("name", nargs="?", choices=("mri", "imagenet-mri"))
+    parser.add_argument("--store", type=Path)
+    parser.add_argument("--tumors", type=Path)
+    parser.add_argument("--report", type=Path)
+    parser.add_argument("--arm", help="of the report (default: NAME)")
+    parser.add_argument("--cores", type=float, default=1, help="that the run had")
+    parser.add_argument("--page", action="store_true")
+    options = parser.parse_args()
+    if not options.page:
+        if not (options.name and options.store and options.tumors):
+            parser.error("RUN, NAME, --store and --tumors must be given, or --page")
+        print(publish(options))
+    PAGE.write_text(page(), encoding="utf-8")
+    print(PAGE)
+
+
+if __name__ == "__main__":
+    main()

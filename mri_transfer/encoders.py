@@ -1,0 +1,72 @@
+"""`mri-transfer encoders`: the encoders that come with this program, each with its card."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+from mri_transfer import progress
+from mri_transfer.checkpoints.initialisation import PUBLISHED
+from mri_transfer.storage.files import read_object
+
+
+@dataclasses.dataclass(frozen=True)
+class EncodersConfig:
+    """Nothing to choose."""
+
+    EXAMPLE: ClassVar[str] = """\
+examples:
+  mri-transfer encoders
+  mri-transfer encoders --json - --quiet
+  mri-transfer finetune TUMORS --init mri --out runs/classifier
+"""
+
+
+def encoders(config: EncodersConfig) -> dict[str, Any]:
+    """Say what `--init NAME` knows without a download.
+
+    Returns:
+        {"encoders": [{"name", "folder", "card"}]}, the card as of :mod:`mri_transfer.checkpoints.encoders`.
+
+    Raises:
+        UserError: a card is damaged.
+    """
+    remedy = "install mri-transfer again"
+    found: list[dict[str, Any]] = [
+        {"name": name, "folder": str(folder), "card": read_object(folder / "encoder.json", remedy=remedy)}
+        for name, folder in PUBLISHED.items()
+    ]
+    for each in found:
+        progress.say("\n".join(described(each["name"], each["card"])))
+    progress.say(
+        "imagenet: the ImageNet weights of the backbone, from a package that is installed with this program"
+    )
+    return {"encoders": found}
+
+
+def described(name: str, card: dict[str, Any]) -> list[str]:
+    """A published encoder's card in a few lines.
+
+    Args:
+        name: that `--init` takes.
+        card: with what `benchmarks/publish.py` adds under "provenance" and "published".
+    """
+    made = card["provenance"]
+    about = made["published"]
+    people = ", ".join(f"{each['people']} of {each['source']}" for each in about["data"])
+    audit = about["audit"]
+    lines = [
+        f"{name}: {card['backbone']}, trained at {card['size']} px from {about['from']}",
+        f"  {about['method']}: {about['views']:,} views, {about['core_hours']:g} hours of one busy core",
+        f"  {made['data']['slices']:,} slices of {made['data']['subjects']} people: {people}",
+        f"  {about['licence']}; name its sources (docs/encoders.md has the wording)",
+        *(f"  {line}" for line in about["scores"]),
+        f"  {audit['shared'] or 'none'} of the {audit['pictures']:,} distinct pictures of the public tumour set "
+        + ("is among its slices" if audit["shared"] < 2 else "are among its slices"),
+        f"  {about['limits'][0]} Not a medical device.",
+    ]
+    if audit["shared"]:
+        lines.append(
+            "  warning: it has seen pictures that it may be tested on, so its scores may be too high"
+        )
+    return lines

@@ -23,6 +23,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from tests.forked import Forked
+
 # What a background job of a shell and `nohup` ignore, the processes that it starts ignore too; tests send them these.
 for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(number) is signal.SIG_IGN:
@@ -93,20 +95,8 @@ def refuses(cli):
 
 @pytest.fixture(scope="session")
 def start_command():
-    """Start `mri-transfer` and return at once, to be killed in the middle."""
-
-    def start(*arguments: object) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-m", "mri_transfer", *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            encoding="utf-8",
-            cwd=ROOT,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        )
-
-    return start
+    """Start `mri-transfer` and return at once, to be killed in the middle; see :mod:`tests.forked`."""
+    return Forked
 
 
 @pytest.fixture(scope="session")

@@ -99,3 +99,27 @@ def write_patients():
         return folder
 
     return write
+
+
+@pytest.fixture(scope="session")
+def tiny(write_patients, tmp_path_factory) -> dict:
+    """Settings of a comparison of two arms, probes and fine-tuning, whose trials take a second or two each."""
+    from mri_transfer.checkpoints.encoders import save_encoder
+    from mri_transfer.checkpoints.initialisation import Initialisation
+
+    place = tmp_path_factory.mktemp("tiny")
+    backbone, size = "mobilenet_v3_small", 32
+    model, start = Initialisation.read("random", backbone, seed=1).load(size)
+    save_encoder(model, place / "mri", backbone=backbone, size=size, provenance={"start": start})
+    folder = write_patients(place / "set", patients=32, images=2, signal=0.3)
+    of_training = {"epochs": 1, "unfreeze": 0.1, "calibration": "none"}
+    arms = ("random", f"mri={place / 'mri'}")
+    return {
+        "tumors": folder,
+        "arm": arms,
+        "mode": "both",
+        "size": size,
+        "folds": 2,
+        "seeds": 1,
+        "draws": 100,
+    } | of_training

@@ -198,7 +198,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(
             time.sleep(0.02)
         if process.wait() == 0:
             break
-        assert process.returncode == -signal.SIGKILL, process.stdout.read()
+        assert process.returncode == -signal.SIGKILL, process.communicate()[0]
     assert kills == 3
     for name in ("head-*.npz", "encoder/*.npz"):
         expected, found = (sorted(folder.glob(name)) for folder in (undisturbed, killed))

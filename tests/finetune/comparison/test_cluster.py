@@ -83,13 +83,28 @@ def wait_for(condition, seconds: float = 60):
     return found
 
 
+@contextlib.contextmanager
+def made(folder: Path):
+    found = RealCluster(folder)
+    try:
+        yield found
+    finally:
+        found.end()
+
+
 @pytest.fixture
-def cluster(tmp_path):
-    folder = tmp_path / "cluster"
-    folder.mkdir()
-    made = RealCluster(folder)
-    yield made
-    made.end()
+def cluster(tmp_path_factory):
+    with made(tmp_path_factory.mktemp("cluster")) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def two_workers(tmp_path_factory):
+    """One that nothing happens to."""
+    with made(tmp_path_factory.mktemp("cluster")) as found:
+        found.worker()
+        found.worker(2)
+        yield found
 
 
 # What workers import, they must have.
@@ -113,22 +128,10 @@ def slow(cluster, monkeypatch):
     return takes_time.slow
 
 
-def test_a_comparison_there_has_the_same_numbers(tmp_path, cluster, tumor_folder, monkeypatch):
+def test_a_comparison_there_has_the_same_numbers(tmp_path, two_workers, tiny, monkeypatch):
     monkeypatch.chdir(tmp_path)  # paths are relative to where the command is run, wherever the workers run
-    options = {
-        "arm": ["random", "imagenet"],
-        "mode": "both",
-        "size": 64,
-        "seeds": 1,
-        "folds": 2,
-        "epochs": 1,
-        "calibration": "none",
-        "draws": 100,
-    }
-    cluster.worker()
-    cluster.worker(2)
-    here = api.compare(tumor_folder, out="here", workers=1, **options)
-    there = api.compare(tumor_folder, out="there", cluster=cluster.address, **options)
+    here = api.compare(out="here", workers=1, **tiny)
+    there = api.compare(out="there", cluster=two_workers.address, **tiny)
     assert here["results"] == there["results"]
     mine, theirs = (sorted(Path(name, "trials").iterdir()) for name in ("here", "there"))
     assert [path.name for path in mine] == [path.name for path in theirs]
@@ -137,13 +140,11 @@ def test_a_comparison_there_has_the_same_numbers(tmp_path, cluster, tumor_folder
             np.testing.assert_array_equal(a["probabilities"], b["probabilities"])
 
 
-def test_volumes_are_read_there(tmp_path, cluster):
+def test_volumes_are_read_there(tmp_path, two_workers):
     write_volumes(tmp_path / "v", subjects=3, seed=0, spacing=4.0)
     (tmp_path / "v" / "broken.nii").write_text("notes" * 100)
-    cluster.worker()
-    cluster.worker(2)
     here = api.slices(tmp_path / "v", out=tmp_path / "here", size=32, workers=1)
-    there = api.slices(tmp_path / "v", out=tmp_path / "there", size=32, cluster=cluster.address)
+    there = api.slices(tmp_path / "v", out=tmp_path / "there", size=32, cluster=two_workers.address)
     assert here["fingerprint"] == there["fingerprint"]
     assert len(there["skipped"]) == 1
 

@@ -99,6 +99,24 @@ def start_command():
     return Forked
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a real file system of a size such as "1m", or gives it another one, and returns its folder."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(size: object) -> Path:
+        options = f"remount,size={size}" if disk.is_mount() else f"size={size}"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", disk]
+        if sys.platform != "linux" or os.geteuid() or subprocess.run(command).returncode:
+            pytest.skip("needs the right to mount a small file system")
+        return disk
+
+    yield mount
+    if disk.is_mount():
+        subprocess.run(["umount", "-l", disk], check=True)
+
+
 @pytest.fixture(scope="session")
 def small_volumes(tmp_path_factory) -> Path:
     """A folder with the volumes of five subjects, which differ in shape and texture."""

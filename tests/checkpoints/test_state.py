@@ -187,40 +187,20 @@ def test_killed_before_each_single_operation_it_still_loads(tmp_path):
     assert int(done.stdout) > 8
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 1 MiB of its own."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    made = (
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", mount],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if os.geteuid() == 0 and sys.platform == "linux"
-        else None
-    )
-    if made is None or made.returncode:
-        pytest.skip(f"can't mount a small disk: {made.stderr.strip() if made else 'not root'}")
-    yield mount
-    subprocess.run(["umount", mount], check=True)
-
-
 @pytest.mark.parametrize("free_kib", [0, 4, 100, 192, 196])
 def test_a_full_disk_leaves_the_old_states(small_disk, free_kib):
-    folder = small_disk / "state"
+    disk = small_disk("1m")
+    folder = disk / "state"
     for step in (1, 2):
         save_state(folder, numbered(step, 50_000), {"step": step})  # 200 KiB each
-    files = os.statvfs(small_disk)
-    (small_disk / "filler").write_bytes(bytes(files.f_bavail * files.f_frsize - free_kib * 1024))
+    files = os.statvfs(disk)
+    (disk / "filler").write_bytes(bytes(files.f_bavail * files.f_frsize - free_kib * 1024))
     with pytest.raises(OSError, match="No space left"):
         save_state(folder, numbered(3, 50_000), {"step": 3})
     assert load_state(folder)[1] == {"step": 2}
     damage(folder / "state-1.npz", "flip")
     assert load_state(folder)[1] == {"step": 1}
-    (small_disk / "filler").unlink()
+    (disk / "filler").unlink()
     save_state(folder, numbered(4, 50_000), {"step": 4})
     assert load_state(folder)[1] == {"step": 4}
 

@@ -5,7 +5,6 @@ import dataclasses
 import json
 import shlex
 import shutil
-import subprocess
 import time
 
 import numpy as np
@@ -293,13 +292,6 @@ def test_a_damaged_encoder_is_named(settings, encoder_folder, tmp_path):
     content[len(content) // 2] ^= 1
     weights.write_bytes(bytes(content))
     assert str(weights) in bad(settings, tmp_path, arm=("random", f"mri={broken}"))
-
-
-def test_the_command_line_ends_with_one_line_and_code_2(command, tmp_path):
-    done: subprocess.CompletedProcess = command("compare", tmp_path / "none", "--out", tmp_path / "o")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "none: no such folder" in done.stderr
 
 
 @pytest.mark.slow

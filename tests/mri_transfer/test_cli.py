@@ -34,11 +34,6 @@ def test_it_is_the_same_program_as_a_module(command):
     assert "pretrain" in command("--help").stdout
 
 
-def test_unknown_commands_and_options(command):
-    assert command("compar").returncode == 2
-    assert command("audit", "x", "--frobnicate").returncode == 2
-
-
 def test_errors_are_one_line_and_debug_shows_the_traceback(cli, tmp_path):
     done = cli("audit", tmp_path / "none")
     assert done.returncode == 2

@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import sys
 
+USE = "from tests.pretrain import small_network; small_network.use()"
+"""For a process that is forked, see :mod:`tests.forked`."""
+
 
 def build_small(backbone: str = "mobilenet", size: int = 32, seed: int = 0):
     """As checkpoints.backbones.build_encoder: batch normalisation and global pooling, but 12 features."""

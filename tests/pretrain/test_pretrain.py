@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -12,35 +10,47 @@ import pytest
 from mri_transfer.checkpoints.encoders import read_card
 from mri_transfer.pretrain.run.metrics_file import Metrics
 from mri_transfer.storage.json_lines import line_of
+from tests.forked import Forked
+from tests.pretrain import small_network
 from tests.pretrain.finished_runs import same
 
-# MobileNet has half as many layers as the default backbone, so its graph is compiled in half the time.
-TINY = ("--batch", 4, "--size", 32, "--backbone", "mobilenet")
+SMALL = ("--batch", 4, "--size", 32, "--backbone", "mobilenet")
+# Saves at every occasion however little is trained between, and steps take their time: so a few hold many saves.
+SLOWLY = """
+import time
+from mri_transfer.pretrain.run import saving
+from mri_transfer.pretrain.run.trainer import Trainer
+saving.SHARE, step = 1e9, Trainer.step
+def slow(*given):
+    time.sleep(0.2)
+    return step(*given)
+Trainer.step = slow
+"""
 
 
-# The command, but saving at every occasion however little is trained between: so a few steps hold many saves.
-SAVING_ALWAYS = (
-    "import sys; from mri_transfer.pretrain.run import saving; saving.SHARE = 1e9; "
-    "from mri_transfer.cli import main; sys.exit(main())"
-)
+def start(*arguments, first=""):
+    """The command with the small network."""
+    return Forked("pretrain", *arguments, first=first + small_network.USE)
 
 
-def start_saving_always(*arguments):
-    return subprocess.Popen(
-        [sys.executable, "-c", SAVING_ALWAYS, *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-    )
+def finish(*arguments):
+    process = start(*arguments)
+    said = process.communicate()[0]
+    assert process.returncode == 0, said
+    return said
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """The small network for this process."""
+    small_network.use(monkeypatch.setattr)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(small_store, command, tmp_path_factory):
+def undisturbed(small_store, tmp_path_factory):
     """A finished run of 12 steps."""
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
-    done = command("pretrain", small_store, "--out", out, "--steps", 12, *TINY)
-    assert done.returncode == 0, done.stderr
+    finish(small_store, "--out", out, "--steps", 12, *SMALL)
     return out
 
 
@@ -66,31 +76,36 @@ def test_a_run_leaves_an_encoder_that_knows_where_it_comes_from(undisturbed):
 
 
 @pytest.mark.slow
-def test_the_same_command_gives_the_same_bits(undisturbed, small_store, cli, tmp_path):
-    assert cli("pretrain", small_store, "--out", tmp_path / "again", "--steps", 12, *TINY).returncode == 0
-    assert same(undisturbed, tmp_path / "again")
+def test_the_same_command_gives_the_same_bits(small_store, start_command, cli, tmp_path):
+    """In another process, with a real network and real views."""
+    one, other = (("pretrain", small_store, "--out", tmp_path / name, "--steps", 12, *SMALL) for name in "ab")
+    process = start_command(*one)
+    assert process.wait() == 0, process.communicate()[0]
+    assert cli(*other).returncode == 0
+    assert same(tmp_path / "a", tmp_path / "b")
 
 
-def test_killed_and_continued_equals_undisturbed_to_the_last_bit(undisturbed, small_store, command, tmp_path):
-    out = tmp_path / "killed"
-    arguments = ("pretrain", small_store, "--out", out, "--steps", 12, *TINY, "--save-minutes", 0.0001)
-    process = start_saving_always(*arguments)
-    cards = out / "state"
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:  # neither before the first step nor after the last
-        numbers = (
-            [int(path.stem.split("-")[1]) for path in cards.glob("state-*.json")] if cards.is_dir() else []
-        )
-        if numbers and max(numbers) >= 1:
-            break
+def saved_step(out):
+    return max((int(path.stem.split("-")[1]) for path in (out / "state").glob("state-*.json")), default=0)
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
         assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+
+
+def test_killed_and_continued_equals_undisturbed_to_the_last_bit(undisturbed, small_store, small, tmp_path):
+    out = tmp_path / "killed"
+    arguments = (small_store, "--out", out, "--steps", 12, *SMALL, "--save-minutes", 0.0001)
+    process = start(*arguments, first=SLOWLY)
+    wait_for(lambda: saved_step(out) >= 1, process)  # neither before the first step nor after the last
+    process.kill()
     process.communicate()
     assert not (out / "summary.json").exists()
-    done = command(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert "continuing" in done.stderr
+    assert "continuing" in finish(*arguments)
     assert same(undisturbed, out)
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(set(steps))
@@ -98,48 +113,36 @@ def test_killed_and_continued_equals_undisturbed_to_the_last_bit(undisturbed, sm
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_the_run_goes_on(undisturbed, small_store, start_command, command, tmp_path):
+def test_sigterm_saves_and_the_run_goes_on(undisturbed, small_store, small, tmp_path):
     out = tmp_path / "terminated"
-    arguments = ("pretrain", small_store, "--out", out, "--steps", 12, *TINY)
-    process = start_command(*arguments)
-    while not (out / "metrics.jsonl").exists():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
+    arguments = (small_store, "--out", out, "--steps", 12, *SMALL)
+    process = start(*arguments)
+    wait_for((out / "metrics.jsonl").exists, process)
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=120)[0]
     if process.returncode != 0:  # on a fast machine it may have finished first
         assert process.returncode == 130, output
         assert "run the same command again" in output
-        assert command(*arguments).returncode == 0
+        finish(*arguments)
     assert same(undisturbed, out)
 
 
 @pytest.mark.slow
 def test_a_time_budget_is_kept(small_store, command, tmp_path):
     started = time.monotonic()
-    done = command("pretrain", small_store, "--out", tmp_path / "run", "--minutes", 0.75, *TINY)
+    done = command("pretrain", small_store, "--out", tmp_path / "run", "--minutes", 0.75, *SMALL)
     assert done.returncode == 0, done.stderr
     seconds = json.loads((tmp_path / "run" / "summary.json").read_text())["training_seconds"]
     assert seconds == pytest.approx(45, rel=0.03)
     assert time.monotonic() - started < 45 * 1.03 + 15  # Python and TensorFlow start before the clock does
 
 
-def test_a_finished_run_is_left_alone(undisturbed, small_store, cli):
+def test_a_finished_run_is_left_alone(undisturbed, small_store, small, cli):
     before = (undisturbed / "encoder" / "encoder.json").read_bytes()
-    done = cli("pretrain", small_store, "--out", undisturbed, "--steps", 12, *TINY)
+    done = cli("pretrain", small_store, "--out", undisturbed, "--steps", 12, *SMALL)
     assert done.returncode == 0
     assert "already finished" in done.stderr
     assert (undisturbed / "encoder" / "encoder.json").read_bytes() == before
-
-
-@pytest.mark.slow
-def test_another_run_can_be_the_start(undisturbed, small_store, cli, tmp_path):
-    done = cli(
-        "pretrain", small_store, "--out", tmp_path / "next", "--init", undisturbed, "--steps", 1, *TINY
-    )
-    assert done.returncode == 0, done.stderr
-    start = read_card(tmp_path / "next")["provenance"]["start"]
-    assert read_card(undisturbed)["weights_sha256"] in json.dumps(start)
 
 
 def test_bad_input_gets_one_line(undisturbed, small_store, refuses, tmp_path):
@@ -166,15 +169,14 @@ def test_bad_input_gets_one_line(undisturbed, small_store, refuses, tmp_path):
         *start,
         words=("is an encoder of mobilenet", "--backbone"),
     )
-    other = (*steps, *TINY, "--seed", 1)
+    other = (*steps, *SMALL, "--seed", 1)
     refuses("pretrain", small_store, "--out", undisturbed, *other, words=("--seed was 0", "another --out"))
     assert not out.exists()
 
 
-@pytest.mark.slow
-def test_a_diverged_run_says_so(small_store, cli, tmp_path):
+def test_a_diverged_run_says_so(small_store, small, cli, tmp_path):
     done = cli(
-        "pretrain", small_store, "--out", tmp_path / "r", "--steps", 40, *TINY, "--learning-rate", 1e30
+        "pretrain", small_store, "--out", tmp_path / "r", "--steps", 40, *SMALL, "--learning-rate", 1e30
     )
     last_line = done.stderr.strip().splitlines()[-1]
     assert done.returncode == 2
@@ -183,31 +185,19 @@ def test_a_diverged_run_says_so(small_store, cli, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_loses_nothing(small_store, command, tmp_path, undisturbed):
+def test_a_full_disk_loses_nothing(small_store, small_disk, small, undisturbed):
     """On a real file system that is full: the line says so, and with room again the run goes on."""
-    import os
-    import subprocess
-
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if (
-        os.geteuid() != 0
-        or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=130m", "none", disk]).returncode
-    ):
-        pytest.skip("needs the right to mount a small file system")
-    try:
-        filler = disk / "filler"
-        with filler.open("wb") as file:
-            file.write(bytes(100 << 20))  # the state alone takes 40 MB
-        arguments = ("pretrain", small_store, "--out", disk / "run", "--steps", 12, *TINY)
-        done = command(*arguments)
-        assert done.returncode == 2
-        assert "no space left" in done.stderr.strip().splitlines()[-1]
-        filler.unlink()
-        assert command(*arguments).returncode == 0
-        assert same(undisturbed, disk / "run")
-    finally:
-        subprocess.run(["umount", disk], check=True)
+    disk = small_disk("12m")
+    filler = disk / "filler"
+    filler.write_bytes(bytes((12 << 20) - 400_000))  # the state alone takes a megabyte
+    arguments = (small_store, "--out", disk / "run", "--steps", 12, *SMALL)
+    process = start(*arguments)
+    said = process.communicate()[0]
+    assert process.returncode == 2
+    assert "no space left" in said.strip().splitlines()[-1]
+    filler.unlink()
+    finish(*arguments)
+    assert same(undisturbed, disk / "run")
 
 
 def test_lines_that_a_power_cut_tore_or_undid_are_dropped(tmp_path):
@@ -230,41 +220,34 @@ def test_a_damaged_line_of_figures_is_named_and_left_out(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_smaller_views_come_first_and_a_resumed_run_goes_through_the_same(
-    small_store, start_command, command, cli, tmp_path
-):
+def test_smaller_views_come_first_and_a_resumed_run_goes_through_the_same(small_store, small, cli, tmp_path):
     """Killed before and after the change of size."""
     grow = ("--steps", 8, "--batch", 4, "--backbone", "mobilenet", "--first-size", 32, "--size", 48)
     done = cli("pretrain", small_store, "--out", tmp_path / "whole", *grow)
     assert done.returncode == 0, done.stderr
     assert "step 4: views of 48 px" in done.stderr
-    card = read_card(tmp_path / "whole")
-    assert card["size"] == 48
+    assert read_card(tmp_path / "whole")["size"] == 48
     parted = cli("pretrain", small_store, "--out", tmp_path / "first", *grow, "--first-share", 1)
     assert parted.returncode == 0
     assert not same(tmp_path / "whole", tmp_path / "first")
     out = tmp_path / "killed"
-    arguments = ("pretrain", small_store, "--out", out, *grow, "--save-minutes", 0.0001)
-    process = start_command(*arguments)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        numbers = [int(path.stem.split("-")[1]) for path in (out / "state").glob("state-*.json")]
-        if numbers and max(numbers) >= 2:
-            break
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    assert command(*arguments).returncode == 0
+    arguments = (small_store, "--out", out, *grow, "--save-minutes", 0.0001)
+    for step in (2, 5):
+        process = start(*arguments, first=SLOWLY)
+        wait_for(lambda step=step: saved_step(out) >= step, process)
+        process.kill()
+        process.communicate()
+    finish(*arguments)
     assert same(tmp_path / "whole", out)
 
 
 @pytest.mark.slow
-def test_one_subject_is_enough_where_nothing_is_contrasted(small_volumes, cli, tmp_path):
+def test_one_subject_is_enough_where_nothing_is_contrasted(small_volumes, small, cli, tmp_path):
     store = tmp_path / "store"
     assert cli("slices", small_volumes / "sub-00_T1w.nii.gz", "--out", store, "--size", 48).returncode == 0
-    done = cli("pretrain", store, "--out", tmp_path / "simclr", "--steps", 2, *TINY)
+    done = cli("pretrain", store, "--out", tmp_path / "simclr", "--steps", 2, *SMALL)
     assert done.returncode == 2
     assert "--method without negatives" in done.stderr
-    done = cli("pretrain", store, "--out", tmp_path / "byol", "--steps", 2, "--method", "byol", *TINY)
+    done = cli("pretrain", store, "--out", tmp_path / "byol", "--steps", 2, "--method", "byol", *SMALL)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "byol" / "run.html").is_file()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +18,6 @@ import pytest
 import mri_transfer
 from mri_transfer.cli import main
 from mri_transfer.datasets.extraction import extract as extract_module
-from mri_transfer.datasets.extraction.extract import SlicesConfig, extract
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 
@@ -198,30 +195,6 @@ def test_adding_volumes_adds_and_the_rest_is_not_read_again(tmp_path, volumes, m
     assert read == []
 
 
-def test_the_same_scan_is_used_once(tmp_path, volumes):
-    plain = volumes / "zz_copy_T1.nii"
-    plain.write_bytes(gzip.decompress((volumes / "p0_T1.nii.gz").read_bytes()))
-    shutil.copyfile(volumes / "p1_T1.nii.gz", volumes / "zzz.nii.gz")
-    summary = extract(SlicesConfig((volumes,), tmp_path / "store", size=32, workers=1))
-    assert summary["volumes"] == 8
-    assert {skip["file"]: skip["reason"] for skip in summary["skipped"]} == {
-        "volumes/zz_copy_T1.nii": "the same scan as volumes/p0_T1.nii.gz",
-        "volumes/zzz.nii.gz": "the same scan as volumes/p1_T1.nii.gz",
-    }
-
-
-def test_a_file_that_changed_is_not_mixed_in(tmp_path, volumes, head, save):
-    assert run(volumes, "--out", tmp_path / "store") == 0
-    save(volumes / "p0_T1.nii.gz", head((24, 28, 26), seed=99), zooms=(4.0, 4.0, 4.0))
-    os.utime(volumes / "p1_T1.nii.gz")  # only touched
-    summary = extract(SlicesConfig((volumes,), tmp_path / "store", size=32, workers=1))
-    assert summary["added_slices"] == 0
-    assert [(skip["file"], skip["reason"].split(";")[0]) for skip in summary["skipped"]] == [
-        ("volumes/p0_T1.nii.gz", "changed since its slices were stored")
-    ]
-    assert summary["moved"] == summary["missing"] == []
-
-
 def test_a_table_names_subjects_and_may_not_change_its_mind(tmp_path, volumes, capfd):
     table = tmp_path / "volumes.csv"
     table.write_text("file,subject,sequence\nvolumes/p0_T1.nii.gz,anna,PD\nvolumes/p0_FLAIR.nii.gz,anna,\n")
@@ -298,38 +271,12 @@ def test_nothing_usable_is_an_error_that_names_the_first_reason(tmp_path, capfd)
         SliceStore.open(tmp_path / "store")
 
 
-@pytest.mark.parametrize(
-    ("make", "reason"),
-    [
-        (lambda folder: None, "no such file or folder"),
-        (lambda folder: folder.mkdir(), "no volumes"),
-        (lambda folder: folder.write_text("x"), "not a volume"),
-    ],
-)
-def test_paths_that_hold_nothing(tmp_path, make, reason, capfd):
-    make(tmp_path / "v")
-    assert run(tmp_path / "v", "--out", tmp_path / "store") == 2
-    error = capfd.readouterr().err
-    assert reason in error
-    assert str(tmp_path / "v") in error
-    assert error.count("\n") == 1
-    assert not (tmp_path / "store").exists()
-
-
 def test_an_existing_store_with_other_settings(tmp_path, volumes, capfd):
     assert run(volumes, "--out", tmp_path / "store") == 0
     before = content(tmp_path / "store")
     assert run(volumes, "--out", tmp_path / "store", "--spacing", "8") == 2
     assert "spacing 4.0 and not 8.0" in capfd.readouterr().err
     assert content(tmp_path / "store") == before
-
-
-def test_an_output_folder_that_holds_something_else(tmp_path, volumes, capfd):
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "thesis.tex").write_text("text")
-    assert run(volumes, "--out", tmp_path / "thesis") == 2
-    assert "holds something else" in capfd.readouterr().err
-    assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["thesis.tex"]
 
 
 @pytest.mark.parametrize(

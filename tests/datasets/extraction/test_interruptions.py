@@ -118,28 +118,6 @@ def _changed(path: Path, before: int) -> bool:
     return path.is_file() and path.stat().st_mtime_ns != before
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of a given number of bytes; skips where none can be mounted."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if sys.platform != "linux" or os.geteuid() != 0:
-        pytest.skip("mounting a small tmpfs needs Linux and root")
-
-    def mount(size: int) -> Path:
-        options = f"size={size}" if not os.path.ismount(folder) else f"remount,size={size}"
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], capture_output=True, text=True
-        )
-        if done.returncode:
-            pytest.skip(f"no tmpfs can be mounted here ({done.stderr.strip()})")
-        return folder
-
-    yield mount
-    if os.path.ismount(folder):
-        subprocess.run(["umount", folder], check=True)
-
-
 def test_a_disk_that_is_full_again_and_again(tmp_path, volumes, small_disk, capfd):
     assert main(arguments(volumes, tmp_path / "whole", 1)) == 0
     needed = sum(path.stat().st_size for path in (tmp_path / "whole").rglob("*") if path.is_file())

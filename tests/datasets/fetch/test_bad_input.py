@@ -5,14 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
-import shutil
 import subprocess
 import sys
 import zipfile
 
 import pytest
 
-from mri_transfer.datasets.fetch.transfer.receipts import Receipts
 from mri_transfer.datasets.tumors.images import list_images
 
 
@@ -156,15 +154,6 @@ def test_a_dead_server_is_one_line_and_the_same_command_continues(run, serve, si
     assert any("Range" in headers for headers in site.gets("/IXI-T1.tar") + site.gets("/IXI-T2.tar"))
 
 
-def test_a_checksum_other_than_the_published_one(run, serve, published, tmp_path):
-    serve("ixi")
-    published({"T1": "0" * 32})
-    line = last_line(run("ixi", "--modalities", "T1"))
-    assert "damaged twice" in line
-    assert "is published" in line
-    assert not list((tmp_path / "out").rglob("*.nii.gz"))
-
-
 @pytest.mark.parametrize("fault", ["truncated", "bits", "no-archive", "tar-cut-before-packing"])
 def test_a_damaged_archive_is_fetched_again_once(run, serve, site, tmp_path, content_of, tools, fault):
     small = serve("oasis1")
@@ -216,25 +205,6 @@ def test_a_member_that_leads_out_is_listed_and_the_rest_arrives(
     assert "IXI-T1.tar: ../../x: a name that leads out" in last_line(strict)
     assert not (tmp_path / "x").exists()
     assert not (tmp_path.parent / "x").exists()
-
-
-def test_too_little_space_is_said_before_anything_is_fetched(run, serve, site, tmp_path, monkeypatch):
-    small = serve("oasis1")
-    usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10_000))
-    line = last_line(run(*small.arguments))
-    assert "needs" in line
-    assert "the disk has 10 kB" in line
-    assert [request for request in site.requests if request[0] == "GET"] == []
-    monkeypatch.undo()
-
-
-def test_two_processes_do_not_write_to_one_folder(run, serve, tmp_path):
-    serve("ixi")
-    assert run("ixi").returncode == 0
-    with Receipts(tmp_path / "out"):
-        assert "another process is writing to it" in last_line(run("ixi"))
-    assert run("ixi").returncode == 0
 
 
 def test_the_lock_ends_with_its_process(run, serve, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 import pytest
 
@@ -12,17 +11,9 @@ from mri_transfer.datasets.fetch.transfer import transport
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def disk(small_disk):
     """A file system of 1 MiB, and a way to leave so many KiB free on it."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        pytest.skip("there is no mount command to make a small disk with")
-    if done.returncode:
-        pytest.skip(f"a small disk can't be mounted here: {done.stderr.strip()}")
+    place = small_disk("1m")
     filler = place / "filler"
 
     def leave(kib: int | None) -> None:
@@ -33,23 +24,22 @@ def small_disk(tmp_path):
             filler.write_bytes(bytes(max(0, free - kib) * 1024))
 
     leave.place = place
-    yield leave
-    subprocess.run(["umount", "-l", str(place)], check=False)
+    return leave
 
 
 @pytest.fixture
-def run(cli, site, small, published, small_disk):
+def run(cli, site, small, published, disk):
     published(small.md5)
 
     def start(*more):
-        out = small_disk.place / "out"
+        out = disk.place / "out"
         return cli("fetch", *small.arguments, "--out", out, "--mirror", site.url, "--retries", 2, *more)
 
     return start
 
 
-def test_a_disk_too_small_is_noticed_before_anything_is_fetched(run, small, small_disk, site, content_of):
-    small_disk(60)
+def test_a_disk_too_small_is_noticed_before_anything_is_fetched(run, small, disk, site, content_of):
+    disk(60)
     done = run()
     assert done.returncode == 2
     line = done.stderr.strip().splitlines()[-1]
@@ -57,9 +47,9 @@ def test_a_disk_too_small_is_noticed_before_anything_is_fetched(run, small, smal
     assert "free some" in line
     data = [path for method, path, _ in site.requests if method == "GET" and path != "/"]
     assert data == []
-    small_disk(None)
+    disk(None)
     assert run().returncode == 0
-    assert content_of(small_disk.place / "out") == small.expected
+    assert content_of(disk.place / "out") == small.expected
 
 
 @pytest.mark.parametrize(
@@ -72,21 +62,21 @@ def test_a_disk_too_small_is_noticed_before_anything_is_fetched(run, small, smal
     ],
 )
 @pytest.mark.parametrize("small", ["ixi", "openneuro", "tumors"], indirect=True)
-def test_the_disk_is_full_at_any_moment(run, small, small_disk, monkeypatch, content_of, kib):
+def test_the_disk_is_full_at_any_moment(run, small, disk, monkeypatch, content_of, kib):
     """As if something else had filled it after the space was checked."""
     for module in (archives, openneuro, transport, unpack):
         monkeypatch.setattr(module, "need_space", lambda *_: None)
-    small_disk(kib)
+    disk(kib)
     done = run("--parallel", 1)
     if done.returncode:
         assert done.returncode == 2
         line = done.stderr.strip().splitlines()[-1]
         assert "no space left on the device" in line
-        assert str(small_disk.place) in line
-        out = small_disk.place / "out"
+        assert str(disk.place) in line
+        out = disk.place / "out"
         for name, body in content_of(out).items() if out.exists() else ():
             assert body == small.expected.get(name, body), name
-    small_disk(None)
+    disk(None)
     done = run()
     assert done.returncode == 0, done.stderr
-    assert content_of(small_disk.place / "out") == small.expected
+    assert content_of(disk.place / "out") == small.expected

@@ -36,7 +36,7 @@ def as_slices(images: np.ndarray, planes=None) -> Slices:
     return Slices(images, tuple(planes or ["axial"] * len(images)), places, places)
 
 
-@pytest.mark.parametrize("size", [16, 32, 45, 64, 100, 160, 224, 1024])
+@pytest.mark.parametrize("size", [16, 32, 45, 64, 100, 160, 174, 224, 1024])
 def test_thumbnails_are_sums_over_boxes(size):
     images = np.random.default_rng(size).integers(0, 256, (3, size, size), dtype=np.uint8)
     pictures = thumbnails(images)

@@ -71,16 +71,7 @@ def test_options_that_do_not_go_together(folder, refuses, tmp_path, options, wor
     assert not (tmp_path / "o").exists()
 
 
-def test_an_unknown_mode(folder, command, tmp_path):
-    done = command("compare", folder, "--mode", "probe,guess", "--out", tmp_path / "o")
-    assert done.returncode == 2
-    assert "there is no mode 'guess'" in done.stderr
-
-
 def test_one_start_alone_is_refused_before_the_work(folder, refuses, tmp_path):
-    words = ("--arm pixels", "one start alone has nothing to be compared with", "name another --arm")
-    refuses("compare", folder, "--arm", "pixels", "--mode", "nearest", "--out", tmp_path / "o", words=words)
-    assert not (tmp_path / "o").exists()
     words = ("one start alone", "by --mode finetune")
     arms = ("--arm", "imagenet", "--arm", "pixels", "--mode", "both")
     refuses("compare", folder, *arms, "--out", tmp_path / "o", words=words)

@@ -22,6 +22,7 @@ import pytest
 
 from mri_transfer.checkpoints.encoders import read_card
 from mri_transfer.checkpoints.state import load_state
+from tests.forked import Forked
 from tests.pretrain import small_network
 from tests.pretrain.finished_runs import same
 
@@ -44,12 +45,9 @@ KILLS = int(os.environ.get("MRI_TRANSFER_KILLS", "4"))
 STEPS = max(800, 200 * KILLS)  # so that a run lives through them
 
 
-def start(*arguments, first="", **options):
+def start(*arguments, first=""):
     """The command with the small network, and Python that is run before it."""
-    environment = {**os.environ, "MRI_TRANSFER_TEST": first, "PYTHONUNBUFFERED": "1"}
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "env": environment} | options
-    command = [sys.executable, str(PROGRAM), *map(str, arguments)]
-    return subprocess.Popen(command, text=True, encoding="utf-8", **options)
+    return Forked(*arguments, first=f"{first}\n{small_network.USE}")
 
 
 def finish(process):
@@ -78,14 +76,9 @@ def undisturbed(small_store, tmp_path_factory):
 
 
 @pytest.fixture
-def small_disk(tmp_path):
+def disk(small_disk):
     """A real file system of 12 MB, for a run whose state takes one."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "none", disk]).returncode:
-        pytest.skip("needs the right to mount a small file system")
-    yield disk
-    subprocess.run(["umount", "-l", disk], check=True)
+    return small_disk("12m")
 
 
 @contextlib.contextmanager
@@ -159,15 +152,15 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(undisturbed, small_
 
 
 def test_a_disk_that_is_full_at_the_end_is_waited_for_and_the_same_command_finishes(
-    undisturbed, small_store, small_disk
+    undisturbed, small_store, disk
 ):
-    out = small_disk / "run"
+    out = disk / "run"
     arguments = ("pretrain", small_store, "--out", out, "--steps", STEPS, *SMALL)
     process = start(
         *arguments, first="from mri_transfer.pretrain.run import saving; saving.PATIENCE_SECONDS = 2"
     )
     wait_for(lambda: (out / "metrics.jsonl").is_file(), process)
-    with full(small_disk):
+    with full(disk):
         output = process.communicate(timeout=300)[0]
     assert process.returncode == 2, output
     last = output.strip().splitlines()[-1]
@@ -202,13 +195,16 @@ def test_no_room_in_any_temporary_folder(undisturbed, small_store, tmp_path):
 def test_a_terminal_that_is_closed_does_not_end_the_run(undisturbed, small_store, tmp_path):
     out = tmp_path / "run"
     ours, theirs = pty.openpty()
-    process = start(
-        *("pretrain", small_store, "--out", out, "--steps", STEPS, *SMALL),
-        first="import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)",
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+    first = "import fcntl, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            PROGRAM,
+            *map(str, ("pretrain", small_store, "--out", out, "--steps", STEPS, *SMALL)),
+        ],
+        **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
         start_new_session=True,
+        env={**os.environ, "MRI_TRANSFER_TEST": first},
     )
     os.close(theirs)
     shown = b""
@@ -305,10 +301,10 @@ def test_until_a_time_of_day_with_a_kill_in_between(small_store, tmp_path):
     assert lines[-1]["learning_rate"] < 0.01 * 1e-3
 
 
-def test_everything_in_one_night(undisturbed, small_store, small_disk):
+def test_everything_in_one_night(undisturbed, small_store, disk):
     """Kills, a full disk, a clock that jumps and a machine at half speed: the same bits in the end."""
     reference, _ = undisturbed
-    out, chance = small_disk / "run", random.Random(1)
+    out, chance = disk / "run", random.Random(1)
     arguments = ("pretrain", small_store, "--out", out, "--steps", STEPS, *SMALL, "--save-minutes", 1e-6)
     said = ""
     slower = "from mri_transfer.pretrain.run.trainer import Trainer as T; import time as t; step = T.step\n"
@@ -319,7 +315,7 @@ def test_everything_in_one_night(undisturbed, small_store, small_disk):
         with half_speed(process, after=3):
             wait_for(lambda already=already: saved_step(out) > already + 20, process)
             if night == 1:
-                with full(small_disk):
+                with full(disk):
                     before = saved_step(out)
                     time.sleep(2)
                     assert load_state(out / "state")[1]["step"] >= before

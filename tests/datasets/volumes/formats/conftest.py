@@ -414,3 +414,9 @@ class Formats:
 @pytest.fixture(scope="session")
 def formats() -> type[Formats]:
     return Formats
+
+
+@pytest.fixture
+def scan(head) -> Scan:
+    """A small one, of another length along every axis."""
+    return Scan(head((16, 18, 17)).astype(np.int16), (1.0, 1.5, 2.0), "LPS")

@@ -18,11 +18,6 @@ FORMATS = (
 )
 
 
-@pytest.fixture
-def scan(formats, head):
-    return formats.Scan(head((16, 18, 17)).astype(np.int16), (1.0, 1.5, 2.0), "LPS")
-
-
 def cut_to(share: float):
     return lambda content: content[: int(len(content) * share)]
 

@@ -11,11 +11,6 @@ import pytest
 
 
 @pytest.fixture
-def scan(formats, head):
-    return formats.Scan(head((16, 18, 17)).astype(np.int16), (1.0, 1.5, 2.0), "LPS")
-
-
-@pytest.fixture
 def minc(formats, scan, tmp_path):
     """A MINC2 file, opened to be changed: minc(change) -> its path."""
 

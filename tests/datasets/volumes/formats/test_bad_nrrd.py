@@ -6,17 +6,10 @@ import contextlib
 import re
 import time
 
-import numpy as np
 import pytest
 
 from mri_transfer.datasets.volumes.find import find_volumes
 from mri_transfer.errors import UserError
-
-
-@pytest.fixture
-def scan(formats, head):
-    return formats.Scan(head((16, 18, 17)).astype(np.int16), (1.0, 1.5, 2.0), "LPS")
-
 
 NRRD = {
     "terabytes": ({"sizes": "100000 100000 1000"}, "promises 20 TB"),

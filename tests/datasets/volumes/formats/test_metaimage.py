@@ -12,11 +12,6 @@ from mri_transfer.datasets.volumes.volume import read_volume
 from mri_transfer.errors import UserError
 
 
-@pytest.fixture
-def scan(formats, head):
-    return formats.Scan(head((16, 18, 17)).astype(np.int16), (1.0, 1.5, 2.0), "LPS")
-
-
 @pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "i4", "u4", "f4", "f8"])
 @pytest.mark.parametrize("compressed", [False, True])
 def test_number_formats(formats, head, tmp_path, dtype, compressed):

@@ -9,12 +9,6 @@ import pytest
 
 from mri_transfer.datasets.volumes.find import find_volumes
 
-
-@pytest.fixture
-def scan(formats, head):
-    return formats.Scan(head((16, 18, 17)).astype(np.int16), (1.0, 1.5, 2.0), "LPS")
-
-
 NAMES = [
     "größe 1.nii.gz",
     "脳 スキャン.nii.gz",

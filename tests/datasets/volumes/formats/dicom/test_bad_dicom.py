@@ -11,11 +11,6 @@ import pytest
 
 
 @pytest.fixture
-def scan(formats, head):
-    return formats.Scan(head((16, 18, 17)).astype(np.int16), (1.0, 1.5, 2.0), "LPS")
-
-
-@pytest.fixture
 def few(formats, head):
     """Few slices, where each is a file."""
     return formats.Scan(head((16, 18, 17))[:, :, 5:10].astype(np.int16), (1.0, 1.5, 2.0), "LPS")

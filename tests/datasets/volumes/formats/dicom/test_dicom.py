@@ -18,21 +18,6 @@ from mri_transfer.datasets.volumes.find import find_volumes
 from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
 
 
-@pytest.fixture
-def scan(formats, head):
-    return formats.Scan(head((20, 24, 22)).astype(np.int16), (1.0, 1.5, 2.0), "LPS")
-
-
-@pytest.fixture
-def canonical(head):
-    return head((20, 24, 22)).astype(np.int16)
-
-
-def saved(dataset, path):
-    dataset.save_as(path, enforce_file_format=True)
-    return path
-
-
 def test_order_is_by_position_and_not_by_number_or_name(formats, scan, canonical, tmp_path):
     def renumber(dataset, index):
         dataset.InstanceNumber = (index * 5) % 22
@@ -105,7 +90,7 @@ def test_later_time_points_at_the_same_positions_are_left_out(formats, scan, can
         later.SOPInstanceUID = later.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         later.AcquisitionNumber, later.InstanceNumber = 2, 1  # comes first by number and by name
         later.PixelData = (later.pixel_array // 2).tobytes()
-        saved(later, tmp_path / "d" / f"A{index:03d}")
+        later.save_as(tmp_path / "d" / f"A{index:03d}", enforce_file_format=True)
         return dataset
 
     (tmp_path / "d").mkdir()

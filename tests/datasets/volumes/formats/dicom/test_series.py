@@ -16,27 +16,12 @@ from mri_transfer.errors import UserError
 
 
 @pytest.fixture
-def scan(formats, head):
-    return formats.Scan(head((20, 24, 22)).astype(np.int16), (1.0, 1.5, 2.0), "LPS")
-
-
-@pytest.fixture
 def few(formats, head):
     return formats.Scan(head((20, 24, 22))[:, :, 9:13].astype(np.int16), (1.0, 1.5, 2.0), "LPS")
 
 
-@pytest.fixture
-def canonical(head):
-    return head((20, 24, 22)).astype(np.int16)
-
-
 def reasons(found):
     return [skip.reason for skip in found.skipped]
-
-
-def saved(dataset, path):
-    dataset.save_as(path, enforce_file_format=True)
-    return path
 
 
 @pytest.mark.parametrize(
@@ -77,7 +62,7 @@ def test_two_echoes_are_two_volumes(formats, scan, canonical, tmp_path):
         late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = generate_uid()
         late.EchoTime, late.EchoNumbers = 92.0, 2
         late.PixelData = (late.pixel_array // 3).tobytes()
-        saved(late, tmp_path / "d" / f"L{index:03d}")
+        late.save_as(tmp_path / "d" / f"L{index:03d}", enforce_file_format=True)
         return dataset
 
     (tmp_path / "d").mkdir()
@@ -115,12 +100,12 @@ def test_a_localiser_and_stray_orientations_are_left_out(formats, head, scan, tm
             one = formats.dicom_slice(
                 formats.Scan(voxels, (1.0, 1.5, 2.0), axes), index, uids, SeriesDescription="x"
             )
-            saved(one, tmp_path / "d" / f"L{number}{index}")
+            one.save_as(tmp_path / "d" / f"L{number}{index}", enforce_file_format=True)
     formats.dicom(scan, tmp_path / "d")
     series = pydicom.dcmread(next((tmp_path / "d").glob("IM*"))).SeriesInstanceUID
     stray = formats.dicom_slice(formats.Scan(voxels, (1.0, 1.5, 2.0), "PIL"), 3, ("1.2", series))
     stray.StudyInstanceUID = pydicom.dcmread(next((tmp_path / "d").glob("IM*"))).StudyInstanceUID
-    saved(stray, tmp_path / "d" / "STRAY")
+    stray.save_as(tmp_path / "d" / "STRAY", enforce_file_format=True)
     found = find_volumes([tmp_path / "d"])
     assert len(found.sources) == 1
     assert len(found.sources[0].files) == 22

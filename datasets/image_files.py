@@ -10,6 +10,8 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps
 
+from mri_transfer.words import size_in_words
+
 # What files whose names are read may hold. Pillow tries every format it knows otherwise, and hands one of them, EPS, to
 # Ghostscript, which runs programs.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
@@ -50,7 +52,7 @@ def read_bytes(path: Path) -> bytes:
     if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
         raise ValueError("no regular file")
     if status.st_size > MOST_BYTES:
-        raise ValueError(f"{status.st_size / 1e6:.0f} MB, and no picture has so many")
+        raise ValueError(f"{size_in_words(status.st_size)}, and no picture has so many")
     return path.read_bytes()
 
 

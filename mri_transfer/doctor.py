@@ -19,6 +19,7 @@ from mri_transfer.machine import checks, device, memory
 from mri_transfer.machine.boards import Board, read_board
 from mri_transfer.machine.checks import ADVICE, GOOD, PROBLEM, Finding
 from mri_transfer.options import non_negative_float, option
+from mri_transfer.words import size_in_words
 
 MARKS = {GOOD: "  ok  ", ADVICE: " note ", PROBLEM: " FIX  "}
 SIZE, BATCH = 160, 64
@@ -120,7 +121,7 @@ def _speed(seconds: float) -> tuple[Finding, dict[str, Any] | None]:
         "speed",
         GOOD,
         f"{speed.views_per_second:.0f} views/s in {speed.precision} ({speed.backbone}, {speed.size} px, {speed.batch} "
-        f"pairs, {at_once} at once, about {speed.memory_bytes / 1e9:.1f} GB): "
+        f"pairs, {at_once} at once, about {size_in_words(speed.memory_bytes)}): "
         f"{speed.hours_per_million_views:.1f} hours per million views",
     )
     return finding, {

@@ -18,6 +18,7 @@ from mri_transfer.finetune.export import litert, onnx, saved_model
 from mri_transfer.finetune.export.served import Runner, Served, served
 from mri_transfer.finetune.prediction.inputs import find_inputs, read_input
 from mri_transfer.storage.files import claim_folder, sha256, write_json
+from mri_transfer.words import size_in_words
 
 KIND = "export"
 FORMATS = ("saved_model", "litert", "onnx")
@@ -166,7 +167,7 @@ def export_run(
         share = entry["agreement"]["top1"]
         same = f"same class on {format_share(share)}" if share is not None else "same features"
         progress.say(
-            f"{out / entry['file']}: {entry['bytes'] / 1e6:.1f} MB, {entry['what']}; {same} of "
+            f"{out / entry['file']}: {size_in_words(entry['bytes'])}, {entry['what']}; {same} of "
             f"{entry['agreement']['images']} images, largest difference "
             f"{entry['agreement']['largest_difference']:.2g}"
         )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from mri_transfer.evaluation.metrics import balanced_accuracy, confusion_by_group
 from mri_transfer.evaluation.neighbours import unit_rows
 from mri_transfer.finetune.data.protocol import inner_splits
 
@@ -101,9 +102,9 @@ def fit_nearest(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, se
         scores = []
         for fit, validate in inner_splits(labels, groups, seed):
             found = _neighbours(features[fit], labels[fit]).by_neighbours(features[validate], grid)
-            right = found.argmax(-1) == labels[validate]
-            present = [labels[validate] == label for label in np.unique(labels[validate])]
-            scores.append([np.mean([each[here].mean() for here in present]) for each in right])
+            one, classes = np.zeros(len(validate), int), found.shape[-1]
+            counts = confusion_by_group(labels[validate], found.argmax(-1), one, 1, classes)[0]
+            scores.append(balanced_accuracy(counts))
         if not scores:
             return _neighbours(features, labels)
         tried = dict(zip(grid, np.mean(scores, axis=0).tolist(), strict=True))

@@ -27,6 +27,7 @@ from mri_transfer.machine import device, memory
 from mri_transfer.machine.boards import FAMILIES, Board
 from mri_transfer.machine.hardware import EARLIEST_SANE_CLOCK, Hardware
 from mri_transfer.machine.kernel import read_text
+from mri_transfer.words import size_in_words
 
 GOOD, ADVICE, PROBLEM = "good", "advice", "problem"
 
@@ -200,12 +201,12 @@ def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
         )
         return
     shared = " shared with the GPU" if board else ""
-    what = f"{total / 1e9:.1f} GB{shared}, {available / 1e9:.1f} GB free"
+    what = f"{size_in_words(total)}{shared}, {size_in_words(available)} free"
     if available < LEAST_MEMORY:
         yield Finding(
             "memory",
             PROBLEM,
-            f"{what}; a night at 160 px wants {LEAST_MEMORY / 1e9:g} GB",
+            f"{what}; a night at 160 px wants {size_in_words(LEAST_MEMORY)}",
             "close other programs, and the desktop: sudo systemctl isolate multi-user.target",
         )
     else:
@@ -221,7 +222,7 @@ def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
     swaps = _swaps(root)
     on_disk = [(name, size) for name, size in swaps if "zram" not in name]
     if on_disk:
-        yield Finding("memory", GOOD, f"swap of {sum(size for _, size in on_disk) / 1e9:.1f} GB on disk")
+        yield Finding("memory", GOOD, f"swap of {size_in_words(sum(size for _, size in on_disk))} on disk")
     elif total < SMALL_MEMORY:
         text = "no swap" if not swaps else "swap in zram only, which lies in the same memory"
         yield Finding(
@@ -325,12 +326,12 @@ def fan_speed(root: Path) -> int | None:
 def of_disk(folder: Path) -> Iterator[Finding]:
     """Room, and how fast a file is written through to the disk."""
     free = shutil.disk_usage(folder).free
-    what = f"{free / 1e9:.0f} GB free in {folder.resolve()}"
+    what = f"{size_in_words(free)} free in {folder.resolve()}"
     if free < ROOM_BYTES:
         yield Finding(
             "disk",
             PROBLEM,
-            f"{what}; slices and a run want {ROOM_BYTES / 1e9:g} GB",
+            f"{what}; slices and a run want {size_in_words(ROOM_BYTES)}",
             "free some, or name a folder on another disk with --folder and --out",
         )
         return
@@ -341,7 +342,7 @@ def of_disk(folder: Path) -> Iterator[Finding]:
             "disk", PROBLEM, f"{folder}: can't be written to ({error.strerror})", "name a folder of your own"
         )
         return
-    what += f", {speed / 1e6:,.0f} MB/s written through"
+    what += f", {size_in_words(speed)}/s written through"
     if speed < SLOW_DISK:
         yield Finding(
             "disk", ADVICE, what, "an NVMe or USB 3 disk instead of a card makes saving and reading faster"

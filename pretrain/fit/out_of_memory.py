@@ -17,6 +17,7 @@ from typing import Any
 from mri_transfer.errors import UserError
 from mri_transfer.machine import memory
 from mri_transfer.storage.files import object_or_none, write_json, wrong_fields
+from mri_transfer.words import size_in_words
 
 MARKER = "running.json"
 # Pairs; statistics of batch normalisation over fewer than eight views are mostly noise.
@@ -64,8 +65,8 @@ def largest_that_fits(
         fewer = smaller(micro_batch, batch)
         if fewer is None:
             raise UserError(
-                f"--batch {batch}: training needs about {needed / 1e9:.1f} GB and {limit / 1e9:.1f} GB may be used; "
-                f"{REMEDY}, close other programs, or raise --memory"
+                f"--batch {batch}: training needs about {size_in_words(needed)} and {size_in_words(limit)} may be "
+                f"used; {REMEDY}, close other programs, or raise --memory"
             )
         micro_batch = fewer
     return micro_batch

@@ -20,6 +20,7 @@ from mri_transfer.pretrain.run.position import Position
 from mri_transfer.pretrain.run.schedule import next_moment
 from mri_transfer.pretrain.run.trainer import Trainer, bytes_of_training
 from mri_transfer.storage.files import read_object, write_card
+from mri_transfer.words import size_in_words
 
 if TYPE_CHECKING:
     import keras
@@ -131,7 +132,7 @@ def _micro_batch(
     )
     if found is not None:
         progress.say(
-            f"{limit / 1e9:.1f} GB of memory may be used: {found} of {config.batch} pairs are encoded at once"
+            f"{size_in_words(limit)} of memory may be used: {found} of {config.batch} pairs are encoded at once"
         )
     return found
 

@@ -1,11 +1,8 @@
 """Training states survive kill -9, a full disk and damage, and bring back every number of a training."""
 
 import os
-import random
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import hypothesis.extra.numpy as hnp
@@ -110,25 +107,16 @@ from pathlib import Path
 import numpy as np
 from mri_transfer.checkpoints.state import load_state, save_state
 folder = Path(sys.argv[1])
-found = load_state(folder)
-step = found[1]["step"] if found else 0
-print("ready", flush=True)
-while True:
-    step += 1
+def saved():
+    return found[1]["step"] if (found := load_state(folder)) else 0
+def save(step):
     save_state(folder, {f"model/{i}": np.full(5000, step, "float32") for i in range(4)}, {"step": step})
 """
 
 
-def test_killed_at_random_moments_it_never_loses_a_state(tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    chance, last = random.Random(0), 0
-    for _ in range(20):
-        with subprocess.Popen(
-            [sys.executable, "-c", SAVER, str(tmp_path)], env=environment, stdout=subprocess.PIPE
-        ) as saver:
-            assert saver.stdout.readline() == b"ready\n"
-            time.sleep(chance.uniform(0.0, 0.06))
-            saver.send_signal(signal.SIGKILL)
+def test_killed_at_random_moments_it_never_loses_a_state(tmp_path, killed_twenty_times):
+    last = 0
+    for _ in killed_twenty_times(SAVER):
         found = load_state(tmp_path)
         if found is None:
             continue

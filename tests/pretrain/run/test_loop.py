@@ -319,7 +319,7 @@ def test_the_most_pairs_that_fit_are_chosen():
     assert largest_that_fits(needed, 64, None) is None
     assert largest_that_fits(needed, 64, 4e9) is None
     assert largest_that_fits(needed, 64, 2e9) == 16
-    with pytest.raises(UserError, match=r"--batch 64: .*1\.2 GB and 1\.1 GB may be used; .*--size"):
+    with pytest.raises(UserError, match=r"--batch 64: .*1\.16 GB and 1\.1 GB may be used; .*--size"):
         largest_that_fits(needed, 64, 1.1e9)
 
 

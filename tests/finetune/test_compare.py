@@ -184,16 +184,6 @@ def test_dry_run_counts_and_estimates(settings, finished, tmp_path):
     assert numbers(out) == numbers(finished[0])
 
 
-def test_a_trial_is_known_by_what_is_in_it(settings, finished, tmp_path):
-    """Other names of the same encoders change none; a seed more adds its own."""
-    shutil.copytree(finished[0], tmp_path / "report")
-    arms = (settings["arm"][1], f"renamed={settings['arm'][2].partition('=')[2]}", "scratch=random")
-    renamed = {**settings, "arm": arms, "out": tmp_path / "report", "dry_run": True}
-    assert compare(CompareConfig(**renamed))["trials_left"] == 0
-    summary = compare(CompareConfig(**{**renamed, "seeds": 2}))
-    assert summary["trials_left"] == summary["trials"] // 2 > 0
-
-
 @pytest.mark.slow
 def test_killed_twenty_times_at_random_it_ends_with_the_same_numbers(tiny, start_command, tmp_path):
     """Killed with one worker and with two; undisturbed with one: the numbers depend on neither."""

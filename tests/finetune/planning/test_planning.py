@@ -1,6 +1,7 @@
 """A plan is written before the look, can't be changed unseen, and what is done otherwise is told; looks are counted."""
 
 import json
+import shutil
 
 import pytest
 
@@ -83,6 +84,16 @@ def test_what_is_done_otherwise_is_told(planned):
     assert read_plan(settings["plan"]) == plan
     assert report_of(settings)["looks_before"] == 1
     assert "scored once before in this folder" in page_of(settings)
+
+
+def test_a_trial_is_known_by_what_is_in_it(planned, tmp_path):
+    """Other names of the same starts change none; a seed more adds its own."""
+    shutil.copytree(planned[0]["out"], tmp_path / "out")
+    without = {key: value for key, value in planned[0].items() if key != "plan"}
+    renamed = {**without, "out": tmp_path / "out", "arm": ("a=pixels", "b=figures"), "dry_run": True}
+    assert compare(CompareConfig(**renamed))["trials_left"] == 0
+    summary = compare(CompareConfig(**{**renamed, "seeds": 2}))
+    assert summary["trials_left"] == summary["trials"] // 2 > 0
 
 
 @pytest.mark.parametrize(

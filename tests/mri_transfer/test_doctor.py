@@ -142,7 +142,7 @@ def test_a_small_orin_that_is_hot_throttled_and_shows_a_desktop(tmp_path):
     assert "JetPack 6.2" in of(found, "board")[0].text
     short, desktop, swap = of(found, "memory")
     assert (short.level, desktop.level, swap.level) == (PROBLEM, ADVICE, ADVICE)
-    assert "2.2 GB free" in short.text
+    assert "2.15 GB free" in short.text
     assert "shared with the GPU" in short.text
     assert "gnome-shell" in desktop.text
     assert "-m 2" in of(found, "power")[0].remedy  # MAXN_SUPER, not the first

@@ -65,6 +65,16 @@ def test_without_recognised_pictures_one_sentence_says_that_there_is_no_cell_of_
     assert '<h2 id="one-source">' not in page
 
 
+def test_a_trial_is_known_by_what_is_in_it(planned, tmp_path):
+    """Other names of the same starts change none; a seed more adds its own."""
+    shutil.copytree(planned[0]["out"], tmp_path / "out")
+    without = {key: value for key, value in planned[0].items() if key != "plan"}
+    renamed = {**without, "out": tmp_path / "out", "arm": ("a=pixels", "b=figures"), "dry_run": True}
+    assert compare(CompareConfig(**renamed))["trials_left"] == 0
+    summary = compare(CompareConfig(**{**renamed, "seeds": 2}))
+    assert summary["trials_left"] == summary["trials"] // 2 > 0
+
+
 def test_what_is_done_otherwise_is_told(planned):
     settings, plan, _ = planned
     changed = {**settings, "seeds": 2, "arm": (*settings["arm"], "x=figures"), "folds": 4}
@@ -84,16 +94,6 @@ def test_what_is_done_otherwise_is_told(planned):
     assert read_plan(settings["plan"]) == plan
     assert report_of(settings)["looks_before"] == 1
     assert "scored once before in this folder" in page_of(settings)
-
-
-def test_a_trial_is_known_by_what_is_in_it(planned, tmp_path):
-    """Other names of the same starts change none; a seed more adds its own."""
-    shutil.copytree(planned[0]["out"], tmp_path / "out")
-    without = {key: value for key, value in planned[0].items() if key != "plan"}
-    renamed = {**without, "out": tmp_path / "out", "arm": ("a=pixels", "b=figures"), "dry_run": True}
-    assert compare(CompareConfig(**renamed))["trials_left"] == 0
-    summary = compare(CompareConfig(**{**renamed, "seeds": 2}))
-    assert summary["trials_left"] == summary["trials"] // 2 > 0
 
 
 @pytest.mark.parametrize(

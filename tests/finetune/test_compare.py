@@ -223,7 +223,7 @@ def trial_names(folder) -> list[str]:
 
 @pytest.mark.slow
 def test_fine_tuning_every_arm(tiny, tmp_path):
-    changed = {"rates": (1e-4, 1e-3), "calibration": "temperature"}
+    changed = {"rates": (1e-4, 1e-3), "calibration": "temperature", "fractions": (1.0,)}
     config = CompareConfig(out=tmp_path / "r", workers=1, **{**tiny, **changed})
     dry = compare(dataclasses.replace(config, dry_run=True))
     assert dry["trials"] == 2 * 2 * 3

@@ -1,4 +1,5 @@
 """What `mkdocs build` adds to the pages here: commands, pages from elsewhere in the repository, those of a demo.
+
 The reference is made from the parser, so it can't differ from `--help`. The sample pages are those of `mri-transfer
 demo` in the checkout (or in the folder that MRI_TRANSFER_DEMO names); without them a line says how to get them.
 """

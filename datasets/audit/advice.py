@@ -56,8 +56,8 @@ def advice(found: dict[str, Any]) -> list[str]:
             or "by figures of the file and the picture together, though by no single one"
         )
         said.append(
-            f"The class can be guessed without looking at the anatomy ({shown}). Bring all images to one size, crop and "
-            "range before training, as this program does, and doubt a model that is tested only on images from the "
+            f"The class can be guessed without looking at the anatomy ({shown}). Bring all images to one size, crop "
+            "and range before training, as this program does, and doubt a model that is tested only on images from the "
             "same collection."
         )
     if tells := origin_tells_class(found["sources"]):

@@ -92,8 +92,8 @@ def one_source(tumors: TumorSet, scored: Scored, splits: Sequence[Split]) -> tup
     lacking = [split for split in cell.within(splits) if len(np.unique(labels[split.train])) < len(present)]
     if len(present) < FEWEST or min(groups, default=0) < FEWEST or lacking:
         return None, (
-            f"Not compared within one source: of {int(images.sum()):,} pictures from {cell.name} too few are in a class or "
-            "fold."
+            f"Not compared within one source: of {int(images.sum()):,} pictures from {cell.name} too few are in a "
+            "class or fold."
         )
     return cell, (
         f"Within one source: models trained and tested on pictures of {cell.name} alone, {len(present)} classes by "

@@ -23,8 +23,9 @@ ELSEWHERE = {
     "RESULTS.md": "findings.md",
     "benchmarks/README.md": "benchmarks.md",
     "CHANGELOG.md": "changes.md",
+    "notebooks/kaggle.ipynb": "kaggle.ipynb",
 }
-REFERENCE, NOTEBOOK = "commands.md", Path("notebooks/kaggle.ipynb")
+REFERENCE = "commands.md"
 SAMPLES = (
     "index.html",
     "store/summary.html",
@@ -39,7 +40,6 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Called by mkdocs once it knows the files of the folder."""
     root = Path(config.config_file_path).parent
     files.append(File.generated(config, REFERENCE, content=reference()))
-    files.append(File.generated(config, NOTEBOOK.name, content=(root / NOTEBOOK).read_text(encoding="utf-8")))
     for path, name in ELSEWHERE.items():
         files.append(File.generated(config, name, content=(root / path).read_text(encoding="utf-8")))
     demo = Path(os.environ.get("MRI_TRANSFER_DEMO", root / "demo"))

@@ -48,6 +48,11 @@ BACKBONE = (
 WEIGHTS = "file with the backbone's ImageNet weights, if they can't be downloaded"
 
 
+def start(text: str) -> str:
+    """The name of a start whatever its case, unless a folder is called so; anything else as it is."""
+    return text.lower() if text.lower() in (*BUILT_IN, *PUBLISHED) and not Path(text).exists() else text
+
+
 def folder_of(origin: str) -> Path | None:
     """Where an encoder lies that something starts from; None where it starts from none."""
     return None if origin in BUILT_IN else PUBLISHED.get(origin) or Path(origin)

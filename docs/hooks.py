@@ -1,4 +1,4 @@
-"""What `mkdocs build` adds to the pages here: the reference of commands, and the pages of a demo if there is one.
+"""What `mkdocs build` adds to the pages here: commands, pages from elsewhere in the repository, those of a demo.
 
 The reference is made from the parser, so it can't differ from `--help`. The sample pages are those of `mri-transfer
 demo` in the checkout (or in the folder that MRI_TRANSFER_DEMO names); without them a line says how to get them.
@@ -11,13 +11,21 @@ import html
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 from mri_transfer.cli import COMMANDS, build_parser
 
-REFERENCE, NOTEBOOK = "commands.md", Path("notebooks/kaggle.ipynb")
+# Pages of the repository, by what they are called here.
+ELSEWHERE = {
+    "RESULTS.md": "findings.md",
+    "benchmarks/README.md": "benchmarks.md",
+    "CHANGELOG.md": "changes.md",
+    "notebooks/kaggle.ipynb": "kaggle.ipynb",
+}
+REFERENCE = "commands.md"
 SAMPLES = (
     "index.html",
     "store/summary.html",
@@ -32,13 +40,21 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Called by mkdocs once it knows the files of the folder."""
     root = Path(config.config_file_path).parent
     files.append(File.generated(config, REFERENCE, content=reference()))
-    files.append(File.generated(config, NOTEBOOK.name, content=(root / NOTEBOOK).read_text(encoding="utf-8")))
+    for path, name in ELSEWHERE.items():
+        files.append(File.generated(config, name, content=(root / path).read_text(encoding="utf-8")))
     demo = Path(os.environ.get("MRI_TRANSFER_DEMO", root / "demo"))
     for name in SAMPLES:
         page = demo / name
         content = page.read_text(encoding="utf-8") if page.is_file() else NOT_HERE
         files.append(File.generated(config, f"demo/{name}", content=content))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Called for each page: links between the repository's folders become links between pages."""
+    for path, name in ELSEWHERE.items():
+        markdown = re.sub(rf"\]\((\.\./)?{re.escape(path)}", f"]({name}", markdown)
+    return markdown.replace("](docs/", "](")
 
 
 def reference() -> str:

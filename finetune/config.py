@@ -7,10 +7,11 @@ import math
 from pathlib import Path
 from typing import ClassVar
 
-from mri_transfer.checkpoints.initialisation import BACKBONE, FORMS, WEIGHTS
+from mri_transfer.checkpoints.initialisation import BACKBONE, FORMS, WEIGHTS, start
 from mri_transfer.errors import UserError
 from mri_transfer.options import (
     argument,
+    did_you_mean,
     fractions,
     non_negative_float,
     option,
@@ -109,11 +110,12 @@ def modes(text: str) -> str:
     Raises:
         ValueError: there is no such mode.
     """
-    named = {part.strip() for part in text.split(",")}
+    named = {part.strip().lower() for part in text.split(",")}
     if "both" in named:
         named = named - {"both"} | set(BOTH)
     if unknown := sorted(named - set(MODES)):
-        raise ValueError(f"there is no mode {unknown[0]!r}; choose among {', '.join(MODES)}, or both")
+        hint = did_you_mean(unknown[0], MODES)
+        raise ValueError(f"there is no mode {unknown[0]!r}; choose among {', '.join(MODES)}, or both{hint}")
     return ",".join(mode for mode in MODES if mode in named)
 
 
@@ -174,6 +176,7 @@ class FinetuneConfig:
         "imagenet",
         help=f"starting weights: {FORMS}",
         metavar="START",
+        parse=start,
     )
     size: int = option(160, help="side of the images, pixels", metavar="PIXELS", parse=positive_int)
     backbone: str | None = option(None, help=BACKBONE, metavar="NAME")

@@ -52,11 +52,14 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         )
         for line in sentences(tumors.audit):
             progress.say(line)
+        splits = grouped_splits(
+            tumors.labels, tumors.groups, folds=config.folds, seeds=(config.seed,), classes=tumors.classes
+        )
         summary = _finished(config, start, tumors)
         if summary is not None:
             progress.say(f"{config.out}: finished before; nothing to do")
             return summary
-        return _train(config, start, tumors)
+        return _train(config, start, tumors, next(split for split in splits if split.fold == HELD_OUT))
 
 
 def _key(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> str:
@@ -89,17 +92,13 @@ def _finished(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -
     return read_object(summary) if summary.is_file() else None
 
 
-def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> dict[str, Any]:
+def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet, split: Split) -> dict[str, Any]:
     from mri_transfer.finetune.heads.classifier import save_classifier
     from mri_transfer.finetune.heads.features import extract_features
     from mri_transfer.finetune.heads.tuning import Tuning
     from mri_transfer.finetune.prediction.out_of_distribution import fit, save_in_distribution
 
     started = time.monotonic()
-    splits = grouped_splits(
-        tumors.labels, tumors.groups, folds=config.folds, seeds=(config.seed,), classes=tumors.classes
-    )
-    split = next(split for split in splits if split.fold == HELD_OUT)
     encoder, about = start.load(config.size, config.imagenet_weights)
     encoder.compile(jit_compile=device.jit_compile())
     train, test = split.train, split.test

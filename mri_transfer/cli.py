@@ -135,11 +135,20 @@ class Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line each, with the nearest word that would have done."""
 
     def parse_known_args(self, args=None, namespace=None):
-        """As argparse does, but what a command doesn't know is told by its own parser, which knows its options."""
-        parsed, unknown = super().parse_known_args(args, namespace)
+        """As argparse does, but what a command doesn't know is told by its own parser, and before what is missing."""
+        needed = [action for action in self._actions if action.required]
+        try:
+            for action in needed:
+                action.required = False
+            _, unknown = super().parse_known_args(
+                args, argparse.Namespace(**vars(namespace) if namespace else {})
+            )
+        finally:
+            for action in needed:
+                action.required = True
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return parsed, unknown
+        return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where to look; exit with 2."""

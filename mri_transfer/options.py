@@ -47,12 +47,19 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def argument(*, help: str, metavar: str, many: bool = False, default: Any = dataclasses.MISSING) -> Any:
+def argument(
+    *,
+    help: str,
+    metavar: str,
+    many: bool = False,
+    default: Any = dataclasses.MISSING,
+    parse: Callable[[str], Any] | None = None,
+) -> Any:
     """A dataclass field that becomes a positional argument; with `many`, one or more of them (a tuple).
 
-    With a default it may be left out.
+    With a default it may be left out; `parse` is as of :func:`option`.
     """
-    metadata = {"help": help, "metavar": metavar, "positional": True, "many": many}
+    metadata = {"help": help, "metavar": metavar, "positional": True, "many": many, "parse": parse}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -218,8 +225,9 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
         has_default = field.default is not dataclasses.MISSING
         if about.get("positional"):
             arity = ("*" if has_default else "+") if about["many"] else ("?" if has_default else None)
+            kind = _explained(about["parse"]) if about.get("parse") else base
             parser.add_argument(
-                field.name, type=base, metavar=about["metavar"], help=about["help"], nargs=arity
+                field.name, type=kind, metavar=about["metavar"], help=about["help"], nargs=arity
             )
             continue
         flag = "--" + field.name.rstrip("_").replace(

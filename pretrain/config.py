@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-from mri_transfer.checkpoints.initialisation import BACKBONE, FORMS, RANDOM, WEIGHTS
+from mri_transfer.checkpoints.initialisation import BACKBONE, FORMS, RANDOM, WEIGHTS, start
 from mri_transfer.errors import UserError
 from mri_transfer.options import (
     argument,
@@ -127,7 +127,7 @@ augmentations of views, for --view, each with what it stands for:
         choices=tuple(METHODS),
     )
     backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
-    init: str = option(RANDOM, help=f"starting weights: {FORMS}", metavar="START")
+    init: str = option(RANDOM, help=f"starting weights: {FORMS}", metavar="START", parse=start)
     imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
     positives: str = option(
         "adjacent",

@@ -56,8 +56,8 @@ def advice(found: dict[str, Any]) -> list[str]:
             or "by figures of the file and the picture together, though by no single one"
         )
         said.append(
-            f"The class can be told without looking at the anatomy ({shown}). Bring all images to one size, crop and "
-            "range before training, as this program does, and doubt a model that is tested only on images from the "
+            f"The class can be guessed without looking at the anatomy ({shown}). Bring all images to one size, crop "
+            "and range before training, as this program does, and doubt a model that is tested only on images from the "
             "same collection."
         )
     if tells := origin_tells_class(found["sources"]):
@@ -96,7 +96,7 @@ def advice(found: dict[str, Any]) -> list[str]:
         said.append(
             f"{_number(unread, 'picture')} of other kinds {_are(unread)} not read: convert those that belong to PNG."
         )
-    return said or ["No leak was found. Split by groups all the same: `mri-transfer compare` does."]
+    return said or ["No leak was found. Split by groups anyway: `mri-transfer compare` does."]
 
 
 def _number(count: int, what: str) -> str:

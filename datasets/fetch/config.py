@@ -10,7 +10,7 @@ from typing import ClassVar
 from mri_transfer.datasets.fetch.sources import IXI_MODALITIES, OASIS_DISCS, OASIS_VARIANTS, SOURCES
 from mri_transfer.datasets.fetch.transfer.addresses import shown, split_credentials
 from mri_transfer.errors import UserError
-from mri_transfer.options import argument, option, positive_float, positive_int
+from mri_transfer.options import argument, did_you_mean, option, positive_float, positive_int
 
 
 def modalities(text: str) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ what can't be fetched is skipped and listed in summary.json (--strict makes it a
         "downloading": "mirror parallel retries timeout keep_archives verify",
     }
 
-    source: str = argument(help=f"one of {', '.join(SOURCES)}", metavar="SOURCE")
+    source: str = argument(help=f"one of {', '.join(SOURCES)}", metavar="SOURCE", parse=str.lower)
     out: Path = option(
         help="folder for the data; new, or one that the same source was fetched to", metavar="DIR"
     )
@@ -128,7 +128,8 @@ what can't be fetched is skipped and listed in summary.json (--strict makes it a
             UserError: they don't.
         """
         if self.source not in SOURCES:
-            raise UserError(f"{self.source}: no such source; choose one of {', '.join(SOURCES)}")
+            hint = did_you_mean(self.source, SOURCES)
+            raise UserError(f"{self.source}: no such source; choose one of {', '.join(SOURCES)}{hint}")
         if self.source == "openneuro":
             check_number(self.name)
         elif self.name:

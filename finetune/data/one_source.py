@@ -22,7 +22,7 @@ from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.finetune.data.protocol import Split
 from mri_transfer.finetune.data.scored_images import Scored
 
-NONE = "No cell of one source: no picture was recognised as one of a collection whose patients and labels are known."
+NONE = "Not compared within one source: no picture was recognised as one whose patient and label are known."
 FEATURE_MODES = ("probe", "nearest")
 FEWEST = 2  # classes, and groups of each among the images that are scored
 
@@ -92,7 +92,8 @@ def one_source(tumors: TumorSet, scored: Scored, splits: Sequence[Split]) -> tup
     lacking = [split for split in cell.within(splits) if len(np.unique(labels[split.train])) < len(present)]
     if len(present) < FEWEST or min(groups, default=0) < FEWEST or lacking:
         return None, (
-            f"No cell of one source: {int(images.sum()):,} pictures are from {cell.name}, too few in one class or fold."
+            f"Not compared within one source: of {int(images.sum()):,} pictures from {cell.name} too few are in a "
+            "class or fold."
         )
     return cell, (
         f"Within one source: models trained and tested on pictures of {cell.name} alone, {len(present)} classes by "

@@ -62,12 +62,12 @@ def beside_of(
 ) -> Beside:
     """Trials within one source: on the largest fraction of labels, and by fine-tuning only where that was asked for."""
     if config.one_source == "none":
-        return Beside(None, "No cell of one source was asked for.")
+        return Beside(None, "A comparison within one source was not asked for.")
     modes = [mode for mode in config.modes() if mode in FEATURE_MODES or config.one_source == "all"]
     if not modes:
         return Beside(
             None,
-            "No cell of one source: --one-source all fine-tunes there, too, and no other mode was asked for.",
+            "Not compared within one source: only fine-tuning was asked for, which needs --one-source all there.",
         )
     cell, words = one_source(tumors, scored, splits)
     if cell is None:

@@ -59,7 +59,7 @@ class Verdict(NamedTuple):
         state: HEALTHY, FORGETFUL, COLLAPSED, NOT_LEARNING, DIVERGED or EARLY.
         sentence: begins with the state.
         stop: whether a run should end for it.
-        worse: whether the run is over and its features tell less of the free labels than the weights it started from;
+        worse: whether the run is over and its features say less about the free labels than the weights it started from;
             then its state is FORGETFUL, whatever its loss did. Training first forgets, and a short run ends there: from
             random weights, too, whose features tell some of the labels (benchmarks/README.md).
     """
@@ -104,7 +104,7 @@ def verdict(
     if not past or not (learns or final or (now["share"] >= PATIENCE and len(past) >= TO_SAY)):
         return Verdict(EARLY, f"{EARLY}: {_tells(start, now)}")
     if final and learns and _risen(now, start, FALL_ERRORS):
-        less = f"its features tell less of the free labels ({now['score']:.2f}, {start['score']:.2f} at the start)"
+        less = f"its features say less about the free labels ({now['score']:.2f}, {start['score']:.2f} at the start)"
         return Verdict(
             FORGETFUL, f"{FORGETFUL}: {less}; {_tells(start, now)}; {REMEDY[FORGETFUL]}", worse=True
         )

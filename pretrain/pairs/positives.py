@@ -16,7 +16,7 @@ import numpy as np
 
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
-from mri_transfer.options import positive_float
+from mri_transfer.options import did_you_mean, positive_float
 from mri_transfer.pretrain.pairs.few_people import WHO_IS_WHO
 from mri_transfer.pretrain.pairs.free_labels import FreeLabels
 from mri_transfer.pretrain.pairs.sequences import partners
@@ -36,8 +36,9 @@ def mixture(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, colon, weight = (word.strip() for word in part.partition(":"))
+        name = name.lower()
         if name not in KINDS:
-            raise ValueError(f"{name!r} is no kind of positives; there are {', '.join(KINDS)}")
+            raise ValueError(f"{name!r} is not among {', '.join(KINDS)}{did_you_mean(name, KINDS)}")
         if name in weights:
             raise ValueError(f"{name} is named twice")
         try:

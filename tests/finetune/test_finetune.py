@@ -50,6 +50,15 @@ def test_an_interrupted_run_goes_on_from_its_last_epoch(run):
     assert not (run[0] / "state").exists()
 
 
+def test_a_mistake_in_the_settings_leaves_the_folder_to_the_next_try(tumor_folder, encoder_folder, tmp_path):
+    config = FinetuneConfig(
+        tumors=tumor_folder, out=tmp_path / "run", init=str(encoder_folder), **{**SMALL, "folds": 1000}
+    )
+    with pytest.raises(UserError, match="fewer --folds"):
+        finetune(config)
+    assert not (config.out / "config.json").exists()
+
+
 def test_the_summary_scores_the_held_out_fold(run):
     summary = json.loads((run[0] / "summary.json").read_text())
     held = summary["held_out"]

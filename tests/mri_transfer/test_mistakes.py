@@ -59,6 +59,10 @@ MISTAKES = [
     ("doctor --frobnicate", "no such option; see mri-transfer doctor --help"),
     ("demo --minutes 0", "above 0"),
     ("import-graph nowhere --out x", "training-graph"),
+    ("pretrain store -o r --steps 5", "did you mean --out?"),
+    ("fetch ixi --outt x", "did you mean --out?"),
+    ("--help-me", "did you mean --help?"),
+    ("pretrain store --out r --steps 5 --positives adjacnt", "did you mean adjacent?"),
 ]
 
 
@@ -118,5 +122,10 @@ def test_percentages_and_capitals_are_understood():
     from mri_transfer.options import fractions
 
     assert fractions("5%,25%,1") == (0.05, 0.25, 1.0)
-    parsed = build_parser("pretrain").parse_args(["pretrain", "s", "--out", "r", "--method", "SimCLR"])
-    assert parsed.method == "simclr"
+    words = ["pretrain", "s", "--out", "r", "--method", "SimCLR", "--init", "ImageNet"]
+    parsed = build_parser("pretrain").parse_args(words)
+    assert (parsed.method, parsed.init) == ("simclr", "imagenet")
+    assert (
+        build_parser("compare").parse_args(["compare", "t", "--out", "r", "--mode", "Probe"]).mode == "probe"
+    )
+    assert build_parser("fetch").parse_args(["fetch", "IXI", "--out", "x"]).source == "ixi"

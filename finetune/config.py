@@ -223,8 +223,10 @@ class CompareConfig:
     out: Path = option(help="folder for the report and the finished trials", metavar="REPORT")
     arm: tuple[str, ...] = option(
         (),
-        help="a start to compare: random, imagenet, or NAME=RUN with a pretraining run or encoder; NAME=scaled:START, "
-        "random weights of the scale of imagenet's or a run's; pixels or figures, no network at all; with {seed} in "
+        help="a start to compare: random, imagenet, or NAME=RUN with a pretraining run or encoder; NAME=FILE.keras, a "
+        "network of your own; NAME=FILE.h5, weights of --backbone; NAME=features:FILE (.npz, .csv), features made "
+        "elsewhere; NAME=scaled:START, random weights of the scale of imagenet's or a run's; pixels or figures, no "
+        "network at all; with {seed} in "
         "RUN each seed has a run of its own, so that intervals cover pretraining too; with {seed} and {fold} each fold "
         "has (see --target-stores); repeat it (default: random and imagenet)",
         metavar="ARM",

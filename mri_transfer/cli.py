@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mri_transfer import __version__, progress
+from mri_transfer import __version__, progress, settings
 from mri_transfer.errors import UserError
 from mri_transfer.options import add_options, did_you_mean, from_arguments
 
@@ -201,6 +201,8 @@ def build_parser(
         shared.add_argument(
             "--json", type=Path, metavar="FILE", help="also write the summary here (- for standard output)"
         )
+        if name in settings.COMMANDS:
+            shared.add_argument("--config", type=Path, metavar="FILE", help=settings.HELP)
         shared.add_argument("--quiet", action="store_true", help="print nothing but errors")
         shared.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
@@ -288,15 +290,18 @@ def _run(arguments: list[str]) -> int:
         return 2
     if place is not None:
         arguments[place] = str(chosen)
-    parsed = build_parser(chosen).parse_args(arguments)
+    parser = build_parser(chosen)
+    earlier = settings.asked_for(arguments) if chosen in settings.COMMANDS else None
+    parsed = settings.given_in(parser, arguments) if earlier else parser.parse_args(arguments)
     about = COMMANDS[parsed.command]
     preset = getattr(_load(about.config), "preset", None)
-    if preset and (settings := preset(vars(parsed))):  # named ones, which options given beside them win over
-        parsed = build_parser(chosen, settings).parse_args(arguments)
+    if not earlier and preset and (named := preset(vars(parsed))):  # options given beside them win over these
+        parsed = build_parser(chosen, named).parse_args(arguments)
     progress.set_quiet(parsed.quiet, stdout_taken=parsed.json == Path("-"))
     started = time.monotonic()
     try:
-        config = from_arguments(_load(about.config), parsed)
+        kind = _load(about.config)
+        config = settings.merged(kind, parsed) if earlier else from_arguments(kind, parsed)
         summary = _load(about.run)(config)
         summary = {"command": parsed.command, **summary, "seconds": round(time.monotonic() - started, 2)}
         _write_summary(parsed.json, summary)

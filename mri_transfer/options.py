@@ -12,7 +12,7 @@ import difflib
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ def option(
     default: Any = dataclasses.MISSING,
     *,
     help: str,
-    choices: Sequence[str] | None = None,
+    choices: Collection[str] | None = None,
     metavar: str | None = None,
     repeat: bool = False,
     parse: Callable[[str], Any] | None = None,
@@ -185,7 +185,7 @@ def did_you_mean(text: str, choices: Iterable[str], aliases: Mapping[str, str] |
     return f"; did you mean {known[close[0]]}?" if close else ""
 
 
-def _chosen(choices: Sequence[str], aliases: Mapping[str, str]) -> Callable[[str], str]:
+def _chosen(choices: Collection[str], aliases: Mapping[str, str]) -> Callable[[str], str]:
     """One of the choices, whatever the case of its letters."""
 
     def parse(text: str) -> str:
@@ -321,6 +321,8 @@ def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
     about, base = field.metadata, _base_type(annotation)
     if value is None or "help" not in about:
         return value
+    if field.default == () and isinstance(value, (list, tuple)) and not value:
+        return ()
     if about.get("choices") and value not in about["choices"]:
         raise UserError(f"{field.name}={value!r}: must be one of {', '.join(about['choices'])}")
 
@@ -335,6 +337,9 @@ def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
     try:
         if about.get("repeat") or about.get("many"):
             return tuple(accept(part) for part in ((value,) if isinstance(value, (str, Path)) else value))
+        several = typing.get_origin(annotation) is tuple
+        if several and isinstance(value, (int, float)):
+            value = (value,)
         accepted = accept(tuple(value) if isinstance(value, list) else value)
     except (ValueError, TypeError) as error:
         raise UserError(f"{field.name}={value!r}: {error}") from None

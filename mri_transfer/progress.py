@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from tqdm import tqdm
@@ -25,6 +26,17 @@ def set_quiet(quiet: bool, stdout_taken: bool = False) -> None:
     """
     global _quiet, _stdout_taken
     _quiet, _stdout_taken = quiet, stdout_taken
+
+
+@contextlib.contextmanager
+def in_a_call(quiet: bool) -> Iterator[None]:
+    """While a function is called from Python: results are returned and never printed, and `quiet` silences the rest."""
+    before = _quiet, _stdout_taken
+    set_quiet(quiet or _quiet, stdout_taken=True)
+    try:
+        yield
+    finally:
+        set_quiet(*before)
 
 
 def visible(text: str) -> str:

@@ -100,6 +100,7 @@ augmentations of views, for --view, each with what it stands for:
         "memory and speed": "recompute micro_batch precision memory",
         "several processes": "coordinator processes process",
     }
+    ONE_OF: ClassVar[tuple[tuple[str, ...], ...]] = (("hours", "until", "minutes", "steps"),)
 
     store: Path = argument(metavar="STORE", help="slice store, made by `mri-transfer slices`")
     out: Path = option(
@@ -124,7 +125,7 @@ augmentations of views, for --view, each with what it stands for:
     method: str = option(
         "simclr",
         help="; ".join(f"{name} {method.about}" for name, method in METHODS.items()),
-        choices=tuple(METHODS),
+        choices=METHODS,  # not a copy: methods of one's own join
     )
     backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
     init: str = option(RANDOM, help=f"starting weights: {FORMS}", metavar="START", parse=start)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from mri_transfer.pretrain.fit.out_of_memory import Marker
 from mri_transfer.pretrain.methods import METHODS
 from mri_transfer.pretrain.pairs.few_people import remarks
 from mri_transfer.pretrain.pairs.positives import PairSampler
+from mri_transfer.pretrain.run.callbacks import Callback, Told
 from mri_transfer.pretrain.run.continuing import backbone_of, check_same_run
 from mri_transfer.pretrain.run.interrupts import Interrupts
 from mri_transfer.pretrain.run.loop import Loop
@@ -35,8 +36,12 @@ from mri_transfer.storage.sums import write_sums
 KIND = "pretraining run"
 
 
-def pretrain(config: PretrainConfig) -> dict[str, Any]:
+def pretrain(config: PretrainConfig, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
     """Train an encoder within the budget, or continue the run that `config.out` holds.
+
+    Args:
+        config: the settings.
+        callbacks: told how it goes, in this order.
 
     Returns:
         The summary that is also written to `summary.json`: steps, seconds, views, losses, where the encoder is.
@@ -70,7 +75,13 @@ def pretrain(config: PretrainConfig) -> dict[str, Any]:
     with Interrupts(config.out) as interrupts, chosen_devices(config, store, interrupts) as devices:
         if devices.rank:
             return devices.follow(config, sampler)
-        return _lead(config, store, sampler, devices, interrupts, limit=limit, started=started, clock=clock)
+        watching: list[Monitor] = [
+            *_monitors(config),
+            *(Told(each, config, n) for n, each in enumerate(callbacks, 1)),
+        ]
+        return _lead(
+            config, store, sampler, devices, interrupts, watching, limit=limit, started=started, clock=clock
+        )
 
 
 def _lead(
@@ -79,6 +90,7 @@ def _lead(
     sampler: PairSampler,
     devices: Devices,
     interrupts: Interrupts,
+    watching: Sequence[Monitor],
     *,
     limit: float | None,
     started: float,
@@ -94,7 +106,9 @@ def _lead(
     for line in remarks(store) if not config.banner else ():  # the demo's heads are few on purpose
         progress.say(line)
     try:
-        return _train(config, backbone, store, sampler, devices, interrupts, about, limit, started, clock)
+        return _train(
+            config, backbone, store, sampler, devices, interrupts, watching, about, limit, started, clock
+        )
     finally:
         if (config.out / "summary.json").is_file():  # it is over, also where it ended early
             write_sums(config.out)
@@ -107,6 +121,7 @@ def _train(
     sampler: PairSampler,
     devices: Devices,
     interrupts: Interrupts,
+    watching: Sequence[Monitor],
     about: dict[str, Any],
     limit: float | None,
     started: float,
@@ -139,7 +154,7 @@ def _train(
                 position=position,
                 saver=saver,
                 reports=Reports(config, metrics, budget, Hardware()),
-                monitors=Monitors(_monitors(config, store), metrics.lines, position.monitor_seconds),
+                monitors=Monitors(watching, metrics.lines, position.monitor_seconds),
                 interrupts=interrupts,
                 provenance={
                     "start": start,
@@ -173,7 +188,7 @@ def _summary_of_finished(out: Path) -> dict[str, Any] | None:
     return summary
 
 
-def _monitors(config: PretrainConfig, store: SliceStore) -> list[Monitor]:
+def _monitors(config: PretrainConfig) -> list[Monitor]:
     """What watches this run."""
     from mri_transfer.pretrain.health.monitor import HealthMonitor
     from mri_transfer.pretrain.health.tensorboard import TensorBoardLog
@@ -211,6 +226,7 @@ def _finish(loop: Loop) -> dict[str, Any]:
         "micro_batch": loop.trainer.micro_batch,
         "hardware": machine,
         "stopped": loop.stopped,
+        "ended_by": loop.monitors.enough,
         **entries,
     }
     saver.save_at_last(lambda: write_json(out / "summary.json", summary), given_up)

@@ -6,6 +6,7 @@ They stand in for data where there is none: in the demo and in tests. Every file
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -39,7 +40,9 @@ def _write_note(folder: Path) -> None:
         file.write(NOTE)
 
 
-def write_volumes(folder: Path, subjects: int, seed: int, *, spacing: float = 2.0) -> list[Path]:
+def write_volumes(
+    folder: str | os.PathLike[str], subjects: int, seed: int, *, spacing: float = 2.0
+) -> list[Path]:
     """Write a BIDS-like folder of generated heads, two or three contrasts each, half of them with a lesion.
 
     Most are stored as RAS; every second subject's arrays lie another way round, and every FLAIR has slices three
@@ -118,7 +121,9 @@ class Written:
     near: list[tuple[str, str]]  # (test, training) with nearly the same picture
 
 
-def write_tumors(folder: Path, per_class: int, seed: int, one_each: bool = False) -> Written:
+def write_tumors(
+    folder: str | os.PathLike[str], per_class: int, seed: int, one_each: bool = False
+) -> Written:
     """Write `Training` and `Testing` folders of generated slices in the four classes, with leaks planted.
 
     Each head gives three to five neighbouring slices in one plane, with consecutive numbers. Contrast, plane, size

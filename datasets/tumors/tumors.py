@@ -89,6 +89,8 @@ class TumorSet:
     calibration: Calibration  # from where on a pair is the same picture
     audit: dict
     content: str  # fingerprint of images, labels and splits
+    digests: np.ndarray  # str (files,), SHA-256 of each
+    folder: str  # its name
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -97,6 +99,14 @@ class TumorSet:
     def near(self) -> Pairs:
         """Pairs of images that are the same picture."""
         return self.candidates.above(self.calibration.threshold)
+
+    @property
+    def names(self) -> list[tuple[str, ...]]:
+        """Of each image, what the files that show it go by, the kept copy first: FOLDER/path, path, and SHA-256."""
+        found: list[list[str]] = [[] for _ in range(len(self))]
+        for file, image, digest in zip(self.files, self.kept, self.digests, strict=True):
+            found[image] += [f"{self.folder}/{file.path}", file.path, str(digest)]
+        return [tuple(each) for each in found]
 
     @property
     def fingerprint(self) -> str:
@@ -220,6 +230,8 @@ def load_tumors(
         calibration=calibration,
         audit=audit,
         content=_fingerprint(decoded.pixels[originals_at], own, folder_labels, splits[originals_at], size),
+        digests=decoded.bytes,
+        folder=folder.resolve().name,
     )
 
 

@@ -1,33 +1,39 @@
-"""What is compared: each arm is a name and an encoder to start from.
-
-random              weights drawn anew for each seed
-imagenet            the backbone's ImageNet weights
-NAME=RUN            an encoder run; with {seed} in RUN another one for each seed, as intervals can cover pretraining
-                    only where it was repeated; with {seed} and {fold} another one for each split
-NAME=scaled:START   random weights of the scale that START has, layer by layer (see checkpoints/rescaling.py)
-pixels              no network: the image itself, at 24 pixels a side
-figures             no network: global figures of the picture (brightness, margins, extent, entropy)
-"""
+"""What is compared: each arm is a name and what to start from, see written.py for the forms."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from mri_transfer.checkpoints import DEFAULT_BACKBONE, initialisation
-from mri_transfer.checkpoints.initialisation import IMAGENET, RANDOM, Initialisation
+from mri_transfer.checkpoints.initialisation import (
+    ENCODER,
+    IMAGENET,
+    NETWORK,
+    OWN_WEIGHTS,
+    RANDOM,
+    Initialisation,
+)
 from mri_transfer.errors import UserError
+from mri_transfer.finetune.arms import feature_table
+from mri_transfer.finetune.arms.feature_table import FeatureTable
 from mri_transfer.finetune.arms.starts import NO_NETWORK, WithoutNetwork
+from mri_transfer.finetune.arms.written import (
+    PLACES,
+    PREFIXES,
+    SCALED,
+    has_none,
+    option_of,
+    origin_of,
+    parse_arm,
+)
 from mri_transfer.machine import device
+from mri_transfer.storage.files import sha256
 
-BUILT_IN = (*initialisation.BUILT_IN, *NO_NETWORK)
-SCALED = f"{initialisation.SCALED}:"
-FORMS = f"write {', '.join(BUILT_IN)}, NAME=RUN or NAME={SCALED}START, for example --arm mri=runs/mri"
-PLACES = ("{seed}", "{fold}")
 FEATURE_MODES = ("probe", "nearest", "forest")
 
 
@@ -38,9 +44,10 @@ class Arm:
     Attributes:
         name: what the report calls it.
         start: as it was written: "random", "imagenet", "pixels", "figures", a path, a path with places for seed
-            and fold, or one of the first two or a path after "scaled:".
+            and fold, one of the first two or a path after "scaled:", or a path after "features:".
         backbone: the network's name; "" without one.
-        cards: by path, the encoders' cards (see :mod:`mri_transfer.checkpoints.encoders`); empty for built-in starts.
+        cards: by path, the encoders' cards (see :mod:`mri_transfer.checkpoints.encoders`), or of files what
+            :func:`~.initialisation.card_of` says; empty for built-in starts.
     """
 
     name: str
@@ -50,15 +57,16 @@ class Arm:
 
     @property
     def kind(self) -> str:
-        """ "random", "imagenet", "pixels", "figures", "scaled" or "encoder"."""
-        if self.start.startswith(SCALED):
-            return initialisation.SCALED
-        return self.start if self.start in BUILT_IN else "encoder"
+        """ "pixels", "figures", "features", "scaled", or as of :func:`~.initialisation.kind_of`."""
+        for prefix in PREFIXES:
+            if self.start.startswith(prefix):
+                return prefix.rstrip(":")
+        return self.start if self.start in NO_NETWORK else initialisation.kind_of(self.start)
 
     @property
     def origin(self) -> str:
-        """The start without "scaled:"."""
-        return self.start.removeprefix(SCALED)
+        """The start without "scaled:" or "features:"."""
+        return origin_of(self.start)
 
     @property
     def card(self) -> dict[str, Any]:
@@ -73,7 +81,7 @@ class Arm:
     @property
     def repeated(self) -> bool:
         """Whether it has several encoders: one for each seed, or for each split."""
-        return self.kind == "encoder" and any(path != self.start for path in self.cards)
+        return self.kind in (ENCODER, NETWORK, OWN_WEIGHTS) and any(path != self.start for path in self.cards)
 
     @property
     def per_split(self) -> bool:
@@ -93,44 +101,21 @@ class Arm:
             scaled=self.start.startswith(SCALED),
         )
 
-    @property
-    def without_network(self) -> WithoutNetwork | None:
+    @cached_property
+    def without_network(self) -> WithoutNetwork | FeatureTable | None:
         """What stands in the start's place where there is no network."""
+        if self.kind == feature_table.KIND:
+            return FeatureTable(Path(self.origin), option_of(self.name, self.start))
         return WithoutNetwork(self.kind) if self.kind in NO_NETWORK else None
 
     def can(self, mode: str) -> bool:
         """Whether there is such a trial: without a network there is nothing to fine-tune."""
-        return self.kind not in NO_NETWORK or mode in FEATURE_MODES
+        return self.without_network is None or mode in FEATURE_MODES
 
 
 def filled(text: str, seed: int, fold: int) -> str:
     """A path with seed and fold in their places; other braces stay."""
     return text.replace("{seed}", str(seed)).replace("{fold}", str(fold))
-
-
-def parse_arm(text: str) -> tuple[str, str]:
-    """Name and start of an arm, in any of the forms at the top of this module, or a bare path.
-
-    Raises:
-        UserError: a name or a path is empty, or a built-in name is given to something else.
-    """
-    name, equals, start = text.partition("=")
-    if equals and Path(text).exists():  # a folder with "=" in its name
-        name, equals, start = text, "", ""
-    if not equals:
-        start, name = text, text if text in BUILT_IN else Path(text).name
-        if text.startswith(SCALED) and name:
-            name = f"scaled {Path(text.removeprefix(SCALED)).name}"
-    name, start = name.strip(), start.strip()
-    if not name or not start.removeprefix(SCALED):
-        raise UserError(f"--arm {text}: {FORMS}")
-    if re.search(r"[\x00-\x1f\x7f]", name):
-        raise UserError(f"--arm {text!r}: a name is plain text")
-    if name in BUILT_IN and start != name:
-        raise UserError(f"--arm {text}: {name} is the name of a built-in start; choose another name")
-    if start in [SCALED + untrained for untrained in (RANDOM, *NO_NETWORK)]:
-        raise UserError(f"--arm {text}: scaled: takes the scale of trained weights, of imagenet or a run")
-    return name, start
 
 
 def resolve_arms(
@@ -155,8 +140,9 @@ def resolve_arms(
     named = [parse_arm(text) for text in (texts or (RANDOM, IMAGENET))]
     _named_once([name for name, _ in named])
     paths = {name: _paths(name, start, splits) for name, start in named}
-    if all(start in NO_NETWORK for _, start in named):  # no network at all
-        return tuple(Arm(name, start, "") for name, start in named)
+    bare = {name: Arm(name, start, "", _table(start)) for name, start in named if has_none(start)}
+    if len(bare) == len(named):
+        return tuple(bare.values())
 
     # Keras takes seconds to import, and a mistyped path need not wait for it.
     device.prepare()
@@ -165,10 +151,19 @@ def resolve_arms(
     for backbone in backbones:
         check_backbone(backbone)
     cards = {
-        name: {path: initialisation.card_of(path, _option(name, start)) for path in paths[name]}
+        name: {path: initialisation.card_of(path, option_of(name, start)) for path in paths[name]}
         for name, start in named
     }
-    of_runs = {name: _one_backbone(name, cards[name]) for name, _ in named if cards[name]}
+    own = {
+        name: _one_backbone(name, cards[name])
+        for name, start in named
+        if cards[name] and initialisation.kind_of(origin_of(start)) == NETWORK
+    }
+    of_runs = {
+        name: _one_backbone(name, cards[name])
+        for name, start in named
+        if cards[name] and initialisation.kind_of(origin_of(start)) == ENCODER
+    }
     for name, start in named:
         if "{fold}" not in start:
             _different(name, cards[name])
@@ -178,16 +173,25 @@ def resolve_arms(
     of_built_in = list(dict.fromkeys(backbones)) or [found[0] if found else DEFAULT_BACKBONE]
     arms = []
     for name, start in named:
-        if start in NO_NETWORK:
-            arms.append(Arm(name, start, ""))
-        elif name in of_runs:
-            arms.append(Arm(name, start, of_runs[name], cards[name]))
+        if has_none(start):
+            arms.append(bare[name])
+        elif found_backbone := of_runs.get(name) or own.get(name):
+            arms.append(Arm(name, start, found_backbone, cards[name]))
         else:
+            if cards[name] and len(of_built_in) > 1:
+                raise UserError(f"--arm {name}={start}: is one network's; name one --backbone, its own")
             for backbone in of_built_in:
                 label = f"{name} ({backbone})" if len(of_built_in) > 1 else name
-                arms.append(Arm(label, start, backbone))
+                arms.append(Arm(label, start, backbone, cards[name]))
     _named_once([arm.name for arm in arms])
     return tuple(arms)
+
+
+def _table(start: str) -> dict[str, dict[str, Any]]:
+    """What is known of a table of features, by its path."""
+    path = Path(origin_of(start))
+    known = {"file": path.name, "weights_sha256": sha256(path)} if start not in NO_NETWORK else {}
+    return {str(path): known} if known else {}
 
 
 def _named_once(names: Sequence[str]) -> None:
@@ -205,9 +209,11 @@ def _paths(name: str, start: str, splits: Sequence[tuple[int, int]]) -> list[str
         UserError: one is missing or there twice, or a path has a place for the fold and none for the seed though folds
             differ between seeds.
     """
-    origin = start.removeprefix(SCALED)
-    if origin in NO_NETWORK:
+    if has_none(start):
+        if start not in NO_NETWORK and not Path(origin_of(start)).is_file():
+            raise UserError(f"{option_of(name, start)}{origin_of(start)}: no such file; {feature_table.HOW}")
         return []
+    origin = start.removeprefix(SCALED)
     if splits and any(place in origin for place in PLACES) and not Path(origin).exists():
         if start != origin:
             raise UserError(f"--arm {name}: scaled: takes one encoder, and {origin} names several")
@@ -217,22 +223,19 @@ def _paths(name: str, start: str, splits: Sequence[tuple[int, int]]) -> list[str
             )
         paths = list(dict.fromkeys(itertools.starmap(lambda s, f: filled(origin, s, f), splits)))
         if absent := [path for path in paths if not Path(path).exists()]:
-            remedy = (
-                "pretrain on the store of that split, which --target-stores DIR writes"
-                if "{fold}" in origin
-                else "pretrain once for each seed, with pretrain --seed, or ask for fewer with --seeds"
-            )
+            of_runs = initialisation.kind_of(origin) == ENCODER
+            remedy = "one is needed for each seed; ask for fewer with --seeds"
+            if "{fold}" in origin:
+                remedy = "pretrain on the store of that split, which --target-stores DIR writes"
+            elif of_runs:
+                remedy = "pretrain once for each seed, with pretrain --seed, or ask for fewer with --seeds"
             raise UserError(
-                f"--arm {name}={absent[0]}: no such folder ({len(absent)} of {len(paths)} are missing); {remedy}"
+                f"--arm {name}={absent[0]}: no such {'folder' if of_runs else 'file'} ({len(absent)} of {len(paths)} "
+                f"are missing); {remedy}"
             )
         return paths
-    initialisation.check(origin, _option(name, start))
+    initialisation.check(origin, option_of(name, start))
     return [] if initialisation.folder_of(origin) is None else [origin]
-
-
-def _option(name: str, start: str) -> str:
-    """What stands before the origin of an arm on the command line, for messages."""
-    return f"--arm {'' if name == start else f'{name}='}{SCALED if start.startswith(SCALED) else ''}"
 
 
 def _one_backbone(name: str, cards: dict[str, dict[str, Any]]) -> str:

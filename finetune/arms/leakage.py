@@ -24,6 +24,14 @@ from mri_transfer.finetune.arms.arms import Arm
 from mri_transfer.finetune.data.protocol import Split
 
 READ = 1024  # slices read at a time
+UNKNOWN = {
+    kind: f"{what} doesn't say what it was trained on, so its training images may be among these"
+    for kind, what in (
+        ("network", "a network of one's own"),
+        ("weights", "a file of weights"),
+        ("features", "a table of features"),
+    )
+}
 
 
 def pretraining_stores(card: dict[str, Any]) -> list[tuple[Path, str | None]]:
@@ -67,6 +75,8 @@ def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str,
     stores: dict[str, SliceStore] = {}
     unchecked = []
     for arm in arms:
+        if arm.kind in UNKNOWN:
+            unchecked.append(f"{arm.name}: {UNKNOWN[arm.kind]}")
         if arm.kind != "encoder" or arm.per_split:  # the scale of weights holds no image
             continue
         if known := [told for card in arm.cards.values() if (told := audited(card))]:

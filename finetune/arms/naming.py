@@ -23,6 +23,9 @@ SUBJECTS = {
     "scaled": "The scaled control",
     "pixels": "The pixel baseline",
     "figures": "The baseline of global figures",
+    "network": "This network",
+    "weights": "This weights file",
+    "features": "This table of features",
 }
 MR = re.compile(
     r"(t1|t2|pd|flair|mpr|mp2rage|mprage|swi|dwi|dti|adc|mra|inplane|unit1|megre|angio|bold|asl|fgatir|mr\b)",
@@ -67,10 +70,13 @@ def pretraining_of(cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         {"runs", "method", "hours", "from", "slices", "subjects", "modality", "sequences"}: hours are those of every
         training on the way to one encoder, "from" is "random", "imagenet" or "unknown", "modality" "MRI", "CT", "MRI
-        and CT", "tumour images", "generated" or "" (the slice store is gone, or doesn't say). Empty without an encoder.
+        and CT", "tumour images", "generated" or "" (the slice store is gone, or doesn't say). Empty without an encoder,
+        and {"runs", "file"} of files that say nothing of all that.
     """
     if not cards:
         return {}
+    if file := next(iter(cards.values())).get("file"):
+        return {"runs": len(cards), "file": file}
     provenance = next(iter(cards.values())).get("provenance") or {}
     links = list(chain(provenance))
     trained = [link for link in links if link.get("method")]
@@ -121,6 +127,19 @@ def described(report: Mapping[str, Any], arm: str) -> str:
         return f"{arm}: the image itself at 24 pixels a side, no network."
     if kind == "figures":
         return f"{arm}: global figures of the picture (brightness, margins, extent, entropy), no network."
+    file, backbone = about.get("file"), report.get("backbones", {}).get(arm)
+    if kind == "weights":
+        return f"{arm}: weights of {backbone} from {file}, which doesn’t say what they were trained on."
+    if kind == "network":
+        return (
+            f"{arm}: a network of one’s own ({file}), which doesn’t say what it was trained on. Where the other starts "
+            "are of another network, a difference may be the network’s."
+        )
+    if kind == "features":
+        return (
+            f"{arm}: a table of features that were made elsewhere ({file}), by a network and from images that are not "
+            "known here. A difference may be the network’s, or come from how it was given the images."
+        )
     if kind == IMAGENET or not about:
         return ""
     parts = [str(about["method"])] if about.get("method") else []

@@ -14,7 +14,9 @@ STARTS = {
     **WORDS,
     "pixels": "the pixels themselves, no network",
     "figures": "global figures of the picture, no network",
+    "features": "a table of features that were made elsewhere",
 }
+OWN = ("weights", "network", "features")  # whose file says nothing of where it comes from
 IMAGENET_TERMS = (
     "trained on ImageNet, whose pictures are offered for research and teaching that earn no money"
 )
@@ -61,6 +63,10 @@ def _step(link: Mapping[str, Any]) -> dict[str, Any]:
         source = str(link.get("source") or "unknown source")
         licence = LICENCES.get(source.split(" ")[0])
         facts += [f"{source}{f' ({licence})' if licence else ''}", IMAGENET_TERMS]
+    elif init in OWN:
+        facts.append(str(link.get("source") or "unknown source"))
+        facts += [f"{_number(link['features'])} features a file"] if link.get("features") else []
+        facts.append("the file doesn't say what it was trained on, for how long, or under which licence")
     if isinstance(data, Mapping):
         counts = [f"{_number(data[key])} {key}" for key in ("slices", "images", "subjects") if data.get(key)]
         facts += [", ".join(counts)] if counts else []

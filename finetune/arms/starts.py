@@ -48,8 +48,8 @@ class WithoutNetwork:
             return f"{PIXELS}-{PIXEL_SIDE}", {"init": PIXELS, "side": PIXEL_SIDE}
         return f"{FIGURES}-{len(GLOBAL)}", {"init": FIGURES, "figures": list(GLOBAL)}
 
-    def features(self, images: np.ndarray) -> np.ndarray:
-        """Features float32 (n, d) of uint8 (n, size, size)."""
+    def features(self, images: np.ndarray, names: Any = None) -> np.ndarray:
+        """Features float32 (n, d) of uint8 (n, size, size); what they are called says nothing."""
         return pixel_features(images) if self.kind == PIXELS else global_figures(images)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mri_transfer.checkpoints.initialisation import SCALED
 from mri_transfer.evaluation import metrics
 from mri_transfer.finetune.arms.arms import Arm
 from mri_transfer.finetune.arms.naming import pretraining_of
@@ -37,7 +38,9 @@ def _about(arms: Sequence[Arm]) -> dict[str, Any]:
         "arms": tuple(arm.name for arm in arms),
         "kinds": {arm.name: arm.kind for arm in arms},
         "backbones": {arm.name: arm.backbone for arm in arms},
-        "pretraining": {arm.name: pretraining_of(arm.cards) for arm in arms if arm.kind == "encoder"},
+        "pretraining": {
+            arm.name: pretraining_of(arm.cards) for arm in arms if arm.cards and arm.kind != SCALED
+        },
     }
 
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import progress
-from mri_transfer.checkpoints.initialisation import Initialisation, weights_digest
+from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.datasets.tumors.tumors import TumorSet
+from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.arms import Arm
+from mri_transfer.finetune.arms.feature_table import FeatureTable
 from mri_transfer.finetune.arms.starts import WithoutNetwork, load_compiled
 from mri_transfer.finetune.comparison import feature_trials
 from mri_transfer.finetune.comparison.feature_trials import feature_trial
@@ -80,6 +82,7 @@ class Start:
 
 
 Found = tuple[list[np.ndarray], dict[str, Any]]
+AnyStart = Initialisation | WithoutNetwork | FeatureTable
 
 
 def _digest(*arrays: np.ndarray) -> str:
@@ -116,8 +119,9 @@ class Runner:
         self.store = TrialStore(self.folder / "trials")
         sets = [(tumors.fingerprint, tumors.images), *((e.fingerprint, e.images) for e in self.externals)]
         self.images = [images for _, images in sets]
+        self.names = [tumors.names, *(each.names for each in self.externals)]
         self.caches = [FeatureCache(self.folder / "features", name, size) for name, _ in sets]
-        self.starts: dict[Initialisation | WithoutNetwork, Start] = {}
+        self.starts: dict[AnyStart, Start] = {}
         self._trained_on: dict[str, list[Path]] = {}
         self.done: dict[str, Trial] = {}
         self.versions = device.versions()
@@ -127,21 +131,40 @@ class Runner:
         """A sentence for each kept file that can't be trusted; what it held is done again."""
         return [*(line for cache in self.caches for line in cache.damaged), *self.store.damaged]
 
-    def prepare(self, source: Initialisation | WithoutNetwork, label: str) -> Start:
-        """Load a start once to identify it, and compute the features that are not kept."""
+    def check_tables(self, arms: Iterable[Arm]) -> None:
+        """See that tables of features have a row for every image, before anything takes time.
+
+        Raises:
+            UserError: one has not; see :class:`FeatureTable`.
+        """
+        for arm in arms:
+            if isinstance(table := arm.without_network, FeatureTable):
+                table.check(self.names)
+
+    def prepare(self, source: AnyStart, label: str) -> Start:
+        """Load a start once to identify it, and compute the features that are not kept.
+
+        Raises:
+            UserError: it can't be loaded, or gives numbers that are not finite.
+        """
         if source not in self.starts:
-            if isinstance(source, WithoutNetwork):
+            if not isinstance(source, Initialisation):
                 digest, about = source.identity()
             else:
                 model, about = load_compiled(source, self.size, self.imagenet_weights)
-                digest = weights_digest(model)
-            for cache, images in zip(self.caches, self.images, strict=True):
+                digest = source.digest(model)
+            for cache, images, names in zip(self.caches, self.images, self.names, strict=True):
                 if cache.load(digest, len(images)) is None:
                     found = (
-                        source.features(images)
-                        if isinstance(source, WithoutNetwork)
-                        else extract_features(model, images, f"features of {label}")
+                        extract_features(model, images, f"features of {label}")
+                        if isinstance(source, Initialisation)
+                        else source.features(images, names)
                     )
+                    if not np.isfinite(found).all():
+                        raise UserError(
+                            f"--arm {label}: its features of {int((~np.isfinite(found)).any(1).sum())} of {len(found)} "
+                            "images are not finite; it is fed grey values 0..255 and must normalise them itself"
+                        )
                     cache.save(digest, found)
             self.starts[source] = Start(digest, about, [cache.path(digest) for cache in self.caches])
         return self.starts[source]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from mri_transfer.checkpoints.initialisation import Initialisation, weights_digest
+from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.starts import load_compiled
 from mri_transfer.finetune.config import Recipe
@@ -37,7 +37,7 @@ class TuningTask:
 
     Attributes:
         name: what progress calls it.
-        source: the start, and `digest`, the SHA-256 of its weights (`initialisation.weights_digest`).
+        source: the start, and `digest`, which identifies it (`Initialisation.digest`).
         imagenet_weights: as given by the user.
         recipe: the settings.
         classes: names.
@@ -78,7 +78,7 @@ def _prepared(task: TuningTask) -> tuple[Any, np.ndarray]:
 
     images = np.load(task.images, mmap_mode="r", allow_pickle=False)
     model, _ = load_compiled(task.source, images.shape[1], task.imagenet_weights)
-    if weights_digest(model) != task.digest:
+    if task.source.digest(model) != task.digest:
         raise UserError(f"{task.source.origin}: changed while the comparison ran; run the same command again")
     features = load_npz(task.features)["features"][task.train]
     labels, groups = task.labels[task.train], task.groups[task.train]

@@ -38,7 +38,8 @@ class External:
         images: uint8 (n, size, size).
         labels: int (n,), in the numbers of the training set's classes.
         groups: int (n,).
-        fingerprint: of all of these.
+        names: of each image, as of :attr:`~mri_transfer.datasets.tumors.tumors.TumorSet.names`.
+        fingerprint: of images, labels and groups.
         about: {"name", "folder", "files", "skipped", "images", "groups", "dropped_identical",
             "dropped_near_duplicates", "dropped_persons" (other pictures of persons in training), "dropped_classes"
             (images of classes that were left out), "images_by_class",
@@ -49,6 +50,7 @@ class External:
     images: np.ndarray
     labels: np.ndarray
     groups: np.ndarray
+    names: list[tuple[str, ...]]
     fingerprint: str
     about: dict[str, Any]
 
@@ -139,7 +141,9 @@ def _load(
         )
     digest = hashlib.sha256(f"{images.shape}".encode() + np.ascontiguousarray(images).tobytes())
     digest.update(labels.astype(np.int64).tobytes() + groups.astype(np.int64).tobytes())
-    return External(name, images, labels, groups, digest.hexdigest(), about)
+    named = other.names
+    names = [named[place] for place in kept]
+    return External(name, images, labels, groups, names, digest.hexdigest(), about)
 
 
 def _dropped(other: TumorSet, tumors: TumorSet, label_of: np.ndarray) -> dict[str, np.ndarray]:

@@ -65,7 +65,8 @@ def methods(report: Mapping[str, Any]) -> str:
 
 def _starts(report: Mapping[str, Any]) -> list[str]:
     names = report["arm_names"]
-    backbones = sorted({each for each in report.get("backbones", {}).values() if each})
+    known = {each for arm, each in report.get("backbones", {}).items() if kind_of(report, arm) != "network"}
+    backbones = sorted(filter(None, known))
     network = f" of {', '.join(backbones)}" if backbones else ""
     told = [text for text in (described(report, arm) for arm in names) if text]
     imagenet = [arm for arm in names if kind_of(report, arm) == "imagenet"]

@@ -11,7 +11,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib
@@ -46,6 +46,16 @@ STYLE: Any = {
 }
 
 
+class Chart(Figure):
+    """A figure that notebooks show by itself, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        with style():
+            self.savefig(buffer, format="png", dpi=110, facecolor=PAPER)
+        return buffer.getvalue()
+
+
 @dataclass(frozen=True)
 class Picture:
     """A figure ready for the page.
@@ -56,6 +66,7 @@ class Picture:
         alt: what it shows, for those who can't see it.
         caption: what to look for.
         width: natural width in CSS pixels.
+        figure: what it was made from.
     """
 
     name: str
@@ -63,6 +74,7 @@ class Picture:
     alt: str
     caption: str
     width: int
+    figure: Figure = field(compare=False, repr=False)
 
 
 @contextmanager
@@ -76,7 +88,7 @@ def style() -> Iterator[None]:
 
 def canvas(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
     """A figure of `width` by `height` inches with one set of axes."""
-    figure = Figure(figsize=(width, height), facecolor="none")
+    figure = Chart(figsize=(width, height), facecolor="none")
     FigureCanvasSVG(figure)
     axes = figure.add_subplot()
     axes.set_facecolor("none")
@@ -131,4 +143,4 @@ def picture(name: str, figure: Figure, alt: str, caption: str) -> Picture:
     svg = f'{head} style="stroke-linejoin: round; stroke-linecap: butt">{rest}'
     svg = re.sub(r'\bid="', f'id="{name}-', svg)
     svg = re.sub(r'((?:xlink:)?href="|url\()#', rf"\g<1>#{name}-", svg)
-    return Picture(name, svg.strip(), alt, caption, round(figure.get_figwidth() * 96))
+    return Picture(name, svg.strip(), alt, caption, round(figure.get_figwidth() * 96), figure)

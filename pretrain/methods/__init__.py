@@ -1,9 +1,10 @@
 """The self-supervised methods, one file each, registered here with what the rest of the program must know of them.
 
 To add one, write its file (a pure loss, and a subclass of :class:`~mri_transfer.pretrain.methods.method.Method`) and an
-entry in :data:`METHODS`. That is all: `--method`, its help and refusals, what batches carry, learning rates, exported
-training graphs and pages are made from the entry, which is read without Keras. An option that no method had before is
-also declared in `pretrain/config.py`, by `_of_methods`.
+entry in :data:`METHODS`; or call :func:`register` from Python, without changing anything here. That is all: `--method`,
+its help and refusals, what batches carry, learning rates, exported training graphs and pages are made from the entry,
+which is read without Keras. An option that no method had before is also declared in `pretrain/config.py`, by
+`_of_methods`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import dataclasses
 import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+
+from mri_transfer.errors import UserError
 
 if TYPE_CHECKING:
     import keras
@@ -32,7 +35,7 @@ class Registered:
     """A method, and what it needs.
 
     Attributes:
-        made_by: "module:class", the module relative to this package or absolute.
+        made_by: "module:class", the module relative to this package or absolute; or the class itself.
         about: what it does, for `--help`; goes on from the method's name.
         compares: SUBJECTS, PAIRS or NOTHING. Of SUBJECTS a store must hold two, and batches carry "subject", which they
             don't otherwise: a contrastive method that claims to compare something else ends at its first step.
@@ -41,7 +44,7 @@ class Registered:
         options: fields of PretrainConfig that it takes, with what they are if they are not given.
     """
 
-    made_by: str
+    made_by: str | type[Method]
     about: str
     _: dataclasses.KW_ONLY
     compares: str
@@ -61,6 +64,8 @@ class Registered:
     @property
     def made(self) -> type[Method]:
         """The class itself; imports Keras."""
+        if not isinstance(self.made_by, str):
+            return self.made_by
         module, _, name = self.made_by.partition(":")
         return getattr(importlib.import_module(module, __name__), name)
 
@@ -115,6 +120,7 @@ METHODS = {
         options={"temperature": 0.1, "decoupled": False, "lesions": 0.75, "label_weight": 1.0},
     ),
 }
+BUILT_IN = tuple(METHODS)
 # Every option that some methods take and others don't.
 METHOD_OPTIONS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.options))
 
@@ -122,3 +128,49 @@ METHOD_OPTIONS = tuple(dict.fromkeys(name for method in METHODS.values() for nam
 def takers(option: str) -> tuple[str, ...]:
     """The methods that take an option."""
     return tuple(name for name, method in METHODS.items() if option in method.options)
+
+
+def register(
+    name: str,
+    method: type[Method],
+    *,
+    compares: str = SUBJECTS,
+    free_labels: bool = False,
+    rate: float = RATE,
+    options: Mapping[str, Any] | None = None,
+) -> None:
+    """Let `pretrain` use a method of one's own, by a name. Again for the same name, it takes the former's place.
+
+    Parameters
+    ----------
+    name : str
+        What `method=` calls it.
+    method : type
+        A subclass of `mri_transfer.pretrain.methods.method.Method`, which says what it must define.
+    compares : {"subjects", "pairs", "nothing"}
+        What it compares within a batch: slices of different subjects (batches then carry "subject"), features over
+        the pairs, or nothing.
+    free_labels : bool
+        Whether batches carry "plane" and "position".
+    rate : float
+        Peak learning rate of AdamW from random weights.
+    options : dict, optional
+        Options of `pretrain` that it takes ("temperature", ...), with their defaults.
+
+    Raises
+    ------
+    UserError
+        The name is that of a method of this program, or `compares` is something else.
+    """
+    if name in BUILT_IN:
+        raise UserError(f"{name}: is a method of this program; choose another name")
+    if compares not in (SUBJECTS, PAIRS, NOTHING):
+        raise UserError(f"compares={compares!r}: say subjects, pairs or nothing")
+    METHODS[name] = Registered(
+        method,
+        "is your own",
+        compares=compares,
+        free_labels=free_labels,
+        rate=rate,
+        options=options or {},
+    )

@@ -90,7 +90,7 @@ class Loop:
         self.batches: Generator[Batch, None, None]
 
     def run_steps(self) -> None:
-        """Until the budget is used, the user interrupts, or a monitor or a divergence asks for the end.
+        """Until the budget is used, the user interrupts, or a monitor, a callback or a divergence asks for the end.
 
         Raises:
             UserError: slices can't be read any more, or memory is short for the smallest micro-batch; what was
@@ -104,7 +104,7 @@ class Loop:
         reports.open_bar(position.step)
         self.begin()
         try:
-            while not (self.stopped or interrupts.asked or self._is_over()):
+            while not (self.stopped or self.monitors.enough or interrupts.asked or self._is_over()):
                 interrupts.tell()
                 if interrupts.hung_up:
                     reports.close()

@@ -185,6 +185,11 @@ class Monitors:
         """The first sentence with which a monitor asks for the end, if one does."""
         return next((monitor.stop for monitor in self.active if monitor.stop), None)
 
+    @property
+    def enough(self) -> str | None:
+        """The first monitor that lets the run end in good order, if one does."""
+        return next((monitor.name for monitor in self.active if getattr(monitor, "enough", False)), None)
+
     def finishing_seconds(self, step: int) -> tuple[float, float]:
         """What the last measurements and the last words will take, as far as is known.
 

@@ -25,10 +25,13 @@ def test_every_block_is_python():
 def test_the_examples_run_in_an_empty_folder(tmp_path):
     script = tmp_path / "page.py"
     checks = """
-assert summary["verdict"] and Path(summary["report"]).is_file()
+assert comparison["verdict"] and Path(comparison["report"]).is_file() and Path("headline.pdf").is_file()
+assert len(losses) and api.settings("runs/second")["seed"] == 1
+assert watched.steps == 3 and watched.ended_by == "callback 1 (Watch)" and watched.stopped is None
+assert probabilities.shape == (3, 4) and (probabilities[0] == probabilities[1]).all()
 assert len(found["images"]) > 1 and found["volumes"] and list(Path("where").iterdir())
 assert picture.shape == (320, 320, 3)
-assert features.shape[0] == 16
+assert features.shape == (2, 1280) and same.shape[0] == 16
 assert report["verdict"]["outcome"] == "ahead", report["verdict"]["sentence"]
 """
     script.write_text("\n".join([*blocks(), checks]), encoding="utf-8")
@@ -42,3 +45,4 @@ assert report["verdict"]["outcome"] == "ahead", report["verdict"]["sentence"]
     )
     assert done.returncode == 0, done.stderr[-4000:]
     assert "did you mean seeds?" in done.stdout
+    assert "ends at a loss of" in done.stdout

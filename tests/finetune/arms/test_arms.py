@@ -5,7 +5,8 @@ import pytest
 
 from mri_transfer.checkpoints.initialisation import weights_digest
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.arms.arms import parse_arm, resolve_arms
+from mri_transfer.finetune.arms.arms import resolve_arms
+from mri_transfer.finetune.arms.written import parse_arm
 from mri_transfer.finetune.data.protocol import PUBLISHED
 from mri_transfer.storage.files import read_object
 

@@ -1,0 +1,198 @@
+"""Signatures and docstrings of the API, made from the same configurations as the command line.
+
+Running functions carry them (`help`, notebooks); editors and type checkers read them in `__init__.pyi`, which is
+written by `python -m mri_transfer.api` and held against the configurations by a test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import re
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from mri_transfer.cli import COMMANDS
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Parameters that no option of the command line is: name, annotation, default, what it is.
+QUIET = ("quiet", "bool", "False", "Say nothing and draw no bars.")
+EXECUTOR = (
+    "executor",
+    "Executor | None",
+    "None",
+    "Of `concurrent.futures`' kind, which does the work instead of processes that are started for it.",
+)
+CALLBACKS = (
+    "callbacks",
+    "Sequence[Callback]",
+    "()",
+    "Objects that are told how the training goes, see `Callback`.",
+)
+ARMS = (
+    "What is compared: text as on the command line ('imagenet', 'mri=runs/mri', 'mine=net.keras', "
+    "'dinov3=features:table.npz'), (name, start) pairs, or {name: start}. A start is text, a path, a `keras.Model`, or "
+    "features as (files, array)."
+)
+SPECIAL = {("compare", "arm"): ("Arms", ARMS), ("slices", "subject"): ("str | None", "")}
+
+
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """One parameter of a function: its name, annotation and default as text, and what it is."""
+
+    name: str
+    annotation: str
+    default: str | None
+    about: str
+    kind: Any = inspect.Parameter.KEYWORD_ONLY
+
+
+def config_of(command: str) -> type:
+    """The configuration of a command."""
+    module, _, name = COMMANDS[command].config.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def parameters_of(command: str, more: tuple[tuple[str, str, str, str], ...] = ()) -> list[Parameter]:
+    """The parameters of a command's function: its positional arguments, its options, and `more`."""
+    config = config_of(command)
+    hints = typing.get_type_hints(config)
+    found = []
+    for field in dataclasses.fields(config):
+        about = field.metadata
+        if "help" not in about:
+            continue
+        annotation, text = SPECIAL.get((command, field.name), ("", ""))
+        kind: Any = inspect.Parameter.KEYWORD_ONLY
+        if about.get("positional"):
+            kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        if about.get("positional") and about.get("many"):
+            kind, annotation = inspect.Parameter.VAR_POSITIONAL, "FilePath"
+        default = None
+        if field.default is not dataclasses.MISSING and kind is not inspect.Parameter.VAR_POSITIONAL:
+            default = repr(str(field.default)) if isinstance(field.default, Path) else repr(field.default)
+        annotation = annotation or _annotation(hints[field.name], about)
+        found.append(Parameter(field.name, annotation, default, text or _sentence(about["help"]), kind))
+    found.sort(key=lambda each: (each.kind, each.default is not None))  # stable
+    return found + [Parameter(*each) for each in (*more, QUIET)]
+
+
+def _annotation(hint: Any, about: Any) -> str:
+    """What a function accepts where the configuration holds `hint`."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        (inner,) = (part for part in typing.get_args(hint) if part is not type(None))
+        return f"{_annotation(inner, about)} | None"
+    if typing.get_origin(hint) is tuple:
+        inner = _annotation(typing.get_args(hint)[0], {})
+        plain = "str | Sequence[str]" if inner == "str" else f"{inner} | Sequence[{inner}]"
+        return plain if about.get("repeat") or inner == "str" else f"str | {plain}"
+    if choices := about.get("choices"):
+        named = f"Literal[{', '.join(repr(name) for name in choices)}]"
+        return f"{named} | str" if isinstance(choices, dict) else named  # methods of one's own may join
+    if hint is float and about.get("parse"):
+        return "float | str"  # "8h", "10%"
+    return {Path: "FilePath"}.get(hint, hint.__name__)
+
+
+def _sentence(text: str) -> str:
+    text = re.sub(r"--([a-z][a-z-]*)", lambda found: f"`{found[1].replace('-', '_')}`", text)
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def from_command(
+    command: str, *more: tuple[str, str, str, str], returns: type
+) -> Callable[[Function], Function]:
+    """Give a function the signature of a command and the description of its options, when it is first imported."""
+
+    def decorate(function: Function) -> Function:
+        parameters = parameters_of(command, more)
+        function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [
+                inspect.Parameter(
+                    each.name,
+                    each.kind,
+                    default=inspect.Parameter.empty if each.default is None else _Shown(each.default),
+                    annotation=_Shown(each.annotation),
+                )
+                for each in parameters
+            ],
+            return_annotation=_Shown(returns.__name__),
+        )
+        function.__doc__ = docstring(inspect.cleandoc(function.__doc__ or ""), parameters, returns)
+        function.__made_of__ = (command, more, returns)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+class _Shown(str):
+    """Text that a signature shows as it is."""
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+def docstring(text: str, parameters: list[Parameter], returns: type) -> str:
+    """A docstring of NumPy's kind: the text, whose examples come last, and every parameter."""
+    text, _, examples = text.partition("\n\nExamples\n")
+    lines = [text, "", "Parameters", "----------"]
+    for each in parameters:
+        star = "*" if each.kind is inspect.Parameter.VAR_POSITIONAL else ""
+        default = f", default {each.default}" if each.default not in (None, "None", "()", "''") else ""
+        lines += [f"{star}{each.name} : {each.annotation}{default}", f"    {each.about}"]
+    about = inspect.cleandoc(returns.__doc__ or "").splitlines()[0]
+    lines += ["", "Returns", "-------", returns.__name__, f"    {about}"]
+    lines += ["", "Raises", "------", "UserError", "    What the command would say in one line."]
+    return "\n".join(lines) + (f"\n\nExamples\n{examples}" if examples else "")
+
+
+def stub() -> str:
+    """The text of `__init__.pyi`."""
+    from mri_transfer import api
+
+    lines = [
+        "# Written by `python -m mri_transfer.api` from the configurations; don't edit.",
+        "import os",
+        "from collections.abc import Mapping, Sequence",
+        "from concurrent.futures import Executor",
+        "from typing import Any, Literal",
+        "",
+    ]
+    functions: list[Any] = [
+        each for each in map(api.__dict__.get, api.__all__) if hasattr(each, "__made_of__")
+    ]
+    modules: dict[str, list[str]] = {}
+    for name in api.__all__:
+        found = getattr(api, name)
+        if found not in functions:
+            modules.setdefault(found.__module__, []).append(f"{found.__name__} as {name}")
+    lines += [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(modules.items())]
+    lines += [
+        "",
+        "FilePath = str | os.PathLike[str]",
+        "Arms = str | Sequence[Any] | Mapping[str, Any]",
+        f"__all__ = [{', '.join(repr(name) for name in api.__all__)}]",
+        "",
+    ]
+    for function in functions:
+        command, more, returns = function.__made_of__
+        lines.append(f"def {function.__name__}(")
+        star = False
+        for each in parameters_of(command, more):
+            if each.kind is inspect.Parameter.VAR_POSITIONAL:
+                star = True
+            elif each.kind is inspect.Parameter.KEYWORD_ONLY and not star:
+                star = True
+                lines.append("    *,")
+            name = f"*{each.name}" if each.kind is inspect.Parameter.VAR_POSITIONAL else each.name
+            lines.append(
+                f"    {name}: {each.annotation}{f' = {each.default}' if each.default is not None else ''},"
+            )
+        lines.append(f") -> {returns.__name__}: ...")
+    return "\n".join(lines) + "\n"

@@ -263,17 +263,6 @@ def test_bad_input_is_one_line_before_any_work(settings, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_output_folder_that_holds_something_else(settings, tmp_path):
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "letter.txt").write_text("dear")
-    assert "holds something else" in bad(settings, tmp_path)
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["letter.txt"]
-
-
-def test_fewer_groups_than_folds(settings, tmp_path):
-    assert "--folds" in bad(settings, tmp_path, folds=60)
-
-
 def test_a_damaged_encoder_is_named(settings, encoder_folder, tmp_path):
     broken = tmp_path / "broken"
     shutil.copytree(encoder_folder, broken)

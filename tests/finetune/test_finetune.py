@@ -94,34 +94,6 @@ def test_predictions_are_the_models_own_output(run, tumor_folder):
     assert [row["class"] for row in found["images"]] == [classifier.classes[k] for k in expected.argmax(1)]
 
 
-def test_unreadable_images_are_skipped_counted_and_fatal_when_strict(run, tumor_folder, tmp_path):
-    good = next((tumor_folder / "Testing").rglob("*.jpg"))
-    bad = tmp_path / "cut.jpg"
-    bad.write_bytes(good.read_bytes()[:200])
-    found = predict(PredictConfig(run=run[0], images=(good, bad)))
-    assert [row["file"] for row in found["images"]] == [str(good)]
-    assert [entry["file"] for entry in found["skipped"]] == [str(bad)]
-    with pytest.raises(UserError, match=r"cut\.jpg"):
-        predict(PredictConfig(run=run[0], images=(good, bad), strict=True))
-    with pytest.raises(UserError, match="nothing that can be read"):
-        predict(PredictConfig(run=run[0], images=(bad,)))
-
-
-def test_other_shapes_and_modes_are_taken(run, tmp_path):
-    from PIL import Image
-
-    rng = np.random.default_rng(0)
-    for mode, shape in {"RGB": (30, 90, 3), "RGBA": (64, 64, 4), "L": (5, 200), "I;16": (80, 40)}.items():
-        kind = np.uint16 if mode == "I;16" else np.uint8
-        Image.fromarray(rng.integers(0, 255, shape).astype(kind)).save(
-            tmp_path / f"{mode.replace(';', '')}.png"
-        )
-    found = predict(PredictConfig(run=run[0], images=(tmp_path,)))
-    assert len(found["images"]) == 4
-    for row in found["images"]:
-        assert sum(row["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-
-
 def test_table_csv_and_json_go_where_they_are_asked_to(run, tumor_folder, tmp_path, capsys):
     image = next((tumor_folder / "Testing").rglob("*.jpg"))
     assert main(["predict", str(run[0]), str(image)]) == 0

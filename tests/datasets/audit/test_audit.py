@@ -72,13 +72,6 @@ def test_audit_says_what_it_found_and_writes_it(folder, tmp_path, capsys):
     )
 
 
-def test_json_alone_goes_to_standard_output(folder, tmp_path, capsys):
-    assert main(["audit", str(folder), "--json", "-", "--quiet", "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr()
-    assert json.loads(printed.out)["files"] == 40
-    assert printed.err == ""
-
-
 def test_a_store_of_other_heads_holds_no_leak(folder, store, tmp_path, capsys):
     assert main(["audit", str(folder), "--against", str(store), "--json", "-", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr()

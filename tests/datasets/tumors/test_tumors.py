@@ -216,14 +216,6 @@ def test_every_mode_is_read_as_grey(image, expected, tmp_path):
     assert np.array_equal(read_grey(tmp_path / "image.png"), expected)
 
 
-def test_sixteen_bits_are_stretched_not_cut(tmp_path):
-    deep = GREY.astype(np.uint16) * 16
-    Image.fromarray(deep).save(tmp_path / "deep.png")
-    low, high = int(GREY.min()), int(GREY.max())
-    expected = (GREY.astype(float) - low) * 255 / (high - low)
-    assert np.abs(read_grey(tmp_path / "deep.png") - expected).max() <= 0.5
-
-
 def test_square_pads_in_the_middle_and_keeps_proportions():
     small = square(np.full((40, 80), 200, np.uint8), 20)
     assert small.shape == (20, 20)

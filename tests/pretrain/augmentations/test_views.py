@@ -232,11 +232,6 @@ def test_numbers_stay_within_what_the_table_says():
     assert np.abs(uncorrelated - np.eye(6)).max() < 0.08
 
 
-def test_an_unknown_name_is_refused():
-    with pytest.raises(ValueError, match="fog"):
-        Views(32, strengths={"fog": 1.0})
-
-
 JAX = """
 import json, sys
 import numpy as np

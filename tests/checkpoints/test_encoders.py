@@ -42,6 +42,11 @@ def model() -> keras.Model:
 
 
 @pytest.fixture(scope="module")
+def newer() -> keras.Model:
+    return build_encoder(size=64, seed=8)
+
+
+@pytest.fixture(scope="module")
 def saved(model, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("run")
     save_encoder(model, run / "encoder", backbone="efficientnet_lite0", size=64, provenance=PROVENANCE)
@@ -82,14 +87,13 @@ def test_another_size_has_the_same_weights(model, saved):
         np.testing.assert_array_equal(np.array(named_weights(other)[name]), np.array(variable))
 
 
-def test_saving_again_replaces_and_leaves_nothing_behind(model, run):
+def test_saving_again_replaces_and_leaves_nothing_behind(newer, run):
     (run / "encoder" / "encoder-new.npz.0badc0de.part").write_bytes(b"of a killed process")
     old = read_card(run)["weights"]
-    changed = build_encoder(size=64, seed=8)
-    save_encoder(changed, run / "encoder", backbone="efficientnet_lite0", size=64, provenance={})
+    save_encoder(newer, run / "encoder", backbone="efficientnet_lite0", size=64, provenance={})
     assert read_card(run)["weights"] != old
     assert len(list((run / "encoder").iterdir())) == 2
-    np.testing.assert_array_equal(np.asarray(load_encoder(run)(GREY)), np.asarray(changed(GREY)))
+    np.testing.assert_array_equal(np.asarray(load_encoder(run)(GREY)), np.asarray(newer(GREY)))
 
 
 @pytest.mark.parametrize("position", [0.001, 0.3, 0.999])
@@ -154,9 +158,9 @@ def test_an_encoder_that_does_not_fit_says_what_differs(model, run):
     assert "1 of another shape: stem_conv/kernel (3, 3, 1, 32) instead of (3, 3, 3, 32)" in text
 
 
-def test_a_reader_meets_a_run_that_saves(model, run, monkeypatch):
+def test_a_reader_meets_a_run_that_saves(newer, run, monkeypatch):
     """The weights vanish between reading the card and reading the weights, as a new encoder replaces them."""
-    real, newer = encoders.read_arrays, build_encoder(size=64, seed=8)
+    real = encoders.read_arrays
 
     def replaced(path, *rest):
         monkeypatch.setattr(encoders, "read_arrays", real)
@@ -198,7 +202,7 @@ def test_killed_at_random_moments_it_never_loses_an_encoder(tmp_path, killed_twe
 
 
 @pytest.mark.parametrize("failing", ["encoder-new.npz", "encoder.json"])
-def test_a_full_disk_leaves_the_old_encoder(model, run, monkeypatch, failing):
+def test_a_full_disk_leaves_the_old_encoder(model, newer, run, monkeypatch, failing):
     before = sha256(run / "encoder" / read_card(run)["weights"])
     real = Path.replace
 
@@ -209,9 +213,7 @@ def test_a_full_disk_leaves_the_old_encoder(model, run, monkeypatch, failing):
 
     monkeypatch.setattr(Path, "replace", full)
     with pytest.raises(OSError, match="No space left"):
-        save_encoder(
-            build_encoder(size=64), run / "encoder", backbone="efficientnet_lite0", size=64, provenance={}
-        )
+        save_encoder(newer, run / "encoder", backbone="efficientnet_lite0", size=64, provenance={})
     monkeypatch.undo()
     np.testing.assert_array_equal(np.asarray(load_encoder(run)(GREY)), np.asarray(model(GREY)))
     assert sha256(run / "encoder" / read_card(run)["weights"]) == before

@@ -33,7 +33,9 @@ def bar(iterable: Any = None, *, desc: str, unit: str, total: float | None = Non
     if sys.stderr.isatty():
         kind = tqdm
     elif _in_notebook():
-        from tqdm.auto import tqdm as kind
+        from tqdm.auto import tqdm as widgets
+
+        kind = widgets
     return kind(
         iterable, desc=desc, unit=unit, total=total, disable=_quiet, **{"dynamic_ncols": True, **options}
     )

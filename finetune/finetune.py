@@ -55,11 +55,12 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
         splits = grouped_splits(
             tumors.labels, tumors.groups, folds=config.folds, seeds=(config.seed,), classes=tumors.classes
         )
+        split = next(split for split in splits if split.fold == HELD_OUT)
         summary = _finished(config, start, tumors)
         if summary is not None:
             progress.say(f"{config.out}: finished before; nothing to do")
             return summary
-        return _train(config, start, tumors, next(split for split in splits if split.fold == HELD_OUT))
+        return _train(config, start, tumors, split)
 
 
 def _key(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> str:

@@ -52,11 +52,13 @@ def _escape(char: str) -> str:
 
 def bar(iterable: Any = None, *, desc: str, unit: str, total: float | None = None, **options: Any) -> tqdm:
     """A tqdm bar with rate and time left: of text on a terminal, of widgets in a notebook, and lines in a log."""
-    kind: Any = tqdm if sys.stderr.isatty() else _Lines
-    if _in_notebook():
-        from tqdm import auto
+    kind: Any = _Lines
+    if sys.stderr.isatty():
+        kind = tqdm
+    elif _in_notebook():
+        from tqdm.auto import tqdm as widgets
 
-        kind = auto.tqdm
+        kind = widgets
     options = {"dynamic_ncols": True, **options}
     return kind(
         iterable,

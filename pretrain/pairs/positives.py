@@ -38,7 +38,7 @@ def mixture(text: str) -> dict[str, float]:
         name, colon, weight = (word.strip() for word in part.partition(":"))
         name = name.lower()
         if name not in KINDS:
-            raise ValueError(f"{name!r} is not among {', '.join(KINDS)}{did_you_mean(name, KINDS)}")
+            raise ValueError(f"no such kind; there are {', '.join(KINDS)}{did_you_mean(name, KINDS)}")
         if name in weights:
             raise ValueError(f"{name} is named twice")
         try:

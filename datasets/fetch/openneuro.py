@@ -20,7 +20,7 @@ from mri_transfer.datasets.fetch.transfer.part import Remote
 from mri_transfer.datasets.fetch.transfer.space import need_space
 from mri_transfer.datasets.fetch.transfer.transport import Downloader
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import parse_json
+from mri_transfer.storage.files import parse_json, read_whole
 
 DESCRIPTION = "dataset_description.json"
 _PAGE_BYTES = 16 << 20  # a page of 1,000 keys takes about half a megabyte
@@ -166,7 +166,7 @@ def _objects(downloader: Downloader, base: str, dataset: str) -> Iterator[tuple[
 def licence_of(description: Path) -> str | None:
     """The licence that a dataset_description.json states, and how to acknowledge the data."""
     try:
-        content = parse_json(description.read_text(encoding="utf-8-sig"))
+        content = parse_json(read_whole(description).decode("utf-8-sig"))
         stated = [
             f"{label}: {content[key]}"
             for key, label in (

@@ -257,6 +257,8 @@ def _read_table(
                 if volume[index] == len(volumes):
                     keys = ("subject", "session", "sequence", "source", "source_sha256")
                     volumes.append(dict(zip(keys, (subject, session, sequence, source, digest), strict=True)))
+                if not 0 <= volume[index] < len(volumes):
+                    raise ValueError(f"volume {number} behind volume {len(volumes) - 1}")
     except (ValueError, IndexError, OverflowError, csv.Error) as error:
         raise UserError(f"{path}: damaged ({' '.join(str(error).split())[:100]}); {REMEDY}") from None
     if len(planes) != rows:

@@ -185,17 +185,17 @@ def main(name: str, folder: str) -> None:
     for each in before:
         assert end_of(start(each, ""), 600), Path("said").read_text()
     began = time.monotonic()
-    assert end_of(start(line, "whole"), 600)
+    assert end_of(start(line, "try_0"), 600)
     seconds = time.monotonic() - began
-    expected = content(Path("whole"), patterns)
+    expected = content(Path("try_0"), patterns)
     assert len(expected) >= len(patterns), Path("said").read_text()
     rng, kills, finished = random.Random(name), 0, 0
-    out = "killed-0"
+    out = "try_1"
     while kills < KILLS:
         if end_of(start(line, out), rng.uniform(0, seconds)):
             assert content(Path(out), patterns) == expected, Path("said").read_text()
             finished += 1
-            out = f"killed-{finished}"
+            out = f"try_{finished + 1}"
         else:
             kills += 1
     assert end_of(start(line, out), 600)

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,9 @@ def test_own_networks_are_fine_tuned(labelled, tmp_path):
     found = api.compare(
         *(labelled / "Training",),
         **{"out": tmp_path / "report", "arm": arms, "mode": "finetune", "epochs": 1, "calibration": "none"},
+        executor=ThreadPoolExecutor(
+            1
+        ),  # here, as a process of its own would take longer to start than to train
         **QUICK,
     )
     assert [row["mode"] for row in found.rows()] == ["finetune", "finetune"]

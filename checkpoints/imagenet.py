@@ -97,7 +97,7 @@ def _from_file(backbone: str, path: Path) -> keras.Model:
         except Exception as error:  # h5py and Keras raise whatever comes to hand
             reasons.append(" ".join(str(error).split())[:160])
     raise UserError(
-        f"{path}: does not hold the weights of {backbone} ({reasons[0]}); needed is a .h5 or .weights.h5 file "
+        f"{path}: does not hold the weights of {backbone} ({reasons[0]}); give a .h5 or .weights.h5 file "
         "of exactly this backbone, as Keras publishes it or save_weights writes it (--backbone says which it is)"
     )
 

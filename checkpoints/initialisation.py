@@ -49,8 +49,7 @@ FILES = {NETWORK: (".keras",), OWN_WEIGHTS: (".h5", ".hdf5", ".pth")}  # by the 
 
 # For `--help` and messages.
 FORMS = (
-    ", ".join((*BUILT_IN, *PUBLISHED))
-    + ", the folder of a run or an encoder, or a file of weights for --backbone (.h5)"
+    ", ".join((*BUILT_IN, *PUBLISHED)) + ", or the folder of a run or an encoder, or a file of weights (.h5)"
 )
 BACKBONE = (
     f"network for random and ImageNet weights: {DEFAULT_BACKBONE}, or any of keras.applications by its snake_case name "
@@ -108,6 +107,25 @@ def check(origin: str, option: str = "--init ") -> None:
     hint = did_you_mean(str(folder), known).replace("did you mean ", f"did you mean {option}")
     what = "file" if kind_of(origin) in FILES else "folder"
     raise UserError(f"{option}{origin}: no such {what}; a start is {FORMS}{hint}")
+
+
+def check_backbone_of(origin: str, backbone: str, option: str = "--init ") -> None:
+    """See that a file of weights may be of this network: none but the default has its weights in torch files.
+
+    Raises:
+        UserError: it can't be; mostly --backbone was forgotten.
+    """
+    if kind_of(origin) != OWN_WEIGHTS:
+        return
+    torch, default = origin.lower().endswith(".pth"), backbone == DEFAULT_BACKBONE
+    if torch and not default:
+        raise UserError(
+            f"{option}{origin}: torch weights are read for {DEFAULT_BACKBONE} only, not for {backbone}"
+        )
+    if default and not torch:
+        raise UserError(
+            f"{option}{origin}: say whose weights these are, by --backbone; {backbone} has .pth files"
+        )
 
 
 def card_of(origin: str, option: str = "--init ") -> dict[str, Any]:
@@ -180,6 +198,7 @@ class Initialisation:
         from mri_transfer.checkpoints.backbones import check_backbone
 
         found = card.get("backbone", backbone or DEFAULT_BACKBONE)
+        check_backbone_of(origin, found, option)
         if check_backbone(backbone or found) != found:
             raise UserError(
                 f"{option}{origin}: is an encoder of {found}, not of {backbone}; leave --backbone out"

@@ -181,6 +181,7 @@ def resolve_arms(
             if cards[name] and len(of_built_in) > 1:
                 raise UserError(f"--arm {name}={start}: is one network's; name one --backbone, its own")
             for backbone in of_built_in:
+                initialisation.check_backbone_of(origin_of(start), backbone, option_of(name, start))
                 label = f"{name} ({backbone})" if len(of_built_in) > 1 else name
                 arms.append(Arm(label, start, backbone, cards[name]))
     _named_once([arm.name for arm in arms])

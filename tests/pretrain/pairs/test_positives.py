@@ -163,8 +163,8 @@ def test_shares_add_up_to_one(weights):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("near", "is not among adjacent, sequence, same"),
-        ("", "is not among adjacent"),
+        ("near", "there are adjacent, sequence, same"),
+        ("", "there are adjacent"),
         ("same:0", "above 0"),
         ("same:x", "above 0"),
         ("same:-1,adjacent", "above 0"),

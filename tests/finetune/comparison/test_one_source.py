@@ -145,7 +145,7 @@ def test_without_enough_pictures_of_each_class_there_is_none_and_why(cell):
     few = dataclasses.replace(scored, images=scored.images & ~glioma)
     found, words = one_source(tumors, few, splits)
     assert found is None
-    assert "too few in one class" in words
+    assert "too few are in a class" in words
     nobody = dataclasses.replace(tumors.known, sources=("",) * len(tumors))
     assert one_source(dataclasses.replace(tumors, known=nobody), scored, splits) == (None, NONE)
 

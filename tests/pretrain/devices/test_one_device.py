@@ -32,7 +32,7 @@ def test_tensorflow_trains_on_one_gpu_and_says_what_several_need(
     gpus, small_store, tmp_path, cli, monkeypatch, tensorflow
 ):
     small_network.use(monkeypatch.setattr)
-    monkeypatch.setattr(run_module, "_monitors", lambda config, store: [])
+    monkeypatch.setattr(run_module, "_monitors", lambda config: [])
     monkeypatch.setattr(device, "tensorflow_gpus", lambda: gpus)
     small = ("--batch", 4, "--size", 32, "--backbone", "mobilenet", "--steps", 1)
     done = cli("pretrain", small_store, "--out", tmp_path / "r", *small)

@@ -32,7 +32,7 @@ BEFORE = """
 from mri_transfer.pretrain import pretrain as command
 from mri_transfer.pretrain.run import reports
 reports.REPORT_SECONDS = 0.0
-command._monitors = lambda config, store: []
+command._monitors = lambda config: []
 """
 # As above, but saves at every occasion, and steps take their time, so that a few seconds hold many saves.
 SLOWLY = (

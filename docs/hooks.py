@@ -68,7 +68,7 @@ def reference() -> str:
         for group in parser._action_groups:
             rows = [row for action in group._group_actions if (row := _row(parser, action))]
             if group.title == "shared options":
-                shared = rows
+                shared = max(shared, rows, key=len)
             elif rows:
                 parts += [f"| {group.title} | |\n|---|---|", *rows, ""]
         if parser.epilog:

@@ -10,7 +10,7 @@ from mri_transfer.cli import COMMANDS, _load, build_parser
 from mri_transfer.options import from_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
-MADE = ("commands.md", "demo/")  # by docs/hooks.py, when the pages are built
+MADE = ("commands.md", "demo/", "api_reference.md")  # by hooks in docs/, when the pages are built
 PAGES = [ROOT / "README.md", ROOT / "RESULTS.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -24,7 +24,7 @@ def test_the_reference_has_every_option_of_every_command(hooks):
     sections = {part.split("\n", 1)[0]: part for part in parts}
     for name in COMMANDS:
         for action in hooks._parser(name)._actions:
-            shown = sections["Of every command" if action.dest in ("json", "quiet", "debug") else name]
+            shown = sections["Of every command" if action.dest in ("json", "quiet", "debug", "config") else name]
             for option in action.option_strings:
                 assert option in ("-h", "--help") or option in shown, (name, option)
 
@@ -46,5 +46,5 @@ def test_samples_are_those_of_a_demo_or_say_how_to_get_them(hooks, tmp_path, mon
     assert (site / "demo/report/report.html").read_text() == "<p>made</p>"
     assert "mri-transfer demo" in (site / "demo/store/summary.html").read_text()
     assert "nbformat" in (site / "kaggle.ipynb").read_text()
-    assert "Fine-tuned" in (site / "findings/index.html").read_text()
+    assert "With folds by person" in (site / "findings/index.html").read_text()
     assert "--learning-rate RATE" in (site / "commands/index.html").read_text()

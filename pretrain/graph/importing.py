@@ -11,6 +11,7 @@ from mri_transfer.errors import UserError
 from mri_transfer.machine import device
 from mri_transfer.options import argument, option
 from mri_transfer.storage.files import (
+    Kind,
     atomic_write,
     claim_folder,
     read_object,
@@ -18,6 +19,7 @@ from mri_transfer.storage.files import (
     sha256,
     write_card,
     write_json,
+    wrong_fields,
 )
 from mri_transfer.storage.sums import write_sums
 
@@ -151,6 +153,10 @@ def _card(folder: Path) -> dict[str, Any]:
         "files": dict,
         "start": dict,
         "slices": dict,
+        "config": dict,
+        "versions": dict,
+        "batch": int,
+        "seed": int,
     }
     card = read_object(path, kinds, fault="is not the card of a training graph", remedy=REMEDY)
     if card["format"] != FORMAT:
@@ -166,6 +172,9 @@ def _card(folder: Path) -> dict[str, Any]:
 def _check_state(folder: Path, card: dict[str, Any], arrays: dict[str, Any], info: dict[str, Any]) -> None:
     from mri_transfer.storage.arrays import differences
 
+    kinds: dict[str, Kind] = {"budget": dict, "data": dict, "machine": dict, "diverged": list, "step": int}
+    if fields := wrong_fields(info, {**kinds, "finished": bool, "seconds": (int, float)}):
+        raise UserError(f"{folder}: state/ is damaged ({', '.join(fields)}); {REMEDY}")
     shapes = {each["name"]: tuple(each["shape"]) for each in card["state"]}
     wrong = differences(shapes, arrays)
     if wrong or info.get("graph") != card["files"]["graph/saved_model.pb"]:

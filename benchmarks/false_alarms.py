@@ -29,7 +29,7 @@ from scipy import stats
 
 from mri_transfer.datasets.tumors.folds import grouped_folds
 from mri_transfer.evaluation import metrics
-from mri_transfer.finetune.arms.naming import pretraining_of
+from mri_transfer.finetune.arms.wording import pretraining_of
 from mri_transfer.finetune.comparison import statistics
 from mri_transfer.finetune.comparison.verdict import verdict
 from mri_transfer.finetune.heads.probe import fit_probe

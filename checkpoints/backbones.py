@@ -43,8 +43,8 @@ def snake_case(name: str) -> str:
 @cache
 def _constructors() -> dict[str, Any]:
     """Every model function of keras.applications by its snake_case name."""
-    found = inspect.getmembers(keras.applications, inspect.isfunction)
-    return {snake_case(name): function for name, function in found}
+    members = inspect.getmembers(keras.applications, inspect.isfunction)
+    return {snake_case(name): function for name, function in members}
 
 
 def backbones() -> tuple[str, ...]:

@@ -124,16 +124,16 @@ def _torch_names() -> dict[str, str]:
     for index, (name, _, _) in enumerate(_blocks()):
         parts = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1")}
         parts["project"] = ("_project_conv", "_bn2")
-        for part, (convolution, norm) in parts.items():
-            names[f"{name}_{part}_conv"] = f"_blocks.{index}.{convolution}"
-            names[f"{name}_{part}_bn"] = f"_blocks.{index}.{norm}"
+        for stage, (convolution, norm) in parts.items():
+            names[f"{name}_{stage}_conv"] = f"_blocks.{index}.{convolution}"
+            names[f"{name}_{stage}_bn"] = f"_blocks.{index}.{norm}"
     return names
 
 
 def _as_keras(layer: Any, prefix: str, state: dict[str, np.ndarray]) -> list[np.ndarray]:
     """A layer's arrays for Keras: OIHW → HWIO, depthwise (C,1,h,w) → (h,w,C,1), dense transposed."""
     if isinstance(layer, layers.BatchNormalization):
-        return [state[f"{prefix}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")]
+        return [state[f"{prefix}.{suffix}"] for suffix in ("weight", "bias", "running_mean", "running_var")]
     weight = state[f"{prefix}.weight"]
     if isinstance(layer, layers.DepthwiseConv2D):
         return [weight.transpose(2, 3, 0, 1)]
@@ -149,19 +149,19 @@ def assign_torch_weights(model: Any, state: dict[str, np.ndarray]) -> None:
         UserError: an array is missing or has another shape; nothing is set then.
     """
     names = _torch_names()
-    wanted = [layer for layer in model.layers if layer.weights]
+    weighted_layers = [layer for layer in model.layers if layer.weights]
     try:
-        arrays = [_as_keras(layer, names[layer.name], state) for layer in wanted]
+        arrays = [_as_keras(layer, names[layer.name], state) for layer in weighted_layers]
     except KeyError as error:
         raise UserError(
             f"weights for {NAME}: {error.args[0]} is missing; give the file published for it"
         ) from None
-    for layer, values in zip(wanted, arrays, strict=True):
+    for layer, values in zip(weighted_layers, arrays, strict=True):
         for variable, value in zip(layer.weights, values, strict=True):
             if tuple(variable.shape) != value.shape:
                 raise UserError(
                     f"weights for {NAME}: {layer.name} has shape {value.shape}, {tuple(variable.shape)} is "
                     "needed; give the file published for it"
                 )
-    for layer, values in zip(wanted, arrays, strict=True):
+    for layer, values in zip(weighted_layers, arrays, strict=True):
         layer.set_weights(values)

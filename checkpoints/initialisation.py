@@ -72,8 +72,8 @@ def kind_of(origin: str) -> str:
     """ "random", "imagenet", "encoder", or by the ending of a file's name "network" or "weights"."""
     if origin in BUILT_IN:
         return origin
-    found = (kind for kind, endings in FILES.items() if origin.lower().endswith(endings))
-    return ENCODER if Path(origin).is_dir() else next(found, ENCODER)
+    kinds = (kind for kind, endings in FILES.items() if origin.lower().endswith(endings))
+    return ENCODER if Path(origin).is_dir() else next(kinds, ENCODER)
 
 
 def check(origin: str, option: str = "--init ") -> None:
@@ -103,7 +103,7 @@ def check(origin: str, option: str = "--init ") -> None:
         )
     known = [*BUILT_IN, *PUBLISHED]
     with contextlib.suppress(OSError):  # no such parent, or one that can't be listed
-        known += [str(each) for each in folder.parent.iterdir() if each.is_dir()]
+        known += [str(sibling) for sibling in folder.parent.iterdir() if sibling.is_dir()]
     hint = did_you_mean(str(folder), known).replace("did you mean ", f"did you mean {option}")
     what = "file" if kind_of(origin) in FILES else "folder"
     raise UserError(f"{option}{origin}: no such {what}; a start is {FORMS}{hint}")
@@ -197,13 +197,13 @@ class Initialisation:
         device.prepare()
         from mri_transfer.checkpoints.backbones import check_backbone
 
-        found = card.get("backbone", backbone or DEFAULT_BACKBONE)
-        check_backbone_of(origin, found, option)
-        if check_backbone(backbone or found) != found:
+        stored = card.get("backbone", backbone or DEFAULT_BACKBONE)
+        check_backbone_of(origin, stored, option)
+        if check_backbone(backbone or stored) != stored:
             raise UserError(
-                f"{option}{origin}: is an encoder of {found}, not of {backbone}; leave --backbone out"
+                f"{option}{origin}: is an encoder of {stored}, not of {backbone}; leave --backbone out"
             )
-        return cls(origin, found, seed, card=card)
+        return cls(origin, stored, seed, card=card)
 
     @property
     def kind(self) -> str:
@@ -255,8 +255,8 @@ class Initialisation:
             model, card = read_encoder(folder, size)
             if card["backbone"] != self.backbone:
                 raise UserError(f"{folder}: holds an encoder of {card['backbone']}, not of {self.backbone}")
-            kept = {key: card[key] for key in ("backbone", "weights_sha256", "provenance")}
-            about = {"init": "encoder", "path": self.origin} | kept
+            facts = {key: card[key] for key in ("backbone", "weights_sha256", "provenance")}
+            about = {"init": "encoder", "path": self.origin} | facts
         else:
             model = build_encoder(self.backbone, size, self.seed)
             about |= (

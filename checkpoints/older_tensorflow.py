@@ -39,17 +39,17 @@ def known_operations(version: str) -> dict[str, frozenset[str]]:
     Args:
         version: one of the values of TARGETS.
     """
-    known, wanted = {}, _numbers(version)
+    known, target = {}, _numbers(version)
     for line in OPERATIONS.read_text(encoding="ascii").splitlines():
         if not line.startswith("#"):
             since, name, *attributes = line.split()
-            if _numbers(since) <= wanted:  # later lines are of later releases, and win
+            if _numbers(since) <= target:  # later lines are of later releases, and win
                 known[name] = frozenset(attributes)
     return known
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split("."))
+    return tuple(int(number) for number in version.split("."))
 
 
 def make_loadable(folder: Path, version: str) -> None:
@@ -78,7 +78,9 @@ def make_loadable(folder: Path, version: str) -> None:
             for name in [key for key, node in function.control_ret.items() if node in gone]:
                 del function.control_ret[name]
                 function.signature.control_output.remove(name)
-        operations = [each for each in meta.meta_info_def.stripped_op_list.op if each.name in known]
+        operations = [
+            operation for operation in meta.meta_info_def.stripped_op_list.op if operation.name in known
+        ]
         del meta.meta_info_def.stripped_op_list.op[:]
         meta.meta_info_def.stripped_op_list.op.extend(operations)
     if unknown:
@@ -100,10 +102,10 @@ def _convert(
         Names of the nodes that were removed.
     """
     gone = {node.name for node in nodes if node.op in HINTS and node.op not in known}
-    kept = [node for node in nodes if node.name not in gone]
-    by_name = {node.name: node for node in kept}
-    for node in kept:
-        inputs = [each for each in node.input if each.removeprefix("^") not in gone]
+    remaining = [node for node in nodes if node.name not in gone]
+    by_name = {node.name: node for node in remaining}
+    for node in remaining:
+        inputs = [source for source in node.input if source.removeprefix("^") not in gone]
         if len(inputs) != len(node.input):
             del node.input[:]
             node.input.extend(inputs)
@@ -124,7 +126,7 @@ def _convert(
                 if list(tensor.int_val) == [CHOOSE]:
                     tensor.int_val[:] = [PHILOX]
     if gone:
-        copies = [type(node).FromString(node.SerializeToString()) for node in kept]
+        copies = [type(node).FromString(node.SerializeToString()) for node in remaining]
         del nodes[:]
         nodes.extend(copies)
     return gone
@@ -139,12 +141,12 @@ def _definition(operation: str) -> Any:
 
 def _default(operation: str, attribute: str) -> Any:
     defined: Iterable[Any] = _definition(operation).attr
-    return next((each.default_value for each in defined if each.name == attribute), None)
+    return next((definition.default_value for definition in defined if definition.name == attribute), None)
 
 
 def _algorithms(node: Any) -> Iterator[str]:
     """Names of the nodes that tell a random operation which generator to use."""
     definition = _definition(node.op) if node.op.startswith("Stateless") else None
-    for told, source in zip(definition.input_arg if definition else (), node.input, strict=False):
-        if told.name == "alg":
+    for argument, source in zip(definition.input_arg if definition else (), node.input, strict=False):
+        if argument.name == "alg":
             yield source.partition(":")[0]

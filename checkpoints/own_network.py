@@ -49,25 +49,25 @@ def architecture_of(path: Path) -> str:
     return f"own-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-def _layer_names(part: Any) -> Iterator[str]:
+def _layer_names(node: Any) -> Iterator[str]:
     """Names of layers, in order. Keras counts unnamed ones on and on within a process ("conv2d_37")."""
-    if isinstance(part, list):
-        for each in part:
-            yield from _layer_names(each)
-    elif isinstance(part, dict):
-        config = part.get("config")
-        if isinstance(config, dict) and "name" in config and part.get("class_name") != "DTypePolicy":
+    if isinstance(node, list):
+        for child in node:
+            yield from _layer_names(child)
+    elif isinstance(node, dict):
+        config = node.get("config")
+        if isinstance(config, dict) and "name" in config and node.get("class_name") != "DTypePolicy":
             yield str(config["name"])
-        for each in part.values():
-            yield from _layer_names(each)
+        for child in node.values():
+            yield from _layer_names(child)
 
 
-def _renamed(part: Any, names: dict[str, str]) -> Any:
-    if isinstance(part, list):
-        return [_renamed(each, names) for each in part]
-    if isinstance(part, dict):  # an object's number within a process says nothing
-        return {key: _renamed(each, names) for key, each in part.items() if key != "shared_object_id"}
-    return names.get(part, part) if isinstance(part, str) else part
+def _renamed(node: Any, names: dict[str, str]) -> Any:
+    if isinstance(node, list):
+        return [_renamed(child, names) for child in node]
+    if isinstance(node, dict):  # an object's number within a process says nothing
+        return {key: _renamed(child, names) for key, child in node.items() if key != "shared_object_id"}
+    return names.get(node, node) if isinstance(node, str) else node
 
 
 def load_network(path: Path, size: int) -> keras.Model:
@@ -112,7 +112,7 @@ def fitted(network: keras.Model, size: int, name: str) -> keras.Model:
     from keras import layers
 
     shape = getattr(network, "input_shape", None)
-    if not isinstance(shape, tuple) or len(shape) != 4 or any(isinstance(part, tuple) for part in shape):
+    if not isinstance(shape, tuple) or len(shape) != 4 or any(isinstance(side, tuple) for side in shape):
         raise UserError(
             f"{name}: takes {shape or 'inputs that are not known yet'}, not one image (batch, height, width, "
             f"channels); wrap it in a model that does, or {TABLE}"

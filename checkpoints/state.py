@@ -34,8 +34,8 @@ REMEDY = "delete the folder to begin again"
 
 def _generations(folder: Path) -> list[int]:
     """Numbers of the complete generations, newest first."""
-    found = (CARD_NAME.fullmatch(path.name) for path in folder.iterdir()) if folder.is_dir() else ()
-    return sorted((int(match[1]) for match in found if match), reverse=True)
+    matches = (CARD_NAME.fullmatch(path.name) for path in folder.iterdir()) if folder.is_dir() else ()
+    return sorted((int(match[1]) for match in matches if match), reverse=True)
 
 
 def _info_sha256(info: dict[str, Any]) -> str:
@@ -86,7 +86,7 @@ def load_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | N
     problems = []
     for number in _generations(folder):
         try:
-            found = _load(folder, number)
+            state = _load(folder, number)
         except NewerFormat:
             raise
         except UserError as error:
@@ -95,7 +95,7 @@ def load_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | N
         for damaged, problem in problems:
             progress.say(f"{problem}; going on from the state saved before it")
             _set_aside(folder, damaged)
-        return found
+        return state
     if problems:
         raise UserError(f"{problems[0][1]}, and no older state can be read; {REMEDY}")
     return None
@@ -193,8 +193,8 @@ def assign_arrays(
     if differ:
         raise UserError(f"the saved training state is of another model or optimizer ({differ}); {REMEDY}")
     for name, variable in variables.items():
-        wanted, found = str(variable.dtype), arrays[name].dtype.name
-        if found != wanted and (wanted, found) != ("bfloat16", "float32"):
-            raise UserError(f"the saved training state has {name} in {found}, not in {wanted}; {REMEDY}")
+        dtype, stored = str(variable.dtype), arrays[name].dtype.name
+        if stored != dtype and (dtype, stored) != ("bfloat16", "float32"):
+            raise UserError(f"the saved training state has {name} in {stored}, not in {dtype}; {REMEDY}")
     for name, variable in variables.items():
         variable.assign(ops.convert_to_tensor(arrays[name], dtype=variable.dtype))

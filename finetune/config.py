@@ -101,7 +101,7 @@ def folds(text: str) -> int:
 
 def rates(text: str) -> tuple[float, ...]:
     """Comma-separated learning rates, such as 1e-4,3e-4,1e-3."""
-    return tuple(sorted({positive_float(part) for part in text.split(",")}))
+    return tuple(sorted({positive_float(rate) for rate in text.split(",")}))
 
 
 def modes(text: str) -> str:
@@ -110,7 +110,7 @@ def modes(text: str) -> str:
     Raises:
         ValueError: there is no such mode.
     """
-    named = {part.strip().lower() for part in text.split(",")}
+    named = {mode.strip().lower() for mode in text.split(",")}
     if "both" in named:
         named = named - {"both"} | set(BOTH)
     if unknown := sorted(named - set(MODES)):

@@ -53,9 +53,9 @@ def command_line(config: CompareConfig) -> str:
         if value is True:
             words.append(flag)
         elif field.metadata["repeat"]:
-            words += [word for part in value for word in (flag, str(part))]
+            words += [word for item in value for word in (flag, str(item))]
         else:
-            text = ",".join(f"{part:g}" for part in value) if isinstance(value, tuple) else str(value)
+            text = ",".join(f"{item:g}" for item in value) if isinstance(value, tuple) else str(value)
             words += [flag, text]
     return shlex.join(words)
 
@@ -76,7 +76,7 @@ def report_comparison(
     from mri_transfer.finetune.comparison import suspects
     from mri_transfer.finetune.comparison.results import summarise
     from mri_transfer.finetune.report import insight
-    from mri_transfer.finetune.report.methods import methods
+    from mri_transfer.finetune.report.methods_paragraph import methods
     from mri_transfer.finetune.report.report import write_report
     from mri_transfer.finetune.report.tables import write_tables
 
@@ -137,8 +137,8 @@ def report_comparison(
         "one_source": _scores(report["one_source"]) if report["one_source"] else [],
         "scored": scored.about,
         "external": [
-            {key: each[key] for key in OF_EXTERNAL} | {"results": _scores(each)}
-            for each in report["external"]
+            {key: external[key] for key in OF_EXTERNAL} | {"results": _scores(external)}
+            for external in report["external"]
         ],
         **about,
         "trials": len(jobs) + len(beside.jobs),
@@ -165,15 +165,15 @@ def report_comparison(
             f"{entry['arm']:>16}  {entry['mode']}, within one source: macro-F1 "
             f"{score['estimate']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
         )
-    for each in report["external"]:
-        for entry in each["results"]:
+    for external in report["external"]:
+        for entry in external["results"]:
             score = entry["macro_f1"]
             progress.say(
-                f"{entry['arm']:>16}  {entry['mode']}, on {each['images']} images of {each['name']}: macro-F1 "
+                f"{entry['arm']:>16}  {entry['mode']}, on {external['images']} images of {external['name']}: macro-F1 "
                 f"{score['estimate']:.3f} ({score['low']:.3f} to {score['high']:.3f})"
             )
-        for line in each["caution"]:
-            progress.say(f"{each['name']}: {line}")
+        for line in external["caution"]:
+            progress.say(f"{external['name']}: {line}")
     verdict = report["verdict"]
     agreeing = verdict["one_source"]["sentence"] if (verdict["one_source"] or {}).get("agrees") else ""
     for sentence in (
@@ -188,8 +188,8 @@ def report_comparison(
 
 def _scores(report: dict[str, Any]) -> list[dict[str, Any]]:
     """What a summary tells of a report's results."""
-    told = ("arm", "mode", "fraction", "macro_f1", "balanced_accuracy")
-    return [{key: entry[key] for key in told} for entry in report["results"]]
+    keys = ("arm", "mode", "fraction", "macro_f1", "balanced_accuracy")
+    return [{key: entry[key] for key in keys} for entry in report["results"]]
 
 
 def _external(
@@ -200,10 +200,10 @@ def _external(
 
     if not any(job.goes_out for job in jobs):
         return []
-    found = []
+    entries = []
     for external in runner.externals:
         predictions = gather_external(arms, external, runner, jobs)
         scored = summarise(predictions, draws=config.draws, seed=config.seed)
         parts = {key: scored[key] for key in ("results", "pairs", "classes")}
-        found.append({**external.about, "models": len(predictions.seeds), **parts})
-    return found
+        entries.append({**external.about, "models": len(predictions.seeds), **parts})
+    return entries

@@ -157,10 +157,14 @@ def _shown(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, float] | No
     """How far one start is ahead of another by linear probe, if its interval says that it is."""
     for pair in pairs:
         if pair["mode"] == "probe" and {pair["a"], pair["b"]} == {a, b}:
-            found = pair["difference"]
+            interval = pair["difference"]
             if pair["a"] != a:
-                found = {"estimate": -found["estimate"], "low": -found["high"], "high": -found["low"]}
-            return found if found["low"] > 0 else None
+                interval = {
+                    "estimate": -interval["estimate"],
+                    "low": -interval["high"],
+                    "high": -interval["low"],
+                }
+            return interval if interval["low"] > 0 else None
     return None
 
 
@@ -168,12 +172,12 @@ def _generate(config: DemoConfig, volumes: Path, tumors: Path) -> None:
     """The data, once: the same seed gives the same heads, so an interrupted generation is simply done again."""
     from mri_transfer.datasets.synthetic.generate import write_tumors, write_volumes
 
-    made, wanted = (
+    made, settings = (
         config.out / "generated.json",
         {"seed": config.seed, "subjects": SUBJECTS, "images": IMAGES_PER_CLASS, "one_each": True},
     )
-    if made.is_file() and read_json(made) == wanted:
+    if made.is_file() and read_json(made) == settings:
         return
     write_volumes(volumes, subjects=SUBJECTS, seed=config.seed)
     write_tumors(tumors, per_class=IMAGES_PER_CLASS, seed=config.seed + 1, one_each=True)
-    write_json(made, wanted)
+    write_json(made, settings)

@@ -64,35 +64,35 @@ def doctor(config: DoctorConfig) -> dict[str, Any]:
             raise UserError(f"--{name} {path}: no such folder")
     here = config.root.resolve() == Path("/")
     board = read_board(config.root)
-    found = list(checks.of_board(board))
+    findings = list(checks.of_board(board))
     if here:
-        found += checks.of_software(checks.probe(), board)
-    found += checks.of_memory(config.root, board)
-    found += checks.of_power(config.root)
-    found += checks.of_heat(config.root)
+        findings += checks.of_software(checks.probe(), board)
+    findings += checks.of_memory(config.root, board)
+    findings += checks.of_power(config.root)
+    findings += checks.of_heat(config.root)
     if here:
-        found += checks.of_disk(config.folder)
-        found += checks.of_clock(time.time())
-    for finding in found:
+        findings += checks.of_disk(config.folder)
+        findings += checks.of_clock(time.time())
+    for finding in findings:
         progress.show(_line(finding))
     speed = None
     if here and config.seconds:
         finding, speed = _speed(config.seconds)
-        found.append(finding)
+        findings.append(finding)
         progress.show(_line(finding))
     recommended = recommendation(board, speed) if speed else None
     summary = {
         "machine": checks.machine_name(config.root, board),
         "board": board and {"model": board.model, "l4t": board.l4t, "jetpack": board.jetpack},
-        "findings": [dataclasses.asdict(finding) for finding in found],
+        "findings": [dataclasses.asdict(finding) for finding in findings],
         "speed": speed,
         "recommended": recommended,
     }
     if recommended:
         progress.show(f"\nrecommended here: {recommended['command']}\n{recommended['sentence']}\n")
-    wrong = [finding for finding in found if finding.level == PROBLEM]
+    wrong = [finding for finding in findings if finding.level == PROBLEM]
     progress.say(
-        f"{summary['machine']}: {len(wrong)} to fix, {sum(f.level == ADVICE for f in found)} to consider"
+        f"{summary['machine']}: {len(wrong)} to fix, {sum(f.level == ADVICE for f in findings)} to consider"
     )
     return summary
 

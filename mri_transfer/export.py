@@ -29,9 +29,9 @@ def _as_for_pretrain(name: str, otherwise: str = "", *, of_run: bool = True, def
         default: of the field here, which says that it was left out.
     """
     field = PretrainConfig.__dataclass_fields__[name]
-    text, _, told = field.metadata["help"].partition(" (default: ")
+    text, _, stated = field.metadata["help"].partition(" (default: ")
     otherwise = (
-        otherwise or told.removesuffix(")") or ("" if field.default in (None, ()) else str(field.default))
+        otherwise or stated.removesuffix(")") or ("" if field.default in (None, ()) else str(field.default))
     )
     if default is None and otherwise:
         text += f" (default: {'as in RUN, else ' if of_run else ''}{otherwise})"
@@ -132,11 +132,11 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
     seed: int | None = _as_for_pretrain("seed")
 
     @property
-    def given(self) -> dict[str, Any]:
+    def pretrain_options(self) -> dict[str, Any]:
         """The options of `pretrain` that were given, by name."""
-        names = {each.name for each in dataclasses.fields(PretrainConfig)} - {"out", "store"}
-        found = {name: value for name, value in vars(self).items() if name in names}
-        return {name: value for name, value in found.items() if not (value in (None, ()) or value is False)}
+        names = {field.name for field in dataclasses.fields(PretrainConfig)} - {"out", "store"}
+        values = {name: value for name, value in vars(self).items() if name in names}
+        return {name: value for name, value in values.items() if not (value in (None, ()) or value is False)}
 
 
 def export(config: ExportConfig) -> dict[str, Any]:
@@ -160,7 +160,10 @@ def export(config: ExportConfig) -> dict[str, Any]:
         from mri_transfer.pretrain.graph.exporting import export_graph
 
         return export_graph(config)
-    _refuse({"for": config.for_, "store": config.store, **config.given}, f"goes with --format {GRAPH} only")
+    _refuse(
+        {"for": config.for_, "store": config.store, **config.pretrain_options},
+        f"goes with --format {GRAPH} only",
+    )
     if config.run is None:
         raise UserError(f"--format {config.format}: name the RUN to export")
     run = config.run if config.run.exists() else PUBLISHED.get(str(config.run), config.run)

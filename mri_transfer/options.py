@@ -69,7 +69,7 @@ def same_as(config: type, name: str, **changes: Any) -> Any:
     Args:
         changes: a `default` of its own, or any of what :func:`option` takes.
     """
-    field = next(each for each in dataclasses.fields(config) if each.name == name)
+    field = next(candidate for candidate in dataclasses.fields(config) if candidate.name == name)
     default = changes.pop("default", field.default)
     return dataclasses.field(default=default, metadata={**field.metadata, **changes})
 
@@ -152,13 +152,13 @@ def fraction(text: str) -> float:
 
 def fractions(text: str) -> tuple[float, ...]:
     """Comma-separated fractions, such as 0.05,0.25,1 or 5%,25%,100%."""
-    return tuple(sorted({fraction(part) for part in text.split(",")}))
+    return tuple(sorted({fraction(word) for word in text.split(",")}))
 
 
 def _base_type(annotation: Any) -> Any:
     """`int` for `int | None` and for `tuple[int, ...]`; the annotation itself otherwise."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        annotation = next(part for part in typing.get_args(annotation) if part is not type(None))
+        annotation = next(member for member in typing.get_args(annotation) if member is not type(None))
     if typing.get_origin(annotation) is tuple:
         annotation = typing.get_args(annotation)[0]
     return annotation
@@ -189,18 +189,18 @@ def _chosen(choices: Collection[str], aliases: Mapping[str, str]) -> Callable[[s
     """One of the choices, whatever the case of its letters."""
 
     def parse(text: str) -> str:
-        found = {name.lower(): name for name in choices}.get(text.lower())
-        if found is None:
+        choice = {name.lower(): name for name in choices}.get(text.lower())
+        if choice is None:
             hint = did_you_mean(text, choices, aliases)
             raise ValueError(f"must be one of {', '.join(choices)}{hint}")
-        return found
+        return choice
 
     return parse
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, tuple):
-        return ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
+        return ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
@@ -326,17 +326,17 @@ def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
     if about.get("choices") and value not in about["choices"]:
         raise UserError(f"{field.name}={value!r}: must be one of {', '.join(about['choices'])}")
 
-    def accept(part: Any) -> Any:
+    def accept(item: Any) -> Any:
         if about.get("parse"):
-            parsed = about["parse"](_shown(part))
-            return parsed if isinstance(part, str) else part  # text made of a number has lost digits
-        if base in (int, float) and not isinstance(part, (int, float)):
+            parsed = about["parse"](_shown(item))
+            return parsed if isinstance(item, str) else item  # text made of a number has lost digits
+        if base in (int, float) and not isinstance(item, (int, float)):
             raise ValueError("must be a number")
-        return Path(part) if base is Path else part
+        return Path(item) if base is Path else item
 
     try:
         if about.get("repeat") or about.get("many"):
-            return tuple(accept(part) for part in ((value,) if isinstance(value, (str, Path)) else value))
+            return tuple(accept(item) for item in ((value,) if isinstance(value, (str, Path)) else value))
         several = typing.get_origin(annotation) is tuple
         if several and isinstance(value, (int, float)):
             value = (value,)
@@ -352,6 +352,6 @@ def as_dict(config: Any) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, Path):
             return str(value)
-        return [plain(part) for part in value] if isinstance(value, tuple) else value
+        return [plain(item) for item in value] if isinstance(value, tuple) else value
 
     return {field.name: plain(getattr(config, field.name)) for field in dataclasses.fields(config)}

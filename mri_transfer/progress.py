@@ -79,16 +79,16 @@ class _Lines(tqdm):
     """A bar that writes a whole line now and then, for logs of nohup, SLURM and the like."""
 
     def __init__(self, *arguments: Any, **options: Any):
-        self._told_at, self._told_tenths = time.monotonic(), 0
+        self._shown_at, self._shown_tenths = time.monotonic(), 0
         super().__init__(*arguments, **{**options, "mininterval": 1.0, "leave": False})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Called by tqdm where it would draw; says how far it is, if that is due."""
-        waited = time.monotonic() - self._told_at
+        waited = time.monotonic() - self._shown_at
         tenths = int(10 * self.n / self.total) if self.total else 0
-        if waited < LINE_SECONDS or (tenths <= self._told_tenths and waited < PATIENCE_SECONDS):
+        if waited < LINE_SECONDS or (tenths <= self._shown_tenths and waited < PATIENCE_SECONDS):
             return
-        self._told_at, self._told_tenths = time.monotonic(), tenths
+        self._shown_at, self._shown_tenths = time.monotonic(), tenths
         say(self.line())
 
     def line(self) -> str:
@@ -99,8 +99,8 @@ class _Lines(tqdm):
             words.insert(0, f"{self.n / self.total:.0%}")
         if self.postfix:
             words.append(self.postfix)
-        told = self.format_dict
-        rate = told["rate"] or (self.n - self.initial) / max(told["elapsed"], 1e-6)
+        state = self.format_dict
+        rate = state["rate"] or (self.n - self.initial) / max(state["elapsed"], 1e-6)
         if self.total and rate > 0:
             words.append(f"{duration(max(0.0, self.total - self.n) / rate)} left")
         return f"{self.desc.rstrip(': ')}: {', '.join(words)}"

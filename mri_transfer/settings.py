@@ -44,10 +44,10 @@ def settings_of(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     if path.is_dir():
-        found = next((path / name for name in FILES if (path / name).is_file()), None)
-        if found is None:
+        file = next((path / name for name in FILES if (path / name).is_file()), None)
+        if file is None:
             raise UserError(f"{path}: holds no settings ({' or '.join(FILES)}); name a run or a comparison")
-        path = found
+        path = file
     content: Any = read_object(path)
     for config in (content.get("config"), (content.get("settings") or {}).get("options")):
         if isinstance(config, Mapping):
@@ -70,15 +70,15 @@ def merged(config: type[Config], parsed: argparse.Namespace) -> Config:
     """
     names = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     given = {name: value for name, value in vars(parsed).items() if name in names and value not in (None, [])}
-    kept = settings_of(parsed.config)
-    if unknown := next((name for name in kept if name not in names), None):
+    stored = settings_of(parsed.config)
+    if unknown := next((name for name in stored if name not in names), None):
         raise UserError(
             f"{parsed.config}: {unknown}: no such option{did_you_mean(unknown, names)}; remove it"
         )
     for group in getattr(config, "ONE_OF", ()):
         if any(name in given for name in group):
-            kept = {name: value for name, value in kept.items() if name not in group}
-    return configure(config, (), kept | given)
+            stored = {name: value for name, value in stored.items() if name not in group}
+    return configure(config, (), stored | given)
 
 
 def asked_for(arguments: Sequence[str]) -> bool:
@@ -92,7 +92,7 @@ def given_in(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argpa
     Args:
         parser: with the command's own as its only filled one; changed.
     """
-    (commands,) = (each for each in parser._actions if isinstance(each, argparse._SubParsersAction))
+    (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     command = commands.choices[next(word.lower() for word in arguments if word.lower() in COMMANDS)]
     shared = {"json": None, "quiet": False, "debug": False}
     for action in command._actions:

@@ -67,23 +67,23 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
     Raises:
         UserError: something isn't whole; `details` has the same.
     """
-    found = [examine(Path(path)) for path in config.paths]
-    for each in found:
-        for problem in each["problems"]:
+    reports = [examine(Path(path)) for path in config.paths]
+    for report in reports:
+        for problem in report["problems"]:
             progress.say(f"{problem['file']}: {problem['problem']}")
-        for note in each["notes"]:
-            progress.say(f"{each['path']}: {note}")
-        if each["whole"]:
-            progress.say(f"{each['path']}: whole ({each['kind']}, {each['files']} files)")
-    if broken := [each for each in found if not each["whole"]]:
+        for note in report["notes"]:
+            progress.say(f"{report['path']}: {note}")
+        if report["whole"]:
+            progress.say(f"{report['path']}: whole ({report['kind']}, {report['files']} files)")
+    if broken := [report for report in reports if not report["whole"]]:
         first, more = broken[0], f" (and {len(broken) - 1} more of the folders)" if len(broken) > 1 else ""
         count = len(first["problems"])
         raise UserError(
             f"{first['path']}: not whole, {count} {'problem' if count == 1 else 'problems'}, the first in "
             f"{first['problems'][0]['file']}{more}; {first['remedy']}",
-            {"paths": found},
+            {"paths": reports},
         )
-    return {"paths": found}
+    return {"paths": reports}
 
 
 def examine(folder: Path) -> dict[str, Any]:
@@ -192,13 +192,13 @@ def _vouched(folder: Path, notes: list[str]) -> Iterator[tuple[Path, str]]:
     for name, field, digest in VOUCHED:
         for path in sorted(folder.rglob(name)):
             card = _card(path)
-            told = field[1:] if field.startswith("=") else card.get(field)
-            if not isinstance(told, str) or Path(told).name != told:
+            file_name = field[1:] if field.startswith("=") else card.get(field)
+            if not isinstance(file_name, str) or Path(file_name).name != file_name:
                 yield path, f"is damaged ({field})"
-            elif not (path.parent / told).is_file():
-                yield path.parent / told, "is missing"
-            elif _digest(path.parent / told) != card.get(digest):
-                yield path.parent / told, f"is damaged (its SHA-256 is not that of {name})"
+            elif not (path.parent / file_name).is_file():
+                yield path.parent / file_name, "is missing"
+            elif _digest(path.parent / file_name) != card.get(digest):
+                yield path.parent / file_name, f"is damaged (its SHA-256 is not that of {name})"
             encoder = _card(path.parent / "encoder" / ENCODER)
             if name in OF_ENCODER and card.get("encoder_sha256") != encoder.get("weights_sha256"):
                 yield path, "belongs to another encoder than the run's"

@@ -19,9 +19,8 @@ from mri_transfer.pretrain.fit.out_of_memory import Marker
 from mri_transfer.pretrain.methods import METHODS
 from mri_transfer.pretrain.pairs.few_people import remarks
 from mri_transfer.pretrain.pairs.positives import PairSampler
-from mri_transfer.pretrain.run.callbacks import Callback, Told
+from mri_transfer.pretrain.run.callbacks import Callback, CallbackMonitor
 from mri_transfer.pretrain.run.continuing import backbone_of, check_same_run
-from mri_transfer.pretrain.run.interrupts import Interrupts
 from mri_transfer.pretrain.run.loop import Loop
 from mri_transfer.pretrain.run.metrics_file import Metrics
 from mri_transfer.pretrain.run.monitors import Monitor, Monitors
@@ -29,6 +28,7 @@ from mri_transfer.pretrain.run.reports import Reports
 from mri_transfer.pretrain.run.saving import Saver
 from mri_transfer.pretrain.run.schedule import Budget, since_boot
 from mri_transfer.pretrain.run.starting import best_score, seconds_left, start_or_continue
+from mri_transfer.pretrain.run.stop_signals import Interrupts
 from mri_transfer.storage.files import claim_folder, read_object, write_json
 from mri_transfer.storage.locks import alone_in
 from mri_transfer.storage.sums import write_sums
@@ -77,7 +77,7 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[Callback] = ()) -> dict
             return devices.follow(config, sampler)
         watching: list[Monitor] = [
             *_monitors(config),
-            *(Told(each, config, n) for n, each in enumerate(callbacks, 1)),
+            *(CallbackMonitor(callback, config, n) for n, callback in enumerate(callbacks, 1)),
         ]
         return _lead(
             config, store, sampler, devices, interrupts, watching, limit=limit, started=started, clock=clock

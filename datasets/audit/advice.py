@@ -10,93 +10,95 @@ from mri_transfer.datasets.tumors.persons.recognised import origin_tells_class, 
 SHOWN = 10  # lines of a list that are printed; all of it is in audit.json
 
 
-def headline(found: dict[str, Any]) -> str:
+def headline(findings: dict[str, Any]) -> str:
     """The finding that matters most, in one sentence."""
-    test, leaky = found["test_files"], found["test_near_duplicate"]
+    test, leaky = findings["test_files"], findings["test_near_duplicate"]
     if test and leaky:
         return f"{leaky / test:.0%} of the test images can be answered from memory"
-    if found.get("against", {}).get("leaks"):
-        number = len(found["against"]["leaks"])
+    if findings.get("against", {}).get("leaks"):
+        number = len(findings["against"]["leaks"])
         return f"{number} of these images {_are(number)} among the pretraining slices"
-    copies = found["readable"] - found["distinct"]
-    if copies or found["near_duplicate_pairs"]:
-        return f"{copies} copies and {found['near_duplicate_pairs']} near-duplicate pairs in {found['readable']} images"
-    if any(entry["shortcut"] for entry in found["shortcuts"]["features"]):
+    copies = findings["readable"] - findings["distinct"]
+    if copies or findings["near_duplicate_pairs"]:
+        pairs = findings["near_duplicate_pairs"]
+        return f"{copies} copies and {pairs} near-duplicate pairs in {findings['readable']} images"
+    if any(entry["shortcut"] for entry in findings["shortcuts"]["features"]):
         return "No copies, but the files give the class away"
     return "No leak was found"
 
 
-def advice(found: dict[str, Any]) -> list[str]:
+def advice(findings: dict[str, Any]) -> list[str]:
     """Sentences, the most pressing first."""
-    said = []
-    test, leaky = found["test_files"], found["test_near_duplicate"]
+    recommendations = []
+    test, leaky = findings["test_files"], findings["test_near_duplicate"]
     if leaky:
-        said.append(
+        recommendations.append(
             f"A score on this test split means little: {leaky} of its {test} images are in the training split, as they "
             "are or nearly so. Do not quote it alone, and do not choose anything by it. Pool both splits, drop the "
             "copies and score on folds of whole groups; `mri-transfer compare` does all three."
         )
-    elif found["readable"] > found["distinct"] or found["near_duplicate_pairs"]:
-        said.append(
+    elif findings["readable"] > findings["distinct"] or findings["near_duplicate_pairs"]:
+        recommendations.append(
             "A random split of these images would put copies on both sides. Drop them and split by groups; "
             "`mri-transfer compare` does both."
         )
-    nearest = found["nearest"]
+    nearest = findings["nearest"]
     if nearest["grouped"] and nearest["alarm"]:
-        said.append(
+        recommendations.append(
             f"Cross-validation that ignores groups means little too: comparing raw pixels, which knows nothing of "
             f"disease, scores {nearest['ungrouped']['accuracy']:.0%} in it and {nearest['grouped']['accuracy']:.0%} "
             "where groups stay whole."
         )
-    shortcuts = [entry for entry in found["shortcuts"]["features"] if entry["shortcut"]]
+    shortcuts = [entry for entry in findings["shortcuts"]["features"] if entry["shortcut"]]
     if shortcuts:
         single = [entry["name"] for entry in shortcuts if entry["feature"] != ALL]
         shown = (
             ", ".join(single[:4])
             or "by figures of the file and the picture together, though by no single one"
         )
-        said.append(
+        recommendations.append(
             f"The class can be guessed without looking at the anatomy ({shown}). Bring all images to one size, crop "
             "and range before training, as this program does, and doubt a model that is tested only on images from the "
             "same collection."
         )
-    if tells := origin_tells_class(found["sources"]):
-        said.append(tells)
-    if wrong := found["source_conflicts"]:
-        said.append(
+    if tells := origin_tells_class(findings["sources"]):
+        recommendations.append(tells)
+    if wrong := findings["source_conflicts"]:
+        recommendations.append(
             f"The collection that they come from gives {_number(len(wrong), 'file')} another label than the folder: "
             "`compare` and `finetune` take the source's, unless told --labels folder."
         )
-    if found["label_conflicts"]:
-        said.append(
-            f"{_number(len(found['label_conflicts']), 'pair')} of one picture {_carry(len(found['label_conflicts']))} "
+    if findings["label_conflicts"]:
+        recommendations.append(
+            f"{_number(len(findings['label_conflicts']), 'pair')} of one picture "
+            f"{_carry(len(findings['label_conflicts']))} "
             "two labels: look at them, and remove the wrong files."
         )
     for key, what in (
         ("markings", "letters, arrows or frames"),
         ("others", "something other than an MRI slice"),
     ):
-        telling = [kind for kind, about in found[key]["kinds"].items() if about["depends_on_class"]]
+        telling = [kind for kind, about in findings[key]["kinds"].items() if about["depends_on_class"]]
         if telling:
-            said.append(
+            recommendations.append(
                 f"Some classes show {what} more often than others ({', '.join(telling)}): a model may learn that "
                 "instead of the disease."
             )
-    against = found.get("against")
+    against = findings.get("against")
     if against and against["leaks"]:
-        said.append(
+        recommendations.append(
             f"The slice store {against['store']} holds {_number(len(against['leaks']), 'picture')} of this set: "
             "extract it again without those sources before pretraining."
         )
-    if found["skipped"]:
-        said.append(
-            f"{_number(len(found['skipped']), 'file')} could not be read: fetch them again or remove them."
+    if findings["skipped"]:
+        recommendations.append(
+            f"{_number(len(findings['skipped']), 'file')} could not be read: fetch them again or remove them."
         )
-    if unread := found.get("unread_pictures"):
-        said.append(
+    if unread := findings.get("unread_pictures"):
+        recommendations.append(
             f"{_number(unread, 'picture')} of other kinds {_are(unread)} not read: convert those that belong to PNG."
         )
-    return said or ["No leak was found. Split by groups anyway: `mri-transfer compare` does."]
+    return recommendations or ["No leak was found. Split by groups anyway: `mri-transfer compare` does."]
 
 
 def _number(count: int, what: str) -> str:
@@ -111,47 +113,47 @@ def _carry(count: int) -> str:
     return "carries" if count == 1 else "carry"
 
 
-def counts(found: dict[str, Any]) -> dict[str, Any]:
+def counts(findings: dict[str, Any]) -> dict[str, Any]:
     """The findings without their lists, for `summary.json`."""
     plain = {
         key: value
-        for key, value in found.items()
+        for key, value in findings.items()
         if isinstance(value, str | int | float) or key.endswith("_by_class") or key == "thresholds"
     }
     return {
         **plain,
-        "skipped": len(found["skipped"]),
-        "label_conflicts": len(found["label_conflicts"]),
-        "source_conflicts": len(found["source_conflicts"]),
-        "bound": found["sources"]["bound"],
-        "persons": found["sources"]["persons"],
-        "test_person_in_training": found["sources"]["test_person_in_training"],
-        "groups": found["groups"]["number"],
-        "shortcuts": [entry["feature"] for entry in found["shortcuts"]["features"] if entry["shortcut"]],
-        "against_leaks": len(found["against"]["leaks"]) if "against" in found else None,
-        "advice": found["advice"],
+        "skipped": len(findings["skipped"]),
+        "label_conflicts": len(findings["label_conflicts"]),
+        "source_conflicts": len(findings["source_conflicts"]),
+        "bound": findings["sources"]["bound"],
+        "persons": findings["sources"]["persons"],
+        "test_person_in_training": findings["sources"]["test_person_in_training"],
+        "groups": findings["groups"]["number"],
+        "shortcuts": [entry["feature"] for entry in findings["shortcuts"]["features"] if entry["shortcut"]],
+        "against_leaks": len(findings["against"]["leaks"]) if "against" in findings else None,
+        "advice": findings["advice"],
     }
 
 
-def report(found: dict[str, Any]) -> list[str]:
+def report(findings: dict[str, Any]) -> list[str]:
     """The findings as lines to read in a terminal."""
-    groups = found["groups"]
+    groups = findings["groups"]
     lines = [
-        f"{found['folder']}: {found['files']} files, {found['distinct']} distinct images "
-        f"({_by_class(found['distinct_by_class'])})",
+        f"{findings['folder']}: {findings['files']} files, {findings['distinct']} distinct images "
+        f"({_by_class(findings['distinct_by_class'])})",
         "",
     ]
-    if found["skipped"]:
-        lines += [f"Unreadable, left out: {len(found['skipped'])}"]
-        lines += _listed([f"{entry['file']}: {entry['reason']}" for entry in found["skipped"]])
-    test, identical = found["test_files"], found["test_identical"]
-    lines.append(f"Pixel-identical copies dropped: {found['readable'] - found['distinct']}")
-    limits = found["thresholds"]
+    if findings["skipped"]:
+        lines += [f"Unreadable, left out: {len(findings['skipped'])}"]
+        lines += _listed([f"{entry['file']}: {entry['reason']}" for entry in findings["skipped"]])
+    test, identical = findings["test_files"], findings["test_identical"]
+    lines.append(f"Pixel-identical copies dropped: {findings['readable'] - findings['distinct']}")
+    limits = findings["thresholds"]
     if test:
         lines += [
             f"Test images identical to a training image: {identical} of {test} "
-            f"({_by_class(found['test_identical_by_class'])}); {found['test_byte_identical']} byte for byte",
-            f"Test images identical or nearly so: {found['test_near_duplicate']} of {test} "
+            f"({_by_class(findings['test_identical_by_class'])}); {findings['test_byte_identical']} byte for byte",
+            f"Test images identical or nearly so: {findings['test_near_duplicate']} of {test} "
             f"(correlation at least {limits['near_duplicate']:.3f})",
         ]
     if limits["planted_copies_found"] is not None:
@@ -161,8 +163,8 @@ def report(found: dict[str, Any]) -> list[str]:
             f"  that threshold, measured on this set, finds {limits['planted_copies_found']:.0%} of "
             f"{limits['planted_copies']} planted copies{widest}"
         )
-    lines.append(f"Near-duplicate pairs among the distinct images: {found['near_duplicate_pairs']}")
-    conflicts = found["label_conflicts"]
+    lines.append(f"Near-duplicate pairs among the distinct images: {findings['near_duplicate_pairs']}")
+    conflicts = findings["label_conflicts"]
     lines.append(f"The same picture in two classes: {len(conflicts)}")
     lines += _listed([f"{c['first']} = {c['second']} ({c['correlation']:.3f})" for c in conflicts])
     lines += [
@@ -170,9 +172,11 @@ def report(found: dict[str, Any]) -> list[str]:
         f"the largest of {groups['largest'][0]} images",
         f"Most alike images in different groups: {groups['correlation_with_other_groups']['max']:.3f}",
     ]
-    lines += sentences(found)
-    lines += _listed([f"{c['file']}: {c['source_label']} ({c['source']})" for c in found["source_conflicts"]])
-    if against := found.get("against"):
+    lines += sentences(findings)
+    lines += _listed(
+        [f"{c['file']}: {c['source_label']} ({c['source']})" for c in findings["source_conflicts"]]
+    )
+    if against := findings.get("against"):
         lines.append(
             f"Images among the {against['slices']} slices of {against['store']}: {len(against['leaks'])}"
         )
@@ -185,8 +189,8 @@ def report(found: dict[str, Any]) -> list[str]:
         if against["closest"]:
             lines.append(f"  the most alike of the others: {against['closest'][0]['correlation']:.3f}")
     for key in ("nearest", "shortcuts", "markings", "others"):
-        lines += found[key]["sentences"]
-    return [*lines, "", *found["advice"]]
+        lines += findings[key]["sentences"]
+    return [*lines, "", *findings["advice"]]
 
 
 def _by_class(counts: dict[str, int]) -> str:

@@ -95,22 +95,22 @@ def _audit(
         originals=[originals] if originals else [],
         layout=layout,
     )
-    found = examine(config.folder, tumors)
+    findings = examine(config.folder, tumors)
     if originals is not None:
-        found["figshare"] = {"originals": len(originals), "skipped": unread}
+        findings["figshare"] = {"originals": len(originals), "skipped": unread}
     if store is not None:
-        found["against"] = examine_against(tumors, store)
-    found["headline"], found["advice"] = advice.headline(found), advice.advice(found)
+        findings["against"] = examine_against(tumors, store)
+    findings["headline"], findings["advice"] = advice.headline(findings), advice.advice(findings)
 
     write_groups(config.out / "groups.csv", tumors)
-    write_json(config.out / "audit.json", found)
-    write_json(config.out / "summary.json", advice.counts(found))
+    write_json(config.out / "audit.json", findings)
+    write_json(config.out / "summary.json", advice.counts(findings))
     page = config.out / "audit.html"
-    write_page(page, found, tumors, store, _command(config), config.banner)
-    for line in advice.report(found):
+    write_page(page, findings, tumors, store, _command(config), config.banner)
+    for line in advice.report(findings):
         say(line)
     say(f"\nlook at {page}; audit.json and groups.csv are beside it")
-    return found
+    return findings
 
 
 def _command(config: AuditConfig) -> str:

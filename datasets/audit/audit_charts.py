@@ -52,11 +52,11 @@ def threshold(tumors: TumorSet) -> Picture:
         lower.set_xticks(_depth(_TICKS), [f"{tick:g}"[1:] for tick in _TICKS])
         lower.set_xlabel("correlation after alignment")
         figure.subplots_adjust(left=0.1, right=0.985, top=0.92, bottom=0.15, hspace=0.18)
-        found = calibration.found
+        share = calibration.share_found
         alt = (
             f"Two histograms of correlation and a line at {calibration.threshold:.3f}. "
             f"{len(tumors.near)} of {len(tumors.candidates)} pairs lie to its right"
-            + ("." if found is None else f", and {found:.0%} of the planted copies.")
+            + ("." if share is None else f", and {share:.0%} of the planted copies.")
         )
         caption = (
             f"Right of the line: the same picture ({len(tumors.near)} pairs). Left: other pictures, of which the most "
@@ -78,9 +78,9 @@ def _named_rows(axes: Axes, labels: Sequence[str], texts: Sequence[str], height:
     axes.figure.subplots_adjust(left=0.03, right=0.97, bottom=0.5 / height, top=1 - 0.1 / height)
 
 
-def shortcuts(found: dict[str, Any], most: int = 9) -> Picture | None:
+def shortcuts(findings: dict[str, Any], most: int = 9) -> Picture | None:
     """How well the most telling features name the class, beside a guess."""
-    entries = found["features"][:most]
+    entries = findings["features"][:most]
     if not entries:
         return None
     height = 0.46 * len(entries) + 0.75
@@ -92,7 +92,7 @@ def shortcuts(found: dict[str, Any], most: int = 9) -> Picture | None:
             colour = ORANGE if entry["shortcut"] else MUTED
             low, high, estimate = (100 * score[key] for key in ("low", "high", "estimate"))
             axes.plot([0, 100], [y, y], color=RULE, linewidth=0.8, zorder=0)
-            axes.vlines(100 * found["chance"], y - 0.17, y + 0.17, color=INK, linewidth=1.4)
+            axes.vlines(100 * findings["chance"], y - 0.17, y + 0.17, color=INK, linewidth=1.4)
             axes.plot([low, high], [y, y], color=colour, linewidth=2.6, alpha=0.45, solid_capstyle="round")
             axes.plot(estimate, y, "o", color=colour, markersize=7, markeredgecolor=PAPER)
             texts.append(f"{estimate:.0f}  ({low:.0f} to {high:.0f})")
@@ -105,10 +105,10 @@ def shortcuts(found: dict[str, Any], most: int = 9) -> Picture | None:
         return picture("shortcuts", figure, alt, caption)
 
 
-def nearest(found: dict[str, Any]) -> Picture | None:
+def nearest(findings: dict[str, Any]) -> Picture | None:
     """What the raw-pixel nearest neighbour scores, part by part."""
     rows: list[tuple[str, float, str]] = []
-    published = found["published"]
+    published = findings["published"]
     if published:
         names = {
             "all": "Test split as published",
@@ -119,8 +119,8 @@ def nearest(found: dict[str, Any]) -> Picture | None:
             if published[key]["accuracy"] is not None:
                 rows.append((f"{name} ({published[key]['images']})", published[key]["accuracy"], ORANGE))
     for key, name in (("ungrouped", "Folds that ignore groups"), ("grouped", "Folds that keep groups whole")):
-        if found[key]:
-            rows.append((name, found[key]["accuracy"], BLUE))
+        if findings[key]:
+            rows.append((name, findings[key]["accuracy"], BLUE))
     if not rows:
         return None
     height = 0.46 * len(rows) + 0.75

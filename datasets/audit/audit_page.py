@@ -30,7 +30,7 @@ MARKED = 12  # pictures shown of those with markings, and of those that look lik
 
 def write_page(
     path: Path,
-    found: dict[str, Any],
+    findings: dict[str, Any],
     tumors: TumorSet,
     store: SliceStore | None = None,
     command: str = "",
@@ -40,34 +40,34 @@ def write_page(
 
     Args:
         path: of the page.
-        found: as from :func:`mri_transfer.datasets.audit.examination.examine`, with "advice" and, if there is a store,
-            "against".
+        findings: as from :func:`mri_transfer.datasets.audit.examination.examine`, with "advice" and, if there is a
+            store, "against".
         tumors: the images.
-        store: the slices that `found["against"]` speaks of.
+        store: the slices that `findings["against"]` speaks of.
         command: that made it.
         banner: a warning for the top of the page.
     """
     drawn = {
         "threshold": audit_charts.threshold(tumors) if len(tumors.candidates) else None,
-        "shortcuts": audit_charts.shortcuts(found["shortcuts"]),
-        "nearest": audit_charts.nearest(found["nearest"]),
+        "shortcuts": audit_charts.shortcuts(findings["shortcuts"]),
+        "nearest": audit_charts.nearest(findings["nearest"]),
     }
     page = (
         html_pages.environment(TEMPLATES)
         .get_template("audit.html.j2")
         .render(
-            found=found,
+            found=findings,
             drawn=drawn,
-            classes=found["classes"],
-            rows=_by_class(found, tumors),
-            sources=sentences(found),
-            origin=origin_tells_class(found["sources"]),
-            source_conflicts=_source_conflicts(Path(found["folder"]), found),
-            galleries=_galleries(Path(found["folder"]), found),
-            marked=_cards(found, "markings"),
-            others=_cards(found, "others"),
-            group=_one_group(Path(found["folder"]), tumors),
-            against=_against(Path(found["folder"]), found.get("against"), store),
+            classes=findings["classes"],
+            rows=_by_class(findings, tumors),
+            sources=sentences(findings),
+            origin=origin_tells_class(findings["sources"]),
+            source_conflicts=_source_conflicts(Path(findings["folder"]), findings),
+            galleries=_galleries(Path(findings["folder"]), findings),
+            marked=_cards(findings, "markings"),
+            others=_cards(findings, "others"),
+            group=_one_group(Path(findings["folder"]), tumors),
+            against=_against(Path(findings["folder"]), findings.get("against"), store),
             command=command,
             banner=banner,
             versions=versions(),
@@ -78,7 +78,7 @@ def write_page(
         file.write(page)
 
 
-def _by_class(found: dict[str, Any], tumors: TumorSet) -> list[dict[str, Any]]:
+def _by_class(findings: dict[str, Any], tumors: TumorSet) -> list[dict[str, Any]]:
     """One row a class: how many files, how many distinct, how many test images repeat training images."""
     files = Counter(file.label for file in tumors.files)
     _, test = published([file.split for file in tumors.files])
@@ -86,12 +86,12 @@ def _by_class(found: dict[str, Any], tumors: TumorSet) -> list[dict[str, Any]]:
         {
             "class": name,
             "files": files[label],
-            "distinct": found["distinct_by_class"][name],
-            "groups": found["groups"]["by_class"][name],
+            "distinct": findings["distinct_by_class"][name],
+            "groups": findings["groups"]["by_class"][name],
             "test": sum(
                 file.label == label and tested for file, tested in zip(tumors.files, test, strict=True)
             ),
-            "identical": found["test_identical_by_class"][name],
+            "identical": findings["test_identical_by_class"][name],
         }
         for label, name in enumerate(tumors.classes)
     ]
@@ -121,12 +121,12 @@ def _spread(pairs: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
     return [pairs[place] for place in np.linspace(0, len(pairs) - 1, most).round().astype(int)]
 
 
-def _galleries(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
+def _galleries(folder: Path, findings: dict[str, Any]) -> list[dict[str, Any]]:
     """Pairs to look at, in the order of how bad they are."""
-    conflicts = [pair for pair in found["pairs"] if pair["first_class"] != pair["second_class"]]
-    conflicts += [pair for pair in found["copies"] if pair["first_class"] != pair["second_class"]]
-    across = [pair for pair in found["copies"] if pair["across"]]
-    near = sorted(found["pairs"], key=lambda pair: pair["correlation"])
+    conflicts = [pair for pair in findings["pairs"] if pair["first_class"] != pair["second_class"]]
+    conflicts += [pair for pair in findings["copies"] if pair["first_class"] != pair["second_class"]]
+    across = [pair for pair in findings["copies"] if pair["across"]]
+    near = sorted(findings["pairs"], key=lambda pair: pair["correlation"])
     parts = [
         (
             "One picture, two labels",
@@ -150,7 +150,7 @@ def _galleries(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
             "Just below the line: not counted as the same",
             "The most alike of the other pairs. If these look like the same picture to you, the line is too high; if "
             "those above do not, it is too low.",
-            found["next_pairs"][: PAIRS // 2],
+            findings["next_pairs"][: PAIRS // 2],
             None,
         ),
     ]
@@ -161,23 +161,25 @@ def _galleries(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def _source_conflicts(folder: Path, found: dict[str, Any]) -> list[dict[str, Any]]:
+def _source_conflicts(folder: Path, findings: dict[str, Any]) -> list[dict[str, Any]]:
     """Pictures whose source gives another label, each once, beside what the package knows of the original."""
     known = figshare_originals()
     place = {f"{known.source} {name}": n for n, name in enumerate(known.names)}
     shown: dict[str, dict[str, Any]] = {}
-    for each in found["source_conflicts"]:
-        card = shown.setdefault(each["source"], each | {"files": [], "image": _picture(folder, each["file"])})
-        card["files"].append(each["file"])
-        if each["source"] in place:
-            small = known.signatures[place[each["source"]]]
+    for conflict in findings["source_conflicts"]:
+        card = shown.setdefault(
+            conflict["source"], conflict | {"files": [], "image": _picture(folder, conflict["file"])}
+        )
+        card["files"].append(conflict["file"])
+        if conflict["source"] in place:
+            small = known.signatures[place[conflict["source"]]]
             card["original"] = html_pages.data_uri(np.kron(small, np.ones((12, 12), np.uint8)))
     return list(shown.values())
 
 
-def _cards(found: dict[str, Any], key: str) -> list[dict[str, Any]]:
+def _cards(findings: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """Pictures that were flagged, some of every kind, each once."""
-    folder, entries = Path(found["folder"]), found[key]["files"]
+    folder, entries = Path(findings["folder"]), findings[key]["files"]
     chosen: dict[str, dict[str, Any]] = {}
     kinds = list(dict.fromkeys(kind for entry in entries for kind in entry["kinds"]))
     for kind in kinds:

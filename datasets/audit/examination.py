@@ -33,10 +33,10 @@ def examine(folder: Path, tumors: TumorSet) -> dict[str, Any]:
         picture), "next_pairs" (the most alike that are not), "shortcuts", "markings", "others" and "nearest", each
         as its module describes.
     """
-    files, kept = tumors.files, tumors.kept
+    files, image_of = tumors.files, tumors.image_of
     labels = np.array([file.label for file in files], dtype=int)
     splits = np.array([file.split for file in files])
-    groups = tumors.groups[kept]
+    groups = tumors.groups[image_of]
     measured = measure(folder, files)
     below = np.flatnonzero(tumors.candidates.correlation < tumors.calibration.threshold)
     return {
@@ -50,7 +50,7 @@ def examine(folder: Path, tumors: TumorSet) -> dict[str, Any]:
         "shortcuts": find_shortcuts(measured, labels, groups, splits, tumors.classes),
         "markings": find_markings(measured, files, tumors.classes),
         "others": find_others(measured, files, tumors.classes),
-        "nearest": leak_alarm(measured.small, labels, kept, groups, splits, tumors.classes),
+        "nearest": leak_alarm(measured.small, labels, image_of, groups, splits, tumors.classes),
     }
 
 
@@ -59,22 +59,22 @@ def _copies(tumors: TumorSet) -> list[dict[str, Any]]:
 
     Classes are those of the folders, as the files lie there: the source's label would make copies look contradictory.
     """
-    found = []
-    for file, image in zip(tumors.files, tumors.kept, strict=True):
+    copies = []
+    for file, image in zip(tumors.files, tumors.image_of, strict=True):
         if file.path != tumors.paths[image]:
             first_class = tumors.classes[tumors.folder_labels[image]]
             original = {"first": tumors.paths[image], "first_class": first_class}
             copy = {"second": file.path, "second_class": tumors.classes[file.label]}
-            found.append(original | copy | {"across": bool(file.split != tumors.split[image])})
-    return sorted(found, key=lambda pair: not pair["across"])
+            copies.append(original | copy | {"across": bool(file.split != tumors.split[image])})
+    return sorted(copies, key=lambda pair: not pair["across"])
 
 
 def _pairs(tumors: TumorSet, positions: Any) -> list[dict[str, Any]]:
-    found = []
+    pairs = []
     for first, second, correlation, orientation in zip(
         *(field[positions] for field in tumors.candidates.fields()), strict=True
     ):
-        found.append(
+        pairs.append(
             {
                 "first": tumors.paths[first],
                 "first_class": tumors.classes[tumors.folder_labels[first]],
@@ -86,7 +86,7 @@ def _pairs(tumors: TumorSet, positions: Any) -> list[dict[str, Any]]:
                 "one_group": bool(tumors.groups[first] == tumors.groups[second]),
             }
         )
-    return found
+    return pairs
 
 
 def examine_against(tumors: TumorSet, store: SliceStore) -> dict[str, Any]:

@@ -48,18 +48,18 @@ def closest_slices(thumbs: np.ndarray, store: SliceStore) -> np.ndarray:
     Returns:
         Structured (n,): "slice" (row in the store's table), "correlation" after alignment, "orientation".
     """
-    found = np.zeros(len(thumbs), [("slice", int), ("correlation", np.float32), ("orientation", int)])
-    found["correlation"] = -1
+    closest = np.zeros(len(thumbs), [("slice", int), ("correlation", np.float32), ("orientation", int)])
+    closest["correlation"] = -1
     for start in bar(range(0, len(store), CHUNK), desc="comparing with slices", unit="chunk"):
         pairs = near_duplicates(thumbs, _thumbnails(store, start, min(start + CHUNK, len(store))))
         # Best first, so the first pair of an image is its best.
         images, first = np.unique(pairs.first, return_index=True)
-        better = pairs.correlation[first] > found["correlation"][images]
+        better = pairs.correlation[first] > closest["correlation"][images]
         images, first = images[better], first[better]
-        found["slice"][images] = start + pairs.second[first]
-        found["correlation"][images] = pairs.correlation[first]
-        found["orientation"][images] = pairs.orientation[first]
-    return found
+        closest["slice"][images] = start + pairs.second[first]
+        closest["correlation"][images] = pairs.correlation[first]
+        closest["orientation"][images] = pairs.orientation[first]
+    return closest
 
 
 def _thumbnails(store: SliceStore, start: int, stop: int) -> np.ndarray:
@@ -68,7 +68,7 @@ def _thumbnails(store: SliceStore, start: int, stop: int) -> np.ndarray:
             list(pool.map(thumbnail, store.images(slice(begin, min(begin + READ, stop)))))
             for begin in range(start, stop, READ)
         ]
-    return np.concatenate([np.stack(part) for part in parts])
+    return np.concatenate([np.stack(batch) for batch in parts])
 
 
 def finding(tumors: TumorSet, store: SliceStore, image: int, closest: np.void) -> dict:

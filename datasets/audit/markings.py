@@ -112,7 +112,7 @@ def _shapes(grey: np.ndarray, bright: np.ndarray, level: int, flattest: float, s
     around = np.ones((3, 3), bool)
     parts, _ = ndimage.label(bright, around)
     most = LARGEST * max(grey.shape)
-    found = []
+    shapes = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(parts), start=1):
         height, width = rows.stop - rows.start, columns.stop - columns.start
         if not shortest <= max(height, width) <= most or min(height, width) < 2:
@@ -142,14 +142,14 @@ def _shapes(grey: np.ndarray, bright: np.ndarray, level: int, flattest: float, s
             continue
         middle = (near > ground + 0.2 * span) & (near < ground + 0.8 * span) & three
         outline = shape & ~ndimage.binary_erosion(shape, around)
-        found.append(
+        shapes.append(
             _Shape(
                 (columns.start, rows.start, columns.stop, rows.stop),
                 float(middle.sum() / outline.sum()),
                 float((ring[9 * len(ring) // 10] - ground) / span),
             )
         )
-    return found
+    return shapes
 
 
 def _letters(grey: np.ndarray) -> list[Mark]:
@@ -219,8 +219,8 @@ def find_marks(grey: np.ndarray) -> list[Mark]:
     if min(grey.shape) < 32:
         return []
     letters = _letters(grey)
-    taken = {mark.box for mark in letters}
-    marks = letters + [mark for mark in _graphics(grey) if mark.box not in taken] + _frame(grey)
+    boxes = {mark.box for mark in letters}
+    marks = letters + [mark for mark in _graphics(grey) if mark.box not in boxes] + _frame(grey)
     return sorted(marks, key=lambda mark: (-mark.score, mark.box))
 
 
@@ -260,7 +260,7 @@ def find_markings(measured: Measurements, files: Sequence[ImageFile], classes: S
                 }
             )
     listed.sort(key=lambda entry: (-entry["score"], entry["file"]))
-    found = {
+    findings = {
         "images": int(readable.sum()),
         "kinds": {
             kind: shares_of_classes(where, labels, readable, classes) for kind, where in marked.items()
@@ -268,14 +268,14 @@ def find_markings(measured: Measurements, files: Sequence[ImageFile], classes: S
         "files": listed,
         "sentences": [],
     }
-    found["sentences"] = _sentences(found)
-    return found
+    findings["sentences"] = _sentences(findings)
+    return findings
 
 
-def _sentences(found: dict) -> list[str]:
+def _sentences(findings: dict) -> list[str]:
     sentences = []
     for kind, name in KINDS.items():
-        entry = found["kinds"][kind]
+        entry = findings["kinds"][kind]
         if not entry["images"]:
             continue
         shares = ", ".join(f"{share:.1%} of {label}" for label, share in entry["by_class"].items())
@@ -283,7 +283,7 @@ def _sentences(found: dict) -> list[str]:
         if entry["depends_on_class"]:
             line += ": more in some classes than in others, so a network can learn the marking instead of the disease"
         sentences.append(f"{line}.")
-    if found["kinds"]["letters"]["images"]:
+    if findings["kinds"]["letters"]["images"]:
         sentences.append(
             "Letters may spell a patient's name or a date: look at each before the images are passed on."
         )

@@ -151,8 +151,8 @@ def measure(folder: Path, files: Sequence[ImageFile]) -> Measurements:
     """
     folder = Path(folder)
     with quiet_libraries(), ThreadPoolExecutor(cores()) as pool:
-        found = pool.map(lambda file: _measure(folder / file.path, file.number), files)
-        rows = list(bar(found, desc="measuring images", unit="image", total=len(files)))
+        measurements = pool.map(lambda file: _measure(folder / file.path, file.number), files)
+        rows = list(bar(measurements, desc="measuring images", unit="image", total=len(files)))
     missing = {"mode": "", "marks": (), "hints": (), "small": np.zeros((SIDE, SIDE), np.uint8)}
     columns: dict[str, Any] = {}
     for field in dataclasses.fields(Measurements):

@@ -63,20 +63,20 @@ def looks_like(grey: np.ndarray, colour: float = 0.0) -> tuple[str, ...]:
         [small[:3].ravel(), small[-3:].ravel(), small[:, :3].ravel(), small[:, -3:].ravel()]
     )
     ground = float(np.median(edge))
-    found = []
+    kinds = []
     sides = sorted(float(np.median(side)) for side in (small[:3], small[-3:], small[:, :3], small[:, -3:]))
     dark = float((small < 0.15 * high).mean())
     if colour > 0.2 or (dark < 0.05 and 180 > sides[1] > 0.4 * high):
-        found.append("photograph")
+        kinds.append("photograph")
     if ground > 180 and float(np.median(small)) > 128:
-        found.append("inverted")
+        kinds.append("inverted")
     if _montage(small, high):
-        found.append("montage")
-    if not found and _ct(small, high):
-        found.append("CT")
-    if not found and _diffusion(small, ground):
-        found.append("diffusion")
-    return tuple(found)
+        kinds.append("montage")
+    if not kinds and _ct(small, high):
+        kinds.append("CT")
+    if not kinds and _diffusion(small, ground):
+        kinds.append("diffusion")
+    return tuple(kinds)
 
 
 def _largest(mask: np.ndarray, structure: np.ndarray | None = None) -> np.ndarray:

@@ -91,11 +91,11 @@ def leak_alarm(
     usable = np.flatnonzero(np.asarray(distinct) >= 0)
     images, labels, distinct = images[usable], np.asarray(labels)[usable], np.asarray(distinct)[usable]
     groups, splits = np.asarray(groups)[usable], np.asarray(splits)[usable].astype(str)
-    found: dict = {"published": None, "ungrouped": None, "grouped": None, "folds": folds}
+    findings: dict = {"published": None, "ungrouped": None, "grouped": None, "folds": folds}
 
     train, test = published(splits)
     if train.any() and test.any():
-        found["published"] = _published(images, labels, distinct, groups, train, test, rng)
+        findings["published"] = _published(images, labels, distinct, groups, train, test, rng)
 
     _, first = np.unique(distinct, return_index=True)
     first = np.sort(first)
@@ -105,15 +105,15 @@ def leak_alarm(
         first = first[np.isin(groups[first], order[size <= MOST])]
     own, group = labels[first], groups[first]
     fewest = min((len(np.unique(group[own == label])) for label in range(len(classes))), default=0)
-    found["folds"] = folds = min(folds, fewest)
+    findings["folds"] = folds = min(folds, fewest)
     try:
-        found["grouped"] = _cross_validated(images[first], own, grouped_folds(own, group, folds, seed))
+        findings["grouped"] = _cross_validated(images[first], own, grouped_folds(own, group, folds, seed))
         single = grouped_folds(own, np.arange(len(own)), folds, seed)
-        found["ungrouped"] = _cross_validated(images[first], own, single)
+        findings["ungrouped"] = _cross_validated(images[first], own, single)
     except UserError:
         pass
-    found["alarm"], found["sentences"] = _in_words(found)
-    return found
+    findings["alarm"], findings["sentences"] = _in_words(findings)
+    return findings
 
 
 def _published(
@@ -137,8 +137,8 @@ def _published(
         "unrelated": ~np.isin(groups[test], groups[train]),
     }
     return {
-        name: {"images": int(part.sum()), "accuracy": float(right[part].mean()) if part.any() else None}
-        for name, part in parts.items()
+        name: {"images": int(mask.sum()), "accuracy": float(right[mask].mean()) if mask.any() else None}
+        for name, mask in parts.items()
     }
 
 
@@ -154,9 +154,9 @@ def _cross_validated(images: np.ndarray, labels: np.ndarray, fold: np.ndarray) -
     }
 
 
-def _in_words(found: dict) -> tuple[bool, list[str]]:
+def _in_words(findings: dict) -> tuple[bool, list[str]]:
     alarm, sentences = False, []
-    published, grouped, ungrouped = found["published"], found["grouped"], found["ungrouped"]
+    published, grouped, ungrouped = findings["published"], findings["grouped"], findings["ungrouped"]
     if published:
         score = published["all"]["accuracy"]
         text = f"Comparing raw pixels, which knows nothing of disease, scores {score:.1%} on the test split"
@@ -169,11 +169,11 @@ def _in_words(found: dict) -> tuple[bool, list[str]]:
             )
         sentences.append(f"{text}. A model's score on it means something only as far as it exceeds that.")
     if grouped and ungrouped:
-        loose, kept = ungrouped["accuracy"], grouped["accuracy"]
-        alarm = alarm or loose - kept > GAP
+        loose, whole = ungrouped["accuracy"], grouped["accuracy"]
+        alarm = alarm or loose - whole > GAP
         sentences.append(
             f"In cross-validation on distinct images it scores {loose:.1%} where images of one group may lie on both "
-            f"sides, {kept:.1%} where groups stay whole: folds without groups would leak {100 * (loose - kept):.1f} "
+            f"sides, {whole:.1%} where groups stay whole: folds without groups would leak {100 * (loose - whole):.1f} "
             "points."
         )
     return alarm, sentences

@@ -38,6 +38,6 @@ def shares_of_classes(
         )
     return {
         "images": int(hits.sum()),
-        "by_class": {name: round(float(part), 4) for name, part in zip(classes, share, strict=True)},
+        "by_class": {name: round(float(value), 4) for name, value in zip(classes, share, strict=True)},
         "depends_on_class": depends,
     }

@@ -132,7 +132,7 @@ def find_shortcuts(
         np.asarray(splits)[usable],
     )
     columns = {name: values[usable] for name, values in features_of(measured).items()}
-    found: dict[str, Any] = {
+    findings: dict[str, Any] = {
         "images": len(labels),
         "chance": 1 / len(classes),
         "folds": folds,
@@ -142,44 +142,44 @@ def find_shortcuts(
         "sentences": [],
     }
     fewest = min((len(np.unique(groups[labels == label])) for label in range(len(classes))), default=0)
-    found["folds"] = folds = min(folds, fewest)
+    findings["folds"] = folds = min(folds, fewest)
     try:
         fold = grouped_folds(labels, groups, folds, seed, classes)
     except UserError:
-        found["sentences"] = [
+        findings["sentences"] = [
             "Whether the files give the class away could not be tested: a class has too few groups of images."
         ]
-        return found
+        return findings
 
     varying = [name for name, values in columns.items() if np.ptp(values) > 0] if len(labels) else []
-    found["constant"] = [name for name in FEATURES if name not in varying]
+    findings["constant"] = [name for name in FEATURES if name not in varying]
     confidence = 1 - (1 - CONFIDENCE) / (len(varying) + 1)
     train, test = published(splits)
     home = _home_folds(labels, groups, train, folds, seed) if test.any() else None
     if not varying:
-        found["sentences"] = _sentences(found, classes)
-        return found
+        findings["sentences"] = _sentences(findings, classes)
+        return findings
     together = np.stack([columns[name] for name in varying], axis=1)
     tried = [(name, columns[name][:, None], _tree(seed)) for name in varying]
     tried.append((ALL, together, _forest(seed)))
     predictions = np.stack([_out_of_fold(model, values, labels, fold) for _, values, model in tried])
     scored = scores(labels, predictions, groups, len(classes), confidence, seed)
     for (name, values, model), score in zip(tried, scored, strict=True):
-        found["features"].append(
+        findings["features"].append(
             {
                 "feature": name,
                 "name": FEATURES.get(name, "all of these together"),
                 "of": "picture" if name in CONTENT else "file",
                 **score,
-                "shortcut": score["balanced_accuracy"]["low"] > found["chance"] + MARGIN,
+                "shortcut": score["balanced_accuracy"]["low"] > findings["chance"] + MARGIN,
                 "transfer": None
                 if home is None
                 else _transfer(model, values, labels, groups, train, test, home, len(classes)),
             }
         )
-    found["features"].sort(key=lambda entry: -entry["balanced_accuracy"]["estimate"])
-    found["sentences"] = _sentences(found, classes)
-    return found
+    findings["features"].sort(key=lambda entry: -entry["balanced_accuracy"]["estimate"])
+    findings["sentences"] = _sentences(findings, classes)
+    return findings
 
 
 def _home_folds(
@@ -214,9 +214,9 @@ def _transfer(
         "test_new": (labels[test][new], away[new]),
     }
     result = {}
-    for part, (true, predicted) in parts.items():
+    for side, (true, predicted) in parts.items():
         counts = confusion(true, predicted, classes)
-        result[part] = {
+        result[side] = {
             "images": len(true),
             "balanced_accuracy": float(balanced_accuracy(counts)) if len(true) else None,
             "recall": recalls(counts),
@@ -261,10 +261,10 @@ def _score_in_words(entry: dict, chance: float) -> str:
     )
 
 
-def _sentences(found: dict, classes: Sequence[str]) -> list[str]:
+def _sentences(findings: dict, classes: Sequence[str]) -> list[str]:
     """The findings in plain words: all together, the best of the file and of the picture, transfer, size."""
-    chance = found["chance"]
-    shortcuts = [entry for entry in found["features"] if entry["shortcut"]]
+    chance = findings["chance"]
+    shortcuts = [entry for entry in findings["features"] if entry["shortcut"]]
     if not shortcuts:
         return [
             "No feature of the files predicts the class better than a guess would, by a margin that matters."
@@ -291,7 +291,7 @@ def _sentences(found: dict, classes: Sequence[str]) -> list[str]:
     for entry in single:
         for label, name in enumerate(classes):
             if entry["transfer"]:
-                home, away = (entry["transfer"][part]["recall"][label] for part in ("training", "test"))
+                home, away = (entry["transfer"][side]["recall"][label] for side in ("training", "test"))
                 if home is not None and away is not None:
                     drops.append((home - away, entry["name"], name, home, away))
     if drops and max(drops)[0] > DROP:
@@ -300,7 +300,7 @@ def _sentences(found: dict, classes: Sequence[str]) -> list[str]:
             f"It does not carry over: by {feature} a rule learnt in training finds {home:.0%} of {name} there "
             f"and {away:.0%} in the test split."
         )
-    size, table = found["sizes"]["size"], found["sizes"]["table"]
+    size, table = findings["sizes"]["size"], findings["sizes"]["table"]
     shares = [row["share"] for row in table]
     if max(shares) - min(shares) > DROP:
         listed = ", ".join(f"{row['share']:.0%} of {row['split']} {row['class']}" for row in table)

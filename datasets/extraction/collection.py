@@ -11,7 +11,7 @@ from typing import Any
 from mri_transfer.datasets.store.ledger import Ledger
 from mri_transfer.datasets.store.subjects import keep_people
 from mri_transfer.datasets.store.summary.store_summary import SAME_SCAN
-from mri_transfer.datasets.volumes.find import Found, Source, printable
+from mri_transfer.datasets.volumes.find import Inventory, Source, printable
 from mri_transfer.errors import UserError
 
 
@@ -23,13 +23,13 @@ def key_of(source: Source) -> dict[str, Any]:
 def reader_versions(max_mb: int, include: Sequence[str] = ()) -> str:
     """What decides, besides a file itself, whether it can be used; after a change, what could not is tried again."""
     names = ("mri-transfer", "nibabel", "pydicom", "pynrrd")
-    found = []
+    versions = []
     for name in names:
         try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
+            versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    return ", ".join((*found, f"{max_mb} MB", *include))
+    return ", ".join((*versions, f"{max_mb} MB", *include))
 
 
 @dataclass(frozen=True)
@@ -45,19 +45,19 @@ class Collection:
 
     Args:
         ledger: of the store.
-        found: what was found this time.
+        inventory: what was found this time.
         readers: of :func:`reader_versions`.
 
     Raises:
         UserError: the store's people and those that are found now don't go together.
     """
 
-    def __init__(self, ledger: Ledger, found: Found, readers: str):
-        keep_people(ledger, found)
+    def __init__(self, ledger: Ledger, inventory: Inventory, readers: str):
+        keep_people(ledger, inventory)
         self.ledger = ledger
         self.readers = readers
-        self._sources = found.sources
-        paths = [source.path for source in found.sources] + [skip.path for skip in found.skipped]
+        self._sources = inventory.sources
+        paths = [source.path for source in inventory.sources] + [skip.path for skip in inventory.skipped]
         self._here = {printable(str(path)) for path in paths}
         self._by_path: dict[str, dict[str, Any]] = {}
         self._by_content: dict[str, dict[str, Any]] = {}
@@ -139,13 +139,13 @@ class Collection:
 
     def moved(self) -> list[dict[str, str]]:
         """Volumes that were read from another file than the one that holds them now: "from" and "to"."""
-        found = []
+        moves = []
         for path, names in self._names.items():
             entry = self._by_path[path]
             place = self._place(entry)
             if place is not None and place != path:
-                found.append({"from": entry["source"], "to": names[place]})
-        return found
+                moves.append({"from": entry["source"], "to": names[place]})
+        return moves
 
     def missing(self) -> list[str]:
         """Volumes of the store whose files are no longer there; their slices are."""

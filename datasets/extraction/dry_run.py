@@ -36,11 +36,11 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
     Raises:
         UserError: as the command itself would.
     """
-    found = find_volumes(config.paths, config.table, config.include, config.images, config.subject)
+    inventory = find_volumes(config.paths, config.table, config.include, config.images, config.subject)
     ledger = _ledger(config.out, config.settings())
-    todo = Collection(ledger, found, reader_versions(config.max_mb, config.include)).new()
-    skipped = [{"file": skip.name, "reason": skip.reason} for skip in found.skipped]
-    if config.strict and (broken := next((skip for skip in found.skipped if skip.broken), None)):
+    todo = Collection(ledger, inventory, reader_versions(config.max_mb, config.include)).new()
+    skipped = [{"file": skip.name, "reason": skip.reason} for skip in inventory.skipped]
+    if config.strict and (broken := next((skip for skip in inventory.skipped if skip.broken), None)):
         raise UserError(f"{broken.path}: {broken.reason}")
     usable, by_plane = [], Counter[str]()
     for source in bar(todo, desc="headers", unit="volume"):
@@ -56,7 +56,7 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
             skipped.append({"file": source.name, "reason": str(error)})
         else:
             usable.append(source)
-    here = {printable(str(source.path)) for source in found.sources}
+    here = {printable(str(source.path)) for source in inventory.sources}
     before = [entry for entry in ledger.skipped if entry.get("path") in here and "bytes" in entry]
     again = {source.name for source in todo}
     skipped += [
@@ -82,9 +82,11 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
         "settings": config.settings(),
     }
     if not usable and not ledger.used:
-        failed = [entry for entry in skipped if entry["file"] in {source.name for source in found.sources}]
-        raise nothing_used(config.out, len(found.sources), failed, skipped)
-    _tell(config, summary, found.remarks)
+        failed = [
+            entry for entry in skipped if entry["file"] in {source.name for source in inventory.sources}
+        ]
+        raise nothing_used(config.out, len(inventory.sources), failed, skipped)
+    _tell(config, summary, inventory.remarks)
     return summary
 
 

@@ -29,7 +29,7 @@ from mri_transfer.datasets.store.summary.people_table import overview, scans_in
 from mri_transfer.datasets.store.summary.store_summary import CONTACT_SHEET, PAGE, SUMMARY, nothing_used, tell
 from mri_transfer.datasets.store.unwanted import REMEDY, is_unwanted, unwanted
 from mri_transfer.datasets.store.writer import StoreWriter, read_slices
-from mri_transfer.datasets.volumes.find import Found, Source, find_volumes, printable
+from mri_transfer.datasets.volumes.find import Inventory, Source, find_volumes, printable
 from mri_transfer.datasets.volumes.formats.pictures import read_picture
 from mri_transfer.datasets.volumes.left_out import KINDS
 from mri_transfer.datasets.volumes.people.pattern import Pattern, subject_pattern
@@ -37,7 +37,7 @@ from mri_transfer.datasets.volumes.planes import PLANES
 from mri_transfer.datasets.volumes.volume import BadVolume, NotAScan, read_volume
 from mri_transfer.errors import UserError
 from mri_transfer.options import argument, fraction, option, positive_float, positive_int
-from mri_transfer.processes.workers import WorkerDied, Workers, each, workers_for
+from mri_transfer.processes.workers import WorkerDied, Workers, run_calls, workers_for
 from mri_transfer.progress import bar, say
 from mri_transfer.storage.files import write_json
 from mri_transfer.storage.sums import signed
@@ -45,18 +45,18 @@ from mri_transfer.storage.sums import signed
 
 def planes(text: str) -> tuple[str, ...]:
     """Comma-separated names of planes, in their usual order."""
-    wanted = {part.strip().lower() for part in text.split(",")}
-    if not wanted or not wanted <= set(PLANES):
+    names = {name.strip().lower() for name in text.split(",")}
+    if not names or not names <= set(PLANES):
         raise ValueError(f"name some of {','.join(PLANES)}")
-    return tuple(plane for plane in PLANES if plane in wanted)
+    return tuple(plane for plane in PLANES if plane in names)
 
 
 def kinds(text: str) -> tuple[str, ...]:
     """Comma-separated kinds of images that are left out unless they are asked for."""
-    wanted = {part.strip().lower() for part in text.split(",")}
-    if not wanted <= set(KINDS):
+    names = {name.strip().lower() for name in text.split(",")}
+    if not names <= set(KINDS):
         raise ValueError(f"name some of {','.join(KINDS)}")
-    return tuple(kind for kind in KINDS if kind in wanted)
+    return tuple(kind for kind in KINDS if kind in names)
 
 
 def _size(text: str) -> int:
@@ -203,34 +203,34 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
     if config.dry_run:
         return plan(config)
     started = time.monotonic()
-    found = find_volumes(config.paths, config.table, config.include, config.images, config.subject)
-    for remark in found.remarks:
+    inventory = find_volumes(config.paths, config.table, config.include, config.images, config.subject)
+    for remark in inventory.remarks:
         say(remark)
     with (
         workers_for(
             config.workers, executor=executor, cluster=config.cluster, folders=config.paths
         ) as workers,
         signed(config.out, KIND) as sums,
-        _open(config, found) as writer,
+        _open(config, inventory) as writer,
     ):
         before = writer.slices
-        collection = Collection(writer.ledger, found, reader_versions(config.max_mb, config.include))
+        collection = Collection(writer.ledger, inventory, reader_versions(config.max_mb, config.include))
         todo = collection.new()
         sources = [entry["source"] for entry in writer.ledger.used]
-        if told := unwanted(sources, writer.ledger.about().get("asked_for", ())):
-            say(f"{config.out}: {told}; {REMEDY}")
-        if config.strict and (broken := next((skip for skip in found.skipped if skip.broken), None)):
+        if notice := unwanted(sources, writer.ledger.about().get("asked_for", ())):
+            say(f"{config.out}: {notice}; {REMEDY}")
+        if config.strict and (broken := next((skip for skip in inventory.skipped if skip.broken), None)):
             raise UserError(f"{broken.path}: {broken.reason}")
         for path in collection.gone():
             writer.forget(path)
-        for skip in found.skipped:
+        for skip in inventory.skipped:
             _skip(writer, {"source": skip.name, "reason": skip.reason, "path": printable(str(skip.path))})
         _extract_all(config, workers, todo, writer, collection)
         if not writer.slices:
             skipped = writer.ledger.about()["skipped"]
-            tried = {source.name for source in found.sources}
+            tried = {source.name for source in inventory.sources}
             failed = [entry for entry in skipped if entry["file"] in tried]
-            raise nothing_used(config.out, len(found.sources), failed, skipped)
+            raise nothing_used(config.out, len(inventory.sources), failed, skipped)
         added = writer.slices - before
         sheet, page = config.out / CONTACT_SHEET, config.out / PAGE
         if writer.changed:  # and if this is as far as it gets, the next run finds that they are missing
@@ -268,13 +268,13 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
     return summary
 
 
-def _open(config: SlicesConfig, found: Found) -> StoreWriter:
+def _open(config: SlicesConfig, inventory: Inventory) -> StoreWriter:
     """The store's writer; where a line of its journal is damaged, that volume is read anew first."""
     try:
         return StoreWriter(config.out, config.settings())
     except DamagedJournal:
-        keep_people(ledger_of_whole_lines(config.out), found)
-        mend(config.out, found.sources, functools.partial(_read_again, config))
+        keep_people(ledger_of_whole_lines(config.out), inventory)
+        mend(config.out, inventory.sources, functools.partial(_read_again, config))
         return StoreWriter(config.out, config.settings())
 
 
@@ -345,8 +345,8 @@ def _results(
     while begin < len(todo):
         calls = [(source, config) for source in todo[begin:]]
         try:
-            with contextlib.closing(each(workers, _extract_one, calls, ordered=True)) as found:
-                for number, result in found:
+            with contextlib.closing(run_calls(workers, _extract_one, calls, ordered=True)) as results:
+                for number, result in results:
                     yield todo[begin + number], result
             return
         except WorkerDied as died:

@@ -31,8 +31,8 @@ def find_licences(paths: Iterable[Path]) -> list[dict[str, str]]:
         for folder in (top, *below, *dataset):
             files += _listed(folder)
         files += sorted(top.parent.glob(_OF_FETCH))
-    found = ((file, _text(file)) for file in dict.fromkeys(files))
-    return [{"file": f"{file.parent.name}/{file.name}", "text": text} for file, text in found if text]
+    texts = ((file, _text(file)) for file in dict.fromkeys(files))
+    return [{"file": f"{file.parent.name}/{file.name}", "text": text} for file, text in texts if text]
 
 
 def _listed(folder: Path) -> list[Path]:

@@ -84,10 +84,10 @@ def _again(path: Path, line: Line, ledger: Ledger, sources: Sequence[Source], re
     """The event that a damaged line told of, which the ledger takes in."""
     known, named = {entry["path"] for entry in ledger.used}, text_in(line.content, "path")
     for source in sorted(sources, key=lambda source: printable(str(source.path)) != named):
-        found = None if printable(str(source.path)) in known else read(source, ledger)
-        if found is None:
+        extracted = None if printable(str(source.path)) in known else read(source, ledger)
+        if extracted is None:
             continue
-        entry, images = found
+        entry, images = extracted
         there = read_slices(path.parent, ledger.slices, len(images), images.shape[-1])
         if len(images) and np.array_equal(there, images):
             event = {"kind": "volume", **entry, "first": ledger.slices, CHECKSUM: checksum_of(there)}

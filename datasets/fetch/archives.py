@@ -68,8 +68,8 @@ def fetch_archives(run: Run) -> dict[str, Any]:
         total = _check_space(todo, run)
         failed = run.download(todo, lambda job: bring_archive(job, run), total, lambda job: job.archive.name)
         missing = {failure["file"] for failure in failed}
-        found = [run.receipts.get(job.archive.name) for job in jobs if job.archive.name not in missing]
-        entries = [entry for entry in found if entry]
+        receipts = [run.receipts.get(job.archive.name) for job in jobs if job.archive.name not in missing]
+        entries = [entry for entry in receipts if entry]
     sizes = {name: size for entry in entries for name, (size, _) in entry["files"].items()}
     summary = {
         "archives": len(entries),

@@ -15,23 +15,23 @@ from mri_transfer.options import argument, did_you_mean, option, positive_float,
 
 def modalities(text: str) -> tuple[str, ...]:
     """Comma-separated names, in their usual order."""
-    wanted = {part.strip().upper() for part in text.split(",")}
-    if not wanted <= set(IXI_MODALITIES):
+    names = {name.strip().upper() for name in text.split(",")}
+    if not names <= set(IXI_MODALITIES):
         raise ValueError(f"name some of {','.join(IXI_MODALITIES)}")
-    return tuple(name for name in IXI_MODALITIES if name in wanted)
+    return tuple(name for name in IXI_MODALITIES if name in names)
 
 
 def discs(text: str) -> tuple[int, ...]:
     """Numbers and ranges, such as 1,3,5-8."""
-    wanted: set[int] = set()
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", part)
+    numbers: set[int] = set()
+    for item in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?", item)
         if not match:
             raise ValueError("name discs such as 1,3,5-8")
-        wanted |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
-    if not wanted or not wanted <= set(OASIS_DISCS):
+        numbers |= set(range(int(match[1]), int(match[2] or match[1]) + 1))
+    if not numbers or not numbers <= set(OASIS_DISCS):
         raise ValueError(f"discs go from {OASIS_DISCS[0]} to {OASIS_DISCS[-1]}")
-    return tuple(sorted(wanted))
+    return tuple(sorted(numbers))
 
 
 def check_number(text: str | None) -> str:

@@ -44,8 +44,8 @@ def credentials() -> requests.auth.AuthBase:
             if token_file.is_file() and (token := token_file.read_text(encoding="utf-8").strip()):
                 return Bearer(token)
             if pair.is_file():
-                held = read_object(pair, {"username": str, "key": str})
-                return requests.auth.HTTPBasicAuth(held["username"], held["key"])
+                account = read_object(pair, {"username": str, "key": str})
+                return requests.auth.HTTPBasicAuth(account["username"], account["key"])
         except (OSError, ValueError, UserError):
             raise UserError(f"{folder}: holds no readable Kaggle token; {HOW}") from None
     raise UserError(f"tumors: comes from Kaggle, which needs your own token; {HOW}")

@@ -112,7 +112,7 @@ def list_anatomy(downloader: Downloader, base: str, dataset: str) -> list[Listed
     Raises:
         UserError: there is no such data set, or nothing anatomical in it, or its listing can't be read.
     """
-    found: list[Listed] = []
+    files: list[Listed] = []
     keys = 0
     for key, size, etag in _objects(downloader, base, dataset):
         keys += 1
@@ -121,15 +121,15 @@ def list_anatomy(downloader: Downloader, base: str, dataset: str) -> list[Listed
         if name == key or not wanted:
             continue
         try:
-            found.append(Listed(safe_path(name), size, etag))
+            files.append(Listed(safe_path(name), size, etag))
         except UnsafeName:
             continue
     home = f"https://openneuro.org/datasets/{dataset}"
     if not keys:
         raise UserError(f"{dataset}: OpenNeuro has no files of such a data set; check the number at {home}")
-    if not any(listed.path.name.endswith((".nii", ".nii.gz")) for listed in found):
+    if not any(listed.path.name.endswith((".nii", ".nii.gz")) for listed in files):
         raise UserError(f"{dataset}: none of its {keys} files is an anatomical image (anat/); see {home}")
-    return sorted(found, key=lambda listed: listed.path.as_posix())
+    return sorted(files, key=lambda listed: listed.path.as_posix())
 
 
 def _objects(downloader: Downloader, base: str, dataset: str) -> Iterator[tuple[str, int, str]]:

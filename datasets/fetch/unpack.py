@@ -77,7 +77,7 @@ def unpack(
         OSError: it can't be written.
         Stopped: `stop` was set.
     """
-    result, taken = Unpacked(), set[str]()
+    result, used_keys = Unpacked(), set[str]()
     made: set[Path] = set()
     root = folder.resolve()
     scratch = folder / f".{archive.name[:40]}.member.part"
@@ -94,7 +94,7 @@ def unpack(
             if path is not None and not reason:
                 key = unicodedata.normalize("NFC", path.as_posix()).casefold()
                 try:
-                    if key in taken:
+                    if key in used_keys:
                         same = path.as_posix() in result.files
                         raise _BadMember(
                             "its name comes twice" if same else "its name differs from another's only in case"
@@ -106,7 +106,7 @@ def unpack(
                     if left < 0:
                         raise DamagedArchive("unpacks to an absurd multiple of its size")
                     result.files[path.as_posix()] = _bring(member, root / path, scratch, stop)
-                    taken.add(key)
+                    used_keys.add(key)
                 except _BadMember as bad:
                     reason, damaged = str(bad), bad.damaged
                 except NotADirectoryError:

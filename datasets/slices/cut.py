@@ -70,7 +70,7 @@ def cut(
         stack = volume.voxels.transpose(across, down, along)
         made = images[len(names) : len(names) + len(layers)]
         for start in range(0, len(layers), _STACK):
-            grey = window.grey(_taken(stack, layers[start : start + _STACK]))
+            grey = window.grey(_selected_layers(stack, layers[start : start + _STACK]))
             grey = resample_stack(grey, pixel, size, flip=(True, True))
             grey += 0.5
             made[start : start + _STACK] = np.clip(grey, 0.0, 255.0, out=grey)
@@ -85,7 +85,7 @@ def cut(
     )
 
 
-def _taken(stack: np.ndarray, layers: np.ndarray) -> np.ndarray:
+def _selected_layers(stack: np.ndarray, layers: np.ndarray) -> np.ndarray:
     """Some layers of a stack; without a copy where they are evenly spaced, as they mostly are."""
     first, last = int(layers[0]), int(layers[-1])
     step = int(layers[1]) - first if len(layers) > 1 else 1
@@ -122,7 +122,7 @@ def _count_along(inside: np.ndarray, axis: int) -> np.ndarray:
     Bytes that lie next to one another in memory are counted first, which a processor does many at once.
     """
     turned = turn_forward(inside)
-    order = sorted(range(3), key=lambda each: -abs(inside.strides[each]))
+    order = sorted(range(3), key=lambda dimension: -abs(inside.strides[dimension]))
     inside = inside[turned]
     layers = np.moveaxis(inside, axis, 0)
     if order[0] == axis:  # each layer is in one piece
@@ -131,5 +131,5 @@ def _count_along(inside: np.ndarray, axis: int) -> np.ndarray:
     total = np.zeros(outer.shape[1:], dtype=np.uint32)
     for start in range(0, len(outer), 255):  # as far as a byte counts
         total += np.add.reduce(outer[start : start + 255], axis=0, dtype=np.uint8)
-    kept = [each for each in range(3) if each != order[0]].index(axis)
-    return total.sum(axis=1 - kept, dtype=np.int64)[turned[axis]]
+    place = [dimension for dimension in range(3) if dimension != order[0]].index(axis)
+    return total.sum(axis=1 - place, dtype=np.int64)[turned[axis]]

@@ -88,8 +88,8 @@ class _Distribution:
     def percentile(self, percent: float, start: int = 0) -> float:
         """The smallest value with `percent` of what lies from index `start` on at or below it."""
         before = int(self.below[start - 1]) if start else 0
-        wanted = before + percent / 100.0 * (int(self.below[-1]) - before)
-        index = int(np.searchsorted(self.below, max(wanted, before + 1), side="left"))
+        rank = before + percent / 100.0 * (int(self.below[-1]) - before)
+        index = int(np.searchsorted(self.below, max(rank, before + 1), side="left"))
         return float(self.values[min(index, len(self.values) - 1)])
 
     def histogram(self, edges: np.ndarray) -> np.ndarray:
@@ -119,8 +119,8 @@ def _distribution(voxels: np.ndarray) -> _Distribution:
         low = int(flat.min())
         counts = np.zeros(int(flat.max()) - low + 1, dtype=np.int64)
         for start in range(0, flat.size, 1 << 20):  # np.bincount copies its argument to 64-bit integers
-            part = flat[start : start + (1 << 20)].astype(np.int32) - low
-            counts += np.bincount(part, minlength=len(counts))
+            chunk = flat[start : start + (1 << 20)].astype(np.int32) - low
+            counts += np.bincount(chunk, minlength=len(counts))
         present = np.flatnonzero(counts)
         return _Distribution((present + low).astype(np.float64), counts[present])
     step = int(np.ceil((voxels.size / _SAMPLE) ** (1 / 3)))

@@ -139,7 +139,7 @@ class Repeats:
     ) -> None:
         self.limit = limit
         self._earlier = earlier
-        self._held: OrderedDict[tuple[str, str], dict[str, np.ndarray]] = OrderedDict()
+        self._by_scan: OrderedDict[tuple[str, str], dict[str, np.ndarray]] = OrderedDict()
 
     def filter(self, slices: Slices, subject: str, sequence: str) -> Slices:
         """The slices of a new scan that differ from those of the subject's earlier ones.
@@ -148,34 +148,34 @@ class Repeats:
         """
         if self.limit >= 1:
             return slices
-        held = self._of(subject, sequence)
-        if not held:  # the first scan; if there is a second, its pictures are made then
+        by_plane = self._of(subject, sequence)
+        if not by_plane:  # the first scan; if there is a second, its pictures are made then
             return slices
         pictures = thumbnails(slices.images)
         kept = []
         for plane, where in of_planes(slices.plane).items():
-            if plane in held:
-                where = where[(correlations(pictures[where], held[plane]) <= self.limit).all(axis=1)]
+            if plane in by_plane:
+                where = where[(correlations(pictures[where], by_plane[plane]) <= self.limit).all(axis=1)]
             kept.append(where)
-            self._hold(held, plane, pictures[where])
+            self._hold(by_plane, plane, pictures[where])
         return subset(slices, np.sort(np.concatenate(kept)))
 
     def _of(self, subject: str, sequence: str) -> dict[str, np.ndarray]:
         key = (subject, sequence)
-        held = self._held.pop(key, {})
-        if not held:
+        by_plane = self._by_scan.pop(key, {})
+        if not by_plane:
             for planes, images in self._earlier(subject, sequence):
                 pictures = thumbnails(images)
                 for plane, where in of_planes(planes).items():
-                    self._hold(held, plane, pictures[where])
-        if held:
-            self._held[key] = held
-        if len(self._held) > _SUBJECTS:
-            self._held.popitem(last=False)
-        return held
+                    self._hold(by_plane, plane, pictures[where])
+        if by_plane:
+            self._by_scan[key] = by_plane
+        if len(self._by_scan) > _SUBJECTS:
+            self._by_scan.popitem(last=False)
+        return by_plane
 
     @staticmethod
-    def _hold(held: dict[str, np.ndarray], plane: str, pictures: np.ndarray) -> None:
-        before = held.get(plane)
+    def _hold(by_plane: dict[str, np.ndarray], plane: str, pictures: np.ndarray) -> None:
+        before = by_plane.get(plane)
         together = pictures if before is None else np.concatenate([before, pictures])
-        held[plane] = together[-_LATEST:]
+        by_plane[plane] = together[-_LATEST:]

@@ -72,7 +72,7 @@ class _Block:
     """
 
     made: slice
-    taken: slice
+    columns: slice
     weights: np.ndarray  # (made, taken)
     turned: np.ndarray  # (taken, made)
 
@@ -95,10 +95,10 @@ def _blocks(
     for start in range(0, len(inner), together):
         rows = inner[start : start + together]
         used = np.flatnonzero(rows.any(axis=0))
-        taken = slice(int(used[0]), int(used[-1]) + 1)
-        weights = np.ascontiguousarray(rows[:, taken])
+        columns = slice(int(used[0]), int(used[-1]) + 1)
+        weights = np.ascontiguousarray(rows[:, columns])
         turned = np.ascontiguousarray(weights.T)
-        blocks.append(_Block(slice(start, start + len(rows)), taken, weights, turned))
+        blocks.append(_Block(slice(start, start + len(rows)), columns, weights, turned))
     return slice(int(filled[0]), int(filled[-1]) + 1), tuple(blocks)
 
 
@@ -122,11 +122,11 @@ def resample_stack(
     flat = stack.reshape(n * rows, columns)
     wide = np.empty((n * rows, across.stop - across.start), dtype=np.float32)
     for block in blocks:
-        np.matmul(flat[:, block.taken], block.turned, out=wide[:, block.made])
+        np.matmul(flat[:, block.columns], block.turned, out=wide[:, block.made])
     down, blocks = _blocks(rows, spacing[0], extent, size, flip[0], _DOWN)
     wide = wide.reshape(n, rows, -1)
     square = np.zeros((n, size, size), dtype=np.float32)
     picture = square[:, down, across]
     for block in blocks:
-        np.matmul(block.weights, wide[:, block.taken], out=picture[:, block.made])
+        np.matmul(block.weights, wide[:, block.columns], out=picture[:, block.made])
     return square

@@ -45,14 +45,14 @@ def check_shards(folder: Path, shards: Iterable[Mapping[str, Any]], remedy: str,
     """
     folder = Path(folder)
     known = _known(folder)
-    told = {shard["file"]: shard.get("sha256") for shard in shards}
-    if unknown := [name for name, digest in told.items() if digest is None]:
+    digests = {shard["file"]: shard.get("sha256") for shard in shards}
+    if unknown := [name for name, digest in digests.items() if digest is None]:
         progress.say(
             f"{folder}: has no checksums of {len(unknown)} shards, so their pixels can't be verified"
         )
     todo = [
         (name, digest)
-        for name, digest in told.items()
+        for name, digest in digests.items()
         if digest is not None and (again or known.get(name) != [*_stamp(folder / name), digest])
     ]
     for name, digest in progress.bar(todo, desc="verifying slices", unit="shard"):
@@ -61,7 +61,7 @@ def check_shards(folder: Path, shards: Iterable[Mapping[str, Any]], remedy: str,
             raise UserError(f"{folder / name}: damaged, its SHA-256 differs from the manifest's; {remedy}")
         known[name] = [*stamp, digest]
     if todo:
-        _remember(folder, {name: known[name] for name in told if name in known})
+        _remember(folder, {name: known[name] for name in digests if name in known})
 
 
 def remember_shards(folder: Path, shards: Iterable[Mapping[str, Any]]) -> None:
@@ -70,8 +70,8 @@ def remember_shards(folder: Path, shards: Iterable[Mapping[str, Any]]) -> None:
 
 
 def _known(folder: Path) -> dict[str, Any]:
-    found = (object_or_none(folder / VERIFIED) or {}).get("shards")
-    return found if isinstance(found, dict) else {}
+    shards = (object_or_none(folder / VERIFIED) or {}).get("shards")
+    return shards if isinstance(shards, dict) else {}
 
 
 def _remember(folder: Path, shards: Mapping[str, Any]) -> None:

@@ -66,8 +66,8 @@ def shard_header(rows: int, size: int) -> bytes:
 
 def fingerprint_of(manifest: dict[str, Any]) -> str:
     """Identity of a store's content: the same settings, table and pixels give the same, on any machine."""
-    told = {key: manifest[key] for key in ("format", "settings", "table", "shards")}
-    return hashlib.sha256(to_json(told, indent=None).encode()).hexdigest()
+    content = {key: manifest[key] for key in ("format", "settings", "table", "shards")}
+    return hashlib.sha256(to_json(content, indent=None).encode()).hexdigest()
 
 
 class SliceStore:
@@ -144,14 +144,14 @@ class SliceStore:
         """
         if isinstance(indices, slice):
             indices = np.arange(*indices.indices(len(self)))
-        wanted = np.asarray(indices, dtype=np.intp).reshape(-1)
-        if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
+        positions = np.asarray(indices, dtype=np.intp).reshape(-1)
+        if positions.size and not (positions.min() >= 0 and positions.max() < len(self)):
             raise IndexError(f"slices are numbered 0 to {len(self) - 1}")
-        result = np.empty((len(wanted), self._size, self._size), dtype=np.uint8)
+        result = np.empty((len(positions), self._size, self._size), dtype=np.uint8)
         order = np.argsort(
-            wanted, kind="stable"
+            positions, kind="stable"
         )  # along the files, which a disk likes and memory does not mind
-        numbers, rows = np.divmod(wanted[order], self._rows)
+        numbers, rows = np.divmod(positions[order], self._rows)
         offsets = SHARD_HEADER_BYTES + rows * self._size**2
         places = list(result)
         for place, number, offset in zip(order.tolist(), numbers.tolist(), offsets.tolist(), strict=True):
@@ -233,11 +233,11 @@ def _check_shard(path: Path, rows: int, size: int) -> None:
 
 
 def _read_table(
-    path: Path, told: dict[str, Any], rows: int
+    path: Path, about: dict[str, Any], rows: int
 ) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:
     if not path.is_file():
         raise UserError(f"{path}: missing; {REMEDY}")
-    if sha256(path) != told["sha256"]:
+    if sha256(path) != about["sha256"]:
         raise UserError(f"{path}: was changed after it was written; {REMEDY}")
     volume = np.empty(rows, dtype=np.int64)
     millimetres, fraction = np.empty(rows), np.empty(rows)
@@ -265,11 +265,11 @@ def _read_table(
         raise UserError(f"{path}: {len(planes)} rows for the {rows} slices in the shards; {REMEDY}")
     table: dict[str, np.ndarray] = {"plane": np.array(planes, dtype=str)}
     for key in ("subject", "session", "sequence"):
-        table[key] = np.array([each[key] for each in volumes], dtype=str)[volume]
+        table[key] = np.array([entry[key] for entry in volumes], dtype=str)[volume]
     for key in (
         "source",
         "source_sha256",
     ):  # long and shared by many rows: references, not copies of the text
-        table[key] = np.array([each[key] for each in volumes], dtype=object)[volume]
+        table[key] = np.array([entry[key] for entry in volumes], dtype=object)[volume]
     table |= {"position_mm": millimetres, "position": fraction, "volume": volume}
     return {key: table[key] for key in COLUMNS}, volumes

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from mri_transfer.datasets.store.ledger import Ledger
-from mri_transfer.datasets.volumes.find import Found, Source, printable
+from mri_transfer.datasets.volumes.find import Inventory, Source, printable
 from mri_transfer.datasets.volumes.identity_table import BY_TABLE
 from mri_transfer.datasets.volumes.naming import stem_of
 from mri_transfer.datasets.volumes.people.decide import decide
@@ -23,23 +23,23 @@ def to_record(evidence: File | None) -> dict[str, Any]:
     """Evidence as it is kept in a store's journal: what differs from the default."""
     if evidence is None:
         return {}
-    kept = {}
-    for each in dataclasses.fields(File):
-        value = getattr(evidence, each.name)
-        if each.default is dataclasses.MISSING or value != each.default:
-            kept[each.name] = value
-    return kept
+    record = {}
+    for field in dataclasses.fields(File):
+        value = getattr(evidence, field.name)
+        if field.default is dataclasses.MISSING or value != field.default:
+            record[field.name] = value
+    return record
 
 
 def from_record(record: dict[str, Any]) -> File:
     """Evidence out of a journal."""
-    known = {each.name for each in dataclasses.fields(File)}
+    known = {field.name for field in dataclasses.fields(File)}
     values = {key: value for key, value in record.items() if key in known}
-    told = tuple((str(place), str(text)) for place, text in values.pop("told", ()))
-    return File(**{**values, "parts": tuple(values["parts"]), "told": told})
+    stated = tuple((str(place), str(text)) for place, text in values.pop("told", ()))
+    return File(**{**values, "parts": tuple(values["parts"]), "told": stated})
 
 
-def keep_people(ledger: Ledger, found: Found) -> None:
+def keep_people(ledger: Ledger, inventory: Inventory) -> None:
     """Give the files that were found the names that a store has for their people already.
 
     Who is who is decided over the store's files and those that were found. A volume keeps the subject, session and
@@ -53,59 +53,63 @@ def keep_people(ledger: Ledger, found: Found) -> None:
         return
     stored = {entry["path"]: entry for entry in ledger.used}
     moved = {path: stored.get(note["of"]) for path, note in ledger.known.items() if path not in stored}
-    here = {printable(str(source.path)) for source in found.sources}
+    here = {printable(str(source.path)) for source in inventory.sources}
     elsewhere = [entry for entry in ledger.used if entry["path"] not in here and entry.get("evidence")]
-    files = [source.evidence for source in found.sources if source.evidence]
+    files = [source.evidence for source in inventory.sources if source.evidence]
     whose = decide([*files, *(from_record(entry["evidence"]) for entry in elsewhere)])
-    owners = [stored.get(printable(str(source.path))) for source in found.sources]
+    owners = [stored.get(printable(str(source.path))) for source in inventory.sources]
     subjects_of: dict[tuple[Hashable, ...], set[str]] = defaultdict(set)
     keys_of: dict[str, set[tuple[Hashable, ...]]] = defaultdict(set)
-    for each, entry in zip(whose, [*owners, *elsewhere], strict=True):
+    for person, entry in zip(whose, [*owners, *elsewhere], strict=True):
         if entry is not None and entry.get("how") != BY_TABLE:
-            subjects_of[each.key].add(entry["subject"])
-            keys_of[entry["subject"]].add(each.key)
+            subjects_of[person.key].add(entry["subject"])
+            keys_of[entry["subject"]].add(person.key)
     untold = {entry["subject"] for entry in ledger.used if not entry.get("evidence")}
-    taken = {entry["subject"] for entry in ledger.used}
+    used_names = {entry["subject"] for entry in ledger.used}
     named: dict[tuple[Hashable, ...], str] = {}
     changed: list[tuple[Source, str, str]] = []
-    for number, (source, entry) in enumerate(zip(found.sources, owners, strict=True)):
+    for number, (source, entry) in enumerate(zip(inventory.sources, owners, strict=True)):
         who = whose[number]
-        told = set(source.told)
+        stated = set(source.stated)
         values: dict[str, str] = {}
         if entry is None and (before_it_moved := moved.get(printable(str(source.path)))):
             # Its slices are in the store already, under the name it had; its new path changes nobody.
             values = {key: before_it_moved[key] for key in ("subject", "session", "sequence")}
-        elif entry is not None and entry.get("how") == BY_TABLE and not told:
+        elif entry is not None and entry.get("how") == BY_TABLE and not stated:
             values = {}  # made with a table that is not given now: the collection says so, if it matters
         elif entry is not None:
-            values = {key: entry[key] for key in ("subject", "session", "sequence") if key not in told}
+            values = {key: entry[key] for key in ("subject", "session", "sequence") if key not in stated}
             mixed = len(subjects_of[who.key]) > 1 or len(keys_of[entry["subject"]]) > 1
-            if mixed and "subject" not in told and entry.get("how") != BY_TABLE:
+            if mixed and "subject" not in stated and entry.get("how") != BY_TABLE:
                 changed.append((source, entry["subject"], who.subject))
-        elif "subject" not in told:
+        elif "subject" not in stated:
             if who.key not in named:
                 before = subjects_of.get(who.key, set())
                 if len(before) > 1:
                     changed.append((source, " and ".join(sorted(before)), who.subject))
                 named[who.key] = (
-                    min(before) if before else _free_name(who.subject, who.dataset, who.key, taken, untold)
+                    min(before)
+                    if before
+                    else _free_name(who.subject, who.dataset, who.key, used_names, untold)
                 )
-                taken.add(named[who.key])
+                used_names.add(named[who.key])
             values = {"subject": named[who.key]}
-        found.sources[number] = dataclasses.replace(
+        inventory.sources[number] = dataclasses.replace(
             source, identity=dataclasses.replace(source.identity, **values)
         )
     if changed:
         _refuse(ledger, changed)
 
 
-def _free_name(name: str, dataset: str, key: tuple[Hashable, ...], taken: set[str], untold: set[str]) -> str:
+def _free_name(
+    name: str, dataset: str, key: tuple[Hashable, ...], used_names: set[str], untold: set[str]
+) -> str:
     """A name that no other person of the store has; that of a person whom the same evidence names is the same."""
-    if name not in taken or (key[0] in _STATED and name in untold):
+    if name not in used_names or (key[0] in _STATED and name in untold):
         return name
     longer = f"{dataset}/{name}"
     number = 1
-    while longer in taken:
+    while longer in used_names:
         number += 1
         longer = f"{dataset}/{name} ({number})"
     return longer
@@ -141,13 +145,13 @@ def outdated(volumes: Sequence[dict[str, str]]) -> str:
         names.append(volume["source"])
     subjects_of, keys_of = defaultdict(set), defaultdict(set)
     whose = decide(files)
-    for each, subject in zip(whose, subjects, strict=True):
-        subjects_of[each.key].add(subject)
-        keys_of[subject].add(each.key)
+    for person, subject in zip(whose, subjects, strict=True):
+        subjects_of[person.key].add(subject)
+        keys_of[subject].add(person.key)
     wrong = [
-        (name, subject, each.subject)
-        for each, subject, name in zip(whose, subjects, names, strict=True)
-        if len(keys_of[subject]) > 1 or len(subjects_of[each.key]) > 1
+        (name, subject, person.subject)
+        for person, subject, name in zip(whose, subjects, names, strict=True)
+        if len(keys_of[subject]) > 1 or len(subjects_of[person.key]) > 1
     ]
     if not wrong:
         return ""

@@ -33,11 +33,11 @@ def unwanted(names: Sequence[str], asked_for: Collection[str] = ()) -> str:
         for name in dict.fromkeys(files)
         if name not in asked
     }
-    found = [(name, reason) for name, reason in reasons.items() if reason]
-    if not found:
+    exclusions = [(name, reason) for name, reason in reasons.items() if reason]
+    if not exclusions:
         return ""
-    name, reason = found[0]
+    name, reason = exclusions[0]
     return (
-        f"{len(found)} of {len(names)} {'volume' if len(names) == 1 else 'volumes'} would be left out today "
+        f"{len(exclusions)} of {len(names)} {'volume' if len(names) == 1 else 'volumes'} would be left out today "
         f"(such as {name}: {reason})"
     )

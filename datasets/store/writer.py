@@ -60,15 +60,15 @@ def read_slices(folder: Path, first: int, count: int, size: int) -> np.ndarray:
     done = 0
     while done < count:
         number, row = divmod(first + done, shard_rows(size))
-        part = result[done : done + shard_rows(size) - row]
+        block = result[done : done + shard_rows(size) - row]
         path = shard_path(folder, number)
         if not path.is_file():
             break
         with path.open("rb") as file:
             file.seek(SHARD_HEADER_BYTES + row * size**2)
-            read = file.readinto(part.data) // size**2
+            read = file.readinto(block.data) // size**2
         done += read
-        if read < len(part):
+        if read < len(block):
             break
     return result[:done]
 
@@ -146,12 +146,12 @@ class StoreWriter:
         done = 0
         while done < len(images):
             number, row = divmod(first + done, self._rows)
-            part = images[done : done + self._rows - row]
+            block = images[done : done + self._rows - row]
             file = self._open_shard(number)
             with names_errors(file.name):
                 file.seek(SHARD_HEADER_BYTES + row * self._size**2)
-                file.write(part.data)
-            done += len(part)
+                file.write(block.data)
+            done += len(block)
         self._log("volume", {**entry, "first": first, CHECKSUM: checksum_of(images)})
 
     def skip(self, entry: dict[str, Any]) -> None:
@@ -262,19 +262,19 @@ class StoreWriter:
         if not manifest.is_file():
             self._changed = True
             return
-        told = read_object(manifest, {"shards": list, "fingerprint": str}, remedy=REMEDY)
-        if fingerprint_of(told) != told["fingerprint"]:
+        content = read_object(manifest, {"shards": list, "fingerprint": str}, remedy=REMEDY)
+        if fingerprint_of(content) != content["fingerprint"]:
             raise UserError(f"{manifest}: was changed after it was written; {REMEDY}")
-        check_shards(self.folder, told["shards"], REMEDY)
+        check_shards(self.folder, content["shards"], REMEDY)
         self._verified = len(self.ledger.used)
-        self._changed = any(told.get(key) != value for key, value in self.ledger.about().items())
+        self._changed = any(content.get(key) != value for key, value in self.ledger.about().items())
         full = self.slices // self._rows
         names = {
             shard_path(self.folder, number).relative_to(self.folder).as_posix() for number in range(full)
         }
         self._full_shards = {
             shard["file"]: shard["sha256"]
-            for shard in told.get("shards", ())
+            for shard in content.get("shards", ())
             if shard["file"] in names and shard["slices"] == self._rows
         }
 

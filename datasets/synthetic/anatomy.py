@@ -104,14 +104,14 @@ def smooth_noise(
         values.append(np.where(inner, 2 / 3 - u**2 + size**3 / 2, np.where(outer, (2 - size) ** 3 / 6, 0)))
         slope = np.where(inner, -2 * size + 1.5 * size**2, np.where(outer, -((2 - size) ** 2) / 2, 0))
         derivatives.append(slope * np.sign(u) / spacing)
-    found = []
+    fields = []
     for which in range(4 if slopes else 1):
         field = weights
         for d in range(3):  # each turn replaces the first axis, of knots, by a last one, of planes
             spline = (derivatives if which == d + 1 else values)[d].astype(np.float32)
             field = np.tensordot(field, spline, (0, 0))
-        found.append(field)
-    return found
+        fields.append(field)
+    return fields
 
 
 class Head:
@@ -141,11 +141,11 @@ class Head:
         """The part of the grid within `reach` mm of a point in head coordinates, with room for the bending."""
         world = self._rotation @ (np.asarray(centre) * np.asarray(self.shape.scale))
         reach = reach * max(self.shape.scale) + 9
-        found = []
+        slices = []
         for axis, middle in zip(self.axes, world, strict=True):
             inside = np.flatnonzero(np.abs(np.asarray(axis) - middle) <= reach)
-            found.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0))
-        return found[0], found[1], found[2]
+            slices.append(slice(int(inside[0]), int(inside[-1]) + 1) if len(inside) else slice(0, 0))
+        return slices[0], slices[1], slices[2]
 
     def ellipsoid(
         self, centre: Point, radii: Point, box: tuple[slice, slice, slice] | None = None
@@ -175,12 +175,12 @@ class Head:
         for side in (1, -1) if mirrored else (1,):
             middle = (side * centre[0], centre[1], centre[2])
             box = self.box(middle, max(radii))
-            part = self.labels[box]
-            if part.size:
+            patch = self.labels[box]
+            if patch.size:
                 inside = self.ellipsoid(middle, radii, box) < 0
                 if over:
-                    inside &= np.isin(part, over)
-                part[inside] = tissue
+                    inside &= np.isin(patch, over)
+                patch[inside] = tissue
 
     def rod(
         self, tissue: Tissue, start: Point, end: Point, radius: float, *, over: tuple[Tissue, ...] = ()
@@ -188,8 +188,8 @@ class Head:
         """Fill a capsule between two points with a tissue."""
         a, b = np.asarray(start, np.float32), np.asarray(end, np.float32)
         box = self.box(tuple((a + b) / 2), float(np.linalg.norm(b - a)) / 2 + radius)
-        part = self.labels[box]
-        if not part.size:
+        patch = self.labels[box]
+        if not patch.size:
             return
         points = [coordinate[box] for coordinate in (self.x, self.y, self.z)]
         along = sum((points[d] - a[d]) * (b[d] - a[d]) for d in range(3)) / np.float32(((b - a) ** 2).sum())
@@ -197,8 +197,8 @@ class Head:
         away = sum((points[d] - a[d] - along * (b[d] - a[d])) ** 2 for d in range(3))
         inside = away < radius**2
         if over:
-            inside &= np.isin(part, over)
-        part[inside] = tissue
+            inside &= np.isin(patch, over)
+        patch[inside] = tissue
 
 
 def _rotation(shape: Shape) -> np.ndarray:

@@ -33,9 +33,9 @@ def kind(name: str) -> str | None:
     """
     bare = plain(name)
     for text in (bare, _PADDING.sub("", bare)):
-        for told, pattern in _KINDS:
+        for label, pattern in _KINDS:
             if pattern.fullmatch(text):
-                return told
+                return label
     return None
 
 
@@ -57,14 +57,14 @@ def match_classes(
         UserError: a name that can't be understood or is understood in two ways.
     """
     by_plain = {plain(name): (name, meant) for name, meant in given.items()}
-    found: dict[str, str | None] = {}
+    matches: dict[str, str | None] = {}
     for name in theirs:
         meant = given.get(name, by_plain.get(plain(name), ("", None))[1])
         if meant == "":
-            found[name] = None
+            matches[name] = None
             continue
-        found[name] = _one_of(meant if meant is not None else name, ours)
-        if found[name] is None:
+        matches[name] = _one_of(meant if meant is not None else name, ours)
+        if matches[name] is None:
             listed = ", ".join(ours)
             if meant is not None:
                 raise UserError(
@@ -74,16 +74,16 @@ def match_classes(
                 f"{option}: class {name} is none of {listed}; say which by --class-map '{name}=NAME', or leave it out "
                 f"by --class-map '{name}='"
             )
-    return found
+    return matches
 
 
 def _one_of(name: str, ours: Sequence[str]) -> str | None:
     """The class that a name means; None if there is none, or more than one."""
     if name in ours:
         return name
-    alike = [each for each in ours if plain(each) == plain(name)]
+    alike = [candidate for candidate in ours if plain(candidate) == plain(name)]
     if not alike and (what := kind(name)) is not None:
-        alike = [each for each in ours if kind(each) == what]
+        alike = [candidate for candidate in ours if kind(candidate) == what]
     return alike[0] if len(alike) == 1 else None
 
 
@@ -93,13 +93,15 @@ def class_map(pairs: Sequence[str]) -> dict[str, str]:
     Raises:
         UserError: one without an equals sign or a name before it, or one name twice with different meanings.
     """
-    found: dict[str, str] = {}
+    mapping: dict[str, str] = {}
     for pair in pairs:
-        theirs, equals, ours = (part.strip() for part in pair.partition("="))
+        theirs, equals, ours = (side.strip() for side in pair.partition("="))
         if not equals or not theirs:
             raise UserError(
                 f"--class-map '{pair}': write 'their name=our name', or 'their name=' to leave it out"
             )
-        if found.setdefault(theirs, ours) != ours:
-            raise UserError(f"--class-map: {theirs} means both {found[theirs]} and {ours}; give one of them")
-    return found
+        if mapping.setdefault(theirs, ours) != ours:
+            raise UserError(
+                f"--class-map: {theirs} means both {mapping[theirs]} and {ours}; give one of them"
+            )
+    return mapping

@@ -36,7 +36,7 @@ def development_images(tumors: TumorSet) -> np.ndarray:
     for group, source, person in zip(tumors.groups.tolist(), known.sources, known.persons, strict=True):
         if source:
             people[group] = min(people.get(group, f"{source}/{person}"), f"{source}/{person}")
-    for file, image in zip(tumors.files, tumors.kept, strict=True):
+    for file, image in zip(tumors.files, tumors.image_of, strict=True):
         group, path = int(tumors.groups[image]), file.path.replace("\\", "/")
         names[group] = min(names.get(group, path), path)
     chosen = {group for group, name in (names | people).items() if is_development(name)}

@@ -33,16 +33,16 @@ def grouped_folds(
     labels, groups = np.asarray(labels), np.asarray(groups)
     if folds < 2:
         raise UserError(f"--folds {folds}: at least 2 are needed, one to score on and one to train on")
-    found = len(np.unique(groups))
-    if found < folds:
+    count = len(np.unique(groups))
+    if count < folds:
         raise UserError(
-            f"{found} group(s) of images cannot fill {folds} folds; use fewer --folds or add patients"
+            f"{count} group(s) of images cannot fill {folds} folds; use fewer --folds or add patients"
         )
     for label in np.unique(labels):
-        found = len(np.unique(groups[labels == label]))
-        if found < folds:
+        count = len(np.unique(groups[labels == label]))
+        if count < folds:
             raise UserError(
-                f"{_name(label, classes)} has {found} group(s) of images, which cannot fill {folds} folds; "
+                f"{_name(label, classes)} has {count} group(s) of images, which cannot fill {folds} folds; "
                 f"use fewer --folds or add patients of that class"
             )
     fold = np.full(len(labels), -1)

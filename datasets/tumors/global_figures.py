@@ -13,7 +13,7 @@ PERCENTILES = (5, 25, 50, 75, 95)
 FIGURES = (
     *("mean", "contrast", "entropy", "sharpness", "border", "offset_x", "offset_y"),
     *("extent_x", "extent_y", "dark", "bright", "edges"),
-    *(f"percentile_{each}" for each in PERCENTILES),
+    *(f"percentile_{percent}" for percent in PERCENTILES),
 )
 """The 17 figures of :func:`global_figures`, in order."""
 DARK, BRIGHT, EDGE = 16, 200, 24  # grey levels
@@ -38,7 +38,7 @@ def picture_measures(grey: np.ndarray) -> dict[str, float]:
     contrast = float(np.sqrt(share @ (levels - mean) ** 2))
     seen = share[share > 0]
     steps = [np.abs(np.diff(grey.astype(np.int16), axis=axis)) for axis in (0, 1)]
-    step = sum(float(part.mean()) for part in steps if part.size) / 2
+    step = sum(float(difference.mean()) for difference in steps if difference.size) / 2
     left, top, right, bottom = content_box(grey)
     return {
         "mean": mean,

@@ -111,8 +111,8 @@ def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
 
 def _reason(error: Exception) -> str:
     """Why a file can't be read, in one line."""
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(told.split())[:200] or type(error).__name__
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(reason.split())[:200] or type(error).__name__
 
 
 def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | None = None) -> Decoded:
@@ -124,13 +124,13 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
         cache: a folder to keep the result in; a damaged or outdated cache is made anew.
     """
     folder = Path(folder)
-    kept = None
+    cache_file = None
     if cache is not None:
         cache = Path(cache)
         cache.mkdir(exist_ok=True)
-        kept = cache / f"tumors-{_state(folder, files, size)[:16]}.npz"
-        if (found := _load_cache(kept)) is not None:
-            return found
+        cache_file = cache / f"tumors-{_state(folder, files, size)[:16]}.npz"
+        if (cached := _load_cache(cache_file)) is not None:
+            return cached
     images = np.empty((len(files), size, size), np.uint8)
     thumbs = np.empty((len(files), THUMBNAIL, THUMBNAIL), np.uint8)
     whole = np.empty((len(files), FINE, FINE), np.uint8)
@@ -162,8 +162,8 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
         np.asarray(content),
         skipped,
     )
-    if kept is not None:
-        _save_cache(kept, decoded)
+    if cache_file is not None:
+        _save_cache(cache_file, decoded)
     return decoded
 
 

@@ -133,7 +133,7 @@ def split_kind(name: str) -> str | None:
     >>> split_kind("Training"), split_kind("VAL"), split_kind("test_set"), split_kind("testosterone")
     ('train', 'validation', 'test', None)
     """
-    return next((told for told, pattern in _SPLITS.items() if pattern.fullmatch(name)), None)
+    return next((split for split, pattern in _SPLITS.items() if pattern.fullmatch(name)), None)
 
 
 def published(splits: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -184,7 +184,7 @@ class _Folder:
 
         What can't be read, such as a link that leads nowhere, is among them, to be told and not lost.
         """
-        found, unread = [], Counter[str]()
+        images, unread = [], Counter[str]()
 
         def refuse(error: OSError) -> None:
             raise _unlisted(Path(error.filename), error)
@@ -195,10 +195,10 @@ class _Folder:
                 if not name.startswith("."):
                     path = Path(place, name)
                     if path.suffix.lower() in SUFFIXES:
-                        found.append(path)
+                        images.append(path)
                     elif _is_picture(path):
                         unread[path.suffix.lower() or "no ending"] += 1
-        return found, unread
+        return images, unread
 
     @property
     def images(self) -> list[Path]:
@@ -221,11 +221,11 @@ class _Folder:
     @property
     def filled(self) -> list[_Folder]:
         """Folders in it with pictures."""
-        return [each for each in self.folders if each.pictures]
+        return [folder for folder in self.folders if folder.pictures]
 
     @property
     def empty(self) -> list[_Folder]:
-        return [each for each in self.folders if not each.pictures]
+        return [folder for folder in self.folders if not folder.pictures]
 
     @property
     def is_set(self) -> bool:
@@ -234,13 +234,13 @@ class _Folder:
         return (
             bool(inner)
             and 10 * loose <= self.pictures
-            and not all(_PARTS.fullmatch(each.name) for each in inner)
+            and not all(_PARTS.fullmatch(folder.name) for folder in inner)
         )
 
     @property
     def has_splits(self) -> bool:
         """Whether it holds splits of classes."""
-        return any(split_kind(each.name) and each.is_set for each in self.filled)
+        return any(split_kind(folder.name) and folder.is_set for folder in self.filled)
 
 
 def _unlisted(folder: Path, error: OSError) -> UserError:
@@ -276,7 +276,7 @@ class _Reading:
 
     root: _Folder
     places: list[tuple[str, str, _Folder]] = field(default_factory=list)  # split, class, folder
-    told: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
     def within(self, folder: _Folder) -> str:
         return folder.path.relative_to(self.root.path).as_posix()
@@ -284,16 +284,16 @@ class _Reading:
     def look_beside(self, folder: _Folder) -> None:
         """Tell what lies beside the folders that are used: leftovers, folders without images, loose images."""
         if folder.junk:
-            self.told.append(f"{', '.join(folder.junk)}: left behind by a program, passed over")
+            self.remarks.append(f"{', '.join(folder.junk)}: left behind by a program, passed over")
         if folder.empty:
-            names = ", ".join(self.within(each) for each in folder.empty)
-            self.told.append(
+            names = ", ".join(self.within(other) for other in folder.empty)
+            self.remarks.append(
                 f"{names}: {'holds' if len(folder.empty) == 1 else 'hold'} no images, passed over"
             )
         if folder.loose:
             count, first = len(folder.loose), folder.loose[0].relative_to(self.root.path).as_posix()
             what = f"{count} images lie" if count > 1 else "1 image lies"
-            self.told.append(f"{what} beside the class folders and has no class, passed over: {first}")
+            self.remarks.append(f"{what} beside the class folders and has no class, passed over: {first}")
 
     def refuse_or_pass(self, extra: Sequence[_Folder], beside: str) -> None:
         """Pass over copies of what is used; refuse any other folder of pictures.
@@ -311,7 +311,7 @@ class _Reading:
                 if not any(_same(path, other) for other in used.get(_key(path), ()))
             ]
             if not new and not folder.unread:
-                self.told.append(f"{self.within(folder)}: a copy of images beside it, passed over")
+                self.remarks.append(f"{self.within(folder)}: a copy of images beside it, passed over")
                 continue
             count = folder.pictures
             what = "another set of " if folder.has_splits or folder.is_set else ""
@@ -351,37 +351,43 @@ def read_layout(folder: Path) -> Layout:
         )
     reading = _Reading(_Folder(folder))
     inner = _unwrapped(reading)
-    named = [each for each in inner.folders if split_kind(each.name)]
+    named = [split for split in inner.folders if split_kind(split.name)]
     if named:
         _read_splits(reading, inner, named)
     else:
         _read_classes(reading, inner)
     classes = tuple(sorted({name for _, name, _ in reading.places}))
     if len(classes) < 2:
-        found = f"only {classes[0]}" if classes else "none"
+        present = f"only {classes[0]}" if classes else "none"
         raise UserError(
-            f"{folder}: needs a folder of images for each of two or more classes, found {found}"
-            + (_perhaps_within([each for _, _, each in reading.places]) or _perhaps_volumes(folder))
+            f"{folder}: needs a folder of images for each of two or more classes, found {present}"
+            + (
+                _perhaps_within([class_folder for _, _, class_folder in reading.places])
+                or _perhaps_volumes(folder)
+            )
         )
     for text in {text for split, name, _ in reading.places for text in (split, name)}:
         if text.encode("utf-8", "replace") != (raw := text.encode("utf-8", "surrogateescape")):
-            told = raw.decode("utf-8", "backslashreplace")
-            raise UserError(f"{folder}: the name of the folder {told} is no UTF-8; rename it")
+            printed = raw.decode("utf-8", "backslashreplace")
+            raise UserError(f"{folder}: the name of the folder {printed} is no UTF-8; rename it")
     _require_every_class(reading, classes)
     unread: Counter[str] = sum((place.unread for _, _, place in reading.places), Counter())
     if unread:
         listed = ", ".join(f"{ending} ({count})" for ending, count in sorted(unread.items()))
         what = "1 picture is" if unread.total() == 1 else f"{unread.total()} pictures are"
-        reading.told.append(
+        reading.remarks.append(
             f"{what} not read because of the end of the name, {listed}; convert to PNG or JPEG (.jfif and .jpe are "
             "JPEG: rename them)"
         )
     order = ("train", None, "validation", "test")
     places = sorted(reading.places, key=lambda place: (order.index(split_kind(place[0])), place[0], place[1]))
     return Layout(
-        tuple(Place(split, name, each.path, tuple(each.images)) for split, name, each in places),
+        tuple(
+            Place(split, name, class_folder.path, tuple(class_folder.images))
+            for split, name, class_folder in places
+        ),
         classes,
-        tuple(reading.told),
+        tuple(reading.remarks),
         dict(unread),
     )
 
@@ -393,12 +399,12 @@ def _unwrapped(reading: _Reading) -> _Folder:
         filled = inner.filled
         if len(filled) != 1 or split_kind(filled[0].name) or kind(filled[0].name) or not filled[0].is_set:
             break
-        if any(split_kind(each.name) for each in inner.folders):
+        if any(split_kind(folder.name) for folder in inner.folders):
             break
         reading.look_beside(inner)
         inner = filled[0]
     if inner is not reading.root:
-        reading.told.append(f"read from {reading.within(inner)}, the only folder of images in it")
+        reading.remarks.append(f"read from {reading.within(inner)}, the only folder of images in it")
     return inner
 
 
@@ -420,74 +426,80 @@ def _read_splits(reading: _Reading, inner: _Folder, named: Sequence[_Folder]) ->
                 f"{split.path}: {split.pictures} pictures, but no class folders in it, so their classes are unknown; "
                 "sort them into class folders or move the folder elsewhere"
             )
-        names = {plain(each.name) for each in filled}
-        again = [each for each in filled if _holds(each, names)]
-        _refuse_by_name([each for each in filled if each not in again])
-        reading.places += [(split.name, each.name, each) for each in filled if each not in again]
+        names = {plain(folder.name) for folder in filled}
+        again = [folder for folder in filled if _holds(folder, names)]
+        _refuse_by_name([folder for folder in filled if folder not in again])
+        reading.places += [(split.name, folder.name, folder) for folder in filled if folder not in again]
         reading.refuse_or_pass(again, "the class folders")
         _refuse_empty_classes(place)
         reading.look_beside(place)
     listed = " and ".join(split.name for split in named)
-    reading.refuse_or_pass([each for each in inner.filled if each not in named], listed)
+    reading.refuse_or_pass([folder for folder in inner.filled if folder not in named], listed)
     reading.look_beside(inner)
 
 
 def _holds(folder: _Folder, names: set[str]) -> bool:
     """Whether a folder beside class folders is a set itself: of splits, or of folders with the same names."""
-    inner = {plain(each.name) for each in folder.filled}
+    inner = {plain(child.name) for child in folder.filled}
     return folder.has_splits or (not folder.loose and bool(inner) and inner <= names and len(inner) > 1)
 
 
 def _refuse_by_name(folders: Sequence[_Folder]) -> None:
     for folder in folders:
-        for each in (folder, *folder.filled):
-            if plain(each.name) in NO_CLASS:
+        for place in (folder, *folder.filled):
+            if plain(place.name) in NO_CLASS:
                 raise UserError(
-                    f"{each.path}: {each.pictures} pictures in a folder whose name is not that of a class; move it "
+                    f"{place.path}: {place.pictures} pictures in a folder whose name is not that of a class; move it "
                     "elsewhere, put a dot before its name to have it ignored, or rename it if it is one"
                 )
 
 
 def _read_classes(reading: _Reading, inner: _Folder) -> None:
     filled = inner.filled
-    names = {plain(each.name) for each in filled}
-    again = [each for each in filled if _holds(each, names)]
-    classes = [each for each in filled if each not in again]
+    names = {plain(folder.name) for folder in filled}
+    again = [folder for folder in filled if _holds(folder, names)]
+    classes = [folder for folder in filled if folder not in again]
     if again and len(classes) < 2:
         raise UserError(
-            f"{inner.path}: holds several sets ({', '.join(each.name for each in again)}); name one of them"
+            f"{inner.path}: holds several sets ({', '.join(folder.name for folder in again)}); name one of them"
         )
     _refuse_by_name(classes)
     _refuse_empty_classes(inner)
-    inverted = [[split_kind(part.name) for part in each.filled] for each in classes]
+    inverted = [[split_kind(split.name) for split in folder.filled] for folder in classes]
     if classes and all(
-        kinds and all(kinds) and not each.loose for kinds, each in zip(inverted, classes, strict=True)
+        kinds and all(kinds) and not folder.loose for kinds, folder in zip(inverted, classes, strict=True)
     ):
-        reading.places += [(part.name, each.name, part) for each in classes for part in each.filled]
+        reading.places += [(split.name, folder.name, split) for folder in classes for split in folder.filled]
     else:
         _refuse_splits_by_other_names(inner, classes)
-        reading.places += [("all", each.name, each) for each in classes]
+        reading.places += [("all", folder.name, folder) for folder in classes]
     reading.refuse_or_pass(again, "the class folders")
     reading.look_beside(inner)
 
 
 def _refuse_splits_by_other_names(inner: _Folder, classes: Sequence[_Folder]) -> None:
     """Folders which all hold the same folders are splits, folds or sets rather than classes."""
-    parts = [frozenset(plain(part.name) for part in each.filled) for each in classes]
-    if len(classes) < 2 or any(each.loose for each in classes) or len(set(parts)) > 1 or len(parts[0]) < 2:
+    parts = [frozenset(plain(split.name) for split in folder.filled) for folder in classes]
+    if (
+        len(classes) < 2
+        or any(folder.loose for folder in classes)
+        or len(set(parts)) > 1
+        or len(parts[0]) < 2
+    ):
         return
-    if not all(_PARTS.fullmatch(part.name) for part in classes[0].filled):
-        names = ", ".join(each.name for each in classes[:3])
+    if not all(_PARTS.fullmatch(split.name) for split in classes[0].filled):
+        names = ", ".join(folder.name for folder in classes[:3])
         raise UserError(
-            f"{inner.path}: {names} hold the same folders ({', '.join(each.name for each in classes[0].filled[:3])}), "
+            f"{inner.path}: {names} hold the same folders "
+            f"({', '.join(folder.name for folder in classes[0].filled[:3])}), "
             "so they seem to be splits rather than classes; rename them to train and test, or name one of them"
         )
 
 
 def _refuse_empty_classes(inner: _Folder) -> None:
-    for each in inner.empty:
-        if kind(each.name):
-            raise UserError(_without_images(each.path))
+    for folder in inner.empty:
+        if kind(folder.name):
+            raise UserError(_without_images(folder.path))
 
 
 def _perhaps_within(places: Sequence[_Folder]) -> str:
@@ -501,10 +513,10 @@ def _require_every_class(reading: _Reading, classes: Sequence[str]) -> None:
     there: dict[str, dict[str, _Folder]] = {}
     for split, name, folder in reading.places:
         there.setdefault(split, {})[name] = folder
-    for found in there.values():
+    for by_name in there.values():
         for name in classes:
-            if name not in found:
-                where = next(iter(found.values())).path.parent / name
+            if name not in by_name:
+                where = next(iter(by_name.values())).path.parent / name
                 if len(there) > 1 and where.is_dir():
                     raise UserError(_without_images(where))
                 is_file = where.is_file()
@@ -512,8 +524,8 @@ def _require_every_class(reading: _Reading, classes: Sequence[str]) -> None:
                     f"{where}: {'a file, no folder' if is_file else 'no such folder'}, though another split has it; "
                     "add or remove the class"
                 )
-            if not found[name].images:
-                raise UserError(_without_images(found[name].path, found[name].unread))
+            if not by_name[name].images:
+                raise UserError(_without_images(by_name[name].path, by_name[name].unread))
 
 
 def _perhaps_volumes(folder: Path) -> str:

@@ -72,7 +72,7 @@ class TumorSet:
 
     images: np.ndarray  # uint8 (n, size, size), padded to a square with black
     files: tuple[ImageFile, ...]  # every readable one, copies included
-    kept: np.ndarray  # int (files,), the image that each file shows
+    image_of: np.ndarray  # int (files,), the image that each file shows
     labels: np.ndarray  # int (n,), the source's where it is known, unless the folder's were asked for
     folder_labels: np.ndarray  # int (n,), by the class folder of the kept copy
     groups: np.ndarray  # int (n,), persons where they are known
@@ -103,10 +103,10 @@ class TumorSet:
     @property
     def names(self) -> list[tuple[str, ...]]:
         """Of each image, what the files that show it go by, the kept copy first: FOLDER/path, path, and SHA-256."""
-        found: list[list[str]] = [[] for _ in range(len(self))]
-        for file, image, digest in zip(self.files, self.kept, self.digests, strict=True):
-            found[image] += [f"{self.folder}/{file.path}", file.path, str(digest)]
-        return [tuple(each) for each in found]
+        names: list[list[str]] = [[] for _ in range(len(self))]
+        for file, image, digest in zip(self.files, self.image_of, self.digests, strict=True):
+            names[image] += [f"{self.folder}/{file.path}", file.path, str(digest)]
+        return [tuple(names_of_image) for names_of_image in names]
 
     @property
     def fingerprint(self) -> str:
@@ -167,27 +167,30 @@ def load_tumors(
             )
 
     # Files come training first, so the first of several copies is Training's where there is one.
-    originals_at, kept = numbered(decoded.pixels)
+    originals_at, image_of = numbered(decoded.pixels)
     thumbs = decoded.thumbs[originals_at]
     paths = [folder / files[original].path for original in originals_at]
     fine = decoded.fine[originals_at]
     candidates, calibration, binding = _alike(thumbs, fine, decoded.pixels[originals_at], paths, cache)
     near = candidates.above(calibration.threshold)
 
-    bindings = [(figshare_originals(), binding), *((each, bind(fine, each)) for each in originals)]
+    bindings = [
+        (figshare_originals(), binding),
+        *((collection, bind(fine, collection)) for collection in originals),
+    ]
     known = recognise(bindings, near, len(fine))
     folder_labels = labels[originals_at]
-    told = known.labels(classes)
-    own = np.where((told >= 0) & (labels_from == "source"), told, folder_labels)
+    source_labels = known.labels(classes)
+    own = np.where((source_labels >= 0) & (labels_from == "source"), source_labels, folder_labels)
     numbers = np.array([file.number for file in files])
     runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
-    guessed, measured = guessed_links(near, runs, numbers, kept, thumbs)
+    guessed, measured = guessed_links(near, runs, numbers, image_of, thumbs)
     persons, sure = known.persons, known.bound
     groups = person_groups(persons, near, guessed, sure=sure)
     if groups_from is not None or originals:
         usual = groups
         if groups_from is not None:
-            table = read_groups(groups_from, files, kept)
+            table = read_groups(groups_from, files, image_of)
             persons = tuple(theirs or ours for theirs, ours in zip(table.persons, persons, strict=True))
             sure, guessed = sure & np.array([not person for person in table.persons]), table.links(persons)
             groups, measured = person_groups(persons, near, guessed, sure=sure), {}
@@ -201,19 +204,19 @@ def load_tumors(
 
     splits = np.array([file.split for file in files])
     train, test = published(splits)
-    audit = _account(files, classes, decoded, labels, kept, originals_at, train, test, near)
+    audit = _account(files, classes, decoded, labels, image_of, originals_at, train, test, near)
     audit |= {"left_out": list(layout.left_out), "unread_pictures": sum(layout.unread.values())}
     audit["thresholds"] |= calibration.summary()
     audit["groups"] = _describe(groups, thumbs, own, classes)
     audit["groups"]["from"] = "inferred" if groups_from is None else str(groups_from)
     audit["sequences"] = measured
-    audit["sources"] = account(files, kept, classes, known, persons, groups, train, test)
-    audit["source_conflicts"] = conflicts(files, kept, classes, known)
+    audit["sources"] = account(files, image_of, classes, known, persons, groups, train, test)
+    audit["source_conflicts"] = conflicts(files, image_of, classes, known)
     audit["labels"] = {"from": labels_from, "changed": int((own != folder_labels).sum())}
     return TumorSet(
         images=decoded.images[originals_at],
         files=tuple(files),
-        kept=kept,
+        image_of=image_of,
         labels=own,
         folder_labels=folder_labels,
         groups=groups,
@@ -222,8 +225,8 @@ def load_tumors(
         paths=tuple(files[original].path for original in originals_at),
         classes=classes,
         split=splits[originals_at],
-        published_train=kept[train],
-        published_test=kept[test],
+        published_train=image_of[train],
+        published_test=image_of[test],
         published_labels=labels[test],
         thumbs=thumbs,
         candidates=candidates,
@@ -247,15 +250,15 @@ def _alike(
 
     That is the slow part; it is kept for these very pixels.
     """
-    kept = None
+    cache_file = None
     if cache is not None:
         settings: tuple = (THUMBNAIL, BLUR, SMALL, STRIP, NEAREST, WORTH, SAMPLE, CACHE_FORMAT)
         known = figshare_originals()
         digest = hashlib.sha256(known.signatures.tobytes()).hexdigest()
         settings += (FINE, BOUND, CLOSE, DETAIL, TONES, TRIMS, CANDIDATES, digest)
-        kept = Path(cache) / f"pairs-{_fingerprint(pixels, settings)[:16]}.npz"
+        cache_file = Path(cache) / f"pairs-{_fingerprint(pixels, settings)[:16]}.npz"
         try:
-            arrays = load_npz(kept)
+            arrays = load_npz(cache_file)
             pairs = Pairs(*(arrays[f"pairs_{n}"] for n in range(4)))
             binding = Binding(arrays["original"], arrays["correlation"])
             return pairs, calibrate(pairs, arrays["planted"]), binding
@@ -265,17 +268,17 @@ def _alike(
     sample = np.sort(np.random.default_rng(0).permutation(len(paths))[:SAMPLE])
     planted = planted_copies([read_grey(paths[place]) for place in sample], among=thumbs, rows=sample)
     binding = bind(fine, figshare_originals())
-    if kept is not None:
-        arrays = {f"pairs_{n}": part for n, part in enumerate(pairs.fields())}
+    if cache_file is not None:
+        arrays = {f"pairs_{n}": values for n, values in enumerate(pairs.fields())}
         arrays |= {"original": binding.original, "correlation": binding.correlation}
-        save_npz(kept, {"planted": planted, **arrays})
+        save_npz(cache_file, {"planted": planted, **arrays})
     return pairs, calibrate(pairs, planted), binding
 
 
 def _fingerprint(*parts: object) -> str:
     digest = hashlib.sha256()
-    for part in parts:
-        digest.update(repr(part.tolist() if isinstance(part, np.ndarray) else part).encode())
+    for value in parts:
+        digest.update(repr(value.tolist() if isinstance(value, np.ndarray) else value).encode())
     return digest.hexdigest()
 
 
@@ -284,17 +287,17 @@ def _account(
     classes: tuple[str, ...],
     decoded: Decoded,
     labels: np.ndarray,
-    kept: np.ndarray,
+    image_of: np.ndarray,
     originals: np.ndarray,
     train: np.ndarray,
     test: np.ndarray,
     near: Pairs,
 ) -> dict:
     """What is wrong with the set, in figures and lists. Arrays have one entry a readable file."""
-    identical = test & np.isin(kept, kept[train])
+    identical = test & np.isin(image_of, image_of[train])
     # A test image leaks if the picture itself, or one that is nearly the same, is a training image.
     seen = np.zeros(len(originals), bool)
-    seen[kept[train]] = True
+    seen[image_of[train]] = True
     leaky = seen | near.beside(seen)
 
     def by_class(chosen: np.ndarray) -> dict[str, int]:
@@ -313,9 +316,9 @@ def _account(
         "test_identical": int(identical.sum()),
         "test_identical_by_class": by_class(identical),
         "test_byte_identical": int((test & np.isin(decoded.bytes, decoded.bytes[train])).sum()),
-        "test_near_duplicate": int((test & leaky[kept]).sum()),
+        "test_near_duplicate": int((test & leaky[image_of]).sum()),
         "near_duplicate_pairs": len(near),
-        "label_conflicts": _conflicts(files, labels, kept, originals, near),
+        "label_conflicts": _conflicts(files, labels, image_of, originals, near),
         "thresholds": {
             "same_patient": SAME_PATIENT,
             "neighbour": NEIGHBOUR,
@@ -325,23 +328,23 @@ def _account(
 
 
 def _conflicts(
-    files: Sequence[ImageFile], labels: np.ndarray, kept: np.ndarray, originals: np.ndarray, near: Pairs
+    files: Sequence[ImageFile], labels: np.ndarray, image_of: np.ndarray, originals: np.ndarray, near: Pairs
 ) -> list[dict]:
     """Pictures that carry two labels: identical copies first, then near-duplicates."""
-    found = [
+    entries = [
         {
-            "first": files[originals[kept[row]]].path,
+            "first": files[originals[image_of[row]]].path,
             "second": files[row].path,
             "correlation": 1.0,
             "identical": True,
         }
         for row in range(len(files))
-        if labels[row] != labels[originals[kept[row]]]
+        if labels[row] != labels[originals[image_of[row]]]
     ]
     for first, second, correlation in zip(near.first, near.second, near.correlation, strict=True):
         a, b = originals[first], originals[second]
         if labels[a] != labels[b]:
-            found.append(
+            entries.append(
                 {
                     "first": files[a].path,
                     "second": files[b].path,
@@ -349,4 +352,4 @@ def _conflicts(
                     "identical": False,
                 }
             )
-    return found
+    return entries

@@ -50,7 +50,7 @@ class Source:
         plane: which plane a picture shows, or "unknown"; empty for a volume.
         is_series: whether it is a DICOM series.
         evidence: what its path and its tags say about whose it is.
-        told: what of its identity a table says.
+        stated: what of its identity a table says.
     """
 
     files: tuple[Path, ...]
@@ -61,7 +61,7 @@ class Source:
     plane: str = ""
     is_series: bool = False
     evidence: File | None = None
-    told: tuple[str, ...] = ()
+    stated: tuple[str, ...] = ()
 
     @property
     def path(self) -> Path:
@@ -92,7 +92,7 @@ class NothingFound(UserError):
 
 
 @dataclass
-class Found:
+class Inventory:
     """What was found, in a fixed order; `remarks` are lines for the user."""
 
     sources: list[Source] = field(default_factory=list)
@@ -106,7 +106,7 @@ def find_volumes(
     include: Sequence[str] = (),
     pictures: bool = False,
     subject: Pattern | None = None,
-) -> Found:
+) -> Inventory:
     """Look for volumes, or for pictures.
 
     Hidden files and folders are passed over in silence. Named files are taken whatever they are called; in
@@ -126,13 +126,13 @@ def find_volumes(
     search = _Search(tuple(include), pictures, subject)
     for path in paths:
         search.look(Path(path))
-    found = search.finish()
-    if not found.sources:
+    inventory = search.finish()
+    if not inventory.sources:
         where = ", ".join(map(str, paths))
-        if any(NO_PYDICOM in skip.reason for skip in found.skipped):
-            raise NothingFound(f"{where}: {NO_PYDICOM}", found.skipped)
+        if any(NO_PYDICOM in skip.reason for skip in inventory.skipped):
+            raise NothingFound(f"{where}: {NO_PYDICOM}", inventory.skipped)
         skipped = sorted(
-            found.skipped, key=lambda skip: not skip.broken
+            inventory.skipped, key=lambda skip: not skip.broken
         )  # a bad file before what a rule leaves out
         first = (
             f"; {len(skipped)} left out, the first {skipped[0].name}: {skipped[0].reason}" if skipped else ""
@@ -140,12 +140,12 @@ def find_volumes(
         raise NothingFound(
             f"{where}: no {search.expected} found{first}{_other_kind(paths, pictures)}", skipped
         )
-    found.sources = identified(found.sources)
+    inventory.sources = identified(inventory.sources)
     if subject is not None:
-        _check_pattern(found, subject)
+        _check_pattern(inventory, subject)
     if table is not None:
-        found.sources = override(found.sources, Path(table))
-    return found
+        inventory.sources = override(inventory.sources, Path(table))
+    return inventory
 
 
 def identified(sources: Sequence[Source]) -> list[Source]:
@@ -154,23 +154,25 @@ def identified(sources: Sequence[Source]) -> list[Source]:
     return [
         replace(
             source,
-            identity=Identity(each.subject, each.session, each.sequence, each.site, each.dataset, each.how),
+            identity=Identity(
+                person.subject, person.session, person.sequence, person.site, person.dataset, person.how
+            ),
         )
-        for source, each in zip(sources, whose, strict=True)
+        for source, person in zip(sources, whose, strict=True)
     ]
 
 
-def _check_pattern(found: Found, subject: Pattern) -> None:
-    missed = [source for source in found.sources if source.evidence and not source.evidence.told]
-    if len(missed) == len(found.sources):
+def _check_pattern(inventory: Inventory, subject: Pattern) -> None:
+    missed = [source for source in inventory.sources if source.evidence and not source.evidence.told]
+    if len(missed) == len(inventory.sources):
         below = missed[0].name.partition("/")[2] or missed[0].name
         raise UserError(
             f"--subject {subject.text}: matches none of the {len(missed)} paths, such as {below}; * is one level of "
             "the path, ** any number, and the folder that was given is not part of it"
         )
     if missed:
-        found.remarks.append(
-            f"--subject {subject.text} doesn't match {len(missed)} of {len(found.sources)} paths (such as "
+        inventory.remarks.append(
+            f"--subject {subject.text} doesn't match {len(missed)} of {len(inventory.sources)} paths (such as "
             f"{missed[0].name}); whose they are is decided without it"
         )
 
@@ -204,7 +206,7 @@ class _Search:
     """One search over all the given paths."""
 
     def __init__(self, include: tuple[str, ...], pictures: bool, subject: Pattern | None = None):
-        self.found = Found()
+        self.inventory = Inventory()
         self.include, self.pictures, self.subject = include, pictures, subject
         self.suffixes = PICTURES if pictures else SUFFIXES
         what = f"pictures ({', '.join(PICTURES)})" if pictures else f"volumes ({', '.join(SUFFIXES)}, DICOM)"
@@ -234,24 +236,24 @@ class _Search:
         else:
             raise UserError(f"{path}: no such file or folder")
 
-    def finish(self) -> Found:
+    def finish(self) -> Inventory:
         """All that was found, once all paths were looked at."""
         if self._dicom:
             self._group_dicom()
-        names = [source.name for source in self.found.sources]
+        names = [source.name for source in self.inventory.sources]
         classes = {} if "maps" in self.include or self.pictures else tissue_classes(names)
-        for source in self.found.sources:
+        for source in self.inventory.sources:
             if source.name in classes:
                 reason = f"a tissue class of {classes[source.name]} by its name; see --include maps"
-                self.found.skipped.append(Skipped(source.path, source.name, reason))
-        self.found.sources = [source for source in self.found.sources if source.name not in classes]
-        same = left_out.same_scans([source.name for source in self.found.sources])
-        for source in self.found.sources:
+                self.inventory.skipped.append(Skipped(source.path, source.name, reason))
+        self.inventory.sources = [source for source in self.inventory.sources if source.name not in classes]
+        same = left_out.same_scans([source.name for source in self.inventory.sources])
+        for source in self.inventory.sources:
             if source.name in same:
                 reason = f"the same scan as {same[source.name]}, in another state"
-                self.found.skipped.append(Skipped(source.path, source.name, reason))
-        self.found.sources = [source for source in self.found.sources if source.name not in same]
-        return self.found
+                self.inventory.skipped.append(Skipped(source.path, source.name, reason))
+        self.inventory.sources = [source for source in self.inventory.sources if source.name not in same]
+        return self.inventory
 
     def _suffix(self, path: Path) -> str | None:
         name = path.name.lower()
@@ -268,7 +270,7 @@ class _Search:
 
         def unreadable(folder: Path, why: str) -> None:
             reason = f"folder can't be read ({why})"
-            self.found.skipped.append(Skipped(folder, name_below(root, folder), reason, broken=True))
+            self.inventory.skipped.append(Skipped(folder, name_below(root, folder), reason, broken=True))
 
         for folder, files in walk(root, unreadable):
             dataset_here = nearest_dataset(root, folder, dataset)
@@ -277,21 +279,21 @@ class _Search:
                 name = PurePosixPath(name_below(root, path))
                 is_dicom = self._suffix(path) is None or self._is_lone_dicom(path)
                 if is_dicom and (self.pictures or not looks_like_dicom(path)):
-                    if not self.pictures and (told := packed(path, self.suffixes)):
-                        self.found.skipped.append(Skipped(path, str(name), told, broken=True))
+                    if not self.pictures and (remark := packed(path, self.suffixes)):
+                        self.inventory.skipped.append(Skipped(path, str(name), remark, broken=True))
                     continue
                 reason = left_out.left_out(name, self.include)
                 if reason and is_dicom:
                     not_wanted[reason] += 1
                 elif reason:
-                    self.found.skipped.append(Skipped(path, str(name), _by_header(path) or reason))
+                    self.inventory.skipped.append(Skipped(path, str(name), _by_header(path) or reason))
                 elif is_dicom:
                     self._dicom.setdefault(path, (name, dataset_here))
                 else:
                     self._add(path, name, dataset_here)
             for reason, count in not_wanted.items():
-                told = f"{reason} ({count} DICOM files)"
-                self.found.skipped.append(Skipped(folder, name_below(root, folder), told))
+                remark = f"{reason} ({count} DICOM files)"
+                self.inventory.skipped.append(Skipped(folder, name_below(root, folder), remark))
 
     def _add(self, path: Path, name: PurePosixPath, dataset: Path | None) -> None:
         if path in self._seen:
@@ -304,7 +306,7 @@ class _Search:
             if partner is None:
                 other = path.name[: -len(suffix)] + (".img" if suffix.startswith(".hdr") else ".hdr")
                 reason = f"its other half, {printable(other)}, is missing"
-                self.found.skipped.append(Skipped(path, str(name), reason, broken=True))
+                self.inventory.skipped.append(Skipped(path, str(name), reason, broken=True))
                 return
             self._seen.add(partner)
             files = (path, partner) if suffix.startswith(".hdr") else (partner, path)
@@ -316,7 +318,7 @@ class _Search:
             try:
                 detached = (nrrd if suffix in (".nrrd", ".nhdr") else metaimage).data_file(path)
             except BadVolume as error:
-                self.found.skipped.append(Skipped(path, str(name), str(error), broken=True))
+                self.inventory.skipped.append(Skipped(path, str(name), str(error), broken=True))
                 return
             except OSError:
                 detached = None  # said below, or by the reader
@@ -326,18 +328,20 @@ class _Search:
     def _take(self, files: tuple[Path, ...], name: PurePosixPath, dataset: Path | None) -> None:
         state = state_of(files)
         if isinstance(state, str):
-            self.found.skipped.append(Skipped(files[0], str(name), state, broken=True))
+            self.inventory.skipped.append(Skipped(files[0], str(name), state, broken=True))
             return
         beside = "unknown"
-        if not self.pictures and (said := sidecar.beside(files[-1])):
-            told = sidecar.read(said, name.name, self.include)
-            if told and told.reason is not None:
-                self.found.skipped.append(Skipped(files[0], str(name), told.reason))
+        if not self.pictures and (json_path := sidecar.beside(files[-1])):
+            facts = sidecar.read(json_path, name.name, self.include)
+            if facts and facts.reason is not None:
+                self.inventory.skipped.append(Skipped(files[0], str(name), facts.reason))
                 return
-            beside = told.sequence if told else beside
+            beside = facts.sequence if facts else beside
         plane = "unknown" if self.pictures else ""
         evidence = replace(self._evidence(files[-1], name, dataset), beside=beside)
-        self.found.sources.append(Source(files, str(name), _UNKNOWN, *state, plane=plane, evidence=evidence))
+        self.inventory.sources.append(
+            Source(files, str(name), _UNKNOWN, *state, plane=plane, evidence=evidence)
+        )
 
     def _evidence(
         self, path: Path, name: PurePosixPath, dataset: Path | None, is_folder: bool = False, first: str = ""
@@ -346,13 +350,13 @@ class _Search:
         stem = name.name if is_folder else stem_of(name.name) or name.name
         folder = path.parent if is_folder else path
         top = folder.parents[len(name.parts) - 2] if len(name.parts) > 1 else folder
-        told = self.subject.match(ways_to_write(name, stem, is_folder, first)) if self.subject else ()
+        stated = self.subject.match(ways_to_write(name, stem, is_folder, first)) if self.subject else ()
         return File(
             parts=(*name.parts[:-1], stem),
             top=printable(top.as_posix()),
             dataset=printable(dataset.as_posix()) if dataset else "",
             picture=self.pictures,
-            told=told,
+            told=stated,
             is_folder=is_folder,
         )
 
@@ -360,36 +364,36 @@ class _Search:
         if importlib.util.find_spec("pydicom") is None:
             path, (name, _) = next(iter(self._dicom.items()))
             reason = f"{len(self._dicom)} files of {NO_PYDICOM}" if len(self._dicom) > 1 else NO_PYDICOM
-            self.found.skipped.append(Skipped(path.parent, str(name.parent), reason, broken=True))
+            self.inventory.skipped.append(Skipped(path.parent, str(name.parent), reason, broken=True))
             return
         from mri_transfer.datasets.volumes.formats.dicom.series import group_series
 
         series, rest = group_series(list(self._dicom), self.include)
         used: collections.Counter[str] = collections.Counter()
-        for each in series:
-            first, dataset = self._dicom[each.files[0]]
-            name = first if len(each.files) == 1 else first.parent / printable(each.label)
+        for scan in series:
+            first, dataset = self._dicom[scan.files[0]]
+            name = first if len(scan.files) == 1 else first.parent / printable(scan.label)
             used[str(name)] += 1
             if used[str(name)] > 1:  # series of two studies with one number
                 name = name.with_name(f"{name.name} ({used[str(name)]})")
-            state = state_of(each.files)
+            state = state_of(scan.files)
             if isinstance(state, str):
-                self.found.skipped.append(Skipped(each.files[0], str(name), state, broken=True))
+                self.inventory.skipped.append(Skipped(scan.files[0], str(name), state, broken=True))
                 continue
             # A single file may be named for the person; of several the folder is.
-            alone = len(each.files) == 1
+            alone = len(scan.files) == 1
             evidence = replace(
                 self._evidence(
-                    each.files[0], first if alone else first.parent, dataset, not alone, each.files[0].name
+                    scan.files[0], first if alone else first.parent, dataset, not alone, scan.files[0].name
                 ),
-                patient=printable(each.patient),
-                study=each.session,
-                sequence=each.sequence,
+                patient=printable(scan.patient),
+                study=scan.session,
+                sequence=scan.sequence,
             )
-            self.found.sources.append(
-                Source(each.files, str(name), _UNKNOWN, *state, is_series=True, evidence=evidence)
+            self.inventory.sources.append(
+                Source(scan.files, str(name), _UNKNOWN, *state, is_series=True, evidence=evidence)
             )
         for out in rest:
             first, _ = self._dicom[out.files[0]]
             label = str(first if len(out.files) == 1 else first.parent / printable(out.label))
-            self.found.skipped.append(Skipped(out.files[0], label, out.reason, out.broken))
+            self.inventory.skipped.append(Skipped(out.files[0], label, out.reason, out.broken))

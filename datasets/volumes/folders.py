@@ -93,13 +93,13 @@ def looks_like_dicom(path: Path) -> bool:
 
 def dataset_of(folder: Path) -> Path | None:
     """The BIDS dataset around a folder; of derivatives, which may be described as well, the one they are made from."""
-    found = None
+    dataset = None
     for above in (folder, *folder.parents):
         if (above / "dataset_description.json").is_file():
-            found = above
+            dataset = above
             if "derivatives" not in above.parts:
                 break
-    return found
+    return dataset
 
 
 def nearest_dataset(root: Path, here: Path, outer: Path | None) -> Path | None:

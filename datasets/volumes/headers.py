@@ -31,8 +31,8 @@ def read_geometry(source: Source, max_bytes: int, include: Collection[str] | Non
     Raises:
         BadVolume: the header shows that it can't be used.
     """
-    told = describe_volume(source.files, max_bytes, include)
-    return _canonical(told.shape, told.affine)
+    description = describe_volume(source.files, max_bytes, include)
+    return _canonical(description.shape, description.affine)
 
 
 def _canonical(shape: Sequence[int], affine: np.ndarray) -> Geometry:

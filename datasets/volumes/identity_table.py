@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Value = TypeVar("Value")
 
 BY_TABLE = "by --table"
-_TOLD = ("subject", "session", "sequence", "plane")
+_COLUMNS = ("subject", "session", "sequence", "plane")
 _PLANES = ("axial", "coronal", "sagittal", "unknown")
 
 
@@ -38,34 +38,37 @@ def override(sources: list[Source], table: Path) -> list[Source]:
     here = table.resolve().parent
     by_path = {(here / row["file"]).resolve(): row for row in rows}
     in_full = {row["file"]: row for row in rows}
-    told: list[dict[str, str] | None] = []
+    row_of_source: list[dict[str, str] | None] = []
     for source in sources:
         places = [*source.files, source.path.parent] if source.is_series else source.files
         row = next((by_path[place] for place in places if place in by_path), None)
-        told.append(row or in_full.get(source.name))
+        row_of_source.append(row or in_full.get(source.name))
     # Rows that name no path as it is here: by the bare name, where one row and one file have it.
-    placed = {id(row) for row in told if row}
+    placed = {id(row) for row in row_of_source if row}
     rest = _unique((_base(row["file"]), row) for row in rows if id(row) not in placed)
     named = _unique((source.path.name, at) for at, source in enumerate(sources) if not source.is_series)
     for name, at in named.items():
-        told[at] = told[at] or rest.get(name)
-    if not any(told):
+        row_of_source[at] = row_of_source[at] or rest.get(name)
+    if not any(row_of_source):
         raise UserError(
             f"{table}: none of its {len(rows)} rows names a file that was found; check the column 'file'"
         )
-    return [source if row is None else _told(source, row) for source, row in zip(sources, told, strict=True)]
+    return [
+        source if row is None else _with_row(source, row)
+        for source, row in zip(sources, row_of_source, strict=True)
+    ]
 
 
-def _told(source: Source, row: dict[str, str]) -> Source:
-    said = {key: row[key] for key in _TOLD[:3] if row.get(key)}
-    if "subject" in said:
-        said["how"] = BY_TABLE
+def _with_row(source: Source, row: dict[str, str]) -> Source:
+    values = {key: row[key] for key in _COLUMNS[:3] if row.get(key)}
+    if "subject" in values:
+        values["how"] = BY_TABLE
     plane = row.get("plane") if source.plane else ""
     return dataclasses.replace(
         source,
-        identity=dataclasses.replace(source.identity, **said),
+        identity=dataclasses.replace(source.identity, **values),
         plane=plane or source.plane,
-        told=tuple(key for key in _TOLD[:3] if key in said),
+        stated=tuple(key for key in _COLUMNS[:3] if key in values),
     )
 
 
@@ -96,15 +99,15 @@ def _read(table: Path) -> list[dict[str, str]]:
         ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{table}: not readable as a table ({error})") from None
-    if not rows or "file" not in rows[0] or not set(_TOLD) & set(rows[0]):
+    if not rows or "file" not in rows[0] or not set(_COLUMNS) & set(rows[0]):
         raise UserError(
-            f"{table}: needs a heading with file and any of {', '.join(_TOLD)}, and rows below it"
+            f"{table}: needs a heading with file and any of {', '.join(_COLUMNS)}, and rows below it"
         )
     for column, values in (("sequence", SEQUENCES), ("plane", _PLANES)):
         names = {value.lower(): value for value in values}
         for number, row in enumerate(rows, start=2):
-            if (told := row.get(column, "")) and told.lower() not in names:
-                raise UserError(f"{table}: line {number}: {column} {told!r} is none of {', '.join(values)}")
-            if told:
-                row[column] = names[told.lower()]
+            if (cell := row.get(column, "")) and cell.lower() not in names:
+                raise UserError(f"{table}: line {number}: {column} {cell!r} is none of {', '.join(values)}")
+            if cell:
+                row[column] = names[cell.lower()]
     return [row for row in rows if row.get("file")]

@@ -62,11 +62,11 @@ def left_out(name: PurePosixPath, include: Iterable[str] = ()) -> str | None:
     words = words_of(stem)
     suffix = _SUFFIXES.get(words[-1], "") if stem.startswith("sub-") and words else ""
     if suffix and suffix not in wanted:
-        told = by_name(name.name)
-        if told is None or told[0] != "labels":
+        match = by_name(name.name)
+        if match is None or match[0] != "labels":
             return f"not an anatomical image by its name ({words[-1]}); see --include {suffix}"
-    if (told := by_name(name.name)) and told[0] not in wanted and not (suffix and suffix in wanted):
-        kind, word = told
+    if (match := by_name(name.name)) and match[0] not in wanted and not (suffix and suffix in wanted):
+        kind, word = match
         return f"{_NAMED[kind]} by its name ({word}); see --include {kind}"
     return None
 
@@ -86,7 +86,7 @@ def same_scans(names: list[str]) -> dict[str, str]:
                 scans.setdefault(root, []).append((states.index(match["state"]), name))
                 break
     replaced: dict[str, str] = {}
-    for found in scans.values():
-        (_, best), *others = sorted(found)
+    for states_found in scans.values():
+        (_, best), *others = sorted(states_found)
         replaced |= {name: best for _, name in others}
     return replaced

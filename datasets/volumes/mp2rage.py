@@ -68,10 +68,10 @@ def is_uniform_image(voxels: np.ndarray) -> bool:
 
 def _restarts(values: np.ndarray, tissue: np.ndarray) -> float:
     """Of the neighbours within tissue, how many are a turn apart."""
-    found = total = 0
+    restarts = total = 0
     for axis in range(3):
         along, inside = np.moveaxis(values, axis, 0), np.moveaxis(tissue, axis, 0)
         both = inside[1:] & inside[:-1]
-        found += int(np.count_nonzero((np.abs(np.diff(along, axis=0)) > _RESTART) & both))
+        restarts += int(np.count_nonzero((np.abs(np.diff(along, axis=0)) > _RESTART) & both))
         total += int(np.count_nonzero(both))
-    return found / max(total, 1)
+    return restarts / max(total, 1)

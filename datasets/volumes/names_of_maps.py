@@ -249,8 +249,8 @@ def by_name(name: str) -> tuple[str, str] | None:
     stem = re.sub(r"(?:^|(?<=_))(?:sub|ses)-[0-9A-Za-z]+", "", stem_of(name))  # a person may be called so
     words = words_of(re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", stem))
     whole = words_of(stem)
-    if (part := _PART.search(stem)) is not None:
-        return "fmap", f"part-{part[1].lower()}"
+    if (match := _PART.search(stem)) is not None:
+        return "fmap", f"part-{match[1].lower()}"
     if not whole:
         return None
     for word in dict.fromkeys((*whole, *words)):
@@ -271,10 +271,10 @@ def by_name(name: str) -> tuple[str, str] | None:
     last = whole[-1] if not whole[-1].isdigit() or len(whole) < 2 else whole[-2]
     if sequence_of(last) is None:  # `bold_to_T1.nii` is what it is, but `dti_study_T1.nii` a T1
         for kind, known in (("func", _FUNCTIONAL), ("dwi", _DIFFUSION), ("perf", _PERFUSION)):
-            if said := next((each for each in whole if each in known), ""):
+            if hit := next((piece for piece in whole if piece in known), ""):
                 if kind == "dwi" and (last in _LAST_MAPS or last in _TENSOR - {"b0", "eddy"}):
                     return "maps", last
-                return kind, said
+                return kind, hit
         for at, word in enumerate(whole):
             towards = at > 0 and whole[at - 1] in _TOWARDS
             if (
@@ -320,7 +320,7 @@ def tissue_classes(names: Iterable[str]) -> dict[str, str]:
     for name in names:
         path = PurePosixPath(name)
         folders.setdefault(str(path.parent), {})[stem_of(path.name).lower()] = name
-    found: dict[str, str] = {}
+    scans: dict[str, str] = {}
     for folder, stems in folders.items():
         above = folders.get(str(PurePosixPath(folder).parent), {})  # CAT12 puts them into mri/
         for stem, name in stems.items():
@@ -332,5 +332,5 @@ def tissue_classes(names: Iterable[str]) -> dict[str, str]:
             prefix = match["how"] + match["letter"]
             others = sum(f"{prefix}{number}{rest}" in stems for number in (1, 2, 3))
             if scan is not None or (others == 3 and not rest[0].isdigit()):
-                found[name] = scan or f"{prefix}1{rest}, {prefix}2{rest}, {prefix}3{rest}"
-    return {name: scan for name, scan in found.items() if scan != name}
+                scans[name] = scan or f"{prefix}1{rest}, {prefix}2{rest}, {prefix}3{rest}"
+    return {name: scan for name, scan in scans.items() if scan != name}

@@ -86,20 +86,20 @@ def words_of(text: str) -> list[str]:
 def sequence_of(name: str) -> str | None:
     """The sequence that a name states, or None."""
     words = words_of(name)
-    found = [sequence for word in words for sequence in _of_word(word)]
-    if not found:  # brainT1, postT1
+    sequences = [sequence for word in words for sequence in _of_word(word)]
+    if not sequences:  # brainT1, postT1
         pieces = words_of(re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name))
         if not _QUANTITIES & set(pieces):
-            words, found = pieces, [sequence for word in pieces for sequence in _of_word(word)]
+            words, sequences = pieces, [sequence for word in pieces for sequence in _of_word(word)]
     if {"dark", "fluid"} <= set(words) or "darkfluid" in words:
-        found.append("FLAIR")
-    if not found:
+        sequences.append("FLAIR")
+    if not sequences:
         return None
-    if "FLAIR" in found:  # T2_FLAIR
+    if "FLAIR" in sequences:  # T2_FLAIR
         return "FLAIR"
-    if "T1c" in found or (found[-1] == "T1" and (_CONTRAST_WORDS & set(words))):
+    if "T1c" in sequences or (sequences[-1] == "T1" and (_CONTRAST_WORDS & set(words))):
         return "T1c"
-    return found[-1]
+    return sequences[-1]
 
 
 def _of_word(word: str) -> list[str]:
@@ -120,10 +120,12 @@ def identify(path: PurePosixPath, dataset: str | None = None) -> Identity:
     """
     stem = stem_of(path.name)
     folders = path.parts[:-1]
-    sequence = next((found for part in (stem, *reversed(folders)) if (found := sequence_of(part))), "unknown")
+    sequence = next(
+        (candidate for name in (stem, *reversed(folders)) if (candidate := sequence_of(name))), "unknown"
+    )
     entities: dict[str, str] = {}
-    for part in (*folders, stem):
-        entities.update(_ENTITY.findall(part))
+    for name in (*folders, stem):
+        entities.update(_ENTITY.findall(name))
     if "sub" in entities:
         subject = f"sub-{entities['sub']}"
         return Identity(f"{dataset}/{subject}" if dataset else subject, entities.get("ses", ""), sequence)
@@ -137,18 +139,18 @@ def identify(path: PurePosixPath, dataset: str | None = None) -> Identity:
     rest = _without_sequence(stem)
     if rest.isdigit() and folders:  # 001.nii may be in many folders
         return Identity(f"{folders[-1]}/{rest}", session, sequence)
-    for part in (rest, *(_without_sequence(folder) for folder in reversed(folders))):
-        if part.isdigit() or not _ANYONE.fullmatch(part):
-            return Identity(part, session, sequence)
+    for name in (rest, *(_without_sequence(folder) for folder in reversed(folders))):
+        if name.isdigit() or not _ANYONE.fullmatch(name):
+            return Identity(name, session, sequence)
     return Identity(stem or path.name, session, sequence)
 
 
 def _without_sequence(text: str) -> str:
     """`nvr_stroke_T1` without the words that name a sequence, a contrast agent or a date."""
     known = set().union(*_SEQUENCE_WORDS.values())
-    kept = ""
+    rest = ""
     for word in re.findall(r"[^-_. ]+|[-_. ]+", text):
-        if word.lower() in known or (kept and word.lower() in _CONTRAST_WORDS) or _DATE.fullmatch(word):
+        if word.lower() in known or (rest and word.lower() in _CONTRAST_WORDS) or _DATE.fullmatch(word):
             continue
-        kept += word
-    return re.sub(r"([-_. ])[-_. ]+", r"\1", kept).strip("-_. ")
+        rest += word
+    return re.sub(r"([-_. ])[-_. ]+", r"\1", rest).strip("-_. ")

@@ -24,7 +24,7 @@ _OTHER_UNITS = {"rad": "phase", "hz": "a field map", "rad/s": "a field map", "te
 
 
 @dataclass(frozen=True)
-class Told:
+class SidecarFacts:
     """What a JSON beside a volume tells.
 
     Attributes:
@@ -44,7 +44,7 @@ def beside(path: Path) -> Path | None:
     return other if other.is_file() else None
 
 
-def read(path: Path, volume: str, include: Collection[str]) -> Told | None:
+def read(path: Path, volume: str, include: Collection[str]) -> SidecarFacts | None:
     """What a JSON file tells of the volume beside it, or None if it is none of those.
 
     Args:
@@ -69,10 +69,10 @@ def read(path: Path, volume: str, include: Collection[str]) -> Told | None:
         reason = None if "pet" in include else "PET by the JSON beside it; see --include pet"
     elif modality not in ("MR", "MRI", ""):
         reason = f"modality {modality[:16]} by the JSON beside it, not MR"
-    elif found := _reason(content, header, volume, include):
-        what, _, remedy = found.partition("; ")
+    elif remark := _reason(content, header, volume, include):
+        what, _, remedy = remark.partition("; ")
         reason = f"{what} by the JSON beside it" + (f"; {remedy}" if remedy else "")
-    return Told(sequence_of_tags(header), reason)
+    return SidecarFacts(sequence_of_tags(header), reason)
 
 
 def _reason(content: dict[str, Any], header: Header, volume: str, include: Collection[str]) -> str | None:
@@ -96,11 +96,11 @@ def _header(content: dict[str, Any]) -> Header:
         if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6:
             tags[keyword] = f"{value * 1000 if value < longest else value:g}"
     kinds = tuple(
-        part.strip().upper() for part in _text(content.get("ImageType")).split("\\") if part.strip()
+        word.strip().upper() for word in _text(content.get("ImageType")).split("\\") if word.strip()
     )
     return Header(tags, kinds, rows=0, columns=0, frames=())
 
 
 def _text(value: Any) -> str:
     many = value if isinstance(value, list) else [value]
-    return "\\".join(str(part).strip() for part in many if isinstance(part, str | int | float))[:1024]
+    return "\\".join(str(item).strip() for item in many if isinstance(item, str | int | float))[:1024]

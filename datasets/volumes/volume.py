@@ -117,10 +117,10 @@ def describe_volume(
         with files[0].open("rb") as file:
             start = file.read(HEADER_BYTES)
         reader = _reader(start, files)
-        told: Described = reader.describe(start, files, max_bytes)
+        description: Described = reader.describe(start, files, max_bytes)
         if include is not None:
-            require_scan(told.evidence, include)
-        return told
+            require_scan(description.evidence, include)
+        return description
 
 
 @contextlib.contextmanager

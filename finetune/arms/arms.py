@@ -167,10 +167,10 @@ def resolve_arms(
     for name, start in named:
         if "{fold}" not in start:
             _different(name, cards[name])
-    found = sorted(set(of_runs.values()))
+    run_backbones = sorted(set(of_runs.values()))
     if not mixed_backbones and len(backbones) < 2:
-        _alike(of_runs, found, backbones)
-    of_built_in = list(dict.fromkeys(backbones)) or [found[0] if found else DEFAULT_BACKBONE]
+        _alike(of_runs, run_backbones, backbones)
+    of_built_in = list(dict.fromkeys(backbones)) or [run_backbones[0] if run_backbones else DEFAULT_BACKBONE]
     arms = []
     for name, start in named:
         if has_none(start):
@@ -240,11 +240,11 @@ def _paths(name: str, start: str, splits: Sequence[tuple[int, int]]) -> list[str
 
 
 def _one_backbone(name: str, cards: dict[str, dict[str, Any]]) -> str:
-    found = {card["backbone"]: path for path, card in cards.items()}
-    if len(found) > 1:
-        have = ", ".join(f"{path} {backbone}" for backbone, path in found.items())
+    path_of = {card["backbone"]: path for path, card in cards.items()}
+    if len(path_of) > 1:
+        have = ", ".join(f"{path} {backbone}" for backbone, path in path_of.items())
         raise UserError(f"--arm {name}: its encoders have different backbones ({have}); pretrain them alike")
-    return next(iter(found))
+    return next(iter(path_of))
 
 
 def _different(name: str, cards: dict[str, dict[str, Any]]) -> None:
@@ -260,12 +260,12 @@ def _different(name: str, cards: dict[str, dict[str, Any]]) -> None:
         first[digest] = path
 
 
-def _alike(of_runs: dict[str, str], found: Sequence[str], backbones: Sequence[str]) -> None:
-    if len(found) > 1 or (found and backbones and backbones[0] != found[0]):
+def _alike(of_runs: dict[str, str], run_backbones: Sequence[str], backbones: Sequence[str]) -> None:
+    if len(run_backbones) > 1 or (run_backbones and backbones and backbones[0] != run_backbones[0]):
         have = ", ".join(f"{name} {backbone}" for name, backbone in of_runs.items())
-        asked = f", --backbone {backbones[0]}" if backbones else ""
+        option = f", --backbone {backbones[0]}" if backbones else ""
         raise UserError(
-            f"the arms have different backbones ({have}{asked}), so their difference would not be the start's; "
+            f"the arms have different backbones ({have}{option}), so their difference would not be the start's; "
             "--mixed-backbones compares them all the same"
         )
 

@@ -154,14 +154,14 @@ class FeatureTable:
             for place in range(len(parts)):
                 ends.setdefault("/".join(parts[place:]), []).append(row)
         alone = Counter(last for mine in names for last in {_last(name) for name in mine})
-        found: list[int] = []
+        rows: list[int] = []
         every: set[int] = set()
         missing: list[str] = []
         for mine in names:
             matches = [self._matches(name, ends, alone) for name in mine]
             every |= {row for rows in matches for row in rows}
             if one := next((rows for rows in matches if len(rows) == 1), None):
-                found += one
+                rows += one
             elif several := next((rows for rows in matches if rows), None):
                 raise self._fault(
                     f"{len(several)} rows are of {mine[0]}, the first two {files[several[0]]} and {files[several[1]]}; "
@@ -175,7 +175,7 @@ class FeatureTable:
                 f"{len(missing)} of {len(names)} images have no row, the first {missing[0]}{hint}; make features of "
                 "every file below the folder of the images"
             )
-        return found, every
+        return rows, every
 
     def _matches(self, name: str, ends: dict[str, list[int]], alone: Counter[str]) -> list[int]:
         """The rows of a name: those that end in it, or else that are its last part alone, if no other image has it."""

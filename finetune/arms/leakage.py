@@ -36,13 +36,13 @@ UNKNOWN = {
 
 def pretraining_stores(card: dict[str, Any]) -> list[tuple[Path, str | None]]:
     """Path and recorded fingerprint of every store that an encoder has seen, its own start's included."""
-    found, provenance = [], card.get("provenance")
+    stores, provenance = [], card.get("provenance")
     while isinstance(provenance, dict) and provenance:
         store = (provenance.get("config") or {}).get("store")
         if store:
-            found.append((Path(store), (provenance.get("data") or {}).get("fingerprint")))
+            stores.append((Path(store), (provenance.get("data") or {}).get("fingerprint")))
         provenance = (provenance.get("start") or {}).get("provenance")
-    return found
+    return stores
 
 
 def audited(card: dict[str, Any]) -> str:
@@ -112,10 +112,10 @@ def check(tumors: TumorSet, stores: dict[str, SliceStore], unchecked: Sequence[s
         {"images", "stores": {path: {"slices", "fingerprint", "leaks": as of leaks_between}}, "leaked_images",
         "not_checked": sentences}.
     """
-    found: dict[str, dict[str, Any]] = {}
+    by_store: dict[str, dict[str, Any]] = {}
     for path, store in stores.items():
         leaks = leaks_between(tumors, store)
-        found[path] = {"slices": len(store), "fingerprint": store.fingerprint, "leaks": leaks}
+        by_store[path] = {"slices": len(store), "fingerprint": store.fingerprint, "leaks": leaks}
         if leaks:
             progress.say(
                 f"warning: {len(leaks)} of these images are also slices of {path}; encoders pretrained on it have "
@@ -123,10 +123,10 @@ def check(tumors: TumorSet, stores: dict[str, SliceStore], unchecked: Sequence[s
             )
     for sentence in unchecked:
         progress.say(f"not checked for leaks: {sentence}")
-    leaked = {leak["image"] for entry in found.values() for leak in entry["leaks"]}
+    leaked = {leak["image"] for entry in by_store.values() for leak in entry["leaks"]}
     return {
         "images": len(tumors),
-        "stores": found,
+        "stores": by_store,
         "leaked_images": len(leaked),
         "not_checked": list(unchecked),
     }

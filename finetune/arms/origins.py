@@ -36,7 +36,7 @@ def chain(provenance: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
 def pretraining_hours(provenance: Mapping[str, Any] | None) -> float:
     """Hours of an encoder's training, with that of every encoder it started from; ImageNet's are not known."""
     seconds = [link.get("seconds") for link in chain(provenance)]
-    return sum(each for each in seconds if isinstance(each, (int, float))) / 3600
+    return sum(value for value in seconds if isinstance(value, (int, float))) / 3600
 
 
 def origins(provenance: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -93,9 +93,9 @@ def _summary(store: Any) -> dict[str, Any]:
 
 def _licences(summary: Mapping[str, Any]) -> list[dict[str, str]]:
     """The licences that lay beside a store's volumes."""
-    found = summary.get("licences")
+    licences = summary.get("licences")
     return [
-        {"file": str(each["file"]), "text": str(each["text"])}
-        for each in (found if isinstance(found, list) else [])
-        if isinstance(each, dict) and {"file", "text"} <= set(each)
+        {"file": str(licence["file"]), "text": str(licence["text"])}
+        for licence in (licences if isinstance(licences, list) else [])
+        if isinstance(licence, dict) and {"file", "text"} <= set(licence)
     ]

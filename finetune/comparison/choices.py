@@ -18,20 +18,20 @@ def choices(details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "high"}, "uncalibrated" and "calibrated": {"log_loss" (nats), "brier" (0..2), "ece" (0..1)}, means over the
         trials' test images}; empty where no fine-tuning ended.
     """
-    ended = [each for each in details if "calibrated" in each]
+    ended = [trial for trial in details if "calibrated" in trial]
     if not ended:
         return {}
-    temperatures = [each["temperature"] for each in ended]
+    temperatures = [trial["temperature"] for trial in ended]
     return {
-        "rates": _counts(f"{each['rate']:g}" for each in ended),
-        "epochs": _counts(str(each["epochs"]) for each in ended),
+        "rates": _counts(f"{trial['rate']:g}" for trial in ended),
+        "epochs": _counts(str(trial["epochs"]) for trial in ended),
         "temperature": {
             "median": statistics.median(temperatures),
             "low": min(temperatures),
             "high": max(temperatures),
         },
         **{
-            state: {score: statistics.fmean(each[state][score] for each in ended) for score in SCORES}
+            state: {score: statistics.fmean(trial[state][score] for trial in ended) for score in SCORES}
             for state in ("uncalibrated", "calibrated")
         },
     }
@@ -48,12 +48,12 @@ def _shares(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{value} in {count} of {total} trials" for value, count in counts.items())
 
 
-def in_words(found: Mapping[str, Any]) -> dict[str, str]:
+def in_words(chosen: Mapping[str, Any]) -> dict[str, str]:
     """The same for people: a few facts with a name each; none where there is nothing to tell."""
-    if not found:
+    if not chosen:
         return {}
-    temperature, before, after = found["temperature"], found["uncalibrated"], found["calibrated"]
-    facts = {"learning rate": _shares(found["rates"]), "epochs": _shares(found["epochs"])}
+    temperature, before, after = chosen["temperature"], chosen["uncalibrated"], chosen["calibrated"]
+    facts = {"learning rate": _shares(chosen["rates"]), "epochs": _shares(chosen["epochs"])}
     if temperature["low"] != temperature["high"] or temperature["median"] != 1:
         facts["temperature"] = (
             f"{temperature['median']:.2f} ({temperature['low']:.2f} to {temperature['high']:.2f})"

@@ -55,6 +55,6 @@ def feature_trial(
     started = time.monotonic()
     features = _features(Path(path))
     fitted = FITS[mode](features[train], labels[train], groups[train], seed)
-    found = [fitted.probabilities(features[test])]
-    found += [fitted.probabilities(_features(Path(other))) for other in elsewhere]
-    return found, fitted.told() | {"seconds": round(time.monotonic() - started, 3)}
+    probabilities = [fitted.probabilities(features[test])]
+    probabilities += [fitted.probabilities(_features(Path(other))) for other in elsewhere]
+    return probabilities, fitted.details() | {"seconds": round(time.monotonic() - started, 3)}

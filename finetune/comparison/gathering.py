@@ -11,7 +11,7 @@ import numpy as np
 from mri_transfer.checkpoints.initialisation import SCALED
 from mri_transfer.evaluation import metrics
 from mri_transfer.finetune.arms.arms import Arm
-from mri_transfer.finetune.arms.naming import pretraining_of
+from mri_transfer.finetune.arms.wording import pretraining_of
 from mri_transfer.finetune.comparison.choices import choices
 from mri_transfer.finetune.comparison.results import Predictions
 from mri_transfer.finetune.comparison.runner import Job, Runner
@@ -63,11 +63,11 @@ def gather(
     published: dict[tuple[str, str], np.ndarray] = {}
     for job in jobs:
         if job.split.fold == PUBLISHED:
-            found = runner.trial(job).probabilities
+            probabilities = runner.trial(job).probabilities
             table = published.setdefault(
-                (job.arm.name, job.mode), np.full((len(seeds), *found.shape), np.nan, np.float32)
+                (job.arm.name, job.mode), np.full((len(seeds), *probabilities.shape), np.nan, np.float32)
             )
-            table[seeds.index(job.split.seed)] = found
+            table[seeds.index(job.split.seed)] = probabilities
     trained = np.zeros(len(tumors), bool)
     trained[tumors.published_train] = True
     return Predictions(
@@ -97,9 +97,9 @@ def _tables(
     """What cross-validated trials say of all distinct images, (seeds, n, classes); NaN where they say nothing."""
     tables: dict[Any, np.ndarray] = {}
     for job in jobs:
-        found = runner.trial(job).probabilities
-        empty = np.full((len(seeds), len(runner.tumors), found.shape[1]), np.nan, np.float32)
-        tables.setdefault(key(job), empty)[seeds.index(job.split.seed), job.split.test] = found
+        probabilities = runner.trial(job).probabilities
+        empty = np.full((len(seeds), len(runner.tumors), probabilities.shape[1]), np.nan, np.float32)
+        tables.setdefault(key(job), empty)[seeds.index(job.split.seed), job.split.test] = probabilities
     return tables
 
 
@@ -212,5 +212,5 @@ def _scores(truth: np.ndarray, probabilities: np.ndarray) -> list[str]:
     if not len(truth):
         return ["", "", ""]
     counts = metrics.confusion(truth, probabilities.argmax(-1), probabilities.shape[-1])
-    found = (metrics.macro_f1_of_present(counts), metrics.balanced_accuracy(counts))
-    return [f"{value:.6f}" for value in (*found, log_loss(probabilities, truth))]
+    scores = (metrics.macro_f1_of_present(counts), metrics.balanced_accuracy(counts))
+    return [f"{value:.6f}" for value in (*scores, log_loss(probabilities, truth))]

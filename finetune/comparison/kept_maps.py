@@ -40,9 +40,9 @@ def see_and_keep(
     for start in progress.bar(range(0, len(images), BATCH), desc=desc or "", unit="batch", leave=False):
         batch = images[start : start + BATCH]
         missing = BATCH - len(batch) if start else 0  # one shape only: another would be compiled anew
-        found = explain(np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]))
-        features.append(found.features[: len(batch)])
-        activation.append(found.activation[: len(batch)])
+        maps = explain(np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]))
+        features.append(maps.features[: len(batch)])
+        activation.append(maps.activation[: len(batch)])
     seen = np.concatenate(features)
     save_npz(path, {"heat": np.concatenate(activation), "features": seen})
     return seen

@@ -68,6 +68,6 @@ class Parts:
         return {
             "images": int(mine.sum()),
             "groups": resampling.count,
-            **{key: found["estimate"] for key, found in intervals.items()},
+            **{key: interval["estimate"] for key, interval in intervals.items()},
             "intervals": intervals,
         }

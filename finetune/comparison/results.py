@@ -13,7 +13,7 @@ from mri_transfer.errors import UserError
 from mri_transfer.evaluation import metrics
 from mri_transfer.finetune.comparison import parts, statistics
 from mri_transfer.finetune.comparison.floors import floor_entries
-from mri_transfer.finetune.comparison.one_source import with_one_source
+from mri_transfer.finetune.comparison.one_source_verdict import with_one_source
 from mri_transfer.finetune.comparison.verdict import headline_cell, verdict
 from mri_transfer.finetune.config import MODES
 
@@ -42,7 +42,7 @@ class Predictions:
         kinds, backbones: by arm, what it starts from ("imagenet", "random", "scaled", "pixels" or "encoder") and its
             network; where they are missing, names tell.
         pretraining: by arm, what its encoders were pretrained on; see
-            :func:`mri_transfer.finetune.arms.naming.pretraining_of`.
+            :func:`mri_transfer.finetune.arms.wording.pretraining_of`.
         floors: by name, float32 (seeds, n, classes) as the probabilities, of the headline's label fraction; see
             :mod:`mri_transfer.finetune.comparison.floors`.
         sources: of each image, the collection that it was recognised from, "" where it is not known; empty: not known
@@ -88,7 +88,7 @@ class Predictions:
             raise UserError("the published split has another number of labels than of leak marks")
 
     def _check(self, key: tuple, values: np.ndarray, images: int) -> None:
-        name = " ".join(str(part) for part in key)
+        name = " ".join(str(item) for item in key)
         if key[0] not in self.arms:
             raise UserError(f"predictions of an arm that is not in the comparison: {name}")
         self._check_shape(name, values, images)
@@ -104,8 +104,8 @@ class Predictions:
 
     def cells(self) -> list[tuple[str, float]]:
         """The (mode, fraction) pairs there are: probe, nearest, finetune, each by growing fraction."""
-        found = {(mode, fraction) for _, mode, fraction in self.probabilities}
-        return sorted(found, key=lambda cell: (MODES.index(cell[0]), cell[1]))
+        cells = {(mode, fraction) for _, mode, fraction in self.probabilities}
+        return sorted(cells, key=lambda cell: (MODES.index(cell[0]), cell[1]))
 
     def arms_of(self, mode: str, fraction: float) -> list[str]:
         """Arms with predictions in a cell, in order."""
@@ -240,7 +240,7 @@ def _by_class(
 
     A lead that is gone without one class is that class's.
     """
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "by_class": {
             name: statistics.estimate(differences[..., k], resampling).interval()
             for k, name in enumerate(classes)
@@ -250,11 +250,11 @@ def _by_class(
     if len(classes) > 2 and np.isfinite(values).all():
         largest = int(np.argmax(values * np.sign(values.sum())))
         others = np.delete(differences, largest, axis=-1).mean(axis=-1)
-        found["without_largest_class"] = {
+        summary["without_largest_class"] = {
             "class": classes[largest],
             "difference": statistics.estimate(others, resampling).interval(),
         }
-    return found
+    return summary
 
 
 def _floors(predictions: Predictions, resampling: statistics.Resampling) -> dict[str, np.ndarray]:
@@ -333,15 +333,17 @@ def _by_source(
     scores = parts.Parts(
         chosen, predictions.labels, predictions.groups, len(predictions.classes), draws, seed
     )
-    told = {
+    by_arm = {
         arm: predictions.probabilities[arm, headline[0], headline[1]]
         for arm in predictions.arms_of(*headline)
     }
     return [
         {
             "arm": name,
-            "floor": name in predictions.floors and name not in told,
+            "floor": name in predictions.floors and name not in by_arm,
             "sources": scores(values.argmax(-1)),
         }
-        for name, values in (told | {f: v for f, v in predictions.floors.items() if f not in told}).items()
+        for name, values in (
+            by_arm | {f: v for f, v in predictions.floors.items() if f not in by_arm}
+        ).items()
     ]

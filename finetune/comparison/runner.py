@@ -34,7 +34,7 @@ from mri_transfer.finetune.data.protocol import PUBLISHED, Split
 from mri_transfer.finetune.heads.features import FeatureCache, extract_features, kept_images
 from mri_transfer.finetune.heads.stages import steps_of
 from mri_transfer.machine import device
-from mri_transfer.processes.workers import Workers, each
+from mri_transfer.processes.workers import Workers, run_calls
 from mri_transfer.words import duration
 
 IN_PROCESS = 8  # so few trials on features are done before worker processes would have started
@@ -81,12 +81,12 @@ class Start:
     features: list[Path]
 
 
-Found = tuple[list[np.ndarray], dict[str, Any]]
+TrialOutput = tuple[list[np.ndarray], dict[str, Any]]
 AnyStart = Initialisation | WithoutNetwork | FeatureTable
 
 
 def _digest(*arrays: np.ndarray) -> str:
-    joined = b"|".join(np.asarray(each, np.int64).tobytes() for each in arrays)
+    joined = b"|".join(np.asarray(array, np.int64).tobytes() for array in arrays)
     return hashlib.sha256(joined).hexdigest()[:16]
 
 
@@ -119,7 +119,7 @@ class Runner:
         self.store = TrialStore(self.folder / "trials")
         sets = [(tumors.fingerprint, tumors.images), *((e.fingerprint, e.images) for e in self.externals)]
         self.images = [images for _, images in sets]
-        self.names = [tumors.names, *(each.names for each in self.externals)]
+        self.names = [tumors.names, *(external.names for external in self.externals)]
         self.caches = [FeatureCache(self.folder / "features", name, size) for name, _ in sets]
         self.starts: dict[AnyStart, Start] = {}
         self._trained_on: dict[str, list[Path]] = {}
@@ -155,17 +155,18 @@ class Runner:
                 digest = source.digest(model)
             for cache, images, names in zip(self.caches, self.images, self.names, strict=True):
                 if cache.load(digest, len(images)) is None:
-                    found = (
+                    features = (
                         extract_features(model, images, f"features of {label}")
                         if isinstance(source, Initialisation)
                         else source.features(images, names)
                     )
-                    if not np.isfinite(found).all():
+                    broken = int((~np.isfinite(features)).any(axis=1).sum())
+                    if broken:
                         raise UserError(
-                            f"--arm {label}: its features of {int((~np.isfinite(found)).any(1).sum())} of {len(found)} "
-                            "images are not finite; it is fed grey values 0..255 and must normalise them itself"
+                            f"--arm {label}: its features of {broken} of {len(features)} images are not finite; "
+                            "it is fed grey values 0..255 and must normalise them itself"
                         )
-                    cache.save(digest, found)
+                    cache.save(digest, features)
             self.starts[source] = Start(digest, about, [cache.path(digest) for cache in self.caches])
         return self.starts[source]
 
@@ -231,15 +232,15 @@ class Runner:
         """The finished trial of a job."""
         return self.done[self.key(job, external)]
 
-    def _finish(self, job: Job, found: Found) -> None:
-        predicted, details = found
+    def _finish(self, job: Job, output: TrialOutput) -> None:
+        predicted, details = output
         if details.get("diverged"):
             progress.say(f"{job}: training diverged; it is scored as chance")
         # The job's own trial is written last: it is what counts the job as done in a comparison without externals.
         for external, probabilities in reversed(list(zip(self.outputs(job), predicted, strict=True))):
             test = job.split.test if external is None else np.arange(len(external))
-            told = {**details, "versions": self.versions}
-            trial = Trial(self.identity(job, external), test, probabilities, told)
+            facts = {**details, "versions": self.versions}
+            trial = Trial(self.identity(job, external), test, probabilities, facts)
             self.store.save(trial)
             self.done[self.key(job, external)] = trial
 
@@ -253,14 +254,14 @@ class Runner:
         jobs = self._distinct(jobs)
         calls = [self._feature_call(job) for job in jobs]
         here = self.workers.local and (self.workers.count == 1 or len(calls) < IN_PROCESS)
-        results: Iterator[tuple[int, Found]] = (
+        results: Iterator[tuple[int, TrialOutput]] = (
             ((number, feature_trial(*call)) for number, call in enumerate(calls))
             if here
-            else each(self.workers, feature_trial, calls)
+            else run_calls(self.workers, feature_trial, calls)
         )
         with progress.bar(total=len(jobs), desc="trials on fixed features", unit="trial") as bar:
-            for number, found in results:
-                self._finish(jobs[number], found)
+            for number, output in results:
+                self._finish(jobs[number], output)
                 bar.update(1)
 
     def _feature_call(self, job: Job) -> tuple:
@@ -289,21 +290,21 @@ class Runner:
         tasks = [self.tuning_task(job) for job in jobs]
         beside = f", {at_a_time} at a time" if at_a_time > 1 else ""
         progress.say(f"fine-tuning {len(jobs)} trials{beside}")
-        results: Iterator[tuple[int, Found]] = (
+        results: Iterator[tuple[int, TrialOutput]] = (
             ((number, tuning_trial(task)) for number, task in enumerate(tasks))
             if here
-            else each(self.trainings, tuning_trial, [(task,) for task in tasks])
+            else run_calls(self.trainings, tuning_trial, [(task,) for task in tasks])
         )
         images_left = sum(len(job.split.train) for job in jobs)
         images, started = images_left, time.monotonic()
-        for count, (number, found) in enumerate(results, 1):
+        for count, (number, output) in enumerate(results, 1):
             job = jobs[number]
-            self._finish(job, found)
+            self._finish(job, output)
             images_left -= len(job.split.train)
             spent = time.monotonic() - started
             left = duration(spent * images_left / max(1, images - images_left))
-            told = f"; about {left} left" if count < len(jobs) else ""
-            progress.say(f"fine-tuned {count} of {len(jobs)}: {job}{told}")
+            outlook = f"; about {left} left" if count < len(jobs) else ""
+            progress.say(f"fine-tuned {count} of {len(jobs)}: {job}{outlook}")
 
     @cached_property
     def trainings(self) -> Workers:
@@ -378,7 +379,7 @@ class Runner:
             measured = (
                 [timed(*task)]
                 if self._trains_here()
-                else [found for _, found in each(self.trainings, timed, [task] * at_a_time)]
+                else [seconds for _, seconds in run_calls(self.trainings, timed, [task] * at_a_time)]
             )
             overhead, step = np.mean(measured, axis=0)
             steps = sum(steps_of(self.recipe, len(job.split.train)) for job in tunings)

@@ -58,8 +58,8 @@ def rank(probabilities: np.ndarray, labels: np.ndarray) -> Ranking:
     others[everyone, labels] = -1
     usual = np.array(
         [
-            own[labels == each].mean() if (labels == each).any() else np.inf
-            for each in range(probabilities.shape[1])
+            own[labels == label].mean() if (labels == label).any() else np.inf
+            for label in range(probabilities.shape[1])
         ]
     )
     confident = np.where(probabilities >= usual, probabilities, -1)
@@ -73,7 +73,7 @@ def chosen_arm(predictions: Predictions) -> tuple[str, str, float]:
     """Whose predictions are asked, by a rule that knows no scores: the first mode there is of probe, nearest and
     finetune, on the most labels, and in it the first listed arm that is no control."""
     mode = predictions.cells()[0][0]
-    fraction = max(share for each, share in predictions.cells() if each == mode)
+    fraction = max(share for other, share in predictions.cells() if other == mode)
     arms = predictions.arms_of(mode, fraction)
     kinds = {"kinds": predictions.kinds}
     return next((arm for arm in arms if kind_of(kinds, arm) not in CONTROLS), arms[0]), mode, fraction
@@ -125,10 +125,10 @@ def find(predictions: Predictions, paths: Sequence[str], table: Path) -> dict[st
 
 def _one_of_a_group(ranking: Ranking, groups: np.ndarray) -> list[int]:
     """Places in the ranking, from 1, of the issues that are shown: neighbouring slices would fill the page."""
-    taken: set[int] = set()
+    shown_groups: set[int] = set()
     places: list[int] = []
     for place, row in enumerate(ranking.order[:LISTED], start=1):
-        if ranking.issue[row] and groups[row] not in taken and len(places) < SHOWN:
-            taken.add(int(groups[row]))
+        if ranking.issue[row] and groups[row] not in shown_groups and len(places) < SHOWN:
+            shown_groups.add(int(groups[row]))
             places.append(place)
     return places

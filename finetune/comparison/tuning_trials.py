@@ -103,14 +103,17 @@ def tuning_trial(task: TuningTask) -> tuple[list[np.ndarray], dict[str, Any]]:
     tested = [images[task.test], *(np.load(path, allow_pickle=False) for path in task.elsewhere)]
     if details["diverged"]:
         count = len(task.classes)
-        return [np.full((len(each), count), 1 / count, np.float32) for each in tested], details
+        return [np.full((len(pictures), count), 1 / count, np.float32) for pictures in tested], details
     classifier = tuning.classifier
     seen = see_and_keep(task.insight, classifier, tested[0], task.name)
-    logits = [classifier.logits_of(seen), *(classifier.logits(each, task.name) for each in tested[1:])]
+    logits = [
+        classifier.logits_of(seen),
+        *(classifier.logits(pictures, task.name) for pictures in tested[1:]),
+    ]
     labels = task.labels[task.test]
     details["uncalibrated"] = calibration_scores(logits[0], labels)
     details["calibrated"] = calibration_scores(logits[0], labels, tuning.temperature)
-    return [softmax(each / tuning.temperature) for each in logits], details
+    return [softmax(values / tuning.temperature) for values in logits], details
 
 
 def timed(task: TuningTask) -> tuple[float, float]:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from mri_transfer.finetune.arms.naming import CONTROLS, IMAGENET, described, kind_of, subject
+from mri_transfer.finetune.arms.wording import CONTROLS, IMAGENET, described, kind_of, subject
 from mri_transfer.finetune.comparison.statistics import LEAST_P
 
 RULE = " ".join((__doc__ or "").split("The rule:")[-1].split())
@@ -254,21 +254,25 @@ def _floors(report: dict[str, Any], winner: str) -> list[str]:
     highest = entries[0]
     lead = highest["arms"].get(winner, {}).get("difference", {}).get("estimate")
     if lead is not None and lead < NEAR and kind_of(report, winner) != highest["floor"]:
-        found = highest["arms"][winner]
-        difference = found["difference"]
+        comparison = highest["arms"][winner]
+        difference = comparison["difference"]
         how = (
             f"{winner} is {points(abs(difference['estimate']))} points {'above' if lead >= 0 else 'below'} that"
             f" (95% interval {points(difference['low'], True)} to {points(difference['high'], True)})"
         )
         sentences.append(
             f"Without any network, {highest['words']} reach {points(highest['macro_f1']['estimate'])} points of "
-            f"macro-F1 on the same folds; {how}{'' if found['above'] else ', so it is not shown to be above'}."
+            f"macro-F1 on the same folds; {how}{'' if comparison['above'] else ', so it is not shown to be above'}."
         )
     below: dict[str, list[str]] = {}
     for entry in entries:
-        for arm, found in entry["arms"].items():
-            told = arm == winner and entry is highest and bool(sentences)
-            if not found["above"] and not told and kind_of(report, arm) not in ("pixels", "figures"):
+        for arm, comparison in entry["arms"].items():
+            mentioned = arm == winner and entry is highest and bool(sentences)
+            if (
+                not comparison["above"]
+                and not mentioned
+                and kind_of(report, arm) not in ("pixels", "figures")
+            ):
                 below.setdefault(arm, []).append(entry["words"].split(" (")[0])
     for arm, names in below.items():
         sentences.append(f"{arm} is not shown to be above {' or '.join(names)}.")
@@ -277,14 +281,14 @@ def _floors(report: dict[str, Any], winner: str) -> list[str]:
 
 def _one_class(pair: dict[str, Any]) -> str:
     """That a lead is one class's, where without the class that gives most of it nothing is shown; else ""."""
-    found = pair.get("without_largest_class")
-    if not found or found["difference"]["low"] is None:
+    rest = pair.get("without_largest_class")
+    if not rest or rest["difference"]["low"] is None:
         return ""
-    difference = found["difference"]
+    difference = rest["difference"]
     if not difference["low"] <= 0 <= difference["high"]:
         return ""
     return (
-        f"The lead is that of one class, {found['class'].replace('_', ' ')}: over the other classes the difference is "
+        f"The lead is that of one class, {rest['class'].replace('_', ' ')}: over the other classes the difference is "
         f"{points(difference['estimate'], True)} points (95% interval {points(difference['low'], True)} to "
         f"{points(difference['high'], True)})."
     )

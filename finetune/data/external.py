@@ -84,14 +84,14 @@ def load_externals(
         UserError: a folder can't be read, is named twice, has classes that are not understood, or nothing is left of
             it.
     """
-    found: list[External] = []
+    externals: list[External] = []
     for folder in folders:
         folder = Path(folder)
         name = folder.resolve().name
-        if name in [other.name for other in found]:
+        if name in [other.name for other in externals]:
             raise UserError(f"--external {folder}: another external folder is called {name} too; rename one")
-        found.append(_load(folder, name, tumors, size, cache, strict, class_map or {}, labels_from))
-    return found
+        externals.append(_load(folder, name, tumors, size, cache, strict, class_map or {}, labels_from))
+    return externals
 
 
 def _load(
@@ -119,7 +119,7 @@ def _load(
             else f"--external {folder}: none of its images is left; see --class-map"
         )
     labels, groups, images = label_of[kept], other.groups[kept], other.images[kept]
-    by_class = {each: int((labels == n).sum()) for n, each in enumerate(tumors.classes)}
+    by_class = {class_name: int((labels == n).sum()) for n, class_name in enumerate(tumors.classes)}
     about = {
         "name": name,
         "folder": str(folder),
@@ -165,10 +165,12 @@ def _dropped(other: TumorSet, tumors: TumorSet, label_of: np.ndarray) -> dict[st
 
 def _tell_classes(folder: Path, classes: Mapping[str, str | None]) -> None:
     """Say how names were understood that differ from ours."""
-    said = [f"{theirs} = {ours}" for theirs, ours in classes.items() if ours is not None and theirs != ours]
-    said += [f"{theirs} left out" for theirs, ours in classes.items() if ours is None]
-    if said:
-        progress.say(f"{folder}: classes: {', '.join(said)} (--class-map says otherwise)")
+    mappings = [
+        f"{theirs} = {ours}" for theirs, ours in classes.items() if ours is not None and theirs != ours
+    ]
+    mappings += [f"{theirs} left out" for theirs, ours in classes.items() if ours is None]
+    if mappings:
+        progress.say(f"{folder}: classes: {', '.join(mappings)} (--class-map says otherwise)")
 
 
 def cautions(images_by_class: Mapping[str, int], borrowed: float) -> list[str]:
@@ -178,17 +180,17 @@ def cautions(images_by_class: Mapping[str, int], borrowed: float) -> list[str]:
         images_by_class: that are left.
         borrowed: share of the folder's images that are also among the training images.
     """
-    said = []
+    sentences = []
     if missing := [name for name, count in images_by_class.items() if not count]:
-        said.append(
+        sentences.append(
             f"No image of {' or '.join(missing)}: where a model answers so all the same, macro-F1 counts that class as "
             "0."
         )
     if few := [f"{count} of {name}" for name, count in images_by_class.items() if 0 < count < FEW]:
-        said.append(f"Only {' and '.join(few)}: macro-F1 hangs on a few answers.")
+        sentences.append(f"Only {' and '.join(few)}: macro-F1 hangs on a few answers.")
     if borrowed >= BORROWED:
-        said.append(
+        sentences.append(
             f"{borrowed:.0%} of the folder is also among the training images. Sets that share pictures share patients "
             "and scanners as well, so the rest is no independent test."
         )
-    return said
+    return sentences

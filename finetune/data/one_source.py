@@ -69,17 +69,17 @@ def one_source(tumors: TumorSet, scored: Scored, splits: Sequence[Split]) -> tup
     Returns:
         The cell and one sentence on it; None and why not where there is none.
     """
-    told = tumors.known.labels(tumors.classes)  # the source's label, whatever --labels believes elsewhere
+    stated = tumors.known.labels(tumors.classes)  # the source's label, whatever --labels believes elsewhere
     sources = np.array(tumors.known.sources, object)
-    known = tumors.known.bound & (told >= 0)
+    known = tumors.known.bound & (stated >= 0)
     if not known.any():
         return None, NONE
     names, counts = np.unique(sources[known].astype(str), return_counts=True)
     source = str(names[counts.argmax()])
     images = known & (sources == source)
-    present = np.unique(told[images])
+    present = np.unique(stated[images])
     labels = np.full(len(tumors), -1)
-    labels[images] = np.searchsorted(present, told[images])
+    labels[images] = np.searchsorted(present, stated[images])
     cell = OneSource(
         source,
         COLLECTIONS.get(source, source).split(" (")[0],

@@ -58,12 +58,12 @@ def label_subset(
     """
     if fraction >= 1:
         return np.sort(train)
-    kept: set[int] = set()
+    kept_groups: set[int] = set()
     for label in np.unique(labels[train]):
         members = np.unique(groups[train[labels[train] == label]])
         order = np.random.default_rng([seed, fold, int(label)]).permutation(members)
-        kept.update(order[: int(np.ceil(fraction * len(order) - 1e-9))].tolist())
-    return np.sort(train[np.isin(groups[train], list(kept))])
+        kept_groups.update(order[: int(np.ceil(fraction * len(order) - 1e-9))].tolist())
+    return np.sort(train[np.isin(groups[train], list(kept_groups))])
 
 
 def grouped_splits(
@@ -111,5 +111,5 @@ def inner_splits(
             part_of = grouped_folds(labels, groups, count, seed)
         except UserError:
             continue
-        return [(np.flatnonzero(part_of != part), np.flatnonzero(part_of == part)) for part in range(count)]
+        return [(np.flatnonzero(part_of != fold), np.flatnonzero(part_of == fold)) for fold in range(count)]
     return []

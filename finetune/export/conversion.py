@@ -52,26 +52,26 @@ class Agreement:
     cosine: float
 
 
-def agreement(expected: np.ndarray, found: np.ndarray, *, probabilities: bool) -> Agreement:
+def agreement(expected: np.ndarray, actual: np.ndarray, *, probabilities: bool) -> Agreement:
     """Compare outputs (n, d) of two runtimes."""
     scale = 1.0 if probabilities else max(float(np.abs(expected).max()), 1e-12)
-    norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
-    cosine = (expected.astype(np.float64) * found).sum(axis=1) / np.maximum(norms, 1e-12)
+    norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(actual, axis=1)
+    cosine = (expected.astype(np.float64) * actual).sum(axis=1) / np.maximum(norms, 1e-12)
     return Agreement(
         len(expected),
-        float((expected.argmax(-1) == found.argmax(-1)).mean()) if probabilities else None,
-        float(np.abs(expected - found).max()) / scale,
+        float((expected.argmax(-1) == actual.argmax(-1)).mean()) if probabilities else None,
+        float(np.abs(expected - actual).max()) / scale,
         float(cosine.mean()),
     )
 
 
-def acceptable(found: Agreement, *, int8: bool) -> bool:
+def acceptable(measured: Agreement, *, int8: bool) -> bool:
     """Whether an export may be kept."""
-    if found.top1 is None:
-        return found.cosine >= (LEAST_COSINE_INT8 if int8 else LEAST_COSINE)
+    if measured.top1 is None:
+        return measured.cosine >= (LEAST_COSINE_INT8 if int8 else LEAST_COSINE)
     if int8:
-        return found.top1 >= LEAST_TOP1_INT8
-    return found.top1 == 1 and found.largest_difference <= LARGEST_DIFFERENCE
+        return measured.top1 >= LEAST_TOP1_INT8
+    return measured.top1 == 1 and measured.largest_difference <= LARGEST_DIFFERENCE
 
 
 def sample_images(paths: Sequence[Path], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -149,36 +149,36 @@ def export_run(
     expected = model(compared)
     claim_folder(out, KIND)
     with alone_in(out):
-        part = out / "unfinished"
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
+        unfinished = out / "unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
         entries = []
         try:
             for write, load, what in _exports(format, int8, calibration):
                 with device.writes(out):
-                    path = write(model, part)
-                found = agreement(
+                    path = write(model, unfinished)
+                measured = agreement(
                     expected, load(path)(compared), probabilities=model.output == "probabilities"
                 )
-                if not acceptable(found, int8=int8):
+                if not acceptable(measured, int8=int8):
                     raise UserError(
-                        f"{what} of {run}: does not agree with Keras on {found.images} images (same class in "
-                        f"{'–' if found.top1 is None else format_share(found.top1)}, largest difference "
-                        f"{found.largest_difference:.3g}, cosine {found.cosine:.4f}); it was not kept"
+                        f"{what} of {run}: does not agree with Keras on {measured.images} images (same class in "
+                        f"{'–' if measured.top1 is None else format_share(measured.top1)}, largest difference "
+                        f"{measured.largest_difference:.3g}, cosine {measured.cosine:.4f}); it was not kept"
                         + ("; leave out --int8, or name more typical images with --images" if int8 else "")
                     )
-                entries.append((path, what, found))
-            files = [_entry(path, what, found) for path, what, found in entries]
+                entries.append((path, what, measured))
+            files = [_entry(path, what, measured) for path, what, measured in entries]
             summary = _summary(run, model, format, files)
             name = f"{format}-int8.json" if int8 else f"{format}.json"
-            write_json(part / name, summary)
+            write_json(unfinished / name, summary)
             # All are written, so nothing needs room now.
-            for path in (*(path for path, _, _ in entries), part / name):
+            for path in (*(path for path, _, _ in entries), unfinished / name):
                 if (out / path.name).is_dir():
                     shutil.rmtree(out / path.name)
                 path.replace(out / path.name)
         finally:
-            shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(unfinished, ignore_errors=True)
     for entry in files:
         share = entry["agreement"]["top1"]
         same = f"same class on {format_share(share)}" if share is not None else "same features"
@@ -242,13 +242,13 @@ def _exports(
     ]
 
 
-def _entry(path: Path, what: str, found: Agreement) -> dict[str, Any]:
+def _entry(path: Path, what: str, measured: Agreement) -> dict[str, Any]:
     """What is told of a checked export."""
-    inside = sorted(part for part in path.rglob("*") if part.is_file()) if path.is_dir() else [path]
+    inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     return {
         "file": path.name,
         "what": what,
-        "bytes": sum(part.stat().st_size for part in inside),
-        "sha256": {str(part.relative_to(path.parent)): sha256(part) for part in inside},
-        "agreement": dataclasses.asdict(found),
+        "bytes": sum(file.stat().st_size for file in inside),
+        "sha256": {str(file.relative_to(path.parent)): sha256(file) for file in inside},
+        "agreement": dataclasses.asdict(measured),
     }

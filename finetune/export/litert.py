@@ -120,11 +120,11 @@ def load(path: Path, threads: int | None = None) -> Runner:
     (entry,), (result,) = made.get_input_details(), made.get_output_details()
 
     def run(images: np.ndarray) -> np.ndarray:
-        found = []
+        outputs = []
         for image in images:
             made.set_tensor(entry["index"], image[None, ..., None].astype(entry["dtype"]))
             made.invoke()
-            found.append(made.get_tensor(result["index"])[0])
-        return np.stack(found)
+            outputs.append(made.get_tensor(result["index"])[0])
+        return np.stack(outputs)
 
     return run

@@ -38,9 +38,9 @@ def load(path: Path) -> Runner:
 
     def run(images: np.ndarray) -> np.ndarray:
         # Looked up here, since variables live only as long as what was loaded.
-        (found,) = loaded.signatures["serving_default"](
+        (output,) = loaded.signatures["serving_default"](
             **{IMAGES: tf.constant(images[..., None].astype(np.float32))}
         ).values()
-        return np.asarray(found)
+        return np.asarray(output)
 
     return run

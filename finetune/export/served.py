@@ -66,11 +66,11 @@ class Served:
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """What Keras says: uint8 (n, size, size) to float32 (n, outputs)."""
-        found = [
+        outputs = [
             np.asarray(self.function(images[start : start + 32, ..., None].astype(np.float32)))
             for start in range(0, len(images), 32)
         ]
-        return np.concatenate(found)
+        return np.concatenate(outputs)
 
 
 def served(run: Path) -> Served:

@@ -27,19 +27,19 @@ def extract_features(encoder: Any, images: np.ndarray, desc: str | None = "featu
     Returns:
         float32 (n, d).
     """
-    found = []
+    chunks = []
     bar = progress.bar(total=len(images), desc=desc, unit="image") if desc else None
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH, ..., None]
         count = len(batch)
         if count < BATCH and start:  # one shape only: another would be compiled anew
             batch = np.concatenate([batch, np.repeat(batch[-1:], BATCH - count, axis=0)])
-        found.append(np.asarray(encoder.predict_on_batch(batch), np.float32)[:count])
+        chunks.append(np.asarray(encoder.predict_on_batch(batch), np.float32)[:count])
         if bar is not None:
             bar.update(count)
     if bar is not None:
         bar.close()
-    return np.concatenate(found)
+    return np.concatenate(chunks)
 
 
 class FeatureCache:

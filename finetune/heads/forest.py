@@ -24,7 +24,7 @@ class Forest:
         """Class probabilities, float32 (n, classes), of features (n, d)."""
         return self.model.predict_proba(features).astype(np.float32)
 
-    def told(self) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
         """What was found on the way: nothing is chosen."""
         return {}
 

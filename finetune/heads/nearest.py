@@ -55,20 +55,20 @@ class Nearest:
     def by_neighbours(self, features: np.ndarray, counts: list[int]) -> np.ndarray:
         """The same for several numbers of neighbours, float32 (counts, n, classes)."""
         one_hot = np.eye(int(self.labels.max()) + 1)
-        found = np.empty((len(counts), len(features), one_hot.shape[1]), np.float32)
+        probabilities = np.empty((len(counts), len(features), one_hot.shape[1]), np.float32)
         for start in range(0, len(features), CHUNK):
-            part = slice(start, start + CHUNK)
-            similarity = unit(features[part], self.mean) @ self.vectors.T
+            rows = slice(start, start + CHUNK)
+            similarity = unit(features[rows], self.mean) @ self.vectors.T
             order = np.argsort(-similarity, axis=1, kind="stable")[:, : max(counts)]
             closest = np.take_along_axis(similarity, order, axis=1).astype(np.float64)
             weights = np.exp((closest - closest[:, :1]) / TEMPERATURE)
             votes = np.cumsum(weights[..., None] * one_hot[self.labels[order]], axis=1)
             for row, count in enumerate(counts):
                 chosen = votes[:, min(count, votes.shape[1]) - 1] + SMOOTHING / one_hot.shape[1]
-                found[row, part] = chosen / chosen.sum(axis=1, keepdims=True)
-        return found
+                probabilities[row, rows] = chosen / chosen.sum(axis=1, keepdims=True)
+        return probabilities
 
-    def told(self) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
         """What was found on the way, for the trial's file."""
         return {"neighbours": self.neighbours, "tried": {str(k): round(v, 5) for k, v in self.tried.items()}}
 
@@ -101,9 +101,9 @@ def fit_nearest(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, se
         grid = [count for count in NEIGHBOURS if count <= len(labels)]
         scores = []
         for fit, validate in inner_splits(labels, groups, seed):
-            found = _neighbours(features[fit], labels[fit]).by_neighbours(features[validate], grid)
-            one, classes = np.zeros(len(validate), int), found.shape[-1]
-            counts = confusion_by_group(labels[validate], found.argmax(-1), one, 1, classes)[0]
+            probabilities = _neighbours(features[fit], labels[fit]).by_neighbours(features[validate], grid)
+            one, classes = np.zeros(len(validate), int), probabilities.shape[-1]
+            counts = confusion_by_group(labels[validate], probabilities.argmax(-1), one, 1, classes)[0]
             scores.append(balanced_accuracy(counts))
         if not scores:
             return _neighbours(features, labels)

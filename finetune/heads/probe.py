@@ -54,7 +54,7 @@ class Probe:
         """Class probabilities, float32 (n, classes), of features (n, d)."""
         return softmax(standardise(features, self.mean, self.scale) @ self.kernel + self.bias)
 
-    def told(self) -> dict[str, Any]:
+    def details(self) -> dict[str, Any]:
         """What was found on the way, for the trial's file."""
         return {
             "strength": self.strength,
@@ -124,7 +124,7 @@ def choose_strength(
     parts = []
     for fit, validate in inner_splits(labels, groups, seed):
         mean, scale = standardisation(features[fit])
-        inside, outside = (standardise(features[part], mean, scale) for part in (fit, validate))
+        inside, outside = (standardise(features[rows], mean, scale) for rows in (fit, validate))
         parts.append((_regression(), inside, labels[fit], outside, labels[validate]))
     if not parts:
         return FALLBACK, {}
@@ -134,7 +134,7 @@ def choose_strength(
         for model, inside, known, outside, hidden in parts:
             _fit_quietly(model, inside, known, strength)
             losses.append(log_loss(model.predict_proba(outside), hidden))
-        tried[strength] = float(np.average(losses, weights=[len(part[-1]) for part in parts]))
+        tried[strength] = float(np.average(losses, weights=[len(split[-1]) for split in parts]))
         if len(tried) > PATIENCE and min(list(tried.values())[-PATIENCE:]) > min(tried.values()):
             break
     return min(tried, key=lambda strength: tried[strength]), tried

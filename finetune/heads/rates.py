@@ -49,11 +49,11 @@ class Schedule:
         gradual: float = 0.0,
         lowest: int = PARTS,
     ):
-        part = np.arange(PARTS + 1)
+        numbers = np.arange(PARTS + 1)
         self.steps = max(1, steps)
         self.warmup = max(1, round(warmup * self.steps))
-        self.highest = peak * decay**part
-        self.turn = gradual * self.steps * np.maximum(part - 1, 0) / max(1, lowest - 1)
+        self.highest = peak * decay**numbers
+        self.turn = gradual * self.steps * np.maximum(numbers - 1, 0) / max(1, lowest - 1)
 
     def __call__(self, step: int) -> np.ndarray:
         """Rates float32 (PARTS + 1,) of step 0, 1, ...: the head's, then those of parts 1, 2, ..."""

@@ -55,10 +55,10 @@ def stages(recipe: Recipe, images: int, *, inner: bool) -> list[Stage]:
     if not inner or not epochs:
         return [dataclasses.replace(final, rate=rates[len(rates) // 2])]
     short = max(1, round(recipe.choosing * epochs))
-    found = [Stage("rate", rate, short) for rate in rates] if len(rates) > 1 else []
+    result = [Stage("rate", rate, short) for rate in rates] if len(rates) > 1 else []
     if recipe.calibration == "temperature" or recipe.early_stopping:
-        found.append(dataclasses.replace(final, purpose="calibration"))
-    return [*found, final]
+        result.append(dataclasses.replace(final, purpose="calibration"))
+    return [*result, final]
 
 
 def steps_of(recipe: Recipe, images: int) -> int:

@@ -245,12 +245,12 @@ class Finetuning:
     @contextlib.contextmanager
     def averaged(self) -> Iterator[Classifier]:
         """The classifier as it would be if training ended now: with the moving average of weights, if one is kept."""
-        kept = [keras.ops.convert_to_numpy(weight).copy() for weight in self.model.trainable_variables]
+        originals = [keras.ops.convert_to_numpy(weight).copy() for weight in self.model.trainable_variables]
         self.finish()
         try:
             yield self.classifier
         finally:
-            for weight, value in zip(self.model.trainable_variables, kept, strict=True):
+            for weight, value in zip(self.model.trainable_variables, originals, strict=True):
                 weight.assign(value)
 
     def finish(self) -> None:

@@ -78,7 +78,7 @@ class Tuning:
         """Length of the last training, within its schedule."""
         if not self.recipe.early_stopping or not self.about["inner"]:
             return self.stages[-1].epochs
-        return 1 + int(np.argmin([each["calibrated"] for each in self.about["inner"]]))
+        return 1 + int(np.argmin([epoch["calibrated"] for epoch in self.about["inner"]]))
 
     @property
     def temperature(self) -> float:
@@ -113,10 +113,10 @@ class Tuning:
 
     def restore(self, folder: Path) -> bool:
         """Continue from what :meth:`run` kept of the same settings; False where nothing is kept."""
-        kept = load_state(folder)
-        if kept is None:
+        state = load_state(folder)
+        if state is None:
             return False
-        arrays, about = kept
+        arrays, about = state
         epoch = int(about.pop("epoch"))
         self.about = about
         self._begin()
@@ -141,7 +141,7 @@ class Tuning:
         while True:
             stage = self.stage
             final = stage.purpose == "final"
-            found = train(
+            result = train(
                 self.finetuning,
                 desc=desc if len(self.stages) == 1 else f"{desc}, {stage}",
                 epochs=self.epochs if final else None,
@@ -150,12 +150,12 @@ class Tuning:
             if final:
                 break
             if stage.purpose == "rate":
-                judged = None if found["diverged"] else self._judged()["calibrated"]
+                judged = None if result["diverged"] else self._judged()["calibrated"]
                 self.about["rates"][f"{stage.rate:g}"] = judged
             self.about |= {"stage": self.about["stage"] + 1, "losses": []}
             self._begin()
         return {
-            **found,
+            **result,
             "losses": self.about["losses"],
             "seconds": round(time.monotonic() - started, 2),
             "rate": self.rate if stage.rate is None else stage.rate,

@@ -18,7 +18,7 @@ from mri_transfer.finetune.config import CompareConfig
 from mri_transfer.finetune.data.scored_images import Scored
 from mri_transfer.finetune.planning.jobs import Beside, seeds_of
 from mri_transfer.finetune.planning.looks import Looks
-from mri_transfer.finetune.planning.plan import held_against
+from mri_transfer.finetune.planning.plan import adherence
 
 
 def before_the_look(
@@ -65,11 +65,11 @@ def before_the_look(
         "settings": settings_of(config),
     }
     before = {"trials": len(jobs) - len(left), "looks": looks.before}
-    found = held_against(config.plan, planned, config.hypothesis, before)
-    progress.say(f"{config.plan}: {found['words']}")
-    for line in found["deviations"]:
+    against_plan = adherence(config.plan, planned, config.hypothesis, before)
+    progress.say(f"{config.plan}: {against_plan['words']}")
+    for line in against_plan["deviations"]:
         progress.say(f"not as planned: {line}")
-    return found, looks
+    return against_plan, looks
 
 
 def settings_of(config: CompareConfig) -> dict[str, Any]:

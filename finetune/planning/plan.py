@@ -113,51 +113,49 @@ def deviations(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]
         planned: of a plan.
         done: the same of what was run.
     """
-    found: list[str] = []
+    sentences: list[str] = []
     for key, name in WORDS.items():
         was, now = planned.get(key), done.get(key)
         if was == now:
             continue
         if key == "arms":
-            found += _arms(was or {}, now or {})
+            sentences += _arms(was or {}, now or {})
         elif key == "rule":
-            found.append("The headline’s rule is another than the plan’s.")
+            sentences.append("The headline’s rule is another than the plan’s.")
         elif key in ("data", "settings"):
-            found.append(f"The {name} are not those of the plan.")
+            sentences.append(f"The {name} are not those of the plan.")
         else:
-            found.append(f"{name.capitalize()}: planned {_text(was)}, done {_text(now)}.")
-    return found
+            sentences.append(f"{name.capitalize()}: planned {_text(was)}, done {_text(now)}.")
+    return sentences
 
 
 def _arms(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]:
-    found = [f"Start {name} was planned and not compared." for name in planned if name not in done]
-    found += [f"Start {name} was compared and not planned." for name in done if name not in planned]
-    found += [
+    sentences = [f"Start {name} was planned and not compared." for name in planned if name not in done]
+    sentences += [f"Start {name} was compared and not planned." for name in done if name not in planned]
+    sentences += [
         f"Start {name} has other weights than planned."
         for name in planned
         if name in done and not _same(planned[name], done[name])
     ]
-    return found
+    return sentences
 
 
 def _same(planned: Mapping[str, Any], done: Mapping[str, Any]) -> bool:
     """Whether two starts are one; with more or fewer seeds, one has more weights than the other."""
     was, now = set(planned["weights"]), set(done["weights"])
-    rest = [{key: value for key, value in each.items() if key != "weights"} for each in (planned, done)]
+    rest = [{key: value for key, value in start.items() if key != "weights"} for start in (planned, done)]
     return rest[0] == rest[1] and (was <= now or now <= was)
 
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(each)}" for key, each in value.items())
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_text(each) for each in value)
+        return ", ".join(_text(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def held_against(
-    path: Path, planned: dict[str, Any], hypothesis: str, before: dict[str, int]
-) -> dict[str, Any]:
+def adherence(path: Path, planned: dict[str, Any], hypothesis: str, before: dict[str, int]) -> dict[str, Any]:
     """A plan beside what will be run: read, or where there is none, written.
 
     Args:
@@ -174,13 +172,13 @@ def held_against(
     new = not path.exists()
     plan = write_plan(path, planned, hypothesis, before) if new else read_plan(path)
     try:
-        found = deviations(plan["planned"], planned)
+        sentences = deviations(plan["planned"], planned)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise UserError(
             f"--plan {path}: is no plan of a comparison ({type(error).__name__}: {error})"
         ) from None
     if hypothesis and hypothesis != plan["hypothesis"]:
-        found.append(f"Hypothesis: planned “{plan['hypothesis']}”, given “{hypothesis}”.")
+        sentences.append(f"Hypothesis: planned “{plan['hypothesis']}”, given “{hypothesis}”.")
     before, caution = plan["before"], ""
     if before["trials"]:
         caution = f" But {before['trials']} of its trials had been done before it was written."
@@ -189,14 +187,14 @@ def held_against(
             f" These images had been scored {times(before['looks'])} in this folder before it was written."
         )
     when = plan["written"].replace("T", " ").replace("+00:00", " UTC")
-    points = f"{len(found)} point{'s' * (len(found) > 1)}"
-    outcome = "It was followed." if not found else f"It was not followed in {points}."
+    points = f"{len(sentences)} point{'s' * (len(sentences) > 1)}"
+    outcome = "It was followed." if not sentences else f"It was not followed in {points}."
     return {
         "file": str(path),
         **{key: plan[key] for key in ("sha256", "written", "hypothesis", "before")},
         "written_now": new,
-        "followed": not found,
-        "deviations": found,
+        "followed": not sentences,
+        "deviations": sentences,
         "words": f"Planned at {when} (SHA-256 {plan['sha256'][:16]}…). {outcome}{caution}",
     }
 

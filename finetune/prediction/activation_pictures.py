@@ -75,7 +75,7 @@ def likeness(maps: Iterable[tuple[str, int, np.ndarray]]) -> float | None:
     for start, answer, activation in maps:
         if np.ptp(activation) > 0:
             alike.setdefault((start, answer), []).append(np.ravel(activation))
-    found = [
+    correlations = [
         np.corrcoef(np.stack(same))[np.triu_indices(len(same), 1)] for same in alike.values() if len(same) > 1
     ]
-    return float(np.concatenate(found).mean()) if found else None
+    return float(np.concatenate(correlations).mean()) if correlations else None

@@ -63,7 +63,7 @@ class MapReader:
     def __call__(self, images: np.ndarray) -> Maps:
         """Maps of one batch of images, uint8 (n, size, size)."""
         return Maps(
-            *(np.asarray(part, np.float32) for part in self.model.predict_on_batch(images[..., None]))
+            *(np.asarray(output, np.float32) for output in self.model.predict_on_batch(images[..., None]))
         )
 
     def activation(self, seen: Maps, *, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:

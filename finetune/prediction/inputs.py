@@ -63,22 +63,22 @@ def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]] | None = No
     Raises:
         UserError: a path does not exist, a folder holds neither, or reading it needs a library that is missing.
     """
-    found: dict[Path, Input] = {}
+    inputs: dict[Path, Input] = {}
     skipped = [] if skipped is None else skipped
     for path in paths:
         if not path.exists():
             raise UserError(f"{path}: no such file or folder")
         if path.is_dir():
             images = _images(path)
-            volumes = _volumes(path, skipped, told=len(paths) == 1, images=bool(images))
+            volumes = _volumes(path, skipped, alone=len(paths) == 1, images=bool(images))
             here = [Input(str(file), file) for file in images] + volumes
         elif path.suffix.lower() in SUFFIXES or not _may_be_volume(path):
             here = [Input(str(path), path)]
         else:
             here = _volumes(path, skipped)
-        for each in here:
-            found.setdefault(each.path.resolve(), each)
-    return list(found.values())
+        for entry in here:
+            inputs.setdefault(entry.path.resolve(), entry)
+    return list(inputs.values())
 
 
 def _images(folder: Path) -> list[Path]:
@@ -94,44 +94,44 @@ def _may_be_volume(file: Path) -> bool:
 
 
 def _volumes(
-    path: Path, skipped: list[dict[str, str]], told: bool = False, images: bool = False
+    path: Path, skipped: list[dict[str, str]], alone: bool = False, images: bool = False
 ) -> list[Input]:
     """Volumes at or below a path, which may hold `images`, too.
 
     Raises:
-        UserError: there are none and `told`, and perhaps pydicom is missing.
+        UserError: there are none and `alone`, and perhaps pydicom is missing.
     """
     try:
         # What was computed from other scans may be looked at all the same, if it is named itself.
-        found = find_volumes([path], include=() if path.is_dir() else _LOOKED_AT)
+        inventory = find_volumes([path], include=() if path.is_dir() else _LOOKED_AT)
     except UserError as error:
-        told = told and not images
-        if NO_PYDICOM in str(error) and told:
+        alone = alone and not images
+        if NO_PYDICOM in str(error) and alone:
             raise
         left = error.skipped if isinstance(error, NothingFound) else ()
-        if told and not left:
+        if alone and not left:
             raise UserError(f"{error}; and no images ({', '.join(SUFFIXES)})") from None
         if path.is_file():
             reason = left[0].reason if left else str(error).removeprefix(f"{path}: ")
             reason += "; a single slice can be given as PNG" if "only 1 slice" in reason else ""
             skipped.append({"file": str(path), "reason": without_remedy(reason)})
         elif left:
-            skipped += _told(left)
+            skipped += _as_entries(left)
         elif not images:
             skipped.append({"file": str(path), "reason": "holds no volumes and no images"})
         return []
-    skipped += _told(found.skipped)
+    skipped += _as_entries(inventory.skipped)
     root = path.resolve()
     inputs = []
-    for source in found.sources:
+    for source in inventory.sources:
         file = source.path.parent if source.is_series else source.path
         name = path / file.relative_to(root) if path.is_dir() else path
         inputs.append(Input(str(name), source.path, source))
-    return sorted(inputs, key=lambda each: each.name)
+    return sorted(inputs, key=lambda entry: entry.name)
 
 
-def _told(skipped: Sequence[Skipped]) -> list[dict[str, str]]:
-    return [{"file": str(each.path), "reason": without_remedy(each.reason)} for each in skipped]
+def _as_entries(skipped: Sequence[Skipped]) -> list[dict[str, str]]:
+    return [{"file": str(skip.path), "reason": without_remedy(skip.reason)} for skip in skipped]
 
 
 def without_remedy(reason: str) -> str:
@@ -141,35 +141,35 @@ def without_remedy(reason: str) -> str:
     )
 
 
-def read_input(given: Input, size: int, spacing: float) -> Iterator[Picture]:
+def read_input(entry: Input, size: int, spacing: float) -> Iterator[Picture]:
     """The pictures of one input.
 
     Args:
-        given: of :func:`find_inputs`.
+        entry: of :func:`find_inputs`.
         size: of the pictures, pixels.
         spacing: slices of a volume stand at least this far apart, mm.
 
     Raises:
         BadVolume: a volume can't be used; Exception: whatever Pillow raises for a damaged image.
     """
-    if given.source is None:
-        with open_image(io.BytesIO(read_bytes(given.path))) as file:
+    if entry.source is None:
+        with open_image(io.BytesIO(read_bytes(entry.path))) as file:
             picture = upright(file, "YCbCr")
             grey = np.asarray(picture.convert("L"))
             hints = looks_like(grey, coloured_share(picture))
-        yield Picture(given.name, square(grey, size), tuple(KINDS[kind] for kind in hints if kind in STRANGE))
+        yield Picture(entry.name, square(grey, size), tuple(KINDS[kind] for kind in hints if kind in STRANGE))
         return
-    slices = cut(read_volume(given.source.files, include=_LOOKED_AT), size, spacing)
+    slices = cut(read_volume(entry.source.files, include=_LOOKED_AT), size, spacing)
     for image, plane, millimetres, share in zip(
         slices.images, slices.plane, slices.position_mm, slices.position, strict=True
     ):
         place = {"plane": plane, "position_mm": millimetres, "position": share}
-        yield Picture(given.name, image, place=place)
+        yield Picture(entry.name, image, place=place)
 
 
 def reason_of(error: Exception) -> str:
     """Why an input can't be read, in one line."""
     if isinstance(error, BadVolume):
         return without_remedy(str(error))
-    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(told.split())[:200] or type(error).__name__
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(reason.split())[:200] or type(error).__name__

@@ -92,25 +92,25 @@ def fit(features: np.ndarray, held_out: np.ndarray) -> InDistribution:
     _, singular, rows = np.linalg.svd(standard, full_matrices=False)
     variances = singular**2 / max(1, n - 1)
     total = float(variances.sum())
-    kept = int(np.searchsorted(np.cumsum(variances), EXPLAINED * total)) + 1 if total > 0 else 1
-    kept = max(1, min(kept, MOST, n // 4, d - 1))
-    rest = max((total - float(variances[:kept].sum())) / (d - kept), 1e-6)
-    found = InDistribution(
+    components = int(np.searchsorted(np.cumsum(variances), EXPLAINED * total)) + 1 if total > 0 else 1
+    components = max(1, min(components, MOST, n // 4, d - 1))
+    rest = max((total - float(variances[:components].sum())) / (d - components), 1e-6)
+    distribution = InDistribution(
         mean,
         scale,
-        rows[:kept].T.astype(np.float32),
-        np.maximum(variances[:kept], rest).astype(np.float32),
+        rows[:components].T.astype(np.float32),
+        np.maximum(variances[:components], rest).astype(np.float32),
         rest,
     )
-    distances = found.distances(held_out) if len(held_out) else np.full(1, np.inf)
+    distances = distribution.distances(held_out) if len(held_out) else np.full(1, np.inf)
     threshold = float(np.quantile(distances, QUANTILE, method="higher"))
-    return dataclasses.replace(found, threshold=threshold, held_out=len(held_out))
+    return dataclasses.replace(distribution, threshold=threshold, held_out=len(held_out))
 
 
-def save_in_distribution(found: InDistribution, run: Path) -> None:
+def save_in_distribution(distribution: InDistribution, run: Path) -> None:
     """Write it into the run folder whose encoder gave the features; the card is last."""
     run = Path(run)
-    arrays = {name: getattr(found, name) for name in ARRAYS}
+    arrays = {name: getattr(distribution, name) for name in ARRAYS}
     digest = write_arrays(run / "familiarity.npz", arrays)
     write_card(
         run / CARD,
@@ -118,10 +118,10 @@ def save_in_distribution(found: InDistribution, run: Path) -> None:
             "format": FORMAT,
             "encoder_sha256": read_card(run)["weights_sha256"],
             "arrays_sha256": digest,
-            "rest": found.rest,
-            "threshold": found.threshold if np.isfinite(found.threshold) else None,
-            "quantile": found.quantile,
-            "held_out": found.held_out,
+            "rest": distribution.rest,
+            "threshold": distribution.threshold if np.isfinite(distribution.threshold) else None,
+            "quantile": distribution.quantile,
+            "held_out": distribution.held_out,
         },
     )
 

@@ -74,9 +74,9 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     for row in rows:
         by_file.setdefault(row["file"], []).append(row)
     volumes = [
-        volume_answer(given.name, by_file[given.name], classifier.classes)
-        for given in inputs
-        if given.source is not None and given.name in by_file
+        volume_answer(entry.name, by_file[entry.name], classifier.classes)
+        for entry in inputs
+        if entry.source is not None and entry.name in by_file
     ]
     strange = sum(bool(row["out_of_distribution"]) for row in rows)
     if config.csv is not None:
@@ -124,17 +124,17 @@ def _pictures(
     inputs: Sequence[Input], size: int, config: PredictConfig, skipped: list[dict[str, str]], bar: Any
 ) -> Iterator[Picture]:
     """Every picture that can be read; what can't is told and noted, or fatal."""
-    for given in inputs:
+    for entry in inputs:
         try:
             with quiet_libraries():
-                pictures = list(read_input(given, size, config.spacing))
+                pictures = list(read_input(entry, size, config.spacing))
         except Exception as error:  # Pillow's readers raise nearly anything for damaged files
             reason = reason_of(error)
             if config.strict:
-                what = "an image" if given.source is None else "a volume"
-                raise UserError(f"{given.name}: can't be read as {what} ({reason})") from None
-            progress.say(f"skipped {given.name}: {reason}")
-            skipped.append({"file": given.name, "reason": reason})
+                what = "an image" if entry.source is None else "a volume"
+                raise UserError(f"{entry.name}: can't be read as {what} ({reason})") from None
+            progress.say(f"skipped {entry.name}: {reason}")
+            skipped.append({"file": entry.name, "reason": reason})
             pictures = []
         yield from pictures
         bar.update(1)
@@ -163,8 +163,8 @@ class _Judge:
 
         images, activation = np.stack([picture.image for picture in batch]), None
         if self.explain is not None:
-            found = self.explain(images)
-            features, probabilities, activation = found.features, found.probabilities, found.activation
+            maps = self.explain(images)
+            features, probabilities, activation = maps.features, maps.probabilities, maps.activation
         else:
             features = extract_features(self.classifier.encoder, images, None)
             probabilities = self.classifier.probabilities_of(features)

@@ -40,7 +40,7 @@ def table(
 ) -> str:
     """The rows as columns to read, the longest name deciding the width; then what volumes come to."""
     names = [_name(row) for row in rows]
-    width = max(len("image"), *map(len, names), *(len(each["file"]) for each in volumes))
+    width = max(len("image"), *map(len, names), *(len(volume["file"]) for volume in volumes))
     heads = [name.removesuffix("_tumor").replace("_", " ") for name in classes]
     out = io.StringIO()
     print("image".ljust(width), *(head.rjust(max(10, len(head))) for head in heads), file=out)
@@ -48,18 +48,18 @@ def table(
         strange = row.get("out_of_distribution")
         mark = "?" if strange else "*"
         cells = [
-            _cell(f"{row['probabilities'][each]:.3f}{mark if each == row['class'] else ' '}", head)
-            for each, head in zip(classes, heads, strict=True)
+            _cell(f"{row['probabilities'][label]:.3f}{mark if label == row['class'] else ' '}", head)
+            for label, head in zip(classes, heads, strict=True)
         ]
         why = f"  {UNLIKE}: {'; '.join(row.get('why', ()))}" if strange else ""
         print(name.ljust(width), *cells, why, file=out)
-    for each in volumes:
-        means = each["probabilities"].values()
+    for volume in volumes:
+        means = volume["probabilities"].values()
         cells = [
             _cell("– " if mean is None else f"{mean:.3f} ", head)
             for mean, head in zip(means, heads, strict=True)
         ]
-        print(each["file"].ljust(width), *cells, f"  {each['words']}", file=out)
+        print(volume["file"].ljust(width), *cells, f"  {volume['words']}", file=out)
     print("* the most probable class. A research figure, not a diagnosis.", file=out)
     if any(row.get("out_of_distribution") for row in rows):
         print(

@@ -31,15 +31,15 @@ def volume_answer(name: str, rows: Sequence[dict[str, Any]], classes: Sequence[s
         "position_mm", "class", "probability"} of the slices that decide, the surest first), "words"}.
     """
     counting = [row for row in rows if not row["out_of_distribution"]]
-    healthy = next((each for each in classes if kind(each) == "no tumor"), None)
+    healthy = next((label for label in classes if kind(label) == "no tumor"), None)
     lesions = [row for row in counting if row["class"] != healthy]
     deciding = (lesions or counting) if 2 * len(counting) >= len(rows) else []
     means: dict[str, float | None] = {
-        each: float(np.mean([row["probabilities"][each] for row in deciding])) if deciding else None
-        for each in classes
+        label: float(np.mean([row["probabilities"][label] for row in deciding])) if deciding else None
+        for label in classes
     }
-    candidates = [each for each in classes if each != healthy] if lesions else list(classes)
-    answer = max(candidates, key=lambda each: means[each] or 0.0) if deciding else None
+    candidates = [label for label in classes if label != healthy] if lesions else list(classes)
+    answer = max(candidates, key=lambda label: means[label] or 0.0) if deciding else None
     surest = sorted(deciding, key=lambda row: -row["probabilities"][answer])
     return {
         "file": name,
@@ -47,7 +47,7 @@ def volume_answer(name: str, rows: Sequence[dict[str, Any]], classes: Sequence[s
         "out_of_distribution": len(rows) - len(counting),
         "class": answer,
         "probabilities": means,
-        "by_class": {each: sum(row["class"] == each for row in counting) for each in classes},
+        "by_class": {label: sum(row["class"] == label for row in counting) for label in classes},
         "deciding": [
             {
                 **{key: row[key] for key in ("plane", "position_mm", "class") if key in row},

@@ -28,7 +28,7 @@ def sections(
         mode, fraction: what the report is about.
         arm, baseline: the two that the verdict is about; `baseline` is None where there is one arm.
     """
-    found = [
+    candidates = [
         Section(
             "Sure, and wrong",
             "The images whose wrong answer was given with the most confidence, averaged over all starts. "
@@ -40,10 +40,10 @@ def sections(
         if better is not None and worse is not None:
             chosen = tuple(disagreements(predictions, mode, fraction, better, worse))
             text = "The clearest cases, at most one from a group."
-            found.append(Section(f"{better} right, {worse} wrong", text, chosen))
+            candidates.append(Section(f"{better} right, {worse} wrong", text, chosen))
     text = "Of each class the image that all starts classify rightly with the most confidence."
-    found.append(Section("Right, by every start", text, tuple(agreed(predictions, mode, fraction))))
-    return [section for section in found if section.images]
+    candidates.append(Section("Right, by every start", text, tuple(agreed(predictions, mode, fraction))))
+    return [section for section in candidates if section.images]
 
 
 def mistakes(predictions: Predictions, mode: str, fraction: float, most: int = 6) -> list[int]:
@@ -87,23 +87,23 @@ def _means(predictions: Predictions, mode: str, fraction: float) -> list[np.ndar
 def _first_of_groups(score: np.ndarray, groups: np.ndarray, most: int) -> list[int]:
     """Indices of the highest positive scores, at most one image of a group: neighbours look alike."""
     chosen: list[int] = []
-    taken = set()
+    used_groups = set()
     for index in np.argsort(-score, kind="stable"):
         if score[index] <= 0 or len(chosen) == most:
             break
-        if groups[index] not in taken:
-            taken.add(groups[index])
+        if groups[index] not in used_groups:
+            used_groups.add(groups[index])
             chosen.append(int(index))
     return chosen
 
 
 def answers(predictions: Predictions, mode: str, fraction: float, index: int) -> list[dict[str, Any]]:
     """What each arm said of one image: {"arm", "class", "label", "confidence", "right"}, mean over seeds."""
-    said = []
+    entries = []
     for arm in predictions.arms_of(mode, fraction):
         mean = predictions.probabilities[arm, mode, fraction][:, index].mean(0)
         label = int(mean.argmax())
-        said.append(
+        entries.append(
             {
                 "arm": arm,
                 "class": label,
@@ -112,4 +112,4 @@ def answers(predictions: Predictions, mode: str, fraction: float, index: int) ->
                 "right": label == int(predictions.labels[index]),
             }
         )
-    return said
+    return entries

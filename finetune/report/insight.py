@@ -89,12 +89,15 @@ class Insight:
         return {
             "cost": list(self.cost),
             "neighbours": [
-                {"arm": each.arm, "fine_tuned": each.tuned, "agreement": each.agreement}
-                for each in self.layouts
+                {"arm": layout.arm, "fine_tuned": layout.tuned, "agreement": layout.agreement}
+                for layout in self.layouts
             ],
             "learning": {
-                arm: {"training": finite(each.training.tolist()), "held_out": finite(each.held_out.tolist())}
-                for arm, each in self.curves.items()
+                arm: {
+                    "training": finite(curve.training.tolist()),
+                    "held_out": finite(curve.held_out.tolist()),
+                }
+                for arm, curve in self.curves.items()
             },
         }
 
@@ -120,8 +123,8 @@ def gather(
     for arm in arms:
         mine = [job for job in here if job.arm == arm and job.split.seed == predictions.seeds[0]]
         if mine:
-            found = _heat(runner, mine, rows[chosen])
-            activation |= {(arm.name, index): found[rows[index]] for index in chosen if rows[index] in found}
+            maps = _heat(runner, mine, rows[chosen])
+            activation |= {(arm.name, index): maps[rows[index]] for index in chosen if rows[index] in maps}
             layouts += _layouts(runner, mine, predictions, rows)
     return Insight(
         activation, tuple(layouts), _curves(here, runner), tuple(_cost(arm, runner, jobs) for arm in arms)
@@ -132,23 +135,23 @@ def _heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np
     """Heat of an arm on some images; none where it has no network, or where neighbours decide and no map does."""
     if jobs[0].mode == "finetune":
         return _kept_heat(runner, jobs, rows)
-    found: dict[int, np.ndarray] = {}
+    maps: dict[int, np.ndarray] = {}
     if jobs[0].mode == "probe" and jobs[0].arm.backbone:
         # One, unless seeds or folds have encoders of their own.
         for source in dict.fromkeys(job.source for job in jobs):
-            found |= _probe_heat(runner, [job for job in jobs if job.source == source], rows)
-    return found
+            maps |= _probe_heat(runner, [job for job in jobs if job.source == source], rows)
+    return maps
 
 
 def _kept_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
-    found = {}
+    maps = {}
     for job in jobs:
-        kept = load_kept(runner.insight_path(job))
+        stored = load_kept(runner.insight_path(job))
         place = {row: number for number, row in enumerate(job.split.test.tolist())}
         for row in rows.tolist():
-            if kept is not None and row in place and len(kept["heat"]) == len(place):
-                found[row] = kept["heat"][place[row]].astype(np.float32)
-    return found
+            if stored is not None and row in place and len(stored["heat"]) == len(place):
+                maps[row] = stored["heat"][place[row]].astype(np.float32)
+    return maps
 
 
 def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
@@ -159,10 +162,10 @@ def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[i
     order = sorted(where)
     if not order:
         return {}
-    told = repr([(row, runner.key(where[row])) for row in order])
-    path = runner.folder / "insight" / f"probe-{hashlib.sha256(told.encode()).hexdigest()[:16]}.npz"
-    kept = load_kept(path)
-    if kept is None:
+    identity = repr([(row, runner.key(where[row])) for row in order])
+    path = runner.folder / "insight" / f"probe-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
+    stored = load_kept(path)
+    if stored is None:
         features = runner.features(jobs[0])
         encoder = runner.encoder(jobs[0])
         try:
@@ -175,13 +178,13 @@ def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[i
             mine = [place for place, row in enumerate(order) if where[row] is job]
             if mine and features is not None:
                 probe = _solved_again(runner, job, features)
-                found = read.activation(seen.of(np.array(mine)), kernel=probe.kernel, scale=probe.scale)
-                activation |= {order[place]: each for place, each in zip(mine, found, strict=True)}
+                maps = read.activation(seen.of(np.array(mine)), kernel=probe.kernel, scale=probe.scale)
+                activation |= {order[place]: heat for place, heat in zip(mine, maps, strict=True)}
         if len(activation) < len(order):
             return activation
-        kept = {"heat": np.stack([activation[row] for row in order])}
-        save_npz(path, kept)
-    return dict(zip(order, kept["heat"], strict=True))
+        stored = {"heat": np.stack([activation[row] for row in order])}
+        save_npz(path, stored)
+    return dict(zip(order, stored["heat"], strict=True))
 
 
 def _solved_again(runner: Runner, job: Job, features: np.ndarray) -> Probe:
@@ -203,9 +206,9 @@ def _layouts(runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows
     features = runner.features(job)
     if features is not None:
         sets.append((False, features[rows[shown]]))
-    kept = load_kept(runner.insight_path(job)) if job.mode == "finetune" else None
-    if kept is not None and len(kept["features"]) == len(job.split.test):
-        sets.append((True, kept["features"][place].astype(np.float32)))
+    stored = load_kept(runner.insight_path(job)) if job.mode == "finetune" else None
+    if stored is not None and len(stored["features"]) == len(job.split.test):
+        sets.append((True, stored["features"][place].astype(np.float32)))
     labels, groups = predictions.labels[shown], predictions.groups[shown]
     if len(np.unique(groups)) < FEWEST:
         return []
@@ -216,11 +219,11 @@ def _layouts(runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows
         Layout(
             job.arm.name,
             tuned,
-            _kept_layout(runner.folder, found[drawn]),
+            _kept_layout(runner.folder, features[drawn]),
             labels[drawn],
-            agreement(found, labels, groups),
+            agreement(features, labels, groups),
         )
-        for tuned, found in sets
+        for tuned, features in sets
     ]
 
 
@@ -228,11 +231,11 @@ def _kept_layout(folder: Path, features: np.ndarray) -> np.ndarray:
     """The same features need not be flattened twice: it takes seconds."""
     digest = hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
     path = folder / "insight" / f"layout-{digest[:16]}.npz"
-    kept = load_kept(path)
-    if kept is None or kept["points"].shape != (len(features), 2):
-        kept = {"points": flattened(features)}
-        save_npz(path, kept)
-    return kept["points"]
+    stored = load_kept(path)
+    if stored is None or stored["points"].shape != (len(features), 2):
+        stored = {"points": flattened(features)}
+        save_npz(path, stored)
+    return stored["points"]
 
 
 def flattened(features: np.ndarray) -> np.ndarray:
@@ -257,17 +260,17 @@ def agreement(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> f
 
 def _curves(jobs: Sequence[Job], runner: Runner) -> dict[str, Curves]:
     """How the fine-tuning trials of each arm learned."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    by_arm: dict[str, list[dict[str, Any]]] = {}
     for job in jobs:
         details = runner.trial(job).details
         if details.get("losses"):
-            found.setdefault(job.arm.name, []).append(details)
+            by_arm.setdefault(job.arm.name, []).append(details)
     return {
         arm: Curves(
-            _filled([each["losses"] for each in details]),
-            _filled([[epoch["log_loss"] for epoch in each.get("inner") or ()] for each in details]),
+            _filled([detail["losses"] for detail in details]),
+            _filled([[epoch["log_loss"] for epoch in detail.get("inner") or ()] for detail in details]),
         )
-        for arm, details in found.items()
+        for arm, details in by_arm.items()
     }
 
 

@@ -26,7 +26,7 @@ from mri_transfer.finetune.prediction.activation_pictures import likeness, overl
 from mri_transfer.finetune.report import charts, gallery
 from mri_transfer.finetune.report.charts import insight_charts
 from mri_transfer.finetune.report.insight import Insight
-from mri_transfer.finetune.report.looks import Look, looks
+from mri_transfer.finetune.report.styles import Look, looks
 from mri_transfer.pages import html_pages
 from mri_transfer.pages.figures import Picture
 from mri_transfer.storage.files import atomic_write
@@ -71,11 +71,11 @@ def write_report(
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
     written = set()
-    for figure in (each for part in drawn.values() for each in part):
+    for figure in (picture for pictures in drawn.values() for picture in pictures):
         written.add(f"{figure.name}.svg")
         with atomic_write(figures / f"{figure.name}.svg") as file:
             file.write(figure.svg + "\n")
-    for card in (card for part in galleries for card in part["cards"] if card["strip"] is not None):
+    for card in (card for section in galleries for card in section["cards"] if card["strip"] is not None):
         written.add(f"gradcam-{card['index']}.png")
         with atomic_write(figures / f"gradcam-{card['index']}.png", "wb") as file:
             Image.fromarray(card["strip"]).save(file, format="PNG")
@@ -133,7 +133,7 @@ def render(
         command=(report.get("settings") or {}).get("command"),
         versions=report.get("versions") or {},
         checked=report.get("leaks_with_pretraining"),
-        look={arm: {"colour": each.colour, "glyph": GLYPHS[each.marker]} for arm, each in look.items()},
+        look={arm: {"colour": style.colour, "glyph": GLYPHS[style.marker]} for arm, style in look.items()},
         outcome=outcome,
         version=__version__,
     )
@@ -241,8 +241,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
         if isinstance(value, Mapping):
             yield from _flat(value, f"{name} · ")
         elif isinstance(value, (list, tuple)):
-            if not any(isinstance(each, (Mapping, list, tuple)) for each in value):
-                yield name, ", ".join(str(each) for each in value)
+            if not any(isinstance(item, (Mapping, list, tuple)) for item in value):
+                yield name, ", ".join(str(item) for item in value)
         elif value is not None and value != "":
             yield name, value
 
@@ -257,7 +257,7 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
     digests = arm.get("sha256") or ()
     digests = [digests] if isinstance(digests, str) else list(digests)
     encoders = arm.get("encoders") or {}
-    hours = sum(pretraining_hours(each) for each in encoders.values()) or pretraining_hours(provenance)
+    hours = sum(pretraining_hours(encoder) for encoder in encoders.values()) or pretraining_hours(provenance)
     facts = [
         ("starts from", arm.get("start") or arm.get("init")),
         ("backbone", arm.get("backbone")),
@@ -266,7 +266,7 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
         ("trials that diverged", arm.get("diverged_trials") or None),
         *((f"fine-tuning, {key}", value) for key, value in in_words(arm.get("choices") or {}).items()),
         ("weights, SHA-256", f"{digests[0][:16]}…" if len(digests) == 1 else None),
-        ("weights", f"{len(digests)}, one for each {_each(arm)}" if len(digests) > 1 else None),
+        ("weights", f"{len(digests)}, one for each {_replicate(arm)}" if len(digests) > 1 else None),
     ]
     return {
         "name": arm.get("name", "?"),
@@ -278,7 +278,7 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _each(arm: Mapping[str, Any]) -> str:
+def _replicate(arm: Mapping[str, Any]) -> str:
     """What an arm of several encoders has one for."""
     return "fold" if "{fold}" in str(arm.get("start")) else "seed"
 
@@ -301,8 +301,8 @@ def _cost(insight: Insight) -> dict[str, Any] | None:
     rows = []
     for entry in insight.cost:
         pretraining, hours = entry["pretraining_hours"], [entry["hours"].get(mode) for mode in modes]
-        total = pretraining + sum(each or 0.0 for each in hours)
-        cells = [None if each is None else _hours(each) for each in (pretraining or None, *hours, total)]
+        total = pretraining + sum(value or 0.0 for value in hours)
+        cells = [None if value is None else _hours(value) for value in (pretraining or None, *hours, total)]
         rows.append({"arm": entry["arm"], "cells": cells})
     return {"modes": [MODES.get(mode, mode) for mode in modes], "rows": rows}
 
@@ -317,8 +317,8 @@ def _galleries(
     mode, fraction = verdict["mode"], verdict["fraction"]
 
     def card(index: int) -> dict[str, Any]:
-        said, strip = gallery.answers(predictions, mode, fraction, index), [images[index]]
-        for answer in said:
+        answers, strip = gallery.answers(predictions, mode, fraction, index), [images[index]]
+        for answer in answers:
             activation = insight.activation.get((answer["arm"], index))
             answer |= {"image": None, "place": None}
             if activation is not None:
@@ -333,8 +333,10 @@ def _galleries(
             "image": html_pages.data_uri(images[index]),
             "label": predictions.classes[predictions.labels[index]],
             "name": paths[index] if index < len(paths) else f"image {index}",
-            "answers": said,
-            "strip": np.concatenate([_coloured(each) for each in strip], axis=1) if len(strip) > 1 else None,
+            "answers": answers,
+            "strip": np.concatenate([_coloured(picture) for picture in strip], axis=1)
+            if len(strip) > 1
+            else None,
         }
 
     return [
@@ -346,10 +348,10 @@ def _galleries(
 def _likeness(galleries: list[dict[str, Any]], insight: Insight) -> float | None:
     """How alike the maps on the page are; see :func:`~.activation_pictures.likeness`."""
     shown = {
-        (said["arm"], card["index"]): said["class"]
-        for part in galleries
-        for card in part["cards"]
-        for said in card["answers"]
+        (answer["arm"], card["index"]): answer["class"]
+        for section in galleries
+        for card in section["cards"]
+        for answer in card["answers"]
     }
     return likeness(
         (start, answer, insight.activation[start, index][answer])
@@ -358,13 +360,13 @@ def _likeness(galleries: list[dict[str, Any]], insight: Insight) -> float | None
     )
 
 
-def _suspects(found: dict[str, Any] | None, images: np.ndarray | None) -> dict[str, Any] | None:
+def _suspects(suspects: dict[str, Any] | None, images: np.ndarray | None) -> dict[str, Any] | None:
     """Pictures whose labels are worth a look, for the page; None where there are none."""
-    if not found or not found["shown"] or images is None:
+    if not suspects or not suspects["shown"] or images is None:
         return None
-    first = [found["first"][place - 1] for place in found["shown"]]
+    first = [suspects["first"][place - 1] for place in suspects["shown"]]
     cards = [entry | {"image": html_pages.data_uri(images[entry["index"]])} for entry in first]
-    return {**found, "cards": cards, "setting": describe_cell(found["mode"], found["fraction"])}
+    return {**suspects, "cards": cards, "setting": describe_cell(suspects["mode"], suspects["fraction"])}
 
 
 def _coloured(image: np.ndarray) -> np.ndarray:

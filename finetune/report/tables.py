@@ -46,8 +46,8 @@ def write_tables(
     _write_csv(folder / "differences.csv", differences)
     _write_text(folder / "scores.tex", _scores_tex(cells, report))
     _write_text(folder / "differences.tex", _differences_tex(cells, report))
-    told = [(ALL, predictions, paths), *([(ONE, *within)] if within else [])]
-    _write_csv(folder / "out_of_fold.csv", _answers(told, headline_cell(report["results"])))
+    sets = [(ALL, predictions, paths), *([(ONE, *within)] if within else [])]
+    _write_csv(folder / "out_of_fold.csv", _answers(sets, headline_cell(report["results"])))
     return ["scores.csv", "scores.tex", "differences.csv", "differences.tex", "out_of_fold.csv"]
 
 
@@ -75,13 +75,13 @@ def cells_classes(cells: Iterable[tuple[str, Mapping[str, Any]]]) -> list[str]:
 
 
 def _flat(intervals: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    row: dict[str, Any] = {}
     for key, interval in intervals.items():
-        for part in ("estimate", "low", "high"):
-            name = key if part == "estimate" else f"{key} {part}"
-            value = (interval or {}).get(part)
-            found[name] = "" if value is None else f"{value:.6f}"
-    return found
+        for bound in ("estimate", "low", "high"):
+            name = key if bound == "estimate" else f"{key} {bound}"
+            value = (interval or {}).get(bound)
+            row[name] = "" if value is None else f"{value:.6f}"
+    return row
 
 
 def _differences(cells: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterable[dict[str, Any]]:
@@ -102,23 +102,31 @@ def _differences(cells: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterable[dic
 
 
 def _answers(
-    told: Iterable[tuple[str, Predictions, Sequence[str]]], headline: tuple[str, float]
+    sets: Iterable[tuple[str, Predictions, Sequence[str]]], headline: tuple[str, float]
 ) -> Iterable[dict[str, Any]]:
     """One row an image, seed and arm of the headline's mode and fraction; the folder `trials` holds the others."""
-    classes = list(dict.fromkeys(label for _, each, _ in told for label in each.classes))
-    for name, each, paths in told:
-        here = [cell for cell in each.cells() if cell[1] == headline[1]]
+    classes = list(dict.fromkeys(label for _, predictions, _ in sets for label in predictions.classes))
+    for name, predictions, paths in sets:
+        here = [cell for cell in predictions.cells() if cell[1] == headline[1]]
         if not here:
             continue
         mode = headline[0] if headline in here else here[-1][0]
-        for arm in each.arms_of(mode, headline[1]):
-            for seed, answers in zip(each.seeds, each.probabilities[arm, mode, headline[1]], strict=True):
+        for arm in predictions.arms_of(mode, headline[1]):
+            for seed, answers in zip(
+                predictions.seeds, predictions.probabilities[arm, mode, headline[1]], strict=True
+            ):
                 for image, shares in enumerate(answers):
                     row = {"cell": name, "mode": mode, "start": arm, "seed": seed, "file": paths[image]}
-                    row |= {"group": int(each.groups[image]), "label": each.classes[each.labels[image]]}
-                    row["answer"] = each.classes[int(np.argmax(shares))]
-                    found = {label: f"{share:.5f}" for label, share in zip(each.classes, shares, strict=True)}
-                    yield row | {f"p {label}": found.get(label, "") for label in classes}
+                    row |= {
+                        "group": int(predictions.groups[image]),
+                        "label": predictions.classes[predictions.labels[image]],
+                    }
+                    row["answer"] = predictions.classes[int(np.argmax(shares))]
+                    columns = {
+                        label: f"{share:.5f}"
+                        for label, share in zip(predictions.classes, shares, strict=True)
+                    }
+                    yield row | {f"p {label}": columns.get(label, "") for label in classes}
 
 
 def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -141,7 +149,7 @@ def tex(text: str) -> str:
     >>> tex("50% of no_tumor")
     '50\\\\% of no\\\\_tumor'
     """
-    return SPECIAL.sub(lambda found: ESCAPED.get(found.group(), "\\" + found.group()), text)
+    return SPECIAL.sub(lambda match: ESCAPED.get(match.group(), "\\" + match.group()), text)
 
 
 def _tabular(columns: str, head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
@@ -207,7 +215,7 @@ def _differences_tex(cells: Sequence[tuple[str, Mapping[str, Any]]], report: Map
             if difference["estimate"] is None:
                 continue
             spans = [
-                points(difference[part], True).replace("−", "$-$") for part in ("estimate", "low", "high")
+                points(difference[bound], True).replace("−", "$-$") for bound in ("estimate", "low", "high")
             ]
             p = p_in_words(pair, corrected=True).replace("≤", r"$\le$")
             rows.append(

@@ -30,20 +30,20 @@ def grey_images(images: Any, size: int) -> np.ndarray:
     Raises:
         UserError: one of them is no picture; the line says which.
     """
-    found = [square(grey, size) for grey in _each(images)]
-    if not found:
+    pictures = [square(grey, size) for grey in _greys(images)]
+    if not pictures:
         raise UserError("images: there are none")
-    return np.stack(found)
+    return np.stack(pictures)
 
 
-def _each(images: Any) -> Iterable[np.ndarray]:
+def _greys(images: Any) -> Iterable[np.ndarray]:
     if isinstance(images, (str, os.PathLike, Image.Image)):
         return [_grey(images, "image")]
     if hasattr(images, "__array__") and not isinstance(images, (list, tuple)):
         array = np.asarray(images)
         single = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4))
         images = [array] if single else array
-    return [_grey(each, f"image {number}") for number, each in enumerate(images)]
+    return [_grey(image, f"image {number}") for number, image in enumerate(images)]
 
 
 def _grey(image: Any, name: str) -> np.ndarray:

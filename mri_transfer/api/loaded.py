@@ -143,10 +143,10 @@ def load_encoder(
 
     origin = str(start)
     if kind_of(origin) == NETWORK:
-        found = Initialisation(origin, card_of(origin, "")["backbone"])
+        initialisation = Initialisation(origin, card_of(origin, "")["backbone"])
     else:
-        found = Initialisation.read(origin, backbone, option="")
-    return Encoder(*found.load(size or found.card.get("size") or SIZE))
+        initialisation = Initialisation.read(origin, backbone, option="")
+    return Encoder(*initialisation.load(size or initialisation.card.get("size") or SIZE))
 
 
 def load_classifier(run: str | os.PathLike[str]) -> Classifier:

@@ -67,8 +67,8 @@ class Result(dict[str, Any]):
         return _frame(self.rows(), type(self).__name__)
 
     def __repr__(self) -> str:
-        told = self.get("verdict") or self.get("sentence")
-        parts = [str(told)] if told else []
+        gist = self.get("verdict") or self.get("sentence")
+        parts = [str(gist)] if gist else []
         return f"{type(self).__name__}({'; '.join([*parts, *([str(self.folder)] if self.folder else [])])})"
 
     def _repr_html_(self) -> str:
@@ -153,7 +153,9 @@ class Pretraining(Result):
         """The charts of the run's page, by name."""
         from mri_transfer.pretrain.health.run_charts import draw
 
-        return {each.name: each.figure for part in draw(self.rows()).values() for each in part}
+        return {
+            picture.name: picture.figure for pictures in draw(self.rows()).values() for picture in pictures
+        }
 
 
 class Finetuned(Result):
@@ -215,19 +217,19 @@ class Comparison(Result):
     def figures(self) -> dict[str, Figure]:
         """The charts of the report, by name: "headline", "scores-probe", "recall", ..."""
         from mri_transfer.finetune.report import charts
-        from mri_transfer.finetune.report.looks import looks
+        from mri_transfer.finetune.report.styles import looks
 
         report = self.details
         drawn = charts.draw(report, looks(report["arm_names"]))
-        return {each.name: each.figure for part in drawn.values() for each in part}
+        return {picture.name: picture.figure for pictures in drawn.values() for picture in pictures}
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dictionaries as one, keys joined by "_"."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for key, value in row.items():
-        found |= _flat(value, f"{prefix}{key}_") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
+        flat |= _flat(value, f"{prefix}{key}_") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _csv(folder: Path | None, name: str) -> list[dict[str, Any]]:

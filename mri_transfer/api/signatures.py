@@ -63,7 +63,7 @@ def parameters_of(command: str, more: tuple[tuple[str, str, str, str], ...] = ()
     """The parameters of a command's function: its positional arguments, its options, and `more`."""
     config = config_of(command)
     hints = typing.get_type_hints(config)
-    found = []
+    parameters = []
     for field in dataclasses.fields(config):
         about = field.metadata
         if "help" not in about:
@@ -78,15 +78,15 @@ def parameters_of(command: str, more: tuple[tuple[str, str, str, str], ...] = ()
         if field.default is not dataclasses.MISSING and kind is not inspect.Parameter.VAR_POSITIONAL:
             default = repr(str(field.default)) if isinstance(field.default, Path) else repr(field.default)
         annotation = annotation or _annotation(hints[field.name], about)
-        found.append(Parameter(field.name, annotation, default, text or _sentence(about["help"]), kind))
-    found.sort(key=lambda each: (each.kind, each.default is not None))  # stable
-    return found + [Parameter(*each) for each in (*more, QUIET)]
+        parameters.append(Parameter(field.name, annotation, default, text or _sentence(about["help"]), kind))
+    parameters.sort(key=lambda parameter: (parameter.kind, parameter.default is not None))  # stable
+    return parameters + [Parameter(*columns) for columns in (*more, QUIET)]
 
 
 def _annotation(hint: Any, about: Any) -> str:
     """What a function accepts where the configuration holds `hint`."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        (inner,) = (part for part in typing.get_args(hint) if part is not type(None))
+        (inner,) = (member for member in typing.get_args(hint) if member is not type(None))
         return f"{_annotation(inner, about)} | None"
     if typing.get_origin(hint) is tuple:
         inner = _annotation(typing.get_args(hint)[0], {})
@@ -101,7 +101,7 @@ def _annotation(hint: Any, about: Any) -> str:
 
 
 def _sentence(text: str) -> str:
-    text = re.sub(r"--([a-z][a-z-]*)", lambda found: f"`{found[1].replace('-', '_')}`", text)
+    text = re.sub(r"--([a-z][a-z-]*)", lambda match: f"`{match[1].replace('-', '_')}`", text)
     return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
@@ -115,12 +115,14 @@ def from_command(
         function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
             [
                 inspect.Parameter(
-                    each.name,
-                    each.kind,
-                    default=inspect.Parameter.empty if each.default is None else _Shown(each.default),
-                    annotation=_Shown(each.annotation),
+                    parameter.name,
+                    parameter.kind,
+                    default=inspect.Parameter.empty
+                    if parameter.default is None
+                    else _Shown(parameter.default),
+                    annotation=_Shown(parameter.annotation),
                 )
-                for each in parameters
+                for parameter in parameters
             ],
             return_annotation=_Shown(returns.__name__),
         )
@@ -142,10 +144,12 @@ def docstring(text: str, parameters: list[Parameter], returns: type) -> str:
     """A docstring of NumPy's kind: the text, whose examples come last, and every parameter."""
     text, _, examples = text.partition("\n\nExamples\n")
     lines = [text, "", "Parameters", "----------"]
-    for each in parameters:
-        star = "*" if each.kind is inspect.Parameter.VAR_POSITIONAL else ""
-        default = f", default {each.default}" if each.default not in (None, "None", "()", "''") else ""
-        lines += [f"{star}{each.name} : {each.annotation}{default}", f"    {each.about}"]
+    for parameter in parameters:
+        star = "*" if parameter.kind is inspect.Parameter.VAR_POSITIONAL else ""
+        default = (
+            f", default {parameter.default}" if parameter.default not in (None, "None", "()", "''") else ""
+        )
+        lines += [f"{star}{parameter.name} : {parameter.annotation}{default}", f"    {parameter.about}"]
     about = inspect.cleandoc(returns.__doc__ or "").splitlines()[0]
     lines += ["", "Returns", "-------", returns.__name__, f"    {about}"]
     lines += ["", "Raises", "------", "UserError", "    What the command would say in one line."]
@@ -165,13 +169,13 @@ def stub() -> str:
         "",
     ]
     functions: list[Any] = [
-        each for each in map(api.__dict__.get, api.__all__) if hasattr(each, "__made_of__")
+        function for function in map(api.__dict__.get, api.__all__) if hasattr(function, "__made_of__")
     ]
     modules: dict[str, list[str]] = {}
     for name in api.__all__:
-        found = getattr(api, name)
-        if found not in functions:
-            modules.setdefault(found.__module__, []).append(f"{found.__name__} as {name}")
+        value = getattr(api, name)
+        if value not in functions:
+            modules.setdefault(value.__module__, []).append(f"{value.__name__} as {name}")
     lines += [f"from {module} import {', '.join(sorted(names))}" for module, names in sorted(modules.items())]
     lines += [
         "",
@@ -184,15 +188,16 @@ def stub() -> str:
         command, more, returns = function.__made_of__
         lines.append(f"def {function.__name__}(")
         star = False
-        for each in parameters_of(command, more):
-            if each.kind is inspect.Parameter.VAR_POSITIONAL:
+        for parameter in parameters_of(command, more):
+            if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
                 star = True
-            elif each.kind is inspect.Parameter.KEYWORD_ONLY and not star:
+            elif parameter.kind is inspect.Parameter.KEYWORD_ONLY and not star:
                 star = True
                 lines.append("    *,")
-            name = f"*{each.name}" if each.kind is inspect.Parameter.VAR_POSITIONAL else each.name
-            lines.append(
-                f"    {name}: {each.annotation}{f' = {each.default}' if each.default is not None else ''},"
+            name = (
+                f"*{parameter.name}" if parameter.kind is inspect.Parameter.VAR_POSITIONAL else parameter.name
             )
+            default = "" if parameter.default is None else f" = {parameter.default}"
+            lines.append(f"    {name}: {parameter.annotation}{default},")
         lines.append(f") -> {returns.__name__}: ...")
     return "\n".join(lines) + "\n"

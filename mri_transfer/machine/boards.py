@@ -142,9 +142,9 @@ def read_board(root: Path = Path("/")) -> Board | None:
     model, release = read_text(Path(root) / MODEL), read_text(Path(root) / RELEASE)
     if not (Path(root) / RELEASE).is_file() and not re.search(r"jetson|tegra", model, re.IGNORECASE):
         return None
-    found = re.search(r"R(\d+)\b.*?REVISION:\s*(\d+(?:\.\d+)*)", release, re.DOTALL)
+    match = re.search(r"R(\d+)\b.*?REVISION:\s*(\d+(?:\.\d+)*)", release, re.DOTALL)
     l4t = None
-    if found:
-        numbers = [found[1], *found[2].split(".")]
+    if match:
+        numbers = [match[1], *match[2].split(".")]
         l4t = ".".join([*numbers, "0", "0"][: max(3, len(numbers))])
     return Board(model or "NVIDIA Jetson", l4t)

@@ -134,10 +134,10 @@ def probe() -> dict[str, Any]:
     why = lines[-1] if lines else f"exit code {done.returncode}"
     if done.returncode < 0:
         why = f"the interpreter was ended by signal {-done.returncode}"
-    found = re.search(r"^FOUND (.*)$", done.stdout, re.MULTILINE)
-    if not found:
+    match = re.search(r"^FOUND (.*)$", done.stdout, re.MULTILINE)
+    if not match:
         return {"error": why}
-    return json.loads(found[1]) | {"computes": "" if "COMPUTED" in done.stdout else why}
+    return json.loads(match[1]) | {"computes": "" if "COMPUTED" in done.stdout else why}
 
 
 def has_nvidia_gpu(root: Path) -> bool:
@@ -145,35 +145,37 @@ def has_nvidia_gpu(root: Path) -> bool:
     return (root / "proc/driver/nvidia/version").is_file()
 
 
-def of_software(found: Mapping[str, Any], board: Board | None, root: Path = Path("/")) -> Iterator[Finding]:
+def of_software(
+    software: Mapping[str, Any], board: Board | None, root: Path = Path("/")
+) -> Iterator[Finding]:
     """Whether the installed TensorFlow or JAX starts, and sees the GPU that is there."""
-    if "error" in found:
+    if "error" in software:
         yield Finding(
             "software",
             PROBLEM,
-            f"Keras can't be imported: {found['error']}",
+            f"Keras can't be imported: {software['error']}",
             "install this program into a fresh environment: python3 -m venv .venv && .venv/bin/pip install .",
         )
         return
-    what = f"Python {sys.version_info[0]}.{sys.version_info[1]}, Keras {found['keras']} on {found['backend']}"
-    what += f" {found['version']}"
-    if why := found.get("computes"):
+    what = f"Python {sys.version_info[0]}.{sys.version_info[1]}, Keras {software['keras']} on {software['backend']}"
+    what += f" {software['version']}"
+    if why := software.get("computes"):
         remedy = "install this program into a fresh environment"
-        if board is not None and found["backend"] == "jax":
+        if board is not None and software["backend"] == "jax":
             remedy = (
                 "JAX from PyPI has no code for an Orin's GPU (sm_87, github.com/jax-ml/jax/issues/40487): unset "
                 "KERAS_BACKEND and use NVIDIA's TensorFlow, or build JAX for sm_87"
             )
         yield Finding("software", PROBLEM, f"{what}, which can't compute: {why}", remedy)
         return
-    if found["gpus"]:
-        yield Finding("software", GOOD, f"{what}, which sees {', '.join(found['gpus'])}")
+    if software["gpus"]:
+        yield Finding("software", GOOD, f"{what}, which sees {', '.join(software['gpus'])}")
         return
     if board is not None:
-        wanted = board.family.tensorflow if board.family else "none"
-        if found["backend"] == "tensorflow" and "+nv" not in _tensorflow_build() and wanted != "none":
+        build = board.family.tensorflow if board.family else "none"
+        if software["backend"] == "tensorflow" and "+nv" not in _tensorflow_build() and build != "none":
             remedy = (
-                f"install NVIDIA's build {wanted} (`pip install -r requirements-jetson.txt` in a fresh environment); "
+                f"install NVIDIA's build {build} (`pip install -r requirements-jetson.txt` in a fresh environment); "
                 "that of PyPI runs on the processor only"
             )
         else:
@@ -182,7 +184,7 @@ def of_software(found: Mapping[str, Any], board: Board | None, root: Path = Path
     elif has_nvidia_gpu(root):
         remedy = (
             "pip install 'tensorflow[and-cuda]'"
-            if found["backend"] == "tensorflow"
+            if software["backend"] == "tensorflow"
             else "pip install 'jax[cuda13]' (cuda12 for a driver below 580)"
         )
         yield Finding("software", PROBLEM, f"{what}, which does not see this machine's NVIDIA GPU", remedy)
@@ -282,11 +284,11 @@ def _asked_mode() -> str | None:
     if tool is None:
         return None
     try:
-        told = subprocess.run([tool, "-q"], capture_output=True, text=True, timeout=10).stdout
+        output = subprocess.run([tool, "-q"], capture_output=True, text=True, timeout=10).stdout
     except (OSError, subprocess.TimeoutExpired):
         return None
-    found = re.search(r"NV Power Mode:\s*(\S+)", told)
-    return found[1] if found else None
+    match = re.search(r"NV Power Mode:\s*(\S+)", output)
+    return match[1] if match else None
 
 
 def fastest_mode(modes: Mapping[str, str]) -> str | None:

@@ -40,13 +40,13 @@ def _c_messages_held_back() -> Iterator[None]:
     terminal = os.dup(2)
     # In memory where the system can, since a full /tmp must not keep a run from starting.
     held_back = os.fdopen(os.memfd_create("messages"), "w+b") if hasattr(os, "memfd_create") else None
-    with held_back or tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
+    with held_back or tempfile.TemporaryFile() as messages:
+        os.dup2(messages.fileno(), 2)
         try:
             yield
         except BaseException:
-            held.seek(0)
-            os.write(terminal, held.read())
+            messages.seek(0)
+            os.write(terminal, messages.read())
             raise
         finally:
             os.dup2(terminal, 2)
@@ -149,7 +149,7 @@ def jit_compile() -> bool | str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of every library whose numbers can differ between releases."""
-    found = {
+    installed = {
         "python": platform.python_version(),
         "machine": platform.machine(),
         "mri-transfer": __version__,
@@ -164,10 +164,10 @@ def versions() -> dict[str, str]:
         "scikit-learn",
     ):
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 @contextlib.contextmanager

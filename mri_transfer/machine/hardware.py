@@ -115,32 +115,32 @@ class Hardware:
         began = self._clock()
         if began < self._next:
             return {}
-        found: dict[str, Any] = {}
+        reading: dict[str, Any] = {}
         temperatures: dict[str, float] = {}
         for kind, path in self._zones:
             value = _number(path)
             if value is not None and PLAUSIBLE_C[0] < value / 1000 < PLAUSIBLE_C[1]:
                 temperatures[kind] = max(round(value / 1000, 1), temperatures.get(kind, PLAUSIBLE_C[0]))
         if temperatures:
-            found |= {"temperatures_c": temperatures, "temperature_c": max(temperatures.values())}
+            reading |= {"temperatures_c": temperatures, "temperature_c": max(temperatures.values())}
         states = [state for path in self._cooling if (state := _number(path)) is not None]
         events = self._new_events()
         if states or events is not None:
-            found["throttled"] = any(state > 0 for state in states) or bool(events)
+            reading["throttled"] = any(state > 0 for state in states) or bool(events)
         if events is not None:
-            found["throttle_events"] = events
+            reading["throttle_events"] = events
         clocks = [value for path in self._clocks if (value := _number(path)) is not None]
         if clocks:
-            found["cpu_mhz"] = round(statistics.fmean(clocks) / 1000)
+            reading["cpu_mhz"] = round(statistics.fmean(clocks) / 1000)
         for volts, amperes in self._rails:
             mv, ma = _number(volts), _number(amperes)
             if mv is not None and ma is not None:
-                found["power_w"] = round(mv * ma / 1e6, 2)
+                reading["power_w"] = round(mv * ma / 1e6, 2)
         mode = re.match(r"pmode:0*(\d+)", read_text(self._mode_file))
         if mode:
-            found["power_mode"] = self._mode_names.get(mode[1], mode[1])
+            reading["power_mode"] = self._mode_names.get(mode[1], mode[1])
         self._next = began + (self._clock() - began) / SHARE
-        return found
+        return reading
 
     def _new_events(self) -> int | None:
         """Counted since the last call, or None where nothing counts."""
@@ -162,28 +162,32 @@ def summary_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "power_w" (mean), "power_modes", and the "sentence" for people; empty if nothing could be read.
     """
     hot = [line["temperatures_c"] for line in lines if line.get("temperatures_c")]
-    held = [bool(line["throttled"]) for line in lines if line.get("throttled") is not None]
+    throttled = [bool(line["throttled"]) for line in lines if line.get("throttled") is not None]
     power = [line["power_w"] for line in lines if line.get("power_w") is not None]
     modes = _distinct(line["power_mode"] for line in lines if line.get("power_mode") is not None)
-    found: dict[str, Any] = {}
+    summary: dict[str, Any] = {}
     words = []
     if hot:
         peak, zone = max((value, zone) for reading in hot for zone, value in reading.items())
-        found |= {"peak_temperature_c": peak, "hottest": zone}
+        summary |= {"peak_temperature_c": peak, "hottest": zone}
         words.append(f"at most {peak:.0f} °C ({zone})")
-    if held:
+    if throttled:
         events = sum(line.get("throttle_events") or 0 for line in lines)
-        found |= {"throttled_share": round(sum(held) / len(held), 4), "throttle_events": events}
-        words.append(f"throttled in {sum(held)} of {len(held)} readings" if any(held) else "never throttled")
+        summary |= {"throttled_share": round(sum(throttled) / len(throttled), 4), "throttle_events": events}
+        words.append(
+            f"throttled in {sum(throttled)} of {len(throttled)} readings"
+            if any(throttled)
+            else "never throttled"
+        )
     if power:
-        found["power_w"] = round(statistics.fmean(power), 2)
-        words.append(f"{found['power_w']:.1f} W on average")
+        summary["power_w"] = round(statistics.fmean(power), 2)
+        words.append(f"{summary['power_w']:.1f} W on average")
     if modes:
-        found["power_modes"] = modes
+        summary["power_modes"] = modes
         words.append(f"power mode {', then '.join(modes)}")
     if words:
-        found["sentence"] = f"the machine: {', '.join(words)}"
-    return found
+        summary["sentence"] = f"the machine: {', '.join(words)}"
+    return summary
 
 
 def _distinct(values: Iterable[Any]) -> list[str]:

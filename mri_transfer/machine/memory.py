@@ -103,8 +103,8 @@ def is_shared_with_gpu(root: Path = Path("/")) -> bool:
 
 def oom_kills(root: Path = Path("/")) -> int | None:
     """How many processes the kernel has killed for memory since it was started; None where it doesn't count."""
-    found = re.search(r"^oom_kill (\d+)$", read_text(Path(root) / "proc/vmstat"), re.MULTILINE)
-    return int(found[1]) if found else None
+    match = re.search(r"^oom_kill (\d+)$", read_text(Path(root) / "proc/vmstat"), re.MULTILINE)
+    return int(match[1]) if match else None
 
 
 def boot_id(root: Path = Path("/")) -> str:

@@ -77,7 +77,7 @@ def code(text: str) -> Markup:
 
 def css_string(text: str) -> Markup:
     """A quoted CSS string in which nothing but letters, digits and spaces is left unescaped."""
-    inner = re.sub(r"[^A-Za-z0-9 ]", lambda found: f"\\{ord(found.group()):x} ", clean(text))
+    inner = re.sub(r"[^A-Za-z0-9 ]", lambda match: f"\\{ord(match.group()):x} ", clean(text))
     return Markup(f'"{inner}"')
 
 

@@ -137,21 +137,21 @@ def _check(client: Any, address: str, folders: Sequence[Path]) -> None:
         ) from None
     here = device.versions()
     counts = [name for name in here if name != "python" and (name != "jax" or _on_jax())]
-    for worker, found in ask(device.versions).items():
-        if isinstance(found, BaseException):
+    for worker, installed in ask(device.versions).items():
+        if isinstance(installed, BaseException):
             raise different(
-                worker, f"can't load mri-transfer ({found})", f"install {__version__} there, as here"
+                worker, f"can't load mri-transfer ({installed})", f"install {__version__} there, as here"
             )
         for name in counts:  # mri-transfer among them
-            if here[name] != found.get(name):
+            if here[name] != installed.get(name):
                 raise different(
                     worker,
-                    f"has {name} {found.get(name, 'missing')} and this machine {here[name]}",
+                    f"has {name} {installed.get(name, 'missing')} and this machine {here[name]}",
                     "figures could differ, so all must have the same",
                 )
     for folder in map(os.path.abspath, folders):
-        for worker, found in ask(os.path.exists, folder).items():
-            if found is not True:
+        for worker, exists in ask(os.path.exists, folder).items():
+            if exists is not True:
                 raise different(worker, f"does not see {folder}", "all need the same files at the same paths")
     _check_shared(client, address, folders, ask, different)
 
@@ -172,6 +172,6 @@ def _check_shared(client: Any, address: str, folders: Sequence[Path], ask: Any, 
             answers = ask(os.path.exists, str(mark))
         finally:
             mark.unlink(missing_ok=True)
-        for worker, found in answers.items():
-            if found is not True:
+        for worker, exists in answers.items():
+            if exists is not True:
                 raise different(worker, f"has another {folder}", "it must be on a disk that all share")

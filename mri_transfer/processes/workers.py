@@ -152,8 +152,8 @@ class GivenExecutor(Workers):
         pass
 
     def call(self, function: Callable[..., Any], arguments: tuple) -> tuple:
-        told = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        return _on_one_thread, _process(), told, Path.cwd(), function, *arguments
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        return _on_one_thread, _process(), environment, Path.cwd(), function, *arguments
 
 
 @contextlib.contextmanager
@@ -186,7 +186,7 @@ def workers_for(
         yield Workers(count)
 
 
-def each(
+def run_calls(
     workers: Workers, function: Callable[..., Result], calls: Sequence[tuple], *, ordered: bool = False
 ) -> Generator[tuple[int, Result], None, None]:
     """Call a function with each of many arguments.
@@ -227,7 +227,7 @@ def each(
                     waiting[starter.submit(_submit, executor, handed).result()] = number
                     rest.popleft()
                 done = _next(workers, waiting, ordered)
-                found = done.result()
+                result = done.result()
             except workers.ended:
                 raise WorkerDied(waiting[done]) from None
             except workers.lost:
@@ -238,8 +238,8 @@ def each(
             number = waiting.pop(done)
             suspected.pop(number, None)
             del done  # or it would hold its result while the next is waited for
-            yield number, found
-            del found
+            yield number, result
+            del result
         finished = True
     except BrokenExecutor as error:
         if workers.local:  # something can't be sent to another process: a defect, and no mistake of the user
@@ -259,7 +259,7 @@ def _submit(executor: Executor, handed: tuple) -> Future[Any]:
 
 def _has_room(workers: Workers, number: int, waiting: dict[Future[Result], int], suspected: dict) -> bool:
     """Whether a call may be handed over now."""
-    at_work = [each for future, each in waiting.items() if not future.done()]
+    at_work = [call for future, call in waiting.items() if not future.done()]
     if number in suspected or not suspected.keys().isdisjoint(at_work):
         return not at_work
     return len(waiting) < workers.count * AHEAD
@@ -296,8 +296,8 @@ def _redo(workers: Workers, waiting: dict[Future[Result], int], suspected: dict[
 
 
 def _xla_flags() -> str:
-    given = os.environ.get("XLA_FLAGS", "")
-    return given if XLA_ON_ONE_THREAD in given else f"{given} {XLA_ON_ONE_THREAD}".strip()
+    flags = os.environ.get("XLA_FLAGS", "")
+    return flags if XLA_ON_ONE_THREAD in flags else f"{flags} {XLA_ON_ONE_THREAD}".strip()
 
 
 def _become_worker(parent: int) -> None:

@@ -165,14 +165,14 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(names[:SHOWN]) + more
 
 
-def differences(wanted: Mapping[str, tuple[int, ...]], found: Mapping[str, np.ndarray]) -> str:
-    """What keeps `found` from filling variables of the shapes `wanted`, in words; empty if nothing does."""
-    missing = [name for name in wanted if name not in found]
-    unexpected = [name for name in found if name not in wanted]
+def differences(expected: Mapping[str, tuple[int, ...]], arrays: Mapping[str, np.ndarray]) -> str:
+    """What keeps `arrays` from filling variables of the shapes `expected`, in words; empty if nothing does."""
+    missing = [name for name in expected if name not in arrays]
+    unexpected = [name for name in arrays if name not in expected]
     shapes = [
-        f"{name} {found[name].shape} instead of {tuple(shape)}"
-        for name, shape in wanted.items()
-        if name in found and found[name].shape != tuple(shape)
+        f"{name} {arrays[name].shape} instead of {tuple(shape)}"
+        for name, shape in expected.items()
+        if name in arrays and arrays[name].shape != tuple(shape)
     ]
     parts = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
     return "; ".join(f"{len(names)} {what}: {_listed(names)}" for what, names in parts.items() if names)

@@ -27,12 +27,12 @@ def sealed(text: str) -> str:
     return start + _TAIL % hashlib.sha256(start.encode()).hexdigest()
 
 
-def is_broken(content: bytes, found: Mapping[str, Any]) -> bool:
+def is_broken(content: bytes, fields: Mapping[str, Any]) -> bool:
     """Whether a file was changed after it was sealed.
 
     Args:
         content: of the file.
-        found: what it holds.
+        fields: what it holds.
     """
     start, tail = content[:-_LENGTH], content[-_LENGTH:]
     expected = _TAIL % hashlib.sha256(start).hexdigest()
@@ -40,4 +40,4 @@ def is_broken(content: bytes, found: Mapping[str, Any]) -> bool:
         return False
     # Written anew by another program, or the field itself is what has changed.
     same = sum(tail[place] == ord(expected[place]) for place in _FIXED) if len(tail) == _LENGTH else 0
-    return SEAL in found or 2 * same > len(_FIXED)
+    return SEAL in fields or 2 * same > len(_FIXED)

@@ -141,9 +141,9 @@ def _plain(value: Any) -> Any:
 def finite(value: Any) -> Any:
     """The same with null for numbers that are not finite, which JSON lacks (the loss of a diverged run)."""
     if isinstance(value, dict):
-        return {key: finite(part) for key, part in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [finite(part) for part in value]
+        return [finite(item) for item in value]
     if isinstance(value, (float, np.floating)) and not math.isfinite(value):
         return None
     return value
@@ -186,7 +186,7 @@ def parse_json(content: bytes | str) -> Any:
     if text.count("[") + text.count("{") > DEEPEST:
         level = [value]
         for _ in range(DEEPEST):
-            level = [part for each in level for part in _parts(each)]
+            level = [child for value in level for child in _parts(value)]
         if level:
             raise ValueError("it nests too deeply")
     return value
@@ -270,18 +270,18 @@ def read_object(
         UserError: as of :func:`read_json`, or it holds something else, and the line names the fields; or it was
             changed after :func:`write_card` wrote it.
     """
-    content, found = _content_and_json(path, remedy)
-    if newest is not None and not wrong_fields(found, {"format": int}) and found["format"] > newest:
+    content, fields = _content_and_json(path, remedy)
+    if newest is not None and not wrong_fields(fields, {"format": int}) and fields["format"] > newest:
         raise NewerFormat(
-            f"{path}: was written by a newer mri-transfer (format {found['format']}); update this one"
+            f"{path}: was written by a newer mri-transfer (format {fields['format']}); update this one"
         )
-    wrong = wrong_fields(found, kinds)
-    if wrong or not isinstance(found, dict):
+    wrong = wrong_fields(fields, kinds)
+    if wrong or not isinstance(fields, dict):
         raise UserError(f"{path}: {fault} ({', '.join(wrong) or 'not a JSON object'}); {remedy}")
-    if is_broken(content, found):
+    if is_broken(content, fields):
         raise UserError(f"{path}: was changed after it was written; {remedy}")
-    found.pop(SEAL, None)
-    return found
+    fields.pop(SEAL, None)
+    return fields
 
 
 def object_or_none(path: Path) -> dict[str, Any] | None:
@@ -370,8 +370,8 @@ def require_folder(folder: Path, kind: str, made_by: str) -> Path:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; `mri-transfer {made_by}` makes a {kind}")
-    found = folder_kind(folder)
-    if found != kind:
-        holds = f"holds a {found}" if found else "was not made by this program"
+    actual = folder_kind(folder)
+    if actual != kind:
+        holds = f"holds a {actual}" if actual else "was not made by this program"
         raise UserError(f"{folder}: {holds}, and a {kind} is needed; `mri-transfer {made_by}` makes one")
     return folder

@@ -106,9 +106,9 @@ def append(descriptor: int, lines: bytes, sync: bool) -> None:
 
 def text_in(content: bytes, field: str) -> str:
     """What a damaged line seems to say in a field that holds text, or ""."""
-    found = re.search(rb'"%s": ("(?:[^"\\]|\\.)*")' % field.encode(), content)
+    match = re.search(rb'"%s": ("(?:[^"\\]|\\.)*")' % field.encode(), content)
     try:
-        value = parse_json(found[1]) if found else ""
+        value = parse_json(match[1]) if match else ""
     except ValueError:
         return ""
     return "".join(character if character.isprintable() else "?" for character in value)

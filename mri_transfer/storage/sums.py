@@ -24,10 +24,10 @@ _LINE = re.compile(rb"([0-9a-f]{64})  ([^\n\\]+)\n")
 
 def files_in(folder: Path) -> dict[str, Path]:
     """The files that a list names, by their path in the folder."""
-    found = {path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*"))}
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*"))}
     return {
         name: path
-        for name, path in found.items()
+        for name, path in paths.items()
         if path.is_file() and not path.is_symlink() and name not in LEFT_OUT and not name.endswith(".part")
     }
 
@@ -70,12 +70,12 @@ def write_sums(
     for name in (SUMS, BEFORE):
         with contextlib.suppress(OSError, ValueError):
             former |= read_sums(folder / name)
-    now, kept = _stamps(folder), dict(known)
-    kept |= {name: former[name] for name in former if name in before and before[name] == now.get(name)}
+    now, digests = _stamps(folder), dict(known)
+    digests |= {name: former[name] for name in former if name in before and before[name] == now.get(name)}
     with atomic_write(folder / SUMS) as file:
         for name, path in files_in(folder).items():
             if "\\" not in name and "\n" not in name:
-                file.write(f"{kept.get(name) or sha256(path)}  {name}\n")
+                file.write(f"{digests.get(name) or sha256(path)}  {name}\n")
     (folder / BEFORE).unlink(missing_ok=True)
 
 

@@ -16,11 +16,11 @@ LARGEST_STEP = 1.25
 
 def shrink(x: Any, size: int) -> Any:
     """Slices (n, side, side) not much larger than views of `size` pixels: the lowest of their cosines."""
-    side, wanted = x.shape[1], round(LARGEST_STEP * size)
-    if side <= wanted:
+    side, target = x.shape[1], round(LARGEST_STEP * size)
+    if side <= target:
         return x
-    window = shoulder(np.arange(wanted) / wanted, np)[:, None]
-    down = dct_matrix(wanted).T @ (window * dct_matrix(side)[:wanted]) * np.sqrt(wanted / side)
+    window = shoulder(np.arange(target) / target, np)[:, None]
+    down = dct_matrix(target).T @ (window * dct_matrix(side)[:target]) * np.sqrt(target / side)
     down = down.astype(np.float32)
     return ops.clip(ops.matmul(ops.matmul(down, x), down.T), 0.0, 1.0)
 

@@ -18,7 +18,7 @@ import numpy as np
 from keras import ops
 
 from mri_transfer.pretrain.augmentations.scanner import head_mean
-from mri_transfer.pretrain.augmentations.tensors import dct_matrix, each
+from mri_transfer.pretrain.augmentations.tensors import dct_matrix, per_image
 
 # Radius as a share of the slice's side, drawn evenly on a logarithmic scale. A head fills about 0.8 of the side.
 RADIUS = (0.03, 0.15)
@@ -77,43 +77,43 @@ def paste(x: Any, numbers: tuple[Any, Any, Any], share: float) -> tuple[Any, Any
     radius = ops.exp(low + (high - low) * u["radius"])
 
     place = (np.arange(side, dtype="float32") + 0.5) / side
-    dx = ops.reshape(place, (1, 1, side)) - each(across)
-    dy = ops.reshape(place, (1, side, 1)) - each(down)
+    dx = ops.reshape(place, (1, 1, side)) - per_image(across)
+    dy = ops.reshape(place, (1, side, 1)) - per_image(down)
     angle, stretch = np.pi * u["angle"], ops.exp(0.6 * (u["stretch"] - 0.5))
     cos, sin = ops.cos(angle) / radius, ops.sin(angle) / radius
-    along = (dx * each(cos) + dy * each(sin)) * each(stretch)
-    beside = (dy * each(cos) - dx * each(sin)) / each(stretch)
+    along = (dx * per_image(cos) + dy * per_image(sin)) * per_image(stretch)
+    beside = (dy * per_image(cos) - dx * per_image(sin)) / per_image(stretch)
     field = _smooth(waves, side)
     # 1 at the outline of the lesion, which the field makes irregular.
     distance = ops.sqrt(along * along + beside * beside) * (
-        1.0 + 0.35 * each(u["rough"]) * ops.tanh(field[:, 0])
+        1.0 + 0.35 * per_image(u["rough"]) * ops.tanh(field[:, 0])
     )
 
     soft = 0.5 * (1 / side) / radius + 0.05  # half the width of an edge: about half a pixel, or more
 
     def within(limit: Any) -> Any:
         """1 inside of `limit` times the outline, 0 outside of it, a slope between."""
-        return ops.clip(0.5 + 0.5 * (each(limit) - distance) / each(soft), 0.0, 1.0)
+        return ops.clip(0.5 + 0.5 * (per_image(limit) - distance) / per_image(soft), 0.0, 1.0)
 
     least, most = GREY
-    core, rim = (each((least + (most - least) * u[name]) * mean) for name in ("core", "rim"))
+    core, rim = (per_image((least + (most - least) * u[name]) * mean) for name in ("core", "rim"))
     # A third of them have no rim.
     width = 0.4 * ops.maximum(0.0, 1.5 * u["width"] - 0.5)
     body, inner = within(ops.ones_like(width)), within(1.0 - width)
-    grey = (rim + (core - rim) * inner) * (1.0 + 0.35 * each(u["texture"]) * field[:, 1])
+    grey = (rim + (core - rim) * inner) * (1.0 + 0.35 * per_image(u["texture"]) * field[:, 1])
     # Through half of them, what they lie on is seen, up to a half.
     opaque = 1.0 - ops.maximum(0.0, u["through"] - 0.5)
     # Half of them change what is around them, which fades away with the distance.
     reach = 1.0 + 1.5 * u["reach"]
-    around = ops.clip((each(reach) - distance) / each(reach - 0.9), 0.0, 1.0)
+    around = ops.clip((per_image(reach) - distance) / per_image(reach - 0.9), 0.0, 1.0)
     lighter = HALO * ops.sign(u["halo"] - 0.5) * ops.maximum(0.0, 4.0 * ops.abs(u["halo"] - 0.5) - 1.0)
 
     def twice(values: Any) -> Any:
         return ops.concatenate([values, values], axis=0)
 
-    seen = each(there)
-    x = x * (1.0 + twice(seen * each(lighter) * around))  # what is black around it stays so
-    body = seen * body * each(opaque)
+    seen = per_image(there)
+    x = x * (1.0 + twice(seen * per_image(lighter) * around))  # what is black around it stays so
+    body = seen * body * per_image(opaque)
     x = x * twice(1.0 - body) + twice(body * grey)
     described = ops.stack([across, down, u["radius"], u["core"], u["rim"]], axis=1)
     return ops.clip(x, 0.0, 1.0), there, described

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mri_transfer.pretrain.augmentations.tensors import dct_matrix, each, shoulder
+from mri_transfer.pretrain.augmentations.tensors import dct_matrix, per_image, shoulder
 
 BIAS_ORDERS = 3  # cosines along each axis: constant, half a wave, a whole one
 BIAS_TERMS = BIAS_ORDERS**2 - 1  # without the constant, which is brightness
@@ -71,12 +71,12 @@ def regrade(x: Any, *, bias: Any, gamma: Any, contrast: Any, brightness: Any) ->
     """
     field = bias_field(bias, x.shape[1])
     # exp(gamma log x): a fifth of the time that the power takes.
-    graded = ops.exp(ops.log(ops.maximum(x, _DARKEST)) * each(gamma) + field)
+    graded = ops.exp(ops.log(ops.maximum(x, _DARKEST)) * per_image(gamma) + field)
     head = _head(x)
     before, after = _mean(x, head), _mean(graded, head)
     offset = (1 - contrast) * before
-    wide = graded * each(contrast * before / ops.maximum(after, 1e-6)) + head * each(offset)
-    return ops.clip(wide * each(1 + brightness), 0.0, 1.0)
+    wide = graded * per_image(contrast * before / ops.maximum(after, 1e-6)) + head * per_image(offset)
+    return ops.clip(wide * per_image(1 + brightness), 0.0, 1.0)
 
 
 def _head(x: Any) -> Any:
@@ -106,6 +106,6 @@ def add_rician_noise(x: Any, sigma: Any, uniform: Any) -> Any:
     """
     scaled = uniform * _STEPS
     leading = ops.floor(scaled)
-    r = each(sigma) * ops.sqrt(-2.0 * ops.log((leading + 0.5) * (1 / _STEPS)))
+    r = per_image(sigma) * ops.sqrt(-2.0 * ops.log((leading + 0.5) * (1 / _STEPS)))
     turned = ops.cos(2 * np.pi * (scaled - leading))
     return ops.sqrt(ops.maximum(x * x + r * (2.0 * x * turned + r), 0.0))

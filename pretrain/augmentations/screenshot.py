@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from mri_transfer.pretrain.augmentations.tensors import dct_matrix, each
+from mri_transfer.pretrain.augmentations.tensors import dct_matrix, per_image
 
 BLOCK = 8
 # Quantisation of luminance at quality 50: ITU-T T.81 (1992), table K.1.
@@ -32,7 +32,7 @@ LUMINANCE = np.array(
 
 def lift_black(x: Any, haze: Any) -> Any:
     """Show black as grey: (n,) `haze` in 0..1 is what black becomes, white stays white."""
-    return x + each(haze) * (1.0 - x)
+    return x + per_image(haze) * (1.0 - x)
 
 
 def fill_outside(x: Any, *, left: Any, right: Any, top: Any, bottom: Any, grey: Any) -> Any:
@@ -48,7 +48,7 @@ def fill_outside(x: Any, *, left: Any, right: Any, top: Any, bottom: Any, grey: 
         return (at >= ops.reshape(low, (-1, 1))) & (at <= 1 - ops.reshape(high, (-1, 1)))
 
     rows, columns = within(top, bottom), within(left, right)
-    return ops.where(ops.expand_dims(rows, 2) & ops.expand_dims(columns, 1), x, each(grey))
+    return ops.where(ops.expand_dims(rows, 2) & ops.expand_dims(columns, 1), x, per_image(grey))
 
 
 def hide(x: Any, *, side: Any, left: Any, top: Any) -> Any:
@@ -64,8 +64,8 @@ def hide(x: Any, *, side: Any, left: Any, top: Any) -> Any:
 
 def lower_depth(x: Any, levels: Any) -> Any:
     """Round to (n,) `levels` equally spaced greys from black to white; 0 leaves a picture as it is."""
-    steps = each(ops.maximum(levels - 1, 1.0))
-    return ops.where(each(levels) > 0, ops.round(x * steps) / steps, x)
+    steps = per_image(ops.maximum(levels - 1, 1.0))
+    return ops.where(per_image(levels) > 0, ops.round(x * steps) / steps, x)
 
 
 def jpeg_table(quality: Any) -> Any:
@@ -93,9 +93,9 @@ def jpeg(x: Any, quality: Any) -> Any:
     pixels = ops.reshape(pixels, (-1, blocks * blocks, BLOCK * BLOCK))
     steps = ops.expand_dims(jpeg_table(quality), 1)
     # Grey is stored around 0, from -128 on; only the rounding of the mean notices.
-    found = ops.matmul(pixels * 255.0 - 128.0, both.T)
-    stored = ops.round(found / steps) * steps
+    coefficients = ops.matmul(pixels * 255.0 - 128.0, both.T)
+    stored = ops.round(coefficients / steps) * steps
     pixels = (ops.matmul(stored, both) + 128.0) / 255.0
     pixels = ops.transpose(ops.reshape(pixels, (-1, blocks, blocks, BLOCK, BLOCK)), (0, 1, 3, 2, 4))
     lossy = ops.reshape(pixels, (-1, size + missing, size + missing))[:, :size, :size]
-    return ops.where(each(quality) > 0, ops.clip(lossy, 0.0, 1.0), x)
+    return ops.where(per_image(quality) > 0, ops.clip(lossy, 0.0, 1.0), x)

@@ -58,7 +58,7 @@ AUGMENTATIONS = (
     Augmentation("cutout", 0.35, "{:.0%} of the side", 0.5, "a hidden square: no one structure may carry the answer"),
 )  # fmt: skip
 
-NAMES = tuple(each.name for each in AUGMENTATIONS)
+NAMES = tuple(augmentation.name for augmentation in AUGMENTATIONS)
 
 
 def view_strength(text: str) -> str:
@@ -97,14 +97,17 @@ def amounts(strength: float, strengths: dict[str, float]) -> dict[str, float]:
     """
     if unknown := set(strengths) - set(NAMES):
         raise ValueError(f"no such augmentation: {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    return {each.name: each.amount * strength * strengths.get(each.name, 1.0) for each in AUGMENTATIONS}
+    return {
+        augmentation.name: augmentation.amount * strength * strengths.get(augmentation.name, 1.0)
+        for augmentation in AUGMENTATIONS
+    }
 
 
 def described() -> str:
     """The table as lines of text, for `--help`."""
     width = max(map(len, NAMES))
     return "\n".join(
-        f"  {each.name:<{width}}  {each.stands_for} (at most {each.reach}; "
-        f"{'all' if each.share == 1 else f'{each.share:.0%}'} of views)"
-        for each in AUGMENTATIONS
+        f"  {augmentation.name:<{width}}  {augmentation.stands_for} (at most {augmentation.reach}; "
+        f"{'all' if augmentation.share == 1 else f'{augmentation.share:.0%}'} of views)"
+        for augmentation in AUGMENTATIONS
     )

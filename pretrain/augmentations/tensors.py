@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 
-def each(parameter: Any) -> Any:
+def per_image(parameter: Any) -> Any:
     """One number a slice, (n,), in a shape (n, 1, 1) that goes with pictures."""
     return ops.reshape(parameter, (-1, 1, 1))
 

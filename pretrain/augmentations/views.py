@@ -24,13 +24,13 @@ Parameters = dict[str, Any]
 # One uniform number a view each, drawn whether it is used or not: switching one augmentation off leaves the others'
 # draws as they were. An augmentation's own column says whether and how much, the others where and which.
 _COLUMNS = (
-    *(each.name for each in AUGMENTATIONS),
+    *(augmentation.name for augmentation in AUGMENTATIONS),
     *("crop_x", "crop_y", "resolution_axis"),
     *("letterbox_axis", "letterbox_grey", "border_grey", "cutout_x", "cutout_y"),
     *(f"border_{side}" for side in ("left", "right", "top", "bottom")),
     *(f"bias_{term}" for term in range(scanner.BIAS_TERMS)),
 )
-_SHARE = {each.name: each.share for each in AUGMENTATIONS}
+_SHARE = {augmentation.name: augmentation.share for augmentation in AUGMENTATIONS}
 
 
 class Views(keras.layers.Layer):

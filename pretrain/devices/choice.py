@@ -13,7 +13,7 @@ from mri_transfer.machine import device
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.devices.membership import membership_of
 from mri_transfer.pretrain.pairs.positives import PairSampler
-from mri_transfer.pretrain.run.interrupts import Interrupts
+from mri_transfer.pretrain.run.stop_signals import Interrupts
 from mri_transfer.pretrain.run.trainer import Trainer
 
 

@@ -37,7 +37,7 @@ from mri_transfer.pretrain.devices.sharding import SeveralDevices, ShardedTraine
 from mri_transfer.pretrain.fit.out_of_memory import REMEDY, is_out_of_memory, remember_fewer
 from mri_transfer.pretrain.pairs.positives import Batch, PairSampler, read_ahead
 from mri_transfer.pretrain.run.continuing import FREE_TO_CHANGE
-from mri_transfer.pretrain.run.interrupts import Interrupts
+from mri_transfer.pretrain.run.stop_signals import Interrupts
 from mri_transfer.pretrain.run.trainer import Trainer
 
 # How long the first process waits for the last; without a sign of life, one counts as gone; the end is waited for.
@@ -157,8 +157,8 @@ class ProcessGroup(SeveralDevices):
             flat = np.asarray(multihost_utils.broadcast_one_to_all(flat))
         parts = np.split(flat, np.cumsum([array.nbytes for array in arrays.values()])[:-1])
         return {
-            name: np.frombuffer(part.tobytes(), array.dtype).reshape(array.shape)
-            for (name, array), part in zip(arrays.items(), parts, strict=True)
+            name: np.frombuffer(piece.tobytes(), array.dtype).reshape(array.shape)
+            for (name, array), piece in zip(arrays.items(), parts, strict=True)
         }
 
     # -- rank 0
@@ -178,22 +178,22 @@ class ProcessGroup(SeveralDevices):
         steps, failed = 0, None
         while True:
             self._interrupts.tell()
-            said = self.exchange({"asked": self._interrupts.asked, "failed": failed})[0]
-            if said["do"] == "end":
+            message = self.exchange({"asked": self._interrupts.asked, "failed": failed})[0]
+            if message["do"] == "end":
                 break
             if failed:
                 continue  # rank 0 has heard of it just now, and ends
-            if said["do"] == "make":
+            if message["do"] == "make":
                 trainer = None  # its memory is needed
                 gc.collect()
-                trainer = GroupTrainer(config, encoder=None, devices=self, **said["arguments"])
+                trainer = GroupTrainer(config, encoder=None, devices=self, **message["arguments"])
                 continue
             assert trainer is not None
-            if said["do"] == "assign":
+            if message["do"] == "assign":
                 trainer.assign(trainer.arrays())
                 batches = read_ahead(sampler, int(trainer.optimizer.iterations))
             else:
-                trainer.step(batch, said["rate"], said["share"])
+                trainer.step(batch, message["rate"], message["share"])
                 steps += 1
             assert batches is not None
             try:
@@ -201,10 +201,10 @@ class ProcessGroup(SeveralDevices):
             except (OSError, UserError) as error:
                 failed = f"slices can't be read any more ({' '.join(str(error).split())[:LINE]})"
         self._ended = True
-        if said["code"] == 130:
+        if message["code"] == 130:
             raise KeyboardInterrupt
-        if said["code"]:
-            raise UserError(said["line"])
+        if message["code"]:
+            raise UserError(message["line"])
         progress.say(f"process {self.rank} of {self.processes}: done, {steps} steps; process 0 writes")
         return {"process": self.rank, "processes": self.processes, "steps": steps}
 

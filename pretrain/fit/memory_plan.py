@@ -78,11 +78,11 @@ def _in_micro_batches(model: keras.Model, micro_batch: int) -> Callable[[Any], A
 
 def _remat_chunks(pure: Callable[..., Any], trainable: list, state: list, chunks: Any) -> tuple[Any, list]:
     """XLA orders operations so that memory is low; nothing has to be said about it."""
-    found = []
+    outputs = []
     for i in range(chunks.shape[0]):
         y, state = keras.remat(pure)(trainable, state, chunks[i])
-        found.append(y)
-    return ops.stack(found), state
+        outputs.append(y)
+    return ops.stack(outputs), state
 
 
 def _tensorflow_chunks(
@@ -103,14 +103,14 @@ def _tensorflow_chunks(
 
     @tf.custom_gradient
     def encode(*weights):
-        def forward(i, state, drawn, found):
+        def forward(i, state, drawn, outputs):
             drawn = [array.write(i, state[j]) for array, j in zip(drawn, generators, strict=True)]
             y, state = pure(list(weights), state, chunks[i])
-            return i + 1, state, drawn, found.write(i, y)
+            return i + 1, state, drawn, outputs.write(i, y)
 
         drawn = [tf.TensorArray(state[j].dtype, size=parts) for j in generators]
-        found = tf.TensorArray(dtype, size=parts)
-        after, drawn, found = loop(forward, (list(state), drawn, found))
+        outputs = tf.TensorArray(dtype, size=parts)
+        after, drawn, outputs = loop(forward, (list(state), drawn, outputs))
         drawn = [array.stack() for array in drawn]
 
         def gradient(upstream, *_):
@@ -129,7 +129,7 @@ def _tensorflow_chunks(
 
             return loop(backward, ([tf.zeros_like(weight) for weight in weights],))[0]
 
-        return (found.stack(), *after), gradient
+        return (outputs.stack(), *after), gradient
 
     y, *after = encode(*trainable)
     return y, after

@@ -81,10 +81,10 @@ def remember_fewer(out: Path, batch: int) -> int | None:
     """
     from mri_transfer.checkpoints.state import load_state, save_state
 
-    found = load_state(Path(out) / "state")
-    if found is None:
+    state = load_state(Path(out) / "state")
+    if state is None:
         return None
-    arrays, info = found
+    arrays, info = state
     fewer = smaller(info.get("micro_batch"), batch)
     if fewer is not None:
         save_state(Path(out) / "state", arrays, {**info, "micro_batch": fewer})

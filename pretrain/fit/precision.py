@@ -49,7 +49,7 @@ def measured(
         batch: as a method takes it.
         seconds: to spend on steps at least, for all precisions together.
     """
-    found = {}
+    medians = {}
     for precision in PRECISIONS:
         trainer = trainer_of(precision)
         trainer.step(batch, 0.0, 0.0)
@@ -58,10 +58,10 @@ def measured(
             began = time.monotonic()
             trainer.step(batch, 0.0, 0.0)
             times.append(time.monotonic() - began)
-        found[precision] = statistics.median(times)
+        medians[precision] = statistics.median(times)
         del trainer
         gc.collect()
-    return found
+    return medians
 
 
 def fastest(seconds: Mapping[str, float]) -> str:

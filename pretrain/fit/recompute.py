@@ -24,8 +24,13 @@ def _elements(layer: keras.layers.Layer) -> int:
 
 def activation_bytes(encoder: keras.Model) -> int:
     """Bytes of activations that training keeps for one float32 image: what convolutions and activations give out."""
-    kept = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.ReLU, keras.layers.Activation)
-    return 4 * sum(_elements(layer) for layer in encoder.layers if isinstance(layer, kept))
+    layer_types = (
+        keras.layers.Conv2D,
+        keras.layers.DepthwiseConv2D,
+        keras.layers.ReLU,
+        keras.layers.Activation,
+    )
+    return 4 * sum(_elements(layer) for layer in encoder.layers if isinstance(layer, layer_types))
 
 
 def early_cuts(encoder: keras.Model) -> list[keras.layers.Layer]:

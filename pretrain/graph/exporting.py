@@ -20,7 +20,7 @@ from mri_transfer.checkpoints.initialisation import Initialisation
 from mri_transfer.errors import UserError
 from mri_transfer.machine import device
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.graph.settings import as_told, settings_of
+from mri_transfer.pretrain.graph.settings import as_options, settings_of
 from mri_transfer.pretrain.methods import METHODS, SUBJECTS
 from mri_transfer.pretrain.pairs.positives import mixture
 from mri_transfer.pretrain.run.trainer import Trainer
@@ -67,15 +67,15 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
     version, out = TARGETS[config.for_], config.out
     settings, slices = settings_of(config)
     claim_folder(out, KIND)
-    asked = {
+    request = {
         "tensorflow": version,
         "slice_size": slices["size"],
-        "config": as_told(settings),
+        "config": as_options(settings),
         "init_sha256": Initialisation.read(settings.init, settings.backbone).card.get("weights_sha256"),
     }
     if (out / CARD).is_file():
         before = read_object(out / CARD)
-        if all(before.get(key) == value for key, value in asked.items()):
+        if all(before.get(key) == value for key, value in request.items()):
             progress.say(f"{out}: already exported; choose another --out for a new one")
             return _summary(out)
         raise UserError(f"{out}: holds a training graph with other settings; choose another --out")
@@ -94,7 +94,7 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
     card = {
         "format": FORMAT,
         "made_by": f"mri-transfer {mri_transfer.__version__}",
-        **asked,
+        **request,
         **described(trainer, start),
         "slices": slices,
         "versions": device.versions(),
@@ -108,10 +108,10 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
 
 
 def _summary(out: Path) -> dict[str, Any]:
-    told = ("tensorflow", "method", "backbone", "size", "slice_size", "batch")
-    card = read_object(out / CARD, dict.fromkeys(told, object))
+    keys = ("tensorflow", "method", "backbone", "size", "slice_size", "batch")
+    card = read_object(out / CARD, dict.fromkeys(keys, object))
     size = sum(path.stat().st_size for path in (out / "graph").rglob("*") if path.is_file())
-    return {"folder": str(out), "bytes": size, **{key: card[key] for key in told}}
+    return {"folder": str(out), "bytes": size, **{key: card[key] for key in keys}}
 
 
 def _trainer(settings: PretrainConfig) -> tuple[Trainer, dict[str, Any]]:

@@ -175,7 +175,7 @@ def _check_state(folder: Path, card: dict[str, Any], arrays: dict[str, Any], inf
     kinds: dict[str, Kind] = {"budget": dict, "data": dict, "machine": dict, "diverged": list, "step": int}
     if fields := wrong_fields(info, {**kinds, "finished": bool, "seconds": (int, float)}):
         raise UserError(f"{folder}: state/ is damaged ({', '.join(fields)}); {REMEDY}")
-    shapes = {each["name"]: tuple(each["shape"]) for each in card["state"]}
+    shapes = {entry["name"]: tuple(entry["shape"]) for entry in card["state"]}
     wrong = differences(shapes, arrays)
     if wrong or info.get("graph") != card["files"]["graph/saved_model.pb"]:
         raise UserError(
@@ -187,9 +187,9 @@ def _encoder(card: dict[str, Any], arrays: dict[str, Any]) -> Any:
     """An encoder with the trained weights."""
     from mri_transfer.checkpoints.encoders import Misfit, encoder_with
 
-    found = {name: arrays[key] for name, key in card["encoder"].items()}
+    weights = {name: arrays[key] for name, key in card["encoder"].items()}
     try:
-        return encoder_with(card["backbone"], card["size"], found)
+        return encoder_with(card["backbone"], card["size"], weights)
     except Misfit as differ:
         raise UserError(
             f"the trained weights don't fit {card['backbone']} of this mri-transfer ({differ}); import them with "

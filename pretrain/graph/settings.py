@@ -33,7 +33,7 @@ def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
     from mri_transfer.checkpoints.encoders import read_card
     from mri_transfer.pretrain.run.continuing import backbone_of
 
-    told: dict[str, Any] = {}
+    options: dict[str, Any] = {}
     path = config.store
     if config.run is not None:
         card = read_card(config.run)
@@ -42,29 +42,29 @@ def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
         same_method = config.method in (None, before.get("method"))
         names = {field.name for field in dataclasses.fields(config) if field.metadata.get("of_run")}
         names -= set() if same_method else set(METHOD_OPTIONS)
-        told = {name: before[name] for name in names if before.get(name) is not None}
-        told |= {"init": str(config.run), "size": card["size"], "backbone": card["backbone"]}
+        options = {name: before[name] for name in names if before.get(name) is not None}
+        options |= {"init": str(config.run), "size": card["size"], "backbone": card["backbone"]}
         if path is None and before.get("store") and Path(before["store"]).is_dir():
             path = Path(before["store"])
-    told |= config.given
-    if "view" in told:
-        told["view"] = tuple(told["view"])
+    options |= config.pretrain_options
+    if "view" in options:
+        options["view"] = tuple(options["view"])
     store = SliceStore.open(path) if path is not None else None
-    side = store.size if store else told.get("size")
+    side = store.size if store else options.get("size")
     if side is None:
         raise UserError("the size of the slices is not known: give --store STORE, or --size PX")
-    if "sequence" in mixture(told.get("positives", "adjacent")):
+    if "sequence" in mixture(options.get("positives", "adjacent")):
         raise UserError(
             "--positives sequence: the runner on the board draws adjacent slices and the same ones; give "
             "--positives adjacent"
         )
-    if told.get("method") and METHODS[told["method"]].free_labels:
+    if options.get("method") and METHODS[options["method"]].free_labels:
         raise UserError(
-            f"--method {told['method']}: the runner on the board knows neither plane nor position of its slices; "
+            f"--method {options['method']}: the runner on the board knows neither plane nor position of its slices; "
             "choose another method, such as simclr"
         )
     settings = PretrainConfig(
-        store=path or Path(), out=config.out, **{"size": side, "precision": "float32", **told}
+        store=path or Path(), out=config.out, **{"size": side, "precision": "float32", **options}
     )
     slices = {
         "size": side,
@@ -74,6 +74,6 @@ def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
     return dataclasses.replace(settings, backbone=backbone_of(settings)), slices
 
 
-def as_told(settings: PretrainConfig) -> dict[str, Any]:
+def as_options(settings: PretrainConfig) -> dict[str, Any]:
     """The settings for graph.json."""
     return {key: value for key, value in as_dict(settings).items() if key not in _LEFT_OUT}

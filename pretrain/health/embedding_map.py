@@ -20,8 +20,8 @@ def pca(features: np.ndarray) -> np.ndarray:
     # Of the Gram matrix: its eigenvectors are the coordinates, up to their lengths.
     values, vectors = np.linalg.eigh(z @ z.T)
     points = np.zeros((len(z), 2))
-    found = (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :2]
-    points[:, : found.shape[1]] = found
+    projection = (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :2]
+    points[:, : projection.shape[1]] = projection
     farthest = np.abs(points).argmax(axis=0)
     signs = np.sign(points[farthest, [0, 1]])
     return points * np.where(signs == 0, 1, signs)

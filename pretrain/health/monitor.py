@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from mri_transfer import progress
 from mri_transfer.pretrain.health.panel import CHUNK, Panel
+from mri_transfer.pretrain.health.run_verdict import Verdict, verdict
 from mri_transfer.pretrain.health.score import embedding_figures, feature_figures
-from mri_transfer.pretrain.health.verdict import Verdict, verdict
 from mri_transfer.storage.arrays import load_npz, write_arrays
 from mri_transfer.storage.files import object_or_none
 
@@ -203,14 +203,14 @@ class HealthMonitor:
     def _write_page(self, run: RunView, lines: Sequence[Mapping[str, Any]], *, final: bool) -> None:
         # matplotlib and jinja2 take their time to be imported; a run begins without them.
         from mri_transfer.checkpoints.initialisation import describe_start
-        from mri_transfer.pretrain.health.run_page import LONG_RUN, Told, write_page
+        from mri_transfer.pretrain.health.run_page import LONG_RUN, RunSnapshot, write_page
 
         assert self._panel is not None
         assert self.verdict is not None
         began = time.monotonic()
         known = object_or_none(run.out / "start.json") or {}
         start = describe_start(known) if known else "unknown weights"
-        told = Told(
+        snapshot = RunSnapshot(
             config=run.config,
             store=run.store,
             panel=self._panel,
@@ -230,7 +230,7 @@ class HealthMonitor:
             events=_events(run, lines),
         )
         with threadpool_limits(1), _survives_full_disks(run.out / PAGE):
-            write_page(run.out / PAGE, told)
+            write_page(run.out / PAGE, snapshot)
         slow_map = MAP_SECONDS if lines and lines[-1]["seconds"] >= LONG_RUN else 0.0
         self.finish_seconds, self._page_written = time.monotonic() - began + slow_map, True
 
@@ -290,8 +290,8 @@ def _losses(run: RunView, history: Sequence[Mapping[str, Any]]) -> dict[str, Any
 def _features_at_start(path: Path, panel: Panel) -> np.ndarray | None:
     """Those of the same slices, as the first measurement left them; None if they are lost."""
     try:
-        found = load_npz(path)
-        rows, features = found["rows"], found["features"]
+        arrays = load_npz(path)
+        rows, features = arrays["rows"], arrays["features"]
     except (ValueError, KeyError):
         return None
     return features if np.array_equal(rows, panel.rows) else None

@@ -113,7 +113,7 @@ class Panel:
         images = store.images(self.rows)
         if size != store.size:
             keep = Views(size, 0.0)
-            images = np.concatenate([_as_bytes(keep(part)) for part in _chunks(images, CHUNK)])[
+            images = np.concatenate([_as_bytes(keep(chunk)) for chunk in _chunks(images, CHUNK)])[
                 : len(self.rows)
             ]
         self.images = images
@@ -126,7 +126,7 @@ class Panel:
 
     def features(self, encoder: Any) -> np.ndarray:
         """Features (n, d) of the slices, float32, in inference: as they would be used."""
-        parts = [encoder.predict_on_batch(part[..., None]) for part in _chunks(self.images, CHUNK)]
+        parts = [encoder.predict_on_batch(chunk[..., None]) for chunk in _chunks(self.images, CHUNK)]
         return np.concatenate(parts)[: len(self.rows)]
 
     def embeddings(self, method: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -143,8 +143,8 @@ class Panel:
             parts.append(embed(np.concatenate([a, b])[..., None]))
         pairs = len(self.views_a)
         return (
-            np.concatenate([part[:half] for part in parts])[:pairs],
-            np.concatenate([part[half:] for part in parts])[:pairs],
+            np.concatenate([chunk[:half] for chunk in parts])[:pairs],
+            np.concatenate([chunk[half:] for chunk in parts])[:pairs],
         )
 
 

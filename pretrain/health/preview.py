@@ -23,14 +23,14 @@ _CAPTION, _TITLE = 24, 64
 _PAPER, _INK, _MUTED = 228, 20, 80  # neither black nor white, as frames and bars are
 
 
-def sample_views(store: SliceStore, config: PretrainConfig, pairs: int, each: int) -> dict[str, np.ndarray]:
+def sample_views(store: SliceStore, config: PretrainConfig, pairs: int, count: int) -> dict[str, np.ndarray]:
     """Pairs as a run with this configuration meets them, and views of both slices of each.
 
     Args:
         store: the slices.
         config: of the run; its seed decides the draw.
         pairs: how many pairs.
-        each: views of every slice.
+        count: views of every slice.
 
     Returns:
         "a", "b": uint8 (pairs, size, size), the slices, only resampled; "views_a", "views_b": uint8 (pairs, each,
@@ -50,16 +50,16 @@ def sample_views(store: SliceStore, config: PretrainConfig, pairs: int, each: in
     )
     make = Views(config.size or store.size, config.strength, config.seed, config.strengths)
     index_a, index_b, kind = sampler.pairs(0)
-    found = {"kind": kind}
+    samples = {"kind": kind}
     for side, index in (("a", index_a), ("b", index_b)):
         images = store.images(index)
-        found[f"index_{side}"], found[side] = index, _plain(images, make.size)
-        found[f"views_{side}"] = np.stack([_grey(make(images)) for _ in range(each)], axis=1)
-    return found
+        samples[f"index_{side}"], samples[side] = index, _plain(images, make.size)
+        samples[f"views_{side}"] = np.stack([_grey(make(images)) for _ in range(count)], axis=1)
+    return samples
 
 
 def single_augmentations(
-    images: np.ndarray, config: PretrainConfig, size: int, each: int
+    images: np.ndarray, config: PretrainConfig, size: int, count: int
 ) -> dict[str, np.ndarray]:
     """Every augmentation alone, as strong as it gets with this configuration.
 
@@ -67,7 +67,7 @@ def single_augmentations(
         images: uint8 (n, side, side); an augmentation is shown on one of them, in turn.
         config: of the run.
         size: of the views, pixels.
-        each: views of a slice.
+        count: views of a slice.
 
     Returns:
         By name uint8 (1 + each, size, size): the slice, and views of it. Those of strength 0 are left out.
@@ -76,15 +76,15 @@ def single_augmentations(
     from mri_transfer.pretrain.augmentations.views import Views
 
     most = amounts(config.strength, config.strengths)
-    found = {}
+    by_name = {}
     for number, name in enumerate(name for name, amount in most.items() if amount):
         alone = {other: (config.strengths.get(other, 1.0) if other == name else 0.0) for other in most}
         views = Views(size, config.strength, config.seed + number, alone)
         image = images[number % len(images)][None]
-        repeated = np.repeat(image, each, axis=0)
-        made = _grey(views.apply(repeated, views.draw(each, full=name)))
-        found[name] = np.concatenate([_plain(image, size), made])
-    return found
+        repeated = np.repeat(image, count, axis=0)
+        made = _grey(views.apply(repeated, views.draw(count, full=name)))
+        by_name[name] = np.concatenate([_plain(image, size), made])
+    return by_name
 
 
 def _plain(images: np.ndarray, size: int) -> np.ndarray:
@@ -105,11 +105,11 @@ def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
         "preview", the file; "pairs", how many; "kinds", of what kind each is; "augmentations", those that are shown.
     """
     assert config.preview is not None
-    found = sample_views(store, config, PAIRS, EACH)
-    size = found["a"].shape[1]
+    samples = sample_views(store, config, PAIRS, EACH)
+    size = samples["a"].shape[1]
     # On slices that show much.
-    chosen = np.argsort(-(found["a"] > 25).mean((1, 2)), kind="stable")[:_ALONE]
-    alone = single_augmentations(store.images(found["index_a"][chosen]), config, size, EACH)
+    chosen = np.argsort(-(samples["a"] > 25).mean((1, 2)), kind="stable")[:_ALONE]
+    alone = single_augmentations(store.images(samples["index_a"][chosen]), config, size, EACH)
     sheet = _Sheet(tile=min(max(size, 128), 192), columns=2 * (1 + EACH))
     sheet.title(
         f"Pairs, as a run with these settings draws them ({config.positives}, strength {config.strength:g})",
@@ -118,13 +118,13 @@ def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
     )
     for row in range(PAIRS):
         for half, side in enumerate("ab"):
-            tiles = [found[side][row], *found[f"views_{side}"][row]]
-            sheet.tiles(half, _caption(store, found, row, side), tiles)
+            tiles = [samples[side][row], *samples[f"views_{side}"][row]]
+            sheet.tiles(half, _caption(store, samples, row, side), tiles)
     sheet.title(
         "Every augmentation alone, as strong as it gets",
         f"Each block: the slice as it is, then {EACH} views of it. In a run most are weaker and few come together.",
     )
-    by_name = {each.name: each for each in AUGMENTATIONS}
+    by_name = {augmentation.name: augmentation for augmentation in AUGMENTATIONS}
     for number, (name, pictures) in enumerate(alone.items()):
         sheet.tiles(number % 2, _about(by_name[name]), list(pictures))
     if off := [name for name in by_name if name not in alone]:
@@ -137,21 +137,21 @@ def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
     return {
         "preview": str(config.preview),
         "pairs": PAIRS,
-        "kinds": found["kind"].tolist(),
+        "kinds": samples["kind"].tolist(),
         "augmentations": list(alone),
     }
 
 
-def _caption(store: SliceStore, found: dict[str, np.ndarray], row: int, side: str) -> str:
-    index_a, index_b = int(found["index_a"][row]), int(found["index_b"][row])
+def _caption(store: SliceStore, samples: dict[str, np.ndarray], row: int, side: str) -> str:
+    index_a, index_b = int(samples["index_a"][row]), int(samples["index_b"][row])
     index, table = index_a if side == "a" else index_b, store.table
     where = f"{table['plane'][index]} {table['sequence'][index]} at {round(table['position_mm'][index])} mm"
     if side == "a":
         return f"{table['subject'][index]}: {where}"
     if index_a == index_b:
-        return f"{found['kind'][row]}, the slice itself: {where}"
+        return f"{samples['kind'][row]}, the slice itself: {where}"
     apart = abs(table["position_mm"][index_a] - table["position_mm"][index_b])
-    return f"{found['kind'][row]}, {apart:.1f} mm apart: {where}"
+    return f"{samples['kind'][row]}, {apart:.1f} mm apart: {where}"
 
 
 def _about(augmentation: Augmentation) -> str:

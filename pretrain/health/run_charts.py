@@ -37,7 +37,7 @@ def draw(lines: Sequence[Line]) -> dict[str, list[Picture]]:
     longest = max((line["seconds"] for line in lines), default=0.0)
     axis = Axis("hours", 3600.0) if longest > 5400 else Axis("minutes", 60.0)
     with style():
-        found = {
+        by_section = {
             "loss": [_loss(lines, axis)],
             "health": [
                 _curves(
@@ -160,7 +160,7 @@ def draw(lines: Sequence[Line]) -> dict[str, list[Picture]]:
                 ),
             ],
         }
-    return {section: [each for each in pictures if each] for section, pictures in found.items()}
+    return {section: [drawn for drawn in pictures if drawn] for section, pictures in by_section.items()}
 
 
 def series(lines: Sequence[Line], key: str) -> tuple[np.ndarray, np.ndarray]:
@@ -172,7 +172,7 @@ def series(lines: Sequence[Line], key: str) -> tuple[np.ndarray, np.ndarray]:
     if len(known) > MOST_POINTS:
         edges = np.linspace(0, len(known), MOST_POINTS + 1).astype(int)[:-1]
         counts = np.diff([*edges, len(known)])
-        seconds, values = (np.add.reduceat(each, edges) / counts for each in (seconds, values))
+        seconds, values = (np.add.reduceat(column, edges) / counts for column in (seconds, values))
     return seconds, values
 
 
@@ -221,11 +221,11 @@ def _curves(
 ) -> Picture | None:
     """A figure with the curves that have points, or None."""
     present = [(curve, *series(lines, curve.key)) for curve in curves]
-    present = [each for each in present if len(each[1])]
+    present = [curve for curve in present if len(curve[1])]
     if not present:
         return None
     figure, axes = canvas(2.5)
-    told = []
+    descriptions = []
     for (curve, seconds, values), colour in zip(present, COLOURS, strict=False):
         x, y = seconds / axis.seconds, curve.scale * values
         few = len(y) <= 40
@@ -238,13 +238,13 @@ def _curves(
             chance = series(lines, curve.chance)[1]
             if len(chance):
                 axes.axhline(curve.scale * chance[-1], color=colour, linewidth=1.1, linestyle=(0, (1, 2)))
-        told.append(f"{curve.label} from {y[0]:.3g} to {y[-1]:.3g}")
+        descriptions.append(f"{curve.label} from {y[0]:.3g} to {y[-1]:.3g}")
     if len(present) > 1:
         figure.legend(loc="upper center", ncols=3, frameon=False, handlelength=1.2, fontsize=9.5)
     if low is not None:
         axes.set_ylim(low, max(1.08 * axes.get_ylim()[1], low + 1e-9))
     _finish(figure, axes, axis, ylabel, legend=len(present) > 1)
-    return picture(name, figure, f"{caption} {'; '.join(told)}.", caption)
+    return picture(name, figure, f"{caption} {'; '.join(descriptions)}.", caption)
 
 
 def _finish(figure: Any, axes: Any, axis: Axis, ylabel: str, legend: bool = False) -> None:
@@ -265,23 +265,23 @@ def maps(
         before, after: coordinates (n, 2) of the same slices; before may be missing.
         labels: (n,) strings each, by name.
     """
-    found: dict[str, list[Picture]] = {}
+    pictures: dict[str, list[Picture]] = {}
     with style():
         for name, values in labels.items():
             drawn = []
             for when, points in (("start", before), ("now", after)):
                 if points is not None:
                     drawn.append(_map(f"map-{name}-{when}", points, np.asarray(values), name, when))
-            found[name] = drawn
-    return found
+            pictures[name] = drawn
+    return pictures
 
 
 def _map(name: str, points: np.ndarray, values: np.ndarray, label: str, when: str) -> Picture:
     figure, axes = canvas(4.1)
     names = sorted(set(values.tolist()))
     ordered = label == "position"
-    for number, each in enumerate(names):
-        here = points[values == each]
+    for number, value in enumerate(names):
+        here = points[values == value]
         # Positions follow one another along the head, so their colours go from light to dark.
         colour = (
             ("#9ecae9", "#6aa9d8", "#3c86c0", "#1c619d", "#0b3c6f")[number % 5]
@@ -290,7 +290,7 @@ def _map(name: str, points: np.ndarray, values: np.ndarray, label: str, when: st
         )
         axes.plot(
             here[:, 0], here[:, 1], "o", color=colour, markersize=4, markeredgewidth=0, alpha=0.8,
-            label=short(each or "unknown", 14),
+            label=short(value or "unknown", 14),
         )  # fmt: skip
     axes.set_xticks([])
     axes.set_yticks([])
@@ -302,7 +302,7 @@ def _map(name: str, points: np.ndarray, values: np.ndarray, label: str, when: st
     )  # fmt: skip
     rows = -(-len(names) // 5)
     figure.subplots_adjust(left=0.02, right=0.98, top=0.98, bottom=0.05 + 0.05 * rows)
-    said = {"start": "At the start", "now": "Now"}[when]
+    moment = {"start": "At the start", "now": "Now"}[when]
     fifths = ": fifths of the slices of each plane, 1 the lowest" if ordered else ""
-    text = f"{said}, coloured by {label}{fifths}."
+    text = f"{moment}, coloured by {label}{fifths}."
     return picture(name, figure, f"Map of the features. {text}", text)

@@ -19,7 +19,7 @@ from mri_transfer.pages.html_pages import data_uri, environment
 from mri_transfer.pretrain.health import run_charts
 from mri_transfer.pretrain.health.embedding_map import pca, tsne
 from mri_transfer.pretrain.health.panel import Panel
-from mri_transfer.pretrain.health.verdict import Verdict
+from mri_transfer.pretrain.health.run_verdict import Verdict
 from mri_transfer.pretrain.methods import METHODS
 from mri_transfer.storage.files import atomic_write, object_or_none
 from mri_transfer.words import hours_minutes_seconds
@@ -33,7 +33,7 @@ Line = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class RunSnapshot:
     """What the page is made from.
 
     Attributes:
@@ -65,49 +65,49 @@ class Told:
     events: Sequence[str]
 
 
-def write_page(path: Path, told: Told) -> None:
+def write_page(path: Path, snapshot: RunSnapshot) -> None:
     """Write the page, atomically.
 
     Raises:
         OSError: the folder can't be written; an older page stays as it was.
     """
-    page = render(told)
+    page = render(snapshot)
     with atomic_write(path) as file:
         file.write(page)
 
 
-def render(told: Told) -> str:
+def render(snapshot: RunSnapshot) -> str:
     """The page as text."""
-    config, lines = told.config, told.lines
+    config, lines = snapshot.config, snapshot.lines
     last = lines[-1] if lines else {}
-    data, now = _about_the_store(told.store), datetime.datetime.now()
-    layout = tsne if told.final and last.get("seconds", 0) >= LONG_RUN else pca
+    data, now = _about_the_store(snapshot.store), datetime.datetime.now()
+    layout = tsne if snapshot.final and last.get("seconds", 0) >= LONG_RUN else pca
     made = environment(TEMPLATES)
     made.filters.update(duration=hours_minutes_seconds)
     return made.get_template("run.html.j2").render(
         title=config.out.name or "run",
-        state=told.verdict.state,
-        sentence=_without(told.verdict.state, told.verdict.sentence),
+        state=snapshot.verdict.state,
+        sentence=_without(snapshot.verdict.state, snapshot.verdict.sentence),
         banner=config.banner or data["banner"],
-        final=told.final,
+        final=snapshot.final,
         written=f"{now:%A} {now.day} {now:%B %Y, %H:%M}",
         last=last,
         config=config,
         method=METHODS[config.method].made.TITLE,
-        start=told.start,
+        start=snapshot.start,
         budget=_budget(config),
         drawn=run_charts.draw(lines),
-        views=_views(told),
-        neighbours=_neighbours(told),
-        maps=_maps(told, layout),
+        views=_views(snapshot),
+        neighbours=_neighbours(snapshot),
+        maps=_maps(snapshot, layout),
         layout="t-SNE" if layout is tsne else "PCA",
-        dots=min(run_charts.MOST_DOTS, len(told.panel.rows)),
-        panel=len(told.panel.rows),
-        shares=[(name, share) for name, share in told.shares.items() if share >= 0.0005],
-        events=told.events,
+        dots=min(run_charts.MOST_DOTS, len(snapshot.panel.rows)),
+        panel=len(snapshot.panel.rows),
+        shares=[(name, share) for name, share in snapshot.shares.items() if share >= 0.0005],
+        events=snapshot.events,
         hardware=_hardware(lines),
         data=data,
-        settings=_settings(told),
+        settings=_settings(snapshot),
         versions=device.versions(),
         cores=device.cores(),
         version=__version__,
@@ -120,13 +120,13 @@ def _without(state: str, sentence: str) -> str:
     return rest[:1].upper() + rest[1:]
 
 
-def _settings(told: Told) -> dict[str, str]:
+def _settings(snapshot: RunSnapshot) -> dict[str, str]:
     """All settings in words, by name; of those that were not given also what the run uses instead."""
     words = {}
-    for key, value in as_dict(told.config).items():
+    for key, value in as_dict(snapshot.config).items():
         if key in ("banner", "preview"):
             continue
-        derived = told.derived.get(key) if value is None else None
+        derived = snapshot.derived.get(key) if value is None else None
         words[key] = _setting(value) if derived is None else f"{_setting(derived)} (not given)"
     return words
 
@@ -153,8 +153,10 @@ def _about_the_store(store: Any) -> dict[str, Any]:
     summary = object_or_none(store.folder / "summary.json") or {}  # the store works without it
     return {
         "counts": counts,
-        "sources": sorted({str(each["source"]).split("/")[0] for each in store.volumes})[:40],
-        "licences": [each for each in summary.get("licences") or () if {"file", "text"} <= set(each)],
+        "sources": sorted({str(volume["source"]).split("/")[0] for volume in store.volumes})[:40],
+        "licences": [
+            licence for licence in summary.get("licences") or () if {"file", "text"} <= set(licence)
+        ],
         "banner": str(summary.get("banner") or ""),
     }
 
@@ -168,18 +170,18 @@ def _caption(table: Mapping[str, np.ndarray], row: int) -> dict[str, str]:
     }
 
 
-def _views(told: Told) -> list[dict[str, Any]]:
+def _views(snapshot: RunSnapshot) -> list[dict[str, Any]]:
     """Pairs as training meets them: each slice and views of it."""
     from mri_transfer.pretrain.health.preview import sample_views
 
-    config = dataclasses.replace(told.config, size=told.panel.size)
-    found = sample_views(told.store, config, _PAIRS, _VIEWS_EACH)
+    config = dataclasses.replace(snapshot.config, size=snapshot.panel.size)
+    samples = sample_views(snapshot.store, config, _PAIRS, _VIEWS_EACH)
     return [
         {
             side: {
-                "slice": data_uri(found[side][i], 110),
-                "views": [data_uri(view, 110) for view in found[f"views_{side}"][i]],
-                **_caption(told.store.table, int(found[f"index_{side}"][i])),
+                "slice": data_uri(samples[side][i], 110),
+                "views": [data_uri(view, 110) for view in samples[f"views_{side}"][i]],
+                **_caption(snapshot.store.table, int(samples[f"index_{side}"][i])),
             }
             for side in "ab"
         }
@@ -187,14 +189,14 @@ def _views(told: Told) -> list[dict[str, Any]]:
     ]
 
 
-def _neighbours(told: Told) -> list[dict[str, Any]]:
+def _neighbours(snapshot: RunSnapshot) -> list[dict[str, Any]]:
     """A few slices, each of another kind, with those of other subjects that are nearest: at the start, and now."""
-    panel, table = told.panel, told.store.table
+    panel, table = snapshot.panel, snapshot.store.table
     others = panel.subject[:, None] != panel.subject[None, :]
-    found = {}
-    for when, features in (("start", told.before), ("now", told.after)):
+    nearest_of = {}
+    for when, features in (("start", snapshot.before), ("now", snapshot.after)):
         if features is not None:
-            found[when] = nearest(features, others, _NEIGHBOURS)
+            nearest_of[when] = nearest(features, others, _NEIGHBOURS)
 
     def card(index: int) -> dict[str, Any]:
         return {"image": data_uri(panel.images[index], 120), **_caption(table, int(panel.rows[index]))}
@@ -207,29 +209,29 @@ def _neighbours(told: Told) -> list[dict[str, Any]]:
                     card(j)
                     | {
                         "same": {
-                            name: bool(asked["labels"][i] == asked["labels"][j])
-                            for name, asked in panel.labels.items()
+                            name: bool(question["labels"][i] == question["labels"][j])
+                            for name, question in panel.labels.items()
                         }
                     }
                     for j in rows[i].tolist()
                     if j >= 0
                 ]
-                for when, rows in found.items()
+                for when, rows in nearest_of.items()
             },
         }
         for i in range(min(_QUERIES, len(panel.rows)))
     ]
 
 
-def _maps(told: Told, layout: Any) -> dict[str, Any]:
-    if told.after is None:
+def _maps(snapshot: RunSnapshot, layout: Any) -> dict[str, Any]:
+    if snapshot.after is None:
         return {}
-    labels = {name: asked["labels"] for name, asked in told.panel.labels.items()}
+    labels = {name: question["labels"] for name, question in snapshot.panel.labels.items()}
     labels = {name: values for name, values in labels.items() if len(set(values.tolist())) > 1}
     shown = slice(0, run_charts.MOST_DOTS)
-    before = None if told.before is None else layout(told.before[shown])
+    before = None if snapshot.before is None else layout(snapshot.before[shown])
     return run_charts.maps(
-        before, layout(told.after[shown]), {name: values[shown] for name, values in labels.items()}
+        before, layout(snapshot.after[shown]), {name: values[shown] for name, values in labels.items()}
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from mri_transfer.pretrain.health.label_agreement import label_agreement
 from mri_transfer.pretrain.health.measures import (
     alignment,
     alignment_ratio,
@@ -13,7 +14,6 @@ from mri_transfer.pretrain.health.measures import (
     feature_spread,
     uniformity,
 )
-from mri_transfer.pretrain.health.neighbours import label_agreement
 from mri_transfer.pretrain.health.panel import Panel
 
 
@@ -21,17 +21,17 @@ def feature_figures(features: np.ndarray, panel: Panel) -> dict[str, Any]:
     """What the encoder's features (n, d) of the panel's slices tell; keys as of :meth:`HealthMonitor.measure`."""
     figures: dict[str, Any] = {}
     scores, errors = [], []
-    for name, asked in panel.labels.items():
-        found = label_agreement(features, subject=panel.subject, **asked)
-        if found is not None:
+    for name, question in panel.labels.items():
+        agreement = label_agreement(features, subject=panel.subject, **question)
+        if agreement is not None:
             figures |= {
-                f"knn_{name}": found.accuracy,
-                f"knn_{name}_chance": found.chance,
-                f"knn_{name}_error": found.error,
+                f"knn_{name}": agreement.accuracy,
+                f"knn_{name}_chance": agreement.chance,
+                f"knn_{name}_error": agreement.error,
             }
-            if found.chance < 1:
-                scores.append((found.accuracy - found.chance) / (1 - found.chance))
-                errors.append(found.error / (1 - found.chance))
+            if agreement.chance < 1:
+                scores.append((agreement.accuracy - agreement.chance) / (1 - agreement.chance))
+                errors.append(agreement.error / (1 - agreement.chance))
     if scores:
         # The labels are told of the same slices, so their errors need not cancel: they are added, not averaged out.
         figures |= {"score": float(np.mean(scores)), "score_error": float(np.mean(errors))}

@@ -121,7 +121,7 @@ def scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
         if key in ("step", "seconds"):
             continue
         if isinstance(value, Mapping):
-            yield from scalars({f"{key}/{name}": each for name, each in value.items()})
+            yield from scalars({f"{key}/{name}": item for name, item in value.items()})
         elif isinstance(value, (int, float)):
             yield f"{_group(key)}/{key}", float(value)
 

@@ -126,8 +126,8 @@ class Hybrid(SimCLR):
         z_a, z_b = ops.split(y_pred["projected"], 2, axis=0)
         contrast = nt_xent(z_a, z_b, x["subject"], self.temperature, self.decoupled)
         plane, place, lesion, described = free_label_loss(y_pred["predicted"], y_pred["targets"])
-        told = plane + place + (lesion + described if self.lesions else 0.0)
-        return contrast + self.label_weight * told
+        label_loss = plane + place + (lesion + described if self.lesions else 0.0)
+        return contrast + self.label_weight * label_loss
 
     def chance(self, pairs: int) -> float:
         """That of the contrast, and 1 for each free label."""

@@ -103,9 +103,9 @@ class MoCo(Method):
         queue, queue_subject = ops.copy(self.queue), ops.copy(self.queue_subject)
         if training:
             subject = ops.tile(ops.cast(batch["subject"], queue_subject.dtype), (2,))
-            kept = self.queue.shape[0]
-            self.queue.assign(ops.concatenate([unit(key), queue], axis=0)[:kept])
-            self.queue_subject.assign(ops.concatenate([subject, queue_subject], axis=0)[:kept])
+            length = self.queue.shape[0]
+            self.queue.assign(ops.concatenate([unit(key), queue], axis=0)[:length])
+            self.queue_subject.assign(ops.concatenate([subject, queue_subject], axis=0)[:length])
         query = ops.cast(query, "float32")
         return {"query": query, "key": key, "queue": queue, "queue_subject": queue_subject}
 

@@ -25,6 +25,8 @@ def remarks(store: SliceStore) -> list[str]:
         lines.append(
             f"{store.folder}: {wrong}; unless a table said so, make the store again, or {WHO_IS_WHO}"
         )
-    if told := unwanted([volume["source"] for volume in store.volumes], store.manifest.get("asked_for", ())):
-        lines.append(f"{store.folder}: {told}; {REMEDY}")
+    if remark := unwanted(
+        [volume["source"] for volume in store.volumes], store.manifest.get("asked_for", ())
+    ):
+        lines.append(f"{store.folder}: {remark}; {REMEDY}")
     return lines

@@ -15,8 +15,8 @@ def plane_numbers(plane: np.ndarray) -> np.ndarray:
     """int32 (n,): index in PLANES, or UNKNOWN for any other name."""
     numbers = {name: number for number, name in enumerate(PLANES)}
     names, inverse = np.unique(plane, return_inverse=True)
-    found = np.array([numbers.get(str(name), UNKNOWN) for name in names], dtype=np.int32)
-    return found[inverse.reshape(-1)]
+    codes = np.array([numbers.get(str(name), UNKNOWN) for name in names], dtype=np.int32)
+    return codes[inverse.reshape(-1)]
 
 
 class FreeLabels:

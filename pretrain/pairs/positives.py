@@ -34,8 +34,8 @@ def mixture(text: str) -> dict[str, float]:
         ValueError: an unknown kind, one named twice, or a weight that is no number above 0.
     """
     weights: dict[str, float] = {}
-    for part in text.split(","):
-        name, colon, weight = (word.strip() for word in part.partition(":"))
+    for entry in text.split(","):
+        name, colon, weight = (word.strip() for word in entry.partition(":"))
         name = name.lower()
         if name not in KINDS:
             raise ValueError(f"no such kind; there are {', '.join(KINDS)}{did_you_mean(name, KINDS)}")
@@ -156,19 +156,19 @@ class PairSampler:
             until = np.cumsum(self._shares_of(anchors), axis=0)
             kind = (rng.random(self.batch) >= until[:-1]).sum(axis=0)
         # One draw for all kinds: each pair from the run of its own.
-        first = np.choose(kind, [each.first[anchors] for each in self._kinds])
-        last = np.choose(kind, [each.last[anchors] for each in self._kinds])
+        first = np.choose(kind, [candidates.first[anchors] for candidates in self._kinds])
+        last = np.choose(kind, [candidates.last[anchors] for candidates in self._kinds])
         drawn = rng.integers(first, last)
         partner = np.empty_like(anchors)
-        for number, each in enumerate(self._kinds):
+        for number, candidates in enumerate(self._kinds):
             here = kind == number
-            partner[here] = each.slices[drawn[here]]
-        return anchors, partner, np.array([each.kind for each in self._kinds])[kind]
+            partner[here] = candidates.slices[drawn[here]]
+        return anchors, partner, np.array([candidates.kind for candidates in self._kinds])[kind]
 
     def _shares_of(self, slices: np.ndarray) -> np.ndarray:
         """The shares of the kinds for some slices, (kinds, slices): a kind that a slice has no partner of has none."""
-        weight = np.array([self.shares.get(each.kind, 0.0) for each in self._kinds])
-        has = np.stack([each.last[slices] > each.first[slices] for each in self._kinds])
+        weight = np.array([self.shares.get(candidates.kind, 0.0) for candidates in self._kinds])
+        has = np.stack([candidates.last[slices] > candidates.first[slices] for candidates in self._kinds])
         weighted = weight[:, None] * has
         weighted[0, weighted.sum(axis=0) == 0] = 1.0  # "adjacent", see __init__
         return weighted / weighted.sum(axis=0)
@@ -189,40 +189,41 @@ class PairSampler:
         counts = np.diff(self.first_of)
         chance = (self.weights / counts)[self.subject]
         drawn = self._shares_of(slices) @ chance
-        found: dict[str, Any] = {
+        summary: dict[str, Any] = {
             "positives": self.shares,
             "slices": len(slices),
             "subjects": len(counts),
             "drawn": {
-                each.kind: round(float(share), 4) for each, share in zip(self._kinds, drawn, strict=True)
+                candidates.kind: round(float(share), 4)
+                for candidates, share in zip(self._kinds, drawn, strict=True)
             },
         }
-        for each in self._kinds:
-            if each.kind == "adjacent":
-                found["with_adjacent"] = int((each.last - each.first > 1).sum())
-            if each.kind == "sequence":
-                found["with_sequence"] = int((each.last > each.first).sum())
+        for candidates in self._kinds:
+            if candidates.kind == "adjacent":
+                summary["with_adjacent"] = int((candidates.last - candidates.first > 1).sum())
+            if candidates.kind == "sequence":
+                summary["with_sequence"] = int((candidates.last > candidates.first).sum())
                 names, sequence = np.unique(self.store.table["sequence"], return_inverse=True)
-                of = np.repeat(sequence, each.last - each.first)
-                counts = np.bincount(of * len(names) + sequence[each.slices], minlength=len(names) ** 2)
-                found["sequences"] = {
+                of = np.repeat(sequence, candidates.last - candidates.first)
+                counts = np.bincount(of * len(names) + sequence[candidates.slices], minlength=len(names) ** 2)
+                summary["sequences"] = {
                     f"{names[i]} with {names[j]}": int(counts[i * len(names) + j])
                     for i, j in itertools.product(range(len(names)), repeat=2)
                     if counts[i * len(names) + j]
                 }
-        return found
+        return summary
 
     def sentence(self) -> str:
         """What the pairs of a run will be, in one line."""
-        found = self.describe()
-        shares = ", ".join(f"{share:.0%} {kind}" for kind, share in found["drawn"].items() if share)
-        line = f"pairs: {shares}; {found['slices']} slices of {found['subjects']} subjects"
+        summary = self.describe()
+        shares = ", ".join(f"{share:.0%} {kind}" for kind, share in summary["drawn"].items() if share)
+        line = f"pairs: {shares}; {summary['slices']} slices of {summary['subjects']} subjects"
         for kind, words in (
             ("adjacent", f"another slice within {self.max_mm:g} mm"),
             ("sequence", "a partner in another sequence"),
         ):
-            if f"with_{kind}" in found:
-                line += f", {found[f'with_{kind}']} with {words}"
+            if f"with_{kind}" in summary:
+                line += f", {summary[f'with_{kind}']} with {words}"
         return line
 
     def __call__(self, step: int) -> Batch:

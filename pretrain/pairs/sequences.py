@@ -46,9 +46,9 @@ def fields_of_view(volume: np.ndarray, plane: np.ndarray, mm: np.ndarray, fracti
     with np.errstate(invalid="ignore", divide="ignore"):
         extent = (mm_high - mm_low) / (part_high - part_low)
         begin = mm_low - part_low * extent
-        found = np.stack([begin, begin + extent], axis=1)
-    found[~(part_high > part_low)] = np.nan
-    return found.reshape(*shape, 2)
+        fields = np.stack([begin, begin + extent], axis=1)
+    fields[~(part_high > part_low)] = np.nan
+    return fields.reshape(*shape, 2)
 
 
 def partners(
@@ -79,7 +79,7 @@ def partners(
     one = np.unique(volume, return_index=True)[1]  # a slice of each volume
     label = _ids(subject[one], session[one])
     contrast = _ids(sequence[one])
-    found: list[tuple[np.ndarray, np.ndarray]] = []
+    pairs: list[tuple[np.ndarray, np.ndarray]] = []
     by_label = np.argsort(label, kind="stable")
     for group in np.split(by_label, np.flatnonzero(np.diff(label[by_label])) + 1):
         for a, b in itertools.combinations(group.tolist(), 2):
@@ -87,17 +87,17 @@ def partners(
                 continue
             for p in range(fields.shape[1]):
                 runs = []
-                for each in (a, b):
-                    cell = volume[one[each]] * fields.shape[1] + p
+                for side in (a, b):
+                    cell = volume[one[side]] * fields.shape[1] + p
                     runs.append(order[edges[cell] : edges[cell + 1]])
                 for here, there in (runs, runs[::-1]):
                     if len(here) and len(there):
                         nearest = _nearest(mm[there], mm[here])
                         close = np.abs(mm[there[nearest]] - mm[here]) <= SAME_PLACE_MM * (1 + 1e-6)
-                        found.append((here[close], there[nearest[close]]))
-    if not found:
+                        pairs.append((here[close], there[nearest[close]]))
+    if not pairs:
         return np.zeros(len(mm) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
-    of, other = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    of, other = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
     first = np.concatenate([[0], np.cumsum(np.bincount(of, minlength=len(mm)))])
     return first, other[np.lexsort((other, of))]
 

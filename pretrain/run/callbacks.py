@@ -55,7 +55,7 @@ class Callback:
         """
 
 
-class Told:
+class CallbackMonitor:
     """A callback as a monitor, which the loop times and outlives; see :class:`~.monitors.Monitor`."""
 
     stop: str | None = None

@@ -32,12 +32,12 @@ from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.fit.out_of_memory import is_out_of_memory
 from mri_transfer.pretrain.pairs.positives import Batch, PairSampler, read_ahead
 from mri_transfer.pretrain.run import recovery
-from mri_transfer.pretrain.run.interrupts import Interrupts
 from mri_transfer.pretrain.run.monitors import SCORE, Monitors, RunView
 from mri_transfer.pretrain.run.position import Position
 from mri_transfer.pretrain.run.reports import Reports
 from mri_transfer.pretrain.run.saving import Saver
 from mri_transfer.pretrain.run.schedule import Budget, warmup_cosine
+from mri_transfer.pretrain.run.stop_signals import Interrupts
 from mri_transfer.pretrain.run.trainer import Trainer
 
 # After the last measurements and the encoder: a summary, and removing the state.

@@ -208,8 +208,8 @@ class Monitors:
 
     def _figures(self, monitor: Monitor, call: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
         """What a monitor gives, as JSON holds it; numbers that are not finite become null."""
-        given = self._guarded(monitor, call, *arguments) or {}
-        return self._guarded(monitor, lambda: json.loads(to_json(finite(given), indent=None))) or {}
+        figures = self._guarded(monitor, call, *arguments) or {}
+        return self._guarded(monitor, lambda: json.loads(to_json(finite(figures), indent=None))) or {}
 
     def _guarded(self, monitor: Monitor, call: Callable[..., Any], *arguments: Any) -> Any:
         try:

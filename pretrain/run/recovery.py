@@ -78,9 +78,9 @@ def _last_saved(loop: Loop) -> tuple[dict[str, np.ndarray], int]:
     from mri_transfer.checkpoints.state import load_state
 
     loop.saver.wait()
-    found = load_state(loop.saver.state)
-    assert found is not None  # a run begins with a save
-    return found[0], found[1]["step"]
+    saved = load_state(loop.saver.state)
+    assert saved is not None  # a run begins with a save
+    return saved[0], saved[1]["step"]
 
 
 def _begin_again(loop: Loop, step: int) -> None:

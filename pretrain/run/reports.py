@@ -31,7 +31,7 @@ class Reports:
         self.config, self.metrics, self.budget, self.hardware = config, metrics, budget, hardware
         self.bar: Any = None
         self.begin(0)
-        self._steady_steps, self._steady_seconds, self._told = 0, 0.0, False
+        self._steady_steps, self._steady_seconds, self._announced = 0, 0.0, False
 
     def begin(self, step: int) -> None:
         """A new stretch of steps, from `step` on."""
@@ -65,8 +65,8 @@ class Reports:
         self._steady_steps += 1
         self._steady_seconds += waited + took
         warm = self._steady_steps >= WARMED_UP_STEPS and self._steady_seconds >= WARMED_UP_SECONDS
-        if warm and not self._told and self.budget.seconds is not None:
-            self._told = True
+        if warm and not self._announced and self.budget.seconds is not None:
+            self._announced = True
             step = self._steady_seconds / self._steady_steps
             steps = max(0.0, self.budget.seconds - self.budget.finishing - self.budget.elapsed()) / step
             progress.say(

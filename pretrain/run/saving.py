@@ -124,7 +124,7 @@ class Saver:
             KeyboardInterrupt: the user wants to wait no longer.
         """
         self.wait()
-        until, said = time.monotonic() + PATIENCE_SECONDS, False
+        until, reported = time.monotonic() + PATIENCE_SECONDS, False
         while True:
             try:
                 return self._with_room(write)
@@ -136,8 +136,8 @@ class Saver:
                     f"{where}: can't be written ({reason}); make room and run the same command again, it goes "
                     "on from the last save"
                 )
-            if not said:
-                said = True
+            if not reported:
+                reported = True
                 progress.say(
                     f"{where}: can't be written ({reason}); the run is over and waits to be saved, for "
                     f"{PATIENCE_SECONDS / 60:.0f} minutes: make room"

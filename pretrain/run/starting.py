@@ -75,7 +75,7 @@ def start_or_continue(
         )
         return trainer, start, position
     initialisation = Initialisation.read(config.init, backbone, seed=config.seed)
-    encoder, found = initialisation.load(size, config.imagenet_weights)
+    encoder, about = initialisation.load(size, config.imagenet_weights)
     weights = encoder.get_weights()
     micro_batch = _micro_batch(config, backbone, encoder, full_size, limit, devices.processes)
     if killed:
@@ -86,7 +86,7 @@ def start_or_continue(
             config, backbone, encoder, size=size, micro_batch=micro_batch, precision=precision
         )
 
-    start = {"backbone": backbone, **found, **_precision(config, trainer_of, sampler)}
+    start = {"backbone": backbone, **about, **_precision(config, trainer_of, sampler)}
     encoder.set_weights(weights)  # measuring moved the averages of batch normalisation
     write_card(start_file, start)
     return trainer_of(start["precision"]), start, Position()
@@ -106,9 +106,12 @@ def _precision(
         return {"precision": "float32"}
     seconds = measured(trainer_of, sampler(0))
     chosen = fastest(seconds)
-    told = ", ".join(f"{taken:.2f} s in {name}" for name, taken in seconds.items())
-    progress.say(f"a step takes {told}: training in {chosen}")
-    return {"precision": chosen, "step_seconds": {name: round(taken, 4) for name, taken in seconds.items()}}
+    speeds = ", ".join(f"{elapsed:.2f} s in {name}" for name, elapsed in seconds.items())
+    progress.say(f"a step takes {speeds}: training in {chosen}")
+    return {
+        "precision": chosen,
+        "step_seconds": {name: round(elapsed, 4) for name, elapsed in seconds.items()},
+    }
 
 
 def _micro_batch(
@@ -127,14 +130,14 @@ def _micro_batch(
     if limit is None:  # GPUs with a memory of their own will tell
         return None
     largest = encoder if encoder.input_shape[1] == size else build_encoder(backbone, size)
-    found = largest_that_fits(
+    micro_batch = largest_that_fits(
         lambda at_once: bytes_of_training(config, largest, at_once, processes), config.batch, limit
     )
-    if found is not None:
+    if micro_batch is not None:
         progress.say(
-            f"{size_in_words(limit)} of memory may be used: {found} of {config.batch} pairs are encoded at once"
+            f"{size_in_words(limit)} of memory may be used: {micro_batch} of {config.batch} pairs are encoded at once"
         )
-    return found
+    return micro_batch
 
 
 def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int | None:

@@ -104,8 +104,8 @@ def test_what_a_store_says_comes_along_without_its_place():
     kept = PUBLISH["cleaned"](made, summary)
     assert "/home" not in json.dumps(kept)
     assert kept["config"] == {"batch": 64}
-    from mri_transfer.finetune.arms.naming import pretraining_of
     from mri_transfer.finetune.arms.origins import origins
+    from mri_transfer.finetune.arms.wording import pretraining_of
 
     card = {"provenance": {**kept, "method": "simclr", "start": {"init": "random"}}}
     assert pretraining_of({"mri": card})["modality"] == "MRI"

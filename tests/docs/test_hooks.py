@@ -24,7 +24,9 @@ def test_the_reference_has_every_option_of_every_command(hooks):
     sections = {part.split("\n", 1)[0]: part for part in parts}
     for name in COMMANDS:
         for action in hooks._parser(name)._actions:
-            shown = sections["Of every command" if action.dest in ("json", "quiet", "debug", "config") else name]
+            shown = sections[
+                "Of every command" if action.dest in ("json", "quiet", "debug", "config") else name
+            ]
             for option in action.option_strings:
                 assert option in ("-h", "--help") or option in shown, (name, option)
 

@@ -15,7 +15,7 @@ import pytest
 
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.planning.plan import digest_of, held_against
+from mri_transfer.finetune.planning.plan import adherence, digest_of
 from mri_transfer.storage.sums import SUMS
 from tests.fuzz.folders import fit_checksums
 
@@ -69,12 +69,12 @@ def test_a_plan_of_other_values_with_a_fitting_hash(tmp_path, field):
         {"arms": {"a": {"weights": ["1"]}}},
         {"trials": 0, "looks": 0},
     )
-    held_against(path, planned, "", before)
+    adherence(path, planned, "", before)
     plan = json.loads(path.read_text())
     plan[field] = {"planned": {"arms": {"a": 3}}, "before": {"trials": "many"}}[field]
     path.write_text(json.dumps(plan | {"sha256": digest_of(plan)}))
     with pytest.raises(UserError, match="is no plan of a comparison"):
-        held_against(path, planned, "", before)
+        adherence(path, planned, "", before)
 
 
 def test_names_in_a_list_of_checksums_are_not_obeyed(store, cli):

@@ -53,5 +53,5 @@ def test_options_of_pretraining_are_its_own():
         if field.name not in ("store", "out"):
             for key in ("choices", "parse", "repeat", "metavar"):
                 assert field.metadata[key] == theirs[field.name].metadata[key], field.name
-    given = ExportConfig(format=GRAPH, out=Path(), batch=3, view=("jpeg=0",)).given
+    given = ExportConfig(format=GRAPH, out=Path(), batch=3, view=("jpeg=0",)).pretrain_options
     assert given == {"batch": 3, "view": ("jpeg=0",)}

@@ -16,8 +16,8 @@ def split_credentials(address: str) -> tuple[str, requests.auth.HTTPBasicAuth | 
     parts = urllib.parse.urlsplit(address)
     if "@" not in parts.netloc:
         return address, None
-    said, _, host = parts.netloc.rpartition("@")
-    name, _, password = said.partition(":")
+    credentials, _, host = parts.netloc.rpartition("@")
+    name, _, password = credentials.partition(":")
     auth = requests.auth.HTTPBasicAuth(urllib.parse.unquote(name), urllib.parse.unquote(password))
     return urllib.parse.urlunsplit(parts._replace(netloc=host)), auth
 

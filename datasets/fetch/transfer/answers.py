@@ -186,7 +186,7 @@ def _cause(error: BaseException) -> str:
     reason: Any = error
     while True:
         inner = [getattr(reason, "reason", None), *getattr(reason, "args", ())[:1]]
-        inner = [found for found in inner if isinstance(found, BaseException)]
+        inner = [cause for cause in inner if isinstance(cause, BaseException)]
         if not inner:
             break
         reason = inner[0]

@@ -141,20 +141,20 @@ def digests(path: Path) -> dict[str, Any]:
     return {"bytes": size, "md5": md5.hexdigest(), "sha256": sha256.hexdigest()}
 
 
-def fault_of(path: Path, name: str, found: dict[str, Any], remote: Remote) -> str | None:
+def fault_of(path: Path, name: str, digest: dict[str, Any], remote: Remote) -> str | None:
     """What is wrong with a received file, or None.
 
     Args:
         path: where it is now.
         name: what it will be called; by it a gzip file is known, whose own checksum serves where none is
             published.
-        found: its :func:`digests`.
+        digest: its :func:`digests`.
     """
-    if remote.bytes is not None and found["bytes"] != remote.bytes:
-        return f"{found['bytes']} bytes arrived, and the source lists {remote.bytes}"
+    if remote.bytes is not None and digest["bytes"] != remote.bytes:
+        return f"{digest['bytes']} bytes arrived, and the source lists {remote.bytes}"
     if remote.md5 is not None:
-        if found["md5"] != remote.md5:
-            return f"its MD5 is {found['md5']}, and {remote.md5} is published"
+        if digest["md5"] != remote.md5:
+            return f"its MD5 is {digest['md5']}, and {remote.md5} is published"
         return None
     return gzip_fault(path) if name.endswith((".gz", ".tgz")) else None
 

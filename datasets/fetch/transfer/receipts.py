@@ -41,14 +41,14 @@ class Receipts:
         fsync_folder(folder)
 
     def _read(self) -> dict[str, dict[str, Any]]:
-        found = {}
+        receipts = {}
         for line in self._file.read():
             if line.value is None or wrong_fields(line.value, {"file": str}):
                 raise UserError(
                     f"{self.path}: damaged (line {line.number}); remove it, and the same command checks what is there"
                 )
-            found[line.value["file"]] = line.value
-        return found
+            receipts[line.value["file"]] = line.value
+        return receipts
 
     def get(self, name: str) -> dict[str, Any] | None:
         """The entry of a received file.

@@ -107,11 +107,11 @@ class Downloader:
         """
         part = Part(target)
         if adopt and target.is_file():
-            found = digests(target)
-            if not fault_of(target, target.name, found, remote):
+            digest = digests(target)
+            if not fault_of(target, target.name, digest, remote):
                 part.discard()
-                self._tick(found["bytes"])
-                return _receipt(remote, found, target.name)
+                self._tick(digest["bytes"])
+                return _receipt(remote, digest, target.name)
         fault: str | None = None
         for _ in range(2):
             transfer = _Transfer(part, self._tick)
@@ -121,11 +121,11 @@ class Downloader:
                 self._persist(remote, lambda transfer=transfer: self._receive(remote, transfer), part.size)  # type: ignore[misc]
             finally:
                 part.close()
-            found = digests(part.path)
-            fault = fault_of(part.path, target.name, found, remote)
+            digest = digests(part.path)
+            fault = fault_of(part.path, target.name, digest, remote)
             if fault is None:
                 part.finish()
-                return _receipt(remote, found, target.name)
+                return _receipt(remote, digest, target.name)
             say(f"{remote.url}: {fault}; fetching it again")
             part.discard()
             transfer.count(0)
@@ -274,12 +274,12 @@ class Downloader:
         transfer.part.restart(card)
 
 
-def _receipt(remote: Remote, found: dict[str, Any], name: str) -> dict[str, Any]:
+def _receipt(remote: Remote, digest: dict[str, Any], name: str) -> dict[str, Any]:
     """What a receipt says of a received file."""
     checks = ["published MD5"] if remote.md5 else ["gzip checksum"] if name.endswith((".gz", ".tgz")) else []
     checks += ["listed size"] if remote.bytes is not None else []
     now = datetime.datetime.now(datetime.timezone.utc)
-    return {"url": remote.url, **found, "checked": checks, "received": now.isoformat(timespec="seconds")}
+    return {"url": remote.url, **digest, "checked": checks, "received": now.isoformat(timespec="seconds")}
 
 
 def _changed(response: requests.Response, part: Part, remote: Remote) -> bool:

@@ -35,11 +35,11 @@ def scans_of(sources: Iterable[Source]) -> list[Scan]:
     """Of files that were found."""
     return [
         Scan(
-            each.identity.dataset or each.name.split("/")[0],
-            *(each.identity.subject, each.identity.session, each.identity.sequence, each.name),
-            each.identity.how,
+            source.identity.dataset or source.name.split("/")[0],
+            *(source.identity.subject, source.identity.session, source.identity.sequence, source.name),
+            source.identity.how,
         )
-        for each in sources
+        for source in sources
     ]
 
 
@@ -47,11 +47,11 @@ def scans_in(ledger: Ledger) -> list[Scan]:
     """Of volumes that a store has."""
     return [
         Scan(
-            each.get("dataset") or source_of(each),
-            *(each["subject"], each["session"], each["sequence"], each["source"]),
-            each.get("how") or "",
+            entry.get("dataset") or source_of(entry),
+            *(entry["subject"], entry["session"], entry["sequence"], entry["source"]),
+            entry.get("how") or "",
         )
-        for each in ledger.used
+        for entry in ledger.used
     ]
 
 

@@ -130,12 +130,12 @@ def neighbour_likeness(store: SliceStore) -> np.ndarray:
     volumes = np.unique(np.linspace(0, len(store.volumes) - 1, _VOLUMES).round().astype(int))
     first = np.searchsorted(store.table["volume"], volumes, side="left")
     last = np.searchsorted(store.table["volume"], volumes, side="right")
-    found = []
+    correlations = []
     for start, stop in zip(first.tolist(), last.tolist(), strict=True):
         pictures = thumbnails(store.images(slice(start, stop)))
         for where in of_planes(store.table["plane"][start:stop].tolist()).values():
-            found.append(neighbour_correlations(pictures[where]))
-    return np.concatenate(found)
+            correlations.append(neighbour_correlations(pictures[where]))
+    return np.concatenate(correlations)
 
 
 def _neighbours(store: SliceStore, max_correlation: float) -> list[Picture]:

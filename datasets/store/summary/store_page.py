@@ -68,17 +68,17 @@ def write_page(
 def _sources(store: SliceStore) -> dict[str, Any]:
     """Each collection with its sequences, and how many scans, subjects and slices they have."""
     slices = np.bincount(store.table["volume"], minlength=len(store.volumes))
-    found: dict[tuple[str, str], dict[str, Any]] = {}
+    totals: dict[tuple[str, str], dict[str, Any]] = {}
     for number, volume in enumerate(store.volumes):
         key = (volume["source"].split("/")[0], volume["sequence"])
-        row = found.setdefault(key, {"scans": 0, "slices": 0, "subjects": set()})
+        row = totals.setdefault(key, {"scans": 0, "slices": 0, "subjects": set()})
         row["scans"] += 1
         row["slices"] += int(slices[number])
         row["subjects"].add(volume["subject"])
     rows = [
         {"source": source, "sequence": sequence, **row, "subjects": len(row["subjects"])}
         for (source, sequence), row in sorted(
-            found.items(), key=lambda item: (item[0][0], -item[1]["slices"])
+            totals.items(), key=lambda item: (item[0][0], -item[1]["slices"])
         )
     ]
     return {

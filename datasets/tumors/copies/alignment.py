@@ -39,9 +39,9 @@ def align(
     correlation = np.empty(len(first), np.float32)
     warp = np.empty((len(first), 4), np.float32)
     for start in range(0, len(first), size):
-        part = slice(start, start + size)
-        pictures = first[part].astype(np.float32), second[part].astype(np.float32)
-        correlation[part], warp[part] = _align(*pictures, begin[part].astype(np.float32), rounds)
+        rows = slice(start, start + size)
+        pictures = first[rows].astype(np.float32), second[rows].astype(np.float32)
+        correlation[rows], warp[rows] = _align(*pictures, begin[rows].astype(np.float32), rounds)
     return correlation, warp
 
 
@@ -122,15 +122,15 @@ def tone_free(first: np.ndarray, second: np.ndarray, warp: np.ndarray) -> np.nda
     Returns:
         float32 (pairs,), 0 where less than 60% overlap.
     """
-    found = np.zeros(len(first), np.float32)
+    correlation = np.zeros(len(first), np.float32)
     size = max(1, BATCH_PIXELS // max(first[0].size, 1)) if len(first) else 1
     for start in range(0, len(first), size):
-        part = slice(start, start + size)
-        moved, mask = _moved(second[part].astype(np.float32), warp[part].astype(np.float32))
-        target = first[part].reshape(len(moved), -1).astype(np.float32)
+        rows = slice(start, start + size)
+        moved, mask = _moved(second[rows].astype(np.float32), warp[rows].astype(np.float32))
+        target = first[rows].reshape(len(moved), -1).astype(np.float32)
         best = np.maximum(_explained(target, moved, mask), _explained(moved, target, mask))
-        found[part] = np.where(mask.mean(axis=1) > 0.6, np.sqrt(np.clip(best, 0, 1)), 0)
-    return found
+        correlation[rows] = np.where(mask.mean(axis=1) > 0.6, np.sqrt(np.clip(best, 0, 1)), 0)
+    return correlation
 
 
 def _moved(pictures: np.ndarray, warp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

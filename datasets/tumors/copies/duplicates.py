@@ -73,10 +73,10 @@ class Pairs:
 
     def beside(self, chosen: np.ndarray) -> np.ndarray:
         """Which images are in a pair with one of those chosen, bool (n,) of bool (n,)."""
-        found = np.zeros(len(chosen), bool)
-        found[self.first[chosen[self.second]]] = True
-        found[self.second[chosen[self.first]]] = True
-        return found
+        mask = np.zeros(len(chosen), bool)
+        mask[self.first[chosen[self.second]]] = True
+        mask[self.second[chosen[self.first]]] = True
+        return mask
 
     def above(self, threshold: float) -> Pairs:
         """Only the pairs that correlate at `threshold` or more."""
@@ -159,7 +159,7 @@ def neighbours(thumbs: np.ndarray, others: np.ndarray | None = None, nearest: in
     """
     alone = others is None
     pool = thumbs if others is None else others
-    kept = _Nearest(len(thumbs), min(nearest, max(len(pool) - alone, 1)))
+    best = _Nearest(len(thumbs), min(nearest, max(len(pool) - alone, 1)))
     numbers = np.arange(len(pool))
     starts = [
         (i, j)
@@ -178,10 +178,10 @@ def neighbours(thumbs: np.ndarray, others: np.ndarray | None = None, nearest: in
         if alone and i == j:
             np.fill_diagonal(likeness, -np.inf)
         rows, columns = slice(i, i + len(here)), slice(j, j + len(windows))
-        kept.meet(rows, likeness, numbers[columns])
+        best.meet(rows, likeness, numbers[columns])
         if alone and i < j:
-            kept.meet(columns, likeness.T, numbers[rows])
-    pairs = kept.pairs()
+            best.meet(columns, likeness.T, numbers[rows])
+    pairs = best.pairs()
     if alone:
         pairs = np.sort(pairs, axis=1)
         pairs = pairs[pairs[:, 0] != pairs[:, 1]]
@@ -203,9 +203,9 @@ def aligned(thumbs: np.ndarray, pairs: np.ndarray, others: np.ndarray | None = N
     orientation = np.empty(len(pairs), int)
 
     def fit(start: int) -> None:
-        part = slice(start, start + _CHUNK)
-        first, second = thumbs[pairs[part, 0]], pool[pairs[part, 1]]
-        correlation[part], orientation[part] = _fit(first, second)
+        rows = slice(start, start + _CHUNK)
+        first, second = thumbs[pairs[rows, 0]], pool[pairs[rows, 1]]
+        correlation[rows], orientation[rows] = _fit(first, second)
 
     starts = range(0, len(pairs), _CHUNK)
     with ThreadPoolExecutor(cores()) as threads:  # NumPy lets go of the interpreter while it computes
@@ -280,8 +280,8 @@ def _pictures(
     target = np.where(swapped[:, None, None], second, first)
     moving = np.where(swapped[:, None, None], first, second)
     turn = np.where(swapped, orientation, opposite(orientation))
-    for each in range(1, 8):
-        target[turn == each] = turned(target[turn == each], each)
+    for number in range(1, 8):
+        target[turn == number] = turned(target[turn == number], number)
     return target, moving
 
 

@@ -37,14 +37,14 @@ class Calibration:
     Attributes:
         threshold: correlation after alignment from which on two images are the same picture.
         gap: the correlations next to it among the set's own pairs, below and above; either may be missing.
-        found: share of the planted copies that meet their originals and reach the threshold; None if it was not
+        share_found: share of the planted copies that meet their originals and reach the threshold; None if it was not
             measured.
         planted: correlations of the planted copies with their originals, sorted.
     """
 
     threshold: float
     gap: tuple[float | None, float | None]
-    found: float | None
+    share_found: float | None
     planted: tuple[float, ...]
 
     def summary(self) -> dict:
@@ -53,7 +53,7 @@ class Calibration:
             "near_duplicate": round(self.threshold, 4),
             "gap": [None if end is None else round(end, 4) for end in self.gap],
             "planted_copies": len(self.planted),
-            "planted_copies_found": None if self.found is None else round(self.found, 4),
+            "planted_copies_found": None if self.share_found is None else round(self.share_found, 4),
         }
 
 
@@ -149,9 +149,9 @@ def planted_copies(
         among, rows = np.stack([thumbnail(image) for image in images]), np.arange(len(images))
     met = neighbours(copies, among)
     same = met[met[:, 1] == np.asarray(rows)[met[:, 0]]]
-    found = np.zeros(len(images), np.float32)
-    found[: len(same)] = aligned(copies, same, among).correlation
-    return np.sort(found)
+    correlation = np.zeros(len(images), np.float32)
+    correlation[: len(same)] = aligned(copies, same, among).correlation
+    return np.sort(correlation)
 
 
 def calibrate(pairs: Pairs, planted: np.ndarray) -> Calibration:
@@ -166,15 +166,15 @@ def calibrate(pairs: Pairs, planted: np.ndarray) -> Calibration:
     """
     own = np.unique(pairs.correlation.astype(float))
     if len(planted) < FEWEST:
-        threshold, found = USUAL, None
+        threshold, share_found = USUAL, None
     else:
         high = float(np.clip(np.quantile(planted, MISSED), LOWEST + 1e-3, HIGHEST))
         marks = np.concatenate([[LOWEST], own[(own > LOWEST) & (own < high)], [high]])
         depth = -np.log(1 - marks)
         widest = int(np.argmax(np.diff(depth)))
         threshold = float(1 - np.exp(-(depth[widest] + depth[widest + 1]) / 2))
-        found = float((planted >= threshold).mean())
+        share_found = float((planted >= threshold).mean())
     place = int(np.searchsorted(own, threshold))
     below = float(own[place - 1]) if place else None
     above = float(own[place]) if place < len(own) else None
-    return Calibration(threshold, (below, above), found, tuple(planted.tolist()))
+    return Calibration(threshold, (below, above), share_found, tuple(planted.tolist()))

@@ -33,8 +33,8 @@ def _without_frame(image: np.ndarray, dark: bool = False) -> tuple[int, int, int
     for _ in range(_FRAMES):
         before = list(bounds)
         for side in range(4):
-            part = image[bounds[0] : bounds[1], bounds[2] : bounds[3]]
-            lines = (part, part[::-1], part.T, part.T[::-1])[side].astype(np.int16)
+            rest = image[bounds[0] : bounds[1], bounds[2] : bounds[3]]
+            lines = (rest, rest[::-1], rest.T, rest.T[::-1])[side].astype(np.int16)
             colour = float(np.median(lines[0]))
             plain = (np.abs(lines - colour) <= _FRAME).mean(axis=1) >= 0.97
             inside = np.flatnonzero(~plain)
@@ -133,7 +133,7 @@ def positive(image: np.ndarray) -> np.ndarray:
         return image
     edge = max(1, round(0.03 * min(inner.shape)))
     ring = np.concatenate(
-        [part.ravel() for part in (inner[:edge], inner[-edge:], inner[:, :edge], inner[:, -edge:])]
+        [strip.ravel() for strip in (inner[:edge], inner[-edge:], inner[:, :edge], inner[:, -edge:])]
     )
     return 255 - image if np.median(ring) > 127 and np.median(inner) > 127 else image
 
@@ -151,13 +151,13 @@ def lifted(image: np.ndarray, box: tuple[int, int, int, int] | None = None) -> n
     left, top, right, bottom = content_box(image) if box is None else box
     step = max(1, max(image.shape) // _ENOUGH)
     counts = np.bincount(image[top:bottom:step, left:right:step].ravel(), minlength=256)
-    tones, wanted = np.arange(256) / 255, DARK * counts.sum()
-    if counts @ tones >= wanted or not counts[1:].any():
+    tones, target = np.arange(256) / 255, DARK * counts.sum()
+    if counts @ tones >= target or not counts[1:].any():
         return image
     low, high = 0.2, 1.0
     for _ in range(10):
         middle = (low + high) / 2
-        low, high = (middle, high) if counts @ tones**middle > wanted else (low, middle)
+        low, high = (middle, high) if counts @ tones**middle > target else (low, middle)
     return np.round(255 * tones ** ((low + high) / 2)).astype(np.uint8)[image]
 
 

@@ -46,7 +46,7 @@ TONES = (0.4, 0.5, 0.6, 0.7, 0.85, 1.2, 1.4, 1.7, 2.0, 2.5)
 
 CANDIDATES = 3  # originals that are tried with other gammas, and as many that are shifted and scaled
 ROUNDS = 3  # of fitting
-STRIPS = tuple((part * left, part * (1 - left)) for part in (0.05,) for left in (0, 0.5, 1))
+STRIPS = tuple((share * left, share * (1 - left)) for share in (0.05,) for left in (0, 0.5, 1))
 TRIMS = tuple((*x, *y) for x in ((0, 0), *STRIPS) for y in ((0, 0), *STRIPS))
 """What may be missing left, right, at top and at bottom, as shares of the original's side."""
 
@@ -88,9 +88,9 @@ def bind(pictures: np.ndarray, originals: Originals) -> Binding:
     for start in range(0, len(pictures) if len(originals) else 0, _CHUNK):
         rows = np.arange(start, min(start + _CHUNK, len(pictures)))
         best, value = _as_a_whole(pictures[rows], originals)
-        found = value >= BOUND
-        rest = rows[~found]
-        original[rows], correlation[rows] = np.where(found, best, -1), value
+        bound = value >= BOUND
+        rest = rows[~bound]
+        original[rows], correlation[rows] = np.where(bound, best, -1), value
         if len(rest):
             best, value = _closer(pictures[rest], originals)
             original[rest] = np.where(value >= CLOSE, best, -1)

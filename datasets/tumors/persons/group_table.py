@@ -54,14 +54,14 @@ def write_groups(path: Path, tumors: TumorSet) -> None:
             table.write((name, *place, tumors.persons[image], *about))
 
 
-def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> GroupTable:
+def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) -> GroupTable:
     """The groups and persons that a table gives to images; copies of one image join what all their rows say.
 
     Args:
         path: CSV, as programs of any country save it, with the columns file (relative to the folder of images) and
             group (any text), person, or patient (in which a letter at the end is another visit of the same person).
         files: the readable image files.
-        kept: int (files,), the distinct image that each shows.
+        image_of: int (files,), the distinct image that each shows.
 
     Raises:
         UserError: the table can't be read, lacks a column, contradicts itself, or leaves an image without a group.
@@ -81,16 +81,16 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> Gro
     for number, row in enumerate(rows, 2):
         cell = {key: restored((row.get(key) or "").strip()) for key in ("file", "group", "person", "patient")}
         name = cell["file"].replace("\\", "/").removeprefix("./")
-        told = cell["group"], cell["person"] or person_of(cell["patient"])
-        if named.setdefault(name, told) != told:
+        identity = cell["group"], cell["person"] or person_of(cell["patient"])
+        if named.setdefault(name, identity) != identity:
             raise UserError(
                 f"{path}: line {number} says of {name} what an earlier line contradicts; leave one of them"
             )
-    images = int(kept.max()) + 1
+    images = int(image_of.max()) + 1
     persons = [""] * images
     members: dict[str, list[int]] = {}
     told_of = np.zeros(images, bool)
-    for file, image in zip(files, kept.tolist(), strict=True):
+    for file, image in zip(files, image_of.tolist(), strict=True):
         group, person = named.get(file.path, ("", ""))
         told_of[image] |= bool(group or person)
         if group:
@@ -107,7 +107,7 @@ def read_groups(path: Path, files: Sequence[ImageFile], kept: np.ndarray) -> Gro
             f"to the folder, such as {files[0].path!r}"
         )
     if len(missing):
-        name = next(file.path for file, image in zip(files, kept, strict=True) if image == missing[0])
+        name = next(file.path for file, image in zip(files, image_of, strict=True) if image == missing[0])
         raise UserError(
             f"{path}: gives no group to {len(missing)} of {images} images, the first {name}; add rows for them, or "
             "make the table anew with `mri-transfer audit`"

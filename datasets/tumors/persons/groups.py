@@ -57,8 +57,8 @@ def connected(links: np.ndarray, n: int) -> np.ndarray:
 
     links = np.asarray(links, dtype=int).reshape(-1, 2)
     graph = coo_matrix((np.ones(len(links)), (links[:, 0], links[:, 1])), shape=(n, n))
-    _, part = connected_components(graph, directed=False)
-    return numbered(part)[1]
+    _, component = connected_components(graph, directed=False)
+    return numbered(component)[1]
 
 
 def sequences(keys: Sequence[tuple[str, str, str]], numbers: Sequence[int]) -> dict[str, np.ndarray]:
@@ -75,15 +75,15 @@ def sequences(keys: Sequence[tuple[str, str, str]], numbers: Sequence[int]) -> d
     for position, key in enumerate(keys):
         members[key].append(position)
     return {
-        "/".join(key): np.array(sorted(found, key=lambda position: (numbers[position], position)))
-        for key, found in sorted(members.items())
+        "/".join(key): np.array(sorted(positions, key=lambda position: (numbers[position], position)))
+        for key, positions in sorted(members.items())
     }
 
 
 def neighbour_links(
     runs: dict[str, np.ndarray],
     numbers: np.ndarray,
-    kept: np.ndarray,
+    image_of: np.ndarray,
     thumbs: np.ndarray,
     near: Pairs,
 ) -> tuple[np.ndarray, dict[str, dict]]:
@@ -92,7 +92,7 @@ def neighbour_links(
     Args:
         runs: as from :func:`sequences`.
         numbers: int (files,).
-        kept: int (files,), the distinct image that each file shows.
+        image_of: int (files,), the distinct image that each file shows.
         thumbs: uint8 (images, side, side).
         near: pairs of the same picture; they say nothing about whether numbers follow patients.
 
@@ -105,7 +105,7 @@ def neighbour_links(
     for name, files in runs.items():
         if len(files) < 2:
             continue
-        images = kept[files]
+        images = image_of[files]
         alike = correlation_of(thumbs, images[:-1], images[1:])
         steps = zip(images[:-1].tolist(), images[1:].tolist(), strict=True)
         same = np.array([a == b or (min(a, b), max(a, b)) in copies for a, b in steps])
@@ -148,7 +148,7 @@ def guessed_links(
     near: Pairs,
     runs: dict[str, np.ndarray],
     numbers: np.ndarray,
-    kept: np.ndarray,
+    image_of: np.ndarray,
     thumbs: np.ndarray,
 ) -> tuple[np.ndarray, dict[str, dict]]:
     """Pairs of distinct images that may show one person, by the module's rules.
@@ -160,7 +160,7 @@ def guessed_links(
     Returns:
         int (links, 2), and what was measured for each sequence of files.
     """
-    neighbours, measured = neighbour_links(runs, numbers, kept, thumbs, near)
+    neighbours, measured = neighbour_links(runs, numbers, image_of, thumbs, near)
     return np.concatenate([neighbours, alike_links(thumbs)]), measured
 
 

@@ -72,5 +72,5 @@ def person_of(patient: str) -> str:
     In Figshare 1512427, 18 of 43 ids of the form MR0xxxxx appear with several letters. Their tumours lie in the same
     hemisphere in 23 of 24 pairs, 0.05 of a head apart (median; 0.19 between other ids): they are one person's.
     """
-    found = re.fullmatch(r"(.*\d)[A-Za-z]", patient, re.DOTALL)
-    return found[1] if found else patient
+    match = re.fullmatch(r"(.*\d)[A-Za-z]", patient, re.DOTALL)
+    return match[1] if match else patient

@@ -79,7 +79,7 @@ def recognise(bindings: Iterable[tuple[Originals, Binding]], near: Pairs, n: int
                 )
     _hand_on(rows, near)
     source, name, patient, plane, tumour = zip(*rows, strict=True) if rows else ((),) * 5
-    persons = tuple(person_of(each) for each in patient)
+    persons = tuple(person_of(name) for name in patient)
     return Known(source, name, patient, persons, plane, tumour)
 
 
@@ -137,7 +137,7 @@ def too_large(
     """
     for label, name in enumerate(classes):
         mine = labels == label
-        most, before = (int(np.bincount(each[mine]).max(initial=0)) for each in (groups, usual))
+        most, before = (int(np.bincount(grouping[mine]).max(initial=0)) for grouping in (groups, usual))
         if most > max(before, LARGEST * mine.sum()):
             return (
                 f"one group holds {most} of the {mine.sum()} images of {name} ({most / mine.sum():.0%}), so that one "

@@ -14,7 +14,7 @@ from mri_transfer.datasets.tumors.persons.persons import UNKNOWN, Known
 
 def account(
     files: Sequence[ImageFile],
-    kept: np.ndarray,
+    image_of: np.ndarray,
     classes: Sequence[str],
     known: Known,
     persons: Sequence[str],
@@ -26,7 +26,7 @@ def account(
 
     Args:
         files: every readable one.
-        kept: int (files,), the distinct image that each shows.
+        image_of: int (files,), the distinct image that each shows.
         classes: names of the labels.
         known: of the `n` distinct images.
         persons: of the distinct images, "" where not known.
@@ -45,14 +45,14 @@ def account(
     named = person != UNKNOWN
     labels = np.array([file.label for file in files], int)
     label_of = np.empty(len(sources), int)
-    label_of[kept[::-1]] = labels[::-1]  # the first file of each image
+    label_of[image_of[::-1]] = labels[::-1]  # the first file of each image
 
     def count(values: Sequence[str], chosen: np.ndarray) -> dict[str, int]:
         names, numbers = np.unique(np.array(values)[chosen], return_counts=True)
         return {str(name) or "unknown": int(number) for name, number in zip(names, numbers, strict=True)}
 
-    trained = set(person[kept[train]]) - {UNKNOWN}
-    seen = test & np.array([person[image] in trained for image in kept], bool)
+    trained = set(person[image_of[train]]) - {UNKNOWN}
+    seen = test & np.array([person[image] in trained for image in image_of], bool)
     of_group: dict[int, set[str]] = {}
     of_person: dict[str, set[int]] = {}
     for image in np.flatnonzero(named):
@@ -84,10 +84,10 @@ def account(
         "persons": len(of_person),
         "images_with_person": int(named.sum()),
         "largest_person": max((int((person == name).sum()) for name in of_person), default=0),
-        "persons_in_several_groups": sum(len(found) > 1 for found in of_person.values()),
-        "groups_of_several_persons": sum(len(found) > 1 for found in of_group.values()),
+        "persons_in_several_groups": sum(len(members) > 1 for members in of_person.values()),
+        "groups_of_several_persons": sum(len(members) > 1 for members in of_group.values()),
         "test_files": int(test.sum()),
-        "test_with_person": int((test & named[kept]).sum()),
+        "test_with_person": int((test & named[image_of]).sum()),
         "test_person_in_training": int(seen.sum()),
         "test_person_in_training_by_class": {
             name: int((seen & (labels == label)).sum()) for label, name in enumerate(classes)
@@ -126,11 +126,11 @@ def sentences(audit: dict[str, Any]) -> list[str]:
         return [
             f"{none}, so whose they are is not known: groups are inferred from copies, likeness and file numbers."
         ]
-    said = []
+    lines = []
     for source, about in sources["by_source"].items():
         tumours = ", ".join(f"{number:,} {tumour}" for tumour, number in about["tumours"].items())
         visits = about["patients"] - about["persons"]
-        said.append(
+        lines.append(
             f"{about['images']:,} of {sources['images']:,} pictures are slices of {COLLECTIONS.get(source, source)}: "
             f"{tumours}. They show {about['persons']:,} person{'' if about['persons'] == 1 else 's'}"
             + (
@@ -145,18 +145,18 @@ def sentences(audit: dict[str, Any]) -> list[str]:
             for name, count in sources["by_class"].items()
             if (number := count.get("unknown"))
         )
-        said.append(
+        lines.append(
             f"{sources['unknown']:,} pictures were not recognised as slices of a known collection ({by_class}). "
             f"{whose}"
         )
     if sources["test_files"] and sources["test_with_person"]:
-        said.append(
+        lines.append(
             f"Of {sources['test_files']} images in the published test split, {sources['test_with_person']} show a "
             f"known person; {sources['test_person_in_training']} of these show one who is in the training split, too."
         )
     if conflicts:
         pictures = f"{len(conflicts)} file{'' if len(conflicts) == 1 else 's'}"
-        said.append(
+        lines.append(
             f"{pictures} lie in another class than the source says"
             + (
                 f"; the source's label is taken ({labels['changed']} distinct images change)."
@@ -164,7 +164,7 @@ def sentences(audit: dict[str, Any]) -> list[str]:
                 else "; the folder's label is kept."
             )
         )
-    return said
+    return lines
 
 
 def origin_tells_class(sources: dict[str, Any]) -> str | None:
@@ -193,17 +193,17 @@ def _words(names: Sequence[str]) -> str:
 
 
 def conflicts(
-    files: Sequence[ImageFile], kept: np.ndarray, classes: Sequence[str], known: Known
+    files: Sequence[ImageFile], image_of: np.ndarray, classes: Sequence[str], known: Known
 ) -> list[dict[str, Any]]:
     """Files that lie in another class than their source says: {"file", "label", "source_label", "source"}."""
-    told = known.labels(classes)
+    source_labels = known.labels(classes)
     return [
         {
             "file": file.path,
             "label": classes[file.label],
-            "source_label": classes[told[image]],
+            "source_label": classes[source_labels[image]],
             "source": f"{known.sources[image]} {known.originals[image]}",
         }
-        for file, image in zip(files, kept.tolist(), strict=True)
-        if told[image] >= 0 and told[image] != file.label
+        for file, image in zip(files, image_of.tolist(), strict=True)
+        if source_labels[image] >= 0 and source_labels[image] != file.label
     ]

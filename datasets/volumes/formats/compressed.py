@@ -45,18 +45,18 @@ def _gunzipped(blob: bytes, offset: int, count: int) -> tuple[memoryview, tuple[
     """
     if offset < 0:
         raise EOFError
-    wanted, rest = offset + count, memoryview(blob)
+    end, rest = offset + count, memoryview(blob)
     pieces: list[bytes] = []
     done = behind = 0
     while True:
         member = zlib.decompressobj(zlib.MAX_WBITS | 16)
         packed: bytes | memoryview = rest
         while not member.eof:
-            piece = member.decompress(packed, max(wanted - done, 0) or _PIECE_BYTES)
+            piece = member.decompress(packed, max(end - done, 0) or _PIECE_BYTES)
             if not piece and not member.eof and not member.unconsumed_tail:
                 raise EOFError
             packed = member.unconsumed_tail
-            if done < wanted:
+            if done < end:
                 pieces.append(piece)
                 done += len(piece)
             else:
@@ -66,9 +66,9 @@ def _gunzipped(blob: bytes, offset: int, count: int) -> tuple[memoryview, tuple[
         rest = rest[len(rest) - len(member.unused_data) :]
         if bytes(rest[:3]) != GZIP + b"\x08":
             break
-    if done < wanted:
+    if done < end:
         raise EOFError
-    content = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))[offset:wanted]
+    content = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))[offset:end]
     stray = len(bytes(rest).strip(b"\0"))
     return content, (f"{stray} bytes behind the compressed data ignored",) if stray else ()
 

@@ -36,8 +36,8 @@ _MOST_AXES = 8
 
 def is_metaimage(head: bytes) -> bool:
     """Whether a file begins as MetaImage headers do, with a field that only they have."""
-    found = _LINE.match(head)
-    return found is not None and found[1] in (b"ObjectType", b"NDims", b"Comment") and b"NDims" in head[:4096]
+    match = _LINE.match(head)
+    return match is not None and match[1] in (b"ObjectType", b"NDims", b"Comment") and b"NDims" in head[:4096]
 
 
 def data_file(header: Path) -> Path | None:
@@ -62,10 +62,10 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
     """Read one volume, from one file or from a header and its data file; `max_bytes` bounds its voxels."""
     fields, end = _parse(blobs[0])
-    told = _described(fields, end, max_bytes)
-    count = promised_bytes(told.shape, told.dtype, max_bytes)
+    description = _described(fields, end, max_bytes)
+    count = promised_bytes(description.shape, description.dtype, max_bytes)
     raw, start = (blobs[0], end) if len(blobs) == 1 else (blobs[-1], 0)
-    notes = told.notes
+    notes = description.notes
     if _flag(fields, "CompressedData"):
         packed = raw[start:]
         if packed[:2] == GZIP:
@@ -81,18 +81,18 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
         if skip < -1 or start < 0 or len(raw) < start + count:
             raise EOFError
         content = memoryview(raw)[start : start + count]
-    voxels = np.frombuffer(content, told.dtype).reshape(told.shape, order="F")
-    return Stored(voxels, told.affine, notes=notes)
+    voxels = np.frombuffer(content, description.dtype).reshape(description.shape, order="F")
+    return Stored(voxels, description.affine, notes=notes)
 
 
 def _parse(blob: bytes) -> tuple[dict[str, str], int]:
     """Fields of the header, and where the data begin behind its last line, which names their file."""
     fields: dict[str, str] = {}
     at = 0
-    while found := _LINE.match(blob, at, HEADER_BYTES):
-        fields[found[1].decode("latin1")] = found[2].decode("utf-8", "surrogateescape").strip()
-        at = found.end()
-        if found[1] == b"ElementDataFile":
+    while match := _LINE.match(blob, at, HEADER_BYTES):
+        fields[match[1].decode("latin1")] = match[2].decode("utf-8", "surrogateescape").strip()
+        at = match.end()
+        if match[1] == b"ElementDataFile":
             return fields, at
     raise BadVolume("header does not name its data (ElementDataFile)")
 

@@ -44,7 +44,9 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
 
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
     """Read one volume; `max_bytes` bounds the voxels that its header may promise."""
-    told = describe(blobs[0], files, max_bytes)
-    content, notes = voxel_bytes(blobs[0], told.offset, promised_bytes(told.shape, told.dtype, max_bytes))
-    voxels = np.frombuffer(content, dtype=told.dtype).reshape(told.shape, order="F")
-    return Stored(voxels, told.affine, notes=(*told.notes, *notes))
+    description = describe(blobs[0], files, max_bytes)
+    content, notes = voxel_bytes(
+        blobs[0], description.offset, promised_bytes(description.shape, description.dtype, max_bytes)
+    )
+    voxels = np.frombuffer(content, dtype=description.dtype).reshape(description.shape, order="F")
+    return Stored(voxels, description.affine, notes=(*description.notes, *notes))

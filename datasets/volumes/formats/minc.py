@@ -132,6 +132,6 @@ def _stored(parts: Parts, max_bytes: int) -> Stored:
         voxels = np.clip(voxels, int(low), int(high))
     if np.ptp(slope) == 0 and np.ptp(offset) == 0 and slope.flat[0] != 0:
         return Stored(voxels.reshape(shape), parts.affine, negative=bool(slope.flat[0] < 0))
-    each = (..., *[None] * (voxels.ndim - slope.ndim))  # a slice's range is for all voxels in it
-    real = voxels * slope[each].astype(np.float32) + offset[each].astype(np.float32)
+    per_slice = (..., *[None] * (voxels.ndim - slope.ndim))  # a slice's range is for all voxels in it
+    real = voxels * slope[per_slice].astype(np.float32) + offset[per_slice].astype(np.float32)
     return Stored(real.astype(np.float32, copy=False).reshape(shape), parts.affine)

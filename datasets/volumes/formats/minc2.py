@@ -50,7 +50,9 @@ def _parts(file: Any, max_bytes: int, file_bytes: int) -> Parts:
     for name in dimensions:
         _check_link(dimensions, name)
     image, low, high = (file[f"{_IMAGE}/{name}"] for name in ("image", "image-min", "image-max"))
-    voxels, real_low, real_high = (_dataset(each, max_bytes, file_bytes) for each in (image, low, high))
+    voxels, real_low, real_high = (
+        _dataset(variable, max_bytes, file_bytes) for variable in (image, low, high)
+    )
     valid = image.attrs.get("valid_range")
     return Parts(
         voxels=voxels,
@@ -109,7 +111,7 @@ def _check_chunks(dataset: Any, plan: Any, file_bytes: int) -> None:
     if size > dataset.nbytes + SLACK_BYTES:
         raise BadVolume("its chunks are far larger than its image")
     starts = [range(0, length, step) for length, step in zip(dataset.shape, chunk, strict=True)]
-    if int(np.prod([len(each) for each in starts], dtype=object)) > _MOST_CHUNKS:
+    if int(np.prod([len(axis_starts) for axis_starts in starts], dtype=object)) > _MOST_CHUNKS:
         raise BadVolume("its image lies in too many pieces")
     filters = [plan.get_filter(number)[0] for number in range(plan.get_nfilters())]
     if set(filters) - {_DEFLATE, h5py.h5z.FILTER_SHUFFLE, _CHECKSUM} or filters.count(_DEFLATE) > 1:

@@ -96,10 +96,10 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
     check_voxel_type(dtype)
     if isinstance(header, Spm99AnalyzeHeader):
         affine, assumed = _analyze_affine(header, head, shape, files[-1])
-        by_size, said = True, list(assumed)
+        by_size, affine_notes = True, list(assumed)
     else:
-        affine, by_size, said = affine_of(header, shape)
-    notes += said
+        affine, by_size, affine_notes = affine_of(header, shape)
+    notes += affine_notes
     if by_size and not (sizes > 0).all():
         if not (sizes != 0).all() or not np.isfinite(sizes).all():
             raise BadVolume(f"voxel size of {zooms_text(sizes)} mm in the header")
@@ -131,11 +131,18 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
         blobs: contents of `files`, possibly gzipped.
         files, max_bytes: as in :func:`describe`.
     """
-    told = describe(blobs[0], files, max_bytes)
-    content, notes = voxel_bytes(blobs[-1], told.offset, promised_bytes(told.shape, told.dtype, max_bytes))
-    voxels = np.frombuffer(content, dtype=told.dtype).reshape(told.shape, order="F")
+    description = describe(blobs[0], files, max_bytes)
+    content, notes = voxel_bytes(
+        blobs[-1], description.offset, promised_bytes(description.shape, description.dtype, max_bytes)
+    )
+    voxels = np.frombuffer(content, dtype=description.dtype).reshape(description.shape, order="F")
     return Stored(
-        voxels, told.affine, told.negative, (*told.notes, *notes), evidence=told.evidence, scale=told.scale
+        voxels,
+        description.affine,
+        description.negative,
+        (*description.notes, *notes),
+        evidence=description.evidence,
+        scale=description.scale,
     )
 
 

@@ -43,6 +43,6 @@ def evidence_of(header: Any) -> Evidence | None:
     description = bytes(header["descrip"].item()).split(b"\0")[0].decode("latin1")
     for pattern, kind, what in _DESCRIPTIONS:
         if pattern.search(description):
-            said = " ".join("".join(filter(str.isprintable, description)).split())[:40]
-            return Evidence(kind, f"{what} by its description ({said})")
+            text = " ".join("".join(filter(str.isprintable, description)).split())[:40]
+            return Evidence(kind, f"{what} by its description ({text})")
     return None

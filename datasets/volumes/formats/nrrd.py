@@ -89,10 +89,10 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
     """Read one volume, from one file or from a header and its data file; `max_bytes` bounds its voxels."""
     header, start = _parse(blobs[0])
-    told = _described(header, start, max_bytes)
-    count = promised_bytes(told.shape, told.dtype, max_bytes)
-    voxels = _voxels(header, blobs[-1], start if len(blobs) == 1 else 0, told.dtype, count)
-    return Stored(voxels.reshape(told.shape, order="F"), told.affine, notes=told.notes)
+    description = _described(header, start, max_bytes)
+    count = promised_bytes(description.shape, description.dtype, max_bytes)
+    voxels = _voxels(header, blobs[-1], start if len(blobs) == 1 else 0, description.dtype, count)
+    return Stored(voxels.reshape(description.shape, order="F"), description.affine, notes=description.notes)
 
 
 def _parse(blob: bytes) -> tuple[dict[str, Any], int]:

@@ -56,8 +56,8 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
     except MemoryError:
         raise BadVolume("needs more memory than there is") from None
     except Exception as error:  # Pillow's readers raise nearly anything for damaged files
-        told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise BadVolume(" ".join(told.split())[:100] or "damaged picture") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise BadVolume(" ".join(reason.split())[:100] or "damaged picture") from None
     if min(grey[0].shape) < _FEWEST_PIXELS:
         raise BadVolume(f"a picture of {grey[0].shape[1]} x {grey[0].shape[0]} pixels")
     shown = [channel for channel in grey if channel.min() != channel.max()]
@@ -76,11 +76,11 @@ def _sequences(pixels: np.ndarray) -> list[np.ndarray]:
     Args:
         pixels: uint8 (rows, columns, 3).
     """
-    kept: list[np.ndarray] = []
+    channels: list[np.ndarray] = []
     for channel in np.moveaxis(pixels, -1, 0):
-        if channel.min() != channel.max() and all(_differ(channel, other) for other in kept):
-            kept.append(np.ascontiguousarray(channel))
-    return kept if len(kept) > 1 else []
+        if channel.min() != channel.max() and all(_differ(channel, other) for other in channels):
+            channels.append(np.ascontiguousarray(channel))
+    return channels if len(channels) > 1 else []
 
 
 def _differ(a: np.ndarray, b: np.ndarray) -> bool:

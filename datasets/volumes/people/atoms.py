@@ -6,7 +6,7 @@ import functools
 import re
 from dataclasses import dataclass, field
 
-from mri_transfer.datasets.volumes.people import words
+from mri_transfer.datasets.volumes.people import vocabulary
 from mri_transfer.datasets.volumes.people.tokens import Token, tokens_of
 
 # How much an atom looks like a person, by itself.
@@ -100,12 +100,12 @@ class _Reading:
             return self.parsed
         # The number of a fold is none of a person: fold_1
         numbered = [at for at, token in enumerate(self.tokens) if at and token.kind == "number"]
-        numbered = [at for at in numbered if self.tokens[at - 1].text in words.FOLD]
+        numbered = [at for at in numbered if self.tokens[at - 1].text in vocabulary.FOLD]
         kinds = {token.kind for at, token in enumerate(self.tokens) if at not in numbered}
         if "split" in kinds and kinds <= {"split", "generic"} and not any(map(_numbers_people, self.tokens)):
             # TrainingData as well as training, and fold1
             parts = [token.text for token in self.tokens if token.kind == "split"]
-            self.parsed.split, self.parsed.fold = "_".join(parts), not words.FOLD.isdisjoint(parts)
+            self.parsed.split, self.parsed.fold = "_".join(parts), not vocabulary.FOLD.isdisjoint(parts)
             return self.parsed
         at = 0
         while at < len(self.tokens):
@@ -160,7 +160,7 @@ class _Reading:
     def _session(self, token: Token, bound: Token | None) -> int:
         used = 2 if bound else 1
         # Of T1_pre and reg_T1_run_2 they tell of contrast and repeats; alone, they tell sessions apart.
-        if token.text not in words.CONTRAST | {"repeat", "run", "runs"} or len(self.tokens) == used:
+        if token.text not in vocabulary.CONTRAST | {"repeat", "run", "runs"} or len(self.tokens) == used:
             self.parsed.sessions.append(self._text(token, bound))
             if len(token.text) == 1 and token.number is not None:
                 letter = self._atom(COUNTER, f"letter {token.text}", (token.text, token.number), token, token)
@@ -175,14 +175,16 @@ class _Reading:
         elif token.letter:
             value = (token.text, token.letter)
         elif (
-            following and token.text in words.NUMBERED_SITE and following.kind in ("number", "letter", "code")
+            following
+            and token.text in vocabulary.NUMBERED_SITE
+            and following.kind in ("number", "letter", "code")
         ):
             last, used = following, 2
             value = (token.text, _value(following))
         elif following and following.kind == "number":  # HC_01: a group and a number in it
             self._add(CODE, "a9", (token.text, following.number or 0), token, following)
             return 2
-        if self.parsed.atoms and token.text not in words.PLACE:
+        if self.parsed.atoms and token.text not in vocabulary.PLACE:
             self.parsed.sessions.append(self._text(token, last))  # P01_study2, P01_scanner2: one person twice
         else:
             self.parsed.sites.append(value)
@@ -191,7 +193,7 @@ class _Reading:
 
     def _counted(self, token: Token, bound: Token | None, kind: str) -> int:
         """A number that counts pictures, scans or series; it may count people where nothing else does."""
-        if token.text in words.FOLD:
+        if token.text in vocabulary.FOLD:
             return 2 if bound else 1
         if _numbers_people(token):
             self._add(CODE, "a9", (token.text, token.number or 0), token)
@@ -209,7 +211,7 @@ class _Reading:
     def _marker(self, at: int) -> int:
         """What stands before a person's number or name: sub-01, patient7, subject_anna, case A-12."""
         token, following = self.tokens[at], self._token(at + 1)
-        strong = token.text in words.STRONG_MARKER
+        strong = token.text in vocabulary.STRONG_MARKER
         rank, shape = (MARKED, f"mark {token.text}") if strong else (CODE, "a9")
         if token.number is not None:
             digits = re.findall(r"\d+", self._text(token))[-1]
@@ -285,7 +287,7 @@ class _Reading:
 def _numbers_people(token: Token) -> bool:
     """Whether a part of a split has a number of several digits: training01, but not fold1."""
     digits = token.end - token.start - len(token.text)
-    if token.text in words.FOLD:
+    if token.text in vocabulary.FOLD:
         return False
     return token.kind == "split" and token.number is not None and digits > 1
 
@@ -299,7 +301,7 @@ def _counts_time(tokens: list[Token], at: int) -> bool:
     following, after = [*tokens[at + 1 : at + 3], None, None][:2]
     if following is None or following.number is not None or len(tokens[at].text) > 2:
         return False
-    return following.text in words.UNITS["session"] and not (after and after.kind == "number")
+    return following.text in vocabulary.UNITS["session"] and not (after and after.kind == "number")
 
 
 def _is_initials(token: Token, following: Token | None) -> bool:

@@ -22,7 +22,7 @@ def chains_of(files: Sequence[File], parsed: Sequence[Sequence[Parsed]], side_by
         parsed: the parts of each path, taken apart.
         side_by_side: several folders were given that lie in one, as when each is a person's.
     """
-    chains = [_chain(file, each, side_by_side) for file, each in zip(files, parsed, strict=True)]
+    chains = [_chain(file, names, side_by_side) for file, names in zip(files, parsed, strict=True)]
     return _with_letters(_without_series(files, chains), parsed)
 
 
@@ -62,9 +62,9 @@ def _chain(file: File, parsed: Sequence[Parsed], side_by_side: bool) -> Chain:
     """The atoms of a path; an id that is repeated below (P01/P01_T1) counts once."""
     atoms: list[Atom] = []
     parts: list[int] = []
-    for number, each in enumerate(parsed):
+    for number, name in enumerate(parsed):
         last = number == len(parsed) - 1
-        candidates = each.atoms
+        candidates = name.atoms
         if number == 0:
             # The folder that was given is the same for all; it is a person only if it says so.
             candidates = [
@@ -83,31 +83,31 @@ def _chain(file: File, parsed: Sequence[Parsed], side_by_side: bool) -> Chain:
 
 def _with_letters(chains: list[Chain], parsed: Sequence[Sequence[Parsed]]) -> list[Chain]:
     """Where nothing else can be a person, M17/ and M18/ are, if there are sessions below or more than visits go on."""
-    found: dict[int, tuple[Atom, int]] = {}
+    letter_of: dict[int, tuple[Atom, int]] = {}
     sessions_below: set[str] = set()
     values: dict[str, set[tuple[str | int, ...]]] = defaultdict(set)
-    for number, (chain, each) in enumerate(zip(chains, parsed, strict=True)):
-        letters = [(atom, part) for part, name in enumerate(each) if part for atom in name.letters]
+    for number, (chain, names) in enumerate(zip(chains, parsed, strict=True)):
+        letters = [(atom, depth) for depth, name in enumerate(names) if depth for atom in name.letters]
         if not letters or any(atom.shape != "uid" for atom in chain.atoms):
             continue
-        found[number] = letters[0]
+        letter_of[number] = letters[0]
         atom = letters[0][0]
         values[atom.shape].add(atom.key)
-        if chain.atoms or sum(len(name.sessions) for name in each[1:]) > 1:
+        if chain.atoms or sum(len(name.sessions) for name in names[1:]) > 1:
             sessions_below.add(atom.shape)
     # M01 beside F01
     lone = any(
         chain.atoms and chain.atoms[0].shape == "a9" and len(str(chain.atoms[0].key[0])) == 1
         for number, chain in enumerate(chains)
-        if number not in found
+        if number not in letter_of
     )
     return [
-        Chain((found[number][0],), (found[number][1],))
-        if number in found
+        Chain((letter_of[number][0],), (letter_of[number][1],))
+        if number in letter_of
         and (
             lone
-            or found[number][0].shape in sessions_below
-            or len(values[found[number][0].shape]) > _MOST_VISITS
+            or letter_of[number][0].shape in sessions_below
+            or len(values[letter_of[number][0].shape]) > _MOST_VISITS
         )
         else chain
         for number, chain in enumerate(chains)

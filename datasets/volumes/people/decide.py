@@ -42,8 +42,10 @@ def decide(files: Sequence[File]) -> list[Whose]:
     join_known(known)
     names = names_of(known)
     return [
-        Whose(each.dataset, names[each.key], each.session, _sequence(file), each.site, each.how, each.key)
-        for file, each in zip(files, known, strict=True)
+        Whose(
+            guess.dataset, names[guess.key], guess.session, _sequence(file), guess.site, guess.how, guess.key
+        )
+        for file, guess in zip(files, known, strict=True)
     ]
 
 
@@ -96,7 +98,7 @@ def _by_tree(files: Sequence[File], tops: Mapping[str, str]) -> list[Guess]:
     roots = {file.top for file in files}
     # Of several given folders each is a collection by itself, unless they lie side by side as people's folders do.
     side_by_side = len(roots) > 1 and len({root.rsplit("/", 1)[0] for root in roots}) == 1
-    homes = [collection_of(file, each[0].is_empty) for file, each in zip(files, parsed, strict=True)]
+    homes = [collection_of(file, names[0].is_empty) for file, names in zip(files, parsed, strict=True)]
     chains = chains_of(files, parsed, side_by_side)
     chosen = [Chosen(-1)] * len(files)
     groups: dict[str, list[int]] = defaultdict(list)
@@ -105,8 +107,8 @@ def _by_tree(files: Sequence[File], tops: Mapping[str, str]) -> list[Guess]:
     for group in groups.values():
         for number, choice in zip(group, choose([chains[number] for number in group]), strict=True):
             chosen[number] = choice
-    retested = any(text.lower() == "retest" for each in parsed for part in each for text in part.sessions)
-    scopes = [scope_of(*each, retested) for each in zip(files, parsed, chains, chosen, strict=True)]
+    retested = any(text.lower() == "retest" for names in parsed for name in names for text in name.sessions)
+    scopes = [scope_of(*arguments, retested) for arguments in zip(files, parsed, chains, chosen, strict=True)]
     same = mirrors(homes, chains, chosen, scopes)
     guesses = []
     for file, home, chain, choice, scope in zip(files, homes, chains, chosen, scopes, strict=True):
@@ -134,16 +136,16 @@ def _somebody(
     scope: Scope,
     soft: Key,
 ) -> Guess:
-    atom, part = chain.atoms[choice.person], chain.parts[choice.person]
-    text = file.parts[part]
-    starts = [chain.atoms[index].start for index in choice.scope if chain.parts[index] == part]
+    atom, depth = chain.atoms[choice.person], chain.parts[choice.person]
+    text = file.parts[depth]
+    starts = [chain.atoms[index].start for index in choice.scope if chain.parts[index] == depth]
     start = min([*starts, atom.start])
     longer = text[start : _end_of_name(chain, choice.person)]
     if atom.rank == COUNTER and not sequence_of(text[: atom.end]):
         longer = text[: atom.end]  # image_001 and not 001
-    is_file = part == len(file.parts) - 1 and not file.is_folder
+    is_file = depth == len(file.parts) - 1 and not file.is_folder
     return Guess(
-        ("tree", file.top.rsplit("/", 1)[0] if part == 0 else home, scope.firm, soft, atom.key),
+        ("tree", file.top.rsplit("/", 1)[0] if depth == 0 else home, scope.firm, soft, atom.key),
         text[start : atom.end],
         [*reversed(scope.texts), dataset],
         dataset,
@@ -156,8 +158,8 @@ def _somebody(
 def _end_of_name(chain: Chain, person: int) -> int:
     """Where the unknown words end that follow an id in its part of the path: nvr_stroke and not nvr."""
     end = chain.atoms[person].end
-    for atom, part in list(zip(chain.atoms, chain.parts, strict=True))[person + 1 :]:
-        if part != chain.parts[person] or atom.rank not in (WORD, CODE):
+    for atom, depth in list(zip(chain.atoms, chain.parts, strict=True))[person + 1 :]:
+        if depth != chain.parts[person] or atom.rank not in (WORD, CODE):
             break
         end = atom.end
     return end
@@ -166,17 +168,17 @@ def _end_of_name(chain: Chain, person: int) -> int:
 def _inner_session(file: File, chain: Chain, choice: Chosen) -> str:
     """A folder below the person that isn't explained otherwise, such as the 2 of P01/2/T1."""
     for index in range(choice.person + 1, len(chain.atoms)):
-        atom, part = chain.atoms[index], chain.parts[index]
-        if atom.rank == NUMBER and chain.parts[choice.person] < part < len(file.parts) - 1:
-            return file.parts[part][atom.start : atom.end]
+        atom, depth = chain.atoms[index], chain.parts[index]
+        if atom.rank == NUMBER and chain.parts[choice.person] < depth < len(file.parts) - 1:
+            return file.parts[depth][atom.start : atom.end]
     return ""
 
 
 def _sequence(file: File) -> str:
-    if told := dict(file.told).get("sequence", ""):
-        return sequence_of(told) or "unknown"
+    if statement := dict(file.told).get("sequence", ""):
+        return sequence_of(statement) or "unknown"
     if file.sequence != "unknown":
         return file.sequence
-    named = next((found for part in reversed(file.parts) if (found := sequence_of(part))), "unknown")
+    named = next((sequence for part in reversed(file.parts) if (sequence := sequence_of(part))), "unknown")
     knows_more = named == "unknown" or (named, file.beside) == ("T1", "T1c")
     return file.beside if knows_more else named

@@ -17,7 +17,7 @@ class KnownId:
     subject: str
     session: str
     site: str
-    part: int
+    depth: int
     start: int
 
 
@@ -76,20 +76,20 @@ def known_id(parts: Sequence[str]) -> KnownId | None:
     Args:
         parts: folders, and the file's name without suffixes.
     """
-    found: KnownId | None = None
+    known: KnownId | None = None
     for number in reversed(range(len(parts))):
         for collection, pattern in _PATTERNS:
             if match := pattern.search(parts[number]):
                 groups = match.groupdict()
                 session, site = groups.get("session") or "", groups.get("site") or ""
-                if found is None:
-                    found = KnownId(collection, groups["subject"], session, site, number, match.start())
+                if known is None:
+                    known = KnownId(collection, groups["subject"], session, site, number, match.start())
                 elif (
-                    session and not found.session and same_id(groups["subject"], found.subject)
+                    session and not known.session and same_id(groups["subject"], known.subject)
                 ):  # the folder has it
-                    found = KnownId(collection, found.subject, session, found.site, found.part, found.start)
+                    known = KnownId(collection, known.subject, session, known.site, known.depth, known.start)
                 break
-    return found
+    return known
 
 
 def same_id(one: str, other: str) -> bool:

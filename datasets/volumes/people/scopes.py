@@ -43,16 +43,16 @@ def scope_of(
     person_part = len(parsed) - 1 if choice.person < 0 else chain.parts[choice.person]
     folders = [part.lower() for part in file.parts]
     made = folders.index("derivatives") if "derivatives" in folders else len(folders)
-    folds = any(each.fold for each in parsed)  # fold0/train and fold1/val hold the same people
-    for number, each in enumerate(parsed[: person_part + 1]):
+    folds = any(name.fold for name in parsed)  # fold0/train and fold1/val hold the same people
+    for number, name in enumerate(parsed[: person_part + 1]):
         if number == 0 or made < number < person_part:
             continue
-        if each.sites:
-            firm += each.sites
-            texts.append("-".join(each.site_text))
-        if each.split and not folds and not (retested and each.split == "test"):
-            soft.append(("split", each.split))
-            texts.append(each.split)
+        if name.sites:
+            firm += name.sites
+            texts.append("-".join(name.site_text))
+        if name.split and not folds and not (retested and name.split == "test"):
+            soft.append(("split", name.split))
+            texts.append(name.split)
     for index in range(max(choice.person, 0)):
         number, atom = chain.parts[index], chain.atoms[index]
         if number == 0 or made < number < person_part:
@@ -84,14 +84,14 @@ def mirrors(
     Returns:
         (home, firm, soft) → the soft scope that stands for all of its mirrors.
     """
-    held: dict[tuple[Hashable, ...], dict[tuple[Hashable, ...], set[tuple[str | int, ...]]]] = defaultdict(
-        lambda: defaultdict(set)
+    ids_by_scope: dict[tuple[Hashable, ...], dict[tuple[Hashable, ...], set[tuple[str | int, ...]]]] = (
+        defaultdict(lambda: defaultdict(set))
     )
     for home, chain, choice, scope in zip(homes, chains, chosen, scopes, strict=True):
         if choice.person >= 0:
-            held[home, scope.firm][scope.soft].add(chain.atoms[choice.person].key)
-    found: dict[tuple[Hashable, ...], tuple[Hashable, ...]] = {}
-    for where, ids in held.items():
+            ids_by_scope[home, scope.firm][scope.soft].add(chain.atoms[choice.person].key)
+    mirror_of: dict[tuple[Hashable, ...], tuple[Hashable, ...]] = {}
+    for where, ids in ids_by_scope.items():
         softs = sorted(ids, key=repr)
         if len(softs) > _MOST_COMPARED:
             continue
@@ -100,9 +100,9 @@ def mirrors(
                 shared = ids[soft] & ids[other]
                 enough = len(shared) >= max(2, 0.8 * min(len(ids[soft]), len(ids[other])))
                 if enough and not _are_counted(shared):
-                    found[(*where, soft)] = found.get((*where, other), other)
+                    mirror_of[(*where, soft)] = mirror_of.get((*where, other), other)
                     break
-    return found
+    return mirror_of
 
 
 def _are_counted(keys: set[tuple[str | int, ...]]) -> bool:

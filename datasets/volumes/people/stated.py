@@ -24,11 +24,11 @@ def stated(file: File, tops: Mapping[str, str]) -> Guess | None:
     """
     dataset = tops[file.dataset or file.top]
     key = file.dataset or collection_of(file, parse(file.parts[0]).is_empty)
-    if told := dict(file.told):
-        home = told.get("dataset", "") or dataset
-        session = told.get("session") or session_of(file)
-        whose = ("told", told.get("dataset", "") or key, told["subject"])
-        return Guess(whose, told["subject"], [home], home, session, "by --subject")
+    if fields := dict(file.told):
+        home = fields.get("dataset", "") or dataset
+        session = fields.get("session") or session_of(file)
+        whose = ("told", fields.get("dataset", "") or key, fields["subject"])
+        return Guess(whose, fields["subject"], [home], home, session, "by --subject")
     if guess := _bids(file, key, dataset):
         return guess
     if file.patient:
@@ -57,14 +57,14 @@ def join_known(guesses: Sequence[Guess]) -> None:
 
 
 def _bids(file: File, key: str, dataset: str) -> Guess | None:
-    found = [(number, match) for number, part in enumerate(file.parts) if (match := _SUB.search(part))]
-    if not found:
+    matches = [(number, match) for number, part in enumerate(file.parts) if (match := _SUB.search(part))]
+    if not matches:
         return None
-    subject = found[-1][1].group()
+    subject = matches[-1][1].group()
     own = subject.removeprefix("sub-").lower()
     sessions = (match[1] for part in reversed(file.parts) if (match := _SES.search(part)))
     session = next(sessions, "") or session_of(file)
-    first, match = found[0]
+    first, match = matches[0]
     in_front = file.parts[first][: match.start()]  # ds000011_sub-01_T1w
     scopes = [_home(in_front)] if _scopes(parse(in_front)) else []
     if file.dataset or scopes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from mri_transfer.datasets.volumes.people import words
+from mri_transfer.datasets.volumes.people import vocabulary
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _UID = r"\d+(?:\.\d+){4,}"  # of DICOM
@@ -29,7 +29,7 @@ _SCANNER = re.compile(
 _SPACE = re.compile(
     r"(?:in|to|coreg|reg)?2?(?:mni|t1w?|t2w?|flair|native|std|template)(?:152|305)?(?:space|\d?mm)"
 )
-_KNOWN = words.SEQUENCE | words.PROCESSED | words.GENERIC
+_KNOWN = vocabulary.SEQUENCE | vocabulary.PROCESSED | vocabulary.GENERIC
 
 
 @dataclass
@@ -56,13 +56,13 @@ class Token:
 
 
 _CLASSES = (
-    ("sequence", words.SEQUENCE),
-    ("site", words.SITE),
-    ("split", words.SPLIT),
-    ("session", words.SESSION),
-    ("proc", words.PROCESSED),
-    ("marker", words.MARKER),
-    ("generic", words.GENERIC),
+    ("sequence", vocabulary.SEQUENCE),
+    ("site", vocabulary.SITE),
+    ("split", vocabulary.SPLIT),
+    ("session", vocabulary.SESSION),
+    ("proc", vocabulary.PROCESSED),
+    ("marker", vocabulary.MARKER),
+    ("generic", vocabulary.GENERIC),
 )
 
 
@@ -70,7 +70,7 @@ def _class_of(word: str) -> str:
     for kind, known in _CLASSES:
         if word in known:
             return kind
-    return "month" if word in words.MONTH_NAMES and len(word) > 3 else ""
+    return "month" if word in vocabulary.MONTH_NAMES and len(word) > 3 else ""
 
 
 def _tokens_of_run(text: str, start: int) -> list[Token]:
@@ -86,20 +86,20 @@ def _tokens_of_run(text: str, start: int) -> list[Token]:
         return [Token("site", lower, start, end)]
     if match := re.fullmatch(r"(\d+)([^\W\d_]+)", lower):
         number, unit = int(match[1]), match[2]
-        if unit in words.UNITS["session"] and len(match[1]) <= 2 and unit != "d":
+        if unit in vocabulary.UNITS["session"] and len(match[1]) <= 2 and unit != "d":
             return [Token("session", lower, start, end, number)]
-        if unit in words.UNITS["noise"]:
+        if unit in vocabulary.UNITS["noise"]:
             return [Token("unit", lower, start, end, number)]
     if re.fullmatch(r"\d(?:p|\.)?\d*(t|mm)", lower):
         return [Token("unit", lower, start, end)]
     if match := re.fullmatch(r"([^\W\d_]+)(\d+)([^\W\d_]?)", lower):
         word, number = match[1], int(match[2])
         kind = _class_of(word)
-        if word in words.SESSION_LETTERS:
+        if word in vocabulary.SESSION_LETTERS:
             kind = "session" if len(match[2]) <= 2 else ""
         elif kind == "session" and len(word) <= 3 and len(match[2]) > 2:
             kind = ""
-        elif kind == "site" and word not in words.NUMBERED_SITE:
+        elif kind == "site" and word not in vocabulary.NUMBERED_SITE:
             kind = ""  # HC0001: a person, in a group
         elif (
             word == "run"
@@ -111,7 +111,7 @@ def _tokens_of_run(text: str, start: int) -> list[Token]:
             kind = "generic"  # ADNI's numbers of images
         elif len(word) == 2 and (len(match[2]) > 2 or kind == "proc" or word in ("op", "rt", "tx", "dx")):
             kind = ""  # initials, and not a sequence, a site or a step that is written alike
-        if not kind and (_class_of(word) or word in words.SESSION_LETTERS):
+        if not kind and (_class_of(word) or word in vocabulary.SESSION_LETTERS):
             return [_code(lower, start, end)]
         if kind:
             if match[3] and kind != "marker":
@@ -161,7 +161,7 @@ def _counts_series(word: str, digits: str) -> bool:
 
 def _is_run_together(lower: str) -> bool:
     """Whether a name is known words written as one, a sequence among them: axt1, inplanet2, 3dflair, t1sag."""
-    if not any(core in lower for core in words.CORE_SEQUENCE):
+    if not any(core in lower for core in vocabulary.CORE_SEQUENCE):
         return False
     # By length: is lower[:n] made of known words, and was one of them a sequence?
     reached: dict[int, bool] = {0: False}
@@ -170,7 +170,7 @@ def _is_run_together(lower: str) -> bool:
             for end in range(start + 2, len(lower) + 1):
                 word = lower[start:end]
                 if word in _KNOWN or word.isdigit():
-                    core = reached[start] or word in words.CORE_SEQUENCE
+                    core = reached[start] or word in vocabulary.CORE_SEQUENCE
                     reached[end] = reached.get(end, False) or core
     return reached.get(len(lower), False)
 
@@ -209,7 +209,9 @@ def _without_entities(text: str, tokens: list[Token]) -> list[Token]:
     while at < len(tokens):
         token = tokens[at]
         following = tokens[at + 1] if at + 1 < len(tokens) else None
-        entity = at > 0 and token.text in words.ENTITIES and text[tokens[at - 1].end : token.start] == "_"
+        entity = (
+            at > 0 and token.text in vocabulary.ENTITIES and text[tokens[at - 1].end : token.start] == "_"
+        )
         if entity and following and text[token.end : following.start] == "-":
             at += 2
             while at < len(tokens) and text[tokens[at - 1].end : tokens[at].start] == "":

@@ -49,30 +49,30 @@ def choose(chains: Sequence[Chain]) -> list[Chosen]:
 def _descend(
     chains: Sequence[Chain],
     group: list[int],
-    held: int,
+    current: int,
     following: int,
     scope: tuple[int, ...],
     result: list[Chosen],
 ) -> None:
-    """Decide for paths whose atom `held` is of one shape whether the atom `following` takes its place."""
+    """Decide for paths whose atom `current` is of one shape whether the atom `following` takes its place."""
     rest: dict[str, list[int]] = defaultdict(list)
     ended: set[tuple] = set()
     everyone: set[tuple] = set()
     for number in group:
         chain = chains[number]
-        value = _value(chain, (*scope, held))
+        value = _value(chain, (*scope, current))
         everyone.add(value)
         if len(chain.atoms) <= following:
-            result[number] = Chosen(held, scope)
+            result[number] = Chosen(current, scope)
             ended.add(value)
         else:
             rest[chain.atoms[following].shape].append(number)
-    ended -= {_value(chains[number], (*scope, held)) for members in rest.values() for number in members}
+    ended -= {_value(chains[number], (*scope, current)) for members in rest.values() for number in members}
     for members in rest.values():
-        if _replaces(chains, members, held, following, scope, everyone, ended):
-            _descend(chains, members, following, following + 1, (*scope, held), result)
+        if _replaces(chains, members, current, following, scope, everyone, ended):
+            _descend(chains, members, following, following + 1, (*scope, current), result)
         else:
-            _descend(chains, members, held, following + 1, scope, result)
+            _descend(chains, members, current, following + 1, scope, result)
 
 
 def _value(chain: Chain, indices: tuple[int, ...]) -> tuple:
@@ -82,19 +82,19 @@ def _value(chain: Chain, indices: tuple[int, ...]) -> tuple:
 def _replaces(
     chains: Sequence[Chain],
     members: list[int],
-    held: int,
+    current: int,
     following: int,
     scope: tuple[int, ...],
     everyone: set[tuple],
     ended: set[tuple],
 ) -> bool:
     """Whether the following atom is the person, and the held one only where the person was seen."""
-    above, below = chains[members[0]].atoms[held], chains[members[0]].atoms[following]
-    same_name = chains[members[0]].parts[held] == chains[members[0]].parts[following]
+    above, below = chains[members[0]].atoms[current], chains[members[0]].atoms[following]
+    same_name = chains[members[0]].parts[current] == chains[members[0]].parts[following]
     values: dict[tuple, set[tuple]] = defaultdict(set)  # of the held atom → of the following one
     under: dict[tuple, set[tuple]] = defaultdict(set)  # of the following → of the held
     for number in members:
-        high, low = _value(chains[number], (*scope, held)), chains[number].atoms[following].key
+        high, low = _value(chains[number], (*scope, current)), chains[number].atoms[following].key
         values[high].add(low)
         under[low].add(high)
     high_count, low_count = len(values), len(under)
@@ -124,7 +124,7 @@ def _replaces(
         if _width(chains, members, following) < _PADDED:
             return mean > _MANY and mean > 3 * high_count
         new = NUMBER  # img_0001 and on: nobody numbers one person's scans so
-    wider = _width(chains, members, following) - _width(chains, members, held)
+    wider = _width(chains, members, following) - _width(chains, members, current)
     if high_count == 1 and len(everyone) == 1:
         if pairs == 1:
             return new > rank

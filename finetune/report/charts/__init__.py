@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from mri_transfer.finetune.arms.naming import CONTROLS, kind_of
+from mri_transfer.finetune.arms.wording import CONTROLS, kind_of
 from mri_transfer.finetune.comparison.verdict import MODES, RANK, oriented
-from mri_transfer.finetune.report.charts.errors import confusion, recall, reliability
 from mri_transfer.finetune.report.charts.intervals import differences, scores
 from mri_transfer.finetune.report.charts.label_fractions import efficiency
+from mri_transfer.finetune.report.charts.mistakes import confusion, recall, reliability
 from mri_transfer.finetune.report.charts.published import published
-from mri_transfer.finetune.report.looks import Look
+from mri_transfer.finetune.report.styles import Look
 from mri_transfer.pages.figures import Picture, short
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from mri_transfer.finetune.report.insight import Curves, Insight, Layout
-from mri_transfer.finetune.report.looks import Look
+from mri_transfer.finetune.report.styles import Look
 from mri_transfer.pages.figures import (
     COLOURS,
     INK,
@@ -33,7 +33,7 @@ def layout(shown: Layout, classes: Sequence[str], name: str) -> Picture:
     height = 2.75 + 0.2 * lines
     with style():
         figure, axes = canvas(height, 2.75)
-        for label, each in enumerate(classes):
+        for label, class_name in enumerate(classes):
             x, y = shown.points[shown.labels == label].T
             colour = COLOURS[label % len(COLOURS)]
             axes.plot(
@@ -44,7 +44,7 @@ def layout(shown: Layout, classes: Sequence[str], name: str) -> Picture:
                 markersize=3.4,
                 markeredgewidth=0,
                 alpha=0.75,
-                label=short(class_label(each), 15),
+                label=short(class_label(class_name), 15),
             )
         axes.set_xticks([])
         axes.set_yticks([])
@@ -54,44 +54,46 @@ def layout(shown: Layout, classes: Sequence[str], name: str) -> Picture:
         )
         figure.subplots_adjust(left=0.02, right=0.98, top=0.99, bottom=(0.2 * lines + 0.1) / height)
         when = "after fine-tuning" if shown.tuned else "as it starts"
-        found = f"{100 * shown.agreement:.0f}% have a nearest neighbour of their own class"
+        share = f"{100 * shown.agreement:.0f}% have a nearest neighbour of their own class"
         alt = (
-            f"Map of {len(shown.points)} images by {shown.arm}, {when}. Of the fold's images {found}, when images of "
+            f"Map of {len(shown.points)} images by {shown.arm}, {when}. Of the fold's images {share}, when images of "
             "the same group don't count."
         )
-        return picture(name, figure, alt, f"{shown.arm}, {when}: {found}.")
+        return picture(name, figure, alt, f"{shown.arm}, {when}: {share}.")
 
 
-def curves(found: Mapping[str, Curves], look: Mapping[str, Look], name: str) -> Picture:
+def curves(by_arm: Mapping[str, Curves], look: Mapping[str, Look], name: str) -> Picture:
     """Loss against epochs, one colour an arm: training solid, images held out of it dashed, means over trials."""
     with style():
         figure, axes = canvas(3.4)
-        told = []
-        for arm, lines in found.items():
+        descriptions = []
+        for arm, lines in by_arm.items():
             of_arm: dict[str, Any] = {"color": look[arm].colour, "marker": look[arm].marker, "markersize": 5}
             for trial in lines.training[:DRAWN_TRIALS]:
                 axes.plot(_epochs(trial), trial, color=look[arm].colour, linewidth=0.7, alpha=0.3)
             training = _mean(lines.training)
             axes.plot(_epochs(training), training, markeredgecolor=PAPER, label=short(arm), **of_arm)
-            told.append(
+            descriptions.append(
                 f"{arm} {training[0]:.2f} to {training[-1]:.2f} in {len(training)} epochs of training"
             )
             if lines.held_out.size:
                 held_out = _mean(lines.held_out)
                 axes.plot(_epochs(held_out), held_out, linestyle=(0, (4, 2)), markeredgecolor=PAPER, **of_arm)
-                told[-1] += f", best {held_out.min():.2f} on images held out"
+                descriptions[-1] += f", best {held_out.min():.2f} on images held out"
         axes.set(xlabel="epoch", ylabel="loss, nats")
         axes.set_ylim(bottom=0)
-        last = max(each.shape[1] for lines in found.values() for each in (lines.training, lines.held_out))
+        last = max(
+            losses.shape[1] for lines in by_arm.values() for losses in (lines.training, lines.held_out)
+        )
         axes.set_xlim(0.6, last + 0.4)
         axes.grid(axis="y", color=RULE, linewidth=0.7)
         axes.tick_params(length=0)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.legend(frameon=False, labelcolor=INK)
         figure.subplots_adjust(left=0.125, right=0.98, bottom=0.15, top=0.97)
-        alt = f"Loss of fine-tuning in nats, mean over trials: {'; '.join(told)}."
+        alt = f"Loss of fine-tuning in nats, mean over trials: {'; '.join(descriptions)}."
         caption = "Solid: training, with augmentation, mean over trials; thin lines are single trials."
-        if any(lines.held_out.size for lines in found.values()):
+        if any(lines.held_out.size for lines in by_arm.values()):
             caption += " Dashed: images that an inner training held out, which calibrates the probabilities."
         return picture(name, figure, alt, caption)
 
@@ -108,6 +110,6 @@ def _epochs(losses: np.ndarray) -> np.ndarray:
 
 def draw(insight: Insight, classes: Sequence[str], look: Mapping[str, Look]) -> dict[str, list[Picture]]:
     """Figures by section of the page: "layouts" and "curves"."""
-    layouts = [layout(each, classes, f"layout-{i}") for i, each in enumerate(insight.layouts)]
+    layouts = [layout(shown, classes, f"layout-{i}") for i, shown in enumerate(insight.layouts)]
     learned = [curves(insight.curves, look, "learning")] if insight.curves else []
     return {"layouts": layouts, "curves": learned}

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.transforms import blended_transform_factory
 
 from mri_transfer.finetune.comparison.verdict import describe_cell, points
-from mri_transfer.finetune.report.looks import Look
+from mri_transfer.finetune.report.styles import Look
 from mri_transfer.pages.figures import INK, MUTED, PAPER, RULE, Picture, canvas, picture, short, style
 
 Entry = dict[str, Any]

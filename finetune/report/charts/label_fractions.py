@@ -9,7 +9,7 @@ from matplotlib.transforms import ScaledTranslation
 
 from mri_transfer.finetune.comparison.verdict import MODES
 from mri_transfer.finetune.report.charts.intervals import Entry, interval_text
-from mri_transfer.finetune.report.looks import Look
+from mri_transfer.finetune.report.styles import Look
 from mri_transfer.pages.figures import INK, PAPER, RULE, Picture, canvas, picture, short, style
 
 
@@ -39,7 +39,7 @@ def efficiency(entries: Sequence[Entry], look: dict[str, Look], mode: str, name:
                 continue
             x = [entry["fraction"] for entry in line]
             low, middle, high = (
-                [100 * entry["macro_f1"][part] for entry in line] for part in ("low", "estimate", "high")
+                [100 * entry["macro_f1"][key] for entry in line] for key in ("low", "estimate", "high")
             )
             axes.fill_between(x, low, high, color=look[arm].colour, alpha=0.13, linewidth=0)
             axes.plot(

@@ -8,7 +8,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from mri_transfer.finetune.comparison.verdict import MODES
 from mri_transfer.finetune.report.charts.intervals import ROW, Entry, rows
-from mri_transfer.finetune.report.looks import Look
+from mri_transfer.finetune.report.styles import Look
 from mri_transfer.pages.figures import INK, PAPER, RULE, Picture, canvas, picture, short, style
 
 
@@ -33,10 +33,10 @@ def published(
         for y, entry in enumerate(entries):
             colour = look[entry["arm"]].colour
             axes.text(0, y - 0.36, short(entry["arm"]), transform=across, va="center")
-            found = [
+            scores = [
                 100 * entry[kind]["accuracy"] for kind, _, _ in kinds if entry[kind]["accuracy"] is not None
             ]
-            axes.plot([min(found), max(found)], [y, y], color=RULE, linewidth=3, zorder=1)
+            axes.plot([min(scores), max(scores)], [y, y], color=RULE, linewidth=3, zorder=1)
             for kind, marker, _ in kinds:
                 value = entry[kind]["accuracy"]
                 if value is not None:

@@ -61,11 +61,11 @@ def tensorflow_for(card):
             f"TensorFlow {needed} or newer is needed and can't be imported here ({error}); on a Jetson install "
             "NVIDIA's build for your JetPack, see docs/boards.md"
         ) from None
-    found = tf.__version__
-    if [int(part) for part in found.split(".")[:2]] < [int(part) for part in needed.split(".")]:
+    version = tf.__version__
+    if [int(number) for number in version.split(".")[:2]] < [int(number) for number in needed.split(".")]:
         raise Problem(
-            f"this graph needs TensorFlow {needed} or newer, and this is {found}; export it again with "
-            f"--for tf{'.'.join(found.split('.')[:2])} if there is such a choice, or update TensorFlow"
+            f"this graph needs TensorFlow {needed} or newer, and this is {version}; export it again with "
+            f"--for tf{'.'.join(version.split('.')[:2])} if there is such a choice, or update TensorFlow"
         )
     tf.get_logger().setLevel("ERROR")
     tf.config.set_soft_device_placement(True)  # what a GPU has no kernel for runs on the processor
@@ -92,13 +92,13 @@ class Graph:
                 f"{folder / 'graph'}: TensorFlow {tf.__version__} can't load it "
                 f"({' '.join(str(error).split())[:300]}); export it again, for this TensorFlow"
             ) from None
-        told = {each["name"]: (tuple(each["shape"]), each["dtype"]) for each in card["state"]}
-        found = [(tuple(v.shape.as_list()), v.dtype.name) for v in self.module.state]
-        if list(told.values()) != found:
+        expected = {entry["name"]: (tuple(entry["shape"]), entry["dtype"]) for entry in card["state"]}
+        actual = [(tuple(v.shape.as_list()), v.dtype.name) for v in self.module.state]
+        if list(expected.values()) != actual:
             raise Problem(
                 f"{folder}: graph.json is of another graph than graph/; copy the whole folder again"
             )
-        self.variables = dict(zip(told, self.module.state))
+        self.variables = dict(zip(expected, self.module.state))
 
     def step(self, batch, rate, share):
         """One optimizer step; returns the loss before it."""
@@ -128,8 +128,8 @@ class Graph:
     def assign(self, arrays):
         """Go on from the numbers that :meth:`arrays` gave."""
         for name, variable in self.variables.items():
-            found = arrays.get(name)
-            if found is None or found.shape != tuple(variable.shape.as_list()):
+            array = arrays.get(name)
+            if array is None or array.shape != tuple(variable.shape.as_list()):
                 raise Problem(
                     f"{self.folder / 'state'}: its weights are not of this graph ({name} differs); "
                     "put it back beside the graph it was trained with, or remove it to begin again"

@@ -60,14 +60,14 @@ class Slices:
             self.fingerprint = str(manifest["fingerprint"])
             self._shards = [folder / shard["file"] for shard in manifest["shards"]]
             counts = [int(shard["slices"]) for shard in manifest["shards"]]
-            told = manifest["table"]["sha256"]
+            digest = manifest["table"]["sha256"]
         except (KeyError, TypeError, ValueError) as error:
             raise Problem(
                 f"{path}: damaged ({type(error).__name__}: {error}); copy the store again"
             ) from None
         for shard, count in zip(self._shards, counts):
             self._check_shard(shard, count)
-        self._read_table(folder / "slices.csv", told, sum(counts))
+        self._read_table(folder / "slices.csv", digest, sum(counts))
         self._rows = max(1, SHARD_BYTES // self.size**2)
         self._open = {}
 
@@ -84,8 +84,8 @@ class Slices:
         if shape != (count, self.size, self.size):
             raise Problem(f"{path}: holds {shape} instead of {count} slices; copy the store again")
 
-    def _read_table(self, path, told, count):
-        if not path.is_file() or sha256(path) != told:
+    def _read_table(self, path, digest, count):
+        if not path.is_file() or sha256(path) != digest:
             raise Problem(f"{path}: missing or not as it was written; copy the store again")
         with open(str(path), encoding="utf-8", newline="") as file:
             reader = csv.reader(file)
@@ -101,9 +101,9 @@ class Slices:
 
     def images(self, indices):
         """Slices by their row in the table: uint8 (n, size, size)."""
-        found = np.empty((len(indices), self.size, self.size), dtype=np.uint8)
+        images = np.empty((len(indices), self.size, self.size), dtype=np.uint8)
         area = self.size**2
-        for place, index in zip(found, indices):
+        for place, index in zip(images, indices):
             number, row = divmod(int(index), self._rows)
             if number not in self._open:
                 if len(self._open) >= 200:
@@ -113,7 +113,7 @@ class Slices:
             if len(data) != area:
                 raise OSError(f"{self._shards[number]}: shorter than when it was opened")
             place[:] = np.frombuffer(data, dtype=np.uint8).reshape(self.size, self.size)
-        return found
+        return images
 
 
 class Pairs:
@@ -170,13 +170,13 @@ class Pairs:
         if len(self._kinds) > 1:
             kind = (rng.random(self.batch) >= self._until[:-1, None]).sum(axis=0)
         candidates = [self._candidates[name] for name in self._kinds]
-        first = np.choose(kind, [each[0][anchors] for each in candidates])
-        last = np.choose(kind, [each[1][anchors] for each in candidates])
+        first = np.choose(kind, [candidate[0][anchors] for candidate in candidates])
+        last = np.choose(kind, [candidate[1][anchors] for candidate in candidates])
         drawn = rng.integers(first, last)
         partner = np.empty_like(anchors)
-        for number, each in enumerate(candidates):
+        for number, candidate in enumerate(candidates):
             here = kind == number
-            partner[here] = each[2][drawn[here]]
+            partner[here] = candidate[2][drawn[here]]
         return anchors, partner
 
     def __call__(self, step):

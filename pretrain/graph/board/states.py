@@ -99,8 +99,8 @@ def _info_sha256(info):
 def _generations(folder):
     """Numbers of the complete generations, newest first."""
     names = os.listdir(str(folder)) if folder.is_dir() else []
-    found = (CARD_NAME.fullmatch(name) for name in names)
-    return sorted((int(match.group(1)) for match in found if match), reverse=True)
+    matches = (CARD_NAME.fullmatch(name) for name in names)
+    return sorted((int(match.group(1)) for match in matches if match), reverse=True)
 
 
 def _remove_others(folder, kept):
@@ -147,13 +147,13 @@ def load(folder, say):
     problems = []
     for number in _generations(folder):
         try:
-            found = _load(folder, number)
+            state = _load(folder, number)
         except (OSError, Problem) as error:
             problems.append(str(error))
             continue
         for problem in problems:
             say(f"{problem}; going on from the state saved before it")
-        return found
+        return state
     if problems:
         raise Problem(
             f"{problems[0]}, and no older state can be read; remove {folder} to begin again, or bring a copy back"
@@ -192,14 +192,14 @@ class Lines:
 
     def drop_after(self, step):
         """Forget lines of later steps, and what a power cut tore. A full disk is no reason to stop."""
-        kept = []
+        lines = []
         with contextlib.suppress(OSError):
             for line in self.path.read_bytes().splitlines(True):
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     if json.loads(line.decode("utf-8"))["step"] <= step:
-                        kept.append(line.rstrip() + b"\n")
+                        lines.append(line.rstrip() + b"\n")
             with atomic_write(self.path) as file:
-                file.writelines(kept)
+                file.writelines(lines)
 
     def add(self, figures):
         """Add a line; on a full disk it is lost."""

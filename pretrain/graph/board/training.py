@@ -308,16 +308,16 @@ class Training:
 
     def save_at_last(self):
         """Save what the night was for; wait for room on the disk, for an hour at most."""
-        until, said = time.monotonic() + PATIENCE_SECONDS, False
+        until, reported = time.monotonic() + PATIENCE_SECONDS, False
         while True:
             try:
                 return self.save_or_fail()
             except Problem as problem:
                 if time.monotonic() >= until or self.interrupts.asked:
                     raise
-                if not said:
+                if not reported:
                     say(f"{problem}. Waiting for {PATIENCE_SECONDS / 60:.0f} minutes")
-                said = True
+                reported = True
             time.sleep(RETRY_SECONDS)
 
 

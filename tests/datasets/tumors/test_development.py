@@ -11,7 +11,7 @@ def tumors(paths, kept, groups, persons=None):
     files = [SimpleNamespace(path=path) for path in paths]
     persons = persons or [""] * len(groups)
     known = SimpleNamespace(sources=["figshare" if person else "" for person in persons], persons=persons)
-    return SimpleNamespace(files=files, kept=np.array(kept), groups=np.array(groups), known=known)
+    return SimpleNamespace(files=files, image_of=np.array(kept), groups=np.array(groups), known=known)
 
 
 def test_the_share_is_a_fifth():

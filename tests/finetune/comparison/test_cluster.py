@@ -19,7 +19,7 @@ from mri_transfer import api
 from mri_transfer.cli import main
 from mri_transfer.datasets.synthetic.generate import write_volumes
 from mri_transfer.errors import UserError
-from mri_transfer.processes.workers import each, workers_for
+from mri_transfer.processes.workers import run_calls, workers_for
 
 pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="pip install '.[cluster]'"),
@@ -162,7 +162,7 @@ def test_a_killed_worker_is_survived(tmp_path, cluster, slow):
     killer = threading.Thread(target=kill_when_it_works)
     killer.start()
     with workers_for(None, cluster=cluster.address, folders=[marks]) as workers:
-        found = dict(each(workers, slow, [(marks, number) for number in range(8)]))
+        found = dict(run_calls(workers, slow, [(marks, number) for number in range(8)]))
     killer.join()
     assert found == {number: number for number in range(8)}
     assert len(list(marks.iterdir())) > 8  # one was begun twice
@@ -173,7 +173,7 @@ def test_a_scheduler_that_goes_is_one_line(tmp_path, cluster, slow):
 
     def use() -> None:
         with workers_for(None, cluster=cluster.address, folders=[tmp_path]) as workers:
-            for _ in each(workers, slow, [(tmp_path, number) for number in range(8)]):
+            for _ in run_calls(workers, slow, [(tmp_path, number) for number in range(8)]):
                 cluster.processes[0].kill()
 
     with pytest.raises(UserError, match="scheduler is gone"):

@@ -10,7 +10,7 @@ import pytest
 
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.finetune.compare import compare
-from mri_transfer.finetune.comparison.one_source import with_one_source
+from mri_transfer.finetune.comparison.one_source_verdict import with_one_source
 from mri_transfer.finetune.config import CompareConfig
 from mri_transfer.finetune.data.one_source import NONE, one_source
 from mri_transfer.finetune.data.protocol import grouped_splits

@@ -20,7 +20,7 @@ def tumors(images=200, per_group=2, classes=4) -> Tumors:
     groups = np.arange(images) // per_group
     return Tumors(
         files=[SimpleNamespace(path=f"Training/c/{n:04d}.jpg") for n in range(images)],
-        kept=np.arange(images),
+        image_of=np.arange(images),
         groups=groups,
         known=SimpleNamespace(sources=[""] * images, persons=[""] * images),
         labels=groups % classes,

@@ -14,8 +14,8 @@ from matplotlib.image import imread
 
 from mri_transfer.finetune.comparison.results import Predictions, summarise
 from mri_transfer.finetune.report.insight import Curves, Insight, Layout
-from mri_transfer.finetune.report.looks import looks
 from mri_transfer.finetune.report.report import write_report
+from mri_transfer.finetune.report.styles import looks
 from mri_transfer.pages.figures import COLOURS, class_label, ink_on, luminance, short
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")

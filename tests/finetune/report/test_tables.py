@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from mri_transfer.finetune.comparison.results import Predictions, summarise
-from mri_transfer.finetune.report.methods import methods
+from mri_transfer.finetune.report.methods_paragraph import methods
 from mri_transfer.finetune.report.tables import tex, write_tables
 
 CLASSES = ("glioma_tumor", "no_tumor", "pituitary_tumor")

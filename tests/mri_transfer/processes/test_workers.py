@@ -14,21 +14,21 @@ import numpy as np
 import pytest
 
 from mri_transfer.errors import UserError
-from mri_transfer.processes.workers import ONE_THREAD, GivenExecutor, WorkerDied, Workers, each
+from mri_transfer.processes.workers import ONE_THREAD, GivenExecutor, WorkerDied, Workers, run_calls
 
 SLEEPER = """
 import sys, time
-from mri_transfer.processes.workers import Workers, each
-for _ in each(Workers(2), time.sleep, [(60,)] * 2):
+from mri_transfer.processes.workers import Workers, run_calls
+for _ in run_calls(Workers(2), time.sleep, [(60,)] * 2):
     pass
 """
 
 
 def test_results_carry_their_numbers():
-    found = dict(each(Workers(2), divmod, [(n, 3) for n in range(9)]))
+    found = dict(run_calls(Workers(2), divmod, [(n, 3) for n in range(9)]))
     assert found == {n: divmod(n, 3) for n in range(9)}
-    assert dict(each(Workers(1), os.getppid, [()])) == {0: os.getpid()}
-    assert dict(each(Workers(2), os.getpid, [])) == {}
+    assert dict(run_calls(Workers(1), os.getppid, [()])) == {0: os.getpid()}
+    assert dict(run_calls(Workers(2), os.getpid, [])) == {}
 
 
 # Of what is called in another process, that process has to find the module.
@@ -63,7 +63,7 @@ def functions(tmp_path_factory):
 def test_in_order_whoever_is_slow_and_few_at_a_time(tmp_path, functions):
     slow_first = functions.slow_first
     calls = [(tmp_path, number) for number in range(30)]
-    taken = each(Workers(2), slow_first, calls, ordered=True)
+    taken = run_calls(Workers(2), slow_first, calls, ordered=True)
     assert next(taken) == (0, 0)
     time.sleep(0.3)
     assert len(list(tmp_path.iterdir())) <= 8  # what nobody has taken yet is not piled up
@@ -71,26 +71,26 @@ def test_in_order_whoever_is_slow_and_few_at_a_time(tmp_path, functions):
 
 
 def test_each_has_one_thread():
-    assert [found for _, found in each(Workers(1), os.getenv, [(name,) for name in ONE_THREAD])] == list(
+    assert [found for _, found in run_calls(Workers(1), os.getenv, [(name,) for name in ONE_THREAD])] == list(
         ONE_THREAD.values()
     )
 
 
 def test_an_error_is_that_of_the_function():
     with pytest.raises(np.linalg.LinAlgError):
-        list(each(Workers(1), np.linalg.inv, [(np.zeros((2, 2)),)]))
+        list(run_calls(Workers(1), np.linalg.inv, [(np.zeros((2, 2)),)]))
 
 
 def test_what_a_killed_process_was_at_is_done_again(tmp_path, functions):
     calls = [(tmp_path, number, int(number in (2, 5))) for number in range(8)]
-    assert sorted(each(Workers(2), functions.ends, calls)) == [(number, number) for number in range(8)]
+    assert sorted(run_calls(Workers(2), functions.ends, calls)) == [(number, number) for number in range(8)]
 
 
 def test_what_ends_its_process_again_and_again_is_given_up(tmp_path, functions):
     calls = [(tmp_path, number, 99 if number == 3 else 0) for number in range(6)]
     taken = []
     with pytest.raises(WorkerDied, match="--workers") as died:
-        taken.extend(each(Workers(2), functions.ends, calls, ordered=True))
+        taken.extend(run_calls(Workers(2), functions.ends, calls, ordered=True))
     assert died.value.call == 3
     assert [number for number, _ in taken] == [0, 1, 2]
     assert len(list(tmp_path.iterdir())) == 3  # once beside others, twice alone
@@ -104,9 +104,9 @@ def test_any_executor_will_do(kind, tmp_path, monkeypatch):
         (tmp_path / "here").touch()
         workers = GivenExecutor(executor)
         assert workers.count == 2
-        assert sorted(each(workers, os.path.exists, [("here",), ("there",)])) == [(0, True), (1, False)]
+        assert sorted(run_calls(workers, os.path.exists, [("here",), ("there",)])) == [(0, True), (1, False)]
         if kind is ProcessPoolExecutor:
-            assert dict(each(workers, os.getenv, [("TF_NUM_INTRAOP_THREADS",)])) == {0: "1"}
+            assert dict(run_calls(workers, os.getenv, [("TF_NUM_INTRAOP_THREADS",)])) == {0: "1"}
         assert executor.submit(os.getpid).result()  # it is not ours to end
 
 
@@ -115,7 +115,7 @@ def test_a_given_executor_that_breaks_is_one_line(tmp_path, functions):
         ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor,
         pytest.raises(UserError, match="executor is broken"),
     ):
-        list(each(GivenExecutor(executor), functions.ends, [(tmp_path, 0, 99)]))
+        list(run_calls(GivenExecutor(executor), functions.ends, [(tmp_path, 0, 99)]))
 
 
 def test_an_interrupt_while_a_process_starts_leaves_none(monkeypatch):
@@ -132,7 +132,7 @@ def test_an_interrupt_while_a_process_starts_leaves_none(monkeypatch):
     monkeypatch.setattr(LokyProcess, "start", interrupted)
     before = set(multiprocessing.active_children())
     with pytest.raises(KeyboardInterrupt):
-        list(each(Workers(2), time.sleep, [(0.1,)] * 4))
+        list(run_calls(Workers(2), time.sleep, [(0.1,)] * 4))
     deadline = time.monotonic() + 20
     while (left := set(multiprocessing.active_children()) - before) and time.monotonic() < deadline:
         time.sleep(0.05)

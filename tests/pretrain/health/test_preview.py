@@ -18,7 +18,7 @@ def config(small_store, tmp_path):
 
 def test_samples_are_the_pairs_and_views_of_a_run(small_store, config):
     store = SliceStore.open(small_store)
-    found = sample_views(store, config, pairs=5, each=2)
+    found = sample_views(store, config, pairs=5, count=2)
     sampler = PairSampler(store, positives="adjacent", max_mm=6, batch=5, seed=3)
     for side, index in zip("ab", sampler.indices(0), strict=True):
         np.testing.assert_array_equal(found[f"index_{side}"], index)

@@ -4,7 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from mri_transfer.pretrain.config import PretrainConfig
-from mri_transfer.pretrain.run.callbacks import Callback, Told
+from mri_transfer.pretrain.run.callbacks import Callback, CallbackMonitor
 from mri_transfer.pretrain.run.monitors import Monitors
 
 CONFIG = PretrainConfig(store=Path("s"), out=Path("o"), steps=3)
@@ -33,7 +33,7 @@ def view(metrics, loss, stopped=None):
 
 def run(callback, metrics):
     """What the loop does with a monitor; a line of metrics is written after the second step."""
-    monitors = Monitors([Told(callback, CONFIG, 1)], [])
+    monitors = Monitors([CallbackMonitor(callback, CONFIG, 1)], [])
     for step in (1, 2, 3):
         assert monitors.measure(view(metrics, 1 / step), step, lambda: 9.0) == {}
         if step == 2:

@@ -27,17 +27,17 @@ def sequence_of_tags(header: Header) -> str:
     if tags.get("Manufacturer", "").upper().startswith("GE"):
         protocol = ""  # of the whole examination
     words = words_of(f"{description} {protocol}")
-    found = sequence_of(description) or sequence_of(protocol)
-    if found is None:
+    sequence = sequence_of(description) or sequence_of(protocol)
+    if sequence is None:
         angiography = tags.get("AngioFlag", "").upper() == "Y" or bool(_ANGIOGRAPHY & set(words))
-        found = None if angiography or _OTHER & set(words) else _by_timing(header)
-    elif found == "T2" and (header.number("InversionTime") or 0) >= _LONG_INVERSION:
-        found = "FLAIR"
+        sequence = None if angiography or _OTHER & set(words) else _by_timing(header)
+    elif sequence == "T2" and (header.number("InversionTime") or 0) >= _LONG_INVERSION:
+        sequence = "FLAIR"
     elif {"PD", "T2"} <= {sequence_of(word) for word in words} and header.number("EchoTime"):
-        found = "PD" if (header.number("EchoTime") or 0) <= _SHORT_ECHO else "T2"
-    if found == "T1" and contrast:
+        sequence = "PD" if (header.number("EchoTime") or 0) <= _SHORT_ECHO else "T2"
+    if sequence == "T1" and contrast:
         return "T1c"
-    return found or "unknown"
+    return sequence or "unknown"
 
 
 def _by_timing(header: Header) -> str | None:

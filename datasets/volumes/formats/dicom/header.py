@@ -109,15 +109,15 @@ def _parse(stream: Any, **options: Any) -> Dataset:
 
 def _transfer_syntax(blob: bytes) -> tuple[str, int]:
     """Transfer syntax of a file, and where its data set begins, read without trusting any length."""
-    found, at = "", 132
+    syntax, at = "", 132
     while blob[at : at + 2] == b"\x02\x00" and at + 12 <= len(blob):
         long = blob[at + 4 : at + 6] in _LONG_VRS
         length = struct.unpack_from("<I" if long else "<H", blob, at + (8 if long else 6))[0]
         value = at + (12 if long else 8)
         if blob[at + 2 : at + 4] == b"\x10\x00":
-            found = blob[value : value + min(length, 64)].rstrip(b"\0 ").decode("latin1")
+            syntax = blob[value : value + min(length, 64)].rstrip(b"\0 ").decode("latin1")
         at = value + length
-    return found, at
+    return syntax, at
 
 
 def _check_deflated(blob: bytes, max_bytes: int) -> None:
@@ -148,7 +148,7 @@ def header_of(dataset: Dataset) -> Header:
         tags["EchoTime"] = frames[0].echo
     return Header(
         tags=tags,
-        image_type=tuple(part.strip().upper() for part in tags.get("ImageType", "").split("\\")),
+        image_type=tuple(word.strip().upper() for word in tags.get("ImageType", "").split("\\")),
         rows=int(_number(dataset, "Rows") or 0),
         columns=int(_number(dataset, "Columns") or 0),
         frames=frames,
@@ -172,7 +172,7 @@ def _floats(dataset: Dataset | None, keyword: str, count: int) -> tuple[float, .
         return None
     try:
         value = dataset.get(keyword)
-        numbers = tuple(float(part) for part in (value if count > 1 else (value,)))
+        numbers = tuple(float(number) for number in (value if count > 1 else (value,)))
     except Exception:  # absent, or a value that does not fit its type
         return None
     finite = all(abs(number) < 1e12 for number in numbers)
@@ -180,18 +180,18 @@ def _floats(dataset: Dataset | None, keyword: str, count: int) -> tuple[float, .
 
 
 def _number(dataset: Dataset | None, keyword: str) -> float | None:
-    found = _floats(dataset, keyword, 1)
-    return found[0] if found else None
+    numbers = _floats(dataset, keyword, 1)
+    return numbers[0] if numbers else None
 
 
 def _frames(dataset: Dataset) -> tuple[Frame, ...]:
     shared = _first(dataset, "SharedFunctionalGroupsSequence")
-    each = dataset.get("PerFrameFunctionalGroupsSequence")
-    if not each:
+    items = dataset.get("PerFrameFunctionalGroupsSequence")
+    if not items:
         return (_frame(dataset, None, None, 0),)
-    if len(each) > _MOST_FRAMES:
-        raise BadVolume(f"{len(each)} frames in one file")
-    return tuple(_frame(dataset, shared, item, number) for number, item in enumerate(each))
+    if len(items) > _MOST_FRAMES:
+        raise BadVolume(f"{len(items)} frames in one file")
+    return tuple(_frame(dataset, shared, item, number) for number, item in enumerate(items))
 
 
 def _first(dataset: Dataset | None, keyword: str) -> Dataset | None:
@@ -233,7 +233,7 @@ def _frame(dataset: Dataset, shared: Dataset | None, own: Dataset | None, number
             _number(dataset, "InstanceNumber") or float(number),
         ),
         kinds=tuple(
-            part.strip().upper() for part in f"{frame_type}\\{complex_part}".split("\\") if part.strip()
+            word.strip().upper() for word in f"{frame_type}\\{complex_part}".split("\\") if word.strip()
         ),
         diffusion=_number(diffusion, "DiffusionBValue") or 0.0,
     )

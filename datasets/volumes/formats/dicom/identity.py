@@ -205,7 +205,7 @@ def _apart_by_folder(studies: dict[str, list[tuple[Path, Header]]], bodies: dict
     for study, files in studies.items():
         for path, _ in files:
             within.setdefault(path.parent, set()).add(bodies[study])
-    return all(len(each) == 1 for each in within.values())
+    return all(len(persons) == 1 for persons in within.values())
 
 
 def _is_shared(studies: dict[str, list[tuple[Path, Header]]], alone: bool) -> bool:

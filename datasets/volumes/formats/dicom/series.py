@@ -78,11 +78,11 @@ def group_series(files: Sequence[Path], include: Collection[str] = ()) -> tuple[
         uid = header.tags.get("SeriesInstanceUID")
         key = (header.tags.get("StudyInstanceUID", ""), uid) if uid else ("", str(path.parent))
         groups.setdefault(key, []).append((path, header))
-    whose = people([each for members in groups.values() for each in members])
+    whose = people([member for members in groups.values() for member in members])
     for members in groups.values():
         _take_apart(members, include, whose, series, out)
     order = sorted(range(len(series)), key=lambda at: series[at].files[0])
-    return [series[at] for at in order], sorted(out, key=lambda each: each.files[0])
+    return [series[at] for at in order], sorted(out, key=lambda entry: entry.files[0])
 
 
 def _take_apart(
@@ -99,7 +99,7 @@ def _take_apart(
     beside = Counter(path.parent for path, _ in members)
     repeated = 0
     for path, header in sorted(
-        members, key=lambda each: (-beside[each[0].parent], each[0])
+        members, key=lambda member: (-beside[member[0].parent], member[0])
     ):  # a stray copy last
         instance = header.tags.get("SOPInstanceUID", str(path))
         if reason := reason_of_kind(header, include):
@@ -112,7 +112,7 @@ def _take_apart(
         else:
             repeated += 1
             refused.setdefault(f"{_REPEATED} of another file at another position", []).append(path)
-    kept.sort(key=lambda each: each[0])
+    kept.sort(key=lambda member: member[0])
     label = label_of(members[0][1])
     for reason, paths in refused.items():
         out.append(LeftOut(tuple(paths), label, _counted(reason, len(paths))))
@@ -122,7 +122,7 @@ def _take_apart(
             series.append(_series((path,), header, label, whose))
     if not single:
         return
-    located = [each for each in single if _is_located(each[1].frames[0])]
+    located = [member for member in single if _is_located(member[1].frames[0])]
     if lost := [path for path, header in single if not _is_located(header.frames[0])]:
         reason = "no ImagePositionPatient, ImageOrientationPatient or PixelSpacing in its tags"
         out.append(LeftOut(tuple(lost), label, _counted(reason, len(lost)), broken=True))
@@ -136,7 +136,7 @@ def _take_apart(
         return
     for group in stacks:
         files, header = tuple(path for path, _ in group), group[0][1]
-        echoes = len({each.frames[0].echo for _, each in single})
+        echoes = len({header.frames[0].echo for _, header in single})
         named = f"{label} echo {header.frames[0].echo} ms" if echoes > 1 else label
         if len(group) < FEWEST:
             reason = f"only {len(group)} slice{'s' * (len(group) != 1)}, not a volume"
@@ -153,8 +153,8 @@ def _stacks(
 ) -> list[list[tuple[Path, Header]]]:
     """Parallel images of one size, a list for each echo; of several orientations or sizes the prevailing one."""
     for what, split in (
-        ("orientation", lambda each: by_orientation([header.frames[0] for _, header in each])),
-        ("size", lambda each: by_key([_size(header) for _, header in each])),
+        ("orientation", lambda members: by_orientation([header.frames[0] for _, header in members])),
+        ("size", lambda members: by_key([_size(header) for _, header in members])),
     ):
         groups = split(members)
         if len(groups) > 1:

@@ -102,11 +102,11 @@ def _select(headers: Sequence[Header]) -> _Selection:
     chosen = [chosen[at] for at in by_key(alike)[0]]
     if len(chosen) < len(frames):
         notes.append(f"{len(frames) - len(chosen)} images of another orientation, size or echo left out")
-    found = stack([frames[index] for index in chosen])
-    if found.extra:
-        notes.append(f"{found.extra} images at positions already taken (later time points) left out")
-    used = [chosen[index] for index in found.chosen]
-    return _Selection(frames, owners, used, shapes[chosen[0]], found, tuple(notes))
+    stacked = stack([frames[index] for index in chosen])
+    if stacked.extra:
+        notes.append(f"{stacked.extra} images at positions already taken (later time points) left out")
+    used = [chosen[index] for index in stacked.chosen]
+    return _Selection(frames, owners, used, shapes[chosen[0]], stacked, tuple(notes))
 
 
 def _plain(
@@ -192,15 +192,15 @@ def _pixels(dataset: Dataset, shape: tuple[int, int]) -> np.ndarray:
     return pixels
 
 
-def _fill(voxels: np.ndarray, found: Stack) -> str:
+def _fill(voxels: np.ndarray, stacked: Stack) -> str:
     """Put the mean of its neighbours, weighted by distance, where a slice is missing; returns a note."""
-    present = np.asarray(found.places)
-    for place in sorted(set(range(len(voxels))) - set(found.places)):
+    present = np.asarray(stacked.places)
+    for place in sorted(set(range(len(voxels))) - set(stacked.places)):
         at = int(np.searchsorted(present, place))
         before, after = present[at - 1], present[at]
         share = (place - before) / (after - before)
         mixed = (1 - share) * voxels[before].astype(np.float64) + share * voxels[after]
         voxels[place] = mixed if voxels.dtype.kind == "f" else np.rint(mixed)
-    where = ", ".join(f"{place:g}" for place in found.missing_mm[:5])
-    plural = "s" * (len(found.missing_mm) > 1)
-    return f"{len(found.missing_mm)} slice{plural} missing, at {where} mm, filled in from their neighbours"
+    where = ", ".join(f"{place:g}" for place in stacked.missing_mm[:5])
+    plural = "s" * (len(stacked.missing_mm) > 1)
+    return f"{len(stacked.missing_mm)} slice{plural} missing, at {where} mm, filled in from their neighbours"

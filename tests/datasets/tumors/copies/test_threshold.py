@@ -35,7 +35,7 @@ def test_the_line_lies_in_the_widest_gap():
     found = calibrate(pairs_with([0.90, 0.951, 0.955, 0.958, 0.984, 0.985, 0.99, 0.999]), PLANTED)
     assert 0.958 < found.threshold < 0.984
     assert found.gap == pytest.approx((0.958, 0.984))
-    assert found.found == 1.0
+    assert found.share_found == 1.0
 
 
 def test_a_set_without_copies_gets_a_line_above_its_pairs():
@@ -52,7 +52,7 @@ def test_the_line_keeps_its_bounds_and_parts_the_pairs(correlations, planted):
     planted = np.sort(planted)
     found = calibrate(pairs_with(correlations), planted)
     assert LOWEST < found.threshold < HIGHEST
-    assert found.found == np.mean(planted >= found.threshold)
+    assert found.share_found == np.mean(planted >= found.threshold)
     below, above = found.gap
     assert below is None or below < found.threshold
     assert above is None or above >= found.threshold
@@ -62,7 +62,7 @@ def test_the_line_keeps_its_bounds_and_parts_the_pairs(correlations, planted):
 
 def test_few_images_take_the_usual_line():
     found = calibrate(pairs_with([0.5]), np.array([0.9] * 5))
-    assert (found.threshold, found.found) == (USUAL, None)
+    assert (found.threshold, found.share_found) == (USUAL, None)
 
 
 def test_copies_are_other_files_of_the_same_picture(tmp_path):

@@ -96,7 +96,7 @@ def verdict(
     start = next(figures for figures in history if figures["finite"])
     if _ran_away(start, now):
         return Verdict(DIVERGED, f"{DIVERGED}: {_loss(start, now)}; {REMEDY[DIVERGED]}")
-    past = [each for each in history if each["share"] > warmup and each["step"] >= FEWEST_STEPS]
+    past = [line for line in history if line["share"] > warmup and line["step"] >= FEWEST_STEPS]
     collapses = _how_many_last(past)
     if collapses >= TO_SAY or (collapses and final):
         return Verdict(COLLAPSED, f"{COLLAPSED}: {_collapse(now)}; {REMEDY[COLLAPSED]}", collapses >= TO_STOP)

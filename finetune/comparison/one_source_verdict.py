@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mri_transfer.finetune.arms.naming import subject
+from mri_transfer.finetune.arms.wording import subject
 from mri_transfer.finetune.comparison.verdict import RANK, describe_cell, lead, oriented, outcome, points
 
 SHOWN = ("ahead", "behind")
@@ -60,7 +60,7 @@ def with_one_source(report: dict[str, Any], answer: dict[str, Any]) -> dict[str,
             f" Without any network, {highest['words'].split(' (')[0]} reach {points(highest['macro_f1']['estimate'])} "
             "points there."
         )
-    found = {
+    addition = {
         "sentence": sentence,
         "agrees": agrees,
         "outcome": kind,
@@ -68,7 +68,7 @@ def with_one_source(report: dict[str, Any], answer: dict[str, Any]) -> dict[str,
         "pair": pair,
     }
     if agrees:
-        return {**answer, "one_source": found}
+        return {**answer, "one_source": addition}
     if kind in SHOWN:
         winner = subject(report, first if kind == "ahead" else baseline)
         short = f"{answer['short']} on all images; within one source {winner} is"
@@ -76,4 +76,4 @@ def with_one_source(report: dict[str, Any], answer: dict[str, Any]) -> dict[str,
             short += " the better start"
     else:
         short = f"{answer['short']} on all images, but that is not shown within one source"
-    return {**answer, "short": short, "sentence": f"{answer['sentence']} {sentence}", "one_source": found}
+    return {**answer, "short": short, "sentence": f"{answer['sentence']} {sentence}", "one_source": addition}

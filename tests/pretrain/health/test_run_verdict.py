@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mri_transfer.pretrain.health.verdict import (
+from mri_transfer.pretrain.health.run_verdict import (
     COLLAPSED,
     DIVERGED,
     EARLY,

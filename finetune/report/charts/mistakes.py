@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.transforms import blended_transform_factory
 
 from mri_transfer.finetune.report.charts.intervals import Entry, interval_text
-from mri_transfer.finetune.report.looks import Look
+from mri_transfer.finetune.report.styles import Look
 from mri_transfer.pages.figures import (
     MUTED,
     PAPER,
@@ -32,7 +32,7 @@ def confusion(entry: Entry, classes: Sequence[str], colour: str, name: str) -> P
     counts = np.asarray(entry["confusion"])
     totals = counts.sum(1, keepdims=True)
     share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
-    labels = [short(class_label(each), 13) for each in classes]
+    labels = [short(class_label(label), 13) for label in classes]
     with style():
         figure, axes = canvas(2.45, 2.75)
         shades = LinearSegmentedColormap.from_list("shades", [PAPER, colour])
@@ -59,9 +59,9 @@ def confusion(entry: Entry, classes: Sequence[str], colour: str, name: str) -> P
         axes.set_aspect("equal")
         figure.subplots_adjust(left=0.33, right=0.99, bottom=0.29, top=0.99)
         alt = f"Confusion matrix of {entry['arm']}, rows true class: " + "; ".join(
-            f"{class_label(each)}: "
+            f"{class_label(label)}: "
             + ", ".join(f"{100 * p:.0f}% {class_label(other)}" for p, other in zip(row, classes, strict=True))
-            for each, row in zip(classes, share, strict=True)
+            for label, row in zip(classes, share, strict=True)
         )
         return picture(name, figure, alt, entry["arm"])
 
@@ -87,11 +87,11 @@ def recall(entries: Sequence[Entry], classes: Sequence[str], look: dict[str, Loo
         figure, axes = canvas(height)
         y = 0.0
         across = blended_transform_factory(axes.transAxes, axes.transData)
-        for each in classes:
-            axes.text(0, y, short(class_label(each), 30), transform=across, va="center", fontweight="bold")
+        for label in classes:
+            axes.text(0, y, short(class_label(label), 30), transform=across, va="center", fontweight="bold")
             y += 0.21
             for entry in entries:
-                value = entry["recall"][each]
+                value = entry["recall"][label]
                 if value["estimate"] is not None:
                     colour = look[entry["arm"]].colour
                     low, high = 100 * value["low"], 100 * value["high"]
@@ -118,10 +118,10 @@ def recall(entries: Sequence[Entry], classes: Sequence[str], look: dict[str, Loo
         figure.subplots_adjust(left=0.03, right=0.97, top=1 - 0.05 / height)
         _key(axes, entries, look, height, 0.5)
         alt = "Recall in per cent. " + " ".join(
-            f"{class_label(each)}: "
-            + ", ".join(f"{entry['arm']} {interval_text(entry['recall'][each])}" for entry in entries)
+            f"{class_label(label)}: "
+            + ", ".join(f"{entry['arm']} {interval_text(entry['recall'][label])}" for entry in entries)
             + "."
-            for each in classes
+            for label in classes
         )
         return picture(name, figure, alt, "How much of each class every start finds.")
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 
 from mri_transfer.evaluation.neighbours import nearest
-from mri_transfer.pretrain.health.neighbours import label_agreement
+from mri_transfer.pretrain.health.label_agreement import label_agreement
 
 
 def test_nearest_are_those_of_scikit_learn():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mri_transfer.finetune.arms.naming import described, kind_of
+from mri_transfer.finetune.arms.wording import described, kind_of
 from mri_transfer.finetune.comparison.verdict import describe_cell
 
 
@@ -35,7 +35,7 @@ def methods(report: Mapping[str, Any]) -> str:
         )
     fractions = sorted({entry["fraction"] for entry in report["results"]})
     if fractions != [1]:
-        shares = ", ".join(f"{100 * each:g}%" for each in fractions)
+        shares = ", ".join(f"{100 * fraction:g}%" for fraction in fractions)
         parts.append(
             f"Starts were also compared on shares of the training groups ({shares}), the same for every start."
         )
@@ -60,18 +60,20 @@ def methods(report: Mapping[str, Any]) -> str:
         shown = ("mri-transfer", "python", "tensorflow", "jax", "keras", "scikit-learn", "numpy")
         named = ", ".join(f"{name} {versions[name]}" for name in shown if versions.get(name))
         parts.append(f"Software: {named}.")
-    return " ".join(part for part in parts if part)
+    return " ".join(sentence for sentence in parts if sentence)
 
 
 def _starts(report: Mapping[str, Any]) -> list[str]:
     names = report["arm_names"]
-    known = {each for arm, each in report.get("backbones", {}).items() if kind_of(report, arm) != "network"}
+    known = {
+        backbone for arm, backbone in report.get("backbones", {}).items() if kind_of(report, arm) != "network"
+    }
     backbones = sorted(filter(None, known))
     network = f" of {', '.join(backbones)}" if backbones else ""
-    told = [text for text in (described(report, arm) for arm in names) if text]
+    descriptions = [text for text in (described(report, arm) for arm in names) if text]
     imagenet = [arm for arm in names if kind_of(report, arm) == "imagenet"]
-    told += [f"{arm}: weights trained on ImageNet." for arm in imagenet]
-    return [f"We compared {len(names)} starts{network}: {', '.join(names)}.", *told]
+    descriptions += [f"{arm}: weights trained on ImageNet." for arm in imagenet]
+    return [f"We compared {len(names)} starts{network}: {', '.join(names)}.", *descriptions]
 
 
 def _images(report: Mapping[str, Any], audit: Mapping[str, Any]) -> list[str]:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from mri_transfer.finetune.arms.naming import described, kind_of, pretraining_of, subject
+from mri_transfer.finetune.arms.wording import described, kind_of, pretraining_of, subject
 from mri_transfer.finetune.comparison.verdict import verdict
 
 

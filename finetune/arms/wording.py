@@ -53,8 +53,8 @@ def subject(report: Mapping[str, Any], arm: str) -> str:
     others = [
         other for other in report.get("arm_names", ()) if other != arm and kind_of(report, other) == kind
     ]
-    said = SUBJECTS.get(kind) or ("This pretraining" if _repeated(report, arm) else "This encoder")
-    return f"{said} ({arm})" if others else said
+    words = SUBJECTS.get(kind) or ("This pretraining" if _repeated(report, arm) else "This encoder")
+    return f"{words} ({arm})" if others else words
 
 
 def _repeated(report: Mapping[str, Any], arm: str) -> bool:

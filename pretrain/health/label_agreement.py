@@ -70,13 +70,13 @@ def label_agreement(
         inside = np.asarray(within)[usable]
         allowed &= inside[:, None] == inside[None, :]
     shared = allowed & (labels[:, None] == labels[None, :])
-    found = nearest(features, allowed, k)
-    real = found >= 0
+    indices = nearest(features, allowed, k)
+    real = indices >= 0
     counted = real.any(axis=1)
     names = np.unique(labels[counted])
     if len(names) < 2:
         return None
-    hits = (np.take_along_axis(shared, np.maximum(found, 0), axis=1) & real).sum(axis=1)
+    hits = (np.take_along_axis(shared, np.maximum(indices, 0), axis=1) & real).sum(axis=1)
     share = hits[counted] / real.sum(axis=1)[counted]
     blind = shared.sum(axis=1)[counted] / allowed.sum(axis=1)[counted]
     labels, subject = labels[counted], subject[counted]

@@ -39,7 +39,7 @@ class Interrupts:
         self.patient = False
         self.asked = False
         self.hung_up = False
-        self._told: set[str] = set()
+        self._announced: set[str] = set()
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Interrupts:
@@ -76,17 +76,17 @@ class Interrupts:
             "stopping: what is done is being saved (interrupt again to stop at once)": self.asked,
         }
         for message, happened in news.items():
-            if happened and message not in self._told:
-                self._told.add(message)
+            if happened and message not in self._announced:
+                self._announced.add(message)
                 progress.say(message)
 
 
 def _numbers(*streams: Any) -> list[int]:
-    found = []
+    numbers = []
     for stream in streams:
         with contextlib.suppress(OSError, ValueError, AttributeError):
-            found.append(stream.fileno())
-    return found
+            numbers.append(stream.fileno())
+    return numbers
 
 
 def redirect_output(log: Path) -> None:

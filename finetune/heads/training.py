@@ -253,6 +253,12 @@ class Finetuning:
             for weight, value in zip(self.model.trainable_variables, originals, strict=True):
                 weight.assign(value)
 
+    def is_finite(self) -> bool:
+        """Whether all trained weights are finite numbers."""
+        return all(
+            np.isfinite(keras.ops.convert_to_numpy(weight)).all() for weight in self.model.trainable_variables
+        )
+
     def finish(self) -> None:
         """Take the moving average of the weights, if one is kept; nothing is trained after that."""
         if not self.optimizer.use_ema or not int(self.optimizer.iterations):
@@ -305,6 +311,10 @@ def train(
 
         while finetuning.epoch < last:
             losses.append(finetuning.train_epoch(on_step))
+            if (
+                not finetuning.is_finite()
+            ):  # a loss is that before its step, and the last step may break the weights
+                losses[-1] = math.nan
             if not math.isfinite(losses[-1]):
                 break
             if on_epoch:

@@ -108,7 +108,7 @@ def tiny(write_patients, tmp_path_factory) -> dict:
     from mri_transfer.checkpoints.initialisation import Initialisation
 
     place = tmp_path_factory.mktemp("tiny")
-    backbone, size = "mobilenet", 32  # few layers, so its graphs are made soon
+    backbone, size = "mobilenet_v3_small", 32
     model, start = Initialisation.read("random", backbone, seed=1).load(size)
     save_encoder(model, place / "mri", backbone=backbone, size=size, provenance={"start": start})
     folder = write_patients(place / "set", patients=32, images=2, signal=0.3)

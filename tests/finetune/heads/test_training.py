@@ -123,6 +123,20 @@ def test_divergence_is_reported_and_stops(pictures):
     assert history["losses"] == []
 
 
+def test_a_last_step_that_breaks_the_weights_is_divergence(pictures, monkeypatch):
+    finetuning = Finetuning(start(pictures), *pictures[:2], RECIPE, seed=1)
+    epoch, bias = finetuning.train_epoch, finetuning.classifier.head.bias
+
+    def broken(on_step):
+        loss = epoch(on_step)
+        bias.assign(bias * np.inf * 0)
+        return loss
+
+    monkeypatch.setattr(finetuning, "train_epoch", broken)
+    assert train(finetuning)["diverged"]
+    assert finetuning.epoch == 1
+
+
 def test_saved_and_loaded_predicts_the_same(pictures, tmp_path):
     images, labels, groups = pictures
     encoder = build_encoder(size=SIZE, seed=0)

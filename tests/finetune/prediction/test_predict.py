@@ -95,7 +95,7 @@ def test_a_run_without_figures_of_its_images_says_so(run, tmp_path, monkeypatch,
     monkeypatch.setattr(out_of_distribution, "load_in_distribution", lambda run: None)
     found = predict(PredictConfig(run=run, images=(grey(tmp_path / "a.png", 90),)))
     assert found["images"][0]["out_of_distribution"] is None
-    assert "images unlike them are not noticed" in capsys.readouterr().err
+    assert "images unlike them go unnoticed" in capsys.readouterr().err
 
 
 def test_a_volume_is_a_row_for_each_slice_and_a_summary(run, small_volumes, tmp_path, capsys):

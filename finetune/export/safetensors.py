@@ -9,6 +9,7 @@ import numpy as np
 
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.export.served import Runner, Served
+from mri_transfer.storage.files import atomic_write
 
 NAME = "encoder.safetensors"
 INSTALL = "pip install 'mri-transfer[export]'"
@@ -24,7 +25,7 @@ def write(model: Served, folder: Path) -> Path:
         UserError: safetensors is not installed.
     """
     try:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
     except ImportError:
         raise UserError(f"--format safetensors needs safetensors: {INSTALL}") from None
     from mri_transfer.checkpoints.backbones import grey_scaling
@@ -41,7 +42,8 @@ def write(model: Served, folder: Path) -> Path:
         ),
     }
     path = folder / NAME
-    save_file(encoder_arrays(model.parts[0]), path, metadata=about)
+    with atomic_write(path, "wb") as file:
+        file.write(save(encoder_arrays(model.parts[0]), metadata=about))
     return path
 
 

@@ -273,7 +273,7 @@ def _section(name: str, card: dict[str, Any]) -> list[str]:
         f"kernels, {size / 1e6:.1f} MB",
         "started from": about["from"],
         "method": about["method"],
-        "length": f"{about['views']:,} views, {about['core_hours']:g} hours by the clock on one core of a loaded machine",
+        "length": f"{about['views']:,} views, {about['core_hours']:g} hours by the clock, a core with other work",
         "data": f"{made['data']['slices']:,} slices of {made['data']['subjects']} people, none with a tumour",
         "licence of the weights": about["licence"],
         "tumour pictures among the slices": f"{audit['shared'] or 'none'} of {audit['pictures']:,} distinct ones "

@@ -57,7 +57,8 @@ def described(name: str, card: dict[str, Any]) -> list[str]:
     audit = about["audit"]
     lines = [
         f"{name}: {card['backbone']}, trained at {card['size']} px from {about['from']}",
-        f"  {about['method']}: {about['views']:,} views, {about['core_hours']:g} hours by the clock on one core of a loaded machine",
+        f"  {about['method']}: {about['views']:,} views, "
+        f"{about['core_hours']:g} hours by the clock, on a core with other work",
         f"  {made['data']['slices']:,} slices of {made['data']['subjects']} people: {people}",
         f"  {about['licence']}; name its sources (docs/encoders.md has the wording)",
         *(f"  {line}" for line in about["scores"]),

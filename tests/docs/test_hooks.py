@@ -48,5 +48,5 @@ def test_samples_are_those_of_a_demo_or_say_how_to_get_them(hooks, tmp_path, mon
     assert (site / "demo/report/report.html").read_text() == "<p>made</p>"
     assert "mri-transfer demo" in (site / "demo/store/summary.html").read_text()
     assert "nbformat" in (site / "kaggle.ipynb").read_text()
-    assert "With folds by person" in (site / "findings/index.html").read_text()
+    assert "Guessed groups and persons" in (site / "findings/index.html").read_text()
     assert "--learning-rate RATE" in (site / "commands/index.html").read_text()

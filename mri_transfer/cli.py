@@ -219,12 +219,14 @@ def _one_line(error: BaseException) -> str:
 
 def _write_summary(where: Path | None, summary: dict[str, Any]) -> None:
     from mri_transfer.storage.files import to_json, write_json
+    from mri_transfer.storage.locks import clear_parts
 
     if where == Path("-"):
         print(
             json.dumps(json.loads(to_json(summary)), indent=2)
         )  # ASCII: no name of a file gets at a terminal
     elif where:
+        clear_parts(where.parent, where.name)
         write_json(where, summary)
 
 

@@ -20,6 +20,7 @@ from mri_transfer.finetune.prediction.predictions_table import table, write_csv
 from mri_transfer.finetune.prediction.volume_answer import volume_answer
 from mri_transfer.machine import device
 from mri_transfer.storage.files import atomic_write, name_with, require_folder
+from mri_transfer.storage.locks import clear_parts
 
 SHOWN = 5  # files that are skipped before reading are told so many times
 
@@ -80,6 +81,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     ]
     strange = sum(bool(row["out_of_distribution"]) for row in rows)
     if config.csv is not None:
+        clear_parts(config.csv.parent, config.csv.name)
         with atomic_write(config.csv) as file:
             write_csv(file, rows, classifier.classes)
         progress.say(f"{len(rows)} images: {config.csv}")
@@ -153,6 +155,7 @@ class _Judge:
         if gradcam is not None:
             self.explain = Explainer(classifier)
             gradcam.mkdir(parents=True, exist_ok=True)
+            clear_parts(gradcam)
         else:
             classifier.encoder.compile(jit_compile=device.jit_compile())
 

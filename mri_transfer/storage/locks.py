@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 from collections.abc import Iterator
@@ -57,9 +58,14 @@ def is_at(file: IO[bytes], path: Path) -> bool:
         return False
 
 
-def clear_parts(folder: Path) -> None:
-    """Remove the temporary files of atomic writes that were killed; nobody else may be writing to the folder."""
-    for path in Path(folder).rglob("*.part"):
+def clear_parts(folder: Path, name: str | None = None) -> None:
+    """Remove the temporary files of atomic writes that were killed, of one file in a folder or of all below it.
+
+    Nobody else may be writing there.
+    """
+    folder = Path(folder)
+    left = folder.rglob("*.part") if name is None else folder.glob(f"{glob.escape(name)}.*.part")
+    for path in left:
         if re.search(r"\.[0-9a-f]{8}\.part$", path.name) and path.is_file():
             path.unlink(missing_ok=True)
 

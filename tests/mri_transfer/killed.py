@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ COMMANDS = {
 }
 
 
-def prepare() -> None:
+def prepare(name: str) -> None:
     """Import what commands need, and make it small."""
     from tests.pretrain import small_network
 
@@ -85,13 +86,15 @@ def prepare() -> None:
     from mri_transfer.pretrain import config, pretrain  # noqa: F401
     from mri_transfer.pretrain.run import saving
 
-    # A demo trains for a time, and two never did as many steps; and its backbone has no ImageNet weights of this size.
-    settings = config.PretrainConfig
-    config.PretrainConfig = lambda **given: settings(  # type: ignore[misc, assignment]
-        **{key: value for key, value in given.items() if key != "minutes"}, steps=6
-    )
-    imagenet.load_imagenet = lambda *_: {"source": "none"}
-    demo.SUBJECTS, demo.IMAGES_PER_CLASS = 3, 30
+    if (
+        name == "demo"
+    ):  # it trains for a time, and two never did as many steps; of this size there are no weights
+        settings = config.PretrainConfig
+        config.PretrainConfig = lambda **given: settings(  # type: ignore[misc, assignment]
+            **{key: value for key, value in given.items() if key != "minutes"}, steps=6
+        )
+        imagenet.load_imagenet = lambda *_: {"source": "none"}
+        demo.SUBJECTS, demo.IMAGES_PER_CLASS = 3, 30
     saving.SHARE = 1e9  # save whenever it is time, whatever it costs
 
 
@@ -114,6 +117,8 @@ def start(line: str, out: str) -> int:
         else:
             words += [] if "--out" in words else ["--out", out]
         code = main(words)
+    except Exception:
+        traceback.print_exc()
     finally:
         os._exit(code)
 
@@ -176,7 +181,7 @@ def main(name: str, folder: str) -> None:
     line, before, patterns = COMMANDS[name]
     os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
     os.chdir(folder)
-    prepare()
+    prepare(name)
     child = os.fork()
     if not child:
         make_inputs()

@@ -211,11 +211,11 @@ def test_addresses_where_no_scheduler_is(capfd, tumor_folder, tmp_path, monkeypa
 
 def test_no_worker_another_version_and_other_files(capfd, tumor_folder, tmp_path, cluster):
     assert "no worker is connected" in refused(capfd, tumor_folder, tmp_path, cluster.address)
-    other = tmp_path / "other" / "mri_transfer-9.9.dist-info"
-    other.mkdir(parents=True)
-    (other / "METADATA").write_text("Metadata-Version: 2.1\nName: mri-transfer\nVersion: 9.9\n")
-    process = cluster.worker(PYTHONPATH=str(other.parent))
-    assert "has mri-transfer 9.9; install" in refused(capfd, tumor_folder, tmp_path, cluster.address)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "sitecustomize.py").write_text("import mri_transfer; mri_transfer.__version__ = '9.9'\n")
+    process = cluster.worker(PYTHONPATH=os.pathsep.join([str(other), *sys.path]))
+    assert "has mri-transfer 9.9 and this machine" in refused(capfd, tumor_folder, tmp_path, cluster.address)
     process.kill()
     if sys.platform != "linux" or os.geteuid() != 0:
         return

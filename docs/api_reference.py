@@ -51,14 +51,16 @@ def _entry(name, thing) -> str:
 
 def _signature(function, method: bool = False) -> str:
     """A parameter a line, or all in one where that fits."""
-    found = inspect.signature(function)
-    parameters = [re.sub(r": '([^']*)'", r": \1", str(each)) for each in found.parameters.values()][method:]
-    kinds = [each.kind for each in found.parameters.values()][method:]
+    signature = inspect.signature(function)
+    parameters = [
+        re.sub(r": '([^']*)'", r": \1", str(parameter)) for parameter in signature.parameters.values()
+    ][method:]
+    kinds = [parameter.kind for parameter in signature.parameters.values()][method:]
     keyword = [kind is inspect.Parameter.KEYWORD_ONLY for kind in kinds]
     if any(keyword) and inspect.Parameter.VAR_POSITIONAL not in kinds:
         parameters.insert(keyword.index(True), "*")
     if method:
-        return f"({', '.join(re.split('[:=]', each)[0].strip() for each in parameters)})"
+        return f"({', '.join(re.split('[:=]', text)[0].strip() for text in parameters)})"
     inside = ", ".join(parameters)
     return f"({inside})" if len(inside) < 80 else "(\n    " + ",\n    ".join(parameters) + ",\n)"
 

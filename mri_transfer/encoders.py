@@ -32,16 +32,16 @@ def encoders(config: EncodersConfig) -> dict[str, Any]:
         UserError: a card is damaged.
     """
     remedy = "install mri-transfer again"
-    found: list[dict[str, Any]] = [
+    listed: list[dict[str, Any]] = [
         {"name": name, "folder": str(folder), "card": read_object(folder / "encoder.json", remedy=remedy)}
         for name, folder in PUBLISHED.items()
     ]
-    for each in found:
-        progress.say("\n".join(described(each["name"], each["card"])))
+    for encoder in listed:
+        progress.say("\n".join(described(encoder["name"], encoder["card"])))
     progress.say(
         "imagenet: the ImageNet weights of the backbone, from a package that is installed with this program"
     )
-    return {"encoders": found}
+    return {"encoders": listed}
 
 
 def described(name: str, card: dict[str, Any]) -> list[str]:
@@ -53,7 +53,7 @@ def described(name: str, card: dict[str, Any]) -> list[str]:
     """
     made = card["provenance"]
     about = made["published"]
-    people = ", ".join(f"{each['people']} of {each['source']}" for each in about["data"])
+    people = ", ".join(f"{part['people']} of {part['source']}" for part in about["data"])
     audit = about["audit"]
     lines = [
         f"{name}: {card['backbone']}, trained at {card['size']} px from {about['from']}",

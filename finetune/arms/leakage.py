@@ -47,13 +47,13 @@ def pretraining_stores(card: dict[str, Any]) -> list[tuple[Path, str | None]]:
 
 def audited(card: dict[str, Any]) -> str:
     """What a published encoder's card tells of the audit of its slices, which don't come with it; "" for others."""
-    found = ((card.get("provenance") or {}).get("published") or {}).get("audit")
-    if not found:
+    audit = ((card.get("provenance") or {}).get("published") or {}).get("audit")
+    if not audit:
         return ""
     return (
-        f"its slices don't come with it; when it was published, {found['shared'] or 'none'} of the "
-        f"{found['pictures']:,} distinct pictures of the public tumour set "
-        f"{'was' if found['shared'] < 2 else 'were'} among them"
+        f"its slices don't come with it; when it was published, {audit['shared'] or 'none'} of the "
+        f"{audit['pictures']:,} distinct pictures of the public tumour set "
+        f"{'was' if audit['shared'] < 2 else 'were'} among them"
     )
 
 
@@ -79,8 +79,8 @@ def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str,
             unchecked.append(f"{arm.name}: {UNKNOWN[arm.kind]}")
         if arm.kind != "encoder" or arm.per_split:  # the scale of weights holds no image
             continue
-        if known := [told for card in arm.cards.values() if (told := audited(card))]:
-            unchecked += [f"{arm.name}: {told}" for told in known]
+        if known := [sentence for card in arm.cards.values() if (sentence := audited(card))]:
+            unchecked += [f"{arm.name}: {sentence}" for sentence in known]
             continue
         of_encoders = [pretraining_stores(card) for card in arm.cards.values()]
         if not all(of_encoders):

@@ -101,7 +101,8 @@ COMMANDS = {
 }
 
 
-def _load(reference: str):
+def load(reference: str) -> Any:
+    """What a "module:name" names."""
     module, name = reference.split(":")
     return getattr(importlib.import_module(module), name)
 
@@ -193,7 +194,7 @@ def build_parser(
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name == command:
-            config = _load(about.config)
+            config = load(about.config)
             sub.epilog = getattr(config, "EXAMPLE", None)
             add_options(sub, config)
             sub.set_defaults(**(defaults or {}))
@@ -296,15 +297,15 @@ def _run(arguments: list[str]) -> int:
     earlier = settings.asked_for(arguments) if chosen in settings.COMMANDS else None
     parsed = settings.given_in(parser, arguments) if earlier else parser.parse_args(arguments)
     about = COMMANDS[parsed.command]
-    preset = getattr(_load(about.config), "preset", None)
+    preset = getattr(load(about.config), "preset", None)
     if not earlier and preset and (named := preset(vars(parsed))):  # options given beside them win over these
         parsed = build_parser(chosen, named).parse_args(arguments)
     progress.set_quiet(parsed.quiet, stdout_taken=parsed.json == Path("-"))
     started = time.monotonic()
     try:
-        kind = _load(about.config)
+        kind = load(about.config)
         config = settings.merged(kind, parsed) if earlier else from_arguments(kind, parsed)
-        summary = _load(about.run)(config)
+        summary = load(about.run)(config)
         summary = {"command": parsed.command, **summary, "seconds": round(time.monotonic() - started, 2)}
         _write_summary(parsed.json, summary)
     except KeyboardInterrupt:

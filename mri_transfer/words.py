@@ -1,4 +1,4 @@
-"""Sizes and times as people say them."""
+"""Sizes, times and reasons as people say them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ def size_in_words(size: float) -> str:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
         size /= 1000
     return f"{size:.3g} TB"
+
+
+def reason_in_words(error: BaseException, most: int = 200) -> str:
+    """Why something can't be read, in one line of at most so many letters; "" where the error doesn't say."""
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(reason.split())[:most]
 
 
 def duration(seconds: float, *, spelled: bool = False) -> str:

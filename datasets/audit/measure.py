@@ -117,9 +117,7 @@ def _measure(path: Path, number: int) -> dict | None:
             mode = file.mode
             tables = getattr(file, "quantization", None)
             picture = upright(file, "YCbCr")
-        except (
-            Exception
-        ):  # Pillow's readers raise nearly anything for damaged files; `decode` tells the reason
+        except Exception:  # of nearly any kind, for damaged files; `decode` tells the reason
             return None
         grey = np.asarray(picture.convert("L"))
         height, width = grey.shape

@@ -23,6 +23,7 @@ from mri_transfer.machine.device import cores
 from mri_transfer.progress import bar
 from mri_transfer.storage.arrays import load_npz, save_npz
 from mri_transfer.storage.files import parse_json
+from mri_transfer.words import reason_in_words
 
 CACHE_FORMAT = 7
 CACHED = ("rows", "images", "thumbs", "fine", "pixels", "bytes")  # arrays of a `Decoded`
@@ -102,17 +103,11 @@ def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, 
             file = opened.enter_context(open_image(io.BytesIO(content)))
             grey = np.asarray(upright(file, "L").convert("L"))
         except Exception as error:  # Pillow's readers raise nearly anything for damaged files
-            return _reason(error)
+            return reason_in_words(error) or type(error).__name__
         pixels = hashlib.sha256(repr(grey.shape).encode())
         pixels.update(np.ascontiguousarray(grey))
         digest = hashlib.sha256(content).hexdigest()
         return square(grey, size), thumbnail(grey), fine(grey), pixels.hexdigest(), digest
-
-
-def _reason(error: Exception) -> str:
-    """Why a file can't be read, in one line."""
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(reason.split())[:200] or type(error).__name__
 
 
 def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | None = None) -> Decoded:

@@ -20,6 +20,7 @@ from mri_transfer.datasets.volumes.find import SUFFIXES as VOLUMES
 from mri_transfer.datasets.volumes.folders import looks_like_dicom
 from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
 from mri_transfer.errors import UserError
+from mri_transfer.words import reason_in_words
 
 _LOOKED_AT = ("derived",)  # kinds of volumes that are classified though no store takes them
 # What no slice of a head looks like. Of the other kinds, CT and diffusion, the public tumour set has some itself.
@@ -171,5 +172,4 @@ def reason_of(error: Exception) -> str:
     """Why an input can't be read, in one line."""
     if isinstance(error, BadVolume):
         return without_remedy(str(error))
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(reason.split())[:200] or type(error).__name__
+    return reason_in_words(error) or type(error).__name__

@@ -12,7 +12,6 @@ would refuse in one line raises :class:`UserError` with that line. docs/python_a
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -33,7 +32,7 @@ from mri_transfer.api.results import (
     Verified,
 )
 from mri_transfer.api.signatures import CALLBACKS, EXECUTOR, config_of, from_command
-from mri_transfer.cli import COMMANDS
+from mri_transfer.cli import COMMANDS, load
 from mri_transfer.datasets.synthetic.generate import write_tumors as generate_labelled
 from mri_transfer.datasets.synthetic.generate import write_volumes as generate_volumes
 from mri_transfer.errors import UserError
@@ -89,8 +88,7 @@ def _run(
         if options.get("arm") is not None and options.get("out") is not None:
             options = options | {"arm": as_texts(options["arm"], Path(options["out"]))}
         config = configure(config_of(command), arguments, options)
-        module, _, name = COMMANDS[command].run.partition(":")
-        summary = getattr(importlib.import_module(module), name)(config, **more)
+        summary = load(COMMANDS[command].run)(config, **more)
     return kind(summary, getattr(config, "out", None))
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 
 from mri_transfer.datasets.image_files import read_grey, square, upright
 from mri_transfer.errors import UserError
+from mri_transfer.words import reason_in_words
 
 GREY = "arrays hold grey 0..255: uint8, or numbers in that range"
 
@@ -52,10 +53,7 @@ def _grey(image: Any, name: str) -> np.ndarray:
         try:
             return read_grey(Path(image))
         except Exception as error:  # Pillow's readers raise nearly anything for damaged files
-            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise UserError(
-                f"{image}: can't be read as an image ({' '.join(reason.split())[:200]})"
-            ) from None
+            raise UserError(f"{image}: can't be read as an image ({reason_in_words(error)})") from None
     if isinstance(image, Image.Image):
         return np.asarray(upright(image.copy(), "L").convert("L"))
     array = np.asarray(image)

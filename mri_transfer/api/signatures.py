@@ -7,7 +7,6 @@ written by `python -m mri_transfer.api` and held against the configurations by a
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
 import re
 import types
@@ -16,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mri_transfer.cli import COMMANDS
+from mri_transfer.cli import COMMANDS, load
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -55,8 +54,7 @@ class Parameter:
 
 def config_of(command: str) -> type:
     """The configuration of a command."""
-    module, _, name = COMMANDS[command].config.partition(":")
-    return getattr(importlib.import_module(module), name)
+    return load(COMMANDS[command].config)
 
 
 def parameters_of(command: str, more: tuple[tuple[str, str, str, str], ...] = ()) -> list[Parameter]:

@@ -81,9 +81,8 @@ class Workers:
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         env = ONE_THREAD | {"XLA_FLAGS": _xla_flags()}
         processes = max(1, min(self.count, calls))
-        if (
-            os.name != "nt"
-        ):  # or it would be started later, and let interrupts through afterwards (before Python 3.14)
+        # Or it would be started later, and let interrupts through afterwards (before Python 3.14).
+        if os.name != "nt":
             from multiprocessing.resource_tracker import ensure_running
 
             ensure_running()

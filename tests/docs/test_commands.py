@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mri_transfer.cli import COMMANDS, _load, build_parser
+from mri_transfer.cli import COMMANDS, build_parser, load
 from mri_transfer.options import from_arguments
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +29,7 @@ def commands():
 def test_a_command_is_understood(page, words):
     assert words[0] in COMMANDS, page
     parsed = build_parser(words[0]).parse_args([word for word in words if word != "..."])
-    from_arguments(_load(COMMANDS[words[0]].config), parsed)
+    from_arguments(load(COMMANDS[words[0]].config), parsed)
 
 
 def test_every_command_is_shown_somewhere():

@@ -81,7 +81,7 @@ def test_headings_name_options_that_there_are():
     from mri_transfer import cli
 
     for name, command in cli.COMMANDS.items():
-        config = cli._load(command.config)
+        config = cli.load(command.config)
         fields = {field.name for field in dataclasses.fields(config) if not field.metadata.get("positional")}
         named = " ".join(getattr(config, "HEADINGS", {}).values()).split()
         assert len(set(named)) == len(named), name

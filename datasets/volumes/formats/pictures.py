@@ -10,7 +10,7 @@ import numpy as np
 
 from mri_transfer.datasets.image_files import open_image, read_bytes, square, upright
 from mri_transfer.datasets.volumes.formats.stored import DEFAULT_LIMIT, BadVolume, quiet_libraries
-from mri_transfer.words import size_in_words
+from mri_transfer.words import reason_in_words, size_in_words
 
 _FEWEST_PIXELS = 8  # along a side
 
@@ -56,8 +56,7 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
     except MemoryError:
         raise BadVolume("needs more memory than there is") from None
     except Exception as error:  # Pillow's readers raise nearly anything for damaged files
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise BadVolume(" ".join(reason.split())[:100] or "damaged picture") from None
+        raise BadVolume(reason_in_words(error, 100) or "damaged picture") from None
     if min(grey[0].shape) < _FEWEST_PIXELS:
         raise BadVolume(f"a picture of {grey[0].shape[1]} x {grey[0].shape[0]} pixels")
     shown = [channel for channel in grey if channel.min() != channel.max()]

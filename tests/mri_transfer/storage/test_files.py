@@ -101,7 +101,7 @@ def test_a_full_disk_is_one_line_at_the_command_line(capsys, monkeypatch, tmp_pa
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x"))
 
     monkeypatch.setattr(
-        cli, "_load", lambda reference: full if reference.endswith(":audit") else original(reference)
+        cli, "load", lambda reference: full if reference.endswith(":audit") else original(reference)
     )
     assert cli.main(["audit", str(tmp_path)]) == 2
     line = capsys.readouterr().err.strip()

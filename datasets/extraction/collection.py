@@ -141,9 +141,9 @@ class Collection:
         """Volumes that were read from another file than the one that holds them now: "from" and "to"."""
         moves = []
         for path, names in self._names.items():
-            entry = self._by_path[path]
-            place = self._place(entry)
-            if place is not None and place != path:
+            entry = self._by_path.get(path)
+            place = self._place(entry) if entry else None
+            if entry and place is not None and place != path:
                 moves.append({"from": entry["source"], "to": names[place]})
         return moves
 

@@ -10,8 +10,30 @@ from typing import Any
 
 from mri_transfer.datasets.store.store import FORMAT
 from mri_transfer.errors import UserError
+from mri_transfer.storage.files import Kind, wrong_fields
 
 OF_SLICES = ("planes", "position_mm", "position")  # lists of a journal line that are not held in memory
+
+_OF_VOLUME = ("source", "path", "subject", "session", "sequence", "sha256", "content")
+_FIELDS: dict[str, dict[str, Kind]] = {  # by kind of event
+    "settings": {},
+    "volume": {
+        **dict.fromkeys(_OF_VOLUME, str),
+        **{"planes": [str], "position_mm": [(int, float)], "position": [(int, float)]},
+    },
+    "skipped": {"source": str, "reason": str},
+    "known": {"source": str, "path": str, "of": str},
+    "gone": {"path": str},
+}
+_WHERE_GIVEN: dict[str, Kind] = {
+    **dict.fromkeys(("path", "how", "dataset"), str),
+    **{"first": int, "redundant": int, "notes": [str], "evidence": dict},
+}
+_IN_EVIDENCE: dict[str, Kind] = {"parts": [str], "top": str}
+_IN_EVIDENCE_WHERE_GIVEN: dict[str, Kind] = {
+    **dict.fromkeys(("dataset", "patient", "study", "sequence", "beside"), str),
+    **{"picture": bool, "is_folder": bool, "told": [[str]]},
+}
 
 # What a store was made with before the setting existed.
 _EARLIER_SETTINGS = {"max_correlation": 1.0}
@@ -45,17 +67,17 @@ class Ledger:
             UserError: there is one that this version does not know.
         """
         for event in events:
-            if event["kind"] == "volume" and event.get("first", self.slices) != self.slices:
+            kind = event["kind"]
+            if wrong := _fault_of(event):
                 raise UserError(
-                    f"{self.folder}: a line is missing in the journal before that of {event.get('source')}; remove the "
+                    f"{self.folder}: journal not understood ({wrong}); it may be of a newer version"
+                )
+            if kind == "volume" and event.get("first", self.slices) != self.slices:
+                raise UserError(
+                    f"{self.folder}: a line is missing in the journal before that of {event['source']}; remove the "
                     "store and extract it again"
                 )
-            try:
-                self.note(event["kind"], event)
-            except (KeyError, TypeError, AttributeError) as error:
-                raise UserError(
-                    f"{self.folder}: journal not understood ({error}); it may be of a newer version"
-                ) from None
+            self.note(kind, event)
         return self
 
     def note(self, kind: str, entry: dict[str, Any]) -> None:
@@ -76,10 +98,8 @@ class Ledger:
         elif kind == "known":
             self.known[entry["path"]] = entry
             self._skips.pop(entry["path"], None)
-        elif kind == "gone":
+        else:  # gone
             self._skips.pop(entry["path"], None)
-        else:
-            raise KeyError(kind)
 
     @property
     def skipped(self) -> list[dict[str, Any]]:
@@ -149,6 +169,19 @@ class Ledger:
 def source_of(entry: dict[str, Any]) -> str:
     """The collection that a volume comes from: the folder that was given on the command line."""
     return str(entry["source"]).split("/")[0]
+
+
+def _fault_of(event: dict[str, Any]) -> str:
+    """What is not as it should be in a line of the journal: its kind or its fields; or ""."""
+    kind = event["kind"]
+    if not isinstance(kind, str) or kind not in _FIELDS:
+        return f"kind {kind!r}"[:80]
+    wrong = wrong_fields(event, _FIELDS[kind], _WHERE_GIVEN)
+    if not wrong and event.get("evidence"):
+        wrong = wrong_fields(event["evidence"], _IN_EVIDENCE, _IN_EVIDENCE_WHERE_GIVEN)
+    if not wrong and kind == "volume" and len({len(event[key]) for key in OF_SLICES}) > 1:
+        wrong = list(OF_SLICES)
+    return ", ".join(wrong)
 
 
 def _text(value: Any) -> str:

@@ -26,7 +26,7 @@ import numpy as np
 
 from mri_transfer.datasets.store.pixels import check_shards
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import read_object, require_folder, sha256, to_json
+from mri_transfer.storage.files import Kind, read_object, require_folder, sha256, to_json
 from mri_transfer.storage.tables import restored
 
 KIND = "slice store"
@@ -35,6 +35,10 @@ MANIFEST = "manifest.json"
 TABLE = "slices.csv"
 JOURNAL = "volumes.jsonl"
 SHARDS = "shards"
+MANIFEST_KINDS: dict[str, Kind] = {
+    **{"format": int, "settings": {"size": int}, "table": {"sha256": str}, "fingerprint": str},
+    "shards": [{"file": str, "slices": int}],
+}
 COLUMNS = (
     *("subject", "session", "sequence", "plane", "position_mm", "position"),
     *("volume", "source", "source_sha256"),
@@ -113,7 +117,7 @@ class SliceStore:
             raise UserError(
                 f"{folder}: this slice store is not finished; run the same `mri-transfer slices` again"
             )
-        manifest = read_object(path, {"shards": list, "table": dict, "fingerprint": str}, remedy=REMEDY)
+        manifest = read_object(path, MANIFEST_KINDS, remedy=REMEDY)
         try:
             if manifest["format"] != FORMAT:
                 raise UserError(f"{path}: store format {manifest['format']}, and this version reads {FORMAT}")

@@ -26,6 +26,7 @@ from mri_transfer.datasets.store.store import (
     JOURNAL,
     KIND,
     MANIFEST,
+    MANIFEST_KINDS,
     REMEDY,
     SHARD_HEADER_BYTES,
     SHARDS,
@@ -262,7 +263,7 @@ class StoreWriter:
         if not manifest.is_file():
             self._changed = True
             return
-        content = read_object(manifest, {"shards": list, "fingerprint": str}, remedy=REMEDY)
+        content = read_object(manifest, MANIFEST_KINDS, remedy=REMEDY)
         if fingerprint_of(content) != content["fingerprint"]:
             raise UserError(f"{manifest}: was changed after it was written; {REMEDY}")
         check_shards(self.folder, content["shards"], REMEDY)

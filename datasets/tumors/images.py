@@ -21,8 +21,8 @@ from mri_transfer.datasets.tumors.persons.binding import FINE, fine
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.machine.device import cores
 from mri_transfer.progress import bar
-from mri_transfer.storage.arrays import load_npz, save_npz
-from mri_transfer.storage.files import parse_json
+from mri_transfer.storage.arrays import check_shapes, load_npz, save_npz
+from mri_transfer.storage.files import parse_json, wrong_fields
 from mri_transfer.words import reason_in_words
 
 CACHE_FORMAT = 7
@@ -124,7 +124,7 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
         cache = Path(cache)
         cache.mkdir(exist_ok=True)
         cache_file = cache / f"tumors-{_state(folder, files, size)[:16]}.npz"
-        if (cached := _load_cache(cache_file)) is not None:
+        if (cached := _load_cache(cache_file, size)) is not None:
             return cached
     images = np.empty((len(files), size, size), np.uint8)
     thumbs = np.empty((len(files), THUMBNAIL, THUMBNAIL), np.uint8)
@@ -181,11 +181,18 @@ def _save_cache(path: Path, decoded: Decoded) -> None:
     save_npz(path, {name: getattr(decoded, name) for name in CACHED} | {"skipped": skipped})
 
 
-def _load_cache(path: Path) -> Decoded | None:
+def _load_cache(path: Path, size: int) -> Decoded | None:
     try:
         arrays = load_npz(path)
-        return Decoded(
-            **{name: arrays[name] for name in CACHED}, skipped=parse_json(arrays["skipped"].tobytes())
-        )
+        of_pictures = {"thumbs": THUMBNAIL, "fine": FINE, "images": size}
+        expected: dict[str, tuple[str, tuple[int | str, ...]]] = {
+            **{name: ("u", ("files", side, side)) for name, side in of_pictures.items()},
+            **{"rows": ("iu", ("files",)), "pixels": ("U", ("files",)), "bytes": ("U", ("files",))},
+        }
+        check_shapes(arrays, expected)
+        skipped = parse_json(arrays["skipped"].tobytes())
+        if wrong_fields({"skipped": skipped}, {"skipped": [{"file": str, "reason": str}]}):
+            raise ValueError("what was skipped is something else")
+        return Decoded(**{name: arrays[name] for name in CACHED}, skipped=skipped)
     except (ValueError, KeyError):
         return None

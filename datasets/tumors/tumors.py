@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,7 +54,7 @@ from mri_transfer.datasets.tumors.persons.recognised import account, conflicts
 from mri_transfer.errors import UserError
 from mri_transfer.evaluation.numbering import numbered
 from mri_transfer.progress import say
-from mri_transfer.storage.arrays import load_npz, save_npz
+from mri_transfer.storage.arrays import check_shapes, load_npz, save_npz
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 """Class folders of the public four-class set; any other names work as well."""
@@ -259,6 +259,7 @@ def _alike(
         cache_file = Path(cache) / f"pairs-{_fingerprint(pixels, settings)[:16]}.npz"
         try:
             arrays = load_npz(cache_file)
+            _check_pairs(arrays, len(pixels))
             pairs = Pairs(*(arrays[f"pairs_{n}"] for n in range(4)))
             binding = Binding(arrays["original"], arrays["correlation"])
             return pairs, calibrate(pairs, arrays["planted"]), binding
@@ -273,6 +274,26 @@ def _alike(
         arrays |= {"original": binding.original, "correlation": binding.correlation}
         save_npz(cache_file, {"planted": planted, **arrays})
     return pairs, calibrate(pairs, planted), binding
+
+
+def _check_pairs(arrays: Mapping[str, np.ndarray], pictures: int) -> None:
+    """See that kept arrays are pairs of these pictures and what they show; raises ValueError."""
+    whole, pairs, every = "iu", ("pairs",), (pictures,)
+    expected: dict[str, tuple[str, tuple[int | str, ...]]] = {
+        **{
+            "pairs_0": (whole, pairs),
+            "pairs_1": (whole, pairs),
+            "pairs_2": ("f", pairs),
+            "pairs_3": (whole, pairs),
+        },
+        **{"original": (whole, every), "correlation": ("f", every), "planted": ("f", ("planted",))},
+    }
+    check_shapes(arrays, expected)
+    most = {"pairs_0": pictures, "pairs_1": pictures, "pairs_3": 8, "original": len(figshare_originals())}
+    for name, count in most.items():
+        least = -1 if name == "original" else 0
+        if len(arrays[name]) and not least <= arrays[name].min() <= arrays[name].max() < count:
+            raise ValueError(f"{name} holds numbers of none")
 
 
 def _fingerprint(*parts: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import numpy as np
 from mri_transfer import progress
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.features import BATCH, extract_features
-from mri_transfer.storage.arrays import load_npz, save_npz
+from mri_transfer.storage.arrays import check_shapes, load_npz, save_npz
 
 if TYPE_CHECKING:
     from mri_transfer.finetune.heads.classifier import Classifier
@@ -48,9 +49,21 @@ def see_and_keep(
     return seen
 
 
-def load_kept(path: Path) -> dict[str, np.ndarray] | None:
-    """What was kept; None where nothing was, or it is damaged: a report does without it."""
+def load_kept(path: Path, expected: Mapping[str, tuple[int | str, ...]]) -> dict[str, np.ndarray] | None:
+    """What was kept; None where nothing was, or it is damaged: a report does without it.
+
+    Args:
+        path: where.
+        expected: shapes by name, as :func:`~mri_transfer.storage.arrays.check_shapes` takes them.
+    """
     try:
-        return load_npz(path)
+        kept = load_npz(path)
+        check_shapes(kept, {name: ("f", shape) for name, shape in expected.items()})
+        return kept
     except ValueError:
         return None
+
+
+def kept_shapes(images: int) -> dict[str, tuple[int | str, ...]]:
+    """Of what :func:`keep` writes for so many images."""
+    return {"heat": (images, "rows", "columns"), "features": (images, "channels")}

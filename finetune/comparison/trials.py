@@ -15,10 +15,17 @@ from typing import Any
 
 import numpy as np
 
-from mri_transfer.storage.arrays import load_npz, save_npz
-from mri_transfer.storage.files import parse_json, to_json
+from mri_transfer.storage.arrays import check_shapes, load_npz, save_npz
+from mri_transfer.storage.files import Kind, parse_json, to_json, wrong_fields
 
 FORMAT = 1
+_NUMBER: Kind = (int, float)
+_NUMBER_OR_NONE: Kind = (int, float, type(None))
+_DETAILS: dict[str, Kind] = {  # what reports read of them, where a trial has it
+    **{"seconds": _NUMBER, "strength": _NUMBER, "temperature": _NUMBER, "rate": _NUMBER, "epochs": int},
+    **{"diverged": bool, "losses": [_NUMBER_OR_NONE], "inner": [{"log_loss": _NUMBER_OR_NONE}]},
+    **dict.fromkeys(("uncalibrated", "calibrated"), dict[str, int | float]),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +99,11 @@ class TrialStore:
                 raise ValueError("its content does not match its checksum")
             if texts[0] != canonical(identity):
                 raise ValueError("it belongs to other settings")
-            return Trial(identity, test, probabilities, parse_json(texts[1]))
+            check_shapes(file, {"test": ("i", ("images",)), "probabilities": ("f", ("images", "classes"))})
+            details = parse_json(texts[1])
+            if not isinstance(details, dict) or (wrong := wrong_fields(details, {}, _DETAILS)):
+                raise ValueError(f"its details are something else ({', '.join(wrong)})")
+            return Trial(identity, test, probabilities, details)
         except (ValueError, KeyError) as error:
             self.damaged.append(f"{path}: {error}")
             return None

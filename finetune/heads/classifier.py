@@ -20,7 +20,7 @@ from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.features import extract_features
 from mri_transfer.finetune.heads.probe import Probe, softmax, standardise
 from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
-from mri_transfer.storage.files import read_object, write_card, wrong_fields
+from mri_transfer.storage.files import Kind, read_object, write_card, wrong_fields
 
 FORMAT = 2  # 1 had no temperature, which is a temperature of one
 CARD = "classifier.json"
@@ -178,9 +178,9 @@ def load_classifier(run: Path) -> Classifier:
     run = Path(run)
     if not (run / CARD).is_file():
         raise UserError(f"{run}: holds no finished classifier; `mri-transfer finetune` makes one")
-    kinds = {
+    kinds: dict[str, Kind] = {
         "format": int,
-        "classes": list,
+        "classes": [str],
         "size": int,
         "head": str,
         "head_sha256": str,
@@ -202,5 +202,5 @@ def load_classifier(run: Path) -> Classifier:
     shapes = {"mean": (features,), "scale": (features,), "kernel": (features, count), "bias": (count,)}
     if differ := differences(shapes, arrays):
         raise UserError(f"{run / card['head']}: does not fit its encoder ({differ}); {REMEDY}")
-    classes = tuple(str(name) for name in card["classes"])
+    classes = tuple(card["classes"])
     return build_classifier(encoder, classes, **arrays, temperature=card["temperature"])

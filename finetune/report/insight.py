@@ -18,7 +18,7 @@ from mri_transfer.errors import UserError
 from mri_transfer.evaluation.maps import tsne
 from mri_transfer.evaluation.neighbours import nearest
 from mri_transfer.finetune.arms.origins import pretraining_hours
-from mri_transfer.finetune.comparison.kept_maps import load_kept
+from mri_transfer.finetune.comparison.kept_maps import kept_shapes, load_kept
 from mri_transfer.finetune.comparison.results import Predictions
 from mri_transfer.finetune.data.protocol import PUBLISHED
 from mri_transfer.finetune.heads.probe import Probe, fit_probe, standardisation, standardise
@@ -146,10 +146,10 @@ def _heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np
 def _kept_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
     maps = {}
     for job in jobs:
-        stored = load_kept(runner.insight_path(job))
+        stored = load_kept(runner.insight_path(job), kept_shapes(len(job.split.test)))
         place = {row: number for number, row in enumerate(job.split.test.tolist())}
         for row in rows.tolist():
-            if stored is not None and row in place and len(stored["heat"]) == len(place):
+            if stored is not None and row in place:
                 maps[row] = stored["heat"][place[row]].astype(np.float32)
     return maps
 
@@ -164,7 +164,7 @@ def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[i
         return {}
     identity = repr([(row, runner.key(where[row])) for row in order])
     path = runner.folder / "insight" / f"probe-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
-    stored = load_kept(path)
+    stored = load_kept(path, {"heat": (len(order), "rows", "columns")})
     if stored is None:
         features = runner.features(jobs[0])
         encoder = runner.encoder(jobs[0])
@@ -206,8 +206,9 @@ def _layouts(runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows
     features = runner.features(job)
     if features is not None:
         sets.append((False, features[rows[shown]]))
-    stored = load_kept(runner.insight_path(job)) if job.mode == "finetune" else None
-    if stored is not None and len(stored["features"]) == len(job.split.test):
+    kept = kept_shapes(len(job.split.test))
+    stored = load_kept(runner.insight_path(job), kept) if job.mode == "finetune" else None
+    if stored is not None:
         sets.append((True, stored["features"][place].astype(np.float32)))
     labels, groups = predictions.labels[shown], predictions.groups[shown]
     if len(np.unique(groups)) < FEWEST:
@@ -231,8 +232,8 @@ def _kept_layout(folder: Path, features: np.ndarray) -> np.ndarray:
     """The same features need not be flattened twice: it takes seconds."""
     digest = hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
     path = folder / "insight" / f"layout-{digest[:16]}.npz"
-    stored = load_kept(path)
-    if stored is None or stored["points"].shape != (len(features), 2):
+    stored = load_kept(path, {"points": (len(features), 2)})
+    if stored is None:
         stored = {"points": flattened(features)}
         save_npz(path, stored)
     return stored["points"]

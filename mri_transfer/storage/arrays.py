@@ -159,6 +159,29 @@ def load_npz(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from None
 
 
+def check_shapes(
+    arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[str, tuple[int | str, ...]]]
+) -> None:
+    """See that arrays are what their reader works with.
+
+    Args:
+        arrays: by name.
+        expected: of each, the kinds of number that will do, as in `dtype.kind`, and its shape, in which a text stands
+            for a length that is the same wherever it occurs.
+
+    Raises:
+        ValueError: one is missing or something else.
+    """
+    lengths: dict[int | str, int] = {}
+    for name, (kinds, shape) in expected.items():
+        array = arrays.get(name)
+        if array is None or array.dtype.kind not in kinds or array.ndim != len(shape):
+            raise ValueError(f"{name} is missing or something else")
+        for length, there in zip(shape, array.shape, strict=True):
+            if there != (length if isinstance(length, int) else lengths.setdefault(length, there)):
+                raise ValueError(f"{name} is of another length")
+
+
 def _listed(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""

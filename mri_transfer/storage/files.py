@@ -13,8 +13,8 @@ import sys
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import IO, Any, TypeAlias
+from types import GenericAlias, MappingProxyType
+from typing import IO, Any, TypeAlias, get_args
 
 import numpy as np
 
@@ -29,7 +29,8 @@ LONGEST_NAME = 255  # bytes of a file's, nearly everywhere
 MOST_BYTES = 100_000_000
 """Of a card or table that is read as a whole, and of a line of a file of lines. Real ones have some megabytes."""
 BINARY = getattr(os, "O_BINARY", 0)  # for `os.open`: without it Windows changes line ends and stops at Ctrl-Z
-Kind: TypeAlias = type | tuple[type, ...]
+Kind: TypeAlias = type | GenericAlias | tuple[type, ...] | list[Any] | Mapping[str, Any]
+"""What a value of JSON must be: a type or one of several, `[str]` a list, `dict[str, int]`, or an object's fields."""
 
 
 def fsync_folder(folder: Path) -> None:
@@ -260,7 +261,7 @@ def read_object(
 
     Args:
         path: the file.
-        kinds: its fields and their types; of an int, a float will not do, nor true or false.
+        kinds: its fields and what they must be; of an int, a float will not do, nor true or false.
         newest: the latest format that this program knows, of those that the field "format" counts.
         fault: what the line says of a file that is otherwise.
         remedy: how it ends.
@@ -292,16 +293,26 @@ def object_or_none(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def wrong_fields(card: Any, kinds: Mapping[str, Kind]) -> list[str]:
-    """Which of the fields in `kinds` are missing from what a JSON file held, or are of another type."""
-    return [
-        key
-        for key, kind in kinds.items()
-        if not isinstance(card, dict) or key not in card or not _is(card[key], kind)
-    ]
+def wrong_fields(
+    card: Any, kinds: Mapping[str, Kind], where_given: Mapping[str, Kind] = MappingProxyType({})
+) -> list[str]:
+    """Which of the fields in `kinds` are missing from what a JSON file held, or are of another type.
+
+    Those in `where_given` may be missing.
+    """
+    if not isinstance(card, dict):
+        return list(kinds)
+    expected = {**{key: kind for key, kind in where_given.items() if key in card}, **kinds}
+    return [key for key, kind in expected.items() if key not in card or not _is(card[key], kind)]
 
 
 def _is(value: Any, kind: Kind) -> bool:
+    if isinstance(kind, Mapping):
+        return not wrong_fields(value, kind)
+    if isinstance(kind, list):
+        return isinstance(value, list) and all(_is(entry, kind[0]) for entry in value)
+    if isinstance(kind, GenericAlias):
+        return isinstance(value, dict) and all(_is(entry, get_args(kind)[1]) for entry in value.values())
     return isinstance(value, kind) and (not isinstance(value, bool) or kind in (bool, object))
 
 

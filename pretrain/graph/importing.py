@@ -24,6 +24,27 @@ from mri_transfer.storage.files import (
 from mri_transfer.storage.sums import write_sums
 
 REMEDY = "copy the whole folder from the board again"
+MODEL = "graph/saved_model.pb"
+_TEXT: Kind = (str, type(None))
+_NUMBER: Kind = (int, float)
+_CARD: dict[str, Kind] = {
+    **{"format": int, "backbone": str, "method": str, "size": int, "batch": int, "seed": int, "made_by": str},
+    "state": [{"name": str, "shape": [int]}],
+    **{
+        "encoder": dict[str, str],
+        "files": {MODEL: str},
+        "positives": (str, dict),
+        "start": dict,
+        "config": dict,
+    },
+    **{"slices": {"store": _TEXT, "fingerprint": _TEXT}, "versions": dict},
+}
+_STATE: dict[str, Kind] = {
+    **{"graph": str, "fingerprint": str, "budget": dict, "diverged": [int], "finished": bool, "step": int},
+    **{"seconds": _NUMBER, "share": _NUMBER, "rank": (int, float, type(None))},
+    "data": {"store": str, "slices": int, "subjects": int},
+    "machine": {"board": _TEXT, **dict.fromkeys(("machine", "python", "tensorflow", "numpy"), str)},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -144,27 +165,13 @@ def _card(folder: Path) -> dict[str, Any]:
     from mri_transfer.pretrain.graph.exporting import CARD, FORMAT
 
     path = folder / CARD
-    kinds = {
-        "format": int,
-        "backbone": str,
-        "size": int,
-        "state": list,
-        "encoder": dict,
-        "files": dict,
-        "start": dict,
-        "slices": dict,
-        "config": dict,
-        "versions": dict,
-        "batch": int,
-        "seed": int,
-    }
-    card = read_object(path, kinds, fault="is not the card of a training graph", remedy=REMEDY)
+    card = read_object(path, _CARD, fault="is not the card of a training graph", remedy=REMEDY)
     if card["format"] != FORMAT:
         raise UserError(
             f"{path}: has format {card['format']}, and this version reads {FORMAT}; update mri-transfer"
         )
-    model = folder / "graph" / "saved_model.pb"
-    if not model.is_file() or sha256(model) != card["files"]["graph/saved_model.pb"]:
+    model = folder / MODEL
+    if not model.is_file() or sha256(model) != card["files"][MODEL]:
         raise UserError(f"{model}: missing, or not the graph that {CARD} describes; {REMEDY}")
     return card
 
@@ -172,12 +179,11 @@ def _card(folder: Path) -> dict[str, Any]:
 def _check_state(folder: Path, card: dict[str, Any], arrays: dict[str, Any], info: dict[str, Any]) -> None:
     from mri_transfer.storage.arrays import differences
 
-    kinds: dict[str, Kind] = {"budget": dict, "data": dict, "machine": dict, "diverged": list, "step": int}
-    if fields := wrong_fields(info, {**kinds, "finished": bool, "seconds": (int, float)}):
+    if fields := wrong_fields(info, _STATE):
         raise UserError(f"{folder}: state/ is damaged ({', '.join(fields)}); {REMEDY}")
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in card["state"]}
     wrong = differences(shapes, arrays)
-    if wrong or info.get("graph") != card["files"]["graph/saved_model.pb"]:
+    if wrong or info.get("graph") != card["files"][MODEL]:
         raise UserError(
             f"{folder}: state/ is of another graph than graph/ ({wrong or 'its identity differs'}); {REMEDY}"
         )

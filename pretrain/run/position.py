@@ -5,6 +5,24 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from mri_transfer.errors import UserError
+from mri_transfer.storage.files import Kind, wrong_fields
+
+_NUMBER: Kind = (int, float)
+_COUNT: Kind = (int, type(None))
+_NUMBER_OR_NONE: Kind = (int, float, type(None))
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys(("seconds", "share", "rate_scale", "saving_seconds"), _NUMBER),
+    **dict.fromkeys(("first_loss", "ends", "left"), _NUMBER_OR_NONE),
+    **{
+        "step": int,
+        "size": _COUNT,
+        "micro_batch": _COUNT,
+        "diverged": [int],
+        "monitor_seconds": dict[str, int | float],
+    },
+}
+
 
 @dataclasses.dataclass
 class Position:
@@ -44,6 +62,12 @@ class Position:
 
     @classmethod
     def from_info(cls, info: dict[str, Any]) -> Position:
-        """From :meth:`info`, also of a version that knew fewer or more entries."""
+        """From :meth:`info`, also of a version that knew fewer or more entries.
+
+        Raises:
+            UserError: an entry is of another type.
+        """
+        if wrong := wrong_fields(info, {}, _KINDS):
+            raise UserError(f"state/ is damaged ({', '.join(wrong)}); choose another --out")
         known = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in info.items() if name in known})

@@ -13,7 +13,7 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.fit.out_of_memory import REMEDY, largest_that_fits, smaller
-from mri_transfer.pretrain.fit.precision import WORTH_SECONDS, fastest, measured
+from mri_transfer.pretrain.fit.precision import PRECISIONS, WORTH_SECONDS, fastest, measured
 from mri_transfer.pretrain.pairs.positives import PairSampler
 from mri_transfer.pretrain.run.monitors import SCORE
 from mri_transfer.pretrain.run.position import Position
@@ -60,14 +60,16 @@ def start_or_continue(
         position = Position.from_info(info)
         if killed:
             position.micro_batch = _after_a_kill(config, position.micro_batch)
-        start = read_object(start_file)
+        start = read_object(start_file, {"backbone": str})
+        if start.get("precision", PRECISIONS[0]) not in PRECISIONS:
+            raise UserError(f"{start_file}: is damaged (precision); choose another --out")
         trainer = devices.trainer(
             config,
             backbone,
             None,
             size=position.size or size,
             micro_batch=position.micro_batch,
-            precision=start.get("precision", "float32"),
+            precision=start.get("precision", PRECISIONS[0]),
         )
         trainer.assign(arrays)
         progress.say(

@@ -14,8 +14,10 @@ from pathlib import Path
 import pytest
 
 from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.store.writer import StoreWriter
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.planning.plan import adherence, digest_of
+from mri_transfer.storage.json_lines import line_of, value_of
 from mri_transfer.storage.sums import SUMS
 from tests.fuzz.folders import fit_checksums
 
@@ -60,6 +62,32 @@ def test_a_table_of_a_store_with_fitting_checksums(store, kind):
     fit_checksums(store, content, after)
     with pytest.raises(UserError, match=r"slices\.csv: (damaged|its columns)"):
         SliceStore.open(store)
+
+
+LINES = {
+    "no name of a plane": lambda event: event["planes"].__setitem__(0, 0.5),
+    "no place": lambda event: event["position"].__setitem__(0, "x"),
+    "a place less": lambda event: event["position"].pop(),
+    "no path": lambda event: event.pop("path"),
+    "a sum that is none": lambda event: event.__setitem__("sha256", ["a"]),
+    "evidence of another kind": lambda event: event["evidence"].__setitem__("parts", 7),
+    "what was told is none": lambda event: event["evidence"].__setitem__("told", "abc"),
+    "no kind of line": lambda event: event.__setitem__("kind", {"a": 1}),
+}
+
+
+@pytest.mark.parametrize("kind", LINES)
+def test_a_line_of_a_journal_with_a_fitting_checksum(store, kind):
+    lines = (store / "volumes.jsonl").read_bytes().splitlines(keepends=True)
+    place = next(n for n, line in enumerate(lines) if value_of(line)["kind"] == "volume")
+    event = value_of(lines[place])
+    LINES[kind](event)
+    lines[place] = line_of(event)
+    (store / "volumes.jsonl").write_bytes(b"".join(lines))
+    with pytest.raises(
+        UserError, match=r"journal not understood \((planes|position|path|sha256|parts|told|kind)"
+    ):
+        StoreWriter(store, SliceStore.open(store).manifest["settings"])
 
 
 @pytest.mark.parametrize("field", ["planned", "before"])

@@ -21,6 +21,7 @@ from mri_transfer.storage.files import (
     require_folder,
     sha256,
     write_json,
+    wrong_fields,
 )
 
 
@@ -150,6 +151,23 @@ def test_fields_of_other_types_are_one_line(tmp_path, content):
         read_object(path, {"n": int}, remedy="bake it again")
     path.write_text('{"n": 1}')
     assert read_object(path, {"n": int}) == {"n": 1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "good", "bad"),
+    [
+        ([str], ([], ["a", "b"]), ("a", ["a", 1], {"a": "b"}, None)),
+        ([(int, float)], ([1, 0.5],), (["1"], [True], [None])),
+        ([[str]], ([["a"], []],), (["a"], [[1]])),
+        (dict[str, int], ({}, {"a": 1}), ({"a": "1"}, [1], 1)),
+        ({"a": int, "b": [str]}, ({"a": 1, "b": [], "c": 0},), ({"a": 1}, {"a": 1, "b": [2]}, [], None)),
+        ([{"a": int}], ([{"a": 1}], []), ([{"a": 1}, {}], {"a": 1}, [1])),
+        ((str, type(None)), ("a", None), (1, False)),
+    ],
+)
+def test_what_a_field_holds_is_looked_at_to_the_bottom(kind, good, bad):
+    assert all(wrong_fields({"x": value}, {"x": kind}) == [] for value in good)
+    assert all(wrong_fields({"x": value}, {"x": kind}) == ["x"] for value in bad)
 
 
 def test_a_newer_format_is_no_damage(tmp_path):

@@ -184,6 +184,14 @@ def test_a_graph_and_weights_that_disagree_are_refused(
     save_state(copied / "state", fewer, {**info, "finished": False})
     board_says("state", "not of this graph")
     refuses("import-graph", copied, "--out", tmp_path / "run", words=(copied, "missing"))
+    save_state(copied / "state", arrays, {**info, "machine": {**info["machine"], "tensorflow": 2}})
+    refuses("import-graph", copied, "--out", tmp_path / "run", words=("state/ is damaged (machine)",))
+    save_state(copied / "state", arrays, info)
+    card = json.loads((copied / "graph.json").read_text())
+    for field, value in {"state": [True], "encoder": {"a": 1}, "files": {}, "slices": {}}.items():
+        (copied / "graph.json").write_text(json.dumps(card | {field: value}))
+        refuses("import-graph", copied, "--out", tmp_path / "run", words=("graph.json", f"({field})"))
+    (copied / "graph.json").write_text(json.dumps(card))
     model = copied / "graph" / "saved_model.pb"
     model.write_bytes(model.read_bytes() + b"\0")
     board_says("saved_model.pb", "copy the whole folder")

@@ -124,7 +124,7 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
         cache = Path(cache)
         cache.mkdir(exist_ok=True)
         cache_file = cache / f"tumors-{_state(folder, files, size)[:16]}.npz"
-        if (cached := _load_cache(cache_file, size)) is not None:
+        if (cached := _load_cache(cache_file, size, len(files))) is not None:
             return cached
     images = np.empty((len(files), size, size), np.uint8)
     thumbs = np.empty((len(files), THUMBNAIL, THUMBNAIL), np.uint8)
@@ -181,7 +181,7 @@ def _save_cache(path: Path, decoded: Decoded) -> None:
     save_npz(path, {name: getattr(decoded, name) for name in CACHED} | {"skipped": skipped})
 
 
-def _load_cache(path: Path, size: int) -> Decoded | None:
+def _load_cache(path: Path, size: int, files: int) -> Decoded | None:
     try:
         arrays = load_npz(path)
         of_pictures = {"thumbs": THUMBNAIL, "fine": FINE, "images": size}
@@ -190,6 +190,9 @@ def _load_cache(path: Path, size: int) -> Decoded | None:
             **{"rows": ("iu", ("files",)), "pixels": ("U", ("files",)), "bytes": ("U", ("files",))},
         }
         check_shapes(arrays, expected)
+        rows = arrays["rows"].tolist()
+        if sorted({*rows}) != rows or not set(rows) <= set(range(files)):
+            raise ValueError("rows are of other files")
         skipped = parse_json(arrays["skipped"].tobytes())
         if wrong_fields({"skipped": skipped}, {"skipped": [{"file": str, "reason": str}]}):
             raise ValueError("what was skipped is something else")

@@ -66,4 +66,4 @@ def load_kept(path: Path, expected: Mapping[str, tuple[int | str, ...]]) -> dict
 
 def kept_shapes(images: int) -> dict[str, tuple[int | str, ...]]:
     """Of what :func:`keep` writes for so many images."""
-    return {"heat": (images, "rows", "columns"), "features": (images, "channels")}
+    return {"heat": (images, "classes", "rows", "columns"), "features": (images, "channels")}

@@ -209,6 +209,9 @@ class Runner:
         """What a job's model is tested on: its own test images (None), then external ones."""
         return [None, *self.externals] if job.goes_out else [None]
 
+    def _tested(self, job: Job, external: External | None) -> np.ndarray:
+        return job.split.test if external is None else np.arange(len(external))
+
     def pending(self, jobs: Iterable[Job]) -> list[Job]:
         """Those of the jobs of which something is not on disk; what is there is read into `done`."""
         left = []
@@ -216,7 +219,7 @@ class Runner:
             complete = True
             for external in self.outputs(job):
                 trial = self.store.load(self.identity(job, external))
-                if trial is None:
+                if trial is None or not np.array_equal(trial.test, self._tested(job, external)):
                     complete = False
                 else:
                     self.done[self.key(job, external)] = trial
@@ -238,9 +241,8 @@ class Runner:
             progress.say(f"{job}: training diverged; it is scored as chance")
         # The job's own trial is written last: it is what counts the job as done in a comparison without externals.
         for external, probabilities in reversed(list(zip(self.outputs(job), predicted, strict=True))):
-            test = job.split.test if external is None else np.arange(len(external))
             facts = {**details, "versions": self.versions}
-            trial = Trial(self.identity(job, external), test, probabilities, facts)
+            trial = Trial(self.identity(job, external), self._tested(job, external), probabilities, facts)
             self.store.save(trial)
             self.done[self.key(job, external)] = trial
 

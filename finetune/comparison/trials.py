@@ -101,8 +101,8 @@ class TrialStore:
                 raise ValueError("it belongs to other settings")
             check_shapes(file, {"test": ("i", ("images",)), "probabilities": ("f", ("images", "classes"))})
             details = parse_json(texts[1])
-            if not isinstance(details, dict) or (wrong := wrong_fields(details, {}, _DETAILS)):
-                raise ValueError(f"its details are something else ({', '.join(wrong)})")
+            if wrong_fields({"details": details}, {"details": dict}) or wrong_fields(details, {}, _DETAILS):
+                raise ValueError("its details are something else")
             return Trial(identity, test, probabilities, details)
         except (ValueError, KeyError) as error:
             self.damaged.append(f"{path}: {error}")

@@ -164,7 +164,7 @@ def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[i
         return {}
     identity = repr([(row, runner.key(where[row])) for row in order])
     path = runner.folder / "insight" / f"probe-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
-    stored = load_kept(path, {"heat": (len(order), "rows", "columns")})
+    stored = load_kept(path, {"heat": (len(order), "classes", "rows", "columns")})
     if stored is None:
         features = runner.features(jobs[0])
         encoder = runner.encoder(jobs[0])

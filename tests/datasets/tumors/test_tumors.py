@@ -12,6 +12,7 @@ from mri_transfer.datasets.image_files import read_grey, square
 from mri_transfer.datasets.tumors.images import list_images
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.errors import UserError
+from mri_transfer.storage.arrays import load_npz, save_npz
 
 CLASSES = ("glioma", "meningioma", "none")
 
@@ -109,6 +110,28 @@ def test_the_same_folder_gives_the_same_answer_also_from_the_cache(folder, tmp_p
         assert other.audit == first.audit
         assert np.array_equal(other.images, first.images)
         assert np.array_equal(other.groups, first.groups)
+
+
+CHANGES = {
+    "too short": lambda array: array[:-1],
+    "of another kind": lambda array: array.astype("U"),
+    "one axis more": lambda array: array[None],
+    "other numbers": lambda array: array + 100_000,
+}
+
+
+@pytest.mark.parametrize("name", ["pairs_0", "pairs_3", "original", "rows", "thumbs", "skipped"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_cache_that_holds_something_else_is_made_again(folder, tmp_path_factory, name, change):
+    cache = tmp_path_factory.mktemp("cache")
+    first = load_tumors(folder, 32, cache=cache)
+    for path in cache.iterdir():
+        arrays = load_npz(path)
+        if name in arrays and not (change == "other numbers" and name in ("thumbs", "skipped")):
+            save_npz(path, arrays | {name: CHANGES[change](arrays[name])})
+    again = load_tumors(folder, 32, cache=cache)
+    assert again.audit == first.audit
+    assert np.array_equal(again.groups, first.groups)
 
 
 def test_the_cache_notices_a_changed_file(folder, tmp_path_factory):

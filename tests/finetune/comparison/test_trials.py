@@ -1,12 +1,14 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mri_transfer.finetune.comparison.trials import Trial, TrialStore, trial_key
+from mri_transfer.finetune.comparison.trials import Trial, TrialStore, _content_digest, canonical, trial_key
 from mri_transfer.finetune.config import Recipe
+from mri_transfer.storage.arrays import save_npz
 
 IDENTITY = {
     "mode": "finetune",
@@ -100,6 +102,32 @@ def test_a_file_of_other_settings_under_this_name_is_not_taken(tmp_path):
     store.save(trial(other)).rename(store.path(IDENTITY))
     assert store.load(IDENTITY) is None
     assert "other settings" in store.damaged[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"test": np.arange(4)},
+        {"test": np.array(["a"] * 5)},
+        {"probabilities": np.zeros(5, np.float32)},
+        {"probabilities": np.zeros((5, 4), int)},
+        {"details": []},
+        {"details": {"seconds": "long"}},
+        {"details": {"calibrated": {"ece": None}}},
+        {"details": {"losses": 3}},
+    ],
+)
+def test_a_trial_of_other_values_with_a_fitting_checksum_is_done_again(tmp_path, change):
+    store = TrialStore(tmp_path)
+    store.save(trial())
+    values = dataclasses.asdict(trial()) | change
+    texts = canonical(IDENTITY), json.dumps(values["details"])
+    arrays = {name: values[name] for name in ("test", "probabilities")}
+    digest = _content_digest(*arrays.values(), texts)
+    arrays |= {name: np.array(text) for name, text in zip(("identity", "details"), texts, strict=True)}
+    save_npz(store.path(IDENTITY), arrays | {"sha256": np.array(digest)})
+    assert store.load(IDENTITY) is None
+    assert len(store.damaged) == 1
 
 
 def test_nothing_pickled_is_loaded(tmp_path):

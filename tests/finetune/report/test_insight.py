@@ -9,7 +9,7 @@ import pytest
 from keras import layers
 
 from mri_transfer.finetune.arms.arms import Arm
-from mri_transfer.finetune.comparison.kept_maps import load_kept, see_and_keep
+from mri_transfer.finetune.comparison.kept_maps import kept_shapes, load_kept, see_and_keep
 from mri_transfer.finetune.comparison.results import Predictions
 from mri_transfer.finetune.comparison.runner import Job
 from mri_transfer.finetune.data.protocol import PUBLISHED, Split
@@ -236,4 +236,4 @@ def test_an_encoder_that_pools_otherwise_is_scored_all_the_same(tmp_path, tumors
     )
     np.testing.assert_allclose(found, seen, rtol=1e-4)
     assert not (tmp_path / "insight").exists()
-    assert load_kept(tmp_path / "insight" / "x.npz") is None
+    assert load_kept(tmp_path / "insight" / "x.npz", kept_shapes(1)) is None

@@ -21,12 +21,22 @@ import numpy as np
 from mri_transfer.checkpoints.backbones import build_encoder, check_backbone, named_weights
 from mri_transfer.errors import UserError
 from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
-from mri_transfer.storage.files import finite, read_object, write_card
+from mri_transfer.storage.files import Kind, finite, read_object, write_card, wrong_fields
 
 FORMAT = 1
 CARD = "encoder.json"
 FOLDER = "encoder"  # a run folder keeps its encoder in this subfolder
 WEIGHTS_NAME = re.compile(r"encoder-[0-9a-f]{8}\.npz")
+_TEXT: Kind = (str, type(None))
+_OBJECT: Kind = (dict, type(None))
+_OF_PROVENANCE: dict[str, Kind] = {
+    **dict.fromkeys(("method", "init"), _TEXT),
+    **dict.fromkeys(
+        ("config", "data", "start", "pairs", "metrics", "versions", "recipe", "published"), _OBJECT
+    ),
+    **{"seconds": (int, float, type(None)), "steps": (int, type(None))},
+}
+_OF_CONFIG: dict[str, Kind] = dict.fromkeys(("store", "tumors", "out", "init"), _TEXT)
 REMEDY = "copy it again from where it came, or make it again with `mri-transfer pretrain`"
 USE = (
     "Feed (batch, height, width, 1), grey values 0..255 of any number type, not normalised: preprocessing is "
@@ -134,9 +144,24 @@ def read_card(folder: Path) -> dict[str, Any]:
     }
     fault = "is not the card of an encoder"
     card = read_object(path, kinds, newest=FORMAT, fault=fault, remedy=REMEDY)
+    if wrong := _wrong_in(card["provenance"]):
+        raise UserError(f"{path}: {fault} (provenance: {', '.join(wrong)}); {REMEDY}")
     if not WEIGHTS_NAME.fullmatch(card["weights"]) or not 0 < card["size"] < 100_000:
         raise UserError(f"{path}: {fault} (weights or size); {REMEDY}")
     return card
+
+
+def _wrong_in(provenance: Any) -> list[str]:
+    """Fields of a provenance, or of those of its starts, that are of another type than readers expect."""
+    while provenance:
+        if wrong := wrong_fields(provenance, {}, _OF_PROVENANCE) or wrong_fields(
+            provenance.get("config") or {}, {}, _OF_CONFIG
+        ):
+            return wrong
+        provenance = (provenance.get("start") or {}).get("provenance")
+        if provenance is not None and not isinstance(provenance, dict):
+            return ["start"]
+    return []
 
 
 def load_encoder(folder: Path, size: int | None = None) -> keras.Model:

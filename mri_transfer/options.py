@@ -340,6 +340,8 @@ def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
         several = typing.get_origin(annotation) is tuple
         if several and isinstance(value, (int, float)):
             value = (value,)
+        elif isinstance(value, (list, tuple)) and not several:
+            raise ValueError("takes one value")
         accepted = accept(tuple(value) if isinstance(value, list) else value)
     except (ValueError, TypeError) as error:
         raise UserError(f"{field.name}={value!r}: {error}") from None

@@ -140,6 +140,7 @@ def _train(
             seconds=seconds,
             spent=position.seconds,
             share=position.share,
+            step_seconds=position.step_seconds,
             started=started,
             clock=clock,
         )

@@ -22,6 +22,7 @@ from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.arms import Arm
 from mri_transfer.finetune.data.protocol import Split
+from mri_transfer.storage.files import wrong_fields
 
 READ = 1024  # slices read at a time
 UNKNOWN = {
@@ -47,8 +48,8 @@ def pretraining_stores(card: dict[str, Any]) -> list[tuple[Path, str | None]]:
 
 def audited(card: dict[str, Any]) -> str:
     """What a published encoder's card tells of the audit of its slices, which don't come with it; "" for others."""
-    audit = ((card.get("provenance") or {}).get("published") or {}).get("audit")
-    if not audit:
+    audit: Any = ((card.get("provenance") or {}).get("published") or {}).get("audit")
+    if wrong_fields(audit, {"shared": int, "pictures": int}):
         return ""
     return (
         f"its slices don't come with it; when it was published, {audit['shared'] or 'none'} of the "

@@ -79,6 +79,8 @@ class FeatureCache:
                 raise ValueError("it belongs to other images or another encoder")
             if hashlib.sha256(features.tobytes()).hexdigest() != digest:
                 raise ValueError("its content does not match its checksum")
+            if features.dtype != np.float32 or features.ndim != 2 or not np.isfinite(features).all():
+                raise ValueError("it holds something else than numbers of images")
             return features
         except (ValueError, KeyError) as error:
             self.damaged.append(f"{path}: {error}")

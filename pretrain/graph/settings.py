@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.errors import UserError
-from mri_transfer.options import as_dict
+from mri_transfer.options import as_dict, configure
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.pretrain.methods import METHOD_OPTIONS, METHODS
 from mri_transfer.pretrain.pairs.positives import mixture
@@ -53,19 +53,21 @@ def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
     side = store.size if store else options.get("size")
     if side is None:
         raise UserError("the size of the slices is not known: give --store STORE, or --size PX")
-    if "sequence" in mixture(options.get("positives", "adjacent")):
+    given = {"store": path or Path(), "out": config.out, "size": side, "precision": "float32", **options}
+    try:
+        settings = configure(PretrainConfig, (), given)
+    except UserError as error:
+        raise UserError(f"{config.run}: {error}" if config.run else str(error)) from None
+    if "sequence" in mixture(settings.positives):
         raise UserError(
             "--positives sequence: the runner on the board draws adjacent slices and the same ones; give "
             "--positives adjacent"
         )
-    if options.get("method") and METHODS[options["method"]].free_labels:
+    if METHODS[settings.method].free_labels:
         raise UserError(
-            f"--method {options['method']}: the runner on the board knows neither plane nor position of its slices; "
+            f"--method {settings.method}: the runner on the board knows neither plane nor position of its slices; "
             "choose another method, such as simclr"
         )
-    settings = PretrainConfig(
-        store=path or Path(), out=config.out, **{"size": side, "precision": "float32", **options}
-    )
     slices = {
         "size": side,
         "store": str(store.folder.resolve()) if store else None,

@@ -249,7 +249,9 @@ class Loop:
         A loss doesn't always show that: XLA's ReLU makes zeros of what is no number.
         """
         position = self.position
+        position.share = self.budget.progress(position.step)
         position.seconds = self.budget.elapsed()
+        position.step_seconds = self.budget.step_seconds
         position.size, position.micro_batch = self.trainer.size, self.trainer.micro_batch
         position.saving_seconds, position.monitor_seconds = self.saver.spent, self.monitors.seconds
         position.left = self.budget.remaining(position.step)

@@ -12,7 +12,7 @@ _NUMBER: Kind = (int, float)
 _COUNT: Kind = (int, type(None))
 _NUMBER_OR_NONE: Kind = (int, float, type(None))
 _KINDS: dict[str, Kind] = {
-    **dict.fromkeys(("seconds", "share", "rate_scale", "saving_seconds"), _NUMBER),
+    **dict.fromkeys(("seconds", "share", "step_seconds", "rate_scale", "saving_seconds"), _NUMBER),
     **dict.fromkeys(("first_loss", "ends", "left"), _NUMBER_OR_NONE),
     **{
         "step": int,
@@ -32,6 +32,7 @@ class Position:
         step: optimizer steps done.
         seconds: of the budget used, interruptions left out.
         share: of the budget used, 0..1.
+        step_seconds: how long a step took lately; 0 if that is not known.
         first_loss: of the first step.
         size: side of the views in pixels.
         micro_batch: pairs that are encoded at once; None for all of a batch.
@@ -46,6 +47,7 @@ class Position:
     step: int = 0
     seconds: float = 0.0
     share: float = 0.0
+    step_seconds: float = 0.0
     first_loss: float | None = None
     size: int | None = None
     micro_batch: int | None = None

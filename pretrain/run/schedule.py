@@ -70,6 +70,7 @@ class Budget:
         seconds: total time in seconds, or None; exactly one of the two is given.
         spent: seconds of that which were used before this process started.
         share: of the budget that was used then, 0..1; None for spent / seconds.
+        step_seconds: how long a step took then.
         started: when this process began, by `clock`; None for now.
         clock: monotonic seconds; a wall clock may jump.
     """
@@ -81,6 +82,7 @@ class Budget:
         seconds: float | None,
         spent: float = 0.0,
         share: float | None = None,
+        step_seconds: float = 0.0,
         started: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -93,7 +95,7 @@ class Budget:
         # Seconds that the last measurements, saving and the pages will take, told by the loop: if the run ends now, and
         # what comes on top of that after another step.
         self.finishing, self.finishing_later = 0.0, 0.0
-        self._steps: deque[float] = deque(maxlen=REMEMBERED_STEPS)
+        self._steps: deque[float] = deque([step_seconds] if step_seconds else [], maxlen=REMEMBERED_STEPS)
 
     def elapsed(self) -> float:
         """Seconds of training so far, interruptions left out."""

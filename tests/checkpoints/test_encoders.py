@@ -219,3 +219,20 @@ def test_a_full_disk_leaves_the_old_encoder(model, newer, run, monkeypatch, fail
     assert sha256(run / "encoder" / read_card(run)["weights"]) == before
     save_encoder(model, run / "encoder", backbone="efficientnet_lite0", size=64, provenance={})
     assert len(list((run / "encoder").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"method": ["simclr"]},
+        {"config": []},
+        {"config": {"store": 3}},
+        {"seconds": "long"},
+        {"start": {"provenance": 3}},
+        {"start": {"provenance": {"start": {"provenance": {"data": "x"}}}}},
+    ],
+)
+def test_a_provenance_of_other_types_is_one_line(tmp_path, model, change):
+    save_encoder(model, tmp_path, backbone="efficientnet_lite0", size=64, provenance=PROVENANCE | change)
+    with pytest.raises(UserError, match=r"encoder.json: is not the card of an encoder \(provenance: \w+\)"):
+        read_card(tmp_path)

@@ -57,9 +57,11 @@ def test_a_time_budget_is_kept_whatever_the_speed_and_the_interruptions(
         length = step if budget.elapsed() < seconds / 2 else step * slowdown
         n += 1
         if stops and budget.elapsed() > stops[0] * seconds:  # killed, and continued an hour later
-            spent, stops = budget.elapsed(), stops[1:]
+            before, stops = {"share": budget.progress(n), "step_seconds": budget.step_seconds}, stops[1:]
+            spent = budget.elapsed()
             clock.now += 3600
-            budget = Budget(steps=None, seconds=seconds, spent=spent, share=shares[-1], clock=clock)
+            budget = Budget(steps=None, seconds=seconds, spent=spent, clock=clock, **before)
+            budget.finishing = finishing
     late = budget.elapsed() + finishing - seconds
     assert late <= 0.02 * seconds
     assert (

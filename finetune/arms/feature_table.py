@@ -21,11 +21,13 @@ import numpy as np
 
 from mri_transfer import progress
 from mri_transfer.errors import UserError
+from mri_transfer.storage.arrays import load_npz
 from mri_transfer.storage.files import sha256
 
 KIND = "features"
 PREFIX = f"{KIND}:"
 ENDINGS = (".npz", ".csv")
+MOST_COMPRESSED = 100  # times: real tables stay below 30, what was made to fill memory reaches 1,000
 FILES = ("files", "file", "paths", "path", "names", "sha256")  # what the array of files may be called
 HOW = "a table is FILE.npz with files (n,) and features (n, d), or FILE.csv with a file and its features in each line"
 
@@ -103,13 +105,13 @@ class FeatureTable:
 
     def _of_npz(self) -> tuple[list[str], np.ndarray]:
         try:
-            with np.load(self.path, allow_pickle=False) as file:
-                name = next((name for name in FILES if name in file.files), None)
-                if name is None or "features" not in file.files:
-                    raise ValueError(f"it holds {', '.join(file.files) or 'nothing'}")
-                files, features = file[name], file["features"]
-        except Exception as error:  # zipfile, zlib, struct and numpy each raise their own
-            text = " ".join(str(error).split())[:100]
+            arrays = load_npz(self.path, MOST_COMPRESSED)
+            name = next((name for name in FILES if name in arrays), None)
+            if name is None or "features" not in arrays:
+                raise ValueError(f"it holds {', '.join(arrays) or 'nothing'}")
+            files, features = arrays[name], arrays["features"]
+        except ValueError as error:
+            text = str(error)[:100]
             if "pickle" in text:
                 text = "objects are never read; write np.array(files, dtype=str) and an array of numbers"
             raise self._fault(f"{text}; {HOW}") from None

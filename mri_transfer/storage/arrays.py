@@ -117,7 +117,7 @@ def read_arrays(path: Path, sha256: str, remedy: str = "") -> dict[str, np.ndarr
 
 
 def _unpacked(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
-    """Every array of an `.npz` of `size` bytes, once what its headers promise is known to be in the file.
+    """Every array of an `.npz`, once what its headers promise is known to be in the file and at most `size` bytes.
 
     Raises:
         ValueError: they promise more.
@@ -125,13 +125,15 @@ def _unpacked(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
     """
     entries = archive.infolist()
     if sum(entry.file_size for entry in entries) > size:
-        raise ValueError("it is compressed, or promises more than it holds")
+        raise ValueError("it is compressed too much, or promises more than it holds")
     arrays = {}
     for entry in entries:
         with archive.open(entry) as member:
             old = np.lib.format.read_magic(member) == (1, 0)
             read = np.lib.format.read_array_header_1_0 if old else np.lib.format.read_array_header_2_0
             shape, _, dtype = read(member)
+            if dtype.hasobject:
+                raise ValueError("it holds pickled objects")
             if math.prod(shape) * dtype.itemsize != entry.file_size - member.tell():
                 raise ValueError("an array's header promises another size than the array has")
             member.seek(0)
@@ -146,15 +148,19 @@ def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def load_npz(path: Path) -> dict[str, np.ndarray]:
-    """Every array of an uncompressed `.npz`.
+def load_npz(path: Path, ratio: int = 1) -> dict[str, np.ndarray]:
+    """Every array of an `.npz`.
+
+    Args:
+        path: the file.
+        ratio: how many times as large as the file its arrays may be; more than 1 for files that may be compressed.
 
     Raises:
-        ValueError: it is missing, unreadable, holds pickled objects, or would take more memory than the file is large.
+        ValueError: it is missing, unreadable, holds pickled objects, or would take more memory than that.
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            return _unpacked(archive, Path(path).stat().st_size)
+            return _unpacked(archive, ratio * Path(path).stat().st_size)
     except Exception as error:  # zipfile, zlib, struct and numpy each raise their own
         raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from None
 

@@ -274,10 +274,8 @@ class Training:
         arrays = self.graph.arrays()
         if arrays is None:
             return False
-        self.info["seconds"], self.info["share"] = (
-            self.budget.elapsed(),
-            self.budget.progress(self.info["step"]),
-        )
+        self.info["share"] = self.budget.progress(self.info["step"])
+        self.info["seconds"] = self.budget.elapsed()
         self.info["rank"] = round(self.graph.rank(self.looked_at), 2)
         states.save(self.folder / "state", arrays, self.info)
         self.saved_at, self.save_cost = self.budget.elapsed(), time.monotonic() - before

@@ -127,3 +127,13 @@ def test_other_files(tmp_path):
     (tmp_path / "y.npz").write_bytes(b"no zip")
     with pytest.raises(UserError, match=r"y\.npz: "):
         FeatureTable(tmp_path / "y.npz").check([NAMES])
+
+
+def test_a_compressed_table_is_read_and_one_that_would_fill_memory_is_not(tmp_path):
+    path = tmp_path / "t.npz"
+    np.savez_compressed(path, files=np.array(PATHS), features=FEATURES)
+    FeatureTable(path, "--arm x=features:").check([NAMES])
+    np.savez_compressed(path, files=np.array(PATHS), features=np.zeros((3, 20_000_000), np.float32))
+    assert path.stat().st_size < 1_000_000
+    with pytest.raises(UserError, match=r"compressed too much"):
+        FeatureTable(path, "--arm x=features:").check([NAMES])

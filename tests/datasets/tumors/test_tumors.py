@@ -113,22 +113,21 @@ def test_the_same_folder_gives_the_same_answer_also_from_the_cache(folder, tmp_p
 
 
 CHANGES = {
-    "too short": lambda array: array[:-1],
-    "of another kind": lambda array: array.astype("U"),
-    "one axis more": lambda array: array[None],
-    "other numbers": lambda array: array + 100_000,
+    "too short": ("pairs_0", "thumbs", lambda array: array[:-1]),
+    "of another kind": ("original", "rows", lambda array: array.astype("U")),
+    "one axis more": ("pairs_3", "skipped", lambda array: array[None]),
+    "other numbers": ("pairs_1", "rows", lambda array: array + 100_000),
 }
 
 
-@pytest.mark.parametrize("name", ["pairs_0", "pairs_3", "original", "rows", "thumbs", "skipped"])
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_cache_that_holds_something_else_is_made_again(folder, tmp_path_factory, name, change):
+def test_a_cache_that_holds_something_else_is_made_again(folder, tmp_path_factory, change):
     cache = tmp_path_factory.mktemp("cache")
     first = load_tumors(folder, 32, cache=cache)
+    *names, changed = CHANGES[change]
     for path in cache.iterdir():
         arrays = load_npz(path)
-        if name in arrays and not (change == "other numbers" and name in ("thumbs", "skipped")):
-            save_npz(path, arrays | {name: CHANGES[change](arrays[name])})
+        save_npz(path, arrays | {name: changed(arrays[name]) for name in names if name in arrays})
     again = load_tumors(folder, 32, cache=cache)
     assert again.audit == first.audit
     assert np.array_equal(again.groups, first.groups)

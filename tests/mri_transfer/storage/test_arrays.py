@@ -14,7 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mri_transfer.errors import UserError
-from mri_transfer.storage.arrays import differences, load_npz, read_arrays, save_npz, write_arrays
+from mri_transfer.storage.arrays import (
+    check_shapes,
+    differences,
+    load_npz,
+    read_arrays,
+    save_npz,
+    write_arrays,
+)
 from mri_transfer.storage.files import sha256
 
 NAMES = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=12).filter(
@@ -134,6 +141,25 @@ def test_of_arrays_that_can_be_made_again_any_damage_is_one_error(tmp_path, dama
         path.write_bytes(spoiled.get(damage, content.replace(b"NUMPY", b"NUMPX", 1)))
     with pytest.raises(ValueError, match=r"\w"):
         load_npz(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("a", np.zeros((3, 8))),
+        ("a", np.zeros(3, int)),
+        ("b", np.zeros(2, int)),
+        ("b", np.zeros((3, 1), int)),
+        ("b", np.zeros(3)),
+        ("b", None),
+    ],
+)
+def test_lengths_that_belong_together_are_compared(name, array):
+    arrays = {"a": np.zeros((3, 7)), "b": np.zeros(3, int), "other": np.zeros(1)}
+    check_shapes(arrays, {"a": ("f", ("n", 7)), "b": ("iu", ("n",))})
+    arrays = {key: value for key, value in (arrays | {name: array}).items() if value is not None}
+    with pytest.raises(ValueError, match=rf"^{name} is"):
+        check_shapes(arrays, {"a": ("f", ("n", 7)), "b": ("iu", ("n",))})
 
 
 @pytest.mark.parametrize("bomb", ["compressed", "promise", "twice"])

@@ -49,10 +49,12 @@ class Collection:
         readers: of :func:`reader_versions`.
 
     Raises:
-        UserError: the store's people and those that are found now don't go together.
+        UserError: the store's people and those that are found now don't go together, or it was not made of volumes.
     """
 
     def __init__(self, ledger: Ledger, inventory: Inventory, readers: str):
+        if not all("path" in entry and "content" in entry for entry in ledger.used):
+            raise UserError(f"{ledger.folder}: its slices were not cut from volumes; choose another --out")
         keep_people(ledger, inventory)
         self.ledger = ledger
         self.readers = readers

@@ -14,7 +14,7 @@ from mri_transfer.storage.files import Kind, wrong_fields
 
 OF_SLICES = ("planes", "position_mm", "position")  # lists of a journal line that are not held in memory
 
-_OF_VOLUME = ("source", "path", "subject", "session", "sequence", "sha256", "content")
+_OF_VOLUME = ("source", "subject", "session", "sequence", "sha256")
 _FIELDS: dict[str, dict[str, Kind]] = {  # by kind of event
     "settings": {},
     "volume": {
@@ -26,7 +26,7 @@ _FIELDS: dict[str, dict[str, Kind]] = {  # by kind of event
     "gone": {"path": str},
 }
 _WHERE_GIVEN: dict[str, Kind] = {
-    **dict.fromkeys(("path", "how", "dataset"), str),
+    **dict.fromkeys(("path", "content", "how", "dataset"), str),
     **{"first": int, "redundant": int, "notes": [str], "evidence": dict},
 }
 _IN_EVIDENCE: dict[str, Kind] = {"parts": [str], "top": str}

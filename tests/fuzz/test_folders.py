@@ -68,7 +68,7 @@ LINES = {
     "no name of a plane": lambda event: event["planes"].__setitem__(0, 0.5),
     "no place": lambda event: event["position"].__setitem__(0, "x"),
     "a place less": lambda event: event["position"].pop(),
-    "no path": lambda event: event.pop("path"),
+    "no path": lambda event: event.__setitem__("path", None),
     "a sum that is none": lambda event: event.__setitem__("sha256", ["a"]),
     "evidence of another kind": lambda event: event["evidence"].__setitem__("parts", 7),
     "what was told is none": lambda event: event["evidence"].__setitem__("told", "abc"),

@@ -298,11 +298,7 @@ def test_memory_grows_with_volumes_and_not_with_slices(tmp_path):
             yield {
                 **{"kind": "volume", "subject": f"s{number}", "session": "", "sequence": "T1"},
                 **{"source": f"v/{number}.nii", "path": f"/v/{number}.nii", "sha256": f"{number:064x}"},
-                **{
-                    "content": f"{number:064x}",
-                    "planes": ["axial"] * 1000,
-                    "position_mm": [i / 7 for i in range(1000)],
-                },
+                **{"planes": ["axial"] * 1000, "position_mm": [i / 7 for i in range(1000)]},
                 "position": [i / 9 for i in range(1000)],
             }
 

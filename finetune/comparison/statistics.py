@@ -20,7 +20,7 @@ deviation is stretched by the root of a scaled inverse chi-squared deviate, whic
 (for few groups compare Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
 
 Measured by exchangeable random projections of real features (benchmarks/false_alarms.py), two equal arms
-of three seeds are told apart in 1.1% of comparisons at the 5% level and in none of 2,000 at 1%; a test repeats it on
+of three seeds are told apart in 2.9% of comparisons at the 5% level and in 0.05% of 2,000 at 1%; a test repeats it on
 generated features.
 
 What no resampling of predictions can show: how another training *set* would have done (Bengio & Grandvalet

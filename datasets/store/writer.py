@@ -203,7 +203,7 @@ class StoreWriter:
             self._write_table(text)
         manifest: dict[str, Any] = {
             "format": FORMAT,
-            "settings": {key: value for key, value in self.ledger.settings.items() if key != "format"},
+            "settings": self._settings(),
             "table": {"file": TABLE, "sha256": sha256(table)},
             "shards": shards,
         }
@@ -214,6 +214,9 @@ class StoreWriter:
         remember_shards(self.folder, shards)
         self._changed = False
         return manifest
+
+    def _settings(self) -> dict[str, Any]:
+        return {key: value for key, value in self.ledger.settings.items() if key != "format"}
 
     def _verify_volumes(self) -> None:
         """See that no pixels are signed but those that were cut, whichever process wrote them.
@@ -268,7 +271,8 @@ class StoreWriter:
             raise UserError(f"{manifest}: was changed after it was written; {REMEDY}")
         check_shards(self.folder, content["shards"], REMEDY)
         self._verified = len(self.ledger.used)
-        self._changed = any(content.get(key) != value for key, value in self.ledger.about().items())
+        expected = {"settings": self._settings(), **self.ledger.about()}
+        self._changed = any(content.get(key) != value for key, value in expected.items())
         full = self.slices // self._rows
         names = {
             shard_path(self.folder, number).relative_to(self.folder).as_posix() for number in range(full)

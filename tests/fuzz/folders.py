@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import copy
 import csv
 import faulthandler
 import hashlib
@@ -171,7 +172,7 @@ def changed(value: Any, rng: random.Random) -> Any:
 
         gather(value)
         if not places:
-            return rng.choice(ODD)
+            return copy.deepcopy(rng.choice(ODD))
         part, key = rng.choice(places)
         kind = rng.randrange(8)
         if kind == 0:
@@ -189,7 +190,7 @@ def changed(value: Any, rng: random.Random) -> Any:
         elif kind == 4 and isinstance(part, dict):
             part[rng.choice(("", "kind", "__class__", "\x1b]0;x\x07"))] = part.pop(key)
         else:
-            part[key] = rng.choice(ODD)
+            part[key] = copy.deepcopy(rng.choice(ODD))
     return value
 
 

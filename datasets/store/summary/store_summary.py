@@ -32,7 +32,7 @@ def tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
         cut = summary["slices"] + redundant
         say(
             f"{redundant} of {cut} slices dropped as redundant ({100 * redundant / cut:.1f}%): they correlate above "
-            f"{summary['settings']['max_correlation']:g} with a kept one"
+            f"{summary['settings'].get('max_correlation', 1.0):g} with a kept one"
         )
     if moved := summary["moved"]:
         say(f"of the store's volumes, {len(moved)} moved (such as to {moved[0]['to']}); their slices stay")

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from mri_transfer.datasets.store import pixels
 from mri_transfer.datasets.store import store as store_module
-from mri_transfer.datasets.store.store import SliceStore
+from mri_transfer.datasets.store.store import SliceStore, fingerprint_of
 from mri_transfer.datasets.store.writer import StoreWriter
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import claim_folder, sha256
+from mri_transfer.storage.files import claim_folder, read_object, sha256, write_card
 from mri_transfer.storage.json_lines import line_of, value_of
 
 SETTINGS = {"size": 16, "spacing": 4.0, "planes": ["axial"], "min_foreground": 0.1}
@@ -280,3 +280,15 @@ def test_a_store_of_a_version_without_checksums_is_continued_with_a_word(tmp_pat
     finish(tmp_path)
     assert "3 volumes were cut by an older version" in capsys.readouterr().err
     SliceStore.open(tmp_path).verify()
+
+
+def test_a_manifest_whose_settings_are_not_the_journals_is_written_anew(tmp_path):
+    finish(tmp_path / "a")
+    path = tmp_path / "a" / "manifest.json"
+    whole = path.read_bytes()
+    manifest = read_object(path)
+    manifest["settings"]["spacing"] = 7
+    write_card(path, manifest | {"fingerprint": fingerprint_of(manifest)})
+    with StoreWriter(tmp_path / "a", SETTINGS) as writer:
+        writer.finish()
+    assert path.read_bytes() == whole

@@ -282,6 +282,7 @@ def test_a_variance_between_seeds_that_dwarfs_all_else_makes_it_students_t(seeds
 def test_an_undefined_score_stays_undefined():
     resampling = statistics.Resampling.of(np.arange(10), 50)
     nothing = np.full((51, 2), np.nan)
+    assert len(statistics.estimate(nothing, resampling).draws) == 0
     assert statistics.estimate(nothing, resampling).interval() == {
         "estimate": None,
         "low": None,
@@ -396,13 +397,13 @@ def test_shares_of_draws_by_hand():
     assert statistics.p_value(np.zeros(9)) == 1
 
 
-@pytest.mark.parametrize("beyond", [19, 20])
+@pytest.mark.parametrize("beyond", [19, 20, 40])
 def test_p_is_counted_where_twenty_draws_lie_beyond_zero(beyond):
     sources = statistics.Sources(1e-4, 1e-5, 1e-5, 50)
     found = statistics.Estimate(0.03, np.repeat([-0.01, 0.03], [beyond, 2000 - beyond]), 0.01, sources)
     counted, modelled = 2 * (1 + beyond) / 2001, sources.beyond(0.03, 3, 0.3)
     assert abs(counted - modelled) > 1e-3
-    assert statistics.resolved_p_value(found, 3) == pytest.approx(counted if beyond == 20 else modelled)
+    assert statistics.resolved_p_value(found, 3) == pytest.approx(modelled if beyond == 19 else counted)
     mirrored = statistics.Estimate(-0.03, -found.draws, 0.01, sources)
     assert statistics.resolved_p_value(mirrored, 3) == pytest.approx(statistics.resolved_p_value(found, 3))
 

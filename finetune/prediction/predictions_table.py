@@ -41,7 +41,9 @@ def table(
     """The rows as columns to read, the longest name deciding the width; then what volumes come to."""
     names = [_name(row) for row in rows]
     width = max(len("image"), *map(len, names), *(len(volume["file"]) for volume in volumes))
-    heads = [name.removesuffix("_tumor").replace("_", " ") for name in classes]
+    heads = [
+        (name if name == "no_tumor" else name.removesuffix("_tumor")).replace("_", " ") for name in classes
+    ]
     out = io.StringIO()
     print("image".ljust(width), *(head.rjust(max(10, len(head))) for head in heads), file=out)
     for name, row in zip(names, rows, strict=True):

@@ -118,7 +118,9 @@ def test_table_csv_and_json_go_where_they_are_asked_to(run, tumor_folder, tmp_pa
 
 def test_table_marks_the_most_probable_class():
     rows = [{"file": "a.png", "class": "x_tumor", "probabilities": {"x_tumor": 0.75, "no_tumor": 0.25}}]
-    assert "0.750*" in table(rows, ("x_tumor", "no_tumor"))
+    heads, line = table(rows, ("x_tumor", "no_tumor")).splitlines()[:2]
+    assert heads.split() == ["image", "x", "no", "tumor"]
+    assert "0.750*" in line
 
 
 @pytest.mark.parametrize("name", ["classifier.json", "head", "encoder/encoder.json"])

@@ -19,6 +19,7 @@ from mri_transfer.options import (
     positive_int,
     same_as,
     share,
+    side,
     whole,
 )
 
@@ -91,7 +92,7 @@ class Recipe:
 
 def folds(text: str) -> int:
     """A whole number of at least two."""
-    value = int(text)
+    value = whole(text)
     if value < 2:
         raise ValueError(
             "must be at least 2, so that there is something to train on and something to test on"
@@ -178,7 +179,7 @@ class FinetuneConfig:
         metavar="START",
         parse=start,
     )
-    size: int = option(160, help="side of the images, pixels", metavar="PIXELS", parse=positive_int)
+    size: int = option(160, help="side of the images, pixels", metavar="PIXELS", parse=side)
     backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
     imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
     folds: int = option(5, help="one of this many folds of groups is held out", metavar="N", parse=folds)

@@ -303,6 +303,10 @@ def _run(arguments: list[str]) -> int:
     progress.set_quiet(parsed.quiet, stdout_taken=parsed.json == Path("-"))
     started = time.monotonic()
     try:
+        if parsed.json not in (None, Path("-")):
+            from mri_transfer.storage.files import require_place
+
+            require_place(parsed.json, "--json")
         kind = load(about.config)
         config = settings.merged(kind, parsed) if earlier else from_arguments(kind, parsed)
         summary = load(about.run)(config)

@@ -97,6 +97,14 @@ def positive_int(text: str) -> int:
     return value
 
 
+def side(text: str) -> int:
+    """Side of an image in pixels."""
+    value = positive_int(text)
+    if not 16 <= value <= 1024:
+        raise ValueError("must be between 16 and 1024 pixels")
+    return value
+
+
 def time_in(unit: str) -> Callable[[str], float]:
     """A finite time above zero, in `unit` (h or min) where none is written: for h, 8, 8h and 480min are the same."""
     seconds = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hours": 3600, "hour": 3600, "minutes": 60}
@@ -336,12 +344,16 @@ def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
 
     try:
         if about.get("repeat") or about.get("many"):
-            return tuple(accept(item) for item in ((value,) if isinstance(value, (str, Path)) else value))
+            items = (value,) if isinstance(value, (str, Path)) else value
+            nested = (item if isinstance(item, (list, tuple)) else (item,) for item in items)
+            return tuple(accept(item) for several in nested for item in several)
         several = typing.get_origin(annotation) is tuple
         if several and isinstance(value, (int, float)):
             value = (value,)
         elif isinstance(value, (list, tuple)) and not several:
-            raise ValueError("takes one value")
+            if base is not str:
+                raise ValueError("takes one value")
+            value = ",".join(map(str, value))
         accepted = accept(tuple(value) if isinstance(value, list) else value)
     except (ValueError, TypeError) as error:
         raise UserError(f"{field.name}={value!r}: {error}") from None

@@ -72,8 +72,11 @@ def merged(config: type[Config], parsed: argparse.Namespace) -> Config:
     given = {name: value for name, value in vars(parsed).items() if name in names and value not in (None, [])}
     stored = settings_of(parsed.config)
     if unknown := next((name for name in stored if name not in names), None):
+        command = parsed.command
+        if hint := did_you_mean(unknown, names):
+            raise UserError(f"{parsed.config}: {unknown}: no such option{hint}; remove it")
         raise UserError(
-            f"{parsed.config}: {unknown}: no such option{did_you_mean(unknown, names)}; remove it"
+            f"{parsed.config}: {unknown} is no option of `{command}`; name a run of `{command}`, or remove it"
         )
     for group in getattr(config, "ONE_OF", ()):
         if any(name in given for name in group):

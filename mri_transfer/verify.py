@@ -37,6 +37,7 @@ REMEDIES = {
     "classifier": RESTORE + "run `mri-transfer finetune` again into a new folder",
     "encoder": RESTORE + "make it again with `mri-transfer pretrain`",
 }
+UNKNOWN = "name a store, a run, an encoder, a classifier or a comparison"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,7 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
     """
     reports = [examine(Path(path)) for path in config.paths]
     for report in reports:
-        for problem in report["problems"]:
+        for problem in report["problems"] if report["kind"] else ():
             progress.say(f"{problem['file']}: {problem['problem']}")
         for note in report["notes"]:
             progress.say(f"{report['path']}: {note}")
@@ -77,10 +78,12 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
             progress.say(f"{report['path']}: whole ({report['kind']}, {report['files']} files)")
     if broken := [report for report in reports if not report["whole"]]:
         first, more = broken[0], f" (and {len(broken) - 1} more of the folders)" if len(broken) > 1 else ""
-        count = len(first["problems"])
+        count, problem = len(first["problems"]), first["problems"][0]
+        fault = (
+            f"not whole, {count} {'problem' if count == 1 else 'problems'}, the first in {problem['file']}"
+        )
         raise UserError(
-            f"{first['path']}: not whole, {count} {'problem' if count == 1 else 'problems'}, the first in "
-            f"{first['problems'][0]['file']}{more}; {first['remedy']}",
+            f"{first['path']}: {fault if first['kind'] else problem['problem']}{more}; {first['remedy']}",
             {"paths": reports},
         )
     return {"paths": reports}
@@ -103,7 +106,7 @@ def examine(folder: Path) -> dict[str, Any]:
         "files": len(files_in(folder)) if kind else 0,
         "whole": not problems,
         "problems": [{"file": file, "problem": problem} for file, problem in problems.items()],
-        "remedy": REMEDIES.get(kind or "", "make it again") if problems else "",
+        "remedy": REMEDIES.get(kind, "make it again") if problems and kind else UNKNOWN if problems else "",
         "notes": notes,
     }
 

@@ -17,6 +17,7 @@ from mri_transfer.options import (
     positive_float,
     positive_int,
     share,
+    side,
     time_in,
     whole,
 )
@@ -146,13 +147,13 @@ augmentations of views, for --view, each with what it stands for:
         None,
         help="side of the views in pixels (default: that of the store)",
         metavar="PX",
-        parse=positive_int,
+        parse=side,
     )
     first_size: int | None = option(
         None,
         help="begin with views of this size for --first-share of the budget: smaller views cost less, so more are seen",
         metavar="PX",
-        parse=positive_int,
+        parse=side,
     )
     first_share: float = option(
         0.5, help="share of the budget that --first-size is used for", metavar="SHARE", parse=share
@@ -259,6 +260,10 @@ augmentations of views, for --view, each with what it stands for:
     banner: str = ""  # not an option: what the demo writes across its page
 
     def __post_init__(self) -> None:
+        if self.first_size and self.size and self.first_size > self.size:
+            raise UserError(
+                f"--first-size {self.first_size}: is larger than --size {self.size}; choose a smaller one"
+            )
         method = METHODS[self.method]
         for name in self.method_options:
             if name not in method.options:

@@ -29,7 +29,7 @@ from mri_transfer.pretrain.run.saving import Saver
 from mri_transfer.pretrain.run.schedule import Budget, since_boot
 from mri_transfer.pretrain.run.starting import best_score, seconds_left, start_or_continue
 from mri_transfer.pretrain.run.stop_signals import Interrupts
-from mri_transfer.storage.files import claim_folder, read_object, write_json
+from mri_transfer.storage.files import claim_folder, read_object, require_place, write_json
 from mri_transfer.storage.locks import alone_in
 from mri_transfer.storage.sums import write_sums
 
@@ -51,11 +51,18 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[Callback] = ()) -> dict
             it diverged or a monitor asked for it; all is saved then.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
     """
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise UserError(
+                f"callbacks: {callback!r} is none; make an object of a class that extends api.Callback"
+            )
     clock = since_boot if config.until is not None else time.monotonic
     started = clock()
     budgets = [v for v in (config.hours, config.minutes, config.steps, config.until) if v is not None]
     if not config.preview and len(budgets) != 1:
         raise UserError("give exactly one of --hours, --until, --minutes and --steps")
+    if config.preview:
+        require_place(config.preview, "--preview")
     store = SliceStore.open(config.store)
     store.check_pixels()
     if config.preview:

@@ -36,7 +36,7 @@ from mri_transfer.datasets.volumes.people.pattern import Pattern, subject_patter
 from mri_transfer.datasets.volumes.planes import PLANES
 from mri_transfer.datasets.volumes.volume import BadVolume, NotAScan, read_volume
 from mri_transfer.errors import UserError
-from mri_transfer.options import argument, fraction, option, positive_float, positive_int
+from mri_transfer.options import argument, fraction, option, positive_float, positive_int, side
 from mri_transfer.processes.workers import WorkerDied, Workers, run_calls, workers_for
 from mri_transfer.progress import bar, say
 from mri_transfer.storage.files import write_json
@@ -57,13 +57,6 @@ def kinds(text: str) -> tuple[str, ...]:
     if not names <= set(KINDS):
         raise ValueError(f"name some of {','.join(KINDS)}")
     return tuple(kind for kind in KINDS if kind in names)
-
-
-def _size(text: str) -> int:
-    value = positive_int(text)
-    if not 16 <= value <= 1024:
-        raise ValueError("must be between 16 and 1024 pixels")
-    return value
 
 
 ENDS_PROCESSES = (
@@ -92,7 +85,7 @@ class SlicesConfig:
     out: Path = option(
         help="folder of the slice store; run again with more PATHs to add to it", metavar="STORE"
     )
-    size: int = option(160, help="side of a slice, pixels", parse=_size, metavar="PIXELS")
+    size: int = option(160, help="side of a slice, pixels", parse=side, metavar="PIXELS")
     spacing: float = option(
         4.0, help="least distance between kept slices of a plane, mm", parse=positive_float, metavar="MM"
     )

@@ -124,7 +124,10 @@ class FeatureTable:
         rows: list[list[float]] = []
         try:
             with self.path.open(newline="", encoding="utf-8-sig") as file:
-                for number, row in enumerate(csv.reader(file), 1):
+                first = file.readline()
+                file.seek(0)
+                between = "," if "," in first else next((mark for mark in ";\t" if mark in first), ",")
+                for number, row in enumerate(csv.reader(file, delimiter=between), 1):
                     if not row:
                         continue
                     try:

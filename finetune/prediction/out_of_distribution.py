@@ -30,7 +30,7 @@ import numpy as np
 from mri_transfer.checkpoints.encoders import read_card
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.probe import standardisation, standardise
-from mri_transfer.storage.arrays import read_arrays, write_arrays
+from mri_transfer.storage.arrays import check_shapes, read_arrays, write_arrays
 from mri_transfer.storage.files import Kind, read_object, write_card
 
 FORMAT = 1
@@ -152,6 +152,12 @@ def load_in_distribution(run: Path) -> InDistribution | None:
     if card["encoder_sha256"] != read_card(run)["weights_sha256"]:
         raise UserError(f"{run / CARD}: belongs to another encoder than the run's; {REMEDY}")
     arrays = read_arrays(run / "familiarity.npz", card["arrays_sha256"], REMEDY)
+    one, several = ("features",), ("features", "components")
+    shapes = {"mean": one, "scale": one, "directions": several, "variances": several[1:]}
+    try:
+        check_shapes(arrays, {name: ("f", shapes[name]) for name in ARRAYS})
+    except ValueError as error:
+        raise UserError(f"{run / 'familiarity.npz'}: is damaged ({error}); {REMEDY}") from None
     return InDistribution(
         **{name: arrays[name] for name in ARRAYS},
         rest=card["rest"],

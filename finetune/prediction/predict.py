@@ -19,7 +19,7 @@ from mri_transfer.finetune.prediction.inputs import Input, Picture, find_inputs,
 from mri_transfer.finetune.prediction.predictions_table import table, write_csv
 from mri_transfer.finetune.prediction.volume_answer import volume_answer
 from mri_transfer.machine import device
-from mri_transfer.storage.files import atomic_write, name_with, require_folder
+from mri_transfer.storage.files import atomic_write, name_with, require_folder, require_place
 from mri_transfer.storage.locks import clear_parts
 
 SHOWN = 5  # files that are skipped before reading are told so many times
@@ -43,6 +43,8 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         UserError: the run or an image path can't be used, no image at all can be read, or one can't and `strict`.
     """
     require_folder(config.run, RUN_KIND, "finetune")
+    if config.csv is not None:
+        require_place(config.csv, "--csv")
     skipped: list[dict[str, str]] = []
     inputs = find_inputs(config.images, skipped)
     _tell_skipped(skipped, config)

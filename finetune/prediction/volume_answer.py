@@ -79,4 +79,7 @@ def _words(
         named += f" and {len(places) - SHOWN} more"
     others = len(counting) - len(deciding)
     rest = f"; the other {others} show no lesion and are no votes for one" if others else ""
-    return f"{called}: by {len(deciding)} of {len(counting)} slices ({named}){rest}"
+    agree = sum(row["class"] == answer for row in deciding)
+    by = "" if agree == len(deciding) else "the mean of "
+    most = f", on {agree} of which it is the likeliest" if by else ""
+    return f"{called}: by {by}{len(deciding)} of {len(counting)} slices ({named}){most}{rest}"

@@ -146,7 +146,8 @@ def pretrain(
     --------
     >>> api.pretrain("store", out="runs/mri", hours=8)
     """
-    return _run("pretrain", Pretraining, store, options, quiet, callbacks=tuple(callbacks))
+    several = (callbacks,) if isinstance(callbacks, Callback) else tuple(callbacks)
+    return _run("pretrain", Pretraining, store, options, quiet, callbacks=several)
 
 
 @from_command("finetune", returns=Finetuned)

@@ -42,8 +42,11 @@ def _greys(images: Any) -> Iterable[np.ndarray]:
         return [_grey(images, "image")]
     if hasattr(images, "__array__") and not isinstance(images, (list, tuple)):
         array = np.asarray(images)
-        single = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] in (3, 4))
+        # The last axis of one picture is its colours; a stack of pictures that are so narrow is none.
+        single = array.ndim in (0, 2) or (array.ndim == 3 and array.shape[-1] <= 4)
         images = [array] if single else array
+    if not isinstance(images, Iterable):
+        raise UserError(f"images: is {type(images).__name__}; give paths, PIL images or arrays")
     return [_grey(image, f"image {number}") for number, image in enumerate(images)]
 
 

@@ -54,7 +54,13 @@ class Result(dict[str, Any]):
 
     def rows(self) -> list[dict[str, Any]]:
         """The table of `to_frame` as dictionaries, nested entries joined by "_"."""
-        return [_flat(row) for row in self.get(self.ROWS) or ()]
+        tables = [
+            entry
+            for entry in self.values()
+            if isinstance(entry, list) and entry and isinstance(entry[0], dict)
+        ]
+        table = self.get(self.ROWS) if self.ROWS else tables[0] if len(tables) == 1 else None
+        return [_flat(row) for row in table or ()]
 
     def to_frame(self) -> Any:
         """The main table as a `pandas.DataFrame`.

@@ -55,6 +55,18 @@ def names_errors(path: str | Path) -> Iterator[None]:
         raise
 
 
+def require_place(path: Path, option: str) -> None:
+    """See that a file can be written there, before the work that it will hold is done.
+
+    Raises:
+        UserError: its folder isn't there, or it is a folder itself.
+    """
+    if not path.parent.is_dir():
+        raise UserError(f"{option} {path}: there is no folder {path.parent}; make it first, or name another")
+    if path.is_dir():
+        raise UserError(f"{option} {path}: is a folder; name a file")
+
+
 def name_with(name: str, end: str) -> str:
     """A file's name with something behind it, cut where both are longer than the 255 bytes that file systems take."""
     if len(os.fsencode(name + end)) <= LONGEST_NAME:

@@ -62,6 +62,10 @@ def test_a_comparison_comes_back_from_its_report(tmp_path):
     [
         ({"config": {"out": "r", "sede": 1}}, "sede: no such option; did you mean seed?; remove it"),
         ({"config": {"store": "s", "out": "r", "batch": "x"}}, "batch='x'"),
+        (
+            {"config": {"tumors": "t", "out": "r"}},
+            "tumors is no option of `pretrain`; name a run of `pretrain`",
+        ),
         ({"out": "r"}, "store: is needed"),
         ({"kind": "slice store"}, "holds no settings"),
         (None, "holds no settings (config.json or report.json)"),

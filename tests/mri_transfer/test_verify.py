@@ -177,5 +177,5 @@ def test_the_list_is_what_sha256sum_reads(made):
 
 
 def test_a_folder_of_something_else_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"not whole.*make it again"):
+    with pytest.raises(UserError, match=r"holds nothing that this program made.*; name a store"):
         verify(VerifyConfig(paths=(tmp_path,)))

@@ -51,6 +51,14 @@ def test_each_image_finds_its_row(tmp_path, files, name):
     assert found.features(np.zeros(0), NAMES).tolist() == FEATURES.tolist()
 
 
+@pytest.mark.parametrize("between", [",", ";", "\t"])
+def test_columns_may_be_separated_as_spreadsheets_do(tmp_path, between):
+    path = tmp_path / "t.csv"
+    rows = zip(PATHS, FEATURES, strict=True)
+    path.write_text("\n".join(between.join([file, *map(str, row)]) for file, row in rows))
+    assert FeatureTable(path, "--arm x=features:").features(np.zeros(0), NAMES).tolist() == FEATURES.tolist()
+
+
 def test_of_two_folders_with_the_same_paths_each_finds_its_own(tmp_path):
     elsewhere = [tuple(name.replace("set/", "other/") for name in names if len(name) < 64) for names in NAMES]
     files = [f"/d/set/{path}" for path in PATHS] + [f"/d/other/{path}" for path in PATHS]

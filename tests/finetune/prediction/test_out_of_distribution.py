@@ -15,7 +15,8 @@ from mri_transfer.finetune.prediction.out_of_distribution import (
     load_in_distribution,
     save_in_distribution,
 )
-from mri_transfer.storage.files import read_object
+from mri_transfer.storage.arrays import read_arrays, write_arrays
+from mri_transfer.storage.files import read_object, write_card
 
 
 @pytest.fixture
@@ -127,3 +128,17 @@ def test_a_class_left_out_is_marked_only_where_it_lies_elsewhere(away, least, mo
     assert least <= found["marked"] <= most
     assert found["known_marked"] < 0.1
     assert found["answer"] != 2
+
+
+@pytest.mark.parametrize("name", ["mean", "directions", "variances"])
+@pytest.mark.parametrize(
+    "change", [lambda array: array[:-1], lambda array: array[None], lambda array: array > 0]
+)
+def test_arrays_of_another_shape_with_a_fitting_checksum(features, run, name, change):
+    save_in_distribution(fit(features, features[:50]), run)
+    path, card = run / "familiarity.npz", read_object(run / CARD)
+    arrays = read_arrays(path, card["arrays_sha256"], "")
+    digest = write_arrays(path, arrays | {name: change(arrays[name])})
+    write_card(run / CARD, card | {"arrays_sha256": digest})
+    with pytest.raises(UserError, match=r"familiarity\.npz: is damaged"):
+        load_in_distribution(run)

@@ -31,8 +31,8 @@ def test_slices_without_a_lesion_are_no_votes_for_one():
     assert found["by_class"] == {"glioma_tumor": 1, "meningioma_tumor": 2, "no_tumor": 20}
     assert [each["position_mm"] for each in found["deciding"]] == [80.0, 84.0, 88.0]
     assert found["words"] == (
-        "meningioma tumor: by 3 of 23 slices (axial +80.0 mm, axial +84.0 mm, axial +88.0 mm); the other 20 show no "
-        "lesion and are no votes for one"
+        "meningioma tumor: by the mean of 3 of 23 slices (axial +80.0 mm, axial +84.0 mm, axial +88.0 mm), on 2 of "
+        "which it is the likeliest; the other 20 show no lesion and are no votes for one"
     )
 
 

@@ -66,6 +66,7 @@ def test_a_recipe_sets_defaults_as_on_the_command_line():
         ({"out": "r", "seeds": "x"}, "seeds='x'"),
         ({"out": "r", "mode": "all"}, "mode='all': there is no mode 'all'"),
         ({"out": 3}, "out=3"),
+        ({"out": "r", "folds": [3]}, "folds=[3]: takes one value"),
     ],
 )
 def test_mistakes_are_one_line(options, words):
@@ -86,3 +87,30 @@ def test_a_function_returns_what_the_command_does(tmp_path, small_volumes):
     assert summary["slices"] > 10
     with pytest.raises(UserError, match="no such"):
         api.predict(tmp_path / "none", "a.png")
+
+
+def test_lists_are_taken_where_several_values_are():
+    config = configure(CompareConfig, ("t",), {"out": "r", "mode": ["nearest", "probe"]})
+    assert config.mode == configure(CompareConfig, ("t",), {"out": "r", "mode": "probe,nearest"}).mode
+    assert configure(PredictConfig, ("run", (["a.png", "b.png"],)), {}).images == (
+        Path("a.png"),
+        Path("b.png"),
+    )
+
+
+@pytest.mark.parametrize("callbacks", [[print], [api.Callback]])
+def test_what_is_no_callback_is_refused_before_the_start(tmp_path, callbacks):
+    with pytest.raises(UserError, match="is none; make an object of a class that extends"):
+        api.pretrain("store", out=tmp_path / "r", steps=1, callbacks=callbacks)
+
+
+@pytest.mark.parametrize(("name", "method"), [("mine", "a class"), ("mine", int), ("", None), ("a b", None)])
+def test_what_is_no_method_is_refused(name, method):
+    from mri_transfer.pretrain.methods.simclr import SimCLR
+
+    with pytest.raises(UserError, match="is no"):
+        api.register_method(name, method or SimCLR)
+
+
+def test_the_published_encoders_are_a_table():
+    assert [row["name"] for row in api.encoders(quiet=True).rows()] == ["mri", "imagenet-mri"]

@@ -59,6 +59,10 @@ def test_deeper_than_8_bits_is_stretched_as_in_files(tmp_path):
         ([], "there are none"),
         ("no.png", "no.png: can't be read as an image (No such file"),
         ([3], "image 0: is int64 ()"),
+        (np.zeros((8, 8, 2), np.uint8), "image 0: is uint8 (8, 8, 2)"),
+        (None, "is NoneType; give paths"),
+        (5, "is int; give paths"),
+        (np.float32(3), "image 0: is float32 ()"),
     ],
 )
 def test_what_is_no_picture_is_one_line(images, words):
@@ -66,3 +70,10 @@ def test_what_is_no_picture_is_one_line(images, words):
         grey_images(images, 16)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"), [((9, 9, 1), 1), ((9, 9, 4), 1), ((3, 9, 9), 3), ((3, 9, 9, 1), 3)]
+)
+def test_an_axis_of_colours_is_none_of_pictures(shape, count):
+    assert grey_images(np.full(shape, 7, np.uint8), 16).shape == (count, 16, 16)

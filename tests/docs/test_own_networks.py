@@ -20,7 +20,9 @@ def as_before():
 
 
 def test_a_registered_method_is_a_choice_and_built_in_ones_are_safe():
-    class Mine: ...
+    from mri_transfer.pretrain.methods.method import Method
+
+    class Mine(Method): ...
 
     with pytest.raises(UserError, match="simclr: is a method of this program"):
         register("simclr", Mine)

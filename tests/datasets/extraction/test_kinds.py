@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,6 +75,10 @@ def test_json_tells_of_a_failure(cli, folder, tmp_path):
     assert json.loads(done.stdout)["error"] == summary["error"]
     done = cli("slices", tmp_path / "nowhere", "--out", tmp_path / "store", "--json", tmp_path / "g.json")
     assert "no such file" in json.loads((tmp_path / "g.json").read_text())["error"]
+    if Path("/dev/full").exists():
+        done = cli("slices", folder, "--out", tmp_path / "s", "--json", "/dev/full")
+        assert done.returncode == 2  # and the first error is told
+        assert "none of 2 volumes" in done.stderr
     done = cli("slices", folder, "--out", tmp_path / "s", "--json", tmp_path / "no" / "such" / "folder.json")
-    assert done.returncode == 2  # and the first error is told
-    assert "none of 2 volumes" in done.stderr
+    assert done.returncode == 2
+    assert "there is no folder" in done.stderr

@@ -70,7 +70,8 @@ class Collection:
         for entry in ledger.used:
             self.add(entry)
         for entry in ledger.known.values():
-            self._names.setdefault(entry["of"], {})[entry["path"]] = entry["source"]
+            if entry["of"] in self._by_path:  # or it is a note on a volume that is none of the store's
+                self._names.setdefault(entry["of"], {})[entry["path"]] = entry["source"]
 
     def new(self) -> list[Source]:
         """The volumes to read: unknown ones, and those that could not be used and may now.
@@ -143,9 +144,9 @@ class Collection:
         """Volumes that were read from another file than the one that holds them now: "from" and "to"."""
         moves = []
         for path, names in self._names.items():
-            entry = self._by_path.get(path)
-            place = self._place(entry) if entry else None
-            if entry and place is not None and place != path:
+            entry = self._by_path[path]
+            place = self._place(entry)
+            if place is not None and place != path:
                 moves.append({"from": entry["source"], "to": names[place]})
         return moves
 

@@ -21,7 +21,7 @@ from mri_transfer.datasets.tumors.persons.binding import FINE, fine
 from mri_transfer.datasets.volumes.formats.stored import quiet_libraries
 from mri_transfer.machine.device import cores
 from mri_transfer.progress import bar
-from mri_transfer.storage.arrays import check_shapes, load_npz, save_npz
+from mri_transfer.storage.arrays import Shape, check_shapes, load_npz, save_npz
 from mri_transfer.storage.files import parse_json, wrong_fields
 from mri_transfer.words import reason_in_words
 
@@ -185,7 +185,7 @@ def _load_cache(path: Path, size: int, files: int) -> Decoded | None:
     try:
         arrays = load_npz(path)
         of_pictures = {"thumbs": THUMBNAIL, "fine": FINE, "images": size}
-        expected: dict[str, tuple[str, tuple[int | str, ...]]] = {
+        expected: dict[str, tuple[str, Shape]] = {
             **{name: ("u", ("files", side, side)) for name, side in of_pictures.items()},
             **{"rows": ("iu", ("files",)), "pixels": ("U", ("files",)), "bytes": ("U", ("files",))},
         }

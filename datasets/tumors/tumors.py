@@ -54,7 +54,7 @@ from mri_transfer.datasets.tumors.persons.recognised import account, conflicts
 from mri_transfer.errors import UserError
 from mri_transfer.evaluation.numbering import numbered
 from mri_transfer.progress import say
-from mri_transfer.storage.arrays import check_shapes, load_npz, save_npz
+from mri_transfer.storage.arrays import Shape, check_shapes, load_npz, save_npz
 
 CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 """Class folders of the public four-class set; any other names work as well."""
@@ -279,7 +279,7 @@ def _alike(
 def _check_pairs(arrays: Mapping[str, np.ndarray], pictures: int) -> None:
     """See that kept arrays are pairs of these pictures and what they show; raises ValueError."""
     whole, pairs, every = "iu", ("pairs",), (pictures,)
-    expected: dict[str, tuple[str, tuple[int | str, ...]]] = {
+    expected: dict[str, tuple[str, Shape]] = {
         **{
             "pairs_0": (whole, pairs),
             "pairs_1": (whole, pairs),

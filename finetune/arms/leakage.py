@@ -21,6 +21,7 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms.arms import Arm
+from mri_transfer.finetune.arms.origins import chain
 from mri_transfer.finetune.data.protocol import Split
 from mri_transfer.storage.files import wrong_fields
 
@@ -37,13 +38,11 @@ UNKNOWN = {
 
 def pretraining_stores(card: dict[str, Any]) -> list[tuple[Path, str | None]]:
     """Path and recorded fingerprint of every store that an encoder has seen, its own start's included."""
-    stores, provenance = [], card.get("provenance")
-    while isinstance(provenance, dict) and provenance:
-        store = (provenance.get("config") or {}).get("store")
-        if store:
-            stores.append((Path(store), (provenance.get("data") or {}).get("fingerprint")))
-        provenance = (provenance.get("start") or {}).get("provenance")
-    return stores
+    return [
+        (Path(store), (link.get("data") or {}).get("fingerprint"))
+        for link in chain(card.get("provenance"))
+        if (store := (link.get("config") or {}).get("store"))
+    ]
 
 
 def audited(card: dict[str, Any]) -> str:

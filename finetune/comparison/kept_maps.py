@@ -11,7 +11,7 @@ import numpy as np
 from mri_transfer import progress
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.features import BATCH, extract_features
-from mri_transfer.storage.arrays import check_shapes, load_npz, save_npz
+from mri_transfer.storage.arrays import Shape, check_shapes, load_npz, save_npz
 
 if TYPE_CHECKING:
     from mri_transfer.finetune.heads.classifier import Classifier
@@ -49,7 +49,7 @@ def see_and_keep(
     return seen
 
 
-def load_kept(path: Path, expected: Mapping[str, tuple[int | str, ...]]) -> dict[str, np.ndarray] | None:
+def load_kept(path: Path, expected: Mapping[str, Shape]) -> dict[str, np.ndarray] | None:
     """What was kept; None where nothing was, or it is damaged: a report does without it.
 
     Args:
@@ -64,6 +64,6 @@ def load_kept(path: Path, expected: Mapping[str, tuple[int | str, ...]]) -> dict
         return None
 
 
-def kept_shapes(images: int) -> dict[str, tuple[int | str, ...]]:
-    """Of what :func:`keep` writes for so many images."""
+def kept_shapes(images: int) -> dict[str, Shape]:
+    """Of what :func:`see_and_keep` writes for so many images."""
     return {"heat": (images, "classes", "rows", "columns"), "features": (images, "channels")}

@@ -101,7 +101,7 @@ class TrialStore:
                 raise ValueError("it belongs to other settings")
             check_shapes(file, {"test": ("i", ("images",)), "probabilities": ("f", ("images", "classes"))})
             details = parse_json(texts[1])
-            if wrong_fields({"details": details}, {"details": dict}) or wrong_fields(details, {}, _DETAILS):
+            if wrong_fields(details, {}, _DETAILS):
                 raise ValueError("its details are something else")
             return Trial(identity, test, probabilities, details)
         except (ValueError, KeyError) as error:

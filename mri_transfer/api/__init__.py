@@ -24,6 +24,7 @@ from mri_transfer.api.results import (
     Audit,
     Comparison,
     Doctor,
+    Encoders,
     Finetuned,
     Predictions,
     Pretraining,
@@ -48,6 +49,7 @@ __all__ = [
     "Comparison",
     "Doctor",
     "Encoder",
+    "Encoders",
     "Finetuned",
     "Predictions",
     "Pretraining",
@@ -197,15 +199,15 @@ def verify(*paths: Any, quiet: bool = False, **options: Any) -> Verified:
     return _run("verify", Verified, (paths,), options, quiet)
 
 
-@from_command("encoders", returns=Result)
-def encoders(*, quiet: bool = False, **options: Any) -> Result:
+@from_command("encoders", returns=Encoders)
+def encoders(*, quiet: bool = False, **options: Any) -> Encoders:
     """The encoders that come with this program, with their cards.
 
     Examples
     --------
     >>> api.encoders()["encoders"]
     """
-    return _run("encoders", Result, (), options, quiet)
+    return _run("encoders", Encoders, (), options, quiet)
 
 
 @from_command("export", returns=Result)

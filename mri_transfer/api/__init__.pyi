@@ -5,7 +5,7 @@ from concurrent.futures import Executor
 from typing import Any, Literal
 
 from mri_transfer.api.loaded import Classifier as Classifier, Encoder as Encoder, load_classifier as load_classifier, load_encoder as load_encoder
-from mri_transfer.api.results import Audit as Audit, Comparison as Comparison, Doctor as Doctor, Finetuned as Finetuned, Predictions as Predictions, Pretraining as Pretraining, Result as Result, Slices as Slices, Verified as Verified
+from mri_transfer.api.results import Audit as Audit, Comparison as Comparison, Doctor as Doctor, Encoders as Encoders, Finetuned as Finetuned, Predictions as Predictions, Pretraining as Pretraining, Result as Result, Slices as Slices, Verified as Verified
 from mri_transfer.datasets.synthetic.generate import write_tumors as generate_labelled, write_volumes as generate_volumes
 from mri_transfer.errors import UserError as UserError
 from mri_transfer.pretrain.methods import register as register_method
@@ -14,7 +14,7 @@ from mri_transfer.settings import settings_of as settings
 
 FilePath = str | os.PathLike[str]
 Arms = str | Sequence[Any] | Mapping[str, Any]
-__all__ = ['Audit', 'Callback', 'Classifier', 'Comparison', 'Doctor', 'Encoder', 'Finetuned', 'Predictions', 'Pretraining', 'Result', 'Slices', 'UserError', 'Verified', 'audit', 'compare', 'doctor', 'encoders', 'export', 'fetch', 'finetune', 'generate_labelled', 'generate_volumes', 'import_graph', 'load_classifier', 'load_encoder', 'predict', 'pretrain', 'register_method', 'settings', 'slices', 'verify']
+__all__ = ['Audit', 'Callback', 'Classifier', 'Comparison', 'Doctor', 'Encoder', 'Encoders', 'Finetuned', 'Predictions', 'Pretraining', 'Result', 'Slices', 'UserError', 'Verified', 'audit', 'compare', 'doctor', 'encoders', 'export', 'fetch', 'finetune', 'generate_labelled', 'generate_volumes', 'import_graph', 'load_classifier', 'load_encoder', 'predict', 'pretrain', 'register_method', 'settings', 'slices', 'verify']
 
 def audit(
     folder: FilePath,
@@ -77,7 +77,7 @@ def doctor(
 def encoders(
     *,
     quiet: bool = False,
-) -> Result: ...
+) -> Encoders: ...
 def export(
     run: FilePath | None = None,
     *,

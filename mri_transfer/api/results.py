@@ -54,13 +54,7 @@ class Result(dict[str, Any]):
 
     def rows(self) -> list[dict[str, Any]]:
         """The table of `to_frame` as dictionaries, nested entries joined by "_"."""
-        tables = [
-            entry
-            for entry in self.values()
-            if isinstance(entry, list) and entry and isinstance(entry[0], dict)
-        ]
-        table = self.get(self.ROWS) if self.ROWS else tables[0] if len(tables) == 1 else None
-        return [_flat(row) for row in table or ()]
+        return [_flat(row) for row in self.get(self.ROWS) or ()]
 
     def to_frame(self) -> Any:
         """The main table as a `pandas.DataFrame`.
@@ -119,6 +113,12 @@ class Doctor(Result):
     """What a machine is and what to mend. Its table has a row a finding."""
 
     ROWS = "findings"
+
+
+class Encoders(Result):
+    """The encoders that come with this program. Its table has a row an encoder."""
+
+    ROWS = "encoders"
 
 
 class Verified(Result):

@@ -10,7 +10,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from mri_transfer.errors import UserError
 from mri_transfer.storage.files import atomic_write, sha256
 
 STORED_KINDS = "biufc"  # truth values and numbers: what .npy holds exactly, without pickling
+Shape: TypeAlias = tuple[int | str, ...]
+"""A text stands for a length that is the same wherever it occurs."""
 SHOWN = 3  # how many differences are spelled out before the rest is only counted
 
 
@@ -165,15 +167,12 @@ def load_npz(path: Path, ratio: int = 1) -> dict[str, np.ndarray]:
         raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from None
 
 
-def check_shapes(
-    arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[str, tuple[int | str, ...]]]
-) -> None:
+def check_shapes(arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[str, Shape]]) -> None:
     """See that arrays are what their reader works with.
 
     Args:
         arrays: by name.
-        expected: of each, the kinds of number that will do, as in `dtype.kind`, and its shape, in which a text stands
-            for a length that is the same wherever it occurs.
+        expected: of each, the kinds of number that will do, as in `dtype.kind`, and its shape.
 
     Raises:
         ValueError: one is missing or something else.

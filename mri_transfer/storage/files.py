@@ -289,8 +289,8 @@ def read_object(
             f"{path}: was written by a newer mri-transfer (format {fields['format']}); update this one"
         )
     wrong = wrong_fields(fields, kinds)
-    if wrong or not isinstance(fields, dict):
-        raise UserError(f"{path}: {fault} ({', '.join(wrong) or 'not a JSON object'}); {remedy}")
+    if wrong:
+        raise UserError(f"{path}: {fault} ({', '.join(wrong)}); {remedy}")
     if is_broken(content, fields):
         raise UserError(f"{path}: was changed after it was written; {remedy}")
     fields.pop(SEAL, None)
@@ -313,7 +313,7 @@ def wrong_fields(
     Those in `where_given` may be missing.
     """
     if not isinstance(card, dict):
-        return list(kinds)
+        return list(kinds) or ["not a JSON object"]
     expected = {**{key: kind for key, kind in where_given.items() if key in card}, **kinds}
     return [key for key, kind in expected.items() if key not in card or not _is(card[key], kind)]
 
@@ -322,10 +322,19 @@ def _is(value: Any, kind: Kind) -> bool:
     if isinstance(kind, Mapping):
         return not wrong_fields(value, kind)
     if isinstance(kind, list):
-        return isinstance(value, list) and all(_is(entry, kind[0]) for entry in value)
+        return isinstance(value, list) and _are(value, kind[0])
     if isinstance(kind, GenericAlias):
-        return isinstance(value, dict) and all(_is(entry, get_args(kind)[1]) for entry in value.values())
-    return isinstance(value, kind) and (not isinstance(value, bool) or kind in (bool, object))
+        return isinstance(value, dict) and _are(value.values(), get_args(kind)[1])
+    return _are((value,), kind)
+
+
+def _are(values: Iterable[Any], kind: Any) -> bool:
+    if isinstance(kind, (Mapping, list, GenericAlias)):
+        return all(_is(value, kind) for value in values)
+    # By the few types that occur: a store's journal has lists of a million numbers.
+    return all(
+        issubclass(of, kind) and (of is not bool or kind in (bool, object)) for of in set(map(type, values))
+    )
 
 
 def sha256(path: Path) -> str:

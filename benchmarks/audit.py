@@ -54,8 +54,8 @@ def planted(folder: Path, count: int) -> None:
     originals = [read_grey(folder / tumors.paths[n]) for n in chosen]
     copies = [copied(image, random) for image in originals]
     # What is the same picture in the set itself is no false pair when its copy is found.
-    same = {(int(a), int(b)) for a, b in zip(tumors.near.first, tumors.near.second, strict=True)}
-    same |= {(b, a) for a, b in same} | {(n, n) for n in range(len(tumors))}
+    same_pairs = {(int(a), int(b)) for a, b in zip(tumors.near.first, tumors.near.second, strict=True)}
+    same_pairs |= {(b, a) for a, b in same_pairs} | {(n, n) for n in range(len(tumors))}
 
     def ours() -> set[tuple[int, int]]:
         thumbs = np.stack([thumbnail(copy) for copy in copies])
@@ -63,14 +63,14 @@ def planted(folder: Path, count: int) -> None:
         pairs = pairs.above(tumors.calibration.threshold)
         return set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
 
-    def judged(found: set[tuple[int, int]]) -> str:
-        right = sum((n, int(original)) in found for n, original in enumerate(chosen))
-        false = sum((int(chosen[n]), other) not in same for n, other in found)
+    def judged(hits: set[tuple[int, int]]) -> str:
+        right = sum((n, int(original)) in hits for n, original in enumerate(chosen))
+        false = sum((int(chosen[n]), other) not in same_pairs for n, other in hits)
         return f"{right / len(chosen):6.1%} found, {false} false pairs"
 
-    took, found = seconds(ours)
+    elapsed, matches = seconds(ours)
     print(f"{len(chosen)} planted copies among {len(tumors)} images")
-    print(f"ours: {judged(found)} in {took:.1f} s, threshold {tumors.calibration.threshold:.4f}")
+    print(f"ours: {judged(matches)} in {elapsed:.1f} s, threshold {tumors.calibration.threshold:.4f}")
     try:
         import imagehash
     except ImportError as error:
@@ -80,10 +80,10 @@ def planted(folder: Path, count: int) -> None:
     def hashes(images: list[np.ndarray]) -> np.ndarray:
         return np.stack([imagehash.phash(Image.fromarray(image)).hash.ravel() for image in images])
 
-    whole = [read_grey(folder / path) for path in tumors.paths]
+    pictures = [read_grey(folder / path) for path in tumors.paths]
 
     def peer() -> np.ndarray:
-        pool = hashes(whole)
+        pool = hashes(pictures)
         turns = [
             hashes([np.ascontiguousarray(turned(copy, orientation)) for copy in copies])
             for orientation in range(8)
@@ -92,9 +92,9 @@ def planted(folder: Path, count: int) -> None:
 
     peer_took, distance = seconds(peer)
     for bits in BITS:
-        pairs = set(zip(*(part.tolist() for part in np.nonzero(distance <= bits)), strict=True))
+        pairs = set(zip(*(axis.tolist() for axis in np.nonzero(distance <= bits)), strict=True))
         print(f"pHash, up to {bits} bits: {judged(pairs)}")
-    print(f"pHash: {peer_took:.1f} s; ours takes {took / peer_took:.2f} times as long")
+    print(f"pHash: {peer_took:.1f} s; ours takes {elapsed / peer_took:.2f} times as long")
 
 
 def growth(sizes: list[int]) -> None:
@@ -106,9 +106,9 @@ def growth(sizes: list[int]) -> None:
         search = float(np.median([seconds(lambda thumbs=thumbs: neighbours(thumbs))[0] for _ in range(3)]))
         times.append(search)
         print(f"{count} images: neighbours in {search:.1f} s, {1e9 * search / count**2:.0f} ns a pair")
-    part = thumbs[:1000]
+    sample = thumbs[:1000]
     pairs = np.stack([np.arange(1000), np.roll(np.arange(1000), 1)], axis=1)
-    align = seconds(lambda: aligned(part, pairs))[0] / 1000
+    align = seconds(lambda: aligned(sample, pairs))[0] / 1000
     search = times[-1] * (1e5 / sizes[-1]) ** 2
     print(
         f"100,000 images, by the square of their number: {search / 60:.0f} minutes of search; alignment of at most "
@@ -125,10 +125,10 @@ def main() -> None:
     arguments = parser.parse_args()
     set_quiet(True)
     with tempfile.TemporaryDirectory() as out:
-        took, found = seconds(lambda: audit(AuditConfig(arguments.folder, Path(out) / "audit")))
-    print(f"the whole audit of {found['files']} images on {cores()} cores: {took:.1f} s")
+        elapsed, summary = seconds(lambda: audit(AuditConfig(arguments.folder, Path(out) / "audit")))
+    print(f"the whole audit of {summary['files']} images on {cores()} cores: {elapsed:.1f} s")
     planted(arguments.folder, arguments.copies)
-    growth([int(part) for part in arguments.growth.split(",")])
+    growth([int(count) for count in arguments.growth.split(",")])
 
 
 if __name__ == "__main__":

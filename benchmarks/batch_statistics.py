@@ -44,19 +44,19 @@ def main() -> None:
     backbone = card.get("backbone", "efficientnet_lite0")
     encoder, start = Initialisation.read(a.run, backbone).load(a.size)
     store = SliceStore.open(a.store)
-    chosen = np.sort(np.random.default_rng(0).choice(len(store), min(a.slices, len(store)), replace=False))
-    np.random.default_rng(1).shuffle(chosen)
+    rows = np.sort(np.random.default_rng(0).choice(len(store), min(a.slices, len(store)), replace=False))
+    np.random.default_rng(1).shuffle(rows)
     undisturbed = Views(a.size, 0.0)
     layers = [
         layer for _, layer in leaf_layers(encoder) if isinstance(layer, keras.layers.BatchNormalization)
     ]
-    for number, first in enumerate(range(0, len(chosen) - BATCH + 1, BATCH)):
+    for number, first in enumerate(range(0, len(rows) - BATCH + 1, BATCH)):
         for layer in layers:
             layer.momentum = number / (number + 1)  # a plain mean over batches
-        encoder(undisturbed(store.images(chosen[first : first + BATCH])), training=True)
+        encoder(undisturbed(store.images(rows[first : first + BATCH])), training=True)
     provenance = {
         **card.get("provenance", {"start": start}),
-        "batch_statistics": f"of {len(chosen)} undisturbed slices",
+        "batch_statistics": f"of {len(rows)} undisturbed slices",
     }
     save_encoder(encoder, a.out, backbone=backbone, size=a.size, provenance=provenance)
 

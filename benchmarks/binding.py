@@ -76,7 +76,7 @@ ALTERED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def ellipses() -> list[np.ndarray]:
     """Heads as a child draws them: nothing but an outline and a level."""
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
-    random, drawn = np.random.default_rng(0), []
+    random, pictures = np.random.default_rng(0), []
     for _ in range(3000):
         a, b = random.uniform(0.2, 1, 2)
         u, v = random.uniform(-0.2, 0.2, 2)
@@ -84,14 +84,14 @@ def ellipses() -> list[np.ndarray]:
         edge = random.uniform(0.02, 0.6)
         picture = np.clip((1 - radius) / edge, 0, 1) * random.uniform(0.4, 1)
         picture += (abs(radius - 0.93) < 0.07) * random.uniform(0, 1)  # a skull
-        drawn.append((255 * np.clip(picture, 0, 1)).astype(np.uint8))
-    return drawn
+        pictures.append((255 * np.clip(picture, 0, 1)).astype(np.uint8))
+    return pictures
 
 
 def photographs() -> list[np.ndarray]:
     from skimage import color, data
 
-    found = []
+    pictures = []
     for name in (
         "astronaut",
         "camera",
@@ -109,8 +109,8 @@ def photographs() -> list[np.ndarray]:
         except Exception:  # some are fetched, and there may be no network
             continue
         grey = color.rgb2gray(image) * 255 if image.ndim == 3 else image
-        found.append(np.asarray(grey).astype(np.uint8))
-    return found
+        pictures.append(np.asarray(grey).astype(np.uint8))
+    return pictures
 
 
 def main() -> None:
@@ -134,15 +134,18 @@ def main() -> None:
         f"{'':>32} {'right':>7} {'other slice':>12} {'other person':>13} {'false':>6} {'highest other':>14}"
     )
     for title, alter in ALTERED.items():
-        found = bind(np.stack([fine(alter(picture)) for picture in pictures]), originals)
-        mine = number >= 0
-        wrong = np.flatnonzero(mine & (found.original >= 0) & (found.original != number))
+        binding = bind(np.stack([fine(alter(picture)) for picture in pictures]), originals)
+        from_source = number >= 0
+        wrong = np.flatnonzero(from_source & (binding.original >= 0) & (binding.original != number))
         people = [
-            person_of(originals.patients[found.original[n]]) != person_of(originals.patients[number[n]])
+            person_of(originals.patients[binding.original[n]]) != person_of(originals.patients[number[n]])
             for n in wrong
         ]
-        right, false = (found.original == number)[mine].mean(), (found.original[~mine] >= 0).sum()
-        highest = found.correlation[~mine].max()
+        right, false = (
+            (binding.original == number)[from_source].mean(),
+            (binding.original[~from_source] >= 0).sum(),
+        )
+        highest = binding.correlation[~from_source].max()
         print(
             f"{title:>32} {right:7.2%} {len(wrong):12} {sum(people):13} {false:6} {highest:14.4f}", flush=True
         )
@@ -157,9 +160,12 @@ def main() -> None:
         store = SliceStore.open(path)
         others[str(path)] = list(store.images(slice(0, len(store))))
     for title, images in others.items():
-        found = bind(np.stack([fine(image) for image in images]), originals)
-        told = f"{(found.original >= 0).sum()} of {len(images)} bound, the most alike at {found.correlation.max():.4f}"
-        print(f"{title:>32} {told}", flush=True)
+        binding = bind(np.stack([fine(image) for image in images]), originals)
+        result = (
+            f"{(binding.original >= 0).sum()} of {len(images)} bound, "
+            f"the most alike at {binding.correlation.max():.4f}"
+        )
+        print(f"{title:>32} {result}", flush=True)
 
 
 if __name__ == "__main__":

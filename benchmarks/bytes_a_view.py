@@ -47,23 +47,23 @@ def bytes_moved(size: int) -> float:
     step = jax.jit(jax.value_and_grad(loss, has_aux=True))
     weights = [variable.value for variable in encoder.trainable_variables]
     images = jax.ShapeDtypeStruct((VIEWS, size, size, 1), jnp.float32)
-    found = step.lower(weights, images).compile().cost_analysis()
-    found = found[0] if isinstance(found, list) else found
-    return found["bytes accessed"] / VIEWS
+    analysis = step.lower(weights, images).compile().cost_analysis()
+    analysis = analysis[0] if isinstance(analysis, list) else analysis
+    return analysis["bytes accessed"] / VIEWS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--sizes", default="64,96,112,160")
     sizes = [int(size) for size in parser.parse_args().sizes.split(",")]
-    moved = {size: bytes_moved(size) for size in sizes}
+    traffic = {size: bytes_moved(size) for size in sizes}
     print("| board | GB/s | " + " | ".join(f"{size} px: million views in 8 hours" for size in sizes) + " |")
     print("|---" * (len(sizes) + 2) + "|")
-    print("| MB a view | | " + " | ".join(f"{each / 1e6:.0f}" for each in moved.values()) + " |")
+    print("| MB a view | | " + " | ".join(f"{amount / 1e6:.0f}" for amount in traffic.values()) + " |")
     for board, bandwidth in BOARDS.items():
         cells = [
-            " to ".join(f"{NIGHT * share * bandwidth * 1e9 / each / 1e6:.1f}" for share in SHARES)
-            for each in moved.values()
+            " to ".join(f"{NIGHT * share * bandwidth * 1e9 / amount / 1e6:.1f}" for share in SHARES)
+            for amount in traffic.values()
         ]
         print(f"| {board} | {bandwidth:g} | " + " | ".join(cells) + " |")
 

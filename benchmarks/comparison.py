@@ -43,18 +43,18 @@ def seconds(work) -> tuple[float, float, object]:
 
 def processor_seconds() -> float:
     """Of this process and of those it has started that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(each.ru_utime + each.ru_stime for each in used)
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def probes(folder: Path, arms: tuple[str, ...], size: int, seeds: int) -> None:
     """A whole comparison by linear probes: the first time, and when only the report is made again."""
     with tempfile.TemporaryDirectory() as out:
         config = CompareConfig(tumors=folder, out=Path(out) / "report", arm=arms, size=size, seeds=seeds)
-        took, summary = seconds(lambda: compare(config))
+        elapsed, summary = seconds(lambda: compare(config))
         again, _ = seconds(lambda: compare(config))
     print(
-        f"{len(arms)} arms, {summary['trials']} probes at {size} px on {cores()} cores: {took:.0f} s in all"
+        f"{len(arms)} arms, {summary['trials']} probes at {size} px on {cores()} cores: {elapsed:.0f} s in all"
     )
     print(f"  the same command again, when every trial is done: {again:.0f} s")
 
@@ -90,22 +90,22 @@ def plain_loop(predictions: Predictions, draws: int) -> None:
     rng = np.random.default_rng(0)
     for _ in range(draws):
         rows = np.concatenate([members[group] for group in rng.integers(GROUPS, size=GROUPS)])
-        truth, told = predictions.labels[rows], probabilities[rows]
-        answer = told.argmax(-1)
+        truth, predicted = predictions.labels[rows], probabilities[rows]
+        answer = predicted.argmax(-1)
         metrics.f1_score(truth, answer, average="macro")
         metrics.balanced_accuracy_score(truth, answer)
         metrics.recall_score(truth, answer, average=None)
         metrics.accuracy_score(truth, answer)
-        metrics.roc_auc_score(truth, told, multi_class="ovr")
-        metrics.log_loss(truth, told)
-        ((told - np.eye(CLASSES)[truth]) ** 2).sum(-1).mean()
+        metrics.roc_auc_score(truth, predicted, multi_class="ovr")
+        metrics.log_loss(truth, predicted)
+        ((predicted - np.eye(CLASSES)[truth]) ** 2).sum(-1).mean()
 
 
 def thousand_trials() -> None:
     """Statistics and report, beside the plain loop."""
     predictions = simulated()
     cells = len(predictions.probabilities)
-    statistics, used, report = seconds(lambda: summarise(predictions, draws=DRAWS))
+    statistics, processor_time, report = seconds(lambda: summarise(predictions, draws=DRAWS))
     images = np.zeros((IMAGES, 160, 160), np.uint8)
     with tempfile.TemporaryDirectory() as out:
         page, of_page, _ = seconds(
@@ -113,13 +113,13 @@ def thousand_trials() -> None:
         )
     print(
         f"{cells * SEEDS * FOLDS} trials, {DRAWS} draws: statistics {statistics:.1f} s, report {page:.1f} s, "
-        f"together {statistics + page:.1f} s, {used + of_page:.1f} s of processor time"
+        f"together {statistics + page:.1f} s, {processor_time + of_page:.1f} s of processor time"
     )
     plain_loop(predictions, 1)  # scikit-learn imports on first use
     loop = seconds(lambda: plain_loop(predictions, TIMED_DRAWS))[1] / TIMED_DRAWS * DRAWS * cells * SEEDS
     print(
         f"scikit-learn in a plain loop: {1e3 * loop / DRAWS / cells / SEEDS:.1f} ms of processor time a draw of one "
-        f"cell and seed, {loop / 60:.0f} min in all; ours is {loop / used:.0f} times as fast"
+        f"cell and seed, {loop / 60:.0f} min in all; ours is {loop / processor_time:.0f} times as fast"
     )
 
 

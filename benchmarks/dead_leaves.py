@@ -35,8 +35,8 @@ def radii(n: int, rng: np.random.Generator) -> np.ndarray:
 def dead_leaves(side: int, rng: np.random.Generator) -> np.ndarray:
     """A volume, uint8 (side, side, side)."""
     volume = np.zeros((side, side, side), np.float32)
-    left = COVERED * side**3
-    while left > 0:
+    remaining = COVERED * side**3
+    while remaining > 0:
         radius = float(radii(1, rng)[0])
         axes = np.exp(rng.normal(0, 0.3, 3))
         axes *= radius / axes.prod() ** (1 / 3)
@@ -55,9 +55,9 @@ def dead_leaves(side: int, rng: np.random.Generator) -> np.ndarray:
         quadratic = shape[0, 0] * x * x + shape[1, 1] * y * y + shape[2, 2] * z * z
         quadratic = quadratic + 2 * (shape[0, 1] * x * y + shape[0, 2] * x * z + shape[1, 2] * y * z)
         grey, texture = rng.uniform(20, 235), rng.normal(0, rng.uniform(0, 12), quadratic.shape)
-        part = volume[np.ix_(*box)]
-        volume[np.ix_(*box)] = np.where(quadratic < 1, grey + texture, part)
-        left -= 4 / 3 * np.pi * radius**3
+        voxels = volume[np.ix_(*box)]
+        volume[np.ix_(*box)] = np.where(quadratic < 1, grey + texture, voxels)
+        remaining -= 4 / 3 * np.pi * radius**3
     return volume.clip(0, 255).astype(np.uint8)
 
 

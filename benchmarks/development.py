@@ -35,10 +35,10 @@ class Development:
     """
 
     def __init__(self, tumors: Path, size: int, cache: Path):
-        found = load_tumors(tumors, size, cache=cache)
-        chosen = development_images(found)
-        self.images, self.labels = found.images[chosen], found.labels[chosen]
-        self.groups = np.unique(found.groups[chosen], return_inverse=True)[1].reshape(-1)
+        data = load_tumors(tumors, size, cache=cache)
+        subset = development_images(data)
+        self.images, self.labels = data.images[subset], data.labels[subset]
+        self.groups = np.unique(data.groups[subset], return_inverse=True)[1].reshape(-1)
 
     def score(self, features: np.ndarray) -> float:
         """Macro-F1 of out-of-fold predictions from features (n, d), the mean over three dealings of folds."""
@@ -65,7 +65,7 @@ class Development:
         return self.score(extract_features(encoder, self.images, desc=None))
 
 
-def asked(description: str | None, size: int) -> tuple[list[str], Development]:
+def from_command_line(description: str | None, size: int) -> tuple[list[str], Development]:
     """The starts that the command line names, and the images to score them on, at `size` pixels if it says no other."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -80,7 +80,7 @@ def asked(description: str | None, size: int) -> tuple[list[str], Development]:
 
 
 def main() -> None:
-    starts, development = asked(__doc__, 160)
+    starts, development = from_command_line(__doc__, 160)
     print(
         f"{len(development.labels)} images in {len(set(development.groups))} development groups, "
         f"{development.images.shape[1]} px"

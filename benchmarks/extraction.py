@@ -110,15 +110,15 @@ def monai_pipeline(size: int) -> Peer:
         volume = window(load(source.path))
         zooms = np.asarray(volume.pixdim)
         voxels = volume.as_tensor() if isinstance(volume, MetaTensor) else volume
-        made = []
+        stacks = []
         for plane, indices in of_plane.items():
             across, down, along = AXES[plane]
             side = max(voxels.shape[1 + axis] * zooms[axis] for axis in (down, along))
             pad = transforms.SpatialPad([round(side / zooms[axis]) for axis in (down, along)])
             # Slices in the place of channels.
             stack = voxels[0].permute(across, down, along).flip(1, 2)[indices]
-            made.append(resize(pad(stack)).round().clamp(0, 255).byte().numpy())
-        return np.concatenate(made)
+            stacks.append(resize(pad(stack)).round().clamp(0, 255).byte().numpy())
+        return np.concatenate(stacks)
 
     return run
 
@@ -133,22 +133,22 @@ def torchio_pipeline(size: int) -> Peer:
     def run(source: Source, of_plane: dict[str, list[int]]) -> np.ndarray:
         image = rescale(tio.ToCanonical()(tio.ScalarImage(source.path)))
         zooms, shape = image.spacing, image.spatial_shape
-        made = []
+        stacks = []
         for plane, indices in of_plane.items():
             across, down, along = AXES[plane]
             pixel = max(shape[axis] * zooms[axis] for axis in (down, along)) / size
             # The chosen slices as a volume of their own, on a grid of which nothing is to be resampled across them.
-            kept = tio.ScalarImage(
+            volume = tio.ScalarImage(
                 tensor=image.data.index_select(1 + across, torch.tensor(indices)),
                 affine=np.diag([*zooms, 1.0]),
             )
             spacing, box = [0.0] * 3, [0] * 3
             spacing[across], spacing[down], spacing[along] = zooms[across], pixel, pixel
             box[across], box[down], box[along] = len(indices), size, size
-            stack = tio.Resample(spacing, image_interpolation="linear", antialias=True)(kept)
+            stack = tio.Resample(spacing, image_interpolation="linear", antialias=True)(volume)
             stack = tio.CropOrPad(tuple(box))(stack).data[0]
-            made.append(stack.permute(across, down, along).flip(1, 2).round().clamp(0, 255).byte().numpy())
-        return np.concatenate(made)
+            stacks.append(stack.permute(across, down, along).flip(1, 2).round().clamp(0, 255).byte().numpy())
+        return np.concatenate(stacks)
 
     return run
 
@@ -158,16 +158,16 @@ PEERS: dict[str, Callable[[int], Peer]] = {"MONAI": monai_pipeline, "TorchIO": t
 
 def peers(size: int) -> dict[str, Peer]:
     """Those that can be imported, on one thread."""
-    found = {}
+    pipelines = {}
     for name, make in PEERS.items():
         try:
             import torch
 
             torch.set_num_threads(1)
-            found[name] = make(size)
+            pipelines[name] = make(size)
         except ImportError as error:
             print(f"{name}: not measured ({error})")
-    return found
+    return pipelines
 
 
 def alike(a: np.ndarray, b: np.ndarray) -> float:
@@ -195,14 +195,14 @@ def compare(sources: list[Source], size: int, others: dict[str, Peer]) -> None:
                 continue
             path = source.path
             timed("nibabel", lambda path=path: np.asanyarray(nib.load(path).dataobj))
-            made = timed("ours", lambda source=source: ours(source, size))
-            slices += len(made)
+            images = timed("ours", lambda source=source: ours(source, size))
+            slices += len(images)
             for name, peer in others.items():
-                theirs = timed(
+                peer_images = timed(
                     name, lambda peer=peer, source=source, of_plane=of_plane: peer(source, of_plane)
                 )
                 if number % 10 == 0:
-                    likeness[name].append(alike(made, theirs))
+                    likeness[name].append(alike(images, peer_images))
     print(
         f"one core, without writing: {slices} slices, {slices / seconds['ours']:.0f}/s, "
         f"{seconds['ours'] / seconds['nibabel']:.1f} times as long as bare decompression by nibabel"
@@ -216,19 +216,19 @@ def compare(sources: list[Source], size: int, others: dict[str, Peer]) -> None:
 
 def scaling(sources: list[Source], size: int, workers: int) -> None:
     """The command on a quarter, half and all of the volumes."""
-    taken = []
+    timings = []
     for count in (len(sources) // 4, len(sources) // 2, len(sources)):
-        chosen = sources[:: len(sources) // count][:count]
-        paths = tuple(source.path for source in chosen)
+        subset = sources[:: len(sources) // count][:count]
+        paths = tuple(source.path for source in subset)
         with tempfile.TemporaryDirectory() as folder, PeakMemory() as memory:
             started = time.perf_counter()
             summary = extract(SlicesConfig(paths, Path(folder) / "store", size, workers=workers))
-            taken.append((count, time.perf_counter() - started))
+            timings.append((count, time.perf_counter() - started))
         print(
-            f"the command on {count} volumes, {workers} workers, store and page included: {taken[-1][1]:.1f} s, "
+            f"the command on {count} volumes, {workers} workers, store and page included: {timings[-1][1]:.1f} s, "
             f"{summary['slices'] + summary['redundant']} slices, {memory.bytes / 1e9:.2f} GB at most"
         )
-    (_, quarter), (half, middle), (all_of_them, whole) = taken
+    (_, quarter), (half, middle), (all_of_them, whole) = timings
     print(
         f"a volume more costs {1e3 * (middle - quarter) / (half - half // 2):.0f} ms in the first half and "
         f"{1e3 * (whole - middle) / (all_of_them - half):.0f} ms in the second"

@@ -57,10 +57,10 @@ def of_imagenet(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.nda
 
     tumors = load_tumors(folder, size)
     model, _ = load_compiled(Initialisation.read("imagenet"), size)
-    known = tumors.known.bound if tumors.known.bound.any() else np.ones(len(tumors), bool)
-    features = extract_features(model, tumors.images[known], "features")
-    _, labels = np.unique(tumors.labels[known], return_inverse=True)
-    _, groups = np.unique(tumors.groups[known], return_inverse=True)
+    mask = tumors.known.bound if tumors.known.bound.any() else np.ones(len(tumors), bool)
+    features = extract_features(model, tumors.images[mask], "features")
+    _, labels = np.unique(tumors.labels[mask], return_inverse=True)
+    _, groups = np.unique(tumors.groups[mask], return_inverse=True)
     return features, labels, groups
 
 
@@ -80,7 +80,7 @@ def predictions(
         anew: whether each seed of the folds has projections of its own.
     """
     scaled = (features - features.mean(0)) / (features.std(0) + 1e-6)
-    found = np.zeros((fold_seeds, projections, len(labels)), np.int64)
+    answers = np.zeros((fold_seeds, projections, len(labels)), np.int64)
     for seed in range(fold_seeds):
         fold = grouped_folds(labels, groups, 5, seed)
         for number in range(projections):
@@ -89,8 +89,8 @@ def predictions(
             for held_out in range(5):
                 train, test = fold != held_out, fold == held_out
                 probe = fit_probe(projected[train], labels[train], groups[train], seed, strength=1e-2)
-                found[seed, number, test] = probe.probabilities(projected[test]).argmax(-1)
-    return found
+                answers[seed, number, test] = probe.probabilities(projected[test]).argmax(-1)
+    return answers
 
 
 def comparisons(
@@ -99,7 +99,7 @@ def comparisons(
     """p-values, widths of the 95% intervals, and p-values of the shifted differences, (runs,) each."""
     count, classes = int(groups.max()) + 1, int(labels.max()) + 1
     confusion = np.stack(
-        [metrics.confusion_by_group(labels, each, groups, count, classes) for each in answers]
+        [metrics.confusion_by_group(labels, predicted, groups, count, classes) for predicted in answers]
     )  # (fold seeds, groups, projections, classes, classes)
     rng = np.random.default_rng(0)
     sizes = np.bincount(groups)
@@ -145,34 +145,34 @@ def claims(
     """
     count, classes = int(groups.max()) + 1, int(labels.max()) + 1
     confusion = np.stack(
-        [metrics.confusion_by_group(labels, each, groups, count, classes) for each in answers]
+        [metrics.confusion_by_group(labels, predicted, groups, count, classes) for predicted in answers]
     )
     of_runs = metrics.macro_f1(confusion.sum(1)).mean(0)  # over the seeds of the folds
     rng = np.random.default_rng(1)
-    found: dict[str, list[tuple[float, str, float, float]]] = {"once": [], "repeated": []}
+    outcomes: dict[str, list[tuple[float, str, float, float]]] = {"once": [], "repeated": []}
     for run in range(runs):
         of_folds = rng.choice(len(answers), seeds, replace=False)
         resampling = statistics.Resampling.of(np.sort(groups), draws, seed=run)
         chosen = rng.choice(answers.shape[1], (2, seeds), replace=False)
-        for how, projections in (("once", np.repeat(chosen[:, :1], seeds, axis=1)), ("repeated", chosen)):
+        for kind, projections in (("once", np.repeat(chosen[:, :1], seeds, axis=1)), ("repeated", chosen)):
             a, b = (
-                metrics.macro_f1(resampling.sums(confusion[of_folds, :, each].swapaxes(0, 1)))
-                for each in projections
+                metrics.macro_f1(resampling.sums(confusion[of_folds, :, numbers].swapaxes(0, 1)))
+                for numbers in projections
             )
             pair = statistics.compare(a, b, resampling)
-            said = sentence({"a": a, "b": b}, pair, 1 if how == "once" else seeds)
-            before = 2 * stats.norm.sf(abs(pair["difference"]["estimate"]) / pair["standard_error"])
-            found[how].append((pair["p_value"], said, pair["standard_error"], before))
+            words = sentence({"a": a, "b": b}, pair, 1 if kind == "once" else seeds)
+            old_p = 2 * stats.norm.sf(abs(pair["difference"]["estimate"]) / pair["standard_error"])
+            outcomes[kind].append((pair["p_value"], words, pair["standard_error"], old_p))
     shares = {
-        how: {
-            "before": float(np.mean([before < 0.05 for *_, before in each])),
-            "p": float(np.mean([p < 0.05 for p, *_ in each])),
-            "encoder": float(np.mean([said.startswith("This encoder") for _, said, *_ in each])),
-            "pretraining": float(np.mean([said.startswith("This pretraining") for _, said, *_ in each])),
+        kind: {
+            "before": float(np.mean([old_p < 0.05 for *_, old_p in rows])),
+            "p": float(np.mean([p < 0.05 for p, *_ in rows])),
+            "encoder": float(np.mean([words.startswith("This encoder") for _, words, *_ in rows])),
+            "pretraining": float(np.mean([words.startswith("This pretraining") for _, words, *_ in rows])),
         }
-        for how, each in found.items()
+        for kind, rows in outcomes.items()
     }
-    error = float(np.median([error for _, _, error, _ in found["once"]]))
+    error = float(np.median([error for _, _, error, _ in outcomes["once"]]))
     return shares | {"scale": {"run": float(of_runs.std(ddof=1)), "error": error}}
 
 
@@ -183,8 +183,8 @@ def sentence(scores: dict[str, np.ndarray], pair: dict[str, Any], runs: int) -> 
     return verdict(
         {
             "results": [
-                {"arm": arm, **cell, "macro_f1": {"estimate": float(each[0].mean())}}
-                for arm, each in scores.items()
+                {"arm": arm, **cell, "macro_f1": {"estimate": float(values[0].mean())}}
+                for arm, values in scores.items()
             ],
             "pairs": [{"a": "a", "b": "b", **cell, **pair, "p_holm": pair["p_value"]}],
             "arm_names": list(scores),
@@ -205,9 +205,9 @@ def over_sets(options: argparse.Namespace) -> None:
         for number in range(options.sets):
             data = generated(number, options.groups)
             answers = predictions(*data, 2 * PROJECTIONS, anew=False, dimensions=options.dimensions)
-            found = claims(answers, *data[1:], seeds=seeds, runs=options.runs, draws=400)
-            rates.append(100 * found["repeated"]["pretraining"])
-            runs.append(100 * found["scale"]["run"])
+            summary = claims(answers, *data[1:], seeds=seeds, runs=options.runs, draws=400)
+            rates.append(100 * summary["repeated"]["pretraining"])
+            runs.append(100 * summary["scale"]["run"])
         print(
             f"{options.sets} sets of {options.groups} groups, {seeds} seeds, {options.dimensions} dimensions; runs "
             f"differ by {min(runs):.1f} to {max(runs):.1f} points: a pretraining is called better in "
@@ -221,16 +221,16 @@ def of_methods(data: tuple[np.ndarray, np.ndarray, np.ndarray], options: argpars
     """Print what is said of equal methods."""
     answers = predictions(*data, 2 * PROJECTIONS, anew=False, dimensions=options.dimensions)
     for seeds in map(int, options.seeds.split(",")):
-        found = claims(answers, *data[1:], seeds=seeds, runs=options.runs)
-        scale = found["scale"]
+        summary = claims(answers, *data[1:], seeds=seeds, runs=options.runs)
+        scale = summary["scale"]
         print(
             f"equal methods, {seeds} seeds, {options.dimensions} dimensions; runs differ by a standard deviation of "
             f"{100 * scale['run']:.1f} points, a difference's error is taken to be {100 * scale['error']:.1f}"
         )
-        for how in ("once", "repeated"):
-            before, p, encoder, pretraining = (100 * value for value in found[how].values())
+        for kind in ("once", "repeated"):
+            before, p, encoder, pretraining = (100 * value for value in summary[kind].values())
             print(
-                f"  pretrained {how}: p < 0.05 in {p:.1f}% (before {before:.1f}%); an encoder called better in "
+                f"  pretrained {kind}: p < 0.05 in {p:.1f}% (before {before:.1f}%); an encoder called better in "
                 f"{encoder:.1f}%, a pretraining in {pretraining:.1f}%"
             )
 
@@ -255,14 +255,14 @@ def main() -> None:
         return
     answers = predictions(*data, PROJECTIONS)
     for seeds in map(int, options.seeds.split(",")):
-        found = comparisons(answers, *data[1:], seeds=seeds, runs=options.runs)
-        p, widths = found["p"], found["widths"]
+        results = comparisons(answers, *data[1:], seeds=seeds, runs=options.runs)
+        p, widths = results["p"], results["widths"]
         rates = [f"{100 * (p < a).mean():.2f}% at {100 * a:g}%" for a in (0.05, 0.01)]
         errors = [100 * np.sqrt(a * (1 - a) / len(p)) for a in (0.05, 0.01)]
         print(
             f"{seeds} seeds: {' and '.join(rates)} (standard errors {errors[0]:.2f} and {errors[1]:.2f}); "
-            f"power {100 * (found['shifted'] < 0.05).mean():.0f}%; interval {100 * np.median(widths):.1f} points wide, "
-            f"widest {widths.max() / widths.min():.1f} times the narrowest"
+            f"power {100 * (results['shifted'] < 0.05).mean():.0f}%; interval {100 * np.median(widths):.1f} points "
+            f"wide, widest {widths.max() / widths.min():.1f} times the narrowest"
         )
 
 

@@ -98,10 +98,10 @@ def main() -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4 * a.batch, a.size, a.size)).astype("uint8")
     labels = np.arange(len(images)) % len(CLASSES)
-    still = Recipe(batch=a.batch, rotation=0, zoom=0, shift=0, light=0, flip=False)
+    no_augmentation = Recipe(batch=a.batch, rotation=0, zoom=0, shift=0, light=0, flip=False)
     kinds = {
         "bare Keras": bare(a, images, labels),
-        "ours without augmentation": ours(a, images, labels, still),
+        "ours without augmentation": ours(a, images, labels, no_augmentation),
         "ours": ours(a, images, labels, Recipe(batch=a.batch)),
     }
     for step in kinds.values():
@@ -111,9 +111,9 @@ def main() -> None:
     for _ in range(a.rounds):
         for name, step in kinds.items():
             rounds[name].append(timed(step, a.steps))
-    for name, found in rounds.items():
-        wall, processor = (statistics.median(column) for column in np.array(found).T)
-        ratio = [statistics.median(column) for column in (np.array(found) / rounds["bare Keras"]).T]
+    for name, timings in rounds.items():
+        wall, processor = (statistics.median(column) for column in np.array(timings).T)
+        ratio = [statistics.median(column) for column in (np.array(timings) / rounds["bare Keras"]).T]
         print(
             f"{name:>26}: {1000 * wall:7.0f} ms a step, {1000 * processor / a.batch:5.1f} ms of a core an image; "
             f"{ratio[0]:.2f} and {ratio[1]:.2f} times bare Keras (wall clock, processor)"

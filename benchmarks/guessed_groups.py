@@ -27,8 +27,8 @@ NOTHING = Originals("nothing", (), np.zeros((0, SIDE, SIDE), np.uint8), (), (), 
 
 def scores(report: dict[str, Any]) -> dict[str, str]:
     """Macro-F1 of every arm and floor of a report, in words."""
-    found = {entry["arm"]: interval(entry["macro_f1"]) for entry in report["results"]}
-    return found | {f"floor: {floor['words']}": interval(floor["macro_f1"]) for floor in report["floors"]}
+    arms = {entry["arm"]: interval(entry["macro_f1"]) for entry in report["results"]}
+    return arms | {f"floor: {floor['words']}": interval(floor["macro_f1"]) for floor in report["floors"]}
 
 
 def main() -> None:
@@ -41,8 +41,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     table = {}
     recognised = tumors.figshare_originals
-    for name, known in (("guessed groups", lambda: NOTHING), ("persons", recognised)):
-        tumors.figshare_originals = known  # type: ignore[assignment]
+    for name, originals in (("guessed groups", lambda: NOTHING), ("persons", recognised)):
+        tumors.figshare_originals = originals  # type: ignore[assignment]
         comparison = api.compare(
             options.tumors,
             out=options.out / name.replace(" ", "-"),
@@ -54,7 +54,7 @@ def main() -> None:
         table[name] = scores(comparison.details)
     print(f"| macro-F1, all labels | {' | '.join(table)} |\n|{'---|' * (len(table) + 1)}")
     for row in table["persons"]:
-        print(f"| {row} | {' | '.join(of[row] for of in table.values())} |")
+        print(f"| {row} | {' | '.join(column[row] for column in table.values())} |")
 
 
 if __name__ == "__main__":

@@ -76,24 +76,26 @@ def main() -> None:
         for run in ways.values():
             run(images[:1])
             run(images[:BATCH])
-        one: dict[str, list[float]] = {name: [] for name in ways}
-        many: dict[str, list[float]] = {name: [] for name in ways}
+        latencies: dict[str, list[float]] = {name: [] for name in ways}
+        batch_seconds: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(a.rounds):
             for name, run in ways.items():
-                one[name].append(statistics.median(seconds(run, images[i : i + 1]) for i in range(SINGLE)))
-                many[name].append(seconds(run, images[:BATCH]) / min(BATCH, len(images)))
+                latencies[name].append(
+                    statistics.median(seconds(run, images[i : i + 1]) for i in range(SINGLE))
+                )
+                batch_seconds[name].append(seconds(run, images[:BATCH]) / min(BATCH, len(images)))
     print(
         f"{model.size} px, {a.threads} threads, medians of {a.rounds} rounds, {len(images)} images compared"
     )
     print("| format | MB | same class as Keras | one image, ms | of Keras | images/s, batches | of Keras |")
     print("|---|---|---|---|---|---|---|")
     for name in ways:
-        latency, rate = statistics.median(one[name]), 1 / statistics.median(many[name])
+        latency, rate = statistics.median(latencies[name]), 1 / statistics.median(batch_seconds[name])
         print(
             f"| {name} | {f'{size[name]:.1f}' if name in size else '–'} | "
             f"{f'{top1[name]:.1%}' if name in top1 else '–'} | {1000 * latency:.1f} | "
-            f"{latency / statistics.median(one['Keras']):.2f} | {rate:.0f} | "
-            f"{rate * statistics.median(many['Keras']):.2f} |"
+            f"{latency / statistics.median(latencies['Keras']):.2f} | {rate:.0f} | "
+            f"{rate * statistics.median(batch_seconds['Keras']):.2f} |"
         )
 
 

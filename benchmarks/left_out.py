@@ -26,33 +26,33 @@ from mri_transfer.finetune.prediction.out_of_distribution import fit
 FOLDS = 5
 
 
-def left_out(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, one: int) -> dict[str, Any]:
+def left_out(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, label: int) -> dict[str, Any]:
     """Train without a class, then look at it.
 
     Args:
         features: (n, d).
         labels, groups: int (n,).
-        one: the class left out.
+        label: the class left out.
 
     Returns:
         {"marked": share of its pictures, "known_marked": share of held-out pictures of the others, "folds": least and
         largest of "marked", "answer": most frequent class, "of": its share, "sure": median probability of the answer}.
     """
-    known = np.flatnonzero(labels != one)
-    unknown = features[labels == one]
-    names, own = np.unique(labels[known], return_inverse=True)
-    fold = grouped_folds(own, groups[known], FOLDS, 0)
+    rows = np.flatnonzero(labels != label)
+    unknown = features[labels == label]
+    names, targets = np.unique(labels[rows], return_inverse=True)
+    fold = grouped_folds(targets, groups[rows], FOLDS, 0)
     marked, of_known, answers, sure = [], [], [], []
-    for part in range(FOLDS):
-        threshold, test = fold == part, fold == (part + 1) % FOLDS
-        train = known[~threshold & ~test]
-        described = fit(features[train], features[known[threshold]])
-        marked.append((described.distances(unknown) > described.threshold).mean())
-        of_known.append((described.distances(features[known[test]]) > described.threshold).mean())
-        probe = fit_probe(features[train], own[~threshold & ~test], groups[train], 0, strength=1e-2)
-        found = probe.probabilities(unknown)
-        answers.append(found.argmax(-1))
-        sure.append(found.max(-1))
+    for number in range(FOLDS):
+        threshold, test = fold == number, fold == (number + 1) % FOLDS
+        train = rows[~threshold & ~test]
+        distribution = fit(features[train], features[rows[threshold]])
+        marked.append((distribution.distances(unknown) > distribution.threshold).mean())
+        of_known.append((distribution.distances(features[rows[test]]) > distribution.threshold).mean())
+        probe = fit_probe(features[train], targets[~threshold & ~test], groups[train], 0, strength=1e-2)
+        probabilities = probe.probabilities(unknown)
+        answers.append(probabilities.argmax(-1))
+        sure.append(probabilities.max(-1))
     counts = np.bincount(np.concatenate(answers), minlength=len(names))
     return {
         "marked": float(np.mean(marked)),
@@ -82,12 +82,12 @@ def main() -> None:
     print("| left out | marked (five folds) | held-out pictures of the others marked | called | how sure |")
     print("|---|---|---|---|---|")
     for number, name in enumerate(tumors.classes):
-        found = left_out(features, tumors.labels, tumors.groups, number)
-        low, high = found["folds"]
+        result = left_out(features, tumors.labels, tumors.groups, number)
+        low, high = result["folds"]
         print(
-            f"| {name} | {100 * found['marked']:.1f}% ({100 * low:.1f} to {100 * high:.1f}) | "
-            f"{100 * found['known_marked']:.1f}% | {tumors.classes[found['answer']]} in {100 * found['of']:.0f}% | "
-            f"{found['sure']:.2f} |",
+            f"| {name} | {100 * result['marked']:.1f}% ({100 * low:.1f} to {100 * high:.1f}) | "
+            f"{100 * result['known_marked']:.1f}% | {tumors.classes[result['answer']]} in {100 * result['of']:.0f}% | "
+            f"{result['sure']:.2f} |",
             flush=True,
         )
 

@@ -90,8 +90,8 @@ def network(init: str = "random"):
             for name, values in read_state_dict(packaged_weights()).items()
             if not name.startswith("_fc.") and not name.endswith("num_batches_tracked")
         ]
-        wanted = [name for name in encoder.state_dict() if not name.endswith("num_batches_tracked")]
-        state = {name: torch.tensor(values) for name, values in zip(wanted, published, strict=True)}
+        names = [name for name in encoder.state_dict() if not name.endswith("num_batches_tracked")]
+        state = {name: torch.tensor(values) for name, values in zip(names, published, strict=True)}
         encoder.load_state_dict(state, strict=False)
     return encoder
 
@@ -141,10 +141,14 @@ def train(
     reported_at, report_from = None, 0
     while time.monotonic() - began < budget:
         for views in loader:
-            used = (time.monotonic() - began) / budget
-            if used >= 1:
+            progress = (time.monotonic() - began) / budget
+            if progress >= 1:
                 break
-            share = used / 0.05 if used < 0.05 else 0.5 * (1 + math.cos(math.pi * (used - 0.05) / 0.95))
+            share = (
+                progress / 0.05
+                if progress < 0.05
+                else 0.5 * (1 + math.cos(math.pi * (progress - 0.05) / 0.95))
+            )
             for group in optimizer.param_groups:
                 group["lr"] = RATE[init] * share
             a, b = (
@@ -184,12 +188,12 @@ def features(weights: Path | None, images: np.ndarray, init: str = "random", thr
         encoder.load_state_dict(torch.load(weights, weights_only=True))
     encoder.eval()
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in MEAN_STD[init])
-    found = []
+    batches = []
     with torch.inference_mode():
         for start in range(0, len(images), 64):
             grey = torch.from_numpy(images[start : start + 64]).float()[:, None] / 255
-            found.append(encoder((grey.expand(-1, 3, -1, -1) - mean) / std).numpy())
-    return np.concatenate(found)
+            batches.append(encoder((grey.expand(-1, 3, -1, -1) - mean) / std).numpy())
+    return np.concatenate(batches)
 
 
 def main() -> None:

@@ -49,18 +49,18 @@ def pretrain(a: argparse.Namespace, out: Path, steps: int, method: str, *options
 def steps_of(a: argparse.Namespace, method: str) -> int:
     """Steps of a method that fit into the processor time, measured once and kept."""
     file = a.out / "steps.json"
-    known = json.loads(file.read_text()) if file.is_file() else {}
+    step_seconds = json.loads(file.read_text()) if file.is_file() else {}
     key = f"{method} {a.pairs} {a.size}"
-    if key not in known:
-        took = []
+    if key not in step_seconds:
+        seconds = []
         for steps in CALIBRATION_STEPS:
             out = a.out / "calibration"
             shutil.rmtree(out, ignore_errors=True)
-            took.append(pretrain(a, out, steps, method))
-        known[key] = (took[1] - took[0]) / (CALIBRATION_STEPS[1] - CALIBRATION_STEPS[0])
-        file.write_text(json.dumps(known, indent=1))
-        print(f"{method}: {known[key]:.2f} s of one core a step", flush=True)
-    return max(1, round(a.cpu_seconds / known[key]))
+            seconds.append(pretrain(a, out, steps, method))
+        step_seconds[key] = (seconds[1] - seconds[0]) / (CALIBRATION_STEPS[1] - CALIBRATION_STEPS[0])
+        file.write_text(json.dumps(step_seconds, indent=1))
+        print(f"{method}: {step_seconds[key]:.2f} s of one core a step", flush=True)
+    return max(1, round(a.cpu_seconds / step_seconds[key]))
 
 
 def trial(a: argparse.Namespace, development: Development, key: dict[str, Any], steps: int) -> dict[str, Any]:
@@ -68,14 +68,14 @@ def trial(a: argparse.Namespace, development: Development, key: dict[str, Any], 
     out = a.out / "runs" / "-".join(str(value).replace(":", "_") for value in key.values())
     shutil.rmtree(out, ignore_errors=True)
     options = ["--positives", key["positives"], "--init", key["init"], "--seed", str(key["seed"])]
-    took = pretrain(a, out, steps, key["method"], *options, "--keep-going")
+    seconds = pretrain(a, out, steps, key["method"], *options, "--keep-going")
     summary = json.loads((out / "summary.json").read_text())
     health = summary["health"]
-    found = {
+    result = {
         **key,
         "cpu_seconds": a.cpu_seconds,
         "steps": steps,
-        "cpu_seconds_taken": round(took),
+        "cpu_seconds_taken": round(seconds),
         "state": health["state"],
         "sentence": health["sentence"],
         "free_labels_start": health["start"].get("score"),
@@ -86,7 +86,7 @@ def trial(a: argparse.Namespace, development: Development, key: dict[str, Any], 
     }
     if not a.keep:
         shutil.rmtree(out)
-    return found
+    return result
 
 
 def table(trials: list[dict[str, Any]]) -> str:
@@ -109,8 +109,8 @@ def table(trials: list[dict[str, Any]]) -> str:
             mean = statistics.mean(values)
             return f"{mean:.3f} ({min(values):.3f}–{max(values):.3f})" if name != "rankme" else f"{mean:.0f}"
 
-        counted = sorted(Counter(row["state"] for row in rows).items())
-        states = "; ".join(state if len(counted) == 1 else f"{state} ({n})" for state, n in counted)
+        counts = sorted(Counter(row["state"] for row in rows).items())
+        states = "; ".join(state if len(counts) == 1 else f"{state} ({n})" for state, n in counts)
         start = statistics.mean(row["free_labels_start"] or 0 for row in rows)
         lines.append(
             f"| {init} | {method} | {positives} | {len(rows)} | {states} | {middle('free_labels')} ({start:.3f}) | "
@@ -125,10 +125,10 @@ def differences(trials: list[dict[str, Any]]) -> str:
     runs = sorted({key[:3] for key in probe})
     lines = []
     for a, b in itertools.combinations(sorted({key[3] for key in probe}), 2):
-        found = [probe[(*run, a)] - probe[(*run, b)] for run in runs if {(*run, a), (*run, b)} <= set(probe)]
-        if len(found) > 1:
-            mean, error = statistics.mean(found), statistics.stdev(found) / len(found) ** 0.5
-            lines.append(f"{a} less {b}: {mean:+.4f}, standard error {error:.4f}, {len(found)} pairs")
+        gaps = [probe[(*run, a)] - probe[(*run, b)] for run in runs if {(*run, a), (*run, b)} <= set(probe)]
+        if len(gaps) > 1:
+            mean, error = statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
+            lines.append(f"{a} less {b}: {mean:+.4f}, standard error {error:.4f}, {len(gaps)} pairs")
     return "\n".join(lines)
 
 
@@ -156,7 +156,7 @@ def main() -> None:
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     file = a.out / "trials.jsonl"
-    done = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    trials = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
     if not a.table:
         development = Development(a.tumors, a.size, a.out / "cache")
         keys = [
@@ -166,16 +166,16 @@ def main() -> None:
             for positives in a.positives.split()
             for method in a.methods.split(",")
         ]
-        missing = [key for key in keys if not any(key.items() <= kept.items() for kept in done)]
+        missing = [key for key in keys if not any(key.items() <= record.items() for record in trials)]
         steps = {method: steps_of(a, method) for method in dict.fromkeys(key["method"] for key in missing)}
         with ThreadPoolExecutor(a.jobs) as pool:
-            for found in pool.map(lambda key: trial(a, development, key, steps[key["method"]]), missing):
-                done.append(found)
+            for result in pool.map(lambda key: trial(a, development, key, steps[key["method"]]), missing):
+                trials.append(result)
                 with file.open("a", encoding="utf-8") as lines:
-                    lines.write(json.dumps(found) + "\n")
-                print(f"{len(done)} of {len(keys)}: {json.dumps(found)}", flush=True)
-    print(table(done))
-    print(differences(done))
+                    lines.write(json.dumps(result) + "\n")
+                print(f"{len(trials)} of {len(keys)}: {json.dumps(result)}", flush=True)
+    print(table(trials))
+    print(differences(trials))
 
 
 if __name__ == "__main__":

@@ -54,21 +54,21 @@ hypothesis.settings.register_profile("mutants", FEW, phases=list(hypothesis.Phas
 def annotated(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
     """Where annotations begin and end, as (line, column)."""
     walk = ast.walk(ast.parse(source))
-    found = [each for node in walk for key in ("annotation", "returns") if (each := getattr(node, key, None))]
-    return [((each.lineno, each.col_offset), (each.end_lineno, each.end_col_offset)) for each in found]
+    hints = [hint for node in walk for key in ("annotation", "returns") if (hint := getattr(node, key, None))]
+    return [((hint.lineno, hint.col_offset), (hint.end_lineno, hint.end_col_offset)) for hint in hints]
 
 
 def mutants(source: str, how_many: int, seed: int) -> Iterator[tuple[str, str]]:
     """Names of mutations, and the mutated source of each."""
-    without, tree, places = annotated(source), get_ast(source), []
+    spans, tree, places = annotated(source), get_ast(source), []
     for name in operator_names():
         if not get_operator(name).arguments():
             starts = [p[0] for node in ast_nodes(tree) for p in get_operator(name)().mutation_positions(node)]
             places += [(start, name, occurrence) for occurrence, start in enumerate(starts)]
-    places = [place for place in places if not any(first <= place[0] <= last for first, last in without)]
+    places = [place for place in places if not any(first <= place[0] <= last for first, last in spans)]
     random.Random(seed).shuffle(places)
-    chosen = list({start: (name, occurrence) for start, name, occurrence in places}.items())
-    for (line, _), (name, occurrence) in chosen[:how_many]:
+    sample = list({start: (name, occurrence) for start, name, occurrence in places}.items())
+    for (line, _), (name, occurrence) in sample[:how_many]:
         if mutated := mutate_code(source, get_operator(name)(), occurrence):
             yield f"line {line}, {name.removeprefix('core/')}", mutated
 
@@ -114,15 +114,15 @@ def main() -> None:
         importlib.import_module(package)
     if not survives(a.module, source, tests):
         sys.exit(f"{' '.join(tests)}: the tests fail without any change")
-    tried, killed = list(mutants(source, a.mutants, a.seed)), 0
+    trials, killed = list(mutants(source, a.mutants, a.seed)), 0
     with ThreadPoolExecutor(a.jobs) as pool:
-        alive = pool.map(lambda each: survives(a.module, each[1], tests), tried)
-        for (name, mutated), lives in zip(tried, alive, strict=True):
+        alive = pool.map(lambda mutant: survives(a.module, mutant[1], tests), trials)
+        for (name, mutated), lives in zip(trials, alive, strict=True):
             killed += not lives
             if lives:
                 lines = difflib.unified_diff(source.splitlines(), mutated.splitlines(), n=0, lineterm="")
                 print(name, *list(lines)[3:], sep="\n    ", flush=True)
-    print(f"{a.module}: {killed} of {len(tried)} killed")
+    print(f"{a.module}: {killed} of {len(trials)} killed")
 
 
 if __name__ == "__main__":

@@ -30,10 +30,10 @@ HERE = Path(__file__).resolve().parent
 def resident(process: psutil.Process) -> int:
     """Bytes that a process and its children hold; pages that they share are counted once, with the parent."""
     total = 0
-    for part in [process, *process.children(recursive=True)]:
+    for member in [process, *process.children(recursive=True)]:
         try:
-            memory = part.memory_full_info() if part.pid != process.pid else None
-            total += memory.uss if memory else part.memory_info().rss
+            memory = member.memory_full_info() if member.pid != process.pid else None
+            total += memory.uss if memory else member.memory_info().rss
         except psutil.NoSuchProcess:
             continue
     return total
@@ -96,20 +96,20 @@ def main() -> None:
         "lightly": lambda folder: lightlys(a, folder),
         "lightly, channels last": lambda folder: lightlys(a, folder, "--channels-last"),
     }
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
+    measurements: dict[str, list[tuple[float, float]]] = {name: [] for name in contenders}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(a.rounds):
             for name, run in contenders.items():
-                found[name].append(run(Path(folder)))
-                rate, peak = found[name][-1]
+                measurements[name].append(run(Path(folder)))
+                rate, peak = measurements[name][-1]
                 print(f"round {number + 1}: {name:24} {rate:7.1f} views/s {peak / 1e9:6.2f} GB", flush=True)
     print(f"\n{a.pairs} pairs of {a.size} px, {a.threads} threads, float32; medians of {a.rounds} rounds")
-    own = statistics.median(rate for rate, _ in found["ours"])
-    for name, results in found.items():
+    our_rate = statistics.median(rate for rate, _ in measurements["ours"])
+    for name, results in measurements.items():
         rate = statistics.median(rate for rate, _ in results)
         peak = max(peak for _, peak in results)
         print(
-            f"  {name:24} {rate:7.1f} views/s, {peak / 1e9:5.2f} GB, ours is {own / rate:.2f} times as fast"
+            f"  {name:24} {rate:7.1f} views/s, {peak / 1e9:5.2f} GB, ours is {our_rate / rate:.2f} times as fast"
         )
 
 

@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     a = parser.parse_args()
-    counts = [int(part) for part in a.slices.split(",")]
+    counts = [int(count) for count in a.slices.split(",")]
     costs: dict[int, list[tuple[float, float, float]]] = {count: [] for count in counts}
     with tempfile.TemporaryDirectory() as folder:
         stores = {count: Path(folder) / f"store-{count}" for count in counts}
@@ -73,8 +73,8 @@ def main() -> None:
     )
     print("|---|---|---|---|---|")
     first = statistics.median(cost[0] for cost in costs[counts[0]])
-    for count, found in costs.items():
-        seconds, peak, start = (statistics.median(column) for column in zip(*found, strict=True))
+    for count, rows in costs.items():
+        seconds, peak, start = (statistics.median(column) for column in zip(*rows, strict=True))
         print(f"| {count:,} | {seconds:,.0f} | {seconds / first:.2f} | {peak / 1e9:.2f} GB | {start:.0f} s |")
 
 

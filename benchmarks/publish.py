@@ -91,28 +91,31 @@ def cosine_of(arrays: dict[str, np.ndarray], half: dict[str, np.ndarray], card: 
     from mri_transfer.finetune.export.conversion import generated_images
 
     images = generated_images(card["size"])[..., None]
-    a, b = (np.asarray(encoder_with(card["backbone"], card["size"], each)(images)) for each in (arrays, half))
+    a, b = (
+        np.asarray(encoder_with(card["backbone"], card["size"], weights)(images))
+        for weights in (arrays, half)
+    )
     return float(((a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)).min())
 
 
 def cleaned(provenance: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
     """Provenance without what names places, with what the store says of itself; of every training on the way."""
-    kept = {key: value for key, value in provenance.items() if key != "path"}
+    result = {key: value for key, value in provenance.items() if key != "path"}
     if config := provenance.get("config"):
-        kept["config"] = {
+        result["config"] = {
             key: value for key, value in config.items() if key not in HERE and value is not None
         }
     if data := provenance.get("data"):
-        kept["data"] = {key: value for key, value in data.items() if key != "store"} | {
+        result["data"] = {key: value for key, value in data.items() if key != "store"} | {
             "summary": {key: summary[key] for key in ("by_sequence", "by_plane")}
             | {"licences": [*summary["licences"], {"file": "IXI", "text": " ".join(IXI)}]}
         }
     for key in ("start", "provenance"):
-        if key in kept:
-            kept[key] = cleaned(kept[key], summary)
-    if "config" in kept and kept.get("start", {}).get("init") == "encoder":
-        kept["config"]["init"] = "the training before"
-    return kept
+        if key in result:
+            result[key] = cleaned(result[key], summary)
+    if "config" in result and result.get("start", {}).get("init") == "encoder":
+        result["config"]["init"] = "the training before"
+    return result
 
 
 def trainings(provenance: dict[str, Any]) -> list[dict[str, Any]]:
@@ -120,33 +123,33 @@ def trainings(provenance: dict[str, Any]) -> list[dict[str, Any]]:
     return [link for link in reversed(list(chain(provenance))) if link.get("method")]
 
 
-def in_words(made: dict[str, Any]) -> str:
+def in_words(training: dict[str, Any]) -> str:
     """A training's settings."""
-    config = made["config"]
+    config = training["config"]
     sizes = (
         f"{config['first_size']}, then {config['size']}" if config.get("first_size") else str(config["size"])
     )
     return (
-        f"{made['method']}, {made['steps']:,} steps of {config['batch']} pairs, views of {sizes} px, strength "
+        f"{training['method']}, {training['steps']:,} steps of {config['batch']} pairs, views of {sizes} px, strength "
         f"{config['strength']:g}, {config['positives']} slices as pairs"
     )
 
 
 def people_of(store: Any) -> list[dict[str, Any]]:
     """Volumes, people and slices of each source."""
-    found: dict[str, Counter] = {}
+    counts: dict[str, Counter] = {}
     people: dict[str, set[str]] = {}
     volumes: dict[str, set[str]] = {}
     for subject, source in zip(store.table["subject"], store.table["source"], strict=True):
         key = next((key for key in DATA if str(subject).startswith(key)), None)
         if key is None:
             raise SystemExit(f"{subject}: of a source without licence and attribution here")
-        found.setdefault(key, Counter())["slices"] += 1
+        counts.setdefault(key, Counter())["slices"] += 1
         people.setdefault(key, set()).add(subject)
         volumes.setdefault(key, set()).add(source)
     return [
         {**DATA[key], "people": len(people[key]), "volumes": len(volumes[key]), "slices": count["slices"]}
-        for key, count in found.items()
+        for key, count in counts.items()
     ]
 
 
@@ -161,27 +164,27 @@ def scores_of(report: dict[str, Any], arm: str) -> list[str]:
 
     from mri_transfer.finetune.comparison.verdict import oriented
 
-    found, size = [], report["settings"]["options"]["size"]
-    one = report.get("one_source") or {}
-    for cell, where in (
+    sentences, size = [], report["settings"]["options"]["size"]
+    one_source = report.get("one_source") or {}
+    for cell, description in (
         (report, "four classes, all headline images"),
-        (one, "three tumours, within one source"),
+        (one_source, "three tumours, within one source"),
     ):
         entries = [e for e in cell.get("results", ()) if (e["mode"], e["fraction"]) == ("probe", 1.0)]
         pairs = [p for p in cell.get("pairs", ()) if (p["mode"], p["fraction"]) == ("probe", 1.0)]
         scores = {entry["arm"]: entry["macro_f1"] for entry in entries}
         if arm not in scores:
             continue
-        beside = [
+        comparisons = [
             f"{interval(oriented(pairs, arm, other)['difference'], '+')} points beside {words}"
             for other, words in (("imagenet", "ImageNet's weights"), ("random", "random weights"))
             if other in scores
         ]
-        found.append(
-            f"linear probe on all labels, {where}, {size} px: macro-F1 {interval(scores[arm])}; "
-            + ", ".join(beside)
+        sentences.append(
+            f"linear probe on all labels, {description}, {size} px: macro-F1 {interval(scores[arm])}; "
+            + ", ".join(comparisons)
         )
-    return found
+    return sentences
 
 
 def publish(options: argparse.Namespace) -> Path:
@@ -196,14 +199,14 @@ def publish(options: argparse.Namespace) -> Path:
     half = halved(arrays)
     print(f"least cosine of features, float16 beside float32: {cosine_of(arrays, half, card):.6f}")
     store = SliceStore.open(options.store)
-    made = card["provenance"]
-    links = trainings(made)
+    provenance = card["provenance"]
+    links = trainings(provenance)
     if {link["data"]["fingerprint"] for link in links} != {store.fingerprint}:
         raise SystemExit(f"{options.store}: is not the store that {options.run} was pretrained on")
     tumors = load_tumors(options.tumors, 160)
     summary = read_json(options.store / "summary.json")
     assert isinstance(summary, dict)
-    about = {
+    facts = {
         "from": FROM[links[0]["start"]["init"]],
         "method": "; then ".join(in_words(link) for link in links),
         "views": sum(2 * link["steps"] * link["config"]["batch"] for link in links),
@@ -217,14 +220,14 @@ def publish(options: argparse.Namespace) -> Path:
     if options.report:
         report = read_json(options.report / "report.json")
         assert isinstance(report, dict)
-        about["scores"] = scores_of(report, options.arm or options.name)
+        facts["scores"] = scores_of(report, options.arm or options.name)
     folder = PUBLISHED / options.name
     save_encoder(
         model,
         folder,
         backbone=card["backbone"],
         size=card["size"],
-        provenance={**cleaned(made, summary), "published": about},
+        provenance={**cleaned(provenance, summary), "published": facts},
         arrays=half,
     )
     return folder
@@ -232,7 +235,7 @@ def publish(options: argparse.Namespace) -> Path:
 
 def page() -> str:
     """docs/encoders.md, from the cards."""
-    found = {
+    cards = {
         path.parent.name: json.loads(path.read_text()) for path in sorted(PUBLISHED.glob("*/encoder.json"))
     }
     lines = [
@@ -246,7 +249,7 @@ def page() -> str:
         "mri-transfer encoders",
         *(
             line
-            for name in sorted(found, reverse=True)
+            for name in sorted(cards, reverse=True)
             for line in (
                 f"mri-transfer finetune tumors --init {name} --out runs/{name}-classifier",
                 f"mri-transfer export {name} --format safetensors --out exported/{name}",
@@ -259,23 +262,24 @@ def page() -> str:
         "some of the volumes are under CC BY-SA 3.0: whoever passes them on, also changed, names the sources below and",
         "keeps the licence.",
     ]
-    for name in sorted(found, reverse=True):
-        lines += _section(name, found[name])
+    for name in sorted(cards, reverse=True):
+        lines += _section(name, cards[name])
     return "\n".join(lines) + "\n"
 
 
 def _section(name: str, card: dict[str, Any]) -> list[str]:
-    made, folder = card["provenance"], PUBLISHED / name
-    about, size = made["published"], (folder / card["weights"]).stat().st_size
-    audit = about["audit"]
+    provenance, folder = card["provenance"], PUBLISHED / name
+    facts, size = provenance["published"], (folder / card["weights"]).stat().st_size
+    audit = facts["audit"]
     rows = {
         "network": f"`{card['backbone']}`, {card['features']:,} features, trained at {card['size']} px, float16 "
         f"kernels, {size / 1e6:.1f} MB",
-        "started from": about["from"],
-        "method": about["method"],
-        "length": f"{about['views']:,} views, {about['core_hours']:g} hours by the clock, a core with other work",
-        "data": f"{made['data']['slices']:,} slices of {made['data']['subjects']} people, none with a tumour",
-        "licence of the weights": about["licence"],
+        "started from": facts["from"],
+        "method": facts["method"],
+        "length": f"{facts['views']:,} views, {facts['core_hours']:g} hours by the clock, a core with other work",
+        "data": f"{provenance['data']['slices']:,} slices of {provenance['data']['subjects']} people, none with a "
+        "tumour",
+        "licence of the weights": facts["licence"],
         "tumour pictures among the slices": f"{audit['shared'] or 'none'} of {audit['pictures']:,} distinct ones "
         "(the audit compared every pair)",
         "SHA-256 of the weights' file": f"`{card['weights_sha256']}`",
@@ -291,21 +295,21 @@ def _section(name: str, card: dict[str, Any]) -> list[str]:
         "| source | people | volumes | slices | who | licence |",
         "|---|---|---|---|---|---|",
         *(
-            f"| {each['source']} | {each['people']} | {each['volumes']} | {each['slices']:,} | {each['about']} | "
-            f"{each['licence']} |"
-            for each in about["data"]
+            f"| {entry['source']} | {entry['people']} | {entry['volumes']} | {entry['slices']:,} | {entry['about']} | "
+            f"{entry['licence']} |"
+            for entry in facts["data"]
         ),
         "",
         "Sources to name:",
         "",
-        *(f"- {each['source']}: {each['attribution']}" for each in about["data"]),
+        *(f"- {entry['source']}: {entry['attribution']}" for entry in facts["data"]),
         "",
-        "Scores (95% intervals):" if about["scores"] else "Scores: not measured yet.",
-        *(["", *(f"- {line}" for line in about["scores"])] if about["scores"] else []),
+        "Scores (95% intervals):" if facts["scores"] else "Scores: not measured yet.",
+        *(["", *(f"- {line}" for line in facts["scores"])] if facts["scores"] else []),
         "",
         "Limits:",
         "",
-        *(f"- {line}" for line in about["limits"]),
+        *(f"- {line}" for line in facts["limits"]),
     ]
 
 

@@ -58,48 +58,48 @@ def main() -> None:
     }
     development = Development(a.tumors, a.size, a.out / "cache")
     file = a.out / "quality.jsonl"
-    known = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    records = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
 
     def keep(name: str, seed: int, minutes: float, score: float) -> None:
-        known.append({"name": name, "seed": seed, "minutes": minutes, "score": score})
+        records.append({"name": name, "seed": seed, "minutes": minutes, "score": score})
         with file.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(known[-1]) + "\n")
+            lines.write(json.dumps(records[-1]) + "\n")
         print(f"seed {seed}: {name:44} {minutes:5.2f} min: {score:.3f}", flush=True)
 
-    def kept(name: str, seed: int, minutes: float) -> bool:
-        return any((k["name"], k["seed"], k["minutes"]) == (name, seed, minutes) for k in known)
+    def is_done(name: str, seed: int, minutes: float) -> bool:
+        return any((k["name"], k["seed"], k["minutes"]) == (name, seed, minutes) for k in records)
 
     for seed in range(a.seeds):
         for name, options in LIGHTLY.items():
-            if kept(name, seed, a.minutes):
+            if is_done(name, seed, a.minutes):
                 continue
-            weights = a.out / f"lightly-{seed}-{len(known)}.pt"
+            weights = a.out / f"lightly-{seed}-{len(records)}.pt"
             command = [sys.executable, str(HERE / "lightly_simclr.py"), str(a.store), "--seed", str(seed)]
             command += ["--init", a.init, "--size", str(a.size), "--minutes", str(a.minutes)]
             command += ["--weights", str(weights)]
             command += ["--threads", str(a.threads), "--workers", str(a.threads), *options]
             subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
             keep(name, seed, a.minutes, development.score(features(weights, development.images, a.init)))
-        for part in map(float, a.parts.split(",")):
-            if kept("ours", seed, a.minutes / part):
+        for factor in map(float, a.parts.split(",")):
+            if is_done("ours", seed, a.minutes / factor):
                 continue
-            out = a.out / f"ours-{seed}-{part:g}"
+            out = a.out / f"ours-{seed}-{factor:g}"
             command = [sys.executable, "-m", "mri_transfer", "pretrain", str(a.store), "--out", str(out)]
             command += ["--quiet", "--keep-going", "--size", str(a.size), "--seed", str(seed)]
-            command += ["--minutes", str(a.minutes / part), "--init", a.init, *a.ours]
+            command += ["--minutes", str(a.minutes / factor), "--init", a.init, *a.ours]
             subprocess.run(command, env=environment, check=True)
-            keep("ours", seed, a.minutes / part, development.score_of_run(out))
+            keep("ours", seed, a.minutes / factor, development.score_of_run(out))
 
     def mean(name: str, minutes: float) -> float:
-        scores = [k["score"] for k in known if (k["name"], k["minutes"]) == (name, minutes)]
+        scores = [k["score"] for k in records if (k["name"], k["minutes"]) == (name, minutes)]
         return sum(scores) / len(scores)
 
     best = max(mean(name, a.minutes) for name in LIGHTLY)
     print(f"\nlightly's better setting reaches {best:.3f} in {a.minutes:g} minutes, mean of {a.seeds} seeds")
-    for part in map(float, a.parts.split(",")):
-        score = mean("ours", a.minutes / part)
-        verdict = f"at least {part:g} times as fast" if score >= best else "not there yet"
-        print(f"  ours in {a.minutes / part:5.2f} minutes: {score:.3f}, {verdict}")
+    for factor in map(float, a.parts.split(",")):
+        score = mean("ours", a.minutes / factor)
+        verdict = f"at least {factor:g} times as fast" if score >= best else "not there yet"
+        print(f"  ours in {a.minutes / factor:5.2f} minutes: {score:.3f}, {verdict}")
 
 
 if __name__ == "__main__":

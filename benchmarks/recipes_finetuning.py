@@ -78,7 +78,7 @@ class Bench:
         """Rows that train, rows that are held out, and the probe of those that train."""
         from mri_transfer.finetune.heads.probe import fit_probe
 
-        data, found = self.data, []
+        data, folds = self.data, []
         fold_of = grouped_folds(data.labels, data.groups, self.a.folds, seed)
         for fold in range(self.a.folds):
             train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
@@ -86,8 +86,8 @@ class Bench:
                 self.probes[seed, fold] = fit_probe(
                     self.features[train], data.labels[train], data.groups[train], seed
                 )
-            found.append((train, test, self.probes[seed, fold]))
-        return found
+            folds.append((train, test, self.probes[seed, fold]))
+        return folds
 
     def trained(self, changes: dict[str, Any], seed: int, curve: bool) -> dict[str, np.ndarray]:
         """Logits (n, classes) out of fold: of the probe, of the last weights and their average, and of each epoch."""
@@ -126,15 +126,15 @@ class Bench:
 
         data = self.data
         logits, temperature = np.empty((len(data.labels), 4), np.float32), np.empty(len(data.labels))
-        said = []
+        reports = []
         for train, test, _ in self.folds(seed):
             self.encoder.set_weights(self.start)
-            parts = (part[train] for part in (self.features, data.images, data.labels, data.groups))
+            parts = (array[train] for array in (self.features, data.images, data.labels, data.groups))
             tuning = Tuning(self.encoder, *parts, CLASSES, self.recipe(changes), seed)
-            said.append(tuning.run())
+            reports.append(tuning.run())
             logits[test] = tuning.classifier.logits(data.images[test], None)
             temperature[test] = tuning.temperature
-        return {"logits": logits, "temperature": temperature, "said": np.array(json.dumps(said))}
+        return {"logits": logits, "temperature": temperature, "said": np.array(json.dumps(reports))}
 
 
 def work(a: argparse.Namespace, data: Development) -> None:
@@ -146,13 +146,13 @@ def work(a: argparse.Namespace, data: Development) -> None:
             if path.exists() or (a.only and name not in a.only.split(",")):
                 continue
             before = time.process_time()
-            found = (
+            arrays = (
                 bench.chosen(changes, seed)
                 if name == "chosen"
                 else bench.trained(changes, seed, curve=name == "plain")
             )
             part = path.with_suffix(".part.npz")
-            np.savez(part, cpu_seconds=time.process_time() - before, **found)
+            np.savez(part, cpu_seconds=time.process_time() - before, **arrays)
             part.replace(path)
             print(f"{name}, seed {seed}: {time.process_time() - before:.0f} s of a core", flush=True)
 
@@ -166,11 +166,11 @@ def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }
 
 
-def line(name: str, found: list[dict[str, float]]) -> None:
-    mean = {key: np.mean([each[key] for each in found]) for key in found[0]}
-    each = " ".join(f"{one['macro_f1']:.3f}" for one in found)
+def line(name: str, rows: list[dict[str, float]]) -> None:
+    mean = {key: np.mean([row[key] for row in rows]) for key in rows[0]}
+    macro_f1 = " ".join(f"{row['macro_f1']:.3f}" for row in rows)
     print(
-        f"{name:>32}  macro-F1 {mean['macro_f1']:.3f} ({each})  log loss {mean['log_loss']:.3f}, at its best "
+        f"{name:>32}  macro-F1 {mean['macro_f1']:.3f} ({macro_f1})  log loss {mean['log_loss']:.3f}, at its best "
         f"temperature {mean['refined']:.3f}  ECE {mean['ece']:.3f}"
     )
 
@@ -193,9 +193,9 @@ def table(a: argparse.Namespace, data: Development) -> None:
         line(path.stem, [scores(file["logits"], data.labels)])
         calibrated = file["logits"] / file["temperature"][:, None]
         print(" " * 34, "calibrated:", calibration_scores(calibrated, data.labels))
-        for said in json.loads(str(file["said"])):
-            losses = [round(each["calibrated"], 3) for each in said["inner"]]
-            print(" " * 34, said["rate"], said["rates"], f"T {said['temperature']:.2f}", losses)
+        for report in json.loads(str(file["said"])):
+            losses = [round(trial["calibrated"], 3) for trial in report["inner"]]
+            print(" " * 34, report["rate"], report["rates"], f"T {report['temperature']:.2f}", losses)
 
 
 def main() -> None:
@@ -210,7 +210,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument(
-        "--seeds", type=lambda text: [int(part) for part in text.split(",")], default=[0, 1], metavar="LIST"
+        "--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1], metavar="LIST"
     )
     parser.add_argument("--only", default="", help="names of variants, with commas")
     parser.add_argument("--table", action="store_true", help="print what is there and stop")

@@ -31,7 +31,9 @@ def table(cell: dict[str, Any], arms: list[str]) -> list[str]:
     shares = " | ".join(f"{100 * fraction:g}%" for fraction in fractions)
     lines = [f"| macro-F1, labels used: | {shares} |", "|---" * (len(fractions) + 1) + "|"]
     for arm in arms:
-        lines.append(f"| {arm} | " + " | ".join(interval(entries[arm, each]) for each in fractions) + " |")
+        lines.append(
+            f"| {arm} | " + " | ".join(interval(entries[arm, fraction]) for fraction in fractions) + " |"
+        )
     for floor in cell["floors"]:
         lines.append(
             f"| floor: {floor['words']} |" + " |" * (len(fractions) - 1) + f" {interval(floor['macro_f1'])} |"
@@ -44,12 +46,12 @@ def table(cell: dict[str, Any], arms: list[str]) -> list[str]:
     for a, b in PAIRS:
         if not {a, b} <= set(arms):
             continue
-        found = [
-            oriented([p for p in cell["pairs"] if (p["mode"], p["fraction"]) == (MODE, each)], a, b)
-            for each in fractions
+        pairs = [
+            oriented([p for p in cell["pairs"] if (p["mode"], p["fraction"]) == (MODE, fraction)], a, b)
+            for fraction in fractions
         ]
-        shown = " | ".join(interval(pair["difference"], "+") for pair in found)
-        lines.append(f"| {a} less {b} | {shown} | {p_in_words(found[-1], corrected=True)} |")
+        cells = " | ".join(interval(pair["difference"], "+") for pair in pairs)
+        lines.append(f"| {a} less {b} | {cells} | {p_in_words(pairs[-1], corrected=True)} |")
     return lines
 
 
@@ -59,11 +61,11 @@ def main() -> None:
     report = read_json(parser.parse_args().report / "report.json")
     assert isinstance(report, dict)
     verdict, plan = report["verdict"], report["plan"] or {"words": "No plan.", "deviations": []}
-    one = verdict["one_source"] or {}
+    one_source = verdict["one_source"] or {}
     for line in (
         *(
             verdict["sentence"],
-            one.get("sentence", ""),
+            one_source.get("sentence", ""),
             *verdict["about"],
             *verdict["floors"],
             *verdict["details"],
@@ -78,11 +80,11 @@ def main() -> None:
         print(f"\nwithin one source: {cell['images']} images of {cell['groups']} persons\n")
         print("\n".join(table(cell, report["arm_names"])))
     for entry in report["published"]:
-        told = [
+        accuracies = [
             f"{part} ({entry[part]['images']} images) {interval(entry[part]['intervals']['accuracy'])}"
             for part in ("all", "leaked", "near", "clean")
         ]
-        print(f"published split, {entry['arm']}, accuracy: {', '.join(told)}")
+        print(f"published split, {entry['arm']}, accuracy: {', '.join(accuracies)}")
 
 
 if __name__ == "__main__":

@@ -94,17 +94,17 @@ def measure(a: argparse.Namespace) -> None:
         "two processes, a core each": (a.pairs, [first, second]),
         "half the batch, one core": (a.pairs // 2, [first]),
     }
-    found: dict[str, list[float]] = {name: [] for name in contenders}
+    timings: dict[str, list[float]] = {name: [] for name in contenders}
     with tempfile.TemporaryDirectory() as folder:
         for number in range(a.rounds):
             for name, (pairs, groups) in contenders.items():
-                found[name].append(step_seconds(a, Path(folder) / f"{name}-{number}", pairs, groups))
-                print(f"round {number + 1}: {name:28} {found[name][-1]:6.3f} s a step", flush=True)
-    median = {name: statistics.median(seconds) for name, seconds in found.items()}
-    one = median["one process, one core"]
+                timings[name].append(step_seconds(a, Path(folder) / f"{name}-{number}", pairs, groups))
+                print(f"round {number + 1}: {name:28} {timings[name][-1]:6.3f} s a step", flush=True)
+    median = {name: statistics.median(seconds) for name, seconds in timings.items()}
+    one_core = median["one process, one core"]
     print(f"\n{a.pairs} pairs of {a.size} px, float32, JAX on a processor; medians of {a.rounds} rounds")
     for name, (pairs, _) in contenders.items():
-        rate, gain = 2 * pairs / median[name], one / median[name] * pairs / a.pairs
+        rate, gain = 2 * pairs / median[name], one_core / median[name] * pairs / a.pairs
         print(f"  {name:28} {rate:7.1f} views/s, {gain:4.2f} times one core")
     extra = median["two processes, a core each"] - median["half the batch, one core"]
     share = extra / median["two processes, a core each"]
@@ -120,28 +120,28 @@ def collectives(a: argparse.Namespace, folder: Path) -> list[tuple[str, int]]:
     steps = [text for text in programs if "num_partitions=2" in text]
     if not steps:
         raise SystemExit("XLA has dumped no program for two devices")
-    found = []
+    operations = []
     for shapes, kind in OPERATION.findall(max(steps, key=len)):
         sizes = (
             BYTES.get(kind_of, 4) * math.prod(int(n) for n in sides.split(",") if n)
             for kind_of, sides in re.findall(r"([a-z]+\d*)\[([\d,]*)\]", shapes)
         )
-        found.append((kind, sum(sizes)))
-    return found
+        operations.append((kind, sum(sizes)))
+    return operations
 
 
 def paper(a: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        found = collectives(a, Path(folder))
-    for kind in dict.fromkeys(kind for kind, _ in found):
-        sizes = [size for other, size in found if other == kind]
+        operations = collectives(a, Path(folder))
+    for kind in dict.fromkeys(kind for kind, _ in operations):
+        sizes = [size for other, size in operations if other == kind]
         print(f"  {kind:20} {len(sizes):4} operations, {sum(sizes) / 1e6:8.3f} MB")
-    total = sum(size for _, size in found)
+    total = sum(size for _, size in operations)
     share = 2 * (a.gpus - 1) / a.gpus
     print(f"on {a.gpus} GPUs, a ring: {share:.2f} of {total / 1e6:.1f} MB over each link")
     for name, rate in LINKS.items():
         sending = share * total / (rate * 1e9)
-        starting = len(found) * START_SECONDS.get(name, START_WITHIN)
+        starting = len(operations) * START_SECONDS.get(name, START_WITHIN)
         print(f"  {name:20} {1e3 * sending:8.2f} ms to send, {1e3 * starting:6.2f} ms to start operations")
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from development import asked
+from development import from_command_line
 
 
 def pooled_maps(encoder: Any) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def pooled_maps(encoder: Any) -> dict[str, Any]:
 
 
 def main() -> None:
-    starts, development = asked(__doc__, 112)
+    starts, development = from_command_line(__doc__, 112)
     from mri_transfer.machine import device
 
     device.prepare()
@@ -47,11 +47,11 @@ def main() -> None:
         maps = pooled_maps(encoder)
         reader = keras.Model(encoder.input, list(maps.values()))
         images = development.images[..., None].astype(np.float32)
-        found = dict(zip(maps, reader.predict(images, batch_size=64, verbose=0), strict=True))
-        names = list(found)
-        found["the last two"] = np.concatenate([found[name] for name in names[-2:]], axis=1)
-        found["all"] = np.concatenate([found[name] for name in names], axis=1)
-        for name, features in found.items():
+        by_name = dict(zip(maps, reader.predict(images, batch_size=64, verbose=0), strict=True))
+        names = list(by_name)
+        by_name["the last two"] = np.concatenate([by_name[name] for name in names[-2:]], axis=1)
+        by_name["all"] = np.concatenate([by_name[name] for name in names], axis=1)
+        for name, features in by_name.items():
             print(f"{start}, {name}: macro-F1 {development.score(features):.3f}", flush=True)
 
 

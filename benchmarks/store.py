@@ -55,12 +55,12 @@ def make_store(folder: Path, slices: int, size: int) -> SliceStore:
     rows = shard_rows(size)
     shards = []
     for number in range(-(-slices // rows)):
-        here = min(rows, slices - number * rows)
+        count = min(rows, slices - number * rows)
         path = shard_path(folder, number)
         with path.open("wb") as file:
-            file.write(shard_header(here, size))
-            file.truncate(SHARD_HEADER_BYTES + here * size * size)
-        shards.append({"file": path.relative_to(folder).as_posix(), "slices": here, "sha256": "0" * 64})
+            file.write(shard_header(count, size))
+            file.truncate(SHARD_HEADER_BYTES + count * size * size)
+        shards.append({"file": path.relative_to(folder).as_posix(), "slices": count, "sha256": "0" * 64})
     with (folder / TABLE).open("w", newline="") as text:
         table = csv.writer(text, lineterminator="\n")
         table.writerow(COLUMNS)
@@ -69,8 +69,8 @@ def make_store(folder: Path, slices: int, size: int) -> SliceStore:
             plane = ("axial", "coronal", "sagittal")[place * 3 // OF_A_VOLUME]
             subject, sequence = f"sub-{volume // 2:05d}", ("T1", "T2")[volume % 2]
             name = f"collection/{subject}/anat/{subject}_{sequence}w.nii.gz"
-            where = (-60.0 + 4 * (place % 34), round((place % 34 + 0.5) / 34, 5))
-            table.writerow([subject, "", sequence, plane, *where, volume, name, f"{volume:064x}"])
+            position = (-60.0 + 4 * (place % 34), round((place % 34 + 0.5) / 34, 5))
+            table.writerow([subject, "", sequence, plane, *position, volume, name, f"{volume:064x}"])
     manifest: dict[str, Any] = {
         "format": FORMAT,
         "settings": {"size": size},
@@ -92,8 +92,8 @@ def memory_maps(store: SliceStore) -> Reader:
         result = np.empty((len(indices), size, size), dtype=np.uint8)
         numbers, places = np.divmod(indices, rows)
         for number in np.unique(numbers):
-            where = numbers == number
-            result[where] = maps[number][places[where]]
+            mask = numbers == number
+            result[mask] = maps[number][places[mask]]
         return result
 
     return read
@@ -146,9 +146,9 @@ class Size:
         """A few batches in a row by each way, of which the first ones bring the processor's caches to it."""
         for name, read in self.readers.items():
             for number in range(IN_A_ROW):
-                wanted = self.rng.choice(self.warm, batch)
+                indices = self.rng.choice(self.warm, batch)
                 started = time.process_time()
-                read(wanted)
+                read(indices)
                 if number >= IN_A_ROW // 3:
                     self.rates[name].append(batch / (time.process_time() - started))
 

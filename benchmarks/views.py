@@ -78,8 +78,8 @@ def lightly_seconds(python: str, images: np.ndarray, size: int) -> dict[str, flo
         file = Path(folder) / "slices.npy"
         np.save(file, images)
         command = [python, "-c", LIGHTLY, str(file), str(size)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+        process = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(process.stdout.splitlines()[-1])
 
 
 def main() -> None:
@@ -104,8 +104,8 @@ def main() -> None:
     print(f"{'all augmentations':36s} {1e3 * ours:6.3f} ms a view, {1 / ours:5.0f} views/s")
     grouped = {name for names in PARTS.values() for name in names}
     parts = PARTS | {name: (name,) for name in NAMES if name not in grouped}
-    for name, kept in parts.items():
-        alone = seconds_a_view(images, size, {other: 0.0 for other in NAMES if other not in kept})
+    for name, names in parts.items():
+        alone = seconds_a_view(images, size, {other: 0.0 for other in NAMES if other not in names})
         print(f"  {name:34s} {1e3 * alone:6.3f} ms")
     if arguments.lightly:
         for name, theirs in lightly_seconds(arguments.lightly, images, size).items():

@@ -21,7 +21,7 @@ TALL = 2.6  # of a room, in the drawing
 
 def modules() -> dict[str, Path]:
     """Every module by its installed name; scripts that run on boards import nothing of it and are left out."""
-    found = {}
+    paths = {}
     for folder in ("mri_transfer", *STAGES):
         for path in sorted((ROOT / folder).rglob("*.py")):
             inside = path.relative_to(ROOT)
@@ -29,13 +29,13 @@ def modules() -> dict[str, Path]:
                 continue
             words = [*inside.with_suffix("").parts]
             words = words[:-1] if words[-1] == "__init__" else words
-            found[".".join(words if folder == "mri_transfer" else ["mri_transfer", *words])] = path
-    return found
+            paths[".".join(words if folder == "mri_transfer" else ["mri_transfer", *words])] = path
+    return paths
 
 
 def imports(path: Path, known: dict[str, Path]) -> set[str]:
     """The modules of ours that a file imports when it runs, at its top or inside a function."""
-    found = set()
+    names = set()
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
     while waiting:
         node = waiting.pop()
@@ -43,12 +43,12 @@ def imports(path: Path, known: dict[str, Path]) -> set[str]:
             continue
         waiting.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names} & known.keys()
+            names |= {alias.name for alias in node.names} & known.keys()
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                found.add(inner if inner in known else node.module)
-    return {name for name in found if name in known and name != "mri_transfer"}
+                names.add(inner if inner in known else node.module)
+    return {name for name in names if name in known and name != "mri_transfer"}
 
 
 def room(name: str) -> str:
@@ -67,11 +67,11 @@ def room(name: str) -> str:
 def arrows() -> dict[str, set[str]]:
     """For every room, the other rooms that it imports from."""
     known = modules()
-    found: dict[str, set[str]] = defaultdict(set)
+    graph: dict[str, set[str]] = defaultdict(set)
     for name, path in known.items():
-        here = room(name)
-        found[here] |= {room(other) for other in imports(path, known)} - {here}
-    return dict(found)
+        source = room(name)
+        graph[source] |= {room(other) for other in imports(path, known)} - {source}
+    return dict(graph)
 
 
 def reduced(graph: dict[str, set[str]]) -> dict[str, set[str]]:
@@ -88,7 +88,7 @@ def reduced(graph: dict[str, set[str]]) -> dict[str, set[str]]:
 
     reach = {name: beyond(name) for name in graph}
     return {
-        name: {one for one in others if not any(one in reach[other] for other in others - {one})}
+        name: {target for target in others if not any(target in reach[other] for other in others - {target})}
         for name, others in graph.items()
     }
 
@@ -146,17 +146,17 @@ def draw(path: Path) -> None:
         for level, rooms in enumerate(rows):
             # Each room near the ones it rests on, so that few arrows cross.
             rooms.sort(
-                key=lambda one: [place[other][0] for other in sorted(inside[one]) if other in place] or [x]
+                key=lambda node: [place[other][0] for other in sorted(inside[node]) if other in place] or [x]
             )
             wide = min(17.0, (width - 2) / len(rooms) - 1)
-            for number, one in enumerate(rooms):
+            for number, node in enumerate(rooms):
                 left = x + width * (number + 0.5) / len(rooms) - wide / 2
                 low = y + 1.5 + step * level
-                box(left, low, wide, TALL, one.removeprefix(name + "."), "white", 8)
-                place[one] = left + wide / 2, low
-        for one, others in reduced(inside).items():
+                box(left, low, wide, TALL, node.removeprefix(name + "."), "white", 8)
+                place[node] = left + wide / 2, low
+        for node, others in reduced(inside).items():
             for other in others:
-                start, end = place[one], (place[other][0], place[other][1] + TALL)
+                start, end = place[node], (place[other][0], place[other][1] + TALL)
                 axes.add_patch(
                     FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=7, color="#5b6b84", lw=0.8)
                 )

@@ -52,12 +52,12 @@ def advice(findings: dict[str, Any]) -> list[str]:
     shortcuts = [entry for entry in findings["shortcuts"]["features"] if entry["shortcut"]]
     if shortcuts:
         single = [entry["name"] for entry in shortcuts if entry["feature"] != ALL]
-        shown = (
+        names = (
             ", ".join(single[:4])
             or "by figures of the file and the picture together, though by no single one"
         )
         recommendations.append(
-            f"The class can be guessed without looking at the anatomy ({shown}). Bring all images to one size, crop "
+            f"The class can be guessed without looking at the anatomy ({names}). Bring all images to one size, crop "
             "and range before training, as this program does, and doubt a model that is tested only on images from the "
             "same collection."
         )
@@ -78,7 +78,7 @@ def advice(findings: dict[str, Any]) -> list[str]:
         ("markings", "letters, arrows or frames"),
         ("others", "something other than an MRI slice"),
     ):
-        telling = [kind for kind, about in findings[key]["kinds"].items() if about["depends_on_class"]]
+        telling = [kind for kind, numbers in findings[key]["kinds"].items() if numbers["depends_on_class"]]
         if telling:
             recommendations.append(
                 f"Some classes show {what} more often than others ({', '.join(telling)}): a model may learn that "
@@ -101,8 +101,8 @@ def advice(findings: dict[str, Any]) -> list[str]:
     return recommendations or ["No leak was found. Split by groups anyway: `mri-transfer compare` does."]
 
 
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+def _number(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _are(count: int) -> str:

@@ -78,9 +78,9 @@ def _named_rows(axes: Axes, labels: Sequence[str], texts: Sequence[str], height:
     axes.figure.subplots_adjust(left=0.03, right=0.97, bottom=0.5 / height, top=1 - 0.1 / height)
 
 
-def shortcuts(findings: dict[str, Any], most: int = 9) -> Picture | None:
+def shortcuts(findings: dict[str, Any], limit: int = 9) -> Picture | None:
     """How well the most telling features name the class, beside a guess."""
-    entries = findings["features"][:most]
+    entries = findings["features"][:limit]
     if not entries:
         return None
     height = 0.46 * len(entries) + 0.75

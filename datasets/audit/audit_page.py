@@ -47,7 +47,7 @@ def write_page(
         command: that made it.
         banner: a warning for the top of the page.
     """
-    drawn = {
+    charts = {
         "threshold": audit_charts.threshold(tumors) if len(tumors.candidates) else None,
         "shortcuts": audit_charts.shortcuts(findings["shortcuts"]),
         "nearest": audit_charts.nearest(findings["nearest"]),
@@ -57,7 +57,7 @@ def write_page(
         .get_template("audit.html.j2")
         .render(
             found=findings,
-            drawn=drawn,
+            drawn=charts,
             classes=findings["classes"],
             rows=_by_class(findings, tumors),
             sources=sentences(findings),
@@ -114,11 +114,11 @@ def _pair(folder: Path, pair: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _spread(pairs: Sequence[dict[str, Any]], most: int) -> list[dict[str, Any]]:
+def _spread(pairs: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """A few of them, evenly from the list, so that the first and the last are among them."""
-    if len(pairs) <= most:
+    if len(pairs) <= count:
         return list(pairs)
-    return [pairs[place] for place in np.linspace(0, len(pairs) - 1, most).round().astype(int)]
+    return [pairs[place] for place in np.linspace(0, len(pairs) - 1, count).round().astype(int)]
 
 
 def _galleries(folder: Path, findings: dict[str, Any]) -> list[dict[str, Any]]:
@@ -163,30 +163,30 @@ def _galleries(folder: Path, findings: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _source_conflicts(folder: Path, findings: dict[str, Any]) -> list[dict[str, Any]]:
     """Pictures whose source gives another label, each once, beside what the package knows of the original."""
-    known = figshare_originals()
-    place = {f"{known.source} {name}": n for n, name in enumerate(known.names)}
-    shown: dict[str, dict[str, Any]] = {}
+    originals = figshare_originals()
+    place = {f"{originals.source} {name}": n for n, name in enumerate(originals.names)}
+    cards: dict[str, dict[str, Any]] = {}
     for conflict in findings["source_conflicts"]:
-        card = shown.setdefault(
+        card = cards.setdefault(
             conflict["source"], conflict | {"files": [], "image": _picture(folder, conflict["file"])}
         )
         card["files"].append(conflict["file"])
         if conflict["source"] in place:
-            small = known.signatures[place[conflict["source"]]]
+            small = originals.signatures[place[conflict["source"]]]
             card["original"] = html_pages.data_uri(np.kron(small, np.ones((12, 12), np.uint8)))
-    return list(shown.values())
+    return list(cards.values())
 
 
 def _cards(findings: dict[str, Any], key: str) -> list[dict[str, Any]]:
     """Pictures that were flagged, some of every kind, each once."""
     folder, entries = Path(findings["folder"]), findings[key]["files"]
-    chosen: dict[str, dict[str, Any]] = {}
+    by_file: dict[str, dict[str, Any]] = {}
     kinds = list(dict.fromkeys(kind for entry in entries for kind in entry["kinds"]))
     for kind in kinds:
         of_kind = [entry for entry in entries if kind in entry["kinds"]]
         for entry in of_kind[: max(2, MARKED // len(kinds))]:
-            chosen.setdefault(entry["file"], entry)
-    return [{**entry, "image": _picture(folder, entry["file"])} for entry in chosen.values()]
+            by_file.setdefault(entry["file"], entry)
+    return [{**entry, "image": _picture(folder, entry["file"])} for entry in by_file.values()]
 
 
 def _one_group(folder: Path, tumors: TumorSet) -> dict[str, Any]:
@@ -211,7 +211,7 @@ def _against(folder: Path, against: dict[str, Any] | None, store: SliceStore | N
     """Images beside the slices of a store that are most like them."""
     if against is None or store is None:
         return []
-    chosen = [*against["leaks"][: 2 * PAIRS], *against["closest"][: PAIRS // 2]]
+    entries = [*against["leaks"][: 2 * PAIRS], *against["closest"][: PAIRS // 2]]
     return [
         {
             **entry,
@@ -221,5 +221,5 @@ def _against(folder: Path, against: dict[str, Any] | None, store: SliceStore | N
                 np.ascontiguousarray(turned(store.images([entry["slice"]])[0], entry["orientation"])), SIDE
             ),
         }
-        for place, entry in enumerate(chosen)
+        for place, entry in enumerate(entries)
     ]

@@ -37,7 +37,7 @@ def examine(folder: Path, tumors: TumorSet) -> dict[str, Any]:
     labels = np.array([file.label for file in files], dtype=int)
     splits = np.array([file.split for file in files])
     groups = tumors.groups[image_of]
-    measured = measure(folder, files)
+    measurements = measure(folder, files)
     below = np.flatnonzero(tumors.candidates.correlation < tumors.calibration.threshold)
     return {
         "folder": str(folder),
@@ -47,10 +47,10 @@ def examine(folder: Path, tumors: TumorSet) -> dict[str, Any]:
         "copies": _copies(tumors),
         "pairs": _pairs(tumors, slice(len(tumors.near))),  # candidates come best first
         "next_pairs": _pairs(tumors, below[:CLOSEST]),
-        "shortcuts": find_shortcuts(measured, labels, groups, splits, tumors.classes),
-        "markings": find_markings(measured, files, tumors.classes),
-        "others": find_others(measured, files, tumors.classes),
-        "nearest": leak_alarm(measured.small, labels, image_of, groups, splits, tumors.classes),
+        "shortcuts": find_shortcuts(measurements, labels, groups, splits, tumors.classes),
+        "markings": find_markings(measurements, files, tumors.classes),
+        "others": find_others(measurements, files, tumors.classes),
+        "nearest": leak_alarm(measurements.small, labels, image_of, groups, splits, tumors.classes),
     }
 
 

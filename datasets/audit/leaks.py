@@ -33,10 +33,10 @@ def leaks_between(tumors: TumorSet, store: SliceStore, threshold: float | None =
     if threshold is None:
         threshold = tumors.calibration.threshold
     closest = closest_slices(tumors.thumbs, store)
-    chosen = sorted(
+    images = sorted(
         np.flatnonzero(closest["correlation"] >= threshold), key=lambda n: -closest["correlation"][n]
     )
-    return [finding(tumors, store, int(image), closest[image]) for image in chosen]
+    return [finding(tumors, store, int(image), closest[image]) for image in images]
 
 
 def closest_slices(thumbs: np.ndarray, store: SliceStore) -> np.ndarray:

@@ -111,11 +111,11 @@ def _shapes(grey: np.ndarray, bright: np.ndarray, level: int, flattest: float, s
 
     around = np.ones((3, 3), bool)
     parts, _ = ndimage.label(bright, around)
-    most = LARGEST * max(grey.shape)
+    longest = LARGEST * max(grey.shape)
     shapes = []
     for number, (rows, columns) in enumerate(ndimage.find_objects(parts), start=1):
         height, width = rows.stop - rows.start, columns.stop - columns.start
-        if not shortest <= max(height, width) <= most or min(height, width) < 2:
+        if not shortest <= max(height, width) <= longest or min(height, width) < 2:
             continue
         values = np.sort(grey[rows, columns][parts[rows, columns] == number])
         if len(values) < 2 * shortest:
@@ -128,11 +128,11 @@ def _shapes(grey: np.ndarray, bright: np.ndarray, level: int, flattest: float, s
             slice(max(0, rows.start - 4), rows.stop + 4),
             slice(max(0, columns.start - 4), columns.stop + 4),
         )
-        shape, near = parts[window] == number, grey[window].astype(float)
+        shape, patch = parts[window] == number, grey[window].astype(float)
         one = ndimage.binary_dilation(shape, around)
         two = ndimage.binary_dilation(one, around)
         three = ndimage.binary_dilation(two, around)
-        ring = near[three & ~two]
+        ring = patch[three & ~two]
         if not ring.size:
             continue
         ring = np.sort(ring)
@@ -140,7 +140,7 @@ def _shapes(grey: np.ndarray, bright: np.ndarray, level: int, flattest: float, s
         span = top - ground
         if span < SPAN:
             continue
-        middle = (near > ground + 0.2 * span) & (near < ground + 0.8 * span) & three
+        middle = (patch > ground + 0.2 * span) & (patch < ground + 0.8 * span) & three
         outline = shape & ~ndimage.binary_erosion(shape, around)
         shapes.append(
             _Shape(
@@ -166,15 +166,15 @@ def _letters(grey: np.ndarray) -> list[Mark]:
     ]
 
 
-def _in_a_row(one: _Shape, other: _Shape) -> bool:
+def _in_a_row(shape: _Shape, other: _Shape) -> bool:
     """Side by side, as letters are: of like height, on one line, and not further apart than they are high."""
-    tall = max(one.height, other.height)
-    overlap = min(one.box[3], other.box[3]) - max(one.box[1], other.box[1])
-    gap = max(one.box[0], other.box[0]) - min(one.box[2], other.box[2])
+    tall = max(shape.height, other.height)
+    overlap = min(shape.box[3], other.box[3]) - max(shape.box[1], other.box[1])
+    gap = max(shape.box[0], other.box[0]) - min(shape.box[2], other.box[2])
     return (
         other.blur <= IN_ROW
-        and tall <= 1.7 * min(one.height, other.height)
-        and overlap >= 0.6 * min(one.height, other.height)
+        and tall <= 1.7 * min(shape.height, other.height)
+        and overlap >= 0.6 * min(shape.height, other.height)
         and gap <= 1.5 * tall
     )
 
@@ -224,11 +224,11 @@ def find_marks(grey: np.ndarray) -> list[Mark]:
     return sorted(marks, key=lambda mark: (-mark.score, mark.box))
 
 
-def find_markings(measured: Measurements, files: Sequence[ImageFile], classes: Sequence[str]) -> dict:
+def find_markings(measurements: Measurements, files: Sequence[ImageFile], classes: Sequence[str]) -> dict:
     """Which files carry colour, letters, graphics or frames, and whether some classes do more than others.
 
     Args:
-        measured: of the files.
+        measurements: of the files.
         files: as from :func:`mri_transfer.datasets.tumors.images.list_images`.
         classes: names.
 
@@ -238,34 +238,32 @@ def find_markings(measured: Measurements, files: Sequence[ImageFile], classes: S
         the crispest first: {"file", "class", "score", "kinds", "boxes" [[left, top, right, bottom], ...]}) and
         "sentences".
     """
-    readable = measured.readable
+    readable = measurements.readable
     labels = np.array([file.label for file in files], dtype=int)
-    listed: list[dict] = []
-    marked = {kind: np.zeros(len(files), bool) for kind in KINDS}
-    marked["colour"] = readable & (np.nan_to_num(measured.colour) >= COLOURED)
-    for row, (file, marks) in enumerate(zip(files, measured.marks, strict=True)):
-        kinds = ["colour"] if marked["colour"][row] else []
+    entries: list[dict] = []
+    masks = {kind: np.zeros(len(files), bool) for kind in KINDS}
+    masks["colour"] = readable & (np.nan_to_num(measurements.colour) >= COLOURED)
+    for row, (file, marks) in enumerate(zip(files, measurements.marks, strict=True)):
+        kinds = ["colour"] if masks["colour"][row] else []
         for mark in marks:
-            marked[mark.kind][row] = True
+            masks[mark.kind][row] = True
             if mark.kind not in kinds:
                 kinds.append(mark.kind)
         if kinds:
-            listed.append(
+            entries.append(
                 {
                     "file": file.path,
                     "class": classes[file.label],
-                    "score": max([mark.score for mark in marks] + ([1.0] if marked["colour"][row] else [])),
+                    "score": max([mark.score for mark in marks] + ([1.0] if masks["colour"][row] else [])),
                     "kinds": kinds,
                     "boxes": [list(mark.box) for mark in marks],
                 }
             )
-    listed.sort(key=lambda entry: (-entry["score"], entry["file"]))
+    entries.sort(key=lambda entry: (-entry["score"], entry["file"]))
     findings = {
         "images": int(readable.sum()),
-        "kinds": {
-            kind: shares_of_classes(where, labels, readable, classes) for kind, where in marked.items()
-        },
-        "files": listed,
+        "kinds": {kind: shares_of_classes(mask, labels, readable, classes) for kind, mask in masks.items()},
+        "files": entries,
         "sentences": [],
     }
     findings["sentences"] = _sentences(findings)

@@ -186,11 +186,11 @@ def _panels(small: np.ndarray, rows: int, columns: int) -> float:
     return float((values @ values.T).min())
 
 
-def find_others(measured: Measurements, files: Sequence[ImageFile], classes: Sequence[str]) -> dict:
+def find_others(measurements: Measurements, files: Sequence[ImageFile], classes: Sequence[str]) -> dict:
     """Which files look like something else, and whether some classes have more of them.
 
     Args:
-        measured: of the files.
+        measurements: of the files.
         files: as from :func:`mri_transfer.datasets.tumors.images.list_images`.
         classes: names.
 
@@ -198,16 +198,16 @@ def find_others(measured: Measurements, files: Sequence[ImageFile], classes: Seq
         JSON-able: "images" (readable ones), "kinds" (those that occur, to {"images", "by_class" (name to share of the
         class), "depends_on_class"}), "files" ({"file", "class", "kinds"} each) and "sentences".
     """
-    readable = measured.readable
+    readable = measurements.readable
     labels = np.array([file.label for file in files], dtype=int)
     kinds = {}
     for kind in KINDS:
-        marked = np.array([kind in hints for hints in measured.hints], dtype=bool)
-        if marked.any():
-            kinds[kind] = shares_of_classes(marked, labels, readable, classes)
-    listed = [
+        mask = np.array([kind in hints for hints in measurements.hints], dtype=bool)
+        if mask.any():
+            kinds[kind] = shares_of_classes(mask, labels, readable, classes)
+    entries = [
         {"file": file.path, "class": classes[file.label], "kinds": list(hints)}
-        for file, hints in zip(files, measured.hints, strict=True)
+        for file, hints in zip(files, measurements.hints, strict=True)
         if hints
     ]
     sentences = []
@@ -220,6 +220,6 @@ def find_others(measured: Measurements, files: Sequence[ImageFile], classes: Seq
     return {
         "images": int(readable.sum()),
         "kinds": kinds,
-        "files": listed,
+        "files": entries,
         "sentences": sentences or ["No image looks like anything else than a slice of a head."],
     }

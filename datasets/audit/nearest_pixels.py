@@ -49,9 +49,9 @@ def nearest_neighbour(
         best = np.full(len(rows), -np.inf, np.float32)
         for begin in range(0, len(train), chunk):
             columns = train[begin : begin + chunk]
-            alike = vectors @ normalised(images[columns]).T
-            place = alike.argmax(axis=1)
-            value = alike[np.arange(len(rows)), place]
+            similarity = vectors @ normalised(images[columns]).T
+            place = similarity.argmax(axis=1)
+            value = similarity[np.arange(len(rows)), place]
             better = value > best
             best[better] = value[better]
             predicted[start : start + chunk][better] = labels[columns[place[better]]]
@@ -103,13 +103,15 @@ def leak_alarm(
         order = rng.permutation(np.unique(groups[first]))
         size = np.cumsum([(groups[first] == group).sum() for group in order])
         first = first[np.isin(groups[first], order[size <= MOST])]
-    own, group = labels[first], groups[first]
-    fewest = min((len(np.unique(group[own == label])) for label in range(len(classes))), default=0)
+    targets, group = labels[first], groups[first]
+    fewest = min((len(np.unique(group[targets == label])) for label in range(len(classes))), default=0)
     findings["folds"] = folds = min(folds, fewest)
     try:
-        findings["grouped"] = _cross_validated(images[first], own, grouped_folds(own, group, folds, seed))
-        single = grouped_folds(own, np.arange(len(own)), folds, seed)
-        findings["ungrouped"] = _cross_validated(images[first], own, single)
+        findings["grouped"] = _cross_validated(
+            images[first], targets, grouped_folds(targets, group, folds, seed)
+        )
+        single = grouped_folds(targets, np.arange(len(targets)), folds, seed)
+        findings["ungrouped"] = _cross_validated(images[first], targets, single)
     except UserError:
         pass
     findings["alarm"], findings["sentences"] = _in_words(findings)

@@ -43,24 +43,24 @@ def scores(
         confusion_by_group(labels, predictions, group, count, classes).reshape(count, -1).astype(np.float32)
     )
     rng = np.random.default_rng(seed)
-    drawn = np.concatenate(
+    resamples = np.concatenate(
         [
             draw_groups(count, min(_CHUNK, DRAWS - start), rng).astype(np.float32) @ counts
             for start in range(0, DRAWS, _CHUNK)
         ]
     ).reshape(DRAWS, len(predictions), classes, classes)
-    whole = counts.sum(axis=0).reshape(len(predictions), classes, classes)
+    confusion = counts.sum(axis=0).reshape(len(predictions), classes, classes)
     tails = [(1 - confidence) / 2, (1 + confidence) / 2]
 
     def interval(statistic: Callable[[np.ndarray], np.ndarray], row: int) -> dict[str, float]:
-        low, high = np.quantile(statistic(drawn[:, row]), tails)
-        return {"estimate": float(statistic(whole[row])), "low": float(low), "high": float(high)}
+        low, high = np.quantile(statistic(resamples[:, row]), tails)
+        return {"estimate": float(statistic(confusion[row])), "low": float(low), "high": float(high)}
 
     return [
         {
             "balanced_accuracy": interval(balanced_accuracy, row),
             "macro_f1": interval(macro_f1, row),
-            "recall": recalls(whole[row]),
+            "recall": recalls(confusion[row]),
         }
         for row in range(len(predictions))
     ]

@@ -11,12 +11,12 @@ SIGNIFICANCE = 0.01
 
 
 def shares_of_classes(
-    marked: np.ndarray, labels: np.ndarray, readable: np.ndarray, classes: Sequence[str]
+    mask: np.ndarray, labels: np.ndarray, readable: np.ndarray, classes: Sequence[str]
 ) -> dict:
     """How many images are marked, their share of each class, and whether that is more than chance makes of it.
 
     Args:
-        marked: bool (files,).
+        mask: bool (files,).
         labels: int (files,).
         readable: bool (files,); the others do not count.
         classes: names.
@@ -28,7 +28,7 @@ def shares_of_classes(
     from scipy.stats import chi2_contingency
 
     total = np.bincount(labels[readable], minlength=len(classes))
-    hits = np.bincount(labels[marked & readable], minlength=len(classes))
+    hits = np.bincount(labels[mask & readable], minlength=len(classes))
     share = np.divide(hits, total, out=np.zeros(len(classes)), where=total > 0)
     depends = False
     if hits.any() and (hits < total).any() and (total > 0).sum() > 1:

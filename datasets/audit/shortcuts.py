@@ -63,14 +63,14 @@ CONTENT = ("border", "offset_x", "offset_y", "mean", "contrast", "entropy", "sha
 ALL = "all"
 
 
-def features_of(measured: Measurements) -> dict[str, np.ndarray]:
+def features_of(measurements: Measurements) -> dict[str, np.ndarray]:
     """The features of :data:`FEATURES`, float (files,) each."""
     derived = {
-        "pixels": measured.width * measured.height,
-        "aspect": measured.width / measured.height,
-        "bytes_per_pixel": measured.bytes / (measured.width * measured.height),
+        "pixels": measurements.width * measurements.height,
+        "aspect": measurements.width / measurements.height,
+        "bytes_per_pixel": measurements.bytes / (measurements.width * measurements.height),
     }
-    return {name: derived[name] if name in derived else getattr(measured, name) for name in FEATURES}
+    return {name: derived[name] if name in derived else getattr(measurements, name) for name in FEATURES}
 
 
 def _tree(seed: int) -> Any:
@@ -96,7 +96,7 @@ def _out_of_fold(model: Any, values: np.ndarray, labels: np.ndarray, fold: np.nd
 
 
 def find_shortcuts(
-    measured: Measurements,
+    measurements: Measurements,
     labels: np.ndarray,
     groups: np.ndarray,
     splits: np.ndarray,
@@ -108,7 +108,7 @@ def find_shortcuts(
     """How well each feature, and all of them together, predict the class.
 
     Args:
-        measured: of the files; those that could not be read are left out.
+        measurements: of the files; those that could not be read are left out.
         labels: int (files,).
         groups: int (files,), of what belongs together; negative: left out.
         splits: str (files,), such as "Training"; see :func:`mri_transfer.datasets.tumors.layout.published`.
@@ -125,20 +125,22 @@ def find_shortcuts(
         and its share by split and class), and "sentences". Where a class has too few groups to cross-validate,
         "features" is empty and a sentence says so.
     """
-    usable = measured.readable & (np.asarray(groups) >= 0)
+    usable = measurements.readable & (np.asarray(groups) >= 0)
     labels, groups, splits = (
         np.asarray(labels)[usable],
         np.asarray(groups)[usable],
         np.asarray(splits)[usable],
     )
-    columns = {name: values[usable] for name, values in features_of(measured).items()}
+    columns = {name: values[usable] for name, values in features_of(measurements).items()}
     findings: dict[str, Any] = {
         "images": len(labels),
         "chance": 1 / len(classes),
         "folds": folds,
         "features": [],
         "constant": [],
-        "sizes": common_sizes(measured.width[usable], measured.height[usable], labels, splits, classes),
+        "sizes": common_sizes(
+            measurements.width[usable], measurements.height[usable], labels, splits, classes
+        ),
         "sentences": [],
     }
     fewest = min((len(np.unique(groups[labels == label])) for label in range(len(classes))), default=0)
@@ -159,12 +161,12 @@ def find_shortcuts(
     if not varying:
         findings["sentences"] = _sentences(findings, classes)
         return findings
-    together = np.stack([columns[name] for name in varying], axis=1)
-    tried = [(name, columns[name][:, None], _tree(seed)) for name in varying]
-    tried.append((ALL, together, _forest(seed)))
-    predictions = np.stack([_out_of_fold(model, values, labels, fold) for _, values, model in tried])
+    table = np.stack([columns[name] for name in varying], axis=1)
+    models = [(name, columns[name][:, None], _tree(seed)) for name in varying]
+    models.append((ALL, table, _forest(seed)))
+    predictions = np.stack([_out_of_fold(model, values, labels, fold) for _, values, model in models])
     scored = scores(labels, predictions, groups, len(classes), confidence, seed)
-    for (name, values, model), score in zip(tried, scored, strict=True):
+    for (name, values, model), score in zip(models, scored, strict=True):
         findings["features"].append(
             {
                 "feature": name,
@@ -235,19 +237,19 @@ def common_sizes(
     sizes = Counter(zip(width.astype(int).tolist(), height.astype(int).tolist(), strict=True))
     if not sizes:
         return {"size": None, "table": []}
-    size = max(sizes, key=lambda one: (sizes[one], one))
-    same = (width == size[0]) & (height == size[1])
+    size = max(sizes, key=lambda pair: (sizes[pair], pair))
+    of_size = (width == size[0]) & (height == size[1])
     table = []
     for split in dict.fromkeys(splits.tolist()):
         for label, name in enumerate(classes):
-            here = (splits == split) & (labels == label)
-            if here.any():
+            cell = (splits == split) & (labels == label)
+            if cell.any():
                 table.append(
                     {
                         "split": split,
                         "class": name,
-                        "images": int(here.sum()),
-                        "share": float(same[here].mean()),
+                        "images": int(cell.sum()),
+                        "share": float(of_size[cell].mean()),
                     }
                 )
     return {"size": list(size), "table": table}

@@ -79,16 +79,16 @@ class Collection:
         Raises:
             UserError: a volume of the store would now be another subject's or of another sequence.
         """
-        tried = {
+        skips = {
             entry["path"]: entry for entry in self.ledger.skipped if entry.get("readers") == self.readers
         }
         todo = []
         for source in self._sources:
             key = key_of(source)
-            used, known = self._by_path.get(key["path"]), self.ledger.known.get(key["path"])
-            if used and (_same(used, key) or _same(known, key)):
-                self._check_identity(source, used)
-            elif not _same(known, key) and not _same(tried.get(key["path"]), key):
+            volume, note = self._by_path.get(key["path"]), self.ledger.known.get(key["path"])
+            if volume and (_same(volume, key) or _same(note, key)):
+                self._check_identity(source, volume)
+            elif not _same(note, key) and not _same(skips.get(key["path"]), key):
                 todo.append(source)
         return todo
 

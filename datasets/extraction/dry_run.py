@@ -56,13 +56,13 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
             skipped.append({"file": source.name, "reason": str(error)})
         else:
             usable.append(source)
-    here = {printable(str(source.path)) for source in inventory.sources}
-    before = [entry for entry in ledger.skipped if entry.get("path") in here and "bytes" in entry]
-    again = {source.name for source in todo}
+    paths = {printable(str(source.path)) for source in inventory.sources}
+    before = [entry for entry in ledger.skipped if entry.get("path") in paths and "bytes" in entry]
+    todo_names = {source.name for source in todo}
     skipped += [
         {"file": entry["source"], "reason": entry["reason"]}
         for entry in before
-        if entry["source"] not in again
+        if entry["source"] not in todo_names
     ]
     slices = sum(by_plane.values())
     summary = {
@@ -110,7 +110,7 @@ def _free_bytes(folder: Path) -> int:
 
 
 def _tell(config: SlicesConfig, summary: dict[str, Any], remarks: Sequence[str]) -> None:
-    def listed(counts: dict[str, int]) -> str:
+    def in_words(counts: dict[str, int]) -> str:
         return ", ".join(f"{count} {name}" for name, count in counts.items())
 
     say("dry run, nothing is written; whose the scans are (correct it with --subject or --table):")
@@ -121,11 +121,11 @@ def _tell(config: SlicesConfig, summary: dict[str, Any], remarks: Sequence[str])
     if summary["volumes"]:
         say(
             f"{summary['volumes']} volumes of {summary['subjects']} subjects would be read "
-            f"({listed(summary['by_sequence'])}; from {listed(summary['by_source'])})"
+            f"({in_words(summary['by_sequence'])}; from {in_words(summary['by_source'])})"
         )
         say(
-            f"about {summary['expected_slices']} slices ({listed(summary['expected_by_plane'])}) of {config.size} px, "
-            f"{summary['expected_mb']:g} MB ({summary['free_mb']} MB are free), before redundant ones are left out"
+            f"about {summary['expected_slices']} slices ({in_words(summary['expected_by_plane'])}) of {config.size} "
+            f"px, {summary['expected_mb']:g} MB ({summary['free_mb']} MB are free), before redundant ones are left out"
         )
         if summary["expected_mb"] > summary["free_mb"]:
             say(

@@ -221,8 +221,8 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
         _extract_all(config, workers, todo, writer, collection)
         if not writer.slices:
             skipped = writer.ledger.about()["skipped"]
-            tried = {source.name for source in inventory.sources}
-            failed = [entry for entry in skipped if entry["file"] in tried]
+            names = {source.name for source in inventory.sources}
+            failed = [entry for entry in skipped if entry["file"] in names]
             raise nothing_used(config.out, len(inventory.sources), failed, skipped)
         added = writer.slices - before
         sheet, page = config.out / CONTACT_SHEET, config.out / PAGE
@@ -361,22 +361,22 @@ def _take(
     reason = result.reason
     if reason and config.strict and not result.by_rule:
         raise UserError(f"{source.path}: {reason}")
-    about = {"source": source.name, **key_of(source)}
+    entry = {"source": source.name, **key_of(source)}
     slices = result.slices
     if slices is not None:
-        if known := collection.recognise(source, result.sha256, result.content):
-            if known.note:
-                writer.recognise(known.note)
+        if recognition := collection.recognise(source, result.sha256, result.content):
+            if recognition.note:
+                writer.recognise(recognition.note)
                 return
-            reason = known.reason
+            reason = recognition.reason
         else:
             slices = repeats.filter(slices, source.identity.subject, source.identity.sequence)
             if not slices.plane:
-                about["redundant"] = slices.redundant
+                entry["redundant"] = slices.redundant
                 reason = "shows nothing that another scan of the subject does not; see --max-correlation"
     if reason:
         readers = "" if result.passing else collection.readers
-        _skip(writer, {**about, "reason": reason, "readers": readers})
+        _skip(writer, {**entry, "reason": reason, "readers": readers})
         return
     assert slices is not None
     writer.add(_entry(source, result, slices), slices.images)

@@ -50,23 +50,23 @@ def mend(folder: Path, sources: Sequence[Source], read: Read) -> None:
     path = folder / JOURNAL
     with LineFile(path) as file:
         ledger, lost = Ledger(folder), list[Line]()
-        written: list[bytes] = []  # in place of each line
+        contents: list[bytes] = []  # in place of each line
         for line in file.read():
             if line.value is None or "kind" not in line.value:
                 lost.append(line)
-                written.append(b"")
+                contents.append(b"")
                 continue
             if lost and line.value["kind"] == "volume":
                 for damaged in _volumes_before(line.value, lost, ledger):
-                    written[damaged.number - 1] += line_of(_again(path, damaged, ledger, sources, read))
+                    contents[damaged.number - 1] += line_of(_again(path, damaged, ledger, sources, read))
                     say(
                         f"{path}: {described(damaged)} was damaged; {ledger.used[-1]['source']} was read anew"
                     )
                 lost = []
             ledger.note(line.value["kind"], line.value)
-            written.append(line.content)
+            contents.append(line.content)
         with atomic_write(path, "wb") as new:
-            new.writelines(written)
+            new.writelines(contents)
 
 
 def _volumes_before(event: dict[str, Any], lost: Sequence[Line], ledger: Ledger) -> Iterator[Line]:
@@ -82,15 +82,15 @@ def _volumes_before(event: dict[str, Any], lost: Sequence[Line], ledger: Ledger)
 
 def _again(path: Path, line: Line, ledger: Ledger, sources: Sequence[Source], read: Read) -> dict[str, Any]:
     """The event that a damaged line told of, which the ledger takes in."""
-    known, named = {entry["path"] for entry in ledger.used}, text_in(line.content, "path")
-    for source in sorted(sources, key=lambda source: printable(str(source.path)) != named):
-        extracted = None if printable(str(source.path)) in known else read(source, ledger)
+    used_paths, path_in_line = {entry["path"] for entry in ledger.used}, text_in(line.content, "path")
+    for source in sorted(sources, key=lambda source: printable(str(source.path)) != path_in_line):
+        extracted = None if printable(str(source.path)) in used_paths else read(source, ledger)
         if extracted is None:
             continue
         entry, images = extracted
-        there = read_slices(path.parent, ledger.slices, len(images), images.shape[-1])
-        if len(images) and np.array_equal(there, images):
-            event = {"kind": "volume", **entry, "first": ledger.slices, CHECKSUM: checksum_of(there)}
+        stored = read_slices(path.parent, ledger.slices, len(images), images.shape[-1])
+        if len(images) and np.array_equal(stored, images):
+            event = {"kind": "volume", **entry, "first": ledger.slices, CHECKSUM: checksum_of(stored)}
             ledger.note("volume", event)
             return event
     raise DamagedJournal(

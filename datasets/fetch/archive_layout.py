@@ -75,8 +75,8 @@ def write_table(folder: Path, files: Iterable[str]) -> int:
     with atomic_write(folder / TABLE) as file:
         table = Table(file, ("file", "subject", "session", "sequence", "site"))
         for name in names:
-            who = identify(PurePosixPath(name))
+            identity = identify(PurePosixPath(name))
             match = _IXI.fullmatch(PurePosixPath(name).name)
             site = match["site"] if match else ""
-            table.write((name, who.subject, who.session, who.sequence, site))
+            table.write((name, identity.subject, identity.session, identity.sequence, site))
     return len(names)

@@ -81,9 +81,9 @@ def fetch_archives(run: Run) -> dict[str, Any]:
         "failed": failed,
         "terms": terms.name,
     }
-    here = shlex.quote(str(out))
+    folder = shlex.quote(str(out))
     if source.name == "tumors":
-        return {**summary, "next": f"mri-transfer audit {here}"}
+        return {**summary, "next": f"mri-transfer audit {folder}"}
     earlier = {name for entry in run.receipts for name in entry["files"] if (out / name).is_file()}
     volumes = write_table(out, earlier | set(sizes))
     table = shlex.quote(str(out / TABLE))
@@ -91,7 +91,7 @@ def fetch_archives(run: Run) -> dict[str, Any]:
         **summary,
         "volumes": volumes,
         "table": TABLE,
-        "next": f"mri-transfer slices {here} --table {table} --out store",
+        "next": f"mri-transfer slices {folder} --table {table} --out store",
     }
 
 
@@ -150,13 +150,13 @@ def _check_space(jobs: Sequence[ArchiveJob], run: Run) -> int:
         size = run.downloader.size(job.remote) if answers else None
         answers = size is not None  # a server that tells nothing is not asked twelve times
         total = size or job.archive.bytes or 0
-        here = target.stat().st_size if target.is_file() else Part(target).size()
-        downloads.append(max(0, total - here))
+        downloaded = target.stat().st_size if target.is_file() else Part(target).size()
+        downloads.append(max(0, total - downloaded))
         contents += total * job.archive.unpacked
     # An archive is removed once it is unpacked, so only as many are there as are worked on.
     at_once = downloads if run.config.keep_archives else sorted(downloads)[-run.config.parallel :]
-    what = f"{run.source.name} ({size_in_words(sum(downloads))} to download, then unpacked)"
-    need_space(run.out, sum(at_once) + contents, what)
+    purpose = f"{run.source.name} ({size_in_words(sum(downloads))} to download, then unpacked)"
+    need_space(run.out, sum(at_once) + contents, purpose)
     return sum(downloads)
 
 

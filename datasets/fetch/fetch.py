@@ -57,9 +57,9 @@ def fetch(config: FetchConfig) -> dict[str, Any]:
 
 
 def _tell(out: Path, summary: dict[str, Any]) -> None:
-    archives, there = summary.get("archives"), summary["already_there"]
+    archives, present = summary.get("archives"), summary["already_there"]
     packed = "" if archives is None else f" from {archives} archive{'s' if archives != 1 else ''}"
-    already = f" ({there} already there)" if there else ""
+    already = f" ({present} already there)" if present else ""
     say(
         f"{out}: {summary['files']} files, {size_in_words(summary['bytes'])}{packed}{already}; "
         f"checksums in {out / RECEIPT}, terms in {out / summary['terms']}"

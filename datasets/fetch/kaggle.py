@@ -53,7 +53,7 @@ def credentials() -> requests.auth.AuthBase:
 
 def _folders() -> list[Path]:
     """Where Kaggle's client looks, first one first."""
-    if chosen := os.environ.get("KAGGLE_CONFIG_DIR"):
-        return [Path(chosen)]
+    if folder := os.environ.get("KAGGLE_CONFIG_DIR"):
+        return [Path(folder)]
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     return [Path.home() / ".kaggle", config / "kaggle"]

@@ -62,7 +62,7 @@ def fetch_dataset(run: Run) -> dict[str, Any]:
         UserError, OSError: see :func:`mri_transfer.datasets.fetch.fetch.fetch`.
     """
     number, out, receipts = check_number(run.config.name), run.out, run.receipts
-    listed = list_anatomy(run.downloader, run.base, number)
+    files = list_anatomy(run.downloader, run.base, number)
 
     def name_of(file: Listed) -> str:
         return f"{number}/{file.path}"
@@ -81,23 +81,23 @@ def fetch_dataset(run: Run) -> dict[str, Any]:
     def bring_all(files: list[Listed]) -> list[dict[str, str]]:
         return run.download(files, bring, sum(file.bytes for file in files), name_of)
 
-    todo = [file for file in listed if not is_here(file)]
+    todo = [file for file in files if not is_here(file)]
     need_space(out, sum(file.bytes for file in todo), f"{number} ({len(todo)} files)")
     # Its licence is to be read before its images are fetched.
     failed = bring_all([file for file in todo if file.path.as_posix() == DESCRIPTION])
-    stated = licence_of(out / number / DESCRIPTION)
+    licence = licence_of(out / number / DESCRIPTION)
     terms = keep_terms(
-        out, number, terms_text(run.source, f"OpenNeuro {number}", f"{run.base}{number}", stated)
+        out, number, terms_text(run.source, f"OpenNeuro {number}", f"{run.base}{number}", licence)
     )
     failed += bring_all([file for file in todo if file.path.as_posix() != DESCRIPTION])
     missing = {failure["file"] for failure in failed}
-    here = [file for file in listed if name_of(file) not in missing]
+    present = [file for file in files if name_of(file) not in missing]
     return {
         "name": number,
-        "already_there": len(listed) - len(todo),
-        "files": len(here),
-        "volumes": sum(file.path.name.endswith((".nii", ".nii.gz")) for file in here),
-        "bytes": sum(file.bytes for file in here),
+        "already_there": len(files) - len(todo),
+        "files": len(present),
+        "volumes": sum(file.path.name.endswith((".nii", ".nii.gz")) for file in present),
+        "bytes": sum(file.bytes for file in present),
         "downloaded_bytes": run.gained,
         "skipped": [],
         "failed": failed,
@@ -117,8 +117,8 @@ def list_anatomy(downloader: Downloader, base: str, dataset: str) -> list[Listed
     for key, size, etag in _objects(downloader, base, dataset):
         keys += 1
         name = key.removeprefix(f"{dataset}/")
-        wanted = _ROOT.fullmatch(name) or (_ANATOMY.fullmatch(name) and not _NOT_SCANS.search(name))
-        if name == key or not wanted:
+        is_wanted = _ROOT.fullmatch(name) or (_ANATOMY.fullmatch(name) and not _NOT_SCANS.search(name))
+        if name == key or not is_wanted:
             continue
         try:
             files.append(Listed(safe_path(name), size, etag))
@@ -127,9 +127,9 @@ def list_anatomy(downloader: Downloader, base: str, dataset: str) -> list[Listed
     home = f"https://openneuro.org/datasets/{dataset}"
     if not keys:
         raise UserError(f"{dataset}: OpenNeuro has no files of such a data set; check the number at {home}")
-    if not any(listed.path.name.endswith((".nii", ".nii.gz")) for listed in files):
+    if not any(file.path.name.endswith((".nii", ".nii.gz")) for file in files):
         raise UserError(f"{dataset}: none of its {keys} files is an anatomical image (anat/); see {home}")
-    return sorted(files, key=lambda listed: listed.path.as_posix())
+    return sorted(files, key=lambda file: file.path.as_posix())
 
 
 def _objects(downloader: Downloader, base: str, dataset: str) -> Iterator[tuple[str, int, str]]:

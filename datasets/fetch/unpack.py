@@ -78,7 +78,7 @@ def unpack(
         Stopped: `stop` was set.
     """
     result, used_keys = Unpacked(), set[str]()
-    made: set[Path] = set()
+    folders: set[Path] = set()
     root = folder.resolve()
     scratch = folder / f".{archive.name[:40]}.member.part"
     left = most_unpacked(archive)
@@ -95,11 +95,13 @@ def unpack(
                 key = unicodedata.normalize("NFC", path.as_posix()).casefold()
                 try:
                     if key in used_keys:
-                        same = path.as_posix() in result.files
+                        twice = path.as_posix() in result.files
                         raise _BadMember(
-                            "its name comes twice" if same else "its name differs from another's only in case"
+                            "its name comes twice"
+                            if twice
+                            else "its name differs from another's only in case"
                         )
-                    _make_folders(root, path, made)
+                    _make_folders(root, path, folders)
                     need = member.size if not (root / path).is_file() else 0
                     need_space(root, need, f"{archive.name}: {printable(member.name)}")
                     left -= member.size
@@ -122,27 +124,27 @@ def unpack(
             tick()
     finally:
         scratch.unlink(missing_ok=True)
-    for place_made in sorted(made):
-        fsync_folder(place_made)
+    for made_folder in sorted(folders):
+        fsync_folder(made_folder)
     return result
 
 
-def _make_folders(root: Path, path: PurePosixPath, made: set[Path]) -> None:
+def _make_folders(root: Path, path: PurePosixPath, folders: set[Path]) -> None:
     """Make the folders above `path`; a link among them would lead elsewhere."""
     parent = root / path.parent
-    if parent in made:
+    if parent in folders:
         return
-    here = root
+    folder = root
     for part in path.parent.parts:
-        here = here / part
-        if here.is_symlink():
+        folder = folder / part
+        if folder.is_symlink():
             raise _BadMember("its folder is a link")
         try:
-            here.mkdir(exist_ok=True)
+            folder.mkdir(exist_ok=True)
         except FileExistsError:
-            raise NotADirectoryError(here) from None
-        made.add(here)
-    made |= {root, parent}
+            raise NotADirectoryError(folder) from None
+        folders.add(folder)
+    folders |= {root, parent}
 
 
 def _bring(member: Member, target: Path, scratch: Path, stop: threading.Event | None) -> tuple[int, str]:
@@ -150,12 +152,12 @@ def _bring(member: Member, target: Path, scratch: Path, stop: threading.Event | 
     if target.is_dir():
         raise _BadMember("a folder has its name")
     if target.is_file() and not target.is_symlink() and target.stat().st_size == member.size:
-        there, digest = hashlib.sha256(), hashlib.sha256()
+        target_digest, digest = hashlib.sha256(), hashlib.sha256()
         with _open(member) as stream, target.open("rb") as file:
             for block in _blocks(stream, member.size, stop):
                 digest.update(block)
-                there.update(file.read(len(block)))
-        if there.digest() == digest.digest():
+                target_digest.update(file.read(len(block)))
+        if target_digest.digest() == digest.digest():
             return member.size, digest.hexdigest()
     digest = hashlib.sha256()
     with _open(member) as stream, names_errors(scratch):

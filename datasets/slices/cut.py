@@ -57,23 +57,23 @@ def cut(
     usable = [plane for plane in planes if is_usable(volume, plane)]
     if not usable:
         raise no_usable_plane(volume.voxels.shape, volume.zooms)
-    chosen = {plane: keep(volume, inside, plane, spacing, min_foreground) for plane in usable}
-    images = np.empty((sum(map(len, chosen.values())), size, size), dtype=np.uint8)
+    by_plane = {plane: keep(volume, inside, plane, spacing, min_foreground) for plane in usable}
+    images = np.empty((sum(map(len, by_plane.values())), size, size), dtype=np.uint8)
     if not len(images):
         raise BadVolume("every slice is mostly background; see --min-foreground")
     names: list[str] = []
     millimetres: list[float] = []
     fractions: list[float] = []
-    for plane, layers in chosen.items():
+    for plane, layers in by_plane.items():
         across, down, along = AXES[plane]
         pixel = (volume.zooms[down], volume.zooms[along])
         stack = volume.voxels.transpose(across, down, along)
-        made = images[len(names) : len(names) + len(layers)]
+        block = images[len(names) : len(names) + len(layers)]
         for start in range(0, len(layers), _STACK):
             grey = window.grey(_selected_layers(stack, layers[start : start + _STACK]))
             grey = resample_stack(grey, pixel, size, flip=(True, True))
             grey += 0.5
-            made[start : start + _STACK] = np.clip(grey, 0.0, 255.0, out=grey)
+            block[start : start + _STACK] = np.clip(grey, 0.0, 255.0, out=grey)
         names += [plane] * len(layers)
         millimetres += [volume.origins[across] + index * volume.zooms[across] for index in layers]
         fractions += [(index + 0.5) / stack.shape[0] for index in layers]
@@ -109,11 +109,11 @@ def keep(volume: Volume, inside: np.ndarray, plane: str, spacing: float, min_for
     pixel_share = volume.zooms[down] * volume.zooms[along] / max(height, width) ** 2
     share = _count_along(inside, across) * pixel_share
     thickness = volume.zooms[across]
-    chosen: list[int] = []
+    indices: list[int] = []
     for index in np.flatnonzero(share >= min_foreground).tolist():
-        if not chosen or (index - chosen[-1]) * thickness >= spacing - 1e-3 * thickness:
-            chosen.append(index)
-    return np.asarray(chosen, dtype=np.intp)
+        if not indices or (index - indices[-1]) * thickness >= spacing - 1e-3 * thickness:
+            indices.append(index)
+    return np.asarray(indices, dtype=np.intp)
 
 
 def _count_along(inside: np.ndarray, axis: int) -> np.ndarray:

@@ -157,26 +157,26 @@ def find_window(voxels: np.ndarray) -> Window:
     Raises:
         BadVolume: there are only two values, so this is a mask and no scan.
     """
-    seen = _distribution(voxels)
-    hole = _hole(voxels, seen)
+    distribution = _distribution(voxels)
+    hole = _hole(voxels, distribution)
     if hole is not None:
-        seen = seen.without(hole)
-    bottom, top = seen.percentile(0.1), seen.percentile(99.9)
+        distribution = distribution.without(hole)
+    bottom, top = distribution.percentile(0.1), distribution.percentile(99.9)
     if top <= bottom:
-        bottom, top = float(seen.values[0]), float(seen.values[-1])
+        bottom, top = float(distribution.values[0]), float(distribution.values[-1])
     if hole is None:
         edges = np.linspace(bottom, top, _BINS + 1)
-        level = bottom + _OTSU_FRACTION * (edges[otsu(seen.histogram(edges)) + 1] - bottom)
+        level = bottom + _OTSU_FRACTION * (edges[otsu(distribution.histogram(edges)) + 1] - bottom)
     else:
-        level = float(np.nextafter(np.float32(seen.values[0]), np.float32(-np.inf)))
-    first = int(np.searchsorted(seen.values, level, side="right"))
-    low, high = (seen.percentile(percent, first) for percent in PERCENTILES)
+        level = float(np.nextafter(np.float32(distribution.values[0]), np.float32(-np.inf)))
+    first = int(np.searchsorted(distribution.values, level, side="right"))
+    low, high = (distribution.percentile(percent, first) for percent in PERCENTILES)
     if high <= low:
         raise BadVolume("only one value besides the background: a mask, not a scan")
     return Window(level=float(level), low=low, high=high, hole=hole)
 
 
-def _hole(voxels: np.ndarray, seen: _Distribution) -> float | None:
+def _hole(voxels: np.ndarray, distribution: _Distribution) -> float | None:
     """The constant background of a volume that was standardised after skull-stripping: zeros among negatives.
 
     It is the value in all eight corners, of at least a fifth of all voxels, with true voxels below it.
@@ -184,8 +184,10 @@ def _hole(voxels: np.ndarray, seen: _Distribution) -> float | None:
     corners = np.unique(voxels[:: max(voxels.shape[0] - 1, 1), :: max(voxels.shape[1] - 1, 1), [0, -1]])
     if len(corners) > 1:
         return None
-    total = int(seen.below[-1])
-    start, stop = (int(np.searchsorted(seen.values, corners[0], side=side)) for side in ("left", "right"))
-    before = int(seen.below[start - 1]) if start else 0
-    inside = (int(seen.below[stop - 1]) if stop else 0) - before
+    total = int(distribution.below[-1])
+    start, stop = (
+        int(np.searchsorted(distribution.values, corners[0], side=side)) for side in ("left", "right")
+    )
+    before = int(distribution.below[start - 1]) if start else 0
+    inside = (int(distribution.below[stop - 1]) if stop else 0) - before
     return float(corners[0]) if before > 0.01 * total and inside > 0.2 * total else None

@@ -57,11 +57,11 @@ def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     Zero where a picture is of one value. The products of whole numbers are exact in float64 in whatever order they
     are added up, so the result has the same bits everywhere.
     """
-    same = b is a
+    is_same = b is a
     a = a.astype(np.float64)
-    b = a if same else b.astype(np.float64)
+    b = a if is_same else b.astype(np.float64)
     sum_a, spread_a = _moments(a)
-    sum_b, spread_b = (sum_a, spread_a) if same else _moments(b)
+    sum_b, spread_b = (sum_a, spread_a) if is_same else _moments(b)
     scale = np.sqrt(np.outer(spread_a, spread_b))
     covariance = a.shape[1] * (a @ b.T) - np.outer(sum_a, sum_b)
     return np.divide(covariance, scale, out=np.zeros_like(scale), where=scale > 0)
@@ -84,14 +84,14 @@ def _moments(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def distinct(pictures: np.ndarray, limit: float) -> np.ndarray:
     """Indices of the pictures (n, p) worth keeping, rising: none correlates above `limit` with one kept before it."""
-    alike = correlations(pictures, pictures) > limit
-    shown = np.zeros(len(pictures), dtype=bool)  # by a kept one
-    kept: list[int] = []
+    similar = correlations(pictures, pictures) > limit
+    covered = np.zeros(len(pictures), dtype=bool)  # by a kept one
+    indices: list[int] = []
     for index in range(len(pictures)):
-        if not shown[index]:
-            kept.append(index)
-            shown |= alike[index]
-    return np.asarray(kept, dtype=np.intp)
+        if not covered[index]:
+            indices.append(index)
+            covered |= similar[index]
+    return np.asarray(indices, dtype=np.intp)
 
 
 def of_planes(planes: Iterable[str]) -> dict[str, np.ndarray]:
@@ -100,17 +100,17 @@ def of_planes(planes: Iterable[str]) -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())}
 
 
-def subset(slices: Slices, kept: np.ndarray) -> Slices:
+def subset(slices: Slices, indices: np.ndarray) -> Slices:
     """Some of the slices of a volume; the others count as redundant."""
-    if len(kept) == len(slices.plane):
+    if len(indices) == len(slices.plane):
         return slices
     return dataclasses.replace(
         slices,
-        images=slices.images[kept],
-        plane=tuple(slices.plane[index] for index in kept),
-        position_mm=tuple(slices.position_mm[index] for index in kept),
-        position=tuple(slices.position[index] for index in kept),
-        redundant=slices.redundant + len(slices.plane) - len(kept),
+        images=slices.images[indices],
+        plane=tuple(slices.plane[index] for index in indices),
+        position_mm=tuple(slices.position_mm[index] for index in indices),
+        position=tuple(slices.position[index] for index in indices),
+        redundant=slices.redundant + len(slices.plane) - len(indices),
     )
 
 
@@ -119,8 +119,8 @@ def without_redundant(slices: Slices, limit: float) -> Slices:
     if limit >= 1:
         return slices
     pictures = thumbnails(slices.images)
-    kept = [where[distinct(pictures[where], limit)] for where in of_planes(slices.plane).values()]
-    return subset(slices, np.sort(np.concatenate(kept)))
+    chunks = [rows[distinct(pictures[rows], limit)] for rows in of_planes(slices.plane).values()]
+    return subset(slices, np.sort(np.concatenate(chunks)))
 
 
 class Repeats:
@@ -152,13 +152,13 @@ class Repeats:
         if not by_plane:  # the first scan; if there is a second, its pictures are made then
             return slices
         pictures = thumbnails(slices.images)
-        kept = []
-        for plane, where in of_planes(slices.plane).items():
+        chunks = []
+        for plane, rows in of_planes(slices.plane).items():
             if plane in by_plane:
-                where = where[(correlations(pictures[where], by_plane[plane]) <= self.limit).all(axis=1)]
-            kept.append(where)
-            self._hold(by_plane, plane, pictures[where])
-        return subset(slices, np.sort(np.concatenate(kept)))
+                rows = rows[(correlations(pictures[rows], by_plane[plane]) <= self.limit).all(axis=1)]
+            chunks.append(rows)
+            self._hold(by_plane, plane, pictures[rows])
+        return subset(slices, np.sort(np.concatenate(chunks)))
 
     def _of(self, subject: str, sequence: str) -> dict[str, np.ndarray]:
         key = (subject, sequence)
@@ -166,8 +166,8 @@ class Repeats:
         if not by_plane:
             for planes, images in self._earlier(subject, sequence):
                 pictures = thumbnails(images)
-                for plane, where in of_planes(planes).items():
-                    self._hold(by_plane, plane, pictures[where])
+                for plane, rows in of_planes(planes).items():
+                    self._hold(by_plane, plane, pictures[rows])
         if by_plane:
             self._by_scan[key] = by_plane
         if len(self._by_scan) > _SUBJECTS:
@@ -177,5 +177,5 @@ class Repeats:
     @staticmethod
     def _hold(by_plane: dict[str, np.ndarray], plane: str, pictures: np.ndarray) -> None:
         before = by_plane.get(plane)
-        together = pictures if before is None else np.concatenate([before, pictures])
-        by_plane[plane] = together[-_LATEST:]
+        stack = pictures if before is None else np.concatenate([before, pictures])
+        by_plane[plane] = stack[-_LATEST:]

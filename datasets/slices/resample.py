@@ -79,23 +79,23 @@ class _Block:
 
 @lru_cache(maxsize=64)
 def _blocks(
-    count: int, spacing: float, extent: float, size: int, flip: bool, together: int
+    count: int, spacing: float, extent: float, size: int, flip: bool, block_rows: int
 ) -> tuple[slice, tuple[_Block, ...]]:
     """:func:`axis_matrix` in pieces: a few samples decide each output, so most of the matrix is zero.
 
     Rows in the padding are zero throughout; they are in no block.
 
     Returns:
-        The rows that are not padding, and blocks of up to `together` of them, counted from the first one on.
+        The rows that are not padding, and blocks of up to `block_rows` of them, counted from the first one on.
     """
     matrix = axis_matrix(count, spacing, extent, size, flip)
     filled = np.flatnonzero(matrix.any(axis=1))
     inner = matrix[filled[0] : filled[-1] + 1]
     blocks = []
-    for start in range(0, len(inner), together):
-        rows = inner[start : start + together]
-        used = np.flatnonzero(rows.any(axis=0))
-        columns = slice(int(used[0]), int(used[-1]) + 1)
+    for start in range(0, len(inner), block_rows):
+        rows = inner[start : start + block_rows]
+        nonzero = np.flatnonzero(rows.any(axis=0))
+        columns = slice(int(nonzero[0]), int(nonzero[-1]) + 1)
         weights = np.ascontiguousarray(rows[:, columns])
         turned = np.ascontiguousarray(weights.T)
         blocks.append(_Block(slice(start, start + len(rows)), columns, weights, turned))

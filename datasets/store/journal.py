@@ -37,12 +37,12 @@ class Journal:
             DamagedJournal: a volume stands behind a damaged line.
             UserError: the first line, the settings, is damaged.
         """
-        whole = 0
+        end = 0
         for line, event in events(self._file.read(), self.path):
-            whole = line.end
+            end = line.end
             yield event
-        if whole < self.path.stat().st_size:
-            os.truncate(self.path, whole)
+        if end < self.path.stat().st_size:
+            os.truncate(self.path, end)
 
     def log(self, kind: str, event: dict[str, Any]) -> None:
         """Note an event, to be written with the next :meth:`commit`."""

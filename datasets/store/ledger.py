@@ -87,8 +87,8 @@ class Ledger:
             self.settings = entry
         elif kind == "volume":
             runs = [(plane, len(list(run))) for plane, run in itertools.groupby(entry["planes"])]
-            about = {key: value for key, value in entry.items() if key not in OF_SLICES}
-            self.used.append({**about, "first": self.slices, "runs": runs})
+            facts = {key: value for key, value in entry.items() if key not in OF_SLICES}
+            self.used.append({**facts, "first": self.slices, "runs": runs})
             self.slices += len(entry["planes"])
             self._skips.pop(entry.get("path", ""), None)
         elif kind == "skipped":
@@ -117,19 +117,19 @@ class Ledger:
             UserError: something differs; the line says what.
         """
         now = {**_EARLIER_SETTINGS, "format": FORMAT, **settings}
-        made = {**_EARLIER_SETTINGS, **self.settings}
-        differing = [key for key in sorted(made.keys() | now.keys()) if made.get(key) != now.get(key)]
+        before = {**_EARLIER_SETTINGS, **self.settings}
+        differing = [key for key in sorted(before.keys() | now.keys()) if before.get(key) != now.get(key)]
         if differing:
-            what = ", ".join(
-                f"{key} {_text(made.get(key))} and not {_text(now.get(key))}" for key in differing
+            differences = ", ".join(
+                f"{key} {_text(before.get(key))} and not {_text(now.get(key))}" for key in differing
             )
             options = [
-                f"--{key.replace('_', '-')} {_text(made[key])}"
+                f"--{key.replace('_', '-')} {_text(before[key])}"
                 for key in differing
-                if key in made and key != "format"
+                if key in before and key != "format"
             ]
-            same = f"use the same settings ({' '.join(options)}) or " if options else "use "
-            raise UserError(f"{self.folder}: was made with {what}; {same}another --out")
+            advice = f"use the same settings ({' '.join(options)}) or " if options else "use "
+            raise UserError(f"{self.folder}: was made with {differences}; {advice}another --out")
 
     def counts(self) -> dict[str, Any]:
         """Slices, volumes and subjects, in all and by plane, sequence and source, and what was redundant."""

@@ -27,8 +27,8 @@ def checksum_of(images: Any) -> int:
 
 def _stamp(path: Path) -> list[int]:
     """What changes when a file's bytes do, unless somebody hides it or the disk decays."""
-    about = path.stat()
-    return [about.st_size, about.st_mtime_ns, about.st_ctime_ns, about.st_ino]
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def check_shards(folder: Path, shards: Iterable[Mapping[str, Any]], remedy: str, again: bool = False) -> None:
@@ -44,7 +44,7 @@ def check_shards(folder: Path, shards: Iterable[Mapping[str, Any]], remedy: str,
         UserError: one is not; the line names it.
     """
     folder = Path(folder)
-    known = _known(folder)
+    stamps = _known(folder)
     digests = {shard["file"]: shard.get("sha256") for shard in shards}
     if unknown := [name for name, digest in digests.items() if digest is None]:
         progress.say(
@@ -53,15 +53,15 @@ def check_shards(folder: Path, shards: Iterable[Mapping[str, Any]], remedy: str,
     todo = [
         (name, digest)
         for name, digest in digests.items()
-        if digest is not None and (again or known.get(name) != [*_stamp(folder / name), digest])
+        if digest is not None and (again or stamps.get(name) != [*_stamp(folder / name), digest])
     ]
     for name, digest in progress.bar(todo, desc="verifying slices", unit="shard"):
         stamp = _stamp(folder / name)
         if sha256(folder / name) != digest:
             raise UserError(f"{folder / name}: damaged, its SHA-256 differs from the manifest's; {remedy}")
-        known[name] = [*stamp, digest]
+        stamps[name] = [*stamp, digest]
     if todo:
-        _remember(folder, {name: known[name] for name in digests if name in known})
+        _remember(folder, {name: stamps[name] for name in digests if name in stamps})
 
 
 def remember_shards(folder: Path, shards: Iterable[Mapping[str, Any]]) -> None:

@@ -215,12 +215,12 @@ class _Shard:
     def read_into(self, place: np.ndarray, offset: int) -> None:
         """Fill a contiguous array with the bytes from `offset` on."""
         if hasattr(os, "preadv"):
-            done = os.preadv(self._file.fileno(), [place.data], offset)
+            count = os.preadv(self._file.fileno(), [place.data], offset)
         else:  # Windows
             with self._lock:
                 self._file.seek(offset)
-                done = self._file.readinto(place.data) or 0
-        if done != place.nbytes:
+                count = self._file.readinto(place.data) or 0
+        if count != place.nbytes:
             raise UserError(f"{self.path}: shorter than when it was opened; {REMEDY}")
 
 
@@ -237,11 +237,11 @@ def _check_shard(path: Path, rows: int, size: int) -> None:
 
 
 def _read_table(
-    path: Path, about: dict[str, Any], rows: int
+    path: Path, entry: dict[str, Any], rows: int
 ) -> tuple[dict[str, np.ndarray], list[dict[str, str]]]:
     if not path.is_file():
         raise UserError(f"{path}: missing; {REMEDY}")
-    if sha256(path) != about["sha256"]:
+    if sha256(path) != entry["sha256"]:
         raise UserError(f"{path}: was changed after it was written; {REMEDY}")
     volume = np.empty(rows, dtype=np.int64)
     millimetres, fraction = np.empty(rows), np.empty(rows)

@@ -33,10 +33,10 @@ def to_record(evidence: File | None) -> dict[str, Any]:
 
 def from_record(record: dict[str, Any]) -> File:
     """Evidence out of a journal."""
-    known = {field.name for field in dataclasses.fields(File)}
-    values = {key: value for key, value in record.items() if key in known}
-    stated = tuple((str(place), str(text)) for place, text in values.pop("told", ()))
-    return File(**{**values, "parts": tuple(values["parts"]), "told": stated})
+    names = {field.name for field in dataclasses.fields(File)}
+    values = {key: value for key, value in record.items() if key in names}
+    texts = tuple((str(place), str(text)) for place, text in values.pop("told", ()))
+    return File(**{**values, "parts": tuple(values["parts"]), "told": texts})
 
 
 def keep_people(ledger: Ledger, inventory: Inventory) -> None:
@@ -53,47 +53,49 @@ def keep_people(ledger: Ledger, inventory: Inventory) -> None:
         return
     stored = {entry["path"]: entry for entry in ledger.used}
     moved = {path: stored.get(note["of"]) for path, note in ledger.known.items() if path not in stored}
-    here = {printable(str(source.path)) for source in inventory.sources}
-    elsewhere = [entry for entry in ledger.used if entry["path"] not in here and entry.get("evidence")]
+    paths = {printable(str(source.path)) for source in inventory.sources}
+    elsewhere = [entry for entry in ledger.used if entry["path"] not in paths and entry.get("evidence")]
     files = [source.evidence for source in inventory.sources if source.evidence]
-    whose = decide([*files, *(from_record(entry["evidence"]) for entry in elsewhere)])
+    persons = decide([*files, *(from_record(entry["evidence"]) for entry in elsewhere)])
     owners = [stored.get(printable(str(source.path))) for source in inventory.sources]
     subjects_of: dict[tuple[Hashable, ...], set[str]] = defaultdict(set)
     keys_of: dict[str, set[tuple[Hashable, ...]]] = defaultdict(set)
-    for person, entry in zip(whose, [*owners, *elsewhere], strict=True):
+    for stored_person, entry in zip(persons, [*owners, *elsewhere], strict=True):
         if entry is not None and entry.get("how") != BY_TABLE:
-            subjects_of[person.key].add(entry["subject"])
-            keys_of[entry["subject"]].add(person.key)
+            subjects_of[stored_person.key].add(entry["subject"])
+            keys_of[entry["subject"]].add(stored_person.key)
     untold = {entry["subject"] for entry in ledger.used if not entry.get("evidence")}
     used_names = {entry["subject"] for entry in ledger.used}
-    named: dict[tuple[Hashable, ...], str] = {}
+    name_of: dict[tuple[Hashable, ...], str] = {}
     changed: list[tuple[Source, str, str]] = []
     for number, (source, entry) in enumerate(zip(inventory.sources, owners, strict=True)):
-        who = whose[number]
-        stated = set(source.stated)
+        person = persons[number]
+        stated_fields = set(source.stated)
         values: dict[str, str] = {}
         if entry is None and (before_it_moved := moved.get(printable(str(source.path)))):
             # Its slices are in the store already, under the name it had; its new path changes nobody.
             values = {key: before_it_moved[key] for key in ("subject", "session", "sequence")}
-        elif entry is not None and entry.get("how") == BY_TABLE and not stated:
+        elif entry is not None and entry.get("how") == BY_TABLE and not stated_fields:
             values = {}  # made with a table that is not given now: the collection says so, if it matters
         elif entry is not None:
-            values = {key: entry[key] for key in ("subject", "session", "sequence") if key not in stated}
-            mixed = len(subjects_of[who.key]) > 1 or len(keys_of[entry["subject"]]) > 1
-            if mixed and "subject" not in stated and entry.get("how") != BY_TABLE:
-                changed.append((source, entry["subject"], who.subject))
-        elif "subject" not in stated:
-            if who.key not in named:
-                before = subjects_of.get(who.key, set())
+            values = {
+                key: entry[key] for key in ("subject", "session", "sequence") if key not in stated_fields
+            }
+            mixed = len(subjects_of[person.key]) > 1 or len(keys_of[entry["subject"]]) > 1
+            if mixed and "subject" not in stated_fields and entry.get("how") != BY_TABLE:
+                changed.append((source, entry["subject"], person.subject))
+        elif "subject" not in stated_fields:
+            if person.key not in name_of:
+                before = subjects_of.get(person.key, set())
                 if len(before) > 1:
-                    changed.append((source, " and ".join(sorted(before)), who.subject))
-                named[who.key] = (
+                    changed.append((source, " and ".join(sorted(before)), person.subject))
+                name_of[person.key] = (
                     min(before)
                     if before
-                    else _free_name(who.subject, who.dataset, who.key, used_names, untold)
+                    else _free_name(person.subject, person.dataset, person.key, used_names, untold)
                 )
-                used_names.add(named[who.key])
-            values = {"subject": named[who.key]}
+                used_names.add(name_of[person.key])
+            values = {"subject": name_of[person.key]}
         inventory.sources[number] = dataclasses.replace(
             source, identity=dataclasses.replace(source.identity, **values)
         )
@@ -144,13 +146,13 @@ def outdated(volumes: Sequence[dict[str, str]]) -> str:
         subjects.append(volume["subject"])
         names.append(volume["source"])
     subjects_of, keys_of = defaultdict(set), defaultdict(set)
-    whose = decide(files)
-    for person, subject in zip(whose, subjects, strict=True):
+    persons = decide(files)
+    for person, subject in zip(persons, subjects, strict=True):
         subjects_of[person.key].add(subject)
         keys_of[subject].add(person.key)
     wrong = [
         (name, subject, person.subject)
-        for person, subject, name in zip(whose, subjects, names, strict=True)
+        for person, subject, name in zip(persons, subjects, names, strict=True)
         if len(keys_of[subject]) > 1 or len(subjects_of[person.key]) > 1
     ]
     if not wrong:

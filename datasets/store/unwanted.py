@@ -26,12 +26,12 @@ def unwanted(names: Sequence[str], asked_for: Collection[str] = ()) -> str:
     """
     # A DICOM series has no suffix; its file's names were looked at, which are not known any more.
     files = [name for name in names if stem_of(PurePosixPath(name).name) != PurePosixPath(name).name]
-    asked = set(asked_for)
+    wanted_names = set(asked_for)
     classes = {name: f"a tissue class of {scan} by its name" for name, scan in tissue_classes(files).items()}
     reasons = {
         name: classes.get(name) or (left_out(PurePosixPath(name)) or "").split(";")[0]
         for name in dict.fromkeys(files)
-        if name not in asked
+        if name not in wanted_names
     }
     exclusions = [(name, reason) for name, reason in reasons.items() if reason]
     if not exclusions:

@@ -58,20 +58,20 @@ COMMIT_SECONDS = 1.0  # an fsync can take half a second on an SD card; at most t
 def read_slices(folder: Path, first: int, count: int, size: int) -> np.ndarray:
     """Slices in the shards of a store that need not be finished: uint8 (count, size, size), or as many as there are."""
     result = np.empty((count, size, size), dtype=np.uint8)
-    done = 0
-    while done < count:
-        number, row = divmod(first + done, shard_rows(size))
-        block = result[done : done + shard_rows(size) - row]
+    position = 0
+    while position < count:
+        number, row = divmod(first + position, shard_rows(size))
+        block = result[position : position + shard_rows(size) - row]
         path = shard_path(folder, number)
         if not path.is_file():
             break
         with path.open("rb") as file:
             file.seek(SHARD_HEADER_BYTES + row * size**2)
             read = file.readinto(block.data) // size**2
-        done += read
+        position += read
         if read < len(block):
             break
-    return result[:done]
+    return result[:position]
 
 
 class StoreWriter:
@@ -144,15 +144,15 @@ class StoreWriter:
             self._cut_leftovers()
         first = self.slices
         images = np.ascontiguousarray(images)
-        done = 0
-        while done < len(images):
-            number, row = divmod(first + done, self._rows)
-            block = images[done : done + self._rows - row]
+        position = 0
+        while position < len(images):
+            number, row = divmod(first + position, self._rows)
+            block = images[position : position + self._rows - row]
             file = self._open_shard(number)
             with names_errors(file.name):
                 file.seek(SHARD_HEADER_BYTES + row * self._size**2)
                 file.write(block.data)
-            done += len(block)
+            position += len(block)
         self._log("volume", {**entry, "first": first, CHECKSUM: checksum_of(images)})
 
     def skip(self, entry: dict[str, Any]) -> None:
@@ -334,7 +334,7 @@ class StoreWriter:
         number = 0
         for entry in self._journal.replay():
             if entry["kind"] == "volume":
-                whose = [entry["subject"], entry["session"], entry["sequence"]]
-                for where in zip(*(entry[key] for key in OF_SLICES), strict=True):
-                    table.write([*whose, *where, number, entry["source"], entry["sha256"]])
+                identity = [entry["subject"], entry["session"], entry["sequence"]]
+                for slice_fields in zip(*(entry[key] for key in OF_SLICES), strict=True):
+                    table.write([*identity, *slice_fields, number, entry["source"], entry["sha256"]])
                 number += 1

@@ -151,11 +151,11 @@ class Head:
         self, centre: Point, radii: Point, box: tuple[slice, slice, slice] | None = None
     ) -> np.ndarray:
         """Approximate signed distance to an ellipsoid, mm, negative inside (Inigo Quilez's bound k0 (k0 - 1) / k1)."""
-        where = box or (slice(None),) * 3
+        region = box or (slice(None),) * 3
         k0 = np.float32(0)
         k1 = np.float32(0)
         for coordinate, c, r in zip((self.x, self.y, self.z), centre, radii, strict=True):
-            offset = (coordinate[where] - np.float32(c)) / np.float32(r)
+            offset = (coordinate[region] - np.float32(c)) / np.float32(r)
             k0 = k0 + offset * offset
             offset /= np.float32(r)
             k1 = k1 + offset * offset
@@ -204,14 +204,14 @@ class Head:
 def _rotation(shape: Shape) -> np.ndarray:
     """Head to world."""
 
-    def about(axis: int, angle: float) -> np.ndarray:
+    def rotation(axis: int, angle: float) -> np.ndarray:
         turn = np.eye(3)
         first, second = (d for d in range(3) if d != axis)
         turn[[first, second], [first, second]] = np.cos(angle)
         turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
         return turn
 
-    return (about(0, shape.tilt) @ about(1, shape.roll) @ about(2, shape.turn)).astype(np.float32)
+    return (rotation(0, shape.tilt) @ rotation(1, shape.roll) @ rotation(2, shape.turn)).astype(np.float32)
 
 
 def _union(first: np.ndarray, second: np.ndarray, blend: float) -> np.ndarray:

@@ -83,7 +83,7 @@ def _write_subject(folder: Path, number: int, rng: np.random.Generator, spacing:
     name = f"sub-generated{number + 1:02d}"
     place = folder / name / "anat"
     place.mkdir(parents=True, exist_ok=True)
-    written = []
+    files = []
     for contrast in (("T1w", "FLAIR"), ("T1w", "T1c", "T2w"), ("T1c", "FLAIR"))[number % 3]:
         image = acquire(head.labels, axes, contrast, rng)
         affine = np.diag([spacing, spacing, spacing, 1.0])
@@ -102,8 +102,8 @@ def _write_subject(folder: Path, number: int, rng: np.random.Generator, spacing:
         path = place / f"{name}_{'ce-gd_T1w' if contrast == 'T1c' else contrast}.nii.gz"
         with atomic_write(path, "wb") as file:
             file.write(_gzipped(volume))
-        written.append(path)
-    return written
+        files.append(path)
+    return files
 
 
 def _gzipped(volume: nib.Nifti1Image) -> bytes:

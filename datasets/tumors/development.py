@@ -39,5 +39,5 @@ def development_images(tumors: TumorSet) -> np.ndarray:
     for file, image in zip(tumors.files, tumors.image_of, strict=True):
         group, path = int(tumors.groups[image]), file.path.replace("\\", "/")
         names[group] = min(names.get(group, path), path)
-    chosen = {group for group, name in (names | people).items() if is_development(name)}
-    return np.isin(tumors.groups, sorted(chosen))
+    groups = {group for group, name in (names | people).items() if is_development(name)}
+    return np.isin(tumors.groups, sorted(groups))

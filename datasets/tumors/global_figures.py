@@ -36,14 +36,14 @@ def picture_measures(grey: np.ndarray) -> dict[str, float]:
     levels = np.arange(256)
     mean = float(share @ levels)
     contrast = float(np.sqrt(share @ (levels - mean) ** 2))
-    seen = share[share > 0]
+    shares = share[share > 0]
     steps = [np.abs(np.diff(grey.astype(np.int16), axis=axis)) for axis in (0, 1)]
     step = sum(float(difference.mean()) for difference in steps if difference.size) / 2
     left, top, right, bottom = content_box(grey)
     return {
         "mean": mean,
         "contrast": contrast,
-        "entropy": float(-(seen * np.log2(seen)).sum()),
+        "entropy": float(-(shares * np.log2(shares)).sum()),
         "sharpness": step / contrast if contrast else 0.0,
         "border": 1 - (right - left) * (bottom - top) / grey.size,
         "offset_x": (left - (width - right)) / width,

@@ -82,15 +82,15 @@ def images_of(layout: Layout, folder: Path) -> list[ImageFile]:
     """The files of a layout of `folder`, in the order of :func:`list_images`."""
     files: list[ImageFile] = []
     for place in layout.places:
-        named = []
+        keys = []
         for path in place.images:
             within = path.parent.relative_to(place.folder).as_posix()
             prefix, number = _numbered(path.stem)
-            named.append(("" if within == "." else f"{within}/", prefix, number, path))
+            keys.append(("" if within == "." else f"{within}/", prefix, number, path))
         label = layout.classes.index(place.name)
         files += [
             ImageFile(path.relative_to(folder).as_posix(), place.split, label, within + prefix, number)
-            for within, prefix, number, path in sorted(named)
+            for within, prefix, number, path in sorted(keys)
         ]
     return files
 

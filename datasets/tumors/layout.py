@@ -301,14 +301,14 @@ class _Reading:
         Raises:
             UserError: a folder holds pictures that are not among those used.
         """
-        used: dict[tuple[str, str, int], list[Path]] = {}
+        by_key: dict[tuple[str, str, int], list[Path]] = {}
         for path in (path for _, _, folder in self.places for path in folder.images):
-            used.setdefault(_key(path), []).append(path)
+            by_key.setdefault(_key(path), []).append(path)
         for folder in extra:
             new = [
                 path
                 for path in folder.images
-                if not any(_same(path, other) for other in used.get(_key(path), ()))
+                if not any(_same(path, other) for other in by_key.get(_key(path), ()))
             ]
             if not new and not folder.unread:
                 self.remarks.append(f"{self.within(folder)}: a copy of images beside it, passed over")
@@ -351,9 +351,9 @@ def read_layout(folder: Path) -> Layout:
         )
     reading = _Reading(_Folder(folder))
     inner = _unwrapped(reading)
-    named = [split for split in inner.folders if split_kind(split.name)]
-    if named:
-        _read_splits(reading, inner, named)
+    splits = [split for split in inner.folders if split_kind(split.name)]
+    if splits:
+        _read_splits(reading, inner, splits)
     else:
         _read_classes(reading, inner)
     classes = tuple(sorted({name for _, name, _ in reading.places}))
@@ -408,9 +408,9 @@ def _unwrapped(reading: _Reading) -> _Folder:
     return inner
 
 
-def _read_splits(reading: _Reading, inner: _Folder, named: Sequence[_Folder]) -> None:
+def _read_splits(reading: _Reading, inner: _Folder, splits: Sequence[_Folder]) -> None:
     of_kind: dict[str | None, _Folder] = {}
-    for split in named:
+    for split in splits:
         if (other := of_kind.setdefault(split_kind(split.name), split)) is not split:
             raise UserError(
                 f"{inner.path}: {other.name} and {split.name} seem to be the same split; keep one, or rename one"
@@ -427,14 +427,14 @@ def _read_splits(reading: _Reading, inner: _Folder, named: Sequence[_Folder]) ->
                 "sort them into class folders or move the folder elsewhere"
             )
         names = {plain(folder.name) for folder in filled}
-        again = [folder for folder in filled if _holds(folder, names)]
-        _refuse_by_name([folder for folder in filled if folder not in again])
-        reading.places += [(split.name, folder.name, folder) for folder in filled if folder not in again]
-        reading.refuse_or_pass(again, "the class folders")
+        repeated = [folder for folder in filled if _holds(folder, names)]
+        _refuse_by_name([folder for folder in filled if folder not in repeated])
+        reading.places += [(split.name, folder.name, folder) for folder in filled if folder not in repeated]
+        reading.refuse_or_pass(repeated, "the class folders")
         _refuse_empty_classes(place)
         reading.look_beside(place)
-    listed = " and ".join(split.name for split in named)
-    reading.refuse_or_pass([folder for folder in inner.filled if folder not in named], listed)
+    listed = " and ".join(split.name for split in splits)
+    reading.refuse_or_pass([folder for folder in inner.filled if folder not in splits], listed)
     reading.look_beside(inner)
 
 
@@ -457,11 +457,11 @@ def _refuse_by_name(folders: Sequence[_Folder]) -> None:
 def _read_classes(reading: _Reading, inner: _Folder) -> None:
     filled = inner.filled
     names = {plain(folder.name) for folder in filled}
-    again = [folder for folder in filled if _holds(folder, names)]
-    classes = [folder for folder in filled if folder not in again]
-    if again and len(classes) < 2:
+    repeated = [folder for folder in filled if _holds(folder, names)]
+    classes = [folder for folder in filled if folder not in repeated]
+    if repeated and len(classes) < 2:
         raise UserError(
-            f"{inner.path}: holds several sets ({', '.join(folder.name for folder in again)}); name one of them"
+            f"{inner.path}: holds several sets ({', '.join(folder.name for folder in repeated)}); name one of them"
         )
     _refuse_by_name(classes)
     _refuse_empty_classes(inner)
@@ -473,7 +473,7 @@ def _read_classes(reading: _Reading, inner: _Folder) -> None:
     else:
         _refuse_splits_by_other_names(inner, classes)
         reading.places += [("all", folder.name, folder) for folder in classes]
-    reading.refuse_or_pass(again, "the class folders")
+    reading.refuse_or_pass(repeated, "the class folders")
     reading.look_beside(inner)
 
 
@@ -510,18 +510,18 @@ def _perhaps_within(places: Sequence[_Folder]) -> str:
 
 
 def _require_every_class(reading: _Reading, classes: Sequence[str]) -> None:
-    there: dict[str, dict[str, _Folder]] = {}
+    by_split: dict[str, dict[str, _Folder]] = {}
     for split, name, folder in reading.places:
-        there.setdefault(split, {})[name] = folder
-    for by_name in there.values():
+        by_split.setdefault(split, {})[name] = folder
+    for by_name in by_split.values():
         for name in classes:
             if name not in by_name:
-                where = next(iter(by_name.values())).path.parent / name
-                if len(there) > 1 and where.is_dir():
-                    raise UserError(_without_images(where))
-                is_file = where.is_file()
+                path = next(iter(by_name.values())).path.parent / name
+                if len(by_split) > 1 and path.is_dir():
+                    raise UserError(_without_images(path))
+                is_file = path.is_file()
                 raise UserError(
-                    f"{where}: {'a file, no folder' if is_file else 'no such folder'}, though another split has it; "
+                    f"{path}: {'a file, no folder' if is_file else 'no such folder'}, though another split has it; "
                     "add or remove the class"
                 )
             if not by_name[name].images:

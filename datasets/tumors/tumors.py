@@ -181,7 +181,7 @@ def load_tumors(
     known = recognise(bindings, near, len(fine))
     folder_labels = labels[originals_at]
     source_labels = known.labels(classes)
-    own = np.where((source_labels >= 0) & (labels_from == "source"), source_labels, folder_labels)
+    final_labels = np.where((source_labels >= 0) & (labels_from == "source"), source_labels, folder_labels)
     numbers = np.array([file.number for file in files])
     runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
     guessed, measured = guessed_links(near, runs, numbers, image_of, thumbs)
@@ -197,7 +197,7 @@ def load_tumors(
         else:
             alone = recognise(bindings[:1], near, len(fine))
             usual = person_groups(alone.persons, near, guessed, sure=alone.bound)
-        if not force_groups and (wrong := too_large(own, groups, usual, classes)):
+        if not force_groups and (wrong := too_large(final_labels, groups, usual, classes)):
             raise UserError(
                 f"{groups_from or 'the originals'}: {wrong}; correct it, or take it as it is with --force-groups"
             )
@@ -207,17 +207,17 @@ def load_tumors(
     audit = _account(files, classes, decoded, labels, image_of, originals_at, train, test, near)
     audit |= {"left_out": list(layout.left_out), "unread_pictures": sum(layout.unread.values())}
     audit["thresholds"] |= calibration.summary()
-    audit["groups"] = _describe(groups, thumbs, own, classes)
+    audit["groups"] = _describe(groups, thumbs, final_labels, classes)
     audit["groups"]["from"] = "inferred" if groups_from is None else str(groups_from)
     audit["sequences"] = measured
     audit["sources"] = account(files, image_of, classes, known, persons, groups, train, test)
     audit["source_conflicts"] = conflicts(files, image_of, classes, known)
-    audit["labels"] = {"from": labels_from, "changed": int((own != folder_labels).sum())}
+    audit["labels"] = {"from": labels_from, "changed": int((final_labels != folder_labels).sum())}
     return TumorSet(
         images=decoded.images[originals_at],
         files=tuple(files),
         image_of=image_of,
-        labels=own,
+        labels=final_labels,
         folder_labels=folder_labels,
         groups=groups,
         persons=persons,
@@ -232,7 +232,9 @@ def load_tumors(
         candidates=candidates,
         calibration=calibration,
         audit=audit,
-        content=_fingerprint(decoded.pixels[originals_at], own, folder_labels, splits[originals_at], size),
+        content=_fingerprint(
+            decoded.pixels[originals_at], final_labels, folder_labels, splits[originals_at], size
+        ),
         digests=decoded.bytes,
         folder=folder.resolve().name,
     )
@@ -278,7 +280,7 @@ def _alike(
 
 def _check_pairs(arrays: Mapping[str, np.ndarray], pictures: int) -> None:
     """See that kept arrays are pairs of these pictures and what they show; raises ValueError."""
-    whole, pairs, every = "iu", ("pairs",), (pictures,)
+    whole, pairs, per_picture = "iu", ("pairs",), (pictures,)
     expected: dict[str, tuple[str, Shape]] = {
         **{
             "pairs_0": (whole, pairs),
@@ -286,7 +288,11 @@ def _check_pairs(arrays: Mapping[str, np.ndarray], pictures: int) -> None:
             "pairs_2": ("f", pairs),
             "pairs_3": (whole, pairs),
         },
-        **{"original": (whole, every), "correlation": ("f", every), "planted": ("f", ("planted",))},
+        **{
+            "original": (whole, per_picture),
+            "correlation": ("f", per_picture),
+            "planted": ("f", ("planted",)),
+        },
     }
     check_shapes(arrays, expected)
     most = {"pairs_0": pictures, "pairs_1": pictures, "pairs_3": 8, "original": len(figshare_originals())}

@@ -161,13 +161,13 @@ def fault_of(path: Path, name: str, digest: dict[str, Any], remote: Remote) -> s
 
 def gzip_fault(path: Path) -> str | None:
     """Whether a gzip file is whole, by its own checksum; the fault, or None."""
-    most = most_unpacked(path)
+    limit = most_unpacked(path)
     unpacked = 0
     try:
         with gzip.open(path) as file:
             while block := file.read(1 << 20):
                 unpacked += len(block)
-                if unpacked > most:
+                if unpacked > limit:
                     return "it unpacks to an absurd multiple of its size"
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         return f"damaged gzip data ({str(error) or 'ends too early'})".replace("\n", " ")

@@ -42,7 +42,7 @@ def run_all(
     pool's would keep Ctrl-C waiting for a server that says nothing.
     """
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    done: queue.SimpleQueue[Done[Job, Result]] = queue.SimpleQueue()
+    results: queue.SimpleQueue[Done[Job, Result]] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
 
@@ -53,9 +53,9 @@ def run_all(
             except queue.Empty:
                 return
             try:
-                done.put(Done(job, work(job), None))
+                results.put(Done(job, work(job), None))
             except BaseException as error:
-                done.put(Done(job, None, error))
+                results.put(Done(job, None, error))
 
     threads = [threading.Thread(target=labour, daemon=True) for _ in range(min(parallel, len(jobs)))]
     for thread in threads:
@@ -64,11 +64,11 @@ def run_all(
         left = len(jobs)
         while left:
             try:
-                finished = done.get(timeout=_LOOK)
+                result = results.get(timeout=_LOOK)
             except queue.Empty:
                 continue
             left -= 1
-            yield finished
+            yield result
     finally:
         stop.set()
         latest = time.monotonic() + _LEAVE

@@ -134,8 +134,8 @@ class Downloader:
             "--mirror"
         )
 
-    def read(self, remote: Remote, most: int) -> bytes:
-        """The content of a small file of at most `most` bytes; raises as :meth:`get` does."""
+    def read(self, remote: Remote, max_bytes: int) -> bytes:
+        """The content of a small file of at most `max_bytes` bytes; raises as :meth:`get` does."""
 
         def once() -> bytes:
             with self.client.ask(remote, {}) as response:
@@ -143,8 +143,8 @@ class Downloader:
                 content = b""
                 for block in response.raw.stream(_BLOCK, decode_content=True):
                     content += block
-                    if len(content) > most:
-                        raise Refused(f"{remote.url}: longer than {most} bytes; look at {remote.home}")
+                    if len(content) > max_bytes:
+                        raise Refused(f"{remote.url}: longer than {max_bytes} bytes; look at {remote.home}")
                 if len(content) < (length_of(response) or 0):
                     raise Again("the connection dropped")
                 return content
@@ -160,16 +160,16 @@ class Downloader:
         except (Again, UserError):
             return None
 
-    def _persist(self, remote: Remote, action: Callable[[], T], reached: Callable[[], int]) -> T:
+    def _persist(self, remote: Remote, action: Callable[[], T], progress: Callable[[], int]) -> T:
         """Do `action` until it works; a try that got further than any before does not count as a failure."""
-        failures, best = 0, reached()
+        failures, best = 0, progress()
         while True:
             self._sleep_until(self._not_before)
             try:
                 return action()
             except Again as trouble:
-                failures = 0 if reached() > best else failures + 1
-                best = max(best, reached())
+                failures = 0 if progress() > best else failures + 1
+                best = max(best, progress())
                 if failures >= self._patience.tries:
                     raise Unreachable(
                         f"{remote.url}: {trouble}, {failures} times in a row; run the same command again, it "

@@ -28,8 +28,8 @@ def write_contact_sheet(store: SliceStore, path: Path, banner: str = "") -> None
     """
     rows: list[list[int]] = []
     for plane in (*PLANES, "unknown"):  # pictures may not say which they show
-        chosen = choose(store, plane, _COLUMNS * _ROWS_OF_A_PLANE)
-        rows += [chosen[start : start + _COLUMNS] for start in range(0, len(chosen), _COLUMNS)]
+        selection = choose(store, plane, _COLUMNS * _ROWS_OF_A_PLANE)
+        rows += [selection[start : start + _COLUMNS] for start in range(0, len(selection), _COLUMNS)]
     width = _GAP + _COLUMNS * (_TILE + _GAP)
     head = _LABEL if banner else 0
     height = head + _GAP + len(rows) * (_TILE + _LABEL + _GAP)
@@ -54,25 +54,25 @@ def write_contact_sheet(store: SliceStore, path: Path, banner: str = "") -> None
 
 def choose(store: SliceStore, plane: str, count: int) -> list[int]:
     """Rows of the table: sequences in turn, subjects evenly within each, low, middle and high positions."""
-    here = np.flatnonzero(store.table["plane"] == plane)
-    if not len(here):
+    candidates = np.flatnonzero(store.table["plane"] == plane)
+    if not len(candidates):
         return []
-    sequences = store.table["sequence"][here]
+    sequences = store.table["sequence"][candidates]
     names = np.unique(sequences)
     share = -(-count // len(names))
-    chosen: list[int] = []
+    indices: list[int] = []
     for name in names:
-        rows = here[sequences == name]
+        rows = candidates[sequences == name]
         volumes = np.unique(store.table["volume"][rows])
-        picked = volumes[
-            np.linspace(0, len(volumes) - 1, min(share, count - len(chosen))).round().astype(int)
+        sample = volumes[
+            np.linspace(0, len(volumes) - 1, min(share, count - len(indices))).round().astype(int)
         ]
-        for turn, volume in enumerate(picked):
+        for turn, volume in enumerate(sample):
             of_volume = rows[store.table["volume"][rows] == volume]
             # A stride of about the golden ratio visits low, high and middle positions in turn.
             place = (0.5 + turn * 0.618034) % 1.0
-            chosen.append(int(of_volume[int(place * len(of_volume))]))
-    return chosen
+            indices.append(int(of_volume[int(place * len(of_volume))]))
+    return indices
 
 
 def _shorten(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

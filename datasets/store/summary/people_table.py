@@ -83,8 +83,8 @@ def overview(scans: Sequence[Scan]) -> dict[str, Any]:
                     max(counts.values()),
                 ],
                 "read": [
-                    {"how": how, "scans": len(some), "file": some[0].name, "subject": some[0].subject}
-                    for how, some in sorted(ways.items(), key=lambda item: -len(item[1]))
+                    {"how": how, "scans": len(files), "file": files[0].name, "subject": files[0].subject}
+                    for how, files in sorted(ways.items(), key=lambda item: -len(item[1]))
                 ],
             }
         )
@@ -95,7 +95,7 @@ def _odd(by_dataset: dict[str, list[Scan]]) -> list[str]:
     odd = []
     for dataset, scans in sorted(by_dataset.items()):
         counts = Counter(scan.subject for scan in scans)
-        subject, most = counts.most_common(1)[0]
+        subject, largest = counts.most_common(1)[0]
         nobody = [scan for scan in scans if scan.how == "the folder given"]
         sequences = {scan.sequence for scan in scans} - {"unknown"}
         stems = Counter(stem_of(PurePosixPath(scan.name).name) for scan in scans)
@@ -108,8 +108,8 @@ def _odd(by_dataset: dict[str, list[Scan]]) -> list[str]:
             )
         elif len(counts) == 1:
             odd.append(f"{dataset}: all {len(scans)} scans count as one person, {subject}")
-        elif most > len(scans) / 2 and len(counts) > 2:
-            odd.append(f"{dataset}: {most} of {len(scans)} scans count as one person, {subject}")
+        elif largest > len(scans) / 2 and len(counts) > 2:
+            odd.append(f"{dataset}: {largest} of {len(scans)} scans count as one person, {subject}")
         elif (
             len(counts) == len(scans)
             and (repeated > 1 or len(sequences) > 1)

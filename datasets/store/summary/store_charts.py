@@ -78,7 +78,7 @@ def _planes(store: SliceStore) -> Picture:
 def _subjects(store: SliceStore) -> list[Picture]:
     slices = np.unique(store.table["subject"], return_counts=True)[1]
     scans = np.unique([volume["subject"] for volume in store.volumes], return_counts=True)[1]
-    drawn = []
+    pictures = []
     for name, values, unit in (("per-subject", slices, "slices"), ("scans", scans, "scans")):
         figure, axes = canvas(2.3)
         low, high = int(values.min()), int(values.max())
@@ -91,20 +91,20 @@ def _subjects(store: SliceStore) -> list[Picture]:
         figure.subplots_adjust(left=0.14, right=0.97, top=0.95, bottom=0.25)
         middle = float(np.median(values))
         text = f"{unit.capitalize()} of a subject: {low} to {high}, half of the subjects at most {middle:g}."
-        drawn.append(picture(name, figure, text, text))
-    return drawn
+        pictures.append(picture(name, figure, text, text))
+    return pictures
 
 
 def _intensities(store: SliceStore) -> list[Picture]:
-    drawn = []
+    pictures = []
     for number, sequence in enumerate(counts_by(store, "sequence", "plane")):
         if number == _MOST_ROWS:
             break
-        here = np.flatnonzero(store.table["sequence"] == sequence)
-        chosen = here[np.linspace(0, len(here) - 1, min(len(here), _SLICES)).round().astype(int)]
+        slices = np.flatnonzero(store.table["sequence"] == sequence)
+        sample = slices[np.linspace(0, len(slices) - 1, min(len(slices), _SLICES)).round().astype(int)]
         counts = np.zeros(256, dtype=np.int64)
-        for start in range(0, len(chosen), 64):
-            counts += np.bincount(store.images(chosen[start : start + 64]).reshape(-1), minlength=256)
+        for start in range(0, len(sample), 64):
+            counts += np.bincount(store.images(sample[start : start + 64]).reshape(-1), minlength=256)
         inside = counts[1:] / max(int(counts[1:].sum()), 1)
         share = inside.reshape(-1, 5).sum(axis=1)
         figure, axes = canvas(1.7, 2.3)
@@ -121,8 +121,8 @@ def _intensities(store: SliceStore) -> list[Picture]:
             f"{sequence}: grey levels 1 to 255; {100 * black:.0f}% of all pixels are 0 (air, padding), "
             f"{100 * white:.1f}% of the others 255."
         )
-        drawn.append(picture(f"intensity-{number}", figure, text, text))
-    return drawn
+        pictures.append(picture(f"intensity-{number}", figure, text, text))
+    return pictures
 
 
 def neighbour_likeness(store: SliceStore) -> np.ndarray:
@@ -133,8 +133,8 @@ def neighbour_likeness(store: SliceStore) -> np.ndarray:
     correlations = []
     for start, stop in zip(first.tolist(), last.tolist(), strict=True):
         pictures = thumbnails(store.images(slice(start, stop)))
-        for where in of_planes(store.table["plane"][start:stop].tolist()).values():
-            correlations.append(neighbour_correlations(pictures[where]))
+        for rows in of_planes(store.table["plane"][start:stop].tolist()).values():
+            correlations.append(neighbour_correlations(pictures[rows]))
     return np.concatenate(correlations)
 
 

@@ -41,9 +41,9 @@ def write_page(
         banner: what must be read above everything, such as that the heads were generated.
     """
     limit = float(store.manifest["settings"].get("max_correlation", 1.0))
-    made = environment(TEMPLATES)
-    made.filters["range_text"] = range_text
-    page = made.get_template("collection.html.j2").render(
+    templates = environment(TEMPLATES)
+    templates.filters["range_text"] = range_text
+    page = templates.get_template("collection.html.j2").render(
         summary=summary,
         people=summary["people"],
         most_rows=_MOST_SOURCES,

@@ -19,13 +19,13 @@ _REASONS = 8  # that are told; all are in the summary
 def tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
     """Say what a store holds now, what was left out of it, and what to look at."""
 
-    def listed(counts: dict[str, int]) -> str:
+    def in_words(counts: dict[str, int]) -> str:
         return ", ".join(f"{count} {name}" for name, count in counts.items())
 
     rate = f", {summary['added_slices'] / seconds:.0f} slices/s" if summary["added_slices"] else ""
     say(
-        f"{out}: {summary['slices']} slices ({listed(summary['by_plane'])}) of {summary['volumes']} volumes "
-        f"and {summary['subjects']} subjects ({listed(summary['by_sequence'])}); "
+        f"{out}: {summary['slices']} slices ({in_words(summary['by_plane'])}) of {summary['volumes']} volumes "
+        f"and {summary['subjects']} subjects ({in_words(summary['by_sequence'])}); "
         f"{summary['added_slices']} new{rate}"
     )
     if redundant := summary["redundant"]:
@@ -43,18 +43,18 @@ def tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
 
 
 def nothing_used(
-    out: Path, tried: int, failed: Sequence[dict[str, str]], skipped: Sequence[dict[str, str]]
+    out: Path, count: int, failed: Sequence[dict[str, str]], skipped: Sequence[dict[str, str]]
 ) -> UserError:
     """The error to raise where no volume can be used; it names one that was tried, not one left out before.
 
     Args:
         out: folder of the store.
-        tried: how many volumes were found.
+        count: how many volumes were found.
         failed: those of them that could not be used, as {"file", "reason"}.
         skipped: all files that are not used, for programs.
     """
     first = (failed or skipped)[0]
-    text = f"{out}: none of {tried} volumes can be used; the first, {first['file']}: {first['reason']}"
+    text = f"{out}: none of {count} volumes can be used; the first, {first['file']}: {first['reason']}"
     return UserError(text, {"skipped": list(skipped)})
 
 

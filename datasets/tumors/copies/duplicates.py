@@ -100,8 +100,8 @@ _ALL_BINS = np.concatenate([_bins(sides) for sides in _SIDES])  # (4 SMALL, THUM
 def _windows(thumbs: np.ndarray) -> np.ndarray:
     """What is compared of images (n, THUMBNAIL, THUMBNAIL): float32 (n, windows, SMALL, SMALL), the first whole."""
     n = len(thumbs)
-    every = _ALL_BINS @ thumbs.astype(np.float32) @ _ALL_BINS.T
-    parts = every.reshape(n, len(_SIDES), SMALL, len(_SIDES), SMALL).transpose(0, 1, 3, 2, 4)
+    all_bins = _ALL_BINS @ thumbs.astype(np.float32) @ _ALL_BINS.T
+    parts = all_bins.reshape(n, len(_SIDES), SMALL, len(_SIDES), SMALL).transpose(0, 1, 3, 2, 4)
     return parts.reshape(n, len(WINDOWS), SMALL, SMALL)
 
 
@@ -142,8 +142,8 @@ class _Nearest:
 
     def pairs(self) -> np.ndarray:
         """Each image beside each of its neighbours; int (pairs, 2)."""
-        known = self.other >= 0
-        return np.stack([np.nonzero(known)[0], self.other[known]], axis=1)
+        valid = self.other >= 0
+        return np.stack([np.nonzero(valid)[0], self.other[valid]], axis=1)
 
 
 def neighbours(thumbs: np.ndarray, others: np.ndarray | None = None, nearest: int = NEAREST) -> np.ndarray:
@@ -172,12 +172,12 @@ def neighbours(thumbs: np.ndarray, others: np.ndarray | None = None, nearest: in
         if j != at:
             views = _windows(pool[j : j + _CHUNK])
             at, windows, wholes_there = j, normalised(views), views[:, 0]
-        here = _windows(thumbs[i : i + _CHUNK])
-        likeness = _likeness(here[:, 0], windows)
-        np.maximum(likeness, _likeness(wholes_there, normalised(here)).T, out=likeness)
+        chunk = _windows(thumbs[i : i + _CHUNK])
+        likeness = _likeness(chunk[:, 0], windows)
+        np.maximum(likeness, _likeness(wholes_there, normalised(chunk)).T, out=likeness)
         if alone and i == j:
             np.fill_diagonal(likeness, -np.inf)
-        rows, columns = slice(i, i + len(here)), slice(j, j + len(windows))
+        rows, columns = slice(i, i + len(chunk)), slice(j, j + len(windows))
         best.meet(rows, likeness, numbers[columns])
         if alone and i < j:
             best.meet(columns, likeness.T, numbers[rows])
@@ -234,8 +234,8 @@ def _fit(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     finer = best[worth]
     target, moving = _pictures(first[worth], second[worth], orientation[finer], swapped[finer])
     moving[negative[finer]] = 255 - moving[negative[finer]]
-    plainly, where = align(target, moving, warp[finer])
-    result[worth] = np.maximum(plainly, tone_free(target, moving, where))
+    plainly, place = align(target, moving, warp[finer])
+    result[worth] = np.maximum(plainly, tone_free(target, moving, place))
     return result, orientation[best]
 
 
@@ -253,17 +253,17 @@ def _beginnings(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.n
     signed = np.stack(
         [_views_alike(first, second)[:, opposite(np.arange(8))], _views_alike(second, first)], axis=2
     )  # (n, 8, 2, windows)
-    alike = np.abs(signed)
-    ranked = np.argsort(-alike.max(axis=(2, 3)), axis=1)
+    similarity = np.abs(signed)
+    ranked = np.argsort(-similarity.max(axis=(2, 3)), axis=1)
     everyone = np.arange(len(first))
     best, other = ranked[:, 0], ranked[:, 1]
-    of_second, of_first = alike[everyone, best].argmax(axis=2).T
-    of_other = alike[everyone, other].reshape(len(first), -1).argmax(axis=1)
+    of_second, of_first = similarity[everyone, best].argmax(axis=2).T
+    of_other = similarity[everyone, other].reshape(len(first), -1).argmax(axis=1)
     orientation = np.stack([best, best, best, other], axis=1)
     window = np.stack([of_second, of_first + len(WINDOWS), np.zeros_like(of_first), of_other], axis=1)
-    seen = signed.reshape(len(first), 8, -1)
+    values = signed.reshape(len(first), 8, -1)
     places = np.stack([of_second, of_first + len(WINDOWS), of_second, of_other], axis=1)
-    return orientation, window, seen[everyone[:, None], orientation, places] < 0
+    return orientation, window, values[everyone[:, None], orientation, places] < 0
 
 
 def _views_alike(whole: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -147,10 +147,10 @@ def planted_copies(
     copies = np.stack([thumbnail(copied(image, random)) for image in images])
     if among is None or rows is None:
         among, rows = np.stack([thumbnail(image) for image in images]), np.arange(len(images))
-    met = neighbours(copies, among)
-    same = met[met[:, 1] == np.asarray(rows)[met[:, 0]]]
+    candidates = neighbours(copies, among)
+    own_copies = candidates[candidates[:, 1] == np.asarray(rows)[candidates[:, 0]]]
     correlation = np.zeros(len(images), np.float32)
-    correlation[: len(same)] = aligned(copies, same, among).correlation
+    correlation[: len(own_copies)] = aligned(copies, own_copies, among).correlation
     return np.sort(correlation)
 
 
@@ -164,17 +164,19 @@ def calibrate(pairs: Pairs, planted: np.ndarray) -> Calibration:
         pairs: every pair of the set that may be the same picture, with correlations after alignment.
         planted: as from :func:`planted_copies`.
     """
-    own = np.unique(pairs.correlation.astype(float))
+    correlations = np.unique(pairs.correlation.astype(float))
     if len(planted) < FEWEST:
         threshold, share_found = USUAL, None
     else:
         high = float(np.clip(np.quantile(planted, MISSED), LOWEST + 1e-3, HIGHEST))
-        marks = np.concatenate([[LOWEST], own[(own > LOWEST) & (own < high)], [high]])
+        marks = np.concatenate(
+            [[LOWEST], correlations[(correlations > LOWEST) & (correlations < high)], [high]]
+        )
         depth = -np.log(1 - marks)
         widest = int(np.argmax(np.diff(depth)))
         threshold = float(1 - np.exp(-(depth[widest] + depth[widest + 1]) / 2))
         share_found = float((planted >= threshold).mean())
-    place = int(np.searchsorted(own, threshold))
-    below = float(own[place - 1]) if place else None
-    above = float(own[place]) if place < len(own) else None
+    place = int(np.searchsorted(correlations, threshold))
+    below = float(correlations[place - 1]) if place else None
+    above = float(correlations[place]) if place < len(correlations) else None
     return Calibration(threshold, (below, above), share_found, tuple(planted.tolist()))

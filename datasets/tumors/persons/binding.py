@@ -114,12 +114,12 @@ def _detail(small: np.ndarray) -> np.ndarray:
 
 def _as_a_whole(pictures: np.ndarray, originals: Originals) -> tuple[np.ndarray, np.ndarray]:
     """The most alike original of each picture, int (n,), and its likeness, float32 (n,)."""
-    small, known = block_means(pictures, SIDE), normalised(originals.signatures).T
+    small, vectors = block_means(pictures, SIDE), normalised(originals.signatures).T
     original, correlation = np.zeros(len(pictures), int), np.full(len(pictures), -1, np.float32)
     upright = small.copy()
     for orientation in range(8):
         now = turned(small, orientation)
-        likeness = normalised(now) @ known
+        likeness = normalised(now) @ vectors
         for sign in (1, -1):  # -1: inverted
             best = (sign * likeness).argmax(axis=1)
             value = sign * likeness[np.arange(len(best)), best]
@@ -151,8 +151,8 @@ def _upright(pictures: np.ndarray, orientation: np.ndarray) -> np.ndarray:
     """Each picture in each of its orientations, int (n, k); uint8 (n k, FINE, FINE)."""
     upright = np.repeat(pictures, orientation.shape[1], axis=0)
     for turn in range(1, 8):
-        chosen = orientation.ravel() == turn
-        upright[chosen] = turned(upright[chosen], turn)
+        rows = orientation.ravel() == turn
+        upright[rows] = turned(upright[rows], turn)
     return upright
 
 
@@ -164,22 +164,22 @@ def _candidates(
     Returns:
         Position of the original, orientation and position of the trim, each int (n, CANDIDATES).
     """
-    known = normalised(block_means(originals.signatures, side)).T
+    vectors = normalised(block_means(originals.signatures, side)).T
     tries = [(orientation, trim) for orientation in range(8) for trim in range(len(trims))]
     everyone = np.arange(len(pictures))
     best = np.empty((len(tries), len(pictures)), int)
     value = np.empty((len(tries), len(pictures)), np.float32)
     for number, (orientation, trim) in enumerate(tries):
         axes = np.broadcast_to(_axes(trims[trim]), (len(pictures), 4))
-        likeness = normalised(_sampled(turned(pictures, orientation), axes, side)) @ known
+        likeness = normalised(_sampled(turned(pictures, orientation), axes, side)) @ vectors
         best[number] = likeness.argmax(axis=1)
         value[number] = likeness[everyone, best[number]]
-    chosen = np.empty((len(pictures), CANDIDATES), int)
+    candidates = np.empty((len(pictures), CANDIDATES), int)
     for picture, order in enumerate(np.argsort(-value, axis=0).T):
         _, first = np.unique(best[order, picture], return_index=True)  # each original once
-        chosen[picture] = order[np.resize(np.sort(first), CANDIDATES)]
+        candidates[picture] = order[np.resize(np.sort(first), CANDIDATES)]
     turns, numbers = np.array(tries).T
-    return best[chosen, everyone[:, None]], turns[chosen], numbers[chosen]
+    return best[candidates, everyone[:, None]], turns[candidates], numbers[candidates]
 
 
 def _fit(pictures: np.ndarray, target: np.ndarray, axes: np.ndarray) -> np.ndarray:

@@ -115,7 +115,7 @@ def _read(path: Path) -> tuple[str, int, np.ndarray] | str:
     return patient, number, signatures(fine(grey)[None])[0]
 
 
-def _values(record: Any, name: str, most: int) -> np.ndarray:
+def _values(record: Any, name: str, max_size: int) -> np.ndarray:
     """A dataset of numbers that lies in the file itself, once it is known to be small."""
     import h5py
 
@@ -124,7 +124,7 @@ def _values(record: Any, name: str, most: int) -> np.ndarray:
     data = record[name]
     if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
         raise ValueError(f"{name} is no plain array")
-    if data.dtype.kind not in "iuf" or data.size is None or not 0 < data.size <= most:
+    if data.dtype.kind not in "iuf" or data.size is None or not 0 < data.size <= max_size:
         raise ValueError(f"{name} holds {data.size} values of type {data.dtype}")
     if math.prod(data.chunks or ()) > MOST_PIXELS**2:  # decompressed as a whole, however little of it counts
         raise ValueError(f"{name} is stored in blocks of {math.prod(data.chunks)} values")

@@ -44,14 +44,14 @@ def write_groups(path: Path, tumors: TumorSet) -> None:
     with atomic_write(path) as file:
         table = Table(file, COLUMNS)
         for image, name in enumerate(tumors.paths):
-            about = (
+            facts = (
                 known.patients[image],
                 known.sources[image],
                 known.originals[image],
                 known.tumours[image],
             )
             place = (tumors.split[image], tumors.classes[tumors.folder_labels[image]], tumors.groups[image])
-            table.write((name, *place, tumors.persons[image], *about))
+            table.write((name, *place, tumors.persons[image], *facts))
 
 
 def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) -> GroupTable:
@@ -77,12 +77,12 @@ def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) ->
         raise UserError(
             f"{path}: needs a heading with the columns file and group (or person, or patient), and rows below it"
         )
-    named: dict[str, tuple[str, str]] = {}
+    by_name: dict[str, tuple[str, str]] = {}
     for number, row in enumerate(rows, 2):
         cell = {key: restored((row.get(key) or "").strip()) for key in ("file", "group", "person", "patient")}
         name = cell["file"].replace("\\", "/").removeprefix("./")
         identity = cell["group"], cell["person"] or person_of(cell["patient"])
-        if named.setdefault(name, identity) != identity:
+        if by_name.setdefault(name, identity) != identity:
             raise UserError(
                 f"{path}: line {number} says of {name} what an earlier line contradicts; leave one of them"
             )
@@ -91,7 +91,7 @@ def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) ->
     members: dict[str, list[int]] = {}
     told_of = np.zeros(images, bool)
     for file, image in zip(files, image_of.tolist(), strict=True):
-        group, person = named.get(file.path, ("", ""))
+        group, person = by_name.get(file.path, ("", ""))
         told_of[image] |= bool(group or person)
         if group:
             members.setdefault(group, []).append(image)
@@ -103,7 +103,7 @@ def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) ->
     missing = np.flatnonzero(~told_of)
     if len(missing) == images:
         raise UserError(
-            f"{path}: gives no group to any image; it calls the first {next(iter(named))!r}, and names are relative "
+            f"{path}: gives no group to any image; it calls the first {next(iter(by_name))!r}, and names are relative "
             f"to the folder, such as {files[0].path!r}"
         )
     if len(missing):

@@ -106,19 +106,19 @@ def neighbour_links(
         if len(files) < 2:
             continue
         images = image_of[files]
-        alike = correlation_of(thumbs, images[:-1], images[1:])
+        similarity = correlation_of(thumbs, images[:-1], images[1:])
         steps = zip(images[:-1].tolist(), images[1:].tolist(), strict=True)
-        same = np.array([a == b or (min(a, b), max(a, b)) in copies for a, b in steps])
+        copied = np.array([a == b or (min(a, b), max(a, b)) in copies for a, b in steps])
         adjacent = np.diff(numbers[files]) <= 2  # one number may be missing
-        telling = alike[adjacent & ~same]
+        telling = similarity[adjacent & ~copied]
         neighbours = float(np.median(telling)) if len(telling) else None
         distant = None
         if len(files) > DISTANT:
             distant = float(np.median(correlation_of(thumbs, images[:-DISTANT], images[DISTANT:])))
         follows = neighbours is not None and distant is not None and neighbours - distant > FOLLOWS
         run = 1
-        for step in range(len(alike)):
-            linked = alike[step] >= NEIGHBOUR or (follows and run < BLOCK)
+        for step in range(len(similarity)):
+            linked = similarity[step] >= NEIGHBOUR or (follows and run < BLOCK)
             if linked and adjacent[step]:
                 links.append((images[step], images[step + 1]))
                 run += 1

@@ -42,27 +42,27 @@ def account(
     """
     sources = np.array([source or "unknown" for source in known.sources])
     person = np.array(list(persons), dtype=object)
-    named = person != UNKNOWN
+    has_person = person != UNKNOWN
     labels = np.array([file.label for file in files], int)
     label_of = np.empty(len(sources), int)
     label_of[image_of[::-1]] = labels[::-1]  # the first file of each image
 
-    def count(values: Sequence[str], chosen: np.ndarray) -> dict[str, int]:
-        names, numbers = np.unique(np.array(values)[chosen], return_counts=True)
+    def count(values: Sequence[str], mask: np.ndarray) -> dict[str, int]:
+        names, numbers = np.unique(np.array(values)[mask], return_counts=True)
         return {str(name) or "unknown": int(number) for name, number in zip(names, numbers, strict=True)}
 
     trained = set(person[image_of[train]]) - {UNKNOWN}
-    seen = test & np.array([person[image] in trained for image in image_of], bool)
+    leaked = test & np.array([person[image] in trained for image in image_of], bool)
     of_group: dict[int, set[str]] = {}
     of_person: dict[str, set[int]] = {}
-    for image in np.flatnonzero(named):
+    for image in np.flatnonzero(has_person):
         of_group.setdefault(int(groups[image]), set()).add(person[image])
         of_person.setdefault(person[image], set()).add(int(groups[image]))
     return {
         "images": len(sources),
         "bound": int((sources != "unknown").sum()),
         "unknown": int((sources == "unknown").sum()),
-        "unknown_with_person": int(((sources == "unknown") & named).sum()),
+        "unknown_with_person": int(((sources == "unknown") & has_person).sum()),
         "by_source": {
             str(source): {
                 "images": int((sources == source).sum()),
@@ -82,15 +82,15 @@ def account(
             for label, name in enumerate(classes)
         },
         "persons": len(of_person),
-        "images_with_person": int(named.sum()),
+        "images_with_person": int(has_person.sum()),
         "largest_person": max((int((person == name).sum()) for name in of_person), default=0),
         "persons_in_several_groups": sum(len(members) > 1 for members in of_person.values()),
         "groups_of_several_persons": sum(len(members) > 1 for members in of_group.values()),
         "test_files": int(test.sum()),
-        "test_with_person": int((test & named[image_of]).sum()),
-        "test_person_in_training": int(seen.sum()),
+        "test_with_person": int((test & has_person[image_of]).sum()),
+        "test_person_in_training": int(leaked.sum()),
         "test_person_in_training_by_class": {
-            name: int((seen & (labels == label)).sum()) for label, name in enumerate(classes)
+            name: int((leaked & (labels == label)).sum()) for label, name in enumerate(classes)
         },
     }
 
@@ -112,29 +112,29 @@ def sentences(audit: dict[str, Any]) -> list[str]:
     sources, conflicts, labels = audit["sources"], audit["source_conflicts"], audit["labels"]
     table = None if audit["groups"]["from"] == "inferred" else audit["groups"]["from"]
     if table is None:
-        whose = "Whom they show is not known; their groups are inferred."
+        sentence = "Whom they show is not known; their groups are inferred."
     elif not sources["unknown_with_person"]:
-        whose = f"{table} groups them."
+        sentence = f"{table} groups them."
     else:
-        whose = (
+        sentence = (
             f"{table} names the person on {sources['unknown_with_person']:,} of them and groups the others."
         )
     if not sources["bound"]:
         none = "None of the pictures was recognised as a slice of a collection whose patients are known"
         if table is not None:
-            return [f"{none}. {whose}"]
+            return [f"{none}. {sentence}"]
         return [
             f"{none}, so whose they are is not known: groups are inferred from copies, likeness and file numbers."
         ]
     lines = []
-    for source, about in sources["by_source"].items():
-        tumours = ", ".join(f"{number:,} {tumour}" for tumour, number in about["tumours"].items())
-        visits = about["patients"] - about["persons"]
+    for source, counts in sources["by_source"].items():
+        tumours = ", ".join(f"{number:,} {tumour}" for tumour, number in counts["tumours"].items())
+        visits = counts["patients"] - counts["persons"]
         lines.append(
-            f"{about['images']:,} of {sources['images']:,} pictures are slices of {COLLECTIONS.get(source, source)}: "
-            f"{tumours}. They show {about['persons']:,} person{'' if about['persons'] == 1 else 's'}"
+            f"{counts['images']:,} of {sources['images']:,} pictures are slices of {COLLECTIONS.get(source, source)}: "
+            f"{tumours}. They show {counts['persons']:,} person{'' if counts['persons'] == 1 else 's'}"
             + (
-                f", {visits} of whose {about['patients']:,} patient ids are further visits."
+                f", {visits} of whose {counts['patients']:,} patient ids are further visits."
                 if visits
                 else "."
             )
@@ -147,7 +147,7 @@ def sentences(audit: dict[str, Any]) -> list[str]:
         )
         lines.append(
             f"{sources['unknown']:,} pictures were not recognised as slices of a known collection ({by_class}). "
-            f"{whose}"
+            f"{sentence}"
         )
     if sources["test_files"] and sources["test_with_person"]:
         lines.append(

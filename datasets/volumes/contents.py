@@ -89,18 +89,18 @@ def _is_labels(voxels: np.ndarray, background: np.generic, white: np.generic) ->
     levels, and levels equal distances; labels that touch have any numbers, or are numbered with gaps.
     """
     middle = voxels[tuple(_middle(count) for count in voxels.shape)].copy(order="K")  # no axis runs backwards
-    counted = (middle != background) & (middle != white)
-    if np.count_nonzero(counted) < _FEWEST:
+    mask = (middle != background) & (middle != white)
+    if np.count_nonzero(mask) < _FEWEST:
         middle = voxels
-        counted = (middle != background) & (middle != white)
-    other = middle[counted]
+        mask = (middle != background) & (middle != white)
+    other = middle[mask]
     if len(other) < _FEWEST:
         return 1 < len(np.unique(voxels)) <= _FEW_LABELS  # a small lesion in nothing
     other = other[:: max(1, len(other) // 4096)]
-    counted &= middle >= np.partition(other, len(other) // 2)[len(other) // 2]
+    mask &= middle >= np.partition(other, len(other) // 2)[len(other) // 2]
     flat: list[float] = []
     for axis in range(3):
-        share = _flat_share(middle, counted, axis)
+        share = _flat_share(middle, mask, axis)
         if share is not None:
             flat.append(share)
             if len(flat) == 1 and share < _FLAT / 3:  # most scans
@@ -125,16 +125,16 @@ def _middle(count: int) -> slice:
     return slice(start, start + _BLOCK)
 
 
-def _flat_share(voxels: np.ndarray, counted: np.ndarray, axis: int) -> float | None:
+def _flat_share(voxels: np.ndarray, mask: np.ndarray, axis: int) -> float | None:
     """Of the voxels that are counted, how many equal both neighbours along an axis; None along a few thick slices."""
     if voxels.shape[axis] < 8:
         return None
-    along, here = np.moveaxis(voxels, axis, 0), np.moveaxis(counted, axis, 0)[1:-1]
-    total = np.count_nonzero(here)
+    along, inner = np.moveaxis(voxels, axis, 0), np.moveaxis(mask, axis, 0)[1:-1]
+    total = np.count_nonzero(inner)
     if total < _FEWEST:
         return None
     equal = along[1:] == along[:-1]
-    return np.count_nonzero(here & equal[:-1] & equal[1:]) / total
+    return np.count_nonzero(inner & equal[:-1] & equal[1:]) / total
 
 
 def _is_probability(real: np.ndarray) -> bool:

@@ -128,9 +128,9 @@ def find_volumes(
         search.look(Path(path))
     inventory = search.finish()
     if not inventory.sources:
-        where = ", ".join(map(str, paths))
+        places = ", ".join(map(str, paths))
         if any(NO_PYDICOM in skip.reason for skip in inventory.skipped):
-            raise NothingFound(f"{where}: {NO_PYDICOM}", inventory.skipped)
+            raise NothingFound(f"{places}: {NO_PYDICOM}", inventory.skipped)
         skipped = sorted(
             inventory.skipped, key=lambda skip: not skip.broken
         )  # a bad file before what a rule leaves out
@@ -138,7 +138,7 @@ def find_volumes(
             f"; {len(skipped)} left out, the first {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         )
         raise NothingFound(
-            f"{where}: no {search.expected} found{first}{_other_kind(paths, pictures)}", skipped
+            f"{places}: no {search.expected} found{first}{_other_kind(paths, pictures)}", skipped
         )
     inventory.sources = identified(inventory.sources)
     if subject is not None:
@@ -150,7 +150,7 @@ def find_volumes(
 
 def identified(sources: Sequence[Source]) -> list[Source]:
     """Sources with their identities, which are decided over all of them at once."""
-    whose = decide([source.evidence for source in sources if source.evidence])
+    persons = decide([source.evidence for source in sources if source.evidence])
     return [
         replace(
             source,
@@ -158,7 +158,7 @@ def identified(sources: Sequence[Source]) -> list[Source]:
                 person.subject, person.session, person.sequence, person.site, person.dataset, person.how
             ),
         )
-        for source, person in zip(sources, whose, strict=True)
+        for source, person in zip(sources, persons, strict=True)
     ]
 
 
@@ -209,8 +209,10 @@ class _Search:
         self.inventory = Inventory()
         self.include, self.pictures, self.subject = include, pictures, subject
         self.suffixes = PICTURES if pictures else SUFFIXES
-        what = f"pictures ({', '.join(PICTURES)})" if pictures else f"volumes ({', '.join(SUFFIXES)}, DICOM)"
-        self.expected = what
+        expected = (
+            f"pictures ({', '.join(PICTURES)})" if pictures else f"volumes ({', '.join(SUFFIXES)}, DICOM)"
+        )
+        self.expected = expected
         self._seen: set[Path] = set()
         # file → its name, its BIDS dataset
         self._dicom: dict[Path, tuple[PurePosixPath, Path | None]] = {}
@@ -247,12 +249,12 @@ class _Search:
                 reason = f"a tissue class of {classes[source.name]} by its name; see --include maps"
                 self.inventory.skipped.append(Skipped(source.path, source.name, reason))
         self.inventory.sources = [source for source in self.inventory.sources if source.name not in classes]
-        same = left_out.same_scans([source.name for source in self.inventory.sources])
+        originals = left_out.same_scans([source.name for source in self.inventory.sources])
         for source in self.inventory.sources:
-            if source.name in same:
-                reason = f"the same scan as {same[source.name]}, in another state"
+            if source.name in originals:
+                reason = f"the same scan as {originals[source.name]}, in another state"
                 self.inventory.skipped.append(Skipped(source.path, source.name, reason))
-        self.inventory.sources = [source for source in self.inventory.sources if source.name not in same]
+        self.inventory.sources = [source for source in self.inventory.sources if source.name not in originals]
         return self.inventory
 
     def _suffix(self, path: Path) -> str | None:
@@ -330,15 +332,15 @@ class _Search:
         if isinstance(state, str):
             self.inventory.skipped.append(Skipped(files[0], str(name), state, broken=True))
             return
-        beside = "unknown"
+        sequence = "unknown"
         if not self.pictures and (json_path := sidecar.beside(files[-1])):
             facts = sidecar.read(json_path, name.name, self.include)
             if facts and facts.reason is not None:
                 self.inventory.skipped.append(Skipped(files[0], str(name), facts.reason))
                 return
-            beside = facts.sequence if facts else beside
+            sequence = facts.sequence if facts else sequence
         plane = "unknown" if self.pictures else ""
-        evidence = replace(self._evidence(files[-1], name, dataset), beside=beside)
+        evidence = replace(self._evidence(files[-1], name, dataset), beside=sequence)
         self.inventory.sources.append(
             Source(files, str(name), _UNKNOWN, *state, plane=plane, evidence=evidence)
         )
@@ -350,13 +352,13 @@ class _Search:
         stem = name.name if is_folder else stem_of(name.name) or name.name
         folder = path.parent if is_folder else path
         top = folder.parents[len(name.parts) - 2] if len(name.parts) > 1 else folder
-        stated = self.subject.match(ways_to_write(name, stem, is_folder, first)) if self.subject else ()
+        fields = self.subject.match(ways_to_write(name, stem, is_folder, first)) if self.subject else ()
         return File(
             parts=(*name.parts[:-1], stem),
             top=printable(top.as_posix()),
             dataset=printable(dataset.as_posix()) if dataset else "",
             picture=self.pictures,
-            told=stated,
+            told=fields,
             is_folder=is_folder,
         )
 
@@ -369,13 +371,13 @@ class _Search:
         from mri_transfer.datasets.volumes.formats.dicom.series import group_series
 
         series, rest = group_series(list(self._dicom), self.include)
-        used: collections.Counter[str] = collections.Counter()
+        counts: collections.Counter[str] = collections.Counter()
         for scan in series:
             first, dataset = self._dicom[scan.files[0]]
             name = first if len(scan.files) == 1 else first.parent / printable(scan.label)
-            used[str(name)] += 1
-            if used[str(name)] > 1:  # series of two studies with one number
-                name = name.with_name(f"{name.name} ({used[str(name)]})")
+            counts[str(name)] += 1
+            if counts[str(name)] > 1:  # series of two studies with one number
+                name = name.with_name(f"{name.name} ({counts[str(name)]})")
             state = state_of(scan.files)
             if isinstance(state, str):
                 self.inventory.skipped.append(Skipped(scan.files[0], str(name), state, broken=True))

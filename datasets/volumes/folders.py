@@ -31,14 +31,14 @@ def walk(root: Path, unreadable: Callable[[Path, str], None]) -> Iterator[tuple[
         unreadable(Path(error.filename), (error.strerror or str(error)).lower())
 
     for current, folders, files in os.walk(root, onerror=report, followlinks=True):
-        here = Path(current)
-        state = here.stat()
+        folder = Path(current)
+        state = folder.stat()
         if (state.st_dev, state.st_ino) in visited:
             folders[:] = []
             continue
         visited.add((state.st_dev, state.st_ino))
         folders[:] = sorted(folder for folder in folders if not folder.startswith("."))
-        yield here, [here / file for file in sorted(files) if not file.startswith(".")]
+        yield folder, [folder / file for file in sorted(files) if not file.startswith(".")]
 
 
 def state_of(files: tuple[Path, ...]) -> tuple[int, int] | str:
@@ -62,8 +62,8 @@ def partner_of(path: Path) -> Path | None:
     stem, ending = name[:-4], name[-4:].lower()
     other = ".img" if ending == ".hdr" else ".hdr"
     for candidate in (other, f"{other}.gz", other.upper(), f"{other.upper()}.GZ"):
-        if (there := path.with_name(stem + candidate)).is_file():
-            return there
+        if (sibling := path.with_name(stem + candidate)).is_file():
+            return sibling
     return None
 
 
@@ -102,11 +102,11 @@ def dataset_of(folder: Path) -> Path | None:
     return dataset
 
 
-def nearest_dataset(root: Path, here: Path, outer: Path | None) -> Path | None:
+def nearest_dataset(root: Path, folder: Path, outer: Path | None) -> Path | None:
     """The BIDS dataset of a folder at or below `root`, whose own is `outer`."""
-    while here != root:
-        derived = outer is not None and "derivatives" in here.relative_to(root).parts
-        if not derived and (here / "dataset_description.json").is_file():
-            return here
-        here = here.parent
+    while folder != root:
+        derived = outer is not None and "derivatives" in folder.relative_to(root).parts
+        if not derived and (folder / "dataset_description.json").is_file():
+            return folder
+        folder = folder.parent
     return outer

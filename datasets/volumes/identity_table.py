@@ -35,8 +35,8 @@ def override(sources: list[Source], table: Path) -> list[Source]:
         UserError: the table can't be read, or none of its rows names a source.
     """
     rows = _read(table)
-    here = table.resolve().parent
-    by_path = {(here / row["file"]).resolve(): row for row in rows}
+    folder = table.resolve().parent
+    by_path = {(folder / row["file"]).resolve(): row for row in rows}
     in_full = {row["file"]: row for row in rows}
     row_of_source: list[dict[str, str] | None] = []
     for source in sources:
@@ -46,8 +46,8 @@ def override(sources: list[Source], table: Path) -> list[Source]:
     # Rows that name no path as it is here: by the bare name, where one row and one file have it.
     placed = {id(row) for row in row_of_source if row}
     rest = _unique((_base(row["file"]), row) for row in rows if id(row) not in placed)
-    named = _unique((source.path.name, at) for at, source in enumerate(sources) if not source.is_series)
-    for name, at in named.items():
+    by_name = _unique((source.path.name, at) for at, source in enumerate(sources) if not source.is_series)
+    for name, at in by_name.items():
         row_of_source[at] = row_of_source[at] or rest.get(name)
     if not any(row_of_source):
         raise UserError(

@@ -47,25 +47,25 @@ def left_out(name: PurePosixPath, include: Iterable[str] = ()) -> str | None:
         name: the file's path from the given folder, that folder included.
         include: of :data:`KINDS`, what is wanted nevertheless.
     """
-    wanted = set(include)
+    kinds = set(include)
     for folder in name.parts[1:-1]:
         kind = _FOLDERS.get(folder.lower())
-        if kind and kind not in wanted:
+        if kind and kind not in kinds:
             return f"in {folder}/, which holds no raw anatomical images; see --include {kind}"
-        if folder.lower().endswith((".feat", ".ica", ".gica")) and "func" not in wanted:
+        if folder.lower().endswith((".feat", ".ica", ".gica")) and "func" not in kinds:
             return f"in {folder}/, which holds results of functional imaging; see --include func"
-        if folder.upper() == "FSL_SEG" and "labels" not in wanted:
+        if folder.upper() == "FSL_SEG" and "labels" not in kinds:
             return "a label or mask image by its folder (FSL_SEG); see --include labels"
-        if (what := by_folder(folder)) and "labels" not in wanted:
-            return f"in {folder}/, which holds {what}; see --include labels"
+        if (content := by_folder(folder)) and "labels" not in kinds:
+            return f"in {folder}/, which holds {content}; see --include labels"
     stem = stem_of(name.name)
     words = words_of(stem)
     suffix = _SUFFIXES.get(words[-1], "") if stem.startswith("sub-") and words else ""
-    if suffix and suffix not in wanted:
+    if suffix and suffix not in kinds:
         match = by_name(name.name)
         if match is None or match[0] != "labels":
             return f"not an anatomical image by its name ({words[-1]}); see --include {suffix}"
-    if (match := by_name(name.name)) and match[0] not in wanted and not (suffix and suffix in wanted):
+    if (match := by_name(name.name)) and match[0] not in kinds and not (suffix and suffix in kinds):
         kind, word = match
         return f"{_NAMED[kind]} by its name ({word}); see --include {kind}"
     return None

@@ -71,7 +71,7 @@ def _restarts(values: np.ndarray, tissue: np.ndarray) -> float:
     restarts = total = 0
     for axis in range(3):
         along, inside = np.moveaxis(values, axis, 0), np.moveaxis(tissue, axis, 0)
-        both = inside[1:] & inside[:-1]
-        restarts += int(np.count_nonzero((np.abs(np.diff(along, axis=0)) > _RESTART) & both))
-        total += int(np.count_nonzero(both))
+        pairs = inside[1:] & inside[:-1]
+        restarts += int(np.count_nonzero((np.abs(np.diff(along, axis=0)) > _RESTART) & pairs))
+        total += int(np.count_nonzero(pairs))
     return restarts / max(total, 1)

@@ -262,16 +262,16 @@ def by_name(name: str) -> tuple[str, str] | None:
             continue
         if word in _MAPS or _NUMBERED_MAPS.fullmatch(word) or (_MAP.fullmatch(word) and word != "bitmap"):
             return "maps", word
-    together = "".join(whole)
+    joined = "".join(whole)
     for kind, pattern in _WHOLE:
-        if pattern.fullmatch(together):
-            return kind, together
-    if together.endswith(("fieldmapping", "biasfield")):
-        return ("fmap" if together.endswith("mapping") else "maps"), "_".join(whole[-2:])
+        if pattern.fullmatch(joined):
+            return kind, joined
+    if joined.endswith(("fieldmapping", "biasfield")):
+        return ("fmap" if joined.endswith("mapping") else "maps"), "_".join(whole[-2:])
     last = whole[-1] if not whole[-1].isdigit() or len(whole) < 2 else whole[-2]
     if sequence_of(last) is None:  # `bold_to_T1.nii` is what it is, but `dti_study_T1.nii` a T1
-        for kind, known in (("func", _FUNCTIONAL), ("dwi", _DIFFUSION), ("perf", _PERFUSION)):
-            if hit := next((piece for piece in whole if piece in known), ""):
+        for kind, words_of_kind in (("func", _FUNCTIONAL), ("dwi", _DIFFUSION), ("perf", _PERFUSION)):
+            if hit := next((piece for piece in whole if piece in words_of_kind), ""):
                 if kind == "dwi" and (last in _LAST_MAPS or last in _TENSOR - {"b0", "eddy"}):
                     return "maps", last
                 return kind, hit

@@ -104,10 +104,10 @@ def sequence_of(name: str) -> str | None:
 
 def _of_word(word: str) -> list[str]:
     """The sequence that one word names, in a list; an empty one if it names none."""
-    if not any(word in known for known in _SEQUENCE_WORDS.values()):
+    if not any(word in words for words in _SEQUENCE_WORDS.values()):
         match = _TOGETHER.fullmatch(word)
         word = match["sequence"] if match else ""
-    return [sequence for sequence, known in _SEQUENCE_WORDS.items() if word in known]
+    return [sequence for sequence, words in _SEQUENCE_WORDS.items() if word in words]
 
 
 def identify(path: PurePosixPath, dataset: str | None = None) -> Identity:
@@ -132,8 +132,8 @@ def identify(path: PurePosixPath, dataset: str | None = None) -> Identity:
     for pattern in _COLLECTIONS:
         if match := pattern.search(stem):
             groups = match.groupdict()
-            whose = groups["subject"], groups.get("session") or ""
-            return Identity(*whose, sequence, site=groups.get("site") or "")
+            person = groups["subject"], groups.get("session") or ""
+            return Identity(*person, sequence, site=groups.get("site") or "")
     dates = _DATE.findall(stem)
     session = dates[-1] if dates else ""
     rest = _without_sequence(stem)
@@ -147,10 +147,10 @@ def identify(path: PurePosixPath, dataset: str | None = None) -> Identity:
 
 def _without_sequence(text: str) -> str:
     """`nvr_stroke_T1` without the words that name a sequence, a contrast agent or a date."""
-    known = set().union(*_SEQUENCE_WORDS.values())
+    words = set().union(*_SEQUENCE_WORDS.values())
     rest = ""
     for word in re.findall(r"[^-_. ]+|[-_. ]+", text):
-        if word.lower() in known or (rest and word.lower() in _CONTRAST_WORDS) or _DATE.fullmatch(word):
+        if word.lower() in words or (rest and word.lower() in _CONTRAST_WORDS) or _DATE.fullmatch(word):
             continue
         rest += word
     return re.sub(r"([-_. ])[-_. ]+", r"\1", rest).strip("-_. ")

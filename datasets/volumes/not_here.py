@@ -66,8 +66,8 @@ def packed(path: Path, suffixes: tuple[str, ...]) -> str | None:
             continue
         inside = name.removesuffix(ending)
         if ending in _ALONE or inside.endswith((*suffixes, ".dcm", ".ima")):
-            what = "an archive" if ending in _ALONE else f"compressed as {ending}"
+            form = "an archive" if ending in _ALONE else f"compressed as {ending}"
             return (
-                f"{what}, which is not looked into; unpack it first: {command.format(shlex.quote(path.name))}"
+                f"{form}, which is not looked into; unpack it first: {command.format(shlex.quote(path.name))}"
             )
     return None

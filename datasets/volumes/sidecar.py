@@ -70,8 +70,8 @@ def read(path: Path, volume: str, include: Collection[str]) -> SidecarFacts | No
     elif modality not in ("MR", "MRI", ""):
         reason = f"modality {modality[:16]} by the JSON beside it, not MR"
     elif remark := _reason(content, header, volume, include):
-        what, _, remedy = remark.partition("; ")
-        reason = f"{what} by the JSON beside it" + (f"; {remedy}" if remedy else "")
+        finding, _, remedy = remark.partition("; ")
+        reason = f"{finding} by the JSON beside it" + (f"; {remedy}" if remedy else "")
     return SidecarFacts(sequence_of_tags(header), reason)
 
 
@@ -80,7 +80,7 @@ def _reason(content: dict[str, Any], header: Header, volume: str, include: Colle
     other = _OTHER_UNITS.get(units.strip().lower()) if isinstance(units, str) else None
     if other and "fmap" not in include:
         return f"{other}; see --include fmap"
-    return reason_of_series(header, include, named=volume)
+    return reason_of_series(header, include, name=volume)
 
 
 def _header(content: dict[str, Any]) -> Header:

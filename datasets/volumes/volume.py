@@ -95,9 +95,9 @@ def read_volume(
             require_scan(stored.evidence, include)
         volume = _canonical(stored, digest.hexdigest())
         if include is not None:
-            shown = no_scan(volume.voxels, _scale_of(stored))
-            uniform = shown is not None and shown.kind == "fmap" and _UNIFORM.search(files[-1].name)
-            require_scan(None if uniform else shown, include)
+            finding = no_scan(volume.voxels, _scale_of(stored))
+            uniform = finding is not None and finding.kind == "fmap" and _UNIFORM.search(files[-1].name)
+            require_scan(None if uniform else finding, include)
         return volume
 
 

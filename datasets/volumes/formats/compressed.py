@@ -47,18 +47,18 @@ def _gunzipped(blob: bytes, offset: int, count: int) -> tuple[memoryview, tuple[
         raise EOFError
     end, rest = offset + count, memoryview(blob)
     pieces: list[bytes] = []
-    done = behind = 0
+    position = behind = 0
     while True:
         member = zlib.decompressobj(zlib.MAX_WBITS | 16)
         packed: bytes | memoryview = rest
         while not member.eof:
-            piece = member.decompress(packed, max(end - done, 0) or _PIECE_BYTES)
+            piece = member.decompress(packed, max(end - position, 0) or _PIECE_BYTES)
             if not piece and not member.eof and not member.unconsumed_tail:
                 raise EOFError
             packed = member.unconsumed_tail
-            if done < end:
+            if position < end:
                 pieces.append(piece)
-                done += len(piece)
+                position += len(piece)
             else:
                 behind += len(piece)
             if behind > SLACK_BYTES:
@@ -66,7 +66,7 @@ def _gunzipped(blob: bytes, offset: int, count: int) -> tuple[memoryview, tuple[
         rest = rest[len(rest) - len(member.unused_data) :]
         if bytes(rest[:3]) != GZIP + b"\x08":
             break
-    if done < end:
+    if position < end:
         raise EOFError
     content = memoryview(pieces[0] if len(pieces) == 1 else b"".join(pieces))[offset:end]
     stray = len(bytes(rest).strip(b"\0"))
@@ -77,19 +77,19 @@ def stream_bytes(stream: IO[bytes] | gzip.GzipFile, offset: int, count: int) -> 
     """The same from a stream that decompresses; it is read to its end, where the checksum is."""
     if offset < 0:
         raise EOFError
-    skipped = 0
-    while skipped < offset:
-        piece = stream.read(min(offset - skipped, _PIECE_BYTES))
+    position = 0
+    while position < offset:
+        piece = stream.read(min(offset - position, _PIECE_BYTES))
         if not piece:
             raise EOFError
-        skipped += len(piece)
+        position += len(piece)
     voxels = memoryview(bytearray(count))
-    done = 0
-    while done < count:
-        more = stream.readinto(voxels[done:])  # type: ignore[union-attr]
+    filled = 0
+    while filled < count:
+        more = stream.readinto(voxels[filled:])  # type: ignore[union-attr]
         if not more:
             raise EOFError
-        done += more
+        filled += more
     behind = 0
     while piece := stream.read(_PIECE_BYTES):
         behind += len(piece)

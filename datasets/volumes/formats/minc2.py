@@ -122,9 +122,9 @@ def _check_chunks(dataset: Any, plan: Any, file_bytes: int) -> None:
             raise EOFError  # MINC writes every chunk
         if stored.size > file_bytes or stored.byte_offset + stored.size > file_bytes:
             raise EOFError
-        skipped, piece = dataset.id.read_direct_chunk(start)
+        filter_mask, piece = dataset.id.read_direct_chunk(start)
         for number, code in reversed(list(enumerate(filters))):
-            if skipped & (1 << number):
+            if filter_mask & (1 << number):
                 continue
             if code == _CHECKSUM:
                 piece = piece[:-4]

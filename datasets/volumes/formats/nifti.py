@@ -80,18 +80,18 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
         raise BadVolume("not a volume in a known format, whatever its name says")
     size = kind.template_dtype.itemsize
     # nibabel mends sizes of zero and below on loading, and refuses voxels that begin within the header of a .nii.
-    stated = kind(head[:size], check=False)
+    raw = kind(head[:size], check=False)
     notes: list[str] = []
     if kind in (Nifti1Header, Nifti2Header):
-        stated["vox_offset"] = _first_voxel(stated, head, notes)
-    offset = int(stated.get_data_offset())
-    flat = stated.get_data_shape()
+        raw["vox_offset"] = _first_voxel(raw, head, notes)
+    offset = int(raw.get_data_offset())
+    flat = raw.get_data_shape()
     if len(flat) == 2:  # one slice
-        stated.set_data_shape((*flat, 1))
-        if not stated["pixdim"][3] > 0:
-            stated["pixdim"][3] = 1.0
-    sizes = np.array(stated["pixdim"][1:4], dtype=np.float64)
-    header = kind(stated.binaryblock, stated.endianness)
+        raw.set_data_shape((*flat, 1))
+        if not raw["pixdim"][3] > 0:
+            raw["pixdim"][3] = 1.0
+    sizes = np.array(raw["pixdim"][1:4], dtype=np.float64)
+    header = kind(raw.binaryblock, raw.endianness)
     shape, dtype = spatial_shape(header.get_data_shape()), header.get_data_dtype()
     check_voxel_type(dtype)
     if isinstance(header, Spm99AnalyzeHeader):
@@ -148,13 +148,13 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
 
 def _first_voxel(header: Any, head: bytes, notes: list[str]) -> int:
     """Where the voxels of a single file begin: behind the header and what extends it, if it names an earlier place."""
-    stated, size = float(header["vox_offset"]), header.template_dtype.itemsize
+    offset, size = float(header["vox_offset"]), header.template_dtype.itemsize
     least = size + 4
-    if not np.isfinite(stated) or stated < 0 or stated >= least:
-        return int(stated)  # int() refuses what is no number
+    if not np.isfinite(offset) or offset < 0 or offset >= least:
+        return int(offset)  # int() refuses what is no number
     if len(head) > size and head[size]:  # extensions follow, each with its own size first
-        raise BadVolume(f"voxel offset of {stated:g}, within the header")
-    notes.append(f"voxel offset of {stated:g} in the header, taken as {least}")
+        raise BadVolume(f"voxel offset of {offset:g}, within the header")
+    notes.append(f"voxel offset of {offset:g} in the header, taken as {least}")
     return least
 
 

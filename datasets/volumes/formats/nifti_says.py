@@ -41,8 +41,8 @@ def evidence_of(header: Any) -> Evidence | None:
         if code in _FIELDS:
             return Evidence("maps", f"a field of vectors or matrices by its NIfTI intent ({code}, {name})")
     description = bytes(header["descrip"].item()).split(b"\0")[0].decode("latin1")
-    for pattern, kind, what in _DESCRIPTIONS:
+    for pattern, kind, meaning in _DESCRIPTIONS:
         if pattern.search(description):
             text = " ".join("".join(filter(str.isprintable, description)).split())[:40]
-            return Evidence(kind, f"{what} by its description ({text})")
+            return Evidence(kind, f"{meaning} by its description ({text})")
     return None

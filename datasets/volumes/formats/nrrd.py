@@ -65,10 +65,10 @@ def data_file(header: Path) -> Path | None:
     """
     with header.open("rb") as file:
         lines = _header_lines(file.read(HEADER_BYTES))[0]
-    named = re.search(rb"^data ?file:(.*)$", lines, re.MULTILINE | re.IGNORECASE)
-    if named is None:
+    match = re.search(rb"^data ?file:(.*)$", lines, re.MULTILINE | re.IGNORECASE)
+    if match is None:
         return None
-    return beside(header, named[1].strip().decode("utf-8", "surrogateescape"), ".nrrd")
+    return beside(header, match[1].strip().decode("utf-8", "surrogateescape"), ".nrrd")
 
 
 def _header_lines(blob: bytes) -> tuple[bytes, int]:

@@ -59,13 +59,13 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
         raise BadVolume(reason_in_words(error, 100) or "damaged picture") from None
     if min(grey[0].shape) < _FEWEST_PIXELS:
         raise BadVolume(f"a picture of {grey[0].shape[1]} x {grey[0].shape[0]} pixels")
-    shown = [channel for channel in grey if channel.min() != channel.max()]
-    if not shown:
+    varying = [channel for channel in grey if channel.min() != channel.max()]
+    if not varying:
         raise BadVolume(f"all pixels have the same value, {grey[0].min()}")
-    digest = hashlib.sha256(repr(shown[0].shape).encode())
-    for channel in shown:
+    digest = hashlib.sha256(repr(varying[0].shape).encode())
+    for channel in varying:
         digest.update(channel.tobytes())
-    squares = np.stack([square(channel, size) for channel in shown])
+    squares = np.stack([square(channel, size) for channel in varying])
     return squares, hashlib.sha256(content).hexdigest(), digest.hexdigest()
 
 

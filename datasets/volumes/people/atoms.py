@@ -135,7 +135,7 @@ class _Reading:
             return self._marker(at)
         elif kind in ("sequence", "generic", "proc", "split"):
             self.after_step = self.after_step or kind in ("sequence", "proc")
-            return self._counted(token, bound, kind)
+            return self._counter(token, bound, kind)
         elif kind == "number":
             return self._number(at)
         elif kind in ("word", "letter", "code"):
@@ -158,18 +158,18 @@ class _Reading:
         return Atom(rank, shape, key, first.start, last.end, len(digits[-1]) if digits else 0)
 
     def _session(self, token: Token, bound: Token | None) -> int:
-        used = 2 if bound else 1
+        count = 2 if bound else 1
         # Of T1_pre and reg_T1_run_2 they tell of contrast and repeats; alone, they tell sessions apart.
-        if token.text not in vocabulary.CONTRAST | {"repeat", "run", "runs"} or len(self.tokens) == used:
+        if token.text not in vocabulary.CONTRAST | {"repeat", "run", "runs"} or len(self.tokens) == count:
             self.parsed.sessions.append(self._text(token, bound))
             if len(token.text) == 1 and token.number is not None:
                 letter = self._atom(COUNTER, f"letter {token.text}", (token.text, token.number), token, token)
                 self.parsed.letters.append(letter)
-        return used
+        return count
 
     def _site(self, token: Token, following: Token | None) -> int:
         value: tuple[str | int, ...] = (token.text,)
-        last, used = token, 1
+        last, count = token, 1
         if token.number is not None:
             value = (token.text, token.number)
         elif token.letter:
@@ -179,7 +179,7 @@ class _Reading:
             and token.text in vocabulary.NUMBERED_SITE
             and following.kind in ("number", "letter", "code")
         ):
-            last, used = following, 2
+            last, count = following, 2
             value = (token.text, _value(following))
         elif following and following.kind == "number":  # HC_01: a group and a number in it
             self._add(CODE, "a9", (token.text, following.number or 0), token, following)
@@ -189,9 +189,9 @@ class _Reading:
         else:
             self.parsed.sites.append(value)
             self.parsed.site_text.append(self._text(token, last))
-        return used
+        return count
 
-    def _counted(self, token: Token, bound: Token | None, kind: str) -> int:
+    def _counter(self, token: Token, bound: Token | None, kind: str) -> int:
         """A number that counts pictures, scans or series; it may count people where nothing else does."""
         if token.text in vocabulary.FOLD:
             return 2 if bound else 1
@@ -222,12 +222,12 @@ class _Reading:
             if following.kind == "word" and token.text not in _NAMED:
                 return 1
             key: tuple[str | int, ...] = (token.text, _value(following))
-            last, used, after = following, 2, self._token(at + 2)
+            last, count, after = following, 2, self._token(at + 2)
             is_more = following.kind != "number" and after is not None and after.kind == "number"
             if is_more and after and self.text[following.end : after.start] in ("", "-"):  # subject A-12
-                last, used, key = after, 3, (*key, after.number or 0)
+                last, count, key = after, 3, (*key, after.number or 0)
             self._add(rank, shape, key, token, last)
-            return used
+            return count
         if token.text in ("control", "ctrl", "ctl", "hc", "normal", "healthycontrol"):
             self.parsed.sites.append((token.text,))
             self.parsed.site_text.append(self._text(token))
@@ -260,21 +260,21 @@ class _Reading:
         key: list[str | int] = [
             int(piece) if piece.isdigit() else piece for piece in _PIECES.findall(first.text)
         ]
-        used, numbered = 1, first.kind == "code"
-        while not numbered and (following := self._token(at + used)):
+        count, numbered = 1, first.kind == "code"
+        while not numbered and (following := self._token(at + count)):
             if following.kind == "number":
                 key.append(following.number or 0)
-                last, numbered, used = following, True, used + 1
-            elif following.kind in ("word", "letter", "split") and self._number_follows(at + used):
+                last, numbered, count = following, True, count + 1
+            elif following.kind in ("word", "letter", "split") and self._number_follows(at + count):
                 key.append(following.text)
-                last, used = following, used + 1
+                last, count = following, count + 1
             else:
                 break
         if numbered:
             several = sum(isinstance(piece, str) for piece in key) > 1
             shape = "aa9" if several else "a9"
             self._add(NUMBER if self.after_step else CODE, shape, tuple(key), first, last)
-            return used
+            return count
         self._add(COUNTER if self.after_step else WORD, "word", tuple(key), first)
         return 1
 

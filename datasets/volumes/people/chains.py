@@ -31,15 +31,15 @@ def _without_series(files: Sequence[File], chains: list[Chain]) -> list[Chain]:
     folders: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, (file, chain) in enumerate(zip(files, chains, strict=True)):
         last = len(file.parts) - 1
-        here = chain.atoms[-1] if chain.parts[-1:] == (last,) and not file.picture else None
+        own_atom = chain.atoms[-1] if chain.parts[-1:] == (last,) and not file.picture else None
         alone = last not in chain.parts[:-1]  # the only atom of its name, and another one stands above
         if (
-            here
+            own_atom
             and alone
             and chain.parts[0] < last
-            and here.rank == NUMBER
-            and here.start == 0
-            and here.widths < 3
+            and own_atom.rank == NUMBER
+            and own_atom.start == 0
+            and own_atom.widths < 3
         ):
             folders[(file.top, *file.parts[:-1])] += [number] if sequence_of(file.parts[last]) else []
     several = 0
@@ -75,7 +75,7 @@ def _chain(file: File, parsed: Sequence[Parsed], side_by_side: bool) -> Chain:
         if file.picture and last and len(file.parts) > 1:
             candidates = _without_slice(candidates, file.parts[number])
         for atom in candidates:
-            if not any(atom.key == known.key and min(atom.rank, known.rank) > NUMBER for known in atoms):
+            if not any(atom.key == other.key and min(atom.rank, other.rank) > NUMBER for other in atoms):
                 atoms.append(atom)
                 parts.append(number)
     return Chain(tuple(atoms), tuple(parts))
@@ -116,16 +116,16 @@ def _with_letters(chains: list[Chain], parsed: Sequence[Sequence[Parsed]]) -> li
 
 def _without_slice(atoms: list[Atom], text: str) -> list[Atom]:
     """Of a picture's name without what counts slices: the last number, unless a person's word stands before it."""
-    kept = [atom for atom in atoms if atom.rank > COUNTER]
-    if kept and kept[-1].rank in (NUMBER,):
-        return kept[:-1]
-    if kept and kept[-1].is_code and len(kept[-1].key) > 1 and isinstance(kept[-1].key[-1], int):
-        last = kept[-1]
+    core = [atom for atom in atoms if atom.rank > COUNTER]
+    if core and core[-1].rank in (NUMBER,):
+        return core[:-1]
+    if core and core[-1].is_code and len(core[-1].key) > 1 and isinstance(core[-1].key[-1], int):
+        last = core[-1]
         words = tuple(key for key in last.key[:-1])
-        if len(kept) == 1 and len(words) == 1 and len(str(words[0])) == 1:
-            return kept  # s1.png
+        if len(core) == 1 and len(words) == 1 and len(str(words[0])) == 1:
+            return core  # s1.png
         end = last.start + len(text[last.start : last.end].rstrip("0123456789").rstrip("-_. "))
         if any(isinstance(word, int) for word in words):
-            return [*kept[:-1], replace(last, key=words, end=end)]
-        return [*kept[:-1], replace(last, rank=WORD, shape="word", key=words, end=end)]
-    return kept
+            return [*core[:-1], replace(last, key=words, end=end)]
+        return [*core[:-1], replace(last, rank=WORD, shape="word", key=words, end=end)]
+    return core

@@ -62,7 +62,7 @@ def _without_placeholders(files: Sequence[File]) -> list[File]:
 
 def _without_prefixes(files: Sequence[File]) -> list[File]:
     """What SPM made of a file beside it, `wmP001` of `P001`, with the name of that file."""
-    there = {(file.top, file.parts) for file in files if not file.is_folder}
+    paths = {(file.top, file.parts) for file in files if not file.is_folder}
 
     def plain(file: File) -> File:
         name = file.parts[-1]
@@ -71,7 +71,7 @@ def _without_prefixes(files: Sequence[File]) -> list[File]:
                 break
             rest = name[length:]
             # 17 and M17, anna and sanna may be two people
-            if _NUMBERED.match(rest) and (file.top, (*file.parts[:-1], rest)) in there:
+            if _NUMBERED.match(rest) and (file.top, (*file.parts[:-1], rest)) in paths:
                 return plain(replace(file, parts=(*file.parts[:-1], rest)))
         return file
 
@@ -81,15 +81,15 @@ def _without_prefixes(files: Sequence[File]) -> list[File]:
 def _named_tops(files: Sequence[File]) -> dict[str, str]:
     """A short name for each given folder: its own, with as many folders above it as tell it from the others."""
     tops = {file.top for file in files} | {file.dataset for file in files if file.dataset}
-    named: dict[str, str] = {}
+    names: dict[str, str] = {}
     for top in tops:
         parts = top.replace("\\", "/").rstrip("/").split("/")
         for count in range(1, len(parts) + 1):
             name = "/".join(parts[-count:])
             if sum(other == top or other.replace("\\", "/").endswith("/" + name) for other in tops) <= 1:
                 break
-        named[top] = name
-    return named
+        names[top] = name
+    return names
 
 
 def _by_tree(files: Sequence[File], tops: Mapping[str, str]) -> list[Guess]:
@@ -109,10 +109,10 @@ def _by_tree(files: Sequence[File], tops: Mapping[str, str]) -> list[Guess]:
             chosen[number] = choice
     retested = any(text.lower() == "retest" for names in parsed for name in names for text in name.sessions)
     scopes = [scope_of(*arguments, retested) for arguments in zip(files, parsed, chains, chosen, strict=True)]
-    same = mirrors(homes, chains, chosen, scopes)
+    mirror_of = mirrors(homes, chains, chosen, scopes)
     guesses = []
     for file, home, chain, choice, scope in zip(files, homes, chains, chosen, scopes, strict=True):
-        soft = same.get((home, scope.firm, scope.soft), scope.soft)
+        soft = mirror_of.get((home, scope.firm, scope.soft), scope.soft)
         if choice.person < 0:
             guesses.append(_nobody(file, tops[file.top], scope))
         else:
@@ -179,6 +179,8 @@ def _sequence(file: File) -> str:
         return sequence_of(statement) or "unknown"
     if file.sequence != "unknown":
         return file.sequence
-    named = next((sequence for part in reversed(file.parts) if (sequence := sequence_of(part))), "unknown")
-    knows_more = named == "unknown" or (named, file.beside) == ("T1", "T1c")
-    return file.beside if knows_more else named
+    own_sequence = next(
+        (sequence for part in reversed(file.parts) if (sequence := sequence_of(part))), "unknown"
+    )
+    knows_more = own_sequence == "unknown" or (own_sequence, file.beside) == ("T1", "T1c")
+    return file.beside if knows_more else own_sequence

@@ -76,25 +76,25 @@ def known_id(parts: Sequence[str]) -> KnownId | None:
     Args:
         parts: folders, and the file's name without suffixes.
     """
-    known: KnownId | None = None
+    best: KnownId | None = None
     for number in reversed(range(len(parts))):
         for collection, pattern in _PATTERNS:
             if match := pattern.search(parts[number]):
                 groups = match.groupdict()
                 session, site = groups.get("session") or "", groups.get("site") or ""
-                if known is None:
-                    known = KnownId(collection, groups["subject"], session, site, number, match.start())
+                if best is None:
+                    best = KnownId(collection, groups["subject"], session, site, number, match.start())
                 elif (
-                    session and not known.session and same_id(groups["subject"], known.subject)
+                    session and not best.session and same_id(groups["subject"], best.subject)
                 ):  # the folder has it
-                    known = KnownId(collection, known.subject, session, known.site, known.depth, known.start)
+                    best = KnownId(collection, best.subject, session, best.site, best.depth, best.start)
                 break
-    return known
+    return best
 
 
-def same_id(one: str, other: str) -> bool:
+def same_id(first: str, second: str) -> bool:
     """Whether two ids differ in case and separators only."""
-    return key_of_id(one) == key_of_id(other)
+    return key_of_id(first) == key_of_id(second)
 
 
 def key_of_id(text: str) -> str:

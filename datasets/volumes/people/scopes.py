@@ -42,10 +42,10 @@ def scope_of(
     texts: list[str] = []
     person_part = len(parsed) - 1 if choice.person < 0 else chain.parts[choice.person]
     folders = [part.lower() for part in file.parts]
-    made = folders.index("derivatives") if "derivatives" in folders else len(folders)
+    derivatives = folders.index("derivatives") if "derivatives" in folders else len(folders)
     folds = any(name.fold for name in parsed)  # fold0/train and fold1/val hold the same people
     for number, name in enumerate(parsed[: person_part + 1]):
-        if number == 0 or made < number < person_part:
+        if number == 0 or derivatives < number < person_part:
             continue
         if name.sites:
             firm += name.sites
@@ -55,7 +55,7 @@ def scope_of(
             texts.append(name.split)
     for index in range(max(choice.person, 0)):
         number, atom = chain.parts[index], chain.atoms[index]
-        if number == 0 or made < number < person_part:
+        if number == 0 or derivatives < number < person_part:
             continue
         if number == person_part and index not in choice.scope:
             continue
@@ -91,7 +91,7 @@ def mirrors(
         if choice.person >= 0:
             ids_by_scope[home, scope.firm][scope.soft].add(chain.atoms[choice.person].key)
     mirror_of: dict[tuple[Hashable, ...], tuple[Hashable, ...]] = {}
-    for where, ids in ids_by_scope.items():
+    for place, ids in ids_by_scope.items():
         softs = sorted(ids, key=repr)
         if len(softs) > _MOST_COMPARED:
             continue
@@ -100,7 +100,7 @@ def mirrors(
                 shared = ids[soft] & ids[other]
                 enough = len(shared) >= max(2, 0.8 * min(len(ids[soft]), len(ids[other])))
                 if enough and not _are_counted(shared):
-                    mirror_of[(*where, soft)] = mirror_of.get((*where, other), other)
+                    mirror_of[(*place, soft)] = mirror_of.get((*place, other), other)
                     break
     return mirror_of
 

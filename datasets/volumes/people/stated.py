@@ -27,17 +27,17 @@ def stated(file: File, tops: Mapping[str, str]) -> Guess | None:
     if fields := dict(file.told):
         home = fields.get("dataset", "") or dataset
         session = fields.get("session") or session_of(file)
-        whose = ("told", fields.get("dataset", "") or key, fields["subject"])
-        return Guess(whose, fields["subject"], [home], home, session, "by --subject")
+        person_key = ("told", fields.get("dataset", "") or key, fields["subject"])
+        return Guess(person_key, fields["subject"], [home], home, session, "by --subject")
     if guess := _bids(file, key, dataset):
         return guess
     if file.patient:
-        whose = ("dicom", "" if len(file.patient) >= _LONG_ID else key, file.patient)
-        return Guess(whose, file.patient, [dataset], dataset, file.study, "DICOM patient ID")
-    if known := known_id(file.parts):
-        session = known.session or file.study or session_of(file)
-        whose = ("known", known.collection, key_of_id(known.subject))
-        return Guess(whose, known.subject, [], dataset, session, f"{known.collection} name", known.site)
+        person_key = ("dicom", "" if len(file.patient) >= _LONG_ID else key, file.patient)
+        return Guess(person_key, file.patient, [dataset], dataset, file.study, "DICOM patient ID")
+    if match := known_id(file.parts):
+        session = match.session or file.study or session_of(file)
+        person_key = ("known", match.collection, key_of_id(match.subject))
+        return Guess(person_key, match.subject, [], dataset, session, f"{match.collection} name", match.site)
     return None
 
 
@@ -52,8 +52,8 @@ def join_known(guesses: Sequence[Guess]) -> None:
             collection, subject = (_NO_LABEL.sub("", str(text).lower()) for text in guess.key[1:])
             known[subject] = known[collection + subject] = guess  # Clinica: sub-ADNI002S0413 of 002_S_0413
     for guess in guesses:
-        if guess.key[0] == "bids" and (same := known.get(str(guess.key[-1]).lower().removeprefix("sub-"))):
-            guess.key, guess.name, guess.scopes = same.key, same.name, same.scopes
+        if guess.key[0] == "bids" and (other := known.get(str(guess.key[-1]).lower().removeprefix("sub-"))):
+            guess.key, guess.name, guess.scopes = other.key, other.name, other.scopes
 
 
 def _bids(file: File, key: str, dataset: str) -> Guess | None:
@@ -61,7 +61,7 @@ def _bids(file: File, key: str, dataset: str) -> Guess | None:
     if not matches:
         return None
     subject = matches[-1][1].group()
-    own = subject.removeprefix("sub-").lower()
+    bare = subject.removeprefix("sub-").lower()
     sessions = (match[1] for part in reversed(file.parts) if (match := _SES.search(part)))
     session = next(sessions, "") or session_of(file)
     first, match = matches[0]
@@ -69,20 +69,20 @@ def _bids(file: File, key: str, dataset: str) -> Guess | None:
     scopes = [_home(in_front)] if _scopes(parse(in_front)) else []
     if file.dataset or scopes:
         home = scopes[0] if scopes else dataset
-        whose = ("bids", key, *(scope.lower() for scope in scopes), subject)
+        person_key = ("bids", key, *(scope.lower() for scope in scopes), subject)
         # A data set's name belongs to the subject, as it always has.
-        return Guess(whose, f"{home}/{subject}", [dataset], home, session, "BIDS name")
+        return Guess(person_key, f"{home}/{subject}", [dataset], home, session, "BIDS name")
     folds = any(parse(part).fold for part in file.parts[1:first])
     for part in file.parts[1:first]:
         if part.lower() == "derivatives":
             break  # whatever was made of them, they are the same people
         if folds and parse(part).split:
             continue  # fold0/train and fold1/val hold the same people
-        if _scopes(parse(part)) and own not in part.lower():  # OAS30001_MR_d0129/anat/sub-OAS30001_T1w
+        if _scopes(parse(part)) and bare not in part.lower():  # OAS30001_MR_d0129/anat/sub-OAS30001_T1w
             scopes.insert(0, _home(part))
-    whose = ("bids", key, *(scope.lower() for scope in scopes), subject)
+    person_key = ("bids", key, *(scope.lower() for scope in scopes), subject)
     home = scopes[0] if scopes else dataset
-    return Guess(whose, subject, [*scopes, dataset], home, session, "BIDS name")
+    return Guess(person_key, subject, [*scopes, dataset], home, session, "BIDS name")
 
 
 def _home(text: str) -> str:
@@ -104,9 +104,9 @@ def session_of(file: File) -> str:
     dates: list[str] = []
     for part in file.parts[1:]:
         for text in parse(part).sessions:
-            known = dates if text[:1].isdigit() and not text[-1].isalpha() else words
-            if text not in known:
-                known.append(text)
+            items = dates if text[:1].isdigit() and not text[-1].isalpha() else words
+            if text not in items:
+                items.append(text)
     if words:
         return "_".join(words)
     return dates[-1] if dates else ""

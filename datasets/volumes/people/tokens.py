@@ -67,8 +67,8 @@ _CLASSES = (
 
 
 def _class_of(word: str) -> str:
-    for kind, known in _CLASSES:
-        if word in known:
+    for kind, words in _CLASSES:
+        if word in words:
             return kind
     return "month" if word in vocabulary.MONTH_NAMES and len(word) > 3 else ""
 
@@ -135,13 +135,13 @@ def _tokens_of_run(text: str, start: int) -> list[Token]:
         if known and "" not in kinds:
             tokens: list[Token] = []
             for (piece, at), kind in zip(pieces, kinds, strict=True):
-                here = at + len(piece)
+                stop = at + len(piece)
                 if kind == "number" and tokens and tokens[-1].number is None and tokens[-1].end == at:
-                    tokens[-1].number, tokens[-1].end = int(piece), here
+                    tokens[-1].number, tokens[-1].end = int(piece), stop
                 elif kind == "number":
-                    tokens.append(Token("number", piece, at, here, int(piece)))
+                    tokens.append(Token("number", piece, at, stop, int(piece)))
                 else:
-                    tokens.append(Token(kind, piece.lower(), at, here, binds=True))
+                    tokens.append(Token(kind, piece.lower(), at, stop, binds=True))
             return tokens
         if known and kinds[0] in ("sequence", "proc", "marker", "generic", "site") and "number" not in kinds:
             # brainT1Anna: what is unknown in it stands alone
@@ -204,7 +204,7 @@ def tokens_of(text: str) -> list[Token]:
 
 def _without_entities(text: str, tokens: list[Token]) -> list[Token]:
     """Without `acq-highres`, `run-2` and their like."""
-    kept: list[Token] = []
+    result: list[Token] = []
     at = 0
     while at < len(tokens):
         token = tokens[at]
@@ -217,6 +217,6 @@ def _without_entities(text: str, tokens: list[Token]) -> list[Token]:
             while at < len(tokens) and text[tokens[at - 1].end : tokens[at].start] == "":
                 at += 1
             continue
-        kept.append(token)
+        result.append(token)
         at += 1
-    return kept
+    return result

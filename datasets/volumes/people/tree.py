@@ -153,8 +153,8 @@ def _replaces(
     if rank == WORD:
         # MGH_anna, MGH_bert: a site's name before the person's.
         # john_smith, john_doe, jane_smith: there are as many second words as first ones, and not each with each.
-        both = same_name and low_count >= high_count > 1 and high_count < pairs < high_count * low_count
-        return both or mean > (high_count if same_name else max(_MANY, 3 * high_count))
+        full_names = same_name and low_count >= high_count > 1 and high_count < pairs < high_count * low_count
+        return full_names or mean > (high_count if same_name else max(_MANY, 3 * high_count))
     if new == WORD:
         return False
     if mean > 2 * high_count and mean >= 6:

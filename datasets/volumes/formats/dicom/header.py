@@ -202,11 +202,11 @@ def _first(dataset: Dataset | None, keyword: str) -> Dataset | None:
         return None
 
 
-def _frame(dataset: Dataset, shared: Dataset | None, own: Dataset | None, number: int) -> Frame:
+def _frame(dataset: Dataset, shared: Dataset | None, per_frame: Dataset | None, number: int) -> Frame:
     """One slice of a file: its tags lie at the top, or in functional groups of the frame or of all frames."""
 
     def group(keyword: str) -> Dataset:
-        return _first(own, keyword) or _first(shared, keyword) or dataset
+        return _first(per_frame, keyword) or _first(shared, keyword) or dataset
 
     echo = group("MREchoSequence")
     content = group("FrameContentSequence")
@@ -214,10 +214,10 @@ def _frame(dataset: Dataset, shared: Dataset | None, own: Dataset | None, number
     slope, intercept = _number(rescale, "RescaleSlope"), _number(rescale, "RescaleIntercept")
     echo_time = _number(echo, "EffectiveEchoTime") or _number(dataset, "EchoTime")
     complex_part = (
-        _text(group("MRImageFrameTypeSequence"), "ComplexImageComponent") if own is not None else ""
+        _text(group("MRImageFrameTypeSequence"), "ComplexImageComponent") if per_frame is not None else ""
     )
-    frame_type = _text(group("MRImageFrameTypeSequence"), "FrameType") if own is not None else ""
-    diffusion = _first(own, "MRDiffusionSequence") or _first(shared, "MRDiffusionSequence")
+    frame_type = _text(group("MRImageFrameTypeSequence"), "FrameType") if per_frame is not None else ""
+    diffusion = _first(per_frame, "MRDiffusionSequence") or _first(shared, "MRDiffusionSequence")
     time_point = _number(content, "TemporalPositionIndex") or _number(dataset, "TemporalPositionIdentifier")
     return Frame(
         number=number,

@@ -165,16 +165,16 @@ def people(members: Sequence[tuple[Path, Header]]) -> dict[tuple[str, str], str]
     for path, header in members:
         patient, study = (header.tags.get(key, "") for key in ("PatientID", "StudyInstanceUID"))
         of_id.setdefault(patient, {}).setdefault(study, []).append((path, header))
-    whose: dict[tuple[str, str], str] = {}
+    patient_names: dict[tuple[str, str], str] = {}
     for patient, studies in of_id.items():
         name, bodies = _printable(patient), _bodies(studies)
         several = len(set(bodies.values())) > 1
         if several and not _apart_by_folder(studies, bodies):
-            whose |= {(patient, study): f"{name or 'unnamed'} ({bodies[study]})" for study in studies}
+            patient_names |= {(patient, study): f"{name or 'unnamed'} ({bodies[study]})" for study in studies}
         else:
             shared = several or _is_shared(studies, alone=len(of_id) == 1)
-            whose |= {(patient, study): "" if shared else name for study in studies}
-    return whose
+            patient_names |= {(patient, study): "" if shared else name for study in studies}
+    return patient_names
 
 
 def _printable(patient: str) -> str:

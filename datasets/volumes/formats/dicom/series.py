@@ -78,9 +78,9 @@ def group_series(files: Sequence[Path], include: Collection[str] = ()) -> tuple[
         uid = header.tags.get("SeriesInstanceUID")
         key = (header.tags.get("StudyInstanceUID", ""), uid) if uid else ("", str(path.parent))
         groups.setdefault(key, []).append((path, header))
-    whose = people([member for members in groups.values() for member in members])
+    patient_names = people([member for members in groups.values() for member in members])
     for members in groups.values():
-        _take_apart(members, include, whose, series, out)
+        _take_apart(members, include, patient_names, series, out)
     order = sorted(range(len(series)), key=lambda at: series[at].files[0])
     return [series[at] for at in order], sorted(out, key=lambda entry: entry.files[0])
 
@@ -88,71 +88,71 @@ def group_series(files: Sequence[Path], include: Collection[str] = ()) -> tuple[
 def _take_apart(
     members: list[tuple[Path, Header]],
     include: Collection[str],
-    whose: dict[tuple[str, str], str],
+    patient_names: dict[tuple[str, str], str],
     series: list[Series],
     out: list[LeftOut],
 ) -> None:
     """One series: what is no plain anatomical image, then stacks by orientation, size and echo."""
-    kept: list[tuple[Path, Header]] = []
+    usable: list[tuple[Path, Header]] = []
     refused: dict[str, list[Path]] = {}
     instances: dict[str, Frame] = {}
-    beside = Counter(path.parent for path, _ in members)
+    siblings = Counter(path.parent for path, _ in members)
     repeated = 0
     for path, header in sorted(
-        members, key=lambda member: (-beside[member[0].parent], member[0])
+        members, key=lambda member: (-siblings[member[0].parent], member[0])
     ):  # a stray copy last
         instance = header.tags.get("SOPInstanceUID", str(path))
         if reason := reason_of_kind(header, include):
             refused.setdefault(reason, []).append(path)
         elif instance not in instances:
             instances[instance] = header.frames[0]
-            kept.append((path, header))
+            usable.append((path, header))
         elif header.frames[0].position == instances[instance].position:
             refused.setdefault("a copy of another file of its series", []).append(path)
         else:
             repeated += 1
             refused.setdefault(f"{_REPEATED} of another file at another position", []).append(path)
-    kept.sort(key=lambda member: member[0])
+    usable.sort(key=lambda member: member[0])
     label = label_of(members[0][1])
     for reason, paths in refused.items():
-        out.append(LeftOut(tuple(paths), label, _counted(reason, len(paths))))
-    single = [(path, header) for path, header in kept if len(header.frames) == 1]
-    for path, header in kept:
+        out.append(LeftOut(tuple(paths), label, _with_count(reason, len(paths))))
+    single = [(path, header) for path, header in usable if len(header.frames) == 1]
+    for path, header in usable:
         if len(header.frames) > 1 and not _is_time_series([header], (path,), label, include, out):
-            series.append(_series((path,), header, label, whose))
+            series.append(_series((path,), header, label, patient_names))
     if not single:
         return
     located = [member for member in single if _is_located(member[1].frames[0])]
-    if lost := [path for path, header in single if not _is_located(header.frames[0])]:
+    if unlocated := [path for path, header in single if not _is_located(header.frames[0])]:
         reason = "no ImagePositionPatient, ImageOrientationPatient or PixelSpacing in its tags"
-        out.append(LeftOut(tuple(lost), label, _counted(reason, len(lost)), broken=True))
+        out.append(LeftOut(tuple(unlocated), label, _with_count(reason, len(unlocated)), broken=True))
     headers = [header for _, header in located]
     if located and _is_time_series(headers, tuple(path for path, _ in located), label, include, out):
         return
     try:
         stacks = _stacks(located, label, out)
     except BadVolume as error:
-        out.append(LeftOut(tuple(path for path, _ in located), label, _counted(str(error), len(located))))
+        out.append(LeftOut(tuple(path for path, _ in located), label, _with_count(str(error), len(located))))
         return
     for group in stacks:
         files, header = tuple(path for path, _ in group), group[0][1]
         echoes = len({header.frames[0].echo for _, header in single})
-        named = f"{label} echo {header.frames[0].echo} ms" if echoes > 1 else label
+        name = f"{label} echo {header.frames[0].echo} ms" if echoes > 1 else label
         if len(group) < FEWEST:
             reason = f"only {len(group)} slice{'s' * (len(group) != 1)}, not a volume"
             reason += (
                 f": {repeated} other files repeat a SOPInstanceUID, which must be unique" if repeated else ""
             )
-            out.append(LeftOut(files, named, reason))
+            out.append(LeftOut(files, name, reason))
         else:
-            series.append(_series(files, header, named, whose))
+            series.append(_series(files, header, name, patient_names))
 
 
 def _stacks(
     members: list[tuple[Path, Header]], label: str, out: list[LeftOut]
 ) -> list[list[tuple[Path, Header]]]:
     """Parallel images of one size, a list for each echo; of several orientations or sizes the prevailing one."""
-    for what, split in (
+    for feature, split in (
         ("orientation", lambda members: by_orientation([header.frames[0] for _, header in members])),
         ("size", lambda members: by_key([_size(header) for _, header in members])),
     ):
@@ -161,12 +161,12 @@ def _stacks(
             rest = list(itertools.chain.from_iterable(groups[1:]))
             if len(groups[0]) <= len(members) / 2:
                 files = tuple(path for path, _ in members)
-                reason = f"{len(groups)} {what}s mixed, as in a localiser"
-                out.append(LeftOut(files, label, _counted(reason, len(files))))
+                reason = f"{len(groups)} {feature}s mixed, as in a localiser"
+                out.append(LeftOut(files, label, _with_count(reason, len(files))))
                 return []
             files = tuple(members[at][0] for at in rest)
-            reason = f"of another {what} than the rest of its series"
-            out.append(LeftOut(files, label, _counted(reason, len(files))))
+            reason = f"of another {feature} than the rest of its series"
+            out.append(LeftOut(files, label, _with_count(reason, len(files))))
         members = [members[at] for at in groups[0]] if groups else []
     return [
         [members[at] for at in group] for group in by_key([header.frames[0].echo for _, header in members])
@@ -181,7 +181,7 @@ def _is_located(frame: Frame) -> bool:
     return frame.position is not None and frame.orientation is not None and frame.spacing is not None
 
 
-def _counted(reason: str, count: int) -> str:
+def _with_count(reason: str, count: int) -> str:
     return reason if count == 1 else f"{reason} ({count} images)"
 
 
@@ -193,16 +193,18 @@ def _is_time_series(
     out: list[LeftOut],
 ) -> bool:
     """Whether echo-planar images lie where others do, as in functional imaging; then that is noted."""
-    again = repeats([frame for header in headers for frame in header.frames if frame.is_plain])
-    if "func" in include or not again or not headers[0].is_echo_planar:
+    repeat_count = repeats([frame for header in headers for frame in header.frames if frame.is_plain])
+    if "func" in include or not repeat_count or not headers[0].is_echo_planar:
         return False
-    reason = f"an echo-planar time series, {again} images where others lie; see --include func"
+    reason = f"an echo-planar time series, {repeat_count} images where others lie; see --include func"
     out.append(LeftOut(files, label, reason))
     return True
 
 
-def _series(files: tuple[Path, ...], header: Header, label: str, whose: dict[tuple[str, str], str]) -> Series:
-    patient = whose[header.tags.get("PatientID", ""), header.tags.get("StudyInstanceUID", "")]
+def _series(
+    files: tuple[Path, ...], header: Header, label: str, patient_names: dict[tuple[str, str], str]
+) -> Series:
+    patient = patient_names[header.tags.get("PatientID", ""), header.tags.get("StudyInstanceUID", "")]
     return Series(files, label, patient, header.tags.get("StudyDate", ""), sequence_of_tags(header))
 
 

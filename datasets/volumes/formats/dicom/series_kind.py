@@ -50,12 +50,12 @@ def reason_of_kind(header: Header, include: Collection[str]) -> str | None:
     return None
 
 
-def reason_of_series(header: Header, include: Collection[str], named: str = "") -> str | None:
+def reason_of_series(header: Header, include: Collection[str], name: str = "") -> str | None:
     """Why a series of MR images shows no anatomy, or None, whether its tags are DICOM's or a converter's JSON.
 
     Args:
         header, include: as in :func:`reason_of_kind`.
-        named: what else names the series, such as its file.
+        name: what else names the series, such as its file.
     """
     tags, kinds, words = header.tags, set(header.image_type), _words_of_series(header)
     of_frames = [set(frame.kinds) for frame in header.frames if frame.kinds]
@@ -81,8 +81,8 @@ def reason_of_series(header: Header, include: Collection[str], named: str = "") 
     parts = header.parts
     if "fmap" not in include and (not parts & {"", "magnitude"} or field_map):
         return f"{'a field map' if field_map else ' and '.join(sorted(parts))}; see --include fmap"
-    stated = sequence_of(tags.get("SeriesDescription", "")) or sequence_of(named)
-    if "func" not in include and header.is_echo_planar and stated is None:
+    sequence = sequence_of(tags.get("SeriesDescription", "")) or sequence_of(name)
+    if "func" not in include and header.is_echo_planar and sequence is None:
         return "echo-planar, and nothing says that it shows anatomy; see --include func"
     return None
 

@@ -95,11 +95,11 @@ def _select(headers: Sequence[Header]) -> _Selection:
     if any(frame.orientation is None or frame.position is None for frame in frames):
         raise BadVolume("no ImagePositionPatient or ImageOrientationPatient in its tags")
     chosen = by_orientation(frames)[0]
-    alike = [
+    keys = [
         (*shapes[index], *(round(size, 3) for size in frames[index].spacing or ()), frames[index].echo)
         for index in chosen
     ]
-    chosen = [chosen[at] for at in by_key(alike)[0]]
+    chosen = [chosen[at] for at in by_key(keys)[0]]
     if len(chosen) < len(frames):
         notes.append(f"{len(frames) - len(chosen)} images of another orientation, size or echo left out")
     stacked = stack([frames[index] for index in chosen])
@@ -113,11 +113,16 @@ def _plain(
     frames: list[Frame], owners: list[int], shapes: list[tuple[int, int]]
 ) -> tuple[list[Frame], list[int], list[tuple[int, int]], list[str]]:
     """Frames that are magnitudes as they were measured, if there are any; and a note on the others."""
-    kept = [at for at, frame in enumerate(frames) if frame.is_plain]
-    if not kept or len(kept) == len(frames):
+    indices = [at for at, frame in enumerate(frames) if frame.is_plain]
+    if not indices or len(indices) == len(frames):
         return frames, owners, shapes, []
-    note = f"{len(frames) - len(kept)} frames that are no magnitude images (phase, derived) left out"
-    return [frames[at] for at in kept], [owners[at] for at in kept], [shapes[at] for at in kept], [note]
+    note = f"{len(frames) - len(indices)} frames that are no magnitude images (phase, derived) left out"
+    return (
+        [frames[at] for at in indices],
+        [owners[at] for at in indices],
+        [shapes[at] for at in indices],
+        [note],
+    )
 
 
 def _check_pixels(dataset: Dataset, frames: int) -> None:
@@ -201,6 +206,8 @@ def _fill(voxels: np.ndarray, stacked: Stack) -> str:
         share = (place - before) / (after - before)
         mixed = (1 - share) * voxels[before].astype(np.float64) + share * voxels[after]
         voxels[place] = mixed if voxels.dtype.kind == "f" else np.rint(mixed)
-    where = ", ".join(f"{place:g}" for place in stacked.missing_mm[:5])
+    positions = ", ".join(f"{place:g}" for place in stacked.missing_mm[:5])
     plural = "s" * (len(stacked.missing_mm) > 1)
-    return f"{len(stacked.missing_mm)} slice{plural} missing, at {where} mm, filled in from their neighbours"
+    return (
+        f"{len(stacked.missing_mm)} slice{plural} missing, at {positions} mm, filled in from their neighbours"
+    )

@@ -175,14 +175,14 @@ def leaf_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 
 def named_weights(model: keras.Model) -> dict[str, Any]:
     """Every weight of `model` by a name that is the same in every process, such as "stem_conv/kernel"."""
-    named: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for path, layer in leaf_layers(model):
         for variable in layer.weights:
             name = f"{path}/{re.sub(r'^variable_[0-9]+$', 'variable', variable.name)}"
-            while name in named:
+            while name in by_name:
                 name += "_"
-            named[name] = variable
-    return named
+            by_name[name] = variable
+    return by_name
 
 
 def _derived(seed: int, path: str) -> int:
@@ -199,8 +199,8 @@ def _seed_weights(model: keras.Model, seed: int) -> None:
             if variable is None and key == "depthwise_initializer":
                 variable = getattr(layer, "kernel", None)  # DepthwiseConv2D's name for it
             if key in config and variable is not None:
-                about = config[key]["config"] | {"seed": _derived(seed, f"{path}/{attribute}")}
-                initializer = getattr(initializers, config[key]["class_name"]).from_config(about)
+                settings = config[key]["config"] | {"seed": _derived(seed, f"{path}/{attribute}")}
+                initializer = getattr(initializers, config[key]["class_name"]).from_config(settings)
                 variable.assign(initializer(variable.shape, dtype=variable.dtype))
         generator = getattr(layer, "seed_generator", None)
         if generator is not None:

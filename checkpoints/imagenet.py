@@ -60,13 +60,13 @@ def load_imagenet(encoder: keras.Model, backbone: str, weights_file: Path | None
         source = path.name if weights_file else f"{PACKAGE} {importlib.metadata.version(PACKAGE)}"
         return {"source": source, "weights_sha256": sha256(path)}
     if weights_file is None:
-        reference, about = _downloaded(backbone), {"source": f"keras.applications {backbone}"}
+        reference, facts = _downloaded(backbone), {"source": f"keras.applications {backbone}"}
     else:
         reference = _from_file(backbone, Path(weights_file))
-        about = {"source": Path(weights_file).name, "weights_sha256": sha256(weights_file)}
+        facts = {"source": Path(weights_file).name, "weights_sha256": sha256(weights_file)}
     _copy_weights(reference, encoder)
     set_normalization(encoder)
-    return about
+    return facts
 
 
 def _downloaded(backbone: str) -> keras.Model:

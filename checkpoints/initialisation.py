@@ -101,12 +101,12 @@ def check(origin: str, option: str = "--init ") -> None:
             f"{option}{origin}: is a file; a start is {FORMS} (a file of ImageNet weights goes with {IMAGENET}, by "
             "--imagenet-weights)"
         )
-    known = [*BUILT_IN, *PUBLISHED]
+    names = [*BUILT_IN, *PUBLISHED]
     with contextlib.suppress(OSError):  # no such parent, or one that can't be listed
-        known += [str(sibling) for sibling in folder.parent.iterdir() if sibling.is_dir()]
-    hint = did_you_mean(str(folder), known).replace("did you mean ", f"did you mean {option}")
-    what = "file" if kind_of(origin) in FILES else "folder"
-    raise UserError(f"{option}{origin}: no such {what}; a start is {FORMS}{hint}")
+        names += [str(sibling) for sibling in folder.parent.iterdir() if sibling.is_dir()]
+    hint = did_you_mean(str(folder), names).replace("did you mean ", f"did you mean {option}")
+    noun = "file" if kind_of(origin) in FILES else "folder"
+    raise UserError(f"{option}{origin}: no such {noun}; a start is {FORMS}{hint}")
 
 
 def check_backbone_of(origin: str, backbone: str, option: str = "--init ") -> None:
@@ -197,13 +197,13 @@ class Initialisation:
         device.prepare()
         from mri_transfer.checkpoints.backbones import check_backbone
 
-        stored = card.get("backbone", backbone or DEFAULT_BACKBONE)
-        check_backbone_of(origin, stored, option)
-        if check_backbone(backbone or stored) != stored:
+        own_backbone = card.get("backbone", backbone or DEFAULT_BACKBONE)
+        check_backbone_of(origin, own_backbone, option)
+        if check_backbone(backbone or own_backbone) != own_backbone:
             raise UserError(
-                f"{option}{origin}: is an encoder of {stored}, not of {backbone}; leave --backbone out"
+                f"{option}{origin}: is an encoder of {own_backbone}, not of {backbone}; leave --backbone out"
             )
-        return cls(origin, stored, seed, card=card)
+        return cls(origin, own_backbone, seed, card=card)
 
     @property
     def kind(self) -> str:
@@ -218,8 +218,8 @@ class Initialisation:
     def digest(self, model: keras.Model) -> str:
         """What identifies a model that this start gave: its weights, and of a network of one's own also its layers."""
         digest = weights_digest(model)
-        own = self.backbone if self.kind == NETWORK else ""
-        return hashlib.sha256(f"{own}/{digest}".encode()).hexdigest() if own else digest
+        network = self.backbone if self.kind == NETWORK else ""
+        return hashlib.sha256(f"{network}/{digest}".encode()).hexdigest() if network else digest
 
     def load(self, size: int, imagenet_weights: Path | None = None) -> tuple[keras.Model, dict[str, Any]]:
         """The encoder, and where it comes from.
@@ -243,31 +243,36 @@ class Initialisation:
         from mri_transfer.checkpoints.imagenet import load_imagenet
         from mri_transfer.checkpoints.rescaling import rescale_at_random
 
-        about: dict[str, Any] = {"init": self.origin, "backbone": self.backbone}
+        description: dict[str, Any] = {"init": self.origin, "backbone": self.backbone}
         kind, folder = kind_of(self.origin), folder_of(self.origin)
         if folder is not None and kind == NETWORK:
             model = load_network(folder, size)
-            about |= {"init": kind, "source": folder.name, "weights_sha256": sha256(folder)}
+            description |= {"init": kind, "source": folder.name, "weights_sha256": sha256(folder)}
         elif folder is not None and kind == OWN_WEIGHTS:
             model = build_encoder(self.backbone, size)
-            about |= {"init": kind, **load_imagenet(model, self.backbone, folder)}
+            description |= {"init": kind, **load_imagenet(model, self.backbone, folder)}
         elif folder is not None:
             model, card = read_encoder(folder, size)
             if card["backbone"] != self.backbone:
                 raise UserError(f"{folder}: holds an encoder of {card['backbone']}, not of {self.backbone}")
             facts = {key: card[key] for key in ("backbone", "weights_sha256", "provenance")}
-            about = {"init": "encoder", "path": self.origin} | facts
+            description = {"init": "encoder", "path": self.origin} | facts
         else:
             model = build_encoder(self.backbone, size, self.seed)
-            about |= (
+            description |= (
                 {"seed": self.seed}
                 if self.origin == RANDOM
                 else load_imagenet(model, self.backbone, imagenet_weights)
             )
         if self.scaled:
             rescale_at_random(model, self.seed)
-            about = {"init": SCALED, "backbone": self.backbone, "seed": self.seed, "scale_of": about}
-        return model, about
+            description = {
+                "init": SCALED,
+                "backbone": self.backbone,
+                "seed": self.seed,
+                "scale_of": description,
+            }
+        return model, description
 
 
 def weights_digest(model: keras.Model) -> str:
@@ -282,22 +287,22 @@ def weights_digest(model: keras.Model) -> str:
     return digest.hexdigest()
 
 
-def describe_start(about: Mapping[str, Any]) -> str:
+def describe_start(description: Mapping[str, Any]) -> str:
     """What :meth:`Initialisation.load` says, in one line, oldest first.
 
     For example "ImageNet → simclr (9000 slices of 85 subjects, 480 min)".
     """
-    if about.get("init") in FILES:
-        return f"{WORDS[about['init']]} ({about.get('source', 'unknown')})"
-    if about.get("init") != "encoder":
-        return WORDS.get(str(about.get("init")), "unknown start")
-    made = about.get("provenance") or {}
-    data = made.get("data") or {}
+    if description.get("init") in FILES:
+        return f"{WORDS[description['init']]} ({description.get('source', 'unknown')})"
+    if description.get("init") != "encoder":
+        return WORDS.get(str(description.get("init")), "unknown start")
+    provenance = description.get("provenance") or {}
+    data = provenance.get("data") or {}
     facts = []
     if data.get("slices") is not None:
         of = f" of {data['subjects']} subjects" if data.get("subjects") is not None else ""
         facts.append(f"{data['slices']} slices{of}")
-    if made.get("seconds") is not None:
-        facts.append(f"{made['seconds'] / 60:.0f} min")
-    method = str(made.get("method") or "unknown method") + (f" ({', '.join(facts)})" if facts else "")
-    return f"{describe_start(made.get('start') or {})} → {method}"
+    if provenance.get("seconds") is not None:
+        facts.append(f"{provenance['seconds'] / 60:.0f} min")
+    method = str(provenance.get("method") or "unknown method") + (f" ({', '.join(facts)})" if facts else "")
+    return f"{describe_start(provenance.get('start') or {})} → {method}"

@@ -39,13 +39,13 @@ def known_operations(version: str) -> dict[str, frozenset[str]]:
     Args:
         version: one of the values of TARGETS.
     """
-    known, target = {}, _numbers(version)
+    operations, target = {}, _numbers(version)
     for line in OPERATIONS.read_text(encoding="ascii").splitlines():
         if not line.startswith("#"):
-            since, name, *attributes = line.split()
-            if _numbers(since) <= target:  # later lines are of later releases, and win
-                known[name] = frozenset(attributes)
-    return known
+            release, name, *attributes = line.split()
+            if _numbers(release) <= target:  # later lines are of later releases, and win
+                operations[name] = frozenset(attributes)
+    return operations
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -67,19 +67,19 @@ def make_loadable(folder: Path, version: str) -> None:
     path = Path(folder) / "saved_model.pb"
     saved = saved_model_pb2.SavedModel()
     saved.ParseFromString(path.read_bytes())
-    known = known_operations(version)
+    known_ops = known_operations(version)
     unknown: set[str] = set()
     for meta in saved.meta_graphs:
         library = meta.graph_def.library
         functions = {function.signature.name for function in library.function}
-        _convert(meta.graph_def.node, known, functions, unknown)
+        _convert(meta.graph_def.node, known_ops, functions, unknown)
         for function in library.function:
-            gone = _convert(function.node_def, known, functions, unknown)
-            for name in [key for key, node in function.control_ret.items() if node in gone]:
+            hints = _convert(function.node_def, known_ops, functions, unknown)
+            for name in [key for key, node in function.control_ret.items() if node in hints]:
                 del function.control_ret[name]
                 function.signature.control_output.remove(name)
         operations = [
-            operation for operation in meta.meta_info_def.stripped_op_list.op if operation.name in known
+            operation for operation in meta.meta_info_def.stripped_op_list.op if operation.name in known_ops
         ]
         del meta.meta_info_def.stripped_op_list.op[:]
         meta.meta_info_def.stripped_op_list.op.extend(operations)
@@ -94,28 +94,28 @@ def make_loadable(folder: Path, version: str) -> None:
 
 
 def _convert(
-    nodes: Any, known: dict[str, frozenset[str]], functions: set[str], unknown: set[str]
+    nodes: Any, operations: dict[str, frozenset[str]], functions: set[str], unknown: set[str]
 ) -> set[str]:
     """Convert the nodes of one graph in place, and add to `unknown` what can't be.
 
     Returns:
         Names of the nodes that were removed.
     """
-    gone = {node.name for node in nodes if node.op in HINTS and node.op not in known}
-    remaining = [node for node in nodes if node.name not in gone]
+    hints = {node.name for node in nodes if node.op in HINTS and node.op not in operations}
+    remaining = [node for node in nodes if node.name not in hints]
     by_name = {node.name: node for node in remaining}
     for node in remaining:
-        inputs = [source for source in node.input if source.removeprefix("^") not in gone]
+        inputs = [source for source in node.input if source.removeprefix("^") not in hints]
         if len(inputs) != len(node.input):
             del node.input[:]
             node.input.extend(inputs)
         node.attr.pop(CUSTOM_GRADIENT, None)
         if node.op in functions:
             continue
-        if node.op not in known:
+        if node.op not in operations:
             unknown.add(node.op)
             continue
-        for name in [key for key in node.attr if not key.startswith("_") and key not in known[node.op]]:
+        for name in [key for key in node.attr if not key.startswith("_") and key not in operations[node.op]]:
             if name not in HINT_ATTRIBUTES and node.attr[name] != _default(node.op, name):
                 unknown.add(f"{node.op}'s {name}")
             del node.attr[name]
@@ -125,11 +125,11 @@ def _convert(
                 tensor = constant.attr["value"].tensor
                 if list(tensor.int_val) == [CHOOSE]:
                     tensor.int_val[:] = [PHILOX]
-    if gone:
+    if hints:
         copies = [type(node).FromString(node.SerializeToString()) for node in remaining]
         del nodes[:]
         nodes.extend(copies)
-    return gone
+    return hints
 
 
 def _definition(operation: str) -> Any:

@@ -35,17 +35,17 @@ def architecture_of(path: Path) -> str:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo("config.json").file_size > MOST_BYTES:
                 raise ValueError("its description is larger than any network's")
-            described = json.loads(archive.read("config.json"))
-        described = {key: described[key] for key in ("class_name", "config")}
+            architecture = json.loads(archive.read("config.json"))
+        architecture = {key: architecture[key] for key in ("class_name", "config")}
     except Exception as error:  # zipfile, zlib and json each raise their own
         raise UserError(
             f"{path}: is no network as Keras 3 saves it ({' '.join(str(error).split())[:120]}); write it with "
             "model.save('FILE.keras')"
         ) from None
     numbers: dict[str, str] = {}
-    for name in _layer_names(described):
+    for name in _layer_names(architecture):
         numbers.setdefault(name, f"layer {len(numbers)}")
-    text = json.dumps(_renamed(described, numbers), sort_keys=True)
+    text = json.dumps(_renamed(architecture, numbers), sort_keys=True)
     return f"own-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 

@@ -37,8 +37,8 @@ def rescale_at_random(model: Any, seed: int) -> None:
         for variable in layer.trainable_weights:
             trained = keras.ops.convert_to_numpy(variable).astype(np.float64)
             words = hashlib.sha256(f"{seed}/{name}/{variable.name}".encode()).digest()[:8]
-            drawn = np.random.default_rng(int.from_bytes(words, "big")).standard_normal(trained.shape)
-            variable.assign(like(drawn, trained).astype(variable.dtype))
+            numbers = np.random.default_rng(int.from_bytes(words, "big")).standard_normal(trained.shape)
+            variable.assign(like(numbers, trained).astype(variable.dtype))
         if isinstance(layer, keras.layers.BatchNormalization):
             normalisations.append(layer)
     if not normalisations:
@@ -53,10 +53,10 @@ def rescale_at_random(model: Any, seed: int) -> None:
             layer.momentum = momentum
 
 
-def like(drawn: np.ndarray, trained: np.ndarray) -> np.ndarray:
+def like(numbers: np.ndarray, trained: np.ndarray) -> np.ndarray:
     """Random numbers shifted and scaled to the mean and standard deviation of others; a single one becomes equal."""
-    spread = drawn.std()
-    return trained.mean() + (drawn - drawn.mean()) * (trained.std() / spread if spread > 0 else 0.0)
+    spread = numbers.std()
+    return trained.mean() + (numbers - numbers.mean()) * (trained.std() / spread if spread > 0 else 0.0)
 
 
 def noise(count: int, size: int, seed: int) -> np.ndarray:

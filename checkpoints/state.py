@@ -66,9 +66,9 @@ def save_state(folder: Path, arrays: dict[str, np.ndarray], info: dict[str, Any]
     _remove_others(folder, [new, *before[: KEPT - 1]])
 
 
-def _remove_others(folder: Path, kept: list[int]) -> None:
-    """Remove generations that are not `kept`, card first, and files that belong to none."""
-    names = {f"state-{number}.{suffix}" for number in kept for suffix in ("json", "npz")}
+def _remove_others(folder: Path, numbers: list[int]) -> None:
+    """Remove generations whose number is none of `numbers`, card first, and files that belong to none."""
+    names = {f"state-{number}.{suffix}" for number in numbers for suffix in ("json", "npz")}
     for path in sorted(folder.iterdir()):  # .json sorts before .npz
         if FILE_NAME.fullmatch(path.name) and path.name not in names:
             path.unlink(missing_ok=True)
@@ -141,7 +141,7 @@ def named_variables(
     model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
 ) -> dict[str, Any]:
     """Every variable by a name that does not depend on how Keras numbered layers in this process."""
-    named = {}
+    by_name = {}
     groups = {"model": model.variables}
     if optimizer is not None:
         if not optimizer.built:
@@ -152,8 +152,8 @@ def named_variables(
             kind = re.sub(r"_\d+$", "", variable.path.rpartition("/")[2])
             if group == "optimizer":  # "adam/stem_conv_kernel_momentum": the layer's name may be numbered
                 kind = kind.rpartition("_")[2]
-            named[f"{group}/{index:04d}/{kind}"] = variable
-    return named
+            by_name[f"{group}/{index:04d}/{kind}"] = variable
+    return by_name
 
 
 def model_arrays(
@@ -193,8 +193,10 @@ def assign_arrays(
     if differ:
         raise UserError(f"the saved training state is of another model or optimizer ({differ}); {REMEDY}")
     for name, variable in variables.items():
-        dtype, stored = str(variable.dtype), arrays[name].dtype.name
-        if stored != dtype and (dtype, stored) != ("bfloat16", "float32"):
-            raise UserError(f"the saved training state has {name} in {stored}, not in {dtype}; {REMEDY}")
+        dtype, stored_dtype = str(variable.dtype), arrays[name].dtype.name
+        if stored_dtype != dtype and (dtype, stored_dtype) != ("bfloat16", "float32"):
+            raise UserError(
+                f"the saved training state has {name} in {stored_dtype}, not in {dtype}; {REMEDY}"
+            )
     for name, variable in variables.items():
         variable.assign(ops.convert_to_tensor(arrays[name], dtype=variable.dtype))

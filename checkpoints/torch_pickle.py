@@ -140,12 +140,12 @@ def _read(file: io.BytesIO) -> dict[str, np.ndarray]:
         raise _Refused("its list of storages is not the one its tensors need")
     numbers = {}
     for key in keys:
-        expected = storages[key]
+        storage = storages[key]
         count = int.from_bytes(file.read(8), "little")
-        data = file.read(expected.count * expected.dtype.itemsize)
-        if count != expected.count or len(data) != expected.count * expected.dtype.itemsize:
+        data = file.read(storage.count * storage.dtype.itemsize)
+        if count != storage.count or len(data) != storage.count * storage.dtype.itemsize:
             raise _Refused("it ends too early")
-        numbers[key] = np.frombuffer(data, expected.dtype)
+        numbers[key] = np.frombuffer(data, storage.dtype)
     if any(tensor.storage != storages[tensor.storage.key] for tensor in tensors.values()):
         raise _Refused("two tensors disagree about the storage they share")
     return {name: tensor.read(numbers[tensor.storage.key]) for name, tensor in tensors.items()}
@@ -166,5 +166,5 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
     try:
         return _read(io.BytesIO(content))
     except Exception as error:  # a hostile or cut pickle may fail in any way at all
-        what = str(error) if isinstance(error, _Refused) else "its pickle is damaged"
-        raise UserError(f"{path}: refused as a torch weights file: {what}; get the file again") from None
+        problem = str(error) if isinstance(error, _Refused) else "its pickle is damaged"
+        raise UserError(f"{path}: refused as a torch weights file: {problem}; get the file again") from None

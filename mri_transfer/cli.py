@@ -137,15 +137,15 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args=None, namespace=None):
         """As argparse does, but what a command doesn't know is told by its own parser, and before what is missing."""
-        needed = [action for action in self._actions if action.required]
+        required = [action for action in self._actions if action.required]
         try:
-            for action in needed:
+            for action in required:
                 action.required = False
             _, unknown = super().parse_known_args(
                 args, argparse.Namespace(**vars(namespace) if namespace else {})
             )
         finally:
-            for action in needed:
+            for action in required:
                 action.required = True
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -211,24 +211,24 @@ def build_parser(
 
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        where = f"{error.filename}: " if error.filename else ""
-        return f"{where}no space left on the device; free some and run the same command again, it continues"
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}no space left on the device; free some and run the same command again, it continues"
     if isinstance(error, PermissionError):
         return f"{error.filename}: permission denied; choose a folder you may write to"
     return " ".join(str(error).split())
 
 
-def _write_summary(where: Path | None, summary: dict[str, Any]) -> None:
+def _write_summary(target: Path | None, summary: dict[str, Any]) -> None:
     from mri_transfer.storage.files import to_json, write_json
     from mri_transfer.storage.locks import clear_parts
 
-    if where == Path("-"):
+    if target == Path("-"):
         print(
             json.dumps(json.loads(to_json(summary)), indent=2)
         )  # ASCII: no name of a file gets at a terminal
-    elif where:
-        clear_parts(where.parent, where.name)
-        write_json(where, summary)
+    elif target:
+        clear_parts(target.parent, target.name)
+        write_json(target, summary)
 
 
 def _write_failure(
@@ -285,21 +285,21 @@ def _run(arguments: list[str]) -> int:
         build_parser().print_help()
         return 0
     place = next((place for place, word in enumerate(arguments) if not word.startswith("-")), None)
-    chosen = None if place is None else arguments[place].lower()
-    if place is not None and chosen not in COMMANDS:
+    command = None if place is None else arguments[place].lower()
+    if place is not None and command not in COMMANDS:
         hint = did_you_mean(arguments[place], COMMANDS)
         word = progress.visible(arguments[place])
         print(f"mri-transfer: {word}: no such command{hint}; see mri-transfer --help", file=sys.stderr)
         return 2
     if place is not None:
-        arguments[place] = str(chosen)
-    parser = build_parser(chosen)
-    earlier = settings.asked_for(arguments) if chosen in settings.COMMANDS else None
+        arguments[place] = str(command)
+    parser = build_parser(command)
+    earlier = settings.asked_for(arguments) if command in settings.COMMANDS else None
     parsed = settings.given_in(parser, arguments) if earlier else parser.parse_args(arguments)
     about = COMMANDS[parsed.command]
     preset = getattr(load(about.config), "preset", None)
-    if not earlier and preset and (named := preset(vars(parsed))):  # options given beside them win over these
-        parsed = build_parser(chosen, named).parse_args(arguments)
+    if not earlier and preset and (extra := preset(vars(parsed))):  # options given beside them win over these
+        parsed = build_parser(command, extra).parse_args(arguments)
     progress.set_quiet(parsed.quiet, stdout_taken=parsed.json == Path("-"))
     started = time.monotonic()
     try:

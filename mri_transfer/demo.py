@@ -125,7 +125,7 @@ def _write_index(path: Path, config: DemoConfig, summary: dict[str, Any]) -> Non
 
     out = config.out
     store = SliceStore.open(out / "store")
-    chosen = np.linspace(0, len(store) - 1, 6).round().astype(int)
+    indices = np.linspace(0, len(store) - 1, 6).round().astype(int)
     labelled = [
         (folder.name, data_uri(read_grey(sorted(folder.glob("*.jpg"))[0]), 160))
         for folder in sorted((out / "tumors" / "Training").iterdir())
@@ -140,7 +140,7 @@ def _write_index(path: Path, config: DemoConfig, summary: dict[str, Any]) -> Non
             verdict=summary.get("verdict"),
             beyond_random=_shown(report["pairs"], "imagenet", "random"),
             scores=[entry for entry in report["results"] if entry["mode"] == "probe"],
-            slices=[data_uri(image, 160) for image in store.images(chosen)],
+            slices=[data_uri(image, 160) for image in store.images(indices)],
             store=read_json(out / "store" / "summary.json"),
             labelled=labelled,
             audit=read_json(out / "audit" / "audit.json"),
@@ -172,12 +172,12 @@ def _generate(config: DemoConfig, volumes: Path, tumors: Path) -> None:
     """The data, once: the same seed gives the same heads, so an interrupted generation is simply done again."""
     from mri_transfer.datasets.synthetic.generate import write_tumors, write_volumes
 
-    made, settings = (
+    record, settings = (
         config.out / "generated.json",
         {"seed": config.seed, "subjects": SUBJECTS, "images": IMAGES_PER_CLASS, "one_each": True},
     )
-    if made.is_file() and read_json(made) == settings:
+    if record.is_file() and read_json(record) == settings:
         return
     write_volumes(volumes, subjects=SUBJECTS, seed=config.seed)
     write_tumors(tumors, per_class=IMAGES_PER_CLASS, seed=config.seed + 1, one_each=True)
-    write_json(made, settings)
+    write_json(record, settings)

@@ -62,21 +62,21 @@ def doctor(config: DoctorConfig) -> dict[str, Any]:
     for name, path in (("root", config.root), ("folder", config.folder)):
         if not path.is_dir():
             raise UserError(f"--{name} {path}: no such folder")
-    here = config.root.resolve() == Path("/")
+    on_this_machine = config.root.resolve() == Path("/")
     board = read_board(config.root)
     findings = list(checks.of_board(board))
-    if here:
+    if on_this_machine:
         findings += checks.of_software(checks.probe(), board)
     findings += checks.of_memory(config.root, board)
     findings += checks.of_power(config.root)
     findings += checks.of_heat(config.root)
-    if here:
+    if on_this_machine:
         findings += checks.of_disk(config.folder)
         findings += checks.of_clock(time.time())
     for finding in findings:
         progress.show(_line(finding))
     speed = None
-    if here and config.seconds:
+    if on_this_machine and config.seconds:
         finding, speed = _speed(config.seconds)
         findings.append(finding)
         progress.show(_line(finding))

@@ -32,16 +32,16 @@ def encoders(config: EncodersConfig) -> dict[str, Any]:
         UserError: a card is damaged.
     """
     remedy = "install mri-transfer again"
-    listed: list[dict[str, Any]] = [
+    entries: list[dict[str, Any]] = [
         {"name": name, "folder": str(folder), "card": read_object(folder / "encoder.json", remedy=remedy)}
         for name, folder in PUBLISHED.items()
     ]
-    for encoder in listed:
+    for encoder in entries:
         progress.say("\n".join(described(encoder["name"], encoder["card"])))
     progress.say(
         "imagenet: the ImageNet weights of the backbone, from a package that is installed with this program"
     )
-    return {"encoders": listed}
+    return {"encoders": entries}
 
 
 def described(name: str, card: dict[str, Any]) -> list[str]:
@@ -51,20 +51,20 @@ def described(name: str, card: dict[str, Any]) -> list[str]:
         name: that `--init` takes.
         card: with what `benchmarks/publish.py` adds under "provenance" and "published".
     """
-    made = card["provenance"]
-    about = made["published"]
-    people = ", ".join(f"{part['people']} of {part['source']}" for part in about["data"])
-    audit = about["audit"]
+    provenance = card["provenance"]
+    facts = provenance["published"]
+    people = ", ".join(f"{entry['people']} of {entry['source']}" for entry in facts["data"])
+    audit = facts["audit"]
     lines = [
-        f"{name}: {card['backbone']}, trained at {card['size']} px from {about['from']}",
-        f"  {about['method']}: {about['views']:,} views, "
-        f"{about['core_hours']:g} hours by the clock, on a core with other work",
-        f"  {made['data']['slices']:,} slices of {made['data']['subjects']} people: {people}",
-        f"  {about['licence']}; name its sources (docs/encoders.md has the wording)",
-        *(f"  {line}" for line in about["scores"]),
+        f"{name}: {card['backbone']}, trained at {card['size']} px from {facts['from']}",
+        f"  {facts['method']}: {facts['views']:,} views, "
+        f"{facts['core_hours']:g} hours by the clock, on a core with other work",
+        f"  {provenance['data']['slices']:,} slices of {provenance['data']['subjects']} people: {people}",
+        f"  {facts['licence']}; name its sources (docs/encoders.md has the wording)",
+        *(f"  {line}" for line in facts["scores"]),
         f"  {audit['shared'] or 'none'} of the {audit['pictures']:,} distinct pictures of the public tumour set "
         + ("is among its slices" if audit["shared"] < 2 else "are among its slices"),
-        f"  {about['limits'][0]} Not a medical device.",
+        f"  {facts['limits'][0]} Not a medical device.",
     ]
     if audit["shared"]:
         lines.append(

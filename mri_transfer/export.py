@@ -29,9 +29,11 @@ def _as_for_pretrain(name: str, otherwise: str = "", *, of_run: bool = True, def
         default: of the field here, which says that it was left out.
     """
     field = PretrainConfig.__dataclass_fields__[name]
-    text, _, stated = field.metadata["help"].partition(" (default: ")
+    text, _, default_text = field.metadata["help"].partition(" (default: ")
     otherwise = (
-        otherwise or stated.removesuffix(")") or ("" if field.default in (None, ()) else str(field.default))
+        otherwise
+        or default_text.removesuffix(")")
+        or ("" if field.default in (None, ()) else str(field.default))
     )
     if default is None and otherwise:
         text += f" (default: {'as in RUN, else ' if of_run else ''}{otherwise})"

@@ -186,11 +186,11 @@ def _explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 def did_you_mean(text: str, choices: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
     """ "; did you mean simclr?" for a word that is close to one of the choices, or called otherwise elsewhere."""
-    known = {name.lower(): name for name in choices} | {
+    names = {name.lower(): name for name in choices} | {
         key.lower(): name for key, name in (aliases or {}).items()
     }
-    close = difflib.get_close_matches(text.lower(), known, n=1, cutoff=0.7)
-    return f"; did you mean {known[close[0]]}?" if close else ""
+    close = difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.7)
+    return f"; did you mean {names[close[0]]}?" if close else ""
 
 
 def _chosen(choices: Collection[str], aliases: Mapping[str, str]) -> Callable[[str], str]:
@@ -226,28 +226,28 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
     for heading, names in getattr(config, "HEADINGS", {}).items():
         places |= dict.fromkeys(names.split(), parser.add_argument_group(heading))
     for field in dataclasses.fields(config):
-        about = field.metadata
-        if "help" not in about:
+        metadata = field.metadata
+        if "help" not in metadata:
             continue
         base = _base_type(annotations[field.name])
         has_default = field.default is not dataclasses.MISSING
-        if about.get("positional"):
-            arity = ("*" if has_default else "+") if about["many"] else ("?" if has_default else None)
-            kind = _explained(about["parse"]) if about.get("parse") else base
+        if metadata.get("positional"):
+            arity = ("*" if has_default else "+") if metadata["many"] else ("?" if has_default else None)
+            kind = _explained(metadata["parse"]) if metadata.get("parse") else base
             parser.add_argument(
-                field.name, type=kind, metavar=about["metavar"], help=about["help"], nargs=arity
+                field.name, type=kind, metavar=metadata["metavar"], help=metadata["help"], nargs=arity
             )
             continue
         flag = "--" + field.name.rstrip("_").replace(
             "_", "-"
         )  # `for_` is --for, which no field can be called
-        text = about["help"].replace("%", "%%")
+        text = metadata["help"].replace("%", "%%")
         place = places.get(field.name, parser)
         if base is bool:
             place.add_argument(flag, dest=field.name, action="store_true", default=field.default, help=text)
             continue
         default: Any = field.default if has_default else None
-        if about["repeat"]:
+        if metadata["repeat"]:
             default = list(default or ())  # argparse appends to a copy of it, and can't to a tuple
         if has_default and field.default not in (None, (), ""):
             text += f" (default: {_shown(field.default)})"
@@ -255,32 +255,37 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
             flag,
             dest=field.name,
             type=_explained(
-                about["parse"]
+                metadata["parse"]
                 or (
-                    _chosen(about["choices"], about["aliases"])
-                    if about["choices"]
+                    _chosen(metadata["choices"], metadata["aliases"])
+                    if metadata["choices"]
                     else _PLAIN.get(base, base)
                 )
             ),
             default=default,
             required=not has_default,
-            metavar=about["metavar"] or (f"{{{','.join(about['choices'])}}}" if about["choices"] else None),
-            action="append" if about["repeat"] else "store",
+            metavar=metadata["metavar"]
+            or (f"{{{','.join(metadata['choices'])}}}" if metadata["choices"] else None),
+            action="append" if metadata["repeat"] else "store",
             help=text,
         )
 
 
 def _usage(config: type) -> str:
     """What must be given; the options are listed below it, and there are too many to be read in one go."""
-    needed, words = [], []
+    required, words = [], []
     for field in dataclasses.fields(config):
-        about, has_default = field.metadata, field.default is not dataclasses.MISSING
-        if about.get("positional"):
-            word = f"{about['metavar']} [{about['metavar']} ...]" if about["many"] else about["metavar"]
+        metadata, has_default = field.metadata, field.default is not dataclasses.MISSING
+        if metadata.get("positional"):
+            word = (
+                f"{metadata['metavar']} [{metadata['metavar']} ...]"
+                if metadata["many"]
+                else metadata["metavar"]
+            )
             words.append(f"[{word}]" if has_default else word)
-        elif "help" in about and not has_default:
-            needed.append(f"--{field.name.replace('_', '-')} {about['metavar'] or field.name.upper()}")
-    return " ".join(["%(prog)s", *words, *needed, "[options]"])
+        elif "help" in metadata and not has_default:
+            required.append(f"--{field.name.replace('_', '-')} {metadata['metavar'] or field.name.upper()}")
+    return " ".join(["%(prog)s", *words, *required, "[options]"])
 
 
 def from_arguments(config: type[Config], arguments: argparse.Namespace) -> Config:
@@ -310,40 +315,40 @@ def configure(config: type[Config], arguments: Sequence[Any], options: dict[str,
     fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     annotations = typing.get_type_hints(config)
     positional = [name for name, field in fields.items() if field.metadata.get("positional")]
-    given = dict(zip(positional, arguments, strict=False)) | options
-    for name in given:
+    values = dict(zip(positional, arguments, strict=False)) | options
+    for name in values:
         if name not in fields:
             raise UserError(f"{name}: no such option{did_you_mean(name, fields)}")
-    given = {name: _accepted(fields[name], annotations[name], value) for name, value in given.items()}
+    values = {name: _accepted(fields[name], annotations[name], value) for name, value in values.items()}
     if preset := getattr(config, "preset", None):
         defaults = {name: field.default for name, field in fields.items()}
-        given = preset(defaults | given) | given
+        values = preset(defaults | values) | values
     for name, field in fields.items():
-        if field.default is dataclasses.MISSING and given.get(name) in (None, ()):
+        if field.default is dataclasses.MISSING and values.get(name) in (None, ()):
             raise UserError(f"{name}: is needed, and was not given")
-    return config(**given)
+    return config(**values)
 
 
 def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
     """A value as the command line would have made it."""
-    about, base = field.metadata, _base_type(annotation)
-    if value is None or "help" not in about:
+    metadata, base = field.metadata, _base_type(annotation)
+    if value is None or "help" not in metadata:
         return value
     if field.default == () and isinstance(value, (list, tuple)) and not value:
         return ()
-    if about.get("choices") and value not in about["choices"]:
-        raise UserError(f"{field.name}={value!r}: must be one of {', '.join(about['choices'])}")
+    if metadata.get("choices") and value not in metadata["choices"]:
+        raise UserError(f"{field.name}={value!r}: must be one of {', '.join(metadata['choices'])}")
 
     def accept(item: Any) -> Any:
-        if about.get("parse"):
-            parsed = about["parse"](_shown(item))
+        if metadata.get("parse"):
+            parsed = metadata["parse"](_shown(item))
             return parsed if isinstance(item, str) else item  # text made of a number has lost digits
         if base in (int, float) and not isinstance(item, (int, float)):
             raise ValueError("must be a number")
         return Path(item) if base is Path else item
 
     try:
-        if about.get("repeat") or about.get("many"):
+        if metadata.get("repeat") or metadata.get("many"):
             items = (value,) if isinstance(value, (str, Path)) else value
             nested = (item if isinstance(item, (list, tuple)) else (item,) for item in items)
             return tuple(accept(item) for several in nested for item in several)

@@ -69,9 +69,11 @@ def merged(config: type[Config], parsed: argparse.Namespace) -> Config:
         UserError: the file can't be read, or a setting is none of this command's.
     """
     names = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    given = {name: value for name, value in vars(parsed).items() if name in names and value not in (None, [])}
-    stored = settings_of(parsed.config)
-    if unknown := next((name for name in stored if name not in names), None):
+    options = {
+        name: value for name, value in vars(parsed).items() if name in names and value not in (None, [])
+    }
+    settings = settings_of(parsed.config)
+    if unknown := next((name for name in settings if name not in names), None):
         command = parsed.command
         if hint := did_you_mean(unknown, names):
             raise UserError(f"{parsed.config}: {unknown}: no such option{hint}; remove it")
@@ -79,9 +81,9 @@ def merged(config: type[Config], parsed: argparse.Namespace) -> Config:
             f"{parsed.config}: {unknown} is no option of `{command}`; name a run of `{command}`, or remove it"
         )
     for group in getattr(config, "ONE_OF", ()):
-        if any(name in given for name in group):
-            stored = {name: value for name, value in stored.items() if name not in group}
-    return configure(config, (), stored | given)
+        if any(name in options for name in group):
+            settings = {name: value for name, value in settings.items() if name not in group}
+    return configure(config, (), settings | options)
 
 
 def asked_for(arguments: Sequence[str]) -> bool:

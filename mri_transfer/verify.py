@@ -151,14 +151,14 @@ def _sums(folder: Path, notes: list[str]) -> Iterator[tuple[Path, str]]:
     except (OSError, ValueError) as error:
         yield path, f"is damaged ({error})"
         return
-    there = files_in(folder)
+    files = files_in(folder)
     for name, digest in progress.bar(sums.items(), desc=f"verifying {folder.name}", unit="file"):
-        if name not in there:
+        if name not in files:
             if not (name.startswith("cache/") and not (folder / "cache").is_dir()):  # that may be removed
                 yield folder / name, "is missing"
-        elif _digest(there[name]) != digest:
+        elif _digest(files[name]) != digest:
             yield folder / name, f"is damaged (its SHA-256 is not that of {SUMS})"
-    if added := [name for name in there if name not in sums]:
+    if added := [name for name in files if name not in sums]:
         notes.append(f"{len(added)} files were added later, such as {added[0]}")
 
 

@@ -13,10 +13,10 @@ def size_in_words(size: float) -> str:
     return f"{size:.3g} TB"
 
 
-def reason_in_words(error: BaseException, most: int = 200) -> str:
+def reason_in_words(error: BaseException, limit: int = 200) -> str:
     """Why something can't be read, in one line of at most so many letters; "" where the error doesn't say."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(reason.split())[:most]
+    return " ".join(reason.split())[:limit]
 
 
 def duration(seconds: float, *, spelled: bool = False) -> str:

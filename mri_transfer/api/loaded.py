@@ -95,11 +95,12 @@ class Classifier:
         """
         from mri_transfer.finetune.heads.features import extract_features
 
-        known, grey = self._known, grey_images(images, self.size)
-        if known is None:
+        distribution, grey = self._known, grey_images(images, self.size)
+        if distribution is None:
             return np.zeros(len(grey), bool)
         return np.asarray(
-            known.distances(extract_features(self._classifier.encoder, grey, None)) > known.threshold
+            distribution.distances(extract_features(self._classifier.encoder, grey, None))
+            > distribution.threshold
         )
 
     @cached_property

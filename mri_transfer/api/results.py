@@ -226,8 +226,8 @@ class Comparison(Result):
         from mri_transfer.finetune.report.styles import looks
 
         report = self.details
-        drawn = charts.draw(report, looks(report["arm_names"]))
-        return {picture.name: picture.figure for pictures in drawn.values() for picture in pictures}
+        sections = charts.draw(report, looks(report["arm_names"]))
+        return {picture.name: picture.figure for pictures in sections.values() for picture in pictures}
 
 
 def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -258,13 +258,13 @@ def _number(text: str | None) -> Any:
     return text or None
 
 
-def _frame(rows: list[dict[str, Any]], what: str) -> Any:
+def _frame(rows: list[dict[str, Any]], name: str) -> Any:
     try:
         import pandas
     except ImportError:
         raise UserError("to_frame: needs pandas; pip install pandas, or use rows()") from None
     if not rows:
-        raise UserError(f"{what}: there is no table")
+        raise UserError(f"{name}: there is no table")
     return pandas.DataFrame(rows)
 
 

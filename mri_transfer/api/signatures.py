@@ -63,37 +63,39 @@ def parameters_of(command: str, more: tuple[tuple[str, str, str, str], ...] = ()
     hints = typing.get_type_hints(config)
     parameters = []
     for field in dataclasses.fields(config):
-        about = field.metadata
-        if "help" not in about:
+        metadata = field.metadata
+        if "help" not in metadata:
             continue
         annotation, text = SPECIAL.get((command, field.name), ("", ""))
         kind: Any = inspect.Parameter.KEYWORD_ONLY
-        if about.get("positional"):
+        if metadata.get("positional"):
             kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
-        if about.get("positional") and about.get("many"):
+        if metadata.get("positional") and metadata.get("many"):
             kind, annotation = inspect.Parameter.VAR_POSITIONAL, "FilePath"
         default = None
         if field.default is not dataclasses.MISSING and kind is not inspect.Parameter.VAR_POSITIONAL:
             default = repr(str(field.default)) if isinstance(field.default, Path) else repr(field.default)
-        annotation = annotation or _annotation(hints[field.name], about)
-        parameters.append(Parameter(field.name, annotation, default, text or _sentence(about["help"]), kind))
+        annotation = annotation or _annotation(hints[field.name], metadata)
+        parameters.append(
+            Parameter(field.name, annotation, default, text or _sentence(metadata["help"]), kind)
+        )
     parameters.sort(key=lambda parameter: (parameter.kind, parameter.default is not None))  # stable
     return parameters + [Parameter(*columns) for columns in (*more, QUIET)]
 
 
-def _annotation(hint: Any, about: Any) -> str:
+def _annotation(hint: Any, metadata: Any) -> str:
     """What a function accepts where the configuration holds `hint`."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         (inner,) = (member for member in typing.get_args(hint) if member is not type(None))
-        return f"{_annotation(inner, about)} | None"
+        return f"{_annotation(inner, metadata)} | None"
     if typing.get_origin(hint) is tuple:
         inner = _annotation(typing.get_args(hint)[0], {})
         plain = "str | Sequence[str]" if inner == "str" else f"{inner} | Sequence[{inner}]"
-        return plain if about.get("repeat") or inner == "str" else f"str | {plain}"
-    if choices := about.get("choices"):
-        named = f"Literal[{', '.join(repr(name) for name in choices)}]"
-        return f"{named} | str" if isinstance(choices, dict) else named  # methods of one's own may join
-    if hint is float and about.get("parse"):
+        return plain if metadata.get("repeat") or inner == "str" else f"str | {plain}"
+    if choices := metadata.get("choices"):
+        literal = f"Literal[{', '.join(repr(name) for name in choices)}]"
+        return f"{literal} | str" if isinstance(choices, dict) else literal  # methods of one's own may join
+    if hint is float and metadata.get("parse"):
         return "float | str"  # "8h", "10%"
     return {Path: "FilePath"}.get(hint, hint.__name__)
 
@@ -148,8 +150,8 @@ def docstring(text: str, parameters: list[Parameter], returns: type) -> str:
             f", default {parameter.default}" if parameter.default not in (None, "None", "()", "''") else ""
         )
         lines += [f"{star}{parameter.name} : {parameter.annotation}{default}", f"    {parameter.about}"]
-    about = inspect.cleandoc(returns.__doc__ or "").splitlines()[0]
-    lines += ["", "Returns", "-------", returns.__name__, f"    {about}"]
+    summary = inspect.cleandoc(returns.__doc__ or "").splitlines()[0]
+    lines += ["", "Returns", "-------", returns.__name__, f"    {summary}"]
     lines += ["", "Raises", "------", "UserError", "    What the command would say in one line."]
     return "\n".join(lines) + (f"\n\nExamples\n{examples}" if examples else "")
 

@@ -80,8 +80,8 @@ def machine_name(root: Path, board: Board | None) -> str:
     """The board's or the processor's name."""
     if board:
         return board.model
-    named = re.search(r"^model name\s*:\s*(.+)$", read_text(root / "proc/cpuinfo"), re.MULTILINE)
-    return named[1].strip() if named else "unknown machine"
+    match = re.search(r"^model name\s*:\s*(.+)$", read_text(root / "proc/cpuinfo"), re.MULTILINE)
+    return match[1].strip() if match else "unknown machine"
 
 
 def of_board(board: Board | None) -> Iterator[Finding]:
@@ -97,25 +97,25 @@ def of_board(board: Board | None) -> Iterator[Finding]:
             "look it up with `apt show nvidia-jetpack`, and compare it with the table of boards in the documentation",
         )
         return
-    family, what = board.family, f"{board.model}, Jetson Linux {board.l4t}"
+    family, text = board.family, f"{board.model}, Jetson Linux {board.l4t}"
     if family is None:
-        known = ", ".join(f"{f.jetpack} (L4T {f.l4t})" for f in FAMILIES)
+        jetpacks = ", ".join(f"{f.jetpack} (L4T {f.l4t})" for f in FAMILIES)
         yield Finding(
             "board",
             PROBLEM,
-            f"{what}: a release that this program doesn't know",
-            f"install a JetPack of {known}",
+            f"{text}: a release that this program doesn't know",
+            f"install a JetPack of {jetpacks}",
         )
         return
-    what += (
+    text += (
         f" (JetPack {board.jetpack}, Python {family.python}, NVIDIA's newest TensorFlow: {family.tensorflow})"
     )
     if not family.keras3:
-        yield Finding("board", PROBLEM, what, family.how)
+        yield Finding("board", PROBLEM, text, family.how)
     elif family.tensorflow == "none":
-        yield Finding("board", ADVICE, what, family.how)
+        yield Finding("board", ADVICE, text, family.how)
     else:
-        yield Finding("board", GOOD, what)
+        yield Finding("board", GOOD, text)
 
 
 def probe() -> dict[str, Any]:
@@ -125,19 +125,19 @@ def probe() -> dict[str, Any]:
     that has no code for it, and then the process may be ended.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             [sys.executable, "-c", PROBE], capture_output=True, text=True, timeout=PROBE_SECONDS
         )
     except subprocess.TimeoutExpired:
         return {"error": f"no answer within {PROBE_SECONDS} s"}
-    lines = done.stderr.strip().splitlines()
-    why = lines[-1] if lines else f"exit code {done.returncode}"
-    if done.returncode < 0:
-        why = f"the interpreter was ended by signal {-done.returncode}"
-    match = re.search(r"^FOUND (.*)$", done.stdout, re.MULTILINE)
+    lines = process.stderr.strip().splitlines()
+    why = lines[-1] if lines else f"exit code {process.returncode}"
+    if process.returncode < 0:
+        why = f"the interpreter was ended by signal {-process.returncode}"
+    match = re.search(r"^FOUND (.*)$", process.stdout, re.MULTILINE)
     if not match:
         return {"error": why}
-    return json.loads(match[1]) | {"computes": "" if "COMPUTED" in done.stdout else why}
+    return json.loads(match[1]) | {"computes": "" if "COMPUTED" in process.stdout else why}
 
 
 def has_nvidia_gpu(root: Path) -> bool:
@@ -157,8 +157,8 @@ def of_software(
             "install this program into a fresh environment: python3 -m venv .venv && .venv/bin/pip install .",
         )
         return
-    what = f"Python {sys.version_info[0]}.{sys.version_info[1]}, Keras {software['keras']} on {software['backend']}"
-    what += f" {software['version']}"
+    text = f"Python {sys.version_info[0]}.{sys.version_info[1]}, Keras {software['keras']} on {software['backend']}"
+    text += f" {software['version']}"
     if why := software.get("computes"):
         remedy = "install this program into a fresh environment"
         if board is not None and software["backend"] == "jax":
@@ -166,10 +166,10 @@ def of_software(
                 "JAX from PyPI has no code for an Orin's GPU (sm_87, github.com/jax-ml/jax/issues/40487): unset "
                 "KERAS_BACKEND and use NVIDIA's TensorFlow, or build JAX for sm_87"
             )
-        yield Finding("software", PROBLEM, f"{what}, which can't compute: {why}", remedy)
+        yield Finding("software", PROBLEM, f"{text}, which can't compute: {why}", remedy)
         return
     if software["gpus"]:
-        yield Finding("software", GOOD, f"{what}, which sees {', '.join(software['gpus'])}")
+        yield Finding("software", GOOD, f"{text}, which sees {', '.join(software['gpus'])}")
         return
     if board is not None:
         build = board.family.tensorflow if board.family else "none"
@@ -180,17 +180,17 @@ def of_software(
             )
         else:
             remedy = "add the user to the group video, and install CUDA: sudo apt install nvidia-jetpack"
-        yield Finding("software", PROBLEM, f"{what}, which does not see this board's GPU", remedy)
+        yield Finding("software", PROBLEM, f"{text}, which does not see this board's GPU", remedy)
     elif has_nvidia_gpu(root):
         remedy = (
             "pip install 'tensorflow[and-cuda]'"
             if software["backend"] == "tensorflow"
             else "pip install 'jax[cuda13]' (cuda12 for a driver below 580)"
         )
-        yield Finding("software", PROBLEM, f"{what}, which does not see this machine's NVIDIA GPU", remedy)
+        yield Finding("software", PROBLEM, f"{text}, which does not see this machine's NVIDIA GPU", remedy)
     else:
         yield Finding(
-            "software", GOOD, f"{what}; there is no GPU, so {device.cores()} processor cores do the work"
+            "software", GOOD, f"{text}; there is no GPU, so {device.cores()} processor cores do the work"
         )
 
 
@@ -219,16 +219,16 @@ def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
         )
         return
     shared = " shared with the GPU" if board else ""
-    what = f"{size_in_words(total)}{shared}, {size_in_words(available)} free"
+    amounts = f"{size_in_words(total)}{shared}, {size_in_words(available)} free"
     if available < LEAST_MEMORY:
         yield Finding(
             "memory",
             PROBLEM,
-            f"{what}; a night at 160 px needs {size_in_words(LEAST_MEMORY)}",
+            f"{amounts}; a night at 160 px needs {size_in_words(LEAST_MEMORY)}",
             "close other programs, and the desktop: sudo systemctl isolate multi-user.target",
         )
     else:
-        yield Finding("memory", GOOD, what)
+        yield Finding("memory", GOOD, amounts)
     desktop = sorted({"Xorg", "gnome-shell", "Xwayland", "lxpanel"} & set(_programs(root)))
     if desktop and total < SMALL_MEMORY and shared:
         yield Finding(
@@ -312,16 +312,16 @@ def of_heat(root: Path) -> Iterator[Finding]:
     if hottest is not None:
         zone = max(reading["temperatures_c"], key=reading["temperatures_c"].get)
         turning = {None: "", 0: ", the fan stands still"}.get(fan, f", the fan turns at {fan}%")
-        what = f"{hottest:.0f} °C at most ({zone}){turning}"
+        text = f"{hottest:.0f} °C at most ({zone}){turning}"
         if hottest >= HOT_C:
             yield Finding(
                 "heat",
                 PROBLEM,
-                f"{what}, before any work",
+                f"{text}, before any work",
                 "clean or attach a fan, and leave room for the air",
             )
         else:
-            yield Finding("heat", GOOD, what)
+            yield Finding("heat", GOOD, text)
     events = hardware.counted_since_boot()
     if events:
         yield Finding(
@@ -344,12 +344,12 @@ def fan_speed(root: Path) -> int | None:
 def of_disk(folder: Path) -> Iterator[Finding]:
     """Room, and how fast a file is written through to the disk."""
     free = shutil.disk_usage(folder).free
-    what = f"{size_in_words(free)} free in {folder.resolve()}"
+    text = f"{size_in_words(free)} free in {folder.resolve()}"
     if free < ROOM_BYTES:
         yield Finding(
             "disk",
             PROBLEM,
-            f"{what}; slices and a run need {size_in_words(ROOM_BYTES)}",
+            f"{text}; slices and a run need {size_in_words(ROOM_BYTES)}",
             "free some, or name a folder on another disk with --folder and --out",
         )
         return
@@ -360,13 +360,13 @@ def of_disk(folder: Path) -> Iterator[Finding]:
             "disk", PROBLEM, f"{folder}: can't be written to ({error.strerror})", "name a folder of your own"
         )
         return
-    what += f", {size_in_words(speed)}/s written through"
+    text += f", {size_in_words(speed)}/s written through"
     if speed < SLOW_DISK:
         yield Finding(
-            "disk", ADVICE, what, "an NVMe or USB 3 disk instead of a card makes saving and reading faster"
+            "disk", ADVICE, text, "an NVMe or USB 3 disk instead of a card makes saving and reading faster"
         )
     else:
-        yield Finding("disk", GOOD, what)
+        yield Finding("disk", GOOD, text)
 
 
 def write_speed(folder: Path) -> float:

@@ -58,11 +58,11 @@ def _cgroups(root: Path) -> Iterator[tuple[int, int]]:
             inner = PurePosixPath(path.lstrip("/"))
             for folder in (inner, *inner.parents):
                 group = root / mount / folder
-                limit, used = _bytes(group / limit_name), _bytes(group / usage_name)
-                if limit is None or used is None:
+                limit, usage = _bytes(group / limit_name), _bytes(group / usage_name)
+                if limit is None or usage is None:
                     continue
                 cached = re.search(rf"^{inactive} (\d+)$", read_text(group / "memory.stat"), re.MULTILINE)
-                yield limit, max(0, used - (int(cached[1]) if cached else 0))
+                yield limit, max(0, usage - (int(cached[1]) if cached else 0))
 
 
 def total_bytes(root: Path = Path("/")) -> int | None:

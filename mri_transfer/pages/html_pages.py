@@ -27,7 +27,7 @@ def environment(templates: Path) -> Environment:
     Args:
         templates: the folder of the page's own template; it can include `page.css`, the style of all pages.
     """
-    made = Environment(
+    jinja = Environment(
         loader=FileSystemLoader([templates, TEMPLATES]),
         autoescape=True,
         undefined=StrictUndefined,
@@ -35,8 +35,8 @@ def environment(templates: Path) -> Environment:
         lstrip_blocks=True,
         finalize=lambda value: clean(value) if isinstance(value, str) and type(value) is str else value,
     )
-    made.globals["policy"] = POLICY
-    made.filters.update(
+    jinja.globals["policy"] = POLICY
+    jinja.filters.update(
         percent=percent,
         count=count,
         words=words,
@@ -46,7 +46,7 @@ def environment(templates: Path) -> Environment:
         code=code,
         inline=lambda figure: Markup(figure.svg),
     )
-    return made
+    return jinja
 
 
 def percent(value: float | None, digits: int = 0) -> str:

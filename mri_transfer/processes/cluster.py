@@ -123,8 +123,8 @@ def _check(client: Any, address: str, folders: Sequence[Path]) -> None:
         """The answer of every worker, by its address; an error is an answer too."""
         return client.run(function, *arguments, on_error="return")
 
-    def different(worker: str, what: str, remedy: str) -> UserError:
-        return UserError(f"--cluster {address}: worker {worker} {what}; {remedy}")
+    def different(worker: str, problem: str, remedy: str) -> UserError:
+        return UserError(f"--cluster {address}: worker {worker} {problem}; {remedy}")
 
     if not _workers_of(client):
         raise UserError(f"--cluster {address}: no worker is connected to it; start some with `dask worker`")
@@ -135,18 +135,18 @@ def _check(client: Any, address: str, folders: Sequence[Path]) -> None:
             f"--cluster {address}: other versions of Dask or Python there; install the same ones "
             f"({' '.join(str(error).split())[:300]})"
         ) from None
-    here = device.versions()
-    counts = [name for name in here if name != "python" and (name != "jax" or _on_jax())]
+    versions = device.versions()
+    counts = [name for name in versions if name != "python" and (name != "jax" or _on_jax())]
     for worker, installed in ask(device.versions).items():
         if isinstance(installed, BaseException):
             raise different(
                 worker, f"can't load mri-transfer ({installed})", f"install {__version__} there, as here"
             )
         for name in counts:  # mri-transfer among them
-            if here[name] != installed.get(name):
+            if versions[name] != installed.get(name):
                 raise different(
                     worker,
-                    f"has {name} {installed.get(name, 'missing')} and this machine {here[name]}",
+                    f"has {name} {installed.get(name, 'missing')} and this machine {versions[name]}",
                     "figures could differ, so all must have the same",
                 )
     for folder in map(os.path.abspath, folders):

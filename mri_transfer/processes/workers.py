@@ -225,18 +225,18 @@ def run_calls(
                     handed = workers.call(function, calls[number])
                     waiting[starter.submit(_submit, executor, handed).result()] = number
                     rest.popleft()
-                done = _next(workers, waiting, ordered)
-                result = done.result()
+                future = _next(workers, waiting, ordered)
+                result = future.result()
             except workers.ended:
-                raise WorkerDied(waiting[done]) from None
+                raise WorkerDied(waiting[future]) from None
             except workers.lost:
-                again = _redo(workers, waiting, suspected)
-                rest.extendleft(reversed(again))
+                numbers = _redo(workers, waiting, suspected)
+                rest.extendleft(reversed(numbers))
                 executor = workers.restart(executor, len(calls))
                 continue
-            number = waiting.pop(done)
+            number = waiting.pop(future)
             suspected.pop(number, None)
-            del done  # or it would hold its result while the next is waited for
+            del future  # or it would hold its result while the next is waited for
             yield number, result
             del result
         finished = True
@@ -278,20 +278,20 @@ def _redo(workers: Workers, waiting: dict[Future[Result], int], suspected: dict[
     Raises:
         WorkerDied: one of them has ended two processes that did nothing else.
     """
-    again = []
+    numbers = []
     for future, number in list(waiting.items()):
         if not (future.done() and not future.cancelled() and future.exception() is None):
-            again.append(number)
+            numbers.append(number)
             del waiting[future]
-    if len(again) == 1 and again[0] in suspected:
-        suspected[again[0]] += 1
-        if suspected[again[0]] >= 2:
-            raise WorkerDied(again[0])
+    if len(numbers) == 1 and numbers[0] in suspected:
+        suspected[numbers[0]] += 1
+        if suspected[numbers[0]] >= 2:
+            raise WorkerDied(numbers[0])
     # Calls are begun in the order in which they were handed over.
-    for number in again[: workers.count]:
+    for number in numbers[: workers.count]:
         suspected.setdefault(number, 0)
     progress.say("a worker process was ended from outside; its work is repeated")
-    return again
+    return numbers
 
 
 def _xla_flags() -> str:

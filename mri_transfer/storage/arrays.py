@@ -182,8 +182,8 @@ def check_shapes(arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[
         array = arrays.get(name)
         if array is None or array.dtype.kind not in kinds or array.ndim != len(shape):
             raise ValueError(f"{name} is missing or something else")
-        for length, there in zip(shape, array.shape, strict=True):
-            if there != (length if isinstance(length, int) else lengths.setdefault(length, there)):
+        for length, actual in zip(shape, array.shape, strict=True):
+            if actual != (length if isinstance(length, int) else lengths.setdefault(length, actual)):
                 raise ValueError(f"{name} is of another length")
 
 
@@ -203,4 +203,4 @@ def differences(expected: Mapping[str, tuple[int, ...]], arrays: Mapping[str, np
         if name in arrays and arrays[name].shape != tuple(shape)
     ]
     parts = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-    return "; ".join(f"{len(names)} {what}: {_listed(names)}" for what, names in parts.items() if names)
+    return "; ".join(f"{len(names)} {problem}: {_listed(names)}" for problem, names in parts.items() if names)

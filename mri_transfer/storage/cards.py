@@ -39,5 +39,5 @@ def is_broken(content: bytes, fields: Mapping[str, Any]) -> bool:
     if tail == expected.encode():
         return False
     # Written anew by another program, or the field itself is what has changed.
-    same = sum(tail[place] == ord(expected[place]) for place in _FIXED) if len(tail) == _LENGTH else 0
-    return SEAL in fields or 2 * same > len(_FIXED)
+    matches = sum(tail[place] == ord(expected[place]) for place in _FIXED) if len(tail) == _LENGTH else 0
+    return SEAL in fields or 2 * matches > len(_FIXED)

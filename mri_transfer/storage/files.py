@@ -234,15 +234,15 @@ def read_json(path: Path, remedy: str = "restore it or make it again") -> Any:
     return _content_and_json(path, remedy)[1]
 
 
-def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
-    """All of a file, or of what comes through a pipe, if that is no more than `most` bytes.
+def read_whole(path: Path, max_bytes: int = MOST_BYTES) -> bytes:
+    """All of a file, or of what comes through a pipe, if that is no more than `max_bytes` bytes.
 
     Raises:
         OSError: it can't be read, or holds more.
     """
     with names_errors(path), Path(path).open("rb") as file:
-        content = file.read(most + 1)
-        if len(content) > most:
+        content = file.read(max_bytes + 1)
+        if len(content) > max_bytes:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
     return content
 

@@ -26,9 +26,9 @@ def lock(file: IO[bytes], folder: Path, owner: str = "") -> None:
     try:
         _take(file)
     except OSError:
-        who = f" ({owner})" if owner else ""
+        holder = f" ({owner})" if owner else ""
         raise UserError(
-            f"{folder}: another process{who} is writing to it; wait for it to end or choose another --out"
+            f"{folder}: another process{holder} is writing to it; wait for it to end or choose another --out"
         ) from None
 
 
@@ -64,8 +64,8 @@ def clear_parts(folder: Path, name: str | None = None) -> None:
     Nobody else may be writing there.
     """
     folder = Path(folder)
-    left = folder.rglob("*.part") if name is None else folder.glob(f"{glob.escape(name)}.*.part")
-    for path in left:
+    parts = folder.rglob("*.part") if name is None else folder.glob(f"{glob.escape(name)}.*.part")
+    for path in parts:
         if re.search(r"\.[0-9a-f]{8}\.part$", path.name) and path.is_file():
             path.unlink(missing_ok=True)
 

@@ -91,13 +91,13 @@ def signed(folder: Path, kind: str) -> Iterator[dict[str, str]]:
     if (folder / SUMS).is_file() and folder_kind(folder) == kind:
         before = _stamps(folder)
         (folder / SUMS).replace(folder / BEFORE)
-    known: dict[str, str] = {}
+    digests: dict[str, str] = {}
     try:
-        yield known
+        yield digests
     except BaseException:
         if (folder / BEFORE).is_file() and _stamps(
             folder
         ) == before:  # it refused to go on, and changed nothing
             (folder / BEFORE).replace(folder / SUMS)
         raise
-    write_sums(folder, known, before)
+    write_sums(folder, digests, before)

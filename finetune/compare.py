@@ -141,9 +141,9 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
         runner.run([*left, *floors_left])
         done_before = len(jobs_in_all) - len(left)
         looks.add({"which": scored.which, "plan": planned and planned["sha256"]}, [arm.name for arm in arms])
-        about = {"plan": planned, "looks_before": looks.before}
+        facts = {"plan": planned, "looks_before": looks.before}
         return report_comparison(
-            config, arms, scored, runner, jobs, floors, beside, checked, damaged, done_before, about
+            config, arms, scored, runner, jobs, floors, beside, checked, damaged, done_before, facts
         )
 
 

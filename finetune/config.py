@@ -111,13 +111,13 @@ def modes(text: str) -> str:
     Raises:
         ValueError: there is no such mode.
     """
-    named = {mode.strip().lower() for mode in text.split(",")}
-    if "both" in named:
-        named = named - {"both"} | set(BOTH)
-    if unknown := sorted(named - set(MODES)):
+    names = {mode.strip().lower() for mode in text.split(",")}
+    if "both" in names:
+        names = names - {"both"} | set(BOTH)
+    if unknown := sorted(names - set(MODES)):
         hint = did_you_mean(unknown[0], MODES)
         raise ValueError(f"there is no mode {unknown[0]!r}; choose among {', '.join(MODES)}, or both{hint}")
-    return ",".join(mode for mode in MODES if mode in named)
+    return ",".join(mode for mode in MODES if mode in names)
 
 
 TUMORS = "folder of labelled images: one folder a class, with or without Training/ and Testing/ above"

@@ -69,8 +69,8 @@ def _key(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> str
         "tumors": tumors.fingerprint,
         "start": start.identity,
     }
-    for where in ("out", "init", "imagenet_weights", "strict"):
-        settings.pop(where)
+    for name in ("out", "init", "imagenet_weights", "strict"):
+        settings.pop(name)
     settings |= {"backbone": start.backbone, "recipe": dataclasses.asdict(config.recipe())}
     return hashlib.sha256(to_json(dict(sorted(settings.items()))).encode()).hexdigest()
 
@@ -100,7 +100,7 @@ def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet, spli
     from mri_transfer.finetune.prediction.out_of_distribution import fit, save_in_distribution
 
     started = time.monotonic()
-    encoder, about = start.load(config.size, config.imagenet_weights)
+    encoder, description = start.load(config.size, config.imagenet_weights)
     encoder.compile(jit_compile=device.jit_compile())
     train, test = split.train, split.test
     before = weights_digest(encoder)
@@ -123,12 +123,14 @@ def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet, spli
             f"{config.out}: training diverged; use a lower --rate (it was {history['rate']:g}) and a new --out"
         )
     classifier = tuning.classifier
-    seen = extract_features(classifier.encoder, tumors.images[test], "held-out images")
-    scores = held_out_scores(tumors, split, classifier.logits_of(seen), classifier.temperature)
-    known = fit(extract_features(classifier.encoder, tumors.images[train], "training images"), seen)
+    features = extract_features(classifier.encoder, tumors.images[test], "held-out images")
+    scores = held_out_scores(tumors, split, classifier.logits_of(features), classifier.temperature)
+    distribution = fit(
+        extract_features(classifier.encoder, tumors.images[train], "training images"), features
+    )
     seconds = round(time.monotonic() - started, 1)
     provenance = {
-        "start": about,
+        "start": description,
         "method": "fine-tuning",
         "data": {"fingerprint": tumors.fingerprint, "images": len(split.train)},
         "seconds": seconds,
@@ -139,7 +141,7 @@ def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet, spli
     }
     require_here(config.out)
     save_classifier(classifier, config.out, backbone=start.backbone, provenance=provenance)
-    save_in_distribution(known, config.out)
+    save_in_distribution(distribution, config.out)
     summary = {
         "run": str(config.out),
         "start": start.origin,

@@ -115,18 +115,18 @@ def report_comparison(
         report["banner"] = banner
     write_trials(config.out / "trials.csv", scored, runner, [*jobs, *beside.jobs])
     rows = np.flatnonzero(scored.images)
-    seen = insight.gather(runner, jobs, predictions, rows, report["verdict"])
-    report |= seen.summary()
+    insights = insight.gather(runner, jobs, predictions, rows, report["verdict"])
+    report |= insights.summary()
     report["methods"] = methods(report)
     with atomic_write(config.out / "methods.txt") as file:
         file.write(textwrap.fill(report["methods"], 120) + "\n")
     inside = None
     if within is not None and beside.cell is not None:
-        here = np.flatnonzero(scored.images & beside.cell.images)
-        inside = within, [tumors.paths[image] for image in here]
+        scored_rows = np.flatnonzero(scored.images & beside.cell.images)
+        inside = within, [tumors.paths[image] for image in scored_rows]
     write_tables(config.out / "tables", report, predictions, report["paths"], inside)
     page = write_report(
-        config.out, report, predictions, tumors.images[rows], config.title, banner or None, seen
+        config.out, report, predictions, tumors.images[rows], config.title, banner or None, insights
     )
     write_json(config.out / "report.json", report)
     summary = {

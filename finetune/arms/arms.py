@@ -137,11 +137,11 @@ def resolve_arms(
     Raises:
         UserError: an arm is written wrongly, named twice, missing, damaged, or of another backbone than the rest.
     """
-    named = [parse_arm(text) for text in (texts or (RANDOM, IMAGENET))]
-    _named_once([name for name, _ in named])
-    paths = {name: _paths(name, start, splits) for name, start in named}
-    bare = {name: Arm(name, start, "", _table(start)) for name, start in named if has_none(start)}
-    if len(bare) == len(named):
+    starts = [parse_arm(text) for text in (texts or (RANDOM, IMAGENET))]
+    _named_once([name for name, _ in starts])
+    paths = {name: _paths(name, start, splits) for name, start in starts}
+    bare = {name: Arm(name, start, "", _table(start)) for name, start in starts if has_none(start)}
+    if len(bare) == len(starts):
         return tuple(bare.values())
 
     # Keras takes seconds to import, and a mistyped path need not wait for it.
@@ -152,19 +152,19 @@ def resolve_arms(
         check_backbone(backbone)
     cards = {
         name: {path: initialisation.card_of(path, option_of(name, start)) for path in paths[name]}
-        for name, start in named
+        for name, start in starts
     }
     own = {
         name: _one_backbone(name, cards[name])
-        for name, start in named
+        for name, start in starts
         if cards[name] and initialisation.kind_of(origin_of(start)) == NETWORK
     }
     of_runs = {
         name: _one_backbone(name, cards[name])
-        for name, start in named
+        for name, start in starts
         if cards[name] and initialisation.kind_of(origin_of(start)) == ENCODER
     }
-    for name, start in named:
+    for name, start in starts:
         if "{fold}" not in start:
             _different(name, cards[name])
     run_backbones = sorted(set(of_runs.values()))
@@ -172,7 +172,7 @@ def resolve_arms(
         _alike(of_runs, run_backbones, backbones)
     of_built_in = list(dict.fromkeys(backbones)) or [run_backbones[0] if run_backbones else DEFAULT_BACKBONE]
     arms = []
-    for name, start in named:
+    for name, start in starts:
         if has_none(start):
             arms.append(bare[name])
         elif found_backbone := of_runs.get(name) or own.get(name):
@@ -191,8 +191,8 @@ def resolve_arms(
 def _table(start: str) -> dict[str, dict[str, Any]]:
     """What is known of a table of features, by its path."""
     path = Path(origin_of(start))
-    known = {"file": path.name, "weights_sha256": sha256(path)} if start not in NO_NETWORK else {}
-    return {str(path): known} if known else {}
+    entry = {"file": path.name, "weights_sha256": sha256(path)} if start not in NO_NETWORK else {}
+    return {str(path): entry} if entry else {}
 
 
 def _named_once(names: Sequence[str]) -> None:

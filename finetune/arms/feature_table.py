@@ -55,12 +55,12 @@ class FeatureTable:
         Raises:
             UserError: the file can't be read, or an image has no row, or a row is not finite or there twice.
         """
-        used: set[int] = set()
+        used_rows: set[int] = set()
         for names in sets:
             rows = self._rows(names)
-            used |= set(rows[0])
-            used |= rows[1]
-        if extra := sorted(set(range(len(self._read[0]))) - used):
+            used_rows |= set(rows[0])
+            used_rows |= rows[1]
+        if extra := sorted(set(range(len(self._read[0]))) - used_rows):
             progress.say(
                 f"{self.path}: {len(extra)} of {len(self._read[0])} rows are of no image here and not used, the first "
                 f"{self._read[0][extra[0]]}"
@@ -69,8 +69,8 @@ class FeatureTable:
     def identity(self) -> tuple[str, dict[str, Any]]:
         """What identifies it, and what it is."""
         rows, features = self._read[1].shape
-        about = {"init": KIND, "source": self.path.name, "rows": rows, "features": features}
-        return sha256(self.path), about
+        facts = {"init": KIND, "source": self.path.name, "rows": rows, "features": features}
+        return sha256(self.path), facts
 
     def features(self, images: np.ndarray, names: Names) -> np.ndarray:
         """Features float32 (n, d) of n images, which go by these names."""
@@ -158,29 +158,29 @@ class FeatureTable:
             parts = file.split("/")
             for place in range(len(parts)):
                 ends.setdefault("/".join(parts[place:]), []).append(row)
-        alone = Counter(last for mine in names for last in {_last(name) for name in mine})
+        alone = Counter(last for keys in names for last in {_last(name) for name in keys})
         rows: list[int] = []
-        every: set[int] = set()
+        all_rows: set[int] = set()
         missing: list[str] = []
-        for mine in names:
-            matches = [self._matches(name, ends, alone) for name in mine]
-            every |= {row for rows in matches for row in rows}
-            if one := next((rows for rows in matches if len(rows) == 1), None):
-                rows += one
+        for keys in names:
+            matches = [self._matches(name, ends, alone) for name in keys]
+            all_rows |= {row for rows in matches for row in rows}
+            if match := next((rows for rows in matches if len(rows) == 1), None):
+                rows += match
             elif several := next((rows for rows in matches if rows), None):
                 raise self._fault(
-                    f"{len(several)} rows are of {mine[0]}, the first two {files[several[0]]} and {files[several[1]]}; "
+                    f"{len(several)} rows are of {keys[0]}, the first two {files[several[0]]} and {files[several[1]]}; "
                     "keep one of them"
                 )
             else:
-                missing.append(mine[0])
+                missing.append(keys[0])
         if missing:
             hint = f"; its rows are named like {files[0]}" if len(missing) == len(names) else ""
             raise self._fault(
                 f"{len(missing)} of {len(names)} images have no row, the first {missing[0]}{hint}; make features of "
                 "every file below the folder of the images"
             )
-        return rows, every
+        return rows, all_rows
 
     def _matches(self, name: str, ends: dict[str, list[int]], alone: Counter[str]) -> list[int]:
         """The rows of a name: those that end in it, or else that are its last part alone, if no other image has it."""

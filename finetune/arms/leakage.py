@@ -27,8 +27,8 @@ from mri_transfer.storage.files import wrong_fields
 
 READ = 1024  # slices read at a time
 UNKNOWN = {
-    kind: f"{what} doesn't say what it was trained on, so its training images may be among these"
-    for kind, what in (
+    kind: f"{noun} doesn't say what it was trained on, so its training images may be among these"
+    for kind, noun in (
         ("network", "a network of one's own"),
         ("weights", "a file of weights"),
         ("features", "a table of features"),
@@ -68,10 +68,10 @@ def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str,
         UserError: a named store is missing or damaged.
     """
     if against:
-        named = {str(path): SliceStore.open(path) for path in against}
-        for store in named.values():
+        by_path = {str(path): SliceStore.open(path) for path in against}
+        for store in by_path.values():
             store.check_pixels()
-        return named, []
+        return by_path, []
     stores: dict[str, SliceStore] = {}
     unchecked = []
     for arm in arms:
@@ -79,14 +79,14 @@ def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str,
             unchecked.append(f"{arm.name}: {UNKNOWN[arm.kind]}")
         if arm.kind != "encoder" or arm.per_split:  # the scale of weights holds no image
             continue
-        if known := [sentence for card in arm.cards.values() if (sentence := audited(card))]:
-            unchecked += [f"{arm.name}: {sentence}" for sentence in known]
+        if sentences := [sentence for card in arm.cards.values() if (sentence := audited(card))]:
+            unchecked += [f"{arm.name}: {sentence}" for sentence in sentences]
             continue
         of_encoders = [pretraining_stores(card) for card in arm.cards.values()]
         if not all(of_encoders):
             unchecked.append(f"{arm.name}: its card does not say which slices it was pretrained on")
-        seen = list(dict.fromkeys(itertools.chain.from_iterable(of_encoders)))
-        for path, fingerprint in seen:
+        pairs = list(dict.fromkeys(itertools.chain.from_iterable(of_encoders)))
+        for path, fingerprint in pairs:
             if str(path) in stores:
                 continue
             try:
@@ -147,43 +147,43 @@ def check_splits(tumors: TumorSet, arms: Sequence[Arm], splits: Iterable[Split])
         UserError: an encoder's card names no store, the store is gone or changed, or it holds a test image.
     """
     # Fractions of a fold have the same test images, and share its encoder.
-    whole = list({(split.seed, split.fold): split for split in splits}.values())
+    folds = list({(split.seed, split.fold): split for split in splits}.values())
     checked: dict[str, dict[str, Any]] = {}
     for arm in arms:
         if not arm.per_split:
             continue
         stores = 0
-        for split in progress.bar(whole, desc=f"leaks of {arm.name}", unit="split"):
+        for split in progress.bar(folds, desc=f"leaks of {arm.name}", unit="split"):
             stores += _check_split(tumors, arm, split)
-        checked[arm.name] = {"encoders": len(whole), "stores": stores, "test_images_found": 0}
+        checked[arm.name] = {"encoders": len(folds), "stores": stores, "test_images_found": 0}
     return checked
 
 
 def _check_split(tumors: TumorSet, arm: Arm, split: Split) -> int:
     path = arm.path(split.seed, split.fold)
-    where = f"--arm {arm.name}: {path}"
-    seen = pretraining_stores(arm.cards[path])
-    if not seen:
-        raise UserError(f"{where}: does not say what it was pretrained on, so a leak can't be ruled out")
-    for folder, fingerprint in seen:
+    place = f"--arm {arm.name}: {path}"
+    stores = pretraining_stores(arm.cards[path])
+    if not stores:
+        raise UserError(f"{place}: does not say what it was pretrained on, so a leak can't be ruled out")
+    for folder, fingerprint in stores:
         try:
             store = SliceStore.open(folder)
             store.check_pixels()
         except UserError as error:
             raise UserError(
-                f"{where}: a leak can't be ruled out without the slices it was pretrained on ({error})"
+                f"{place}: a leak can't be ruled out without the slices it was pretrained on ({error})"
             ) from None
         if fingerprint != store.fingerprint:
             raise UserError(
-                f"{where}: its slice store {folder} has changed since, so a leak can't be ruled out; pretrain again"
+                f"{place}: its slice store {folder} has changed since, so a leak can't be ruled out; pretrain again"
             )
         if leaked := test_images_in(tumors, split, store):
             raise UserError(
-                f"{where}: {len(leaked)} test images of seed {split.seed}, fold {split.fold} are among its pretraining "
+                f"{place}: {len(leaked)} test images of seed {split.seed}, fold {split.fold} are among its pretraining "
                 f"slices in {folder}, the first {tumors.paths[leaked[0]]}; pretrain on the store of this very fold, "
                 "which --target-stores writes"
             )
-    return len(seen)
+    return len(stores)
 
 
 def test_images_in(tumors: TumorSet, split: Split, store: SliceStore) -> list[int]:

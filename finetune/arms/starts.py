@@ -27,9 +27,9 @@ def load_compiled(
     import keras
 
     keras.utils.clear_session()  # else every network built so far stays in memory
-    model, about = start.load(size, imagenet_weights)
+    model, facts = start.load(size, imagenet_weights)
     model.compile(jit_compile=device.jit_compile())
-    return model, about
+    return model, facts
 
 
 @dataclasses.dataclass(frozen=True)

@@ -118,7 +118,7 @@ def _read(store: Any, name: str) -> Mapping[str, Any]:
 
 def described(report: Mapping[str, Any], arm: str) -> str:
     """One sentence on what an arm is; "" where it goes without saying."""
-    kind, about = kind_of(report, arm), report.get("pretraining", {}).get(arm) or {}
+    kind, facts = kind_of(report, arm), report.get("pretraining", {}).get(arm) or {}
     if kind == "random":
         return f"{arm}: weights drawn at random for each seed, not trained on anything."
     if kind == "scaled":
@@ -127,7 +127,7 @@ def described(report: Mapping[str, Any], arm: str) -> str:
         return f"{arm}: the image itself at 24 pixels a side, no network."
     if kind == "figures":
         return f"{arm}: global figures of the picture (brightness, margins, extent, entropy), no network."
-    file, backbone = about.get("file"), report.get("backbones", {}).get(arm)
+    file, backbone = facts.get("file"), report.get("backbones", {}).get(arm)
     if kind == "weights":
         return f"{arm}: weights of {backbone} from {file}, which doesn’t say what they were trained on."
     if kind == "network":
@@ -140,24 +140,24 @@ def described(report: Mapping[str, Any], arm: str) -> str:
             f"{arm}: a table of features that were made elsewhere ({file}), by a network and from images that are not "
             "known here. A difference may be the network’s, or come from how it was given the images."
         )
-    if kind == IMAGENET or not about:
+    if kind == IMAGENET or not facts:
         return ""
-    parts = [str(about["method"])] if about.get("method") else []
-    hours = about.get("hours") or 0.0
+    parts = [str(facts["method"])] if facts.get("method") else []
+    hours = facts.get("hours") or 0.0
     if hours:
         parts.append(f"{60 * hours:.0f} min" if hours < 2 else f"{hours:.1f} h")
-    if about.get("slices"):
-        of = f" of {about['subjects']:,} subjects" if about.get("subjects") else ""
-        slices = f"{about['modality']} slices" if about.get("modality") else "slices"
-        if about.get("modality") == "tumour images":
+    if facts.get("slices"):
+        of = f" of {facts['subjects']:,} subjects" if facts.get("subjects") else ""
+        slices = f"{facts['modality']} slices" if facts.get("modality") else "slices"
+        if facts.get("modality") == "tumour images":
             slices = "tumour images, test images left out"
-        named = f" ({', '.join(about['sequences'][:4])})" if any(about.get("sequences") or ()) else ""
-        parts.append(f"on {about['slices']:,} {slices}{of}{named}")
-    start = {"random": "from random weights", IMAGENET: "from ImageNet’s weights"}.get(str(about.get("from")))
+        sequences = f" ({', '.join(facts['sequences'][:4])})" if any(facts.get("sequences") or ()) else ""
+        parts.append(f"on {facts['slices']:,} {slices}{of}{sequences}")
+    start = {"random": "from random weights", IMAGENET: "from ImageNet’s weights"}.get(str(facts.get("from")))
     parts += [start] if start else []
     if not parts:
         return f"{arm}: an encoder whose card doesn’t say how it was made."
-    runs = about.get("runs", 1)
+    runs = facts.get("runs", 1)
     often = f"pretrained {runs} times" if runs > 1 else "pretrained once"
     caution = "" if runs > 1 else "; another run of the same pretraining may come out differently"
     return f"{arm}: {often} ({', '.join(parts)}){caution}."

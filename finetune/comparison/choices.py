@@ -48,12 +48,12 @@ def _shares(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{value} in {count} of {total} trials" for value, count in counts.items())
 
 
-def in_words(chosen: Mapping[str, Any]) -> dict[str, str]:
+def in_words(choice: Mapping[str, Any]) -> dict[str, str]:
     """The same for people: a few facts with a name each; none where there is nothing to tell."""
-    if not chosen:
+    if not choice:
         return {}
-    temperature, before, after = chosen["temperature"], chosen["uncalibrated"], chosen["calibrated"]
-    facts = {"learning rate": _shares(chosen["rates"]), "epochs": _shares(chosen["epochs"])}
+    temperature, before, after = choice["temperature"], choice["uncalibrated"], choice["calibrated"]
+    facts = {"learning rate": _shares(choice["rates"]), "epochs": _shares(choice["epochs"])}
     if temperature["low"] != temperature["high"] or temperature["median"] != 1:
         facts["temperature"] = (
             f"{temperature['median']:.2f} ({temperature['low']:.2f} to {temperature['high']:.2f})"

@@ -113,18 +113,18 @@ def gather_source(
     floors: Sequence[Job],
 ) -> Predictions:
     """What the models of one source say of its scored images."""
-    here = scored.images & cell.images
+    mask = scored.images & cell.images
     return Predictions(
         **_about(arms),
         floors={
-            name: table[:, here]
+            name: table[:, mask]
             for name, table in _tables(runner, seeds, floors, lambda job: job.arm.name).items()
         },
         classes=cell.classes,
-        labels=cell.labels[here],
-        groups=runner.tumors.groups[here],
+        labels=cell.labels[mask],
+        groups=runner.tumors.groups[mask],
         seeds=seeds,
-        probabilities={key: table[:, here] for key, table in _tables(runner, seeds, jobs, _cell).items()},
+        probabilities={key: table[:, mask] for key, table in _tables(runner, seeds, jobs, _cell).items()},
     )
 
 
@@ -155,18 +155,18 @@ def gather_external(
 
 def arm_entry(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
     """What the report says about an arm: where it comes from and what it cost."""
-    mine = [job for job in jobs if job.arm == arm]
-    starts = [runner.start(job) for job in mine]
+    arm_jobs = [job for job in jobs if job.arm == arm]
+    starts = [runner.start(job) for job in arm_jobs]
     digests = list(dict.fromkeys(start.digest for start in starts))
-    about: Mapping[str, Any] = starts[0].about if starts else {}
-    trials = [runner.trial(job) for job in mine]
+    facts: Mapping[str, Any] = starts[0].about if starts else {}
+    trials = [runner.trial(job) for job in arm_jobs]
     return {
         "name": arm.name,
         "start": arm.start,
         "kind": arm.kind,
         "backbone": arm.backbone,
         "sha256": digests[0] if len(digests) == 1 else digests,
-        "provenance": about.get("provenance") or {key: about[key] for key in about if key != "path"},
+        "provenance": facts.get("provenance") or {key: facts[key] for key in facts if key != "path"},
         # Of several encoders that is the first one's.
         "encoders": {path: card.get("provenance") for path, card in arm.cards.items() if arm.repeated},
         "trial_hours": round(sum(trial.details.get("seconds", 0) for trial in trials) / 3600, 4),
@@ -183,7 +183,7 @@ def write_trials(path: Path, scored: Scored, runner: Runner, jobs: Sequence[Job]
         for job in jobs:
             trial, split = runner.trial(job), job.split
             published = split.fold == PUBLISHED
-            mine = np.ones(len(split.test), bool) if published else scored.images[split.test]
+            mask = np.ones(len(split.test), bool) if published else scored.images[split.test]
             labels = tumors.labels if split.source is None else split.source.labels
             truth = tumors.published_labels if published else labels[split.test]
             table.write(
@@ -197,8 +197,8 @@ def write_trials(path: Path, scored: Scored, runner: Runner, jobs: Sequence[Job]
                     len(split.train),
                     len(np.unique(tumors.groups[split.train])),
                     len(split.test),
-                    int(mine.sum()),
-                    *_scores(truth[mine], trial.probabilities[mine]),
+                    int(mask.sum()),
+                    *_scores(truth[mask], trial.probabilities[mask]),
                     *(trial.details.get(key, "") for key in CHOSEN),
                     int(bool(trial.details.get("diverged"))),
                     trial.details.get("seconds", ""),

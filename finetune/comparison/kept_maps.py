@@ -40,13 +40,13 @@ def see_and_keep(
     features, activation = [], []
     for start in progress.bar(range(0, len(images), BATCH), desc=desc or "", unit="batch", leave=False):
         batch = images[start : start + BATCH]
-        missing = BATCH - len(batch) if start else 0  # one shape only: another would be compiled anew
-        maps = explain(np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]))
+        padding = BATCH - len(batch) if start else 0  # one shape only: another would be compiled anew
+        maps = explain(np.concatenate([batch, np.repeat(batch[-1:], padding, axis=0)]))
         features.append(maps.features[: len(batch)])
         activation.append(maps.activation[: len(batch)])
-    seen = np.concatenate(features)
-    save_npz(path, {"heat": np.concatenate(activation), "features": seen})
-    return seen
+    all_features = np.concatenate(features)
+    save_npz(path, {"heat": np.concatenate(activation), "features": all_features})
+    return all_features
 
 
 def load_kept(path: Path, expected: Mapping[str, Shape]) -> dict[str, np.ndarray] | None:
@@ -57,9 +57,9 @@ def load_kept(path: Path, expected: Mapping[str, Shape]) -> dict[str, np.ndarray
         expected: shapes by name, as :func:`~mri_transfer.storage.arrays.check_shapes` takes them.
     """
     try:
-        kept = load_npz(path)
-        check_shapes(kept, {name: ("f", shape) for name, shape in expected.items()})
-        return kept
+        arrays = load_npz(path)
+        check_shapes(arrays, {name: ("f", shape) for name, shape in expected.items()})
+        return arrays
     except ValueError:
         return None
 

@@ -29,28 +29,28 @@ def with_one_source(report: dict[str, Any], answer: dict[str, Any]) -> dict[str,
     """
     cell = report.get("one_source")
     first, baseline = answer["arm"], answer["baseline"]
-    both = [pair for pair in (cell or {}).get("pairs", ()) if {pair["a"], pair["b"]} == {first, baseline}]
-    if cell is None or not both:
+    pairs = [pair for pair in (cell or {}).get("pairs", ()) if {pair["a"], pair["b"]} == {first, baseline}]
+    if cell is None or not pairs:
         return {**answer, "one_source": None}
     best = max(
-        both, key=lambda pair: (pair["mode"] == answer["mode"], RANK.index(pair["mode"]), pair["fraction"])
+        pairs, key=lambda pair: (pair["mode"] == answer["mode"], RANK.index(pair["mode"]), pair["fraction"])
     )
     pair = oriented([best], first, baseline)
     kind = outcome(pair)
     agrees = kind == answer["outcome"] or not {kind, answer["outcome"]} & set(SHOWN)
-    where = (
+    context = (
         f"Within one source ({cell['images']:,} images of {cell['groups']:,} persons, {len(cell['classes'])} classes; "
         f"{describe_cell(pair['mode'], pair['fraction'])})"
     )
     if kind == "undefined":
-        sentence = f"{where} the two can't be compared: a class is missing."
+        sentence = f"{context} the two can't be compared: a class is missing."
     elif kind in SHOWN:
-        same = "the same is shown" if agrees else "a difference is shown"
-        sentence = f"{where} {same}: {lead(pair)}."
+        agreement = "the same is shown" if agrees else "a difference is shown"
+        sentence = f"{context} {agreement}: {lead(pair)}."
     else:
-        what = "no difference is shown" if kind == "no difference" else "nothing is settled"
+        text = "no difference is shown" if kind == "no difference" else "nothing is settled"
         sentence = (
-            f"{where} {what}: {lead(pair)}; a difference of about {points(pair['smallest_detectable'])} points would "
+            f"{context} {text}: {lead(pair)}; a difference of about {points(pair['smallest_detectable'])} points would "
             "have shown."
         )
     floors = [floor for floor in cell.get("floors", ()) if floor["macro_f1"]["estimate"] is not None]

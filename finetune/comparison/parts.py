@@ -26,18 +26,18 @@ class Parts:
 
     def __init__(
         self,
-        chosen: Mapping[str, np.ndarray],
+        masks: Mapping[str, np.ndarray],
         labels: np.ndarray,
         groups: np.ndarray,
         classes: int,
         draws: int,
         seed: int,
     ):
-        self.chosen, self.labels, self.classes = chosen, labels, classes
+        self.masks, self.labels, self.classes = masks, labels, classes
         self.resamplings = {
-            name: statistics.Resampling.of(groups[mine], draws, seed)
-            for name, mine in chosen.items()
-            if mine.any()
+            name: statistics.Resampling.of(groups[mask], draws, seed)
+            for name, mask in masks.items()
+            if mask.any()
         }
 
     def __call__(self, predicted: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -47,9 +47,9 @@ class Parts:
             Of each part {"images", "groups", "accuracy", "macro_f1", "intervals": {"accuracy", "macro_f1"}}; None where
             it has no images.
         """
-        return {name: self._part(name, mine, predicted) for name, mine in self.chosen.items()}
+        return {name: self._part(name, mask, predicted) for name, mask in self.masks.items()}
 
-    def _part(self, name: str, mine: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    def _part(self, name: str, mask: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
         resampling = self.resamplings.get(name)
         if resampling is None:
             return {
@@ -58,7 +58,7 @@ class Parts:
             }
         confusion = resampling.sums(
             metrics.confusion_by_group(
-                self.labels[mine], predicted[:, mine], resampling.groups, resampling.count, self.classes
+                self.labels[mask], predicted[:, mask], resampling.groups, resampling.count, self.classes
             )
         )
         intervals = {
@@ -66,7 +66,7 @@ class Parts:
             for key, score in SCORES.items()
         }
         return {
-            "images": int(mine.sum()),
+            "images": int(mask.sum()),
             "groups": resampling.count,
             **{key: interval["estimate"] for key, interval in intervals.items()},
             "intervals": intervals,

@@ -147,7 +147,7 @@ def summarise(
         "arm_names": list(predictions.arms),
         "kinds": dict(predictions.kinds),
         "backbones": dict(predictions.backbones),
-        "pretraining": {arm: dict(about) for arm, about in predictions.pretraining.items()},
+        "pretraining": {arm: dict(facts) for arm, facts in predictions.pretraining.items()},
         "seeds": list(predictions.seeds),
         "draws": draws,
         "compared": len(pairs),
@@ -300,7 +300,7 @@ def _published(predictions: Predictions, draws: int, seed: int) -> list[dict[str
     labels, leaked = predictions.published_labels, predictions.published_leaked
     near, groups = predictions.published_near, predictions.published_groups
     near = np.zeros(labels.size, dtype=bool) if near is None else near & ~leaked
-    chosen = {
+    masks = {
         "all": np.ones(labels.size, dtype=bool),
         "leaked": leaked,
         "near": near,
@@ -309,7 +309,7 @@ def _published(predictions: Predictions, draws: int, seed: int) -> list[dict[str
     if not predictions.published:
         return []
     scores = parts.Parts(
-        chosen,
+        masks,
         labels,
         np.arange(labels.size) if groups is None else groups,
         len(predictions.classes),
@@ -329,10 +329,8 @@ def _by_source(
     sources = np.array(predictions.sources, dtype=object)
     if not (sources != "").any():
         return []
-    chosen = {str(source): sources == source for source in sorted(set(predictions.sources), reverse=True)}
-    scores = parts.Parts(
-        chosen, predictions.labels, predictions.groups, len(predictions.classes), draws, seed
-    )
+    masks = {str(source): sources == source for source in sorted(set(predictions.sources), reverse=True)}
+    scores = parts.Parts(masks, predictions.labels, predictions.groups, len(predictions.classes), draws, seed)
     by_arm = {
         arm: predictions.probabilities[arm, headline[0], headline[1]]
         for arm in predictions.arms_of(*headline)

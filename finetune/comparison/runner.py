@@ -49,10 +49,10 @@ class Job:
     split: Split
 
     def __str__(self) -> str:
-        where = "published split" if self.split.fold == PUBLISHED else f"fold {self.split.fold}"
+        place = "published split" if self.split.fold == PUBLISHED else f"fold {self.split.fold}"
         if self.split.source is not None:
-            where += " within one source"
-        return f"{self.arm.name}, seed {self.split.seed}, {where}, {self.split.fraction:.0%} of the labels"
+            place += " within one source"
+        return f"{self.arm.name}, seed {self.split.seed}, {place}, {self.split.fraction:.0%} of the labels"
 
     @property
     def source(self) -> Initialisation:
@@ -149,9 +149,9 @@ class Runner:
         """
         if source not in self.starts:
             if not isinstance(source, Initialisation):
-                digest, about = source.identity()
+                digest, facts = source.identity()
             else:
-                model, about = load_compiled(source, self.size, self.imagenet_weights)
+                model, facts = load_compiled(source, self.size, self.imagenet_weights)
                 digest = source.digest(model)
             for cache, images, names in zip(self.caches, self.images, self.names, strict=True):
                 if cache.load(digest, len(images)) is None:
@@ -167,7 +167,7 @@ class Runner:
                             "it is fed grey values 0..255 and must normalise them itself"
                         )
                     cache.save(digest, features)
-            self.starts[source] = Start(digest, about, [cache.path(digest) for cache in self.caches])
+            self.starts[source] = Start(digest, facts, [cache.path(digest) for cache in self.caches])
         return self.starts[source]
 
     def start(self, job: Job) -> Start:
@@ -255,10 +255,10 @@ class Runner:
         """Probes and nearest neighbours, in worker processes that hold no Keras."""
         jobs = self._distinct(jobs)
         calls = [self._feature_call(job) for job in jobs]
-        here = self.workers.local and (self.workers.count == 1 or len(calls) < IN_PROCESS)
+        in_process = self.workers.local and (self.workers.count == 1 or len(calls) < IN_PROCESS)
         results: Iterator[tuple[int, TrialOutput]] = (
             ((number, feature_trial(*call)) for number, call in enumerate(calls))
-            if here
+            if in_process
             else run_calls(self.workers, feature_trial, calls)
         )
         with progress.bar(total=len(jobs), desc="trials on fixed features", unit="trial") as bar:
@@ -267,10 +267,10 @@ class Runner:
                 bar.update(1)
 
     def _feature_call(self, job: Job) -> tuple:
-        own, *others = self.start(job).features
+        features, *others = self.start(job).features
         labels, groups, split = self._labels(job), self.tumors.groups, job.split
         elsewhere = others if job.goes_out else []
-        return job.mode, own, labels, groups, split.train, split.test, split.seed, elsewhere
+        return job.mode, features, labels, groups, split.train, split.test, split.seed, elsewhere
 
     def _labels(self, job: Job) -> np.ndarray:
         """Of every image; what others published about the published split rests on the folders' labels."""
@@ -287,14 +287,14 @@ class Runner:
         jobs = self._distinct(jobs)
         if not jobs:
             return
-        here = self._trains_here()
+        in_process = self._trains_here()
         at_a_time = min(len(jobs), self.trainings.count)
         tasks = [self.tuning_task(job) for job in jobs]
-        beside = f", {at_a_time} at a time" if at_a_time > 1 else ""
-        progress.say(f"fine-tuning {len(jobs)} trials{beside}")
+        note = f", {at_a_time} at a time" if at_a_time > 1 else ""
+        progress.say(f"fine-tuning {len(jobs)} trials{note}")
         results: Iterator[tuple[int, TrialOutput]] = (
             ((number, tuning_trial(task)) for number, task in enumerate(tasks))
-            if here
+            if in_process
             else run_calls(self.trainings, tuning_trial, [(task,) for task in tasks])
         )
         images_left = sum(len(job.split.train) for job in jobs)
@@ -332,7 +332,7 @@ class Runner:
     def tuning_task(self, job: Job) -> TuningTask:
         """A fine-tuning job for any process."""
         split, tumors, start = job.split, self.tumors, self.start(job)
-        own, *others = self._checked_images(start.digest)
+        images, *others = self._checked_images(start.digest)
         return TuningTask(
             name=str(job),
             source=job.source,
@@ -340,7 +340,7 @@ class Runner:
             imagenet_weights=self.imagenet_weights,
             recipe=self.recipe,
             classes=tuple(tumors.classes) if split.source is None else split.source.classes,
-            images=own,
+            images=images,
             features=start.features[0],
             labels=self._labels(job),
             groups=tumors.groups,
@@ -367,23 +367,23 @@ class Runner:
         """What the jobs would take, from one trial on features of each mode (kept) and a few steps of fine-tuning."""
         expected = 0.0
         for mode in feature_trials.FITS:
-            mine = self._distinct([job for job in jobs if job.mode == mode])
-            if mine:
-                longest = max(mine, key=lambda job: len(job.split.train))
+            mode_jobs = self._distinct([job for job in jobs if job.mode == mode])
+            if mode_jobs:
+                longest = max(mode_jobs, key=lambda job: len(job.split.train))
                 self.run_on_features([longest])
                 seconds = self.trial(longest).details["seconds"]
-                expected += seconds * (len(mine) - 1) / self.workers.count
+                expected += seconds * (len(mode_jobs) - 1) / self.workers.count
         tunings = self._distinct([job for job in jobs if job.mode == "finetune"])
         if tunings:
             at_a_time = min(len(tunings), self.trainings.count)
             # As many at once as there will be: they share caches and memory.
             task = (self.tuning_task(tunings[0]),)
-            measured = (
+            timings = (
                 [timed(*task)]
                 if self._trains_here()
                 else [seconds for _, seconds in run_calls(self.trainings, timed, [task] * at_a_time)]
             )
-            overhead, step = np.mean(measured, axis=0)
+            overhead, step = np.mean(timings, axis=0)
             steps = sum(steps_of(self.recipe, len(job.split.train)) for job in tunings)
             expected += float(steps * step + overhead * len(tunings)) / at_a_time
         return expected

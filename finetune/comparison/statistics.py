@@ -113,12 +113,12 @@ class Sources:
     effective: float
 
     @classmethod
-    def of(cls, on_data: np.ndarray, drawn: np.ndarray, effective: float) -> Sources:
+    def of(cls, on_data: np.ndarray, resampled: np.ndarray, effective: float) -> Sources:
         """From scores (seeds,) on the data itself and (draws, seeds) on resampled groups."""
         seeds = on_data.size
         if seeds == 1:
-            return cls(float(drawn.var(ddof=1)), 0.0, 0.0, effective)
-        covariance = np.cov(drawn, rowvar=False)
+            return cls(float(resampled.var(ddof=1)), 0.0, 0.0, effective)
+        covariance = np.cov(resampled, rowvar=False)
         groups = (covariance.sum() - np.trace(covariance)) / (seeds * (seeds - 1))
         runs = np.trace(covariance) / seeds - groups
         return cls(float(groups), float(runs), float(on_data.var(ddof=1)), effective)
@@ -216,14 +216,14 @@ def estimate(values: np.ndarray, resampling: Resampling) -> Estimate:
     Args:
         values: (1 + draws, seeds); row 0 is the score on the data itself.
     """
-    on_data, drawn = values[0], values[1:]
-    drawn = drawn[np.isfinite(drawn).all(axis=1)]
+    on_data, resampled = values[0], values[1:]
+    resampled = resampled[np.isfinite(resampled).all(axis=1)]
     value = float(on_data.mean())
-    if not np.isfinite(value) or len(drawn) < 2:
+    if not np.isfinite(value) or len(resampled) < 2:
         return Estimate(float("nan"), np.empty(0), float("nan"))
-    means = drawn.mean(axis=1)
+    means = resampled.mean(axis=1)
     seeds, defined = on_data.size, slice(len(means))
-    sources = Sources.of(on_data, drawn, resampling.effective)
+    sources = Sources.of(on_data, resampled, resampling.effective)
     between = sources.drawn(seeds, resampling.luck[defined])
     deviations = (means - value) * resampling.stretch[defined]
     deviations += np.sqrt(between / seeds) * resampling.noise[defined]
@@ -313,11 +313,11 @@ def holm(p_values: list[float | None]) -> list[float | None]:
     The smallest is multiplied by m, the next by m - 1, and so on, never falling below an earlier one; at most
     1. None (a comparison that could not be made) stays None and is not counted.
     """
-    known = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    ordered = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
     corrected: list[float | None] = [None] * len(p_values)
     highest = 0.0
-    for rank, (p, i) in enumerate(known):
-        highest = max(highest, min(1.0, (len(known) - rank) * p))
+    for rank, (p, i) in enumerate(ordered):
+        highest = max(highest, min(1.0, (len(ordered) - rank) * p))
         corrected[i] = highest
     return corrected
 

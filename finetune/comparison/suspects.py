@@ -53,18 +53,18 @@ def rank(probabilities: np.ndarray, labels: np.ndarray) -> Ranking:
         labels: int (n,).
     """
     everyone = np.arange(len(labels))
-    own = probabilities[everyone, labels]
+    of_label = probabilities[everyone, labels]
     others = probabilities.copy()
     others[everyone, labels] = -1
     usual = np.array(
         [
-            own[labels == label].mean() if (labels == label).any() else np.inf
+            of_label[labels == label].mean() if (labels == label).any() else np.inf
             for label in range(probabilities.shape[1])
         ]
     )
     confident = np.where(probabilities >= usual, probabilities, -1)
     issue = (confident.max(axis=1) >= 0) & (confident.argmax(axis=1) != labels)
-    unusual = own - usual[labels]
+    unusual = of_label - usual[labels]
     suggested = np.where(issue, confident.argmax(axis=1), others.argmax(axis=1))
     return Ranking(np.lexsort((unusual, ~issue)), suggested, issue)
 
@@ -109,9 +109,9 @@ def find(predictions: Predictions, paths: Sequence[str], table: Path) -> dict[st
         for place, row in enumerate(ranking.order, start=1)
     ]
     with atomic_write(table) as file:
-        written = Table(file, COLUMNS)
+        writer = Table(file, COLUMNS)
         for row in rows:
-            written.write_named({**row, "issue": int(row["issue"])})
+            writer.write_named({**row, "issue": int(row["issue"])})
     return {
         "arm": arm,
         "mode": mode,

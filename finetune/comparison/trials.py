@@ -115,10 +115,10 @@ class TrialStore:
         probabilities = np.asarray(trial.probabilities, np.float32)
         texts = (canonical(trial.identity), to_json(trial.details, indent=None))
         digest = _content_digest(test, probabilities, texts)
-        kept = {"identity": texts[0], "details": texts[1], "sha256": digest}
+        metadata = {"identity": texts[0], "details": texts[1], "sha256": digest}
         save_npz(
             path,
             {"test": test, "probabilities": probabilities}
-            | {name: np.array(text) for name, text in kept.items()},
+            | {name: np.array(text) for name, text in metadata.items()},
         )
         return path

@@ -105,9 +105,9 @@ def tuning_trial(task: TuningTask) -> tuple[list[np.ndarray], dict[str, Any]]:
         count = len(task.classes)
         return [np.full((len(pictures), count), 1 / count, np.float32) for pictures in tested], details
     classifier = tuning.classifier
-    seen = see_and_keep(task.insight, classifier, tested[0], task.name)
+    features = see_and_keep(task.insight, classifier, tested[0], task.name)
     logits = [
-        classifier.logits_of(seen),
+        classifier.logits_of(features),
         *(classifier.logits(pictures, task.name) for pictures in tested[1:]),
     ]
     labels = task.labels[task.test]

@@ -169,11 +169,11 @@ def baselines(report: dict[str, Any], ranked: list[str]) -> dict[str, str]:
     if not imagenet:
         first = next((arm for arm in ranked if kinds[arm] not in CONTROLS), ranked[0])
         return {first: next(arm for arm in ranked if arm != first)}
-    own = {backbones.get(arm): arm for arm in imagenet}
+    by_backbone = {backbones.get(arm): arm for arm in imagenet}
     others = [arm for arm in ranked if kinds[arm] != IMAGENET]
     contenders = [arm for arm in others if kinds[arm] not in CONTROLS] or others
     if contenders:
-        return {arm: own.get(backbones.get(arm), imagenet[0]) for arm in contenders}
+        return {arm: by_backbone.get(backbones.get(arm), imagenet[0]) for arm in contenders}
     first = next(arm for arm in report.get("arm_names", imagenet) if arm in imagenet)
     return {arm: first for arm in imagenet if arm != first}
 
@@ -195,9 +195,9 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
         "details" about other arms, "elsewhere" about the same two arms in other modes and fractions.
     """
     mode, fraction = headline_cell(report["results"])
-    here = [e for e in report["results"] if (e["mode"], e["fraction"]) == (mode, fraction)]
+    entries = [e for e in report["results"] if (e["mode"], e["fraction"]) == (mode, fraction)]
     pairs = [p for p in report["pairs"] if (p["mode"], p["fraction"]) == (mode, fraction)]
-    score = {entry["arm"]: entry["macro_f1"]["estimate"] or 0.0 for entry in here}
+    score = {entry["arm"]: entry["macro_f1"]["estimate"] or 0.0 for entry in entries}
     ranked = sorted(score, key=lambda arm: -score[arm])
     answer: dict[str, Any] = {"mode": mode, "fraction": fraction, "rule": RULE}
     if len(ranked) < 2:
@@ -256,13 +256,13 @@ def _floors(report: dict[str, Any], winner: str) -> list[str]:
     if lead is not None and lead < NEAR and kind_of(report, winner) != highest["floor"]:
         comparison = highest["arms"][winner]
         difference = comparison["difference"]
-        how = (
+        basis = (
             f"{winner} is {points(abs(difference['estimate']))} points {'above' if lead >= 0 else 'below'} that"
             f" (95% interval {points(difference['low'], True)} to {points(difference['high'], True)})"
         )
         sentences.append(
             f"Without any network, {highest['words']} reach {points(highest['macro_f1']['estimate'])} points of "
-            f"macro-F1 on the same folds; {how}{'' if comparison['above'] else ', so it is not shown to be above'}."
+            f"macro-F1 on the same folds; {basis}{'' if comparison['above'] else ', so it is not shown to be above'}."
         )
     below: dict[str, list[str]] = {}
     for entry in entries:
@@ -304,6 +304,6 @@ def _elsewhere(report: dict[str, Any], arm: str, baseline: str, headline: tuple[
         pair = oriented([entry], arm, baseline)
         kind = outcome(pair)
         if kind != "undefined":
-            what = {"ahead": "shown", "behind": "shown"}.get(kind, "not shown")
-            sentences.append(f"{describe_cell(*cell).capitalize()}: {lead(pair)}; {what} as a difference.")
+            word = {"ahead": "shown", "behind": "shown"}.get(kind, "not shown")
+            sentences.append(f"{describe_cell(*cell).capitalize()}: {lead(pair)}; {word} as a difference.")
     return sentences

@@ -111,39 +111,39 @@ def _load(
     label_of = np.array(numbers)[other.labels]
 
     dropped = _dropped(other, tumors, label_of)
-    kept = np.flatnonzero(~np.any(list(dropped.values()), axis=0))
-    if not len(kept):
+    rows = np.flatnonzero(~np.any(list(dropped.values()), axis=0))
+    if not len(rows):
         raise UserError(
             f"--external {folder}: all of its images are also training images, so it can test nothing"
             if not dropped["classes"].any()
             else f"--external {folder}: none of its images is left; see --class-map"
         )
-    labels, groups, images = label_of[kept], other.groups[kept], other.images[kept]
+    labels, groups, images = label_of[rows], other.groups[rows], other.images[rows]
     by_class = {class_name: int((labels == n).sum()) for n, class_name in enumerate(tumors.classes)}
-    about = {
+    facts = {
         "name": name,
         "folder": str(folder),
         "files": other.audit["files"],
         "skipped": len(other.audit["skipped"]),
         **{f"dropped_{reason}": int(mask.sum()) for reason, mask in dropped.items()},
-        "images": len(kept),
+        "images": len(rows),
         "groups": len(np.unique(groups)),
         "images_by_class": by_class,
         "classes": classes,
     }
     borrowed = sum(int(mask.sum()) for reason, mask in dropped.items() if reason != "classes")
-    about["caution"] = cautions(by_class, borrowed / (len(other) - about["dropped_classes"]))
+    facts["caution"] = cautions(by_class, borrowed / (len(other) - facts["dropped_classes"]))
     if borrowed:
-        of_persons = about["dropped_persons"]
+        of_persons = facts["dropped_persons"]
         progress.say(
             f"{folder}: {borrowed - of_persons} images are also among the training images, and {of_persons} more show "
             "persons who are; they are left out"
         )
     digest = hashlib.sha256(f"{images.shape}".encode() + np.ascontiguousarray(images).tobytes())
     digest.update(labels.astype(np.int64).tobytes() + groups.astype(np.int64).tobytes())
-    named = other.names
-    names = [named[place] for place in kept]
-    return External(name, images, labels, groups, names, digest.hexdigest(), about)
+    all_names = other.names
+    names = [all_names[place] for place in rows]
+    return External(name, images, labels, groups, names, digest.hexdigest(), facts)
 
 
 def _dropped(other: TumorSet, tumors: TumorSet, label_of: np.ndarray) -> dict[str, np.ndarray]:
@@ -151,8 +151,8 @@ def _dropped(other: TumorSet, tumors: TumorSet, label_of: np.ndarray) -> dict[st
     pairs = near_duplicates(other.thumbs, tumors.thumbs, tumors.calibration.threshold)
     near = np.zeros(len(other), bool)
     near[pairs.first] = True
-    known = {image.tobytes() for image in tumors.images}
-    identical = np.array([image.tobytes() in known for image in other.images])
+    contents = {image.tobytes() for image in tumors.images}
+    identical = np.array([image.tobytes() in contents for image in other.images])
     people = set(tumors.persons) - {UNKNOWN}
     persons = np.array([person in people for person in other.persons], bool)
     reasons = {"classes": label_of < 0, "identical": identical, "near_duplicates": near, "persons": persons}

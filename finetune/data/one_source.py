@@ -69,17 +69,17 @@ def one_source(tumors: TumorSet, scored: Scored, splits: Sequence[Split]) -> tup
     Returns:
         The cell and one sentence on it; None and why not where there is none.
     """
-    stated = tumors.known.labels(tumors.classes)  # the source's label, whatever --labels believes elsewhere
+    truth = tumors.known.labels(tumors.classes)  # the source's label, whatever --labels believes elsewhere
     sources = np.array(tumors.known.sources, object)
-    known = tumors.known.bound & (stated >= 0)
-    if not known.any():
+    bound = tumors.known.bound & (truth >= 0)
+    if not bound.any():
         return None, NONE
-    names, counts = np.unique(sources[known].astype(str), return_counts=True)
+    names, counts = np.unique(sources[bound].astype(str), return_counts=True)
     source = str(names[counts.argmax()])
-    images = known & (sources == source)
-    present = np.unique(stated[images])
+    images = bound & (sources == source)
+    present = np.unique(truth[images])
     labels = np.full(len(tumors), -1)
-    labels[images] = np.searchsorted(present, stated[images])
+    labels[images] = np.searchsorted(present, truth[images])
     cell = OneSource(
         source,
         COLLECTIONS.get(source, source).split(" (")[0],
@@ -87,8 +87,8 @@ def one_source(tumors: TumorSet, scored: Scored, splits: Sequence[Split]) -> tup
         labels,
         tuple(tumors.classes[label] for label in present),
     )
-    here = images & scored.images
-    groups = [len(np.unique(tumors.groups[here & (labels == label)])) for label in range(len(present))]
+    rows = images & scored.images
+    groups = [len(np.unique(tumors.groups[rows & (labels == label)])) for label in range(len(present))]
     lacking = [split for split in cell.within(splits) if len(np.unique(labels[split.train])) < len(present)]
     if len(present) < FEWEST or min(groups, default=0) < FEWEST or lacking:
         return None, (
@@ -97,6 +97,6 @@ def one_source(tumors: TumorSet, scored: Scored, splits: Sequence[Split]) -> tup
         )
     return cell, (
         f"Within one source: models trained and tested on pictures of {cell.name} alone, {len(present)} classes by "
-        f"the source's labels; scored on {int(here.sum()):,} pictures of {len(np.unique(tumors.groups[here])):,} "
+        f"the source's labels; scored on {int(rows.sum()):,} pictures of {len(np.unique(tumors.groups[rows])):,} "
         "persons."
     )

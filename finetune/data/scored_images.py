@@ -45,32 +45,30 @@ def scored_images(tumors: TumorSet, which: str) -> Scored:
         UserError: a class would have no scored group, or there would be a single group in all.
     """
     development = development_images(tumors)
-    chosen = {"headline": ~development, "development": development}.get(
-        which, np.ones(len(tumors), dtype=bool)
-    )
+    mask = {"headline": ~development, "development": development}.get(which, np.ones(len(tumors), dtype=bool))
     remedy = "add patients" if which == "all" else "use --scored all, or add patients"
-    missing = np.setdiff1d(np.arange(len(tumors.classes)), tumors.labels[chosen])
+    missing = np.setdiff1d(np.arange(len(tumors.classes)), tumors.labels[mask])
     if len(missing):
         raise UserError(
             f"--scored {which}: class {tumors.classes[missing[0]]} has no group {_WHERE[which]}; {remedy}"
         )
-    groups = len(np.unique(tumors.groups[chosen]))
+    groups = len(np.unique(tumors.groups[mask]))
     if groups < 2:
         raise UserError(f"--scored {which}: all scored images are in one group; {remedy}")
-    left_out = {"images": int((~chosen).sum()), "groups": len(np.unique(tumors.groups[~chosen]))}
-    about = {"which": which, "images": int(chosen.sum()), "groups": groups, "left_out": left_out}
-    return Scored(which, chosen, about | {"words": _words(about)})
+    left_out = {"images": int((~mask).sum()), "groups": len(np.unique(tumors.groups[~mask]))}
+    facts = {"which": which, "images": int(mask.sum()), "groups": groups, "left_out": left_out}
+    return Scored(which, mask, facts | {"words": _words(facts)})
 
 
-def _words(about: dict[str, Any]) -> str:
-    images, groups, left_out = about["images"], about["groups"], about["left_out"]
-    if about["which"] == "headline":
+def _words(facts: dict[str, Any]) -> str:
+    images, groups, left_out = facts["images"], facts["groups"], facts["left_out"]
+    if facts["which"] == "headline":
         return (
             f"Scored on {images:,} images in {groups:,} groups. Another {left_out['images']:,} images in "
             f"{left_out['groups']:,} groups, reserved for choosing methods and settings, are used for training but "
             "never scored."
         )
-    if about["which"] == "development":
+    if facts["which"] == "development":
         return (
             f"Scored on the {images:,} images of the {groups:,} development groups only: figures to choose by, not "
             "results."

@@ -65,13 +65,13 @@ def agreement(expected: np.ndarray, actual: np.ndarray, *, probabilities: bool) 
     )
 
 
-def acceptable(measured: Agreement, *, int8: bool) -> bool:
+def acceptable(result: Agreement, *, int8: bool) -> bool:
     """Whether an export may be kept."""
-    if measured.top1 is None:
-        return measured.cosine >= (LEAST_COSINE_INT8 if int8 else LEAST_COSINE)
+    if result.top1 is None:
+        return result.cosine >= (LEAST_COSINE_INT8 if int8 else LEAST_COSINE)
     if int8:
-        return measured.top1 >= LEAST_TOP1_INT8
-    return measured.top1 == 1 and measured.largest_difference <= LARGEST_DIFFERENCE
+        return result.top1 >= LEAST_TOP1_INT8
+    return result.top1 == 1 and result.largest_difference <= LARGEST_DIFFERENCE
 
 
 def sample_images(paths: Sequence[Path], size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -108,9 +108,9 @@ def images_of_run(run: Path) -> Path:
     """
     from mri_transfer.checkpoints.encoders import read_card
 
-    known = (read_card(run).get("provenance") or {}).get("config") or {}
-    if known.get("tumors") and Path(known["tumors"]).is_dir():
-        return Path(known["tumors"])
+    settings = (read_card(run).get("provenance") or {}).get("config") or {}
+    if settings.get("tumors") and Path(settings["tumors"]).is_dir():
+        return Path(settings["tumors"])
     raise UserError(
         f"{run}: the images it was trained on are not here; name some with --images, to compare the export on"
     )
@@ -154,20 +154,20 @@ def export_run(
         unfinished.mkdir()
         entries = []
         try:
-            for write, load, what in _exports(format, int8, calibration):
+            for write, load, label in _exports(format, int8, calibration):
                 with device.writes(out):
                     path = write(model, unfinished)
-                measured = agreement(
+                result = agreement(
                     expected, load(path)(compared), probabilities=model.output == "probabilities"
                 )
-                if not acceptable(measured, int8=int8):
+                if not acceptable(result, int8=int8):
                     raise UserError(
-                        f"{what} of {run}: does not agree with Keras on {measured.images} images (same class in "
-                        f"{'–' if measured.top1 is None else format_share(measured.top1)}, largest difference "
-                        f"{measured.largest_difference:.3g}, cosine {measured.cosine:.4f}); it was not kept"
+                        f"{label} of {run}: does not agree with Keras on {result.images} images (same class in "
+                        f"{'–' if result.top1 is None else format_share(result.top1)}, largest difference "
+                        f"{result.largest_difference:.3g}, cosine {result.cosine:.4f}); it was not kept"
                         + ("; leave out --int8, or name more typical images with --images" if int8 else "")
                     )
-                entries.append((path, what, measured))
+                entries.append((path, label, result))
             files = [_entry(path, what, measured) for path, what, measured in entries]
             summary = _summary(run, model, format, files)
             name = f"{format}-int8.json" if int8 else f"{format}.json"
@@ -181,9 +181,9 @@ def export_run(
             shutil.rmtree(unfinished, ignore_errors=True)
     for entry in files:
         share = entry["agreement"]["top1"]
-        same = f"same class on {format_share(share)}" if share is not None else "same features"
+        verdict = f"same class on {format_share(share)}" if share is not None else "same features"
         progress.say(
-            f"{out / entry['file']}: {size_in_words(entry['bytes'])}, {entry['what']}; {same} of "
+            f"{out / entry['file']}: {size_in_words(entry['bytes'])}, {entry['what']}; {verdict} of "
             f"{entry['agreement']['images']} images, largest difference "
             f"{entry['agreement']['largest_difference']:.2g}"
         )
@@ -242,13 +242,13 @@ def _exports(
     ]
 
 
-def _entry(path: Path, what: str, measured: Agreement) -> dict[str, Any]:
+def _entry(path: Path, label: str, result: Agreement) -> dict[str, Any]:
     """What is told of a checked export."""
     inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     return {
         "file": path.name,
-        "what": what,
+        "what": label,
         "bytes": sum(file.stat().st_size for file in inside),
         "sha256": {str(file.relative_to(path.parent)): sha256(file) for file in inside},
-        "agreement": dataclasses.asdict(measured),
+        "agreement": dataclasses.asdict(result),
     }

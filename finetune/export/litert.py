@@ -109,22 +109,22 @@ def interpreter(path: Path, threads: int | None = None):
         import tensorflow as tf
 
         Interpreter = tf.lite.Interpreter
-    made = Interpreter(model_path=str(path), num_threads=threads)
-    made.allocate_tensors()
-    return made
+    runtime = Interpreter(model_path=str(path), num_threads=threads)
+    runtime.allocate_tensors()
+    return runtime
 
 
 def load(path: Path, threads: int | None = None) -> Runner:
     """The model in an interpreter."""
-    made = interpreter(path, threads)
-    (entry,), (result,) = made.get_input_details(), made.get_output_details()
+    runtime = interpreter(path, threads)
+    (entry,), (result,) = runtime.get_input_details(), runtime.get_output_details()
 
     def run(images: np.ndarray) -> np.ndarray:
         outputs = []
         for image in images:
-            made.set_tensor(entry["index"], image[None, ..., None].astype(entry["dtype"]))
-            made.invoke()
-            outputs.append(made.get_tensor(result["index"])[0])
+            runtime.set_tensor(entry["index"], image[None, ..., None].astype(entry["dtype"]))
+            runtime.invoke()
+            outputs.append(runtime.get_tensor(result["index"])[0])
         return np.stack(outputs)
 
     return run

@@ -39,18 +39,18 @@ def write(model: Served, folder: Path, opset: int) -> Path:
         lambda images: tf.identity(model.function(images), name=model.output),
         input_signature=[model.signature(None)],
     )
-    made, _ = tf2onnx.convert.from_function(function, input_signature=[model.signature(None)], opset=opset)
-    made.graph.output[0].name, before = model.output, made.graph.output[0].name
-    for node in made.graph.node:
+    proto, _ = tf2onnx.convert.from_function(function, input_signature=[model.signature(None)], opset=opset)
+    proto.graph.output[0].name, before = model.output, proto.graph.output[0].name
+    for node in proto.graph.node:
         for names in (node.input, node.output):
-            for place, used in enumerate(names):
-                if used == before:
+            for place, input_name in enumerate(names):
+                if input_name == before:
                     names[place] = model.output
     for key, value in (("classes", json.dumps(model.classes)), ("weights_sha256", model.weights)):
-        made.metadata_props.add(key=key, value=value)
+        proto.metadata_props.add(key=key, value=value)
     path = folder / name(opset)
     with atomic_write(path, "wb") as file:
-        file.write(made.SerializeToString())
+        file.write(proto.SerializeToString())
     return path
 
 

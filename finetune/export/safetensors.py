@@ -32,7 +32,7 @@ def write(model: Served, folder: Path) -> Path:
     from mri_transfer.checkpoints.encoders import encoder_arrays
 
     scale, offset = grey_scaling(model.backbone)
-    about = {
+    metadata = {
         "backbone": model.backbone,
         "size": str(model.size),
         "weights_sha256": model.weights,
@@ -43,7 +43,7 @@ def write(model: Served, folder: Path) -> Path:
     }
     path = folder / NAME
     with atomic_write(path, "wb") as file:
-        file.write(save(encoder_arrays(model.parts[0]), metadata=about))
+        file.write(save(encoder_arrays(model.parts[0]), metadata=metadata))
     return path
 
 
@@ -54,10 +54,10 @@ def load(path: Path) -> Runner:
     from mri_transfer.checkpoints.encoders import encoder_with
 
     with safe_open(path, framework="np") as file:
-        about = file.metadata()
+        metadata = file.metadata()
         encoder = encoder_with(
-            about["backbone"],
-            int(about["size"]),
+            metadata["backbone"],
+            int(metadata["size"]),
             {name: file.get_tensor(name) for name in file.keys()},  # noqa: SIM118
         )
     return lambda images: np.asarray(encoder.predict(images[..., None], batch_size=32, verbose=0))

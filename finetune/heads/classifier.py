@@ -161,11 +161,11 @@ def save_classifier(classifier: Classifier, run: Path, *, backbone: str, provena
 def _sensible(card: dict[str, Any]) -> dict[str, bool]:
     """Whether fields of the right types hold what they may."""
     names = card["classes"]
-    named = all(isinstance(name, str) and name for name in names)
+    are_strings = all(isinstance(name, str) and name for name in names)
     return {
         "temperature": 0 < card["temperature"] < 1e6,
         "size": 0 < card["size"] < 100_000,
-        "classes": named and len(set(names)) == len(names) >= 1,
+        "classes": are_strings and len(set(names)) == len(names) >= 1,
     }
 
 

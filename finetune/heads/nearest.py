@@ -64,8 +64,8 @@ class Nearest:
             weights = np.exp((closest - closest[:, :1]) / TEMPERATURE)
             votes = np.cumsum(weights[..., None] * one_hot[self.labels[order]], axis=1)
             for row, count in enumerate(counts):
-                chosen = votes[:, min(count, votes.shape[1]) - 1] + SMOOTHING / one_hot.shape[1]
-                probabilities[row, rows] = chosen / chosen.sum(axis=1, keepdims=True)
+                smoothed = votes[:, min(count, votes.shape[1]) - 1] + SMOOTHING / one_hot.shape[1]
+                probabilities[row, rows] = smoothed / smoothed.sum(axis=1, keepdims=True)
         return probabilities
 
     def details(self) -> dict[str, Any]:
@@ -102,8 +102,8 @@ def fit_nearest(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, se
         scores = []
         for fit, validate in inner_splits(labels, groups, seed):
             probabilities = _neighbours(features[fit], labels[fit]).by_neighbours(features[validate], grid)
-            one, classes = np.zeros(len(validate), int), probabilities.shape[-1]
-            counts = confusion_by_group(labels[validate], probabilities.argmax(-1), one, 1, classes)[0]
+            one_group, classes = np.zeros(len(validate), int), probabilities.shape[-1]
+            counts = confusion_by_group(labels[validate], probabilities.argmax(-1), one_group, 1, classes)[0]
             scores.append(balanced_accuracy(counts))
         if not scores:
             return _neighbours(features, labels)

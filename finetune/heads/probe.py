@@ -110,8 +110,8 @@ def _fit_quietly(model, features: np.ndarray, labels: np.ndarray, strength: floa
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Mean negative log probability of the right class, nats."""
-    chosen = probabilities[np.arange(len(labels)), labels].astype(np.float64)
-    return float(-np.log(np.maximum(chosen, 1e-15)).mean())
+    of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
+    return float(-np.log(np.maximum(of_label, 1e-15)).mean())
 
 
 def choose_strength(

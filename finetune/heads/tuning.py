@@ -116,9 +116,9 @@ class Tuning:
         state = load_state(folder)
         if state is None:
             return False
-        arrays, about = state
-        epoch = int(about.pop("epoch"))
-        self.about = about
+        arrays, facts = state
+        epoch = int(facts.pop("epoch"))
+        self.about = facts
         self._begin()
         self.finetuning.resume(arrays, epoch)
         return True

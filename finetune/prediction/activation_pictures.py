@@ -71,11 +71,13 @@ def likeness(maps: Iterable[tuple[str, int, np.ndarray]]) -> float | None:
     Returns:
         Mean over all such pairs; None where there are none. Maps without activation are left out.
     """
-    alike: dict[tuple[str, int], list[np.ndarray]] = {}
+    groups: dict[tuple[str, int], list[np.ndarray]] = {}
     for start, answer, activation in maps:
         if np.ptp(activation) > 0:
-            alike.setdefault((start, answer), []).append(np.ravel(activation))
+            groups.setdefault((start, answer), []).append(np.ravel(activation))
     correlations = [
-        np.corrcoef(np.stack(same))[np.triu_indices(len(same), 1)] for same in alike.values() if len(same) > 1
+        np.corrcoef(np.stack(group))[np.triu_indices(len(group), 1)]
+        for group in groups.values()
+        if len(group) > 1
     ]
     return float(np.concatenate(correlations).mean()) if correlations else None

@@ -66,11 +66,11 @@ class MapReader:
             *(np.asarray(output, np.float32) for output in self.model.predict_on_batch(images[..., None]))
         )
 
-    def activation(self, seen: Maps, *, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    def activation(self, outputs: Maps, *, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
         """Class activation maps, of every class.
 
         Args:
-            seen: of images.
+            outputs: of images.
             kernel: (d, classes) of the dense layer on features divided by `scale` (d,).
 
         Returns:
@@ -79,9 +79,9 @@ class MapReader:
         """
         slope = (kernel / scale[:, None]).T[None]  # of every logit to every feature
         for layer in reversed(self._tail):
-            slope = _slope_before(layer, seen.pooled[:, None], slope)
-        slope = np.broadcast_to(slope, (len(seen.maps), *slope.shape[1:]))
-        return np.maximum(np.einsum("nhwk,nck->nchw", seen.maps, slope), 0)
+            slope = _slope_before(layer, outputs.pooled[:, None], slope)
+        slope = np.broadcast_to(slope, (len(outputs.maps), *slope.shape[1:]))
+        return np.maximum(np.einsum("nhwk,nck->nchw", outputs.maps, slope), 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +105,9 @@ class Explainer:
 
     def __call__(self, images: np.ndarray) -> Explained:
         """Classify and explain one batch of images, uint8 (n, size, size)."""
-        seen, head = self.read(images), self.classifier.head_arrays()
-        activation = self.read.activation(seen, kernel=head["kernel"], scale=head["scale"])
-        return Explained(seen.features, self.classifier.probabilities_of(seen.features), activation)
+        outputs, head = self.read(images), self.classifier.head_arrays()
+        activation = self.read.activation(outputs, kernel=head["kernel"], scale=head["scale"])
+        return Explained(outputs.features, self.classifier.probabilities_of(outputs.features), activation)
 
 
 def _is_plain(layer: Any) -> bool:

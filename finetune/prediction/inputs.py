@@ -72,12 +72,12 @@ def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]] | None = No
         if path.is_dir():
             images = _images(path)
             volumes = _volumes(path, skipped, alone=len(paths) == 1, images=bool(images))
-            here = [Input(str(file), file) for file in images] + volumes
+            entries = [Input(str(file), file) for file in images] + volumes
         elif path.suffix.lower() in SUFFIXES or not _may_be_volume(path):
-            here = [Input(str(path), path)]
+            entries = [Input(str(path), path)]
         else:
-            here = _volumes(path, skipped)
-        for entry in here:
+            entries = _volumes(path, skipped)
+        for entry in entries:
             inputs.setdefault(entry.path.resolve(), entry)
     return list(inputs.values())
 

@@ -73,8 +73,8 @@ class InDistribution:
         """
         centred = (np.asarray(features, np.float64) - self.mean) / self.scale
         along = centred @ self.directions
-        beside = np.maximum((centred**2).sum(-1) - (along**2).sum(-1), 0.0)
-        squared = (along**2 / self.variances).sum(-1) + beside / self.rest
+        residual = np.maximum((centred**2).sum(-1) - (along**2).sum(-1), 0.0)
+        squared = (along**2 / self.variances).sum(-1) + residual / self.rest
         return np.where(np.isfinite(squared), squared, np.inf) / len(self.mean)
 
 
@@ -152,8 +152,8 @@ def load_in_distribution(run: Path) -> InDistribution | None:
     if card["encoder_sha256"] != read_card(run)["weights_sha256"]:
         raise UserError(f"{run / CARD}: belongs to another encoder than the run's; {REMEDY}")
     arrays = read_arrays(run / "familiarity.npz", card["arrays_sha256"], REMEDY)
-    one, several = ("features",), ("features", "components")
-    shapes = {"mean": one, "scale": one, "directions": several, "variances": several[1:]}
+    vector, matrix = ("features",), ("features", "components")
+    shapes = {"mean": vector, "scale": vector, "directions": matrix, "variances": matrix[1:]}
     try:
         check_shapes(arrays, {name: ("f", shapes[name]) for name in ARRAYS})
     except ValueError as error:

@@ -54,13 +54,13 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     from mri_transfer.finetune.heads.classifier import load_classifier
     from mri_transfer.finetune.prediction.out_of_distribution import load_in_distribution
 
-    classifier, known = load_classifier(config.run), load_in_distribution(config.run)
-    if known is None:
+    classifier, distribution = load_classifier(config.run), load_in_distribution(config.run)
+    if distribution is None:
         progress.say(
             f"{config.run}: holds no figures of its training images, so images unlike them go unnoticed; run "
             "`mri-transfer finetune` again, into a new folder"
         )
-    judge = _Judge(classifier, known, config.gradcam)
+    judge = _Judge(classifier, distribution, config.gradcam)
     batch: list[Picture] = []
     with progress.bar(total=len(inputs), desc="images", unit="file") as bar:
         for picture in _pictures(inputs, classifier.size, config, skipped, bar):
@@ -114,9 +114,9 @@ def _tell_skipped(skipped: Sequence[dict[str, str]], config: PredictConfig) -> N
     Raises:
         UserError: it was named, and `strict`.
     """
-    named = {str(path) for path in config.images}
+    names = {str(path) for path in config.images}
     for entry in skipped if config.strict else ():
-        if entry["file"] in named:
+        if entry["file"] in names:
             raise UserError(f"{entry['file']}: can't be read as a volume ({entry['reason']})")
     for entry in skipped[:SHOWN]:
         progress.say(f"skipped {entry['file']}: {entry['reason']}")
@@ -135,8 +135,8 @@ def _pictures(
         except Exception as error:  # Pillow's readers raise nearly anything for damaged files
             reason = reason_of(error)
             if config.strict:
-                what = "an image" if entry.source is None else "a volume"
-                raise UserError(f"{entry.name}: can't be read as {what} ({reason})") from None
+                form = "an image" if entry.source is None else "a volume"
+                raise UserError(f"{entry.name}: can't be read as {form} ({reason})") from None
             progress.say(f"skipped {entry.name}: {reason}")
             skipped.append({"file": entry.name, "reason": reason})
             pictures = []
@@ -147,10 +147,10 @@ def _pictures(
 class _Judge:
     """Classifies batches of pictures into rows of the result."""
 
-    def __init__(self, classifier: Classifier, known: InDistribution | None, gradcam: Path | None):
+    def __init__(self, classifier: Classifier, distribution: InDistribution | None, gradcam: Path | None):
         from mri_transfer.finetune.prediction.class_activation import Explainer
 
-        self.classifier, self.known, self.gradcam = classifier, known, gradcam
+        self.classifier, self.distribution, self.gradcam = classifier, distribution, gradcam
         self.rows: list[dict[str, Any]] = []
         self.explain = None
         self._names: set[str] = set()
@@ -173,35 +173,35 @@ class _Judge:
         else:
             features = extract_features(self.classifier.encoder, images, None)
             probabilities = self.classifier.probabilities_of(features)
-        distances = self.known.distances(features) if self.known else [None] * len(batch)
+        distances = self.distribution.distances(features) if self.distribution else [None] * len(batch)
         for number, (picture, shares, distance) in enumerate(
             zip(batch, probabilities, distances, strict=True)
         ):
             row = self._row(picture, shares, None if distance is None else float(distance))
             if activation is not None and self.gradcam is not None:
-                drawn = beside(picture.image, activation[number, int(shares.argmax())])
+                overlaid = beside(picture.image, activation[number, int(shares.argmax())])
                 path = self.gradcam / self._file_name(picture)
                 with atomic_write(path, "wb") as file:
-                    Image.fromarray(drawn).save(file, format="PNG")
+                    Image.fromarray(overlaid).save(file, format="PNG")
                 row["gradcam"] = str(path)
             self.rows.append(row)
 
     def _row(self, picture: Picture, shares: np.ndarray, distance: float | None) -> dict[str, Any]:
-        classes, known = self.classifier.classes, self.known
+        classes, distribution = self.classifier.classes, self.distribution
         why = [f"it seems to {reason}" for reason in picture.strange]
-        if known is not None and distance is not None and not distance <= known.threshold:
+        if distribution is not None and distance is not None and not distance <= distribution.threshold:
             why.append(
-                f"its features are further from the training images' than {known.quantile:.0%} of others are"
+                f"its features are further from the training images' than {distribution.quantile:.0%} of others are"
             )
         return {
             "file": picture.file,
             **(picture.place or {}),
             "class": classes[int(shares.argmax())],
             "probabilities": {name: float(share) for name, share in zip(classes, shares, strict=True)},
-            "out_of_distribution": bool(why) if why or known is not None else None,
+            "out_of_distribution": bool(why) if why or distribution is not None else None,
             "why": why,
             "distance": distance,
-            "threshold": None if known is None else known.threshold,
+            "threshold": None if distribution is None else distribution.threshold,
         }
 
     def _file_name(self, picture: Picture) -> str:

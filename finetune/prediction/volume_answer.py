@@ -74,12 +74,12 @@ def _words(
     if healthy is None:
         return f"{called}: mean of {len(counting)} of {len(rows)} slices"
     places = [f"{row['plane']} {row['position_mm']:+.1f} mm" for row in deciding if "plane" in row]
-    named = ", ".join(places[:SHOWN])
+    examples = ", ".join(places[:SHOWN])
     if len(places) > SHOWN:
-        named += f" and {len(places) - SHOWN} more"
+        examples += f" and {len(places) - SHOWN} more"
     others = len(counting) - len(deciding)
     rest = f"; the other {others} show no lesion and are no votes for one" if others else ""
     agree = sum(row["class"] == answer for row in deciding)
     by = "" if agree == len(deciding) else "the mean of "
     most = f", on {agree} of which it is the likeliest" if by else ""
-    return f"{called}: by {by}{len(deciding)} of {len(counting)} slices ({named}){most}{rest}"
+    return f"{called}: by {by}{len(deciding)} of {len(counting)} slices ({examples}){most}{rest}"

@@ -38,15 +38,15 @@ def sections(
     ]
     for better, worse in ((arm, baseline), (baseline, arm)):
         if better is not None and worse is not None:
-            chosen = tuple(disagreements(predictions, mode, fraction, better, worse))
+            images = tuple(disagreements(predictions, mode, fraction, better, worse))
             text = "The clearest cases, at most one from a group."
-            candidates.append(Section(f"{better} right, {worse} wrong", text, chosen))
+            candidates.append(Section(f"{better} right, {worse} wrong", text, images))
     text = "Of each class the image that all starts classify rightly with the most confidence."
     candidates.append(Section("Right, by every start", text, tuple(agreed(predictions, mode, fraction))))
     return [section for section in candidates if section.images]
 
 
-def mistakes(predictions: Predictions, mode: str, fraction: float, most: int = 6) -> list[int]:
+def mistakes(predictions: Predictions, mode: str, fraction: float, limit: int = 6) -> list[int]:
     """Images with the highest confidence in a wrong class, averaged over seeds and arms.
 
     Averaging over arms puts first what all starts get wrong: hard cases, and labels worth a second look.
@@ -55,7 +55,7 @@ def mistakes(predictions: Predictions, mode: str, fraction: float, most: int = 6
     for mean in _means(predictions, mode, fraction):
         wrong = mean.argmax(-1) != predictions.labels
         surest += np.where(wrong, mean.max(-1), 0.0)
-    return _first_of_groups(surest, predictions.groups, most)
+    return _first_of_groups(surest, predictions.groups, limit)
 
 
 def agreed(predictions: Predictions, mode: str, fraction: float) -> list[int]:
@@ -63,19 +63,19 @@ def agreed(predictions: Predictions, mode: str, fraction: float) -> list[int]:
     sure = np.ones(predictions.labels.size)
     for mean in _means(predictions, mode, fraction):
         sure *= np.where(mean.argmax(-1) == predictions.labels, mean.max(-1), 0.0)
-    chosen = []
+    images = []
     for label in range(len(predictions.classes)):
-        chosen += _first_of_groups(np.where(predictions.labels == label, sure, 0.0), predictions.groups, 1)
-    return chosen
+        images += _first_of_groups(np.where(predictions.labels == label, sure, 0.0), predictions.groups, 1)
+    return images
 
 
 def disagreements(
-    predictions: Predictions, mode: str, fraction: float, better: str, worse: str, most: int = 4
+    predictions: Predictions, mode: str, fraction: float, better: str, worse: str, limit: int = 4
 ) -> list[int]:
     """Images that `better` classifies rightly and `worse` wrongly, the surest first."""
     first, second = (predictions.probabilities[arm, mode, fraction].mean(0) for arm in (better, worse))
-    chosen = (first.argmax(-1) == predictions.labels) & (second.argmax(-1) != predictions.labels)
-    return _first_of_groups(np.where(chosen, first.max(-1) * second.max(-1), 0.0), predictions.groups, most)
+    mask = (first.argmax(-1) == predictions.labels) & (second.argmax(-1) != predictions.labels)
+    return _first_of_groups(np.where(mask, first.max(-1) * second.max(-1), 0.0), predictions.groups, limit)
 
 
 def _means(predictions: Predictions, mode: str, fraction: float) -> list[np.ndarray]:
@@ -84,17 +84,17 @@ def _means(predictions: Predictions, mode: str, fraction: float) -> list[np.ndar
     return [predictions.probabilities[arm, mode, fraction].mean(0) for arm in arms]
 
 
-def _first_of_groups(score: np.ndarray, groups: np.ndarray, most: int) -> list[int]:
+def _first_of_groups(score: np.ndarray, groups: np.ndarray, limit: int) -> list[int]:
     """Indices of the highest positive scores, at most one image of a group: neighbours look alike."""
-    chosen: list[int] = []
+    images: list[int] = []
     used_groups = set()
     for index in np.argsort(-score, kind="stable"):
-        if score[index] <= 0 or len(chosen) == most:
+        if score[index] <= 0 or len(images) == limit:
             break
         if groups[index] not in used_groups:
             used_groups.add(groups[index])
-            chosen.append(int(index))
-    return chosen
+            images.append(int(index))
+    return images
 
 
 def answers(predictions: Predictions, mode: str, fraction: float, index: int) -> list[dict[str, Any]]:

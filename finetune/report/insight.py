@@ -114,20 +114,25 @@ def gather(
         verdict: of :func:`~mri_transfer.finetune.comparison.verdict.verdict`; its mode, fraction and arms are shown.
     """
     cell = mode, fraction = verdict["mode"], verdict["fraction"]
-    shown = sections(predictions, mode, fraction, verdict["arm"], verdict["baseline"])
-    chosen = sorted({index for section in shown for index in section.images})
-    here = [job for job in jobs if (job.mode, job.split.fraction) == cell and job.split.fold != PUBLISHED]
+    gallery = sections(predictions, mode, fraction, verdict["arm"], verdict["baseline"])
+    images = sorted({index for section in gallery for index in section.images})
+    cell_jobs = [
+        job for job in jobs if (job.mode, job.split.fraction) == cell and job.split.fold != PUBLISHED
+    ]
     arms = list(dict.fromkeys(job.arm for job in jobs))
     activation: dict[tuple[str, int], np.ndarray] = {}
     layouts: list[Layout] = []
     for arm in arms:
-        mine = [job for job in here if job.arm == arm and job.split.seed == predictions.seeds[0]]
-        if mine:
-            maps = _heat(runner, mine, rows[chosen])
-            activation |= {(arm.name, index): maps[rows[index]] for index in chosen if rows[index] in maps}
-            layouts += _layouts(runner, mine, predictions, rows)
+        arm_jobs = [job for job in cell_jobs if job.arm == arm and job.split.seed == predictions.seeds[0]]
+        if arm_jobs:
+            maps = _heat(runner, arm_jobs, rows[images])
+            activation |= {(arm.name, index): maps[rows[index]] for index in images if rows[index] in maps}
+            layouts += _layouts(runner, arm_jobs, predictions, rows)
     return Insight(
-        activation, tuple(layouts), _curves(here, runner), tuple(_cost(arm, runner, jobs) for arm in arms)
+        activation,
+        tuple(layouts),
+        _curves(cell_jobs, runner),
+        tuple(_cost(arm, runner, jobs) for arm in arms),
     )
 
 
@@ -146,11 +151,11 @@ def _heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np
 def _kept_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
     maps = {}
     for job in jobs:
-        stored = load_kept(runner.insight_path(job), kept_shapes(len(job.split.test)))
+        arrays = load_kept(runner.insight_path(job), kept_shapes(len(job.split.test)))
         place = {row: number for number, row in enumerate(job.split.test.tolist())}
         for row in rows.tolist():
-            if stored is not None and row in place:
-                maps[row] = stored["heat"][place[row]].astype(np.float32)
+            if arrays is not None and row in place:
+                maps[row] = arrays["heat"][place[row]].astype(np.float32)
     return maps
 
 
@@ -158,33 +163,33 @@ def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[i
     """Heat by the probe that was not trained on the image; probes are solved again at the penalty they chose."""
     from mri_transfer.finetune.prediction.class_activation import MapReader
 
-    where = {row: job for job in jobs for row in np.intersect1d(rows, job.split.test).tolist()}
-    order = sorted(where)
+    job_of = {row: job for job in jobs for row in np.intersect1d(rows, job.split.test).tolist()}
+    order = sorted(job_of)
     if not order:
         return {}
-    identity = repr([(row, runner.key(where[row])) for row in order])
+    identity = repr([(row, runner.key(job_of[row])) for row in order])
     path = runner.folder / "insight" / f"probe-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.npz"
-    stored = load_kept(path, {"heat": (len(order), "classes", "rows", "columns")})
-    if stored is None:
+    arrays = load_kept(path, {"heat": (len(order), "classes", "rows", "columns")})
+    if arrays is None:
         features = runner.features(jobs[0])
         encoder = runner.encoder(jobs[0])
         try:
             read = MapReader(encoder)
         except UserError:
             return {}
-        seen = read(runner.tumors.images[order])
+        outputs = read(runner.tumors.images[order])
         activation: dict[int, np.ndarray] = {}
         for job in jobs:
-            mine = [place for place, row in enumerate(order) if where[row] is job]
-            if mine and features is not None:
+            places = [place for place, row in enumerate(order) if job_of[row] is job]
+            if places and features is not None:
                 probe = _solved_again(runner, job, features)
-                maps = read.activation(seen.of(np.array(mine)), kernel=probe.kernel, scale=probe.scale)
-                activation |= {order[place]: heat for place, heat in zip(mine, maps, strict=True)}
+                maps = read.activation(outputs.of(np.array(places)), kernel=probe.kernel, scale=probe.scale)
+                activation |= {order[place]: heat for place, heat in zip(places, maps, strict=True)}
         if len(activation) < len(order):
             return activation
-        stored = {"heat": np.stack([activation[row] for row in order])}
-        save_npz(path, stored)
-    return dict(zip(order, stored["heat"], strict=True))
+        arrays = {"heat": np.stack([activation[row] for row in order])}
+        save_npz(path, arrays)
+    return dict(zip(order, arrays["heat"], strict=True))
 
 
 def _solved_again(runner: Runner, job: Job, features: np.ndarray) -> Probe:
@@ -200,28 +205,28 @@ def _layouts(runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows
     job = next((job for job in jobs if job.split.fold == SHOWN_FOLD), None)
     if job is None:
         return []
-    shown = np.flatnonzero(np.isin(rows, job.split.test))
-    place = np.searchsorted(job.split.test, rows[shown])
+    indices = np.flatnonzero(np.isin(rows, job.split.test))
+    place = np.searchsorted(job.split.test, rows[indices])
     sets = []
     features = runner.features(job)
     if features is not None:
-        sets.append((False, features[rows[shown]]))
-    kept = kept_shapes(len(job.split.test))
-    stored = load_kept(runner.insight_path(job), kept) if job.mode == "finetune" else None
-    if stored is not None:
-        sets.append((True, stored["features"][place].astype(np.float32)))
-    labels, groups = predictions.labels[shown], predictions.groups[shown]
+        sets.append((False, features[rows[indices]]))
+    shapes = kept_shapes(len(job.split.test))
+    arrays = load_kept(runner.insight_path(job), shapes) if job.mode == "finetune" else None
+    if arrays is not None:
+        sets.append((True, arrays["features"][place].astype(np.float32)))
+    labels, groups = predictions.labels[indices], predictions.groups[indices]
     if len(np.unique(groups)) < FEWEST:
         return []
-    drawn = np.unique(
-        np.linspace(0, len(shown) - 1, DRAWN).astype(int)
+    sample = np.unique(
+        np.linspace(0, len(indices) - 1, DRAWN).astype(int)
     )  # of every class, as files come class by class
     return [
         Layout(
             job.arm.name,
             tuned,
-            _kept_layout(runner.folder, features[drawn]),
-            labels[drawn],
+            _kept_layout(runner.folder, features[sample]),
+            labels[sample],
             agreement(features, labels, groups),
         )
         for tuned, features in sets
@@ -232,11 +237,11 @@ def _kept_layout(folder: Path, features: np.ndarray) -> np.ndarray:
     """The same features need not be flattened twice: it takes seconds."""
     digest = hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
     path = folder / "insight" / f"layout-{digest[:16]}.npz"
-    stored = load_kept(path, {"points": (len(features), 2)})
-    if stored is None:
-        stored = {"points": flattened(features)}
-        save_npz(path, stored)
-    return stored["points"]
+    arrays = load_kept(path, {"points": (len(features), 2)})
+    if arrays is None:
+        arrays = {"points": flattened(features)}
+        save_npz(path, arrays)
+    return arrays["points"]
 
 
 def flattened(features: np.ndarray) -> np.ndarray:

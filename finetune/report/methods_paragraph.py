@@ -57,18 +57,18 @@ def methods(report: Mapping[str, Any]) -> str:
     )
     parts.append(_plan(report))
     if versions := report.get("versions"):
-        shown = ("mri-transfer", "python", "tensorflow", "jax", "keras", "scikit-learn", "numpy")
-        named = ", ".join(f"{name} {versions[name]}" for name in shown if versions.get(name))
-        parts.append(f"Software: {named}.")
+        names = ("mri-transfer", "python", "tensorflow", "jax", "keras", "scikit-learn", "numpy")
+        software = ", ".join(f"{name} {versions[name]}" for name in names if versions.get(name))
+        parts.append(f"Software: {software}.")
     return " ".join(sentence for sentence in parts if sentence)
 
 
 def _starts(report: Mapping[str, Any]) -> list[str]:
     names = report["arm_names"]
-    known = {
+    values = {
         backbone for arm, backbone in report.get("backbones", {}).items() if kind_of(report, arm) != "network"
     }
-    backbones = sorted(filter(None, known))
+    backbones = sorted(filter(None, values))
     network = f" of {', '.join(backbones)}" if backbones else ""
     descriptions = [text for text in (described(report, arm) for arm in names) if text]
     imagenet = [arm for arm in names if kind_of(report, arm) == "imagenet"]
@@ -142,6 +142,6 @@ def _plan(report: Mapping[str, Any]) -> str:
         else f"was not followed in {len(plan['deviations'])} point{'s' * (len(plan['deviations']) > 1)} "
         f"({' '.join(plan['deviations'])})"
     )
-    done = (plan.get("before") or {}).get("trials", 0)
-    late = f", when {done} of its trials had been done already," if done else ""
+    count = (plan.get("before") or {}).get("trials", 0)
+    late = f", when {count} of its trials had been done already," if count else ""
     return f"A plan written at {plan['written']}{late} (SHA-256 {plan['sha256']}) {outcome}.{before}"

@@ -66,23 +66,23 @@ def write_report(
     """
     folder = Path(folder)
     look, insight = looks(report["arm_names"]), insight or Insight()
-    drawn = charts.draw(report, look) | insight_charts.draw(insight, report["classes"], look)
+    sections = charts.draw(report, look) | insight_charts.draw(insight, report["classes"], look)
     galleries = _galleries(report, predictions, images, insight)
     figures = folder / "figures"
     figures.mkdir(exist_ok=True)
-    written = set()
-    for figure in (picture for pictures in drawn.values() for picture in pictures):
-        written.add(f"{figure.name}.svg")
+    names = set()
+    for figure in (picture for pictures in sections.values() for picture in pictures):
+        names.add(f"{figure.name}.svg")
         with atomic_write(figures / f"{figure.name}.svg") as file:
             file.write(figure.svg + "\n")
     for card in (card for section in galleries for card in section["cards"] if card["strip"] is not None):
-        written.add(f"gradcam-{card['index']}.png")
+        names.add(f"gradcam-{card['index']}.png")
         with atomic_write(figures / f"gradcam-{card['index']}.png", "wb") as file:
             Image.fromarray(card["strip"]).save(file, format="PNG")
     for path in figures.iterdir():  # of an earlier report with other arms or other pictures
-        if path.suffix in (".svg", ".png") and path.name not in written:
+        if path.suffix in (".svg", ".png") and path.name not in names:
             path.unlink()
-    page = render(report, title, banner, look, drawn, galleries, insight, images)
+    page = render(report, title, banner, look, sections, galleries, insight, images)
     with atomic_write(folder / "report.html") as file:
         file.write(page)
     return folder / "report.html"
@@ -93,7 +93,7 @@ def render(
     title: str,
     banner: str | None,
     look: dict[str, Look],
-    drawn: dict[str, list[Picture]],
+    sections: dict[str, list[Picture]],
     galleries: list[dict[str, Any]],
     insight: Insight,
     images: np.ndarray | None = None,
@@ -110,14 +110,14 @@ def render(
     )
     mode, fraction = headline_cell(report["results"])
     verdict = report["verdict"]
-    here = {e["arm"]: e for e in report["results"] if (e["mode"], e["fraction"]) == (mode, fraction)}
+    entries = {e["arm"]: e for e in report["results"] if (e["mode"], e["fraction"]) == (mode, fraction)}
     return environment.get_template("report.html.j2").render(
         report=report,
         verdict=verdict,
-        here=here,
+        here=entries,
         title=title,
         banner=banner or "",
-        drawn=drawn,
+        drawn=sections,
         galleries=galleries,
         suspects=_suspects(report.get("suspicious_labels"), images),
         fields=" × ".join(str(side) for side in next(iter(insight.activation.values())).shape[1:])
@@ -202,7 +202,7 @@ def _audit(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
                 "near-duplicates and neighbouring slices, never split between training and test",
             )
         )
-    known = {"files", "distinct", "groups", "skipped", "label_conflicts", "conflicts", "sources"}
+    known_keys = {"files", "distinct", "groups", "skipped", "label_conflicts", "conflicts", "sources"}
     return {
         "files": files,
         "distinct": distinct,
@@ -222,7 +222,7 @@ def _audit(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
         "rest": {
             key: value
             for key, value in _flat(audit)
-            if key.split(" · ")[0] not in known and isinstance(value, (int, float, str))
+            if key.split(" · ")[0] not in known_keys and isinstance(value, (int, float, str))
         },
     }
 
@@ -322,10 +322,10 @@ def _galleries(
             activation = insight.activation.get((answer["arm"], index))
             answer |= {"image": None, "place": None}
             if activation is not None:
-                drawn = overlay(images[index], activation[answer["class"]])
-                strip.append(drawn)
+                overlaid = overlay(images[index], activation[answer["class"]])
+                strip.append(overlaid)
                 answer |= {
-                    "image": html_pages.data_uri(drawn, 160),
+                    "image": html_pages.data_uri(overlaid, 160),
                     "place": where_strongest(activation[answer["class"]]),
                 }
         return {
@@ -347,7 +347,7 @@ def _galleries(
 
 def _likeness(galleries: list[dict[str, Any]], insight: Insight) -> float | None:
     """How alike the maps on the page are; see :func:`~.activation_pictures.likeness`."""
-    shown = {
+    cards = {
         (answer["arm"], card["index"]): answer["class"]
         for section in galleries
         for card in section["cards"]
@@ -355,7 +355,7 @@ def _likeness(galleries: list[dict[str, Any]], insight: Insight) -> float | None
     }
     return likeness(
         (start, answer, insight.activation[start, index][answer])
-        for (start, index), answer in shown.items()
+        for (start, index), answer in cards.items()
         if (start, index) in insight.activation
     )
 

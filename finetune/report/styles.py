@@ -23,10 +23,10 @@ def looks(arms: Sequence[str]) -> dict[str, Look]:
     """A look for each arm: grey for random weights, orange for ImageNet, the other colours in order."""
     fixed = {"random": Look(RANDOM_COLOUR, "o"), "imagenet": Look(COLOURS[1], "s")}
     colours = [colour for colour in COLOURS if colour != COLOURS[1]]
-    chosen: dict[str, Look] = {}
+    by_arm: dict[str, Look] = {}
     for arm in arms:
-        position = sum(other not in fixed for other in chosen)
-        chosen[arm] = fixed.get(arm) or Look(
+        position = sum(other not in fixed for other in by_arm)
+        by_arm[arm] = fixed.get(arm) or Look(
             colours[position % len(colours)], MARKERS[position % len(MARKERS)]
         )
-    return chosen
+    return by_arm

@@ -107,10 +107,10 @@ def _answers(
     """One row an image, seed and arm of the headline's mode and fraction; the folder `trials` holds the others."""
     classes = list(dict.fromkeys(label for _, predictions, _ in sets for label in predictions.classes))
     for name, predictions, paths in sets:
-        here = [cell for cell in predictions.cells() if cell[1] == headline[1]]
-        if not here:
+        cells = [cell for cell in predictions.cells() if cell[1] == headline[1]]
+        if not cells:
             continue
-        mode = headline[0] if headline in here else here[-1][0]
+        mode = headline[0] if headline in cells else cells[-1][0]
         for arm in predictions.arms_of(mode, headline[1]):
             for seed, answers in zip(
                 predictions.seeds, predictions.probabilities[arm, mode, headline[1]], strict=True

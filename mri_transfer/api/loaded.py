@@ -95,7 +95,7 @@ class Classifier:
         """
         from mri_transfer.finetune.heads.features import extract_features
 
-        distribution, grey = self._known, grey_images(images, self.size)
+        distribution, grey = self._distribution, grey_images(images, self.size)
         if distribution is None:
             return np.zeros(len(grey), bool)
         return np.asarray(
@@ -104,7 +104,7 @@ class Classifier:
         )
 
     @cached_property
-    def _known(self) -> InDistribution | None:
+    def _distribution(self) -> InDistribution | None:
         from mri_transfer.finetune.prediction.out_of_distribution import load_in_distribution
 
         return load_in_distribution(self._run)

@@ -19,11 +19,11 @@ def draw(report: dict[str, Any], look: dict[str, Look]) -> dict[str, list[Pictur
     results, pairs, classes = report["results"], report["pairs"], report["classes"]
     headline = report["verdict"]["mode"], report["verdict"]["fraction"]
     modes = [mode for mode in reversed(RANK) if any(e["mode"] == mode for e in results)]
-    drawn: dict[str, list[Picture]] = {
+    pictures: dict[str, list[Picture]] = {
         key: [] for key in ("hero", "scores", "pairs", "labels", "errors", "published")
     }
-    drawn["confusion"] = []
-    here = [e for e in results if (e["mode"], e["fraction"]) == headline]
+    pictures["confusion"] = []
+    headline_entries = [e for e in results if (e["mode"], e["fraction"]) == headline]
     baseline = report["verdict"].get("baseline")
     arm = report["verdict"]["arm"]
     if baseline is not None:
@@ -31,26 +31,26 @@ def draw(report: dict[str, Any], look: dict[str, Look]) -> dict[str, list[Pictur
         # A control far behind would squeeze the differences that matter; it has its place further down.
         others = [
             e["arm"]
-            for e in here
+            for e in headline_entries
             if e["arm"] == arm or not (e["arm"] == baseline or kind_of(report, e["arm"]) in CONTROLS)
         ]
         turned = [oriented(at, other, baseline) for other in others]
         turned.sort(key=lambda pair: -(pair["difference"]["estimate"] or 0))
         names = [short(pair["a"]) for pair in turned]
-        drawn["hero"].append(differences(turned, look, "headline", labels=names, baseline=baseline))
+        pictures["hero"].append(differences(turned, look, "headline", labels=names, baseline=baseline))
     for mode in modes:
-        most = max(e["fraction"] for e in results if e["mode"] == mode)
-        cell = [e for e in results if (e["mode"], e["fraction"]) == (mode, most)]
-        drawn["scores"].append(scores(cell, look, f"scores-{mode}"))
-        at = [p for p in pairs if (p["mode"], p["fraction"]) == (mode, most)]
+        largest = max(e["fraction"] for e in results if e["mode"] == mode)
+        cell = [e for e in results if (e["mode"], e["fraction"]) == (mode, largest)]
+        pictures["scores"].append(scores(cell, look, f"scores-{mode}"))
+        at = [p for p in pairs if (p["mode"], p["fraction"]) == (mode, largest)]
         if len(at) > 1:
             turned = [
                 p if (p["difference"]["estimate"] or 0) >= 0 else oriented([p], p["b"], p["a"]) for p in at
             ]
-            drawn["pairs"].append(differences(turned, look, f"differences-{mode}"))
+            pictures["pairs"].append(differences(turned, look, f"differences-{mode}"))
         fractions = sorted({e["fraction"] for e in results if e["mode"] == mode})
         if len(fractions) > 1:
-            drawn["labels"].append(efficiency(results, look, mode, f"labels-{mode}"))
+            pictures["labels"].append(efficiency(results, look, mode, f"labels-{mode}"))
     for mode in modes:
         lines = [p for p in pairs if p["mode"] == mode and {p["a"], p["b"]} == {arm, baseline}]
         if len(lines) > 1:
@@ -59,7 +59,7 @@ def draw(report: dict[str, Any], look: dict[str, Look]) -> dict[str, list[Pictur
                 "all labels" if p["fraction"] == 1 else f"{100 * p['fraction']:g}% of the labels"
                 for p in lines
             ]
-            drawn["labels"].append(
+            pictures["labels"].append(
                 differences(
                     lines,
                     look,
@@ -69,13 +69,16 @@ def draw(report: dict[str, Any], look: dict[str, Look]) -> dict[str, list[Pictur
                     what=MODES.get(mode, mode),
                 )
             )
-    drawn["errors"] += [recall(here, classes, look, "recall"), reliability(here, look, "reliability")]
-    for i, entry in enumerate(here):
-        drawn["confusion"].append(confusion(entry, classes, look[entry["arm"]].colour, f"confusion-{i}"))
+    pictures["errors"] += [
+        recall(headline_entries, classes, look, "recall"),
+        reliability(headline_entries, look, "reliability"),
+    ]
+    for i, entry in enumerate(headline_entries):
+        pictures["confusion"].append(confusion(entry, classes, look[entry["arm"]].colour, f"confusion-{i}"))
     for mode in modes:
         entries = [e for e in report["published"] if e["mode"] == mode]
-        most = max(e["fraction"] for e in results if e["mode"] == mode)
-        grouped = {e["arm"]: e["accuracy"] for e in results if (e["mode"], e["fraction"]) == (mode, most)}
+        largest = max(e["fraction"] for e in results if e["mode"] == mode)
+        grouped = {e["arm"]: e["accuracy"] for e in results if (e["mode"], e["fraction"]) == (mode, largest)}
         if entries:
-            drawn["published"].append(published(entries, grouped, look, f"published-{mode}"))
-    return drawn
+            pictures["published"].append(published(entries, grouped, look, f"published-{mode}"))
+    return pictures

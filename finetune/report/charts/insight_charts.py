@@ -27,14 +27,14 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DRAWN_TRIALS = 15
 
 
-def layout(shown: Layout, classes: Sequence[str], name: str) -> Picture:
+def layout(panel: Layout, classes: Sequence[str], name: str) -> Picture:
     """Images as dots, near each other where the encoder finds them alike; class by colour and by mark."""
     lines = (len(classes) + 1) // 2
     height = 2.75 + 0.2 * lines
     with style():
         figure, axes = canvas(height, 2.75)
         for label, class_name in enumerate(classes):
-            x, y = shown.points[shown.labels == label].T
+            x, y = panel.points[panel.labels == label].T
             colour = COLOURS[label % len(COLOURS)]
             axes.plot(
                 x,
@@ -53,13 +53,13 @@ def layout(shown: Layout, classes: Sequence[str], name: str) -> Picture:
             loc="lower center", ncols=2, frameon=False, handletextpad=0.1, columnspacing=1.0, markerscale=1.8
         )
         figure.subplots_adjust(left=0.02, right=0.98, top=0.99, bottom=(0.2 * lines + 0.1) / height)
-        when = "after fine-tuning" if shown.tuned else "as it starts"
-        share = f"{100 * shown.agreement:.0f}% have a nearest neighbour of their own class"
+        when = "after fine-tuning" if panel.tuned else "as it starts"
+        share = f"{100 * panel.agreement:.0f}% have a nearest neighbour of their own class"
         alt = (
-            f"Map of {len(shown.points)} images by {shown.arm}, {when}. Of the fold's images {share}, when images of "
+            f"Map of {len(panel.points)} images by {panel.arm}, {when}. Of the fold's images {share}, when images of "
             "the same group don't count."
         )
-        return picture(name, figure, alt, f"{shown.arm}, {when}: {share}.")
+        return picture(name, figure, alt, f"{panel.arm}, {when}: {share}.")
 
 
 def curves(by_arm: Mapping[str, Curves], look: Mapping[str, Look], name: str) -> Picture:
@@ -110,6 +110,6 @@ def _epochs(losses: np.ndarray) -> np.ndarray:
 
 def draw(insight: Insight, classes: Sequence[str], look: Mapping[str, Look]) -> dict[str, list[Picture]]:
     """Figures by section of the page: "layouts" and "curves"."""
-    layouts = [layout(shown, classes, f"layout-{i}") for i, shown in enumerate(insight.layouts)]
+    layouts = [layout(panel, classes, f"layout-{i}") for i, panel in enumerate(insight.layouts)]
     learned = [curves(insight.curves, look, "learning")] if insight.curves else []
     return {"layouts": layouts, "curves": learned}

@@ -75,7 +75,7 @@ def interval_text(interval: Entry, signed: bool = False) -> str:
 def scores(entries: Sequence[Entry], look: dict[str, Look], name: str) -> Picture:
     """Macro-F1 of every arm in one cell, with 95% intervals and a tick for each seed."""
     height = ROW * len(entries) + 0.75
-    what = describe_cell(entries[0]["mode"], entries[0]["fraction"])
+    setting = describe_cell(entries[0]["mode"], entries[0]["fraction"])
     with style():
         figure, axes = canvas(height)
         for y, entry in enumerate(entries):
@@ -88,12 +88,12 @@ def scores(entries: Sequence[Entry], look: dict[str, Look], name: str) -> Pictur
                 interval_text(entry["macro_f1"]),
                 entry.get("macro_f1_by_seed", ()),
             )
-        axes.set_xlabel(f"macro-F1, points · {what}")
+        axes.set_xlabel(f"macro-F1, points · {setting}")
         rows(axes, len(entries), height)
-        alt = f"Macro-F1 in points, {what}: " + "; ".join(
+        alt = f"Macro-F1 in points, {setting}: " + "; ".join(
             f"{entry['arm']} {interval_text(entry['macro_f1'])}" for entry in entries
         )
-        caption = f"{what.capitalize()}. Mark: mean over seeds. Bar: 95% interval. Ticks: single seeds."
+        caption = f"{setting.capitalize()}. Mark: mean over seeds. Bar: 95% interval. Ticks: single seeds."
         return picture(name, figure, alt, caption)
 
 

@@ -64,11 +64,13 @@ def efficiency(entries: Sequence[Entry], look: dict[str, Look], mode: str, name:
         ends.sort()
         places = apart([y for y, _, _ in ends], (top - bottom) * 0.075, top)
         for (y, x_end, arm), place in zip(ends, places, strict=True):
-            moved = abs(place - y) > 1e-9
-            beside: Any = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
+            is_moved = abs(place - y) > 1e-9
+            text_style: Any = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
             # The name in ink, for some colours are too light to read; where it had to move, its mark goes along.
-            axes.annotate(short(arm, 13), (x_end, place), xytext=(19 if moved else 9, 0), color=INK, **beside)
-            if moved:
+            axes.annotate(
+                short(arm, 13), (x_end, place), xytext=(19 if is_moved else 9, 0), color=INK, **text_style
+            )
+            if is_moved:
                 axes.plot(
                     x_end,
                     place,
@@ -79,10 +81,10 @@ def efficiency(entries: Sequence[Entry], look: dict[str, Look], mode: str, name:
                     clip_on=False,
                     transform=axes.transData + ScaledTranslation(12 / 72, 0, axes.figure.dpi_scale_trans),
                 )
-        what = MODES.get(mode, mode).capitalize()
-        alt = f"{what}, macro-F1 in points against the share of labels: " + "; ".join(
+        title = MODES.get(mode, mode).capitalize()
+        alt = f"{title}, macro-F1 in points against the share of labels: " + "; ".join(
             f"{entry['arm']} at {100 * entry['fraction']:g}%: {interval_text(entry['macro_f1'])}"
             for entry in entries
             if entry["mode"] == mode
         )
-        return picture(name, figure, alt, f"{what}. Bands are 95% intervals.")
+        return picture(name, figure, alt, f"{title}. Bands are 95% intervals.")

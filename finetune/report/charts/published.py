@@ -91,5 +91,5 @@ def published(
             + "."
             for entry in entries
         )
-        what = MODES[entries[0]["mode"]].capitalize()
-        return picture(name, figure, alt, f"{what}, trained and tested on the split as published.")
+        title = MODES[entries[0]["mode"]].capitalize()
+        return picture(name, figure, alt, f"{title}, trained and tested on the split as published.")

@@ -106,7 +106,7 @@ def _lead(
     """The run as rank 0, which decides and writes, sees it; arguments are what it is made of."""
     backbone = backbone_of(config)
     claim_folder(config.out, KIND)
-    about = check_same_run(config, store)
+    facts = check_same_run(config, store)
     if (summary := _summary_of_finished(config.out)) is not None:
         return summary
     progress.say(sampler.sentence())
@@ -114,7 +114,7 @@ def _lead(
         progress.say(line)
     try:
         return _train(
-            config, backbone, store, sampler, devices, interrupts, watching, about, limit, started, clock
+            config, backbone, store, sampler, devices, interrupts, watching, facts, limit, started, clock
         )
     finally:
         if (config.out / "summary.json").is_file():  # it is over, also where it ended early
@@ -129,7 +129,7 @@ def _train(
     devices: Devices,
     interrupts: Interrupts,
     watching: Sequence[Monitor],
-    about: dict[str, Any],
+    facts: dict[str, Any],
     limit: float | None,
     started: float,
     clock: Callable[[], float],
@@ -169,7 +169,7 @@ def _train(
                     "method": config.method,
                     "pairs": sampler.describe(),
                     "versions": device.versions(),
-                    **about,
+                    **facts,
                 },
                 best_score=best_score(config.out),
             )

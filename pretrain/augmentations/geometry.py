@@ -58,7 +58,7 @@ def move(
     # The operation's output is as large as its input: give it the larger of both, and keep the corner.
     if (grow := size - side) > 0:
         x = ops.pad(x, [[0, 0], [0, grow], [0, grow], [0, 0]])
-    moved = ops.image.affine_transform(
+    warped = ops.image.affine_transform(
         x, transform, interpolation="bilinear", fill_mode="constant", data_format="channels_last"
     )
-    return moved[:, :size, :size, 0]
+    return warped[:, :size, :size, 0]

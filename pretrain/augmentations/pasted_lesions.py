@@ -66,13 +66,13 @@ def paste(x: Any, numbers: tuple[Any, Any, Any], share: float) -> tuple[Any, Any
         by the names in DESCRIBED: its place from left to right and from top to bottom as shares of the side, its
         radius on its logarithmic scale, and the greys of core and rim, all in 0..1.
     """
-    drawn, cells, waves = numbers
-    u = dict(zip(_UNIFORM, ops.unstack(drawn, num=len(_UNIFORM), axis=1), strict=True))
+    uniform, cells, waves = numbers
+    u = dict(zip(_UNIFORM, ops.unstack(uniform, num=len(_UNIFORM), axis=1), strict=True))
     side = x.shape[1]
     first, _ = ops.split(x, 2, axis=0)
     mean = head_mean(first)
     across, down = _places(first, mean, cells, u["x"], u["y"])
-    there = ops.cast(u["there"] < share, "float32")
+    present = ops.cast(u["there"] < share, "float32")
     low, high = np.log(RADIUS)
     radius = ops.exp(low + (high - low) * u["radius"])
 
@@ -82,10 +82,10 @@ def paste(x: Any, numbers: tuple[Any, Any, Any], share: float) -> tuple[Any, Any
     angle, stretch = np.pi * u["angle"], ops.exp(0.6 * (u["stretch"] - 0.5))
     cos, sin = ops.cos(angle) / radius, ops.sin(angle) / radius
     along = (dx * per_image(cos) + dy * per_image(sin)) * per_image(stretch)
-    beside = (dy * per_image(cos) - dx * per_image(sin)) / per_image(stretch)
+    perpendicular = (dy * per_image(cos) - dx * per_image(sin)) / per_image(stretch)
     field = _smooth(waves, side)
     # 1 at the outline of the lesion, which the field makes irregular.
-    distance = ops.sqrt(along * along + beside * beside) * (
+    distance = ops.sqrt(along * along + perpendicular * perpendicular) * (
         1.0 + 0.35 * per_image(u["rough"]) * ops.tanh(field[:, 0])
     )
 
@@ -111,12 +111,12 @@ def paste(x: Any, numbers: tuple[Any, Any, Any], share: float) -> tuple[Any, Any
     def twice(values: Any) -> Any:
         return ops.concatenate([values, values], axis=0)
 
-    seen = per_image(there)
-    x = x * (1.0 + twice(seen * per_image(lighter) * around))  # what is black around it stays so
-    body = seen * body * per_image(opaque)
+    presence = per_image(present)
+    x = x * (1.0 + twice(presence * per_image(lighter) * around))  # what is black around it stays so
+    body = presence * body * per_image(opaque)
     x = x * twice(1.0 - body) + twice(body * grey)
-    described = ops.stack([across, down, u["radius"], u["core"], u["rim"]], axis=1)
-    return ops.clip(x, 0.0, 1.0), there, described
+    descriptors = ops.stack([across, down, u["radius"], u["core"], u["rim"]], axis=1)
+    return ops.clip(x, 0.0, 1.0), present, descriptors
 
 
 def _places(x: Any, mean: Any, cells: Any, right: Any, below: Any) -> tuple[Any, Any]:
@@ -135,10 +135,10 @@ def _places(x: Any, mean: Any, cells: Any, right: Any, below: Any) -> tuple[Any,
 
 def _smooth(waves: Any, side: int) -> Any:
     """Random fields (n, 2, side, side) of mean 0 and variance about 1, from coefficients of low cosines."""
-    most = min(WAVES, side)
-    frequency = np.hypot(*np.mgrid[:most, :most])
+    count = min(WAVES, side)
+    frequency = np.hypot(*np.mgrid[:count, :count])
     weight = (frequency >= SLOWEST) / (1.0 + frequency / SLOWEST)
     weight *= side / np.sqrt((weight**2).sum())
-    basis = dct_matrix(side)[:most]
-    coefficients = waves[:, :, :most, :most] * weight.astype("float32")
+    basis = dct_matrix(side)[:count]
+    coefficients = waves[:, :, :count, :count] * weight.astype("float32")
     return ops.matmul(ops.matmul(basis.T, coefficients), basis)

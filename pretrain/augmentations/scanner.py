@@ -53,8 +53,8 @@ def bias_field(terms: Any, size: int) -> Any:
     waves = np.cos(np.pi * np.arange(BIAS_ORDERS)[None, :] * place[:, None]).astype(
         np.float32
     )  # (size, orders)
-    whole = ops.concatenate([ops.zeros_like(terms[:, :1]), terms], axis=1)
-    return ops.matmul(ops.matmul(waves, ops.reshape(whole, (-1, BIAS_ORDERS, BIAS_ORDERS))), waves.T)
+    coefficients = ops.concatenate([ops.zeros_like(terms[:, :1]), terms], axis=1)
+    return ops.matmul(ops.matmul(waves, ops.reshape(coefficients, (-1, BIAS_ORDERS, BIAS_ORDERS))), waves.T)
 
 
 def regrade(x: Any, *, bias: Any, gamma: Any, contrast: Any, brightness: Any) -> Any:

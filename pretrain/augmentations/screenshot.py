@@ -85,17 +85,17 @@ def jpeg(x: Any, quality: Any) -> Any:
     """
     size = x.shape[1]
     missing = -size % BLOCK
-    whole = ops.pad(x, [[0, 0], [0, missing], [0, missing]], mode="symmetric") if missing else x
+    padded = ops.pad(x, [[0, 0], [0, missing], [0, missing]], mode="symmetric") if missing else x
     blocks = (size + missing) // BLOCK
-    one = dct_matrix(BLOCK)
-    both = np.kron(one, one)  # (frequency, place) of a block whose rows are laid one after the other
-    pixels = ops.transpose(ops.reshape(whole, (-1, blocks, BLOCK, blocks, BLOCK)), (0, 1, 3, 2, 4))
+    basis = dct_matrix(BLOCK)
+    transform = np.kron(basis, basis)  # (frequency, place) of a block whose rows are laid one after the other
+    pixels = ops.transpose(ops.reshape(padded, (-1, blocks, BLOCK, blocks, BLOCK)), (0, 1, 3, 2, 4))
     pixels = ops.reshape(pixels, (-1, blocks * blocks, BLOCK * BLOCK))
     steps = ops.expand_dims(jpeg_table(quality), 1)
     # Grey is stored around 0, from -128 on; only the rounding of the mean notices.
-    coefficients = ops.matmul(pixels * 255.0 - 128.0, both.T)
-    stored = ops.round(coefficients / steps) * steps
-    pixels = (ops.matmul(stored, both) + 128.0) / 255.0
+    coefficients = ops.matmul(pixels * 255.0 - 128.0, transform.T)
+    quantised = ops.round(coefficients / steps) * steps
+    pixels = (ops.matmul(quantised, transform) + 128.0) / 255.0
     pixels = ops.transpose(ops.reshape(pixels, (-1, blocks, blocks, BLOCK, BLOCK)), (0, 1, 3, 2, 4))
     lossy = ops.reshape(pixels, (-1, size + missing, size + missing))[:, :size, :size]
     return ops.where(per_image(quality) > 0, ops.clip(lossy, 0.0, 1.0), x)

@@ -65,8 +65,13 @@ class Views(keras.layers.Layer):
         self.random = keras.random.SeedGenerator(seed)
 
     def get_config(self) -> dict[str, Any]:
-        own = {"size": self.size, "strength": self.strength, "seed": self.seed, "strengths": self.strengths}
-        return {**super().get_config(), **own}
+        settings = {
+            "size": self.size,
+            "strength": self.strength,
+            "seed": self.seed,
+            "strengths": self.strengths,
+        }
+        return {**super().get_config(), **settings}
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.size, self.size, 1)
@@ -81,10 +86,10 @@ class Views(keras.layers.Layer):
             n: number of views.
             full: the name of an augmentation that every view is to have as strong as it gets, for pictures of it.
         """
-        drawn = ops.unstack(
+        columns = ops.unstack(
             keras.random.uniform((n, len(_COLUMNS)), seed=self.random), num=len(_COLUMNS), axis=1
         )
-        uniform = dict(zip(_COLUMNS, drawn, strict=True))
+        uniform = dict(zip(_COLUMNS, columns, strict=True))
         if full is not None:
             # Those that go either way, to one end and the other in turn.
             end = ops.cast(ops.arange(n) % 2, "float32") if full in _EITHER_WAY else 0.0
@@ -98,14 +103,14 @@ class Views(keras.layers.Layer):
 
     def _parameters(self, uniform: dict[str, Any]) -> Parameters:
         """What uniform numbers in [0, 1), (n,) each by the names of _COLUMNS, come to in the units of the parts."""
-        most = self.amounts
+        amount_of = self.amounts
 
         def sometimes(name: str, limit: float = math.inf) -> Any:
             """0 in those views that do not have it, else uniform up to the amount."""
-            return ops.maximum(0.0, 1.0 - uniform[name] / _SHARE[name]) * min(most[name], limit)
+            return ops.maximum(0.0, 1.0 - uniform[name] / _SHARE[name]) * min(amount_of[name], limit)
 
         def either_way(name: str, limit: float = math.inf) -> Any:
-            return (2.0 * uniform[name] - 1.0) * min(most[name], limit)
+            return (2.0 * uniform[name] - 1.0) * min(amount_of[name], limit)
 
         def grey(name: str, black: float, white: float) -> Any:
             """Black and white in such shares, any grey in the rest."""
@@ -125,7 +130,7 @@ class Views(keras.layers.Layer):
             for side in ("left", "right", "top", "bottom")
         }
         shading = sometimes("bias")
-        mirrored = uniform["flip"] < _SHARE["flip"] * min(1.0, most["flip"])
+        mirrored = uniform["flip"] < _SHARE["flip"] * min(1.0, amount_of["flip"])
         return {
             "zoom": zoom,
             "stretch": either_way("stretch"),

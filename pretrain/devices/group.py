@@ -90,12 +90,12 @@ class ProcessGroup(SeveralDevices):
         for name in FREE_TO_CHANGE:
             del settings[f"--{name.replace('_', '-')}"]
         versions = device.versions()
-        about = {
+        facts = {
             **settings,
             **{f"the version of {name}": versions.get(name) for name in SAME_VERSIONS},
             "the content of the slice store": self._store.fingerprint[:12],
         }
-        first, *others = self.exchange({"host": platform.node(), "about": about}, ALL_SETTINGS)
+        first, *others = self.exchange({"host": platform.node(), "about": facts}, ALL_SETTINGS)
         for rank, other in enumerate(others, 1):
             differences = [
                 f"{name} is {other['about'].get(name)} there, {value} in process 0"
@@ -287,7 +287,7 @@ def _connect(membership: Membership) -> None:
     }
     if membership.coordinator.startswith(("127.", "localhost")):
         options["coordinator_bind_address"] = membership.coordinator  # or else it is open to the network
-    known = inspect.signature(jax.distributed.initialize).parameters
+    parameters = inspect.signature(jax.distributed.initialize).parameters
     rank, processes = membership.rank, membership.processes
     progress.say(f"process {rank} of {processes} waits for the others at {membership.coordinator}")
     try:
@@ -295,7 +295,7 @@ def _connect(membership: Membership) -> None:
             coordinator_address=membership.coordinator,
             num_processes=processes,
             process_id=rank,
-            **{name: value for name, value in options.items() if name in known},
+            **{name: value for name, value in options.items() if name in parameters},
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(

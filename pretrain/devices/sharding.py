@@ -115,8 +115,8 @@ class ShardedTrainer(Trainer):
                 variable.assign(
                     jax.make_array_from_callback(value.shape, devices.everywhere, value.__getitem__)
                 )
-        own = self.config.batch // devices.processes
-        rows = slice(devices.rank * own, (devices.rank + 1) * own)
+        per_process = self.config.batch // devices.processes
+        rows = slice(devices.rank * per_process, (devices.rank + 1) * per_process)
         devices.layout.layers = self._layers
         with devices.layout.scope():
             return super()._train({name: array[rows] for name, array in batch.items()})

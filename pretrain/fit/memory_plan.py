@@ -103,27 +103,30 @@ def _tensorflow_chunks(
 
     @tf.custom_gradient
     def encode(*weights):
-        def forward(i, state, drawn, outputs):
-            drawn = [array.write(i, state[j]) for array, j in zip(drawn, generators, strict=True)]
+        def forward(i, state, records, outputs):
+            records = [array.write(i, state[j]) for array, j in zip(records, generators, strict=True)]
             y, state = pure(list(weights), state, chunks[i])
-            return i + 1, state, drawn, outputs.write(i, y)
+            return i + 1, state, records, outputs.write(i, y)
 
-        drawn = [tf.TensorArray(state[j].dtype, size=parts) for j in generators]
+        records = [tf.TensorArray(state[j].dtype, size=parts) for j in generators]
         outputs = tf.TensorArray(dtype, size=parts)
-        after, drawn, outputs = loop(forward, (list(state), drawn, outputs))
-        drawn = [array.stack() for array in drawn]
+        after, records, outputs = loop(forward, (list(state), records, outputs))
+        records = [array.stack() for array in records]
 
         def gradient(upstream, *_):
             def backward(i, total):
-                then = list(state)
-                for j, states in zip(generators, drawn, strict=True):
-                    then[j] = states[i]
+                old_state = list(state)
+                for j, states in zip(generators, records, strict=True):
+                    old_state[j] = states[i]
                 with tf.GradientTape() as tape:
-                    again = [tf.identity(weight) for weight in weights]
-                    tape.watch(again)
-                    y, _ = pure(again, then, chunks[i])
+                    copies = [tf.identity(weight) for weight in weights]
+                    tape.watch(copies)
+                    y, _ = pure(copies, old_state, chunks[i])
                 parts = tape.gradient(
-                    y, again, output_gradients=upstream[i], unconnected_gradients=tf.UnconnectedGradients.ZERO
+                    y,
+                    copies,
+                    output_gradients=upstream[i],
+                    unconnected_gradients=tf.UnconnectedGradients.ZERO,
                 )
                 return i + 1, [a + b for a, b in zip(total, parts, strict=True)]
 

@@ -108,12 +108,14 @@ class Marker:
         self.killed = False
 
     def __enter__(self) -> Marker:
-        now = {"boot_id": memory.boot_id(self.root), "oom_kills": memory.oom_kills(self.root)}
+        record = {"boot_id": memory.boot_id(self.root), "oom_kills": memory.oom_kills(self.root)}
         before = object_or_none(self.path)
-        if before and not wrong_fields(before, {"oom_kills": int}) and isinstance(now["oom_kills"], int):
-            self.killed = before.get("boot_id") == now["boot_id"] and before["oom_kills"] < now["oom_kills"]
+        if before and not wrong_fields(before, {"oom_kills": int}) and isinstance(record["oom_kills"], int):
+            self.killed = (
+                before.get("boot_id") == record["boot_id"] and before["oom_kills"] < record["oom_kills"]
+            )
         with contextlib.suppress(OSError):  # a run that can be resumed on a full disk is worth more
-            write_json(self.path, {"pid": os.getpid(), **now})
+            write_json(self.path, {"pid": os.getpid(), **record})
         return self
 
     def __exit__(self, *_: Any) -> None:

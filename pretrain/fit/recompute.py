@@ -44,18 +44,18 @@ def early_cuts(encoder: keras.Model) -> list[keras.layers.Layer]:
         for tensor in keras.tree.flatten(layer.input):
             used_by[tensor._keras_history.operation.name].append(i)
     side = encoder.input_shape[1]
-    cuts, since, busy_until = [], 0, 0
+    cuts, elements, busy_until = [], 0, 0
     for i, layer in enumerate(layers[:-1]):
-        since += _elements(layer)
+        elements += _elements(layer)
         alone = busy_until <= i  # no earlier output is still needed after this layer
         busy_until = max([busy_until, *used_by[layer.name]])
         if len(layer.output.shape) != 4 or layer.output.shape[1] < side * EARLY_SIDE:
             continue
         # A block begins where the network widens or where a residual branches off.
         begins = _elements(layers[i + 1]) > _elements(layer) or len(used_by[layer.name]) > 1
-        if alone and begins and since >= 4 * _elements(layer):
+        if alone and begins and elements >= 4 * _elements(layer):
             cuts.append(layer)
-            since = 0
+            elements = 0
     return cuts
 
 

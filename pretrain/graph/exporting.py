@@ -90,7 +90,7 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
     for name in SCRIPTS:
         _write(out / name, (BOARD / name).read_text(encoding="utf-8"))
     _write(out / "README.txt", _instructions(out, version))
-    written = [path for path in (out / "graph").rglob("*") if path.is_file()]
+    paths = [path for path in (out / "graph").rglob("*") if path.is_file()]
     card = {
         "format": FORMAT,
         "made_by": f"mri-transfer {mri_transfer.__version__}",
@@ -98,7 +98,7 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
         **described(trainer, start),
         "slices": slices,
         "versions": device.versions(),
-        "files": {path.relative_to(out).as_posix(): sha256(path) for path in sorted(written)},
+        "files": {path.relative_to(out).as_posix(): sha256(path) for path in sorted(paths)},
     }
     write_json(out / CARD, card)
     progress.say(
@@ -189,8 +189,8 @@ def training_module(trainer: Trainer, slice_size: int) -> tf.Module:
         method.set_progress(share)
         optimizer.learning_rate.assign(rate)
         with tf.GradientTape() as tape:
-            seen = method(pairs, training=True)
-            loss = method.compute_loss(x=pairs, y_pred=seen, training=True)
+            outputs = method(pairs, training=True)
+            loss = method.compute_loss(x=pairs, y_pred=outputs, training=True)
         weights = method.trainable_variables
         gradients = tape.gradient(loss, [weight.value for weight in weights])
         optimizer.apply_gradients(zip(gradients, weights, strict=True))

@@ -92,23 +92,23 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
     arrays, info = saved
     _check_state(folder, card, arrays, info)
     encoder = _encoder(card, arrays)
-    known = claim_folder(out, RUN)
+    existing = claim_folder(out, RUN)
     origin = {"graph": info["graph"], "seed": card["seed"]}
-    if known and (not (out / "imported.json").is_file() or read_object(out / "imported.json") != origin):
+    if existing and (not (out / "imported.json").is_file() or read_object(out / "imported.json") != origin):
         raise UserError(f"{out}: holds another run; choose another --out")
     write_card(out / "imported.json", origin)
     budget = info["budget"]
     # Where the same slices lie on this machine, so that `compare` can look for tumour images among them.
-    here = card["slices"]["store"] if card["slices"]["fingerprint"] == info["fingerprint"] else None
-    about = {
-        "config": {**card["config"], **budget, "store": here or info["data"]["store"], "out": str(out)},
+    store = card["slices"]["store"] if card["slices"]["fingerprint"] == info["fingerprint"] else None
+    facts = {
+        "config": {**card["config"], **budget, "store": store or info["data"]["store"], "out": str(out)},
         "data": info["data"],
         "versions": {
             **card["versions"],
             **{key: info["machine"][key] for key in ("python", "tensorflow", "numpy")},
         },
     }
-    write_card(out / "config.json", about)
+    write_card(out / "config.json", facts)
     write_card(out / "start.json", {"backbone": card["backbone"], **card["start"], "precision": "float32"})
     lines = folder / "metrics.jsonl"
     if lines.is_file():
@@ -127,7 +127,7 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
             "slices": info["data"]["slices"],
             "subjects": info["data"]["subjects"],
         },
-        **about,
+        **facts,
         "seconds": round(info["seconds"], 1),
         "steps": info["step"],
         "metrics": results,
@@ -151,9 +151,9 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
     write_json(out / "summary.json", summary)
     if not info["finished"]:
         progress.say(f"the training is not over ({info['share']:.0%} of its budget): this is its last save")
-    where = info["machine"]["board"] or info["machine"]["machine"]
+    machine = info["machine"]["board"] or info["machine"]["machine"]
     progress.say(
-        f"{info['step']} steps in {info['seconds'] / 60:.1f} min on {where} with TensorFlow "
+        f"{info['step']} steps in {info['seconds'] / 60:.1f} min on {machine} with TensorFlow "
         f"{info['machine']['tensorflow']}; the encoder is in {summary['encoder']}"
     )
     write_sums(out)

@@ -53,9 +53,9 @@ def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
     side = store.size if store else options.get("size")
     if side is None:
         raise UserError("the size of the slices is not known: give --store STORE, or --size PX")
-    given = {"store": path or Path(), "out": config.out, "size": side, "precision": "float32", **options}
+    values = {"store": path or Path(), "out": config.out, "size": side, "precision": "float32", **options}
     try:
-        settings = configure(PretrainConfig, (), given)
+        settings = configure(PretrainConfig, (), values)
     except UserError as error:
         raise UserError(f"{config.run}: {error}" if config.run else str(error)) from None
     if "sequence" in mixture(settings.positives):

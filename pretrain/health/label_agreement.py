@@ -60,8 +60,8 @@ def label_agreement(
     labels, subject = np.asarray(labels), np.unique(subject, return_inverse=True)[1].reshape(-1)
     usable = ~np.isin(labels, UNKNOWN)
     for label in np.unique(labels[usable]):
-        here = labels == label
-        usable &= ~here | (len(np.unique(subject[here])) > 1)
+        members = labels == label
+        usable &= ~members | (len(np.unique(subject[members])) > 1)
     labels, subject, features = labels[usable], subject[usable], np.asarray(features)[usable]
     if len(np.unique(labels)) < 2:
         return None
@@ -72,20 +72,22 @@ def label_agreement(
     shared = allowed & (labels[:, None] == labels[None, :])
     indices = nearest(features, allowed, k)
     real = indices >= 0
-    counted = real.any(axis=1)
-    names = np.unique(labels[counted])
+    mask = real.any(axis=1)
+    names = np.unique(labels[mask])
     if len(names) < 2:
         return None
     hits = (np.take_along_axis(shared, np.maximum(indices, 0), axis=1) & real).sum(axis=1)
-    share = hits[counted] / real.sum(axis=1)[counted]
-    blind = shared.sum(axis=1)[counted] / allowed.sum(axis=1)[counted]
-    labels, subject = labels[counted], subject[counted]
+    share = hits[mask] / real.sum(axis=1)[mask]
+    blind = shared.sum(axis=1)[mask] / allowed.sum(axis=1)[mask]
+    labels, subject = labels[mask], subject[mask]
     recalls, chances, influence = [], [], np.zeros(subject.max() + 1)
     for name in names:
-        here = labels == name
-        recalls.append(share[here].mean())
-        chances.append(blind[here].mean())
-        influence += np.bincount(subject[here], share[here] - recalls[-1], len(influence)) / here.sum()
+        members = labels == name
+        recalls.append(share[members].mean())
+        chances.append(blind[members].mean())
+        influence += (
+            np.bincount(subject[members], share[members] - recalls[-1], len(influence)) / members.sum()
+        )
     influence = influence[np.unique(subject)] / len(names)
     clusters = len(influence)
     error = np.sqrt(clusters / (clusters - 1) * (influence**2).sum())

@@ -97,10 +97,10 @@ class HealthMonitor:
 
     def restore(self, lines: Sequence[Mapping[str, Any]]) -> None:
         """A resumed run is measured on the slices that it began with."""
-        measured = _measurements(lines)
-        if measured:
-            self._slices = measured[0][MARK]
-            self._count, self._measured_at = len(measured), measured[-1]["seconds"]
+        measurements = _measurements(lines)
+        if measurements:
+            self._slices = measurements[0][MARK]
+            self._count, self._measured_at = len(measurements), measurements[-1]["seconds"]
         if lines:
             self._resumed_from = lines[-1]["step"]
 
@@ -208,8 +208,8 @@ class HealthMonitor:
         assert self._panel is not None
         assert self.verdict is not None
         began = time.monotonic()
-        known = object_or_none(run.out / "start.json") or {}
-        start = describe_start(known) if known else "unknown weights"
+        facts = object_or_none(run.out / "start.json") or {}
+        start = describe_start(facts) if facts else "unknown weights"
         snapshot = RunSnapshot(
             config=run.config,
             store=run.store,
@@ -224,7 +224,7 @@ class HealthMonitor:
                 "learning_rate": run.config.default_rate,
                 "size": run.store.size,
                 "temperature": getattr(run.method, "temperature", None),
-                "backbone": known.get("backbone"),
+                "backbone": facts.get("backbone"),
             },
             shares=self._shares(run, lines),
             events=_events(run, lines),
@@ -275,8 +275,10 @@ def _measurements(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]
 
 def _losses(run: RunView, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean and deviation of the losses that were reported since the last measurement, and of the one just met."""
-    since = history[-1]["step"] if history else 0
-    losses = [line["loss"] for line in run.metrics if line["step"] > since and line.get("loss") is not None]
+    last_step = history[-1]["step"] if history else 0
+    losses = [
+        line["loss"] for line in run.metrics if line["step"] > last_step and line.get("loss") is not None
+    ]
     if run.loss is not None:  # after a divergence there is none
         losses.append(run.loss)
     chance = run.method.chance(run.config.batch)

@@ -29,10 +29,10 @@ def choose(table: dict[str, np.ndarray], count: int, seed: int) -> np.ndarray:
         int64 (count,), in the order of choice: the first m of them are what `count=m` would give.
     """
     kind = _numbered(table["sequence"], table["plane"])
-    own = _numbered(kind, table["subject"])
+    subjects = _numbered(kind, table["subject"])
     chance = np.random.default_rng([seed, 0x4EA1]).random(len(kind))
     # The first slice of each subject comes before the second of any.
-    turn_of_subject = _turns(own, chance)
+    turn_of_subject = _turns(subjects, chance)
     turn_of_kind = _turns(kind, chance, turn_of_subject)
     return np.lexsort((chance, turn_of_kind))[:count].astype(np.int64)
 
@@ -41,8 +41,8 @@ def _numbered(*columns: np.ndarray) -> np.ndarray:
     """A number for every combination of entries."""
     numbers = [np.unique(column, return_inverse=True)[1].reshape(-1) for column in columns]
     combined = numbers[0]
-    for more in numbers[1:]:
-        combined = combined * (more.max() + 1) + more
+    for others in numbers[1:]:
+        combined = combined * (others.max() + 1) + others
     return combined
 
 
@@ -64,9 +64,9 @@ def position_bins(table: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
     plane, position = np.asarray(table["plane"]), np.asarray(table["position"], dtype=np.float64)
     bins = np.empty(len(rows), dtype="<U1")
     for name in np.unique(plane[rows]):
-        here = plane[rows] == name
+        mask = plane[rows] == name
         edges = np.quantile(position[plane == name], np.arange(1, POSITION_BINS) / POSITION_BINS)
-        bins[here] = (1 + np.searchsorted(edges, position[rows][here], side="right")).astype(str)
+        bins[mask] = (1 + np.searchsorted(edges, position[rows][mask], side="right")).astype(str)
     return bins
 
 
@@ -118,10 +118,10 @@ class Panel:
             ]
         self.images = images
         # Other pairs and views than those of the training.
-        drawn = sample_views(
+        samples = sample_views(
             store, dataclasses.replace(config, size=size, seed=config.seed + 0x4EA1), pairs_for(count), 1
         )
-        self.views_a, self.views_b = drawn["views_a"][:, 0], drawn["views_b"][:, 0]
+        self.views_a, self.views_b = samples["views_a"][:, 0], samples["views_b"][:, 0]
         self._embedding: tuple[Any, Any] | None = None
 
     def features(self, encoder: Any) -> np.ndarray:
@@ -169,8 +169,8 @@ def _as_training(method: Any) -> Any:
 
     class AsTraining(keras.Model):
         def call(self, x):
-            for part in parts:
-                x = _stateless(part, x)
+            for layer in parts:
+                x = _stateless(layer, x)
             return ops.cast(x, "float32")
 
     model = AsTraining(dtype="float32")

@@ -75,15 +75,15 @@ def single_augmentations(
     device.prepare()
     from mri_transfer.pretrain.augmentations.views import Views
 
-    most = amounts(config.strength, config.strengths)
+    amount_of = amounts(config.strength, config.strengths)
     by_name = {}
-    for number, name in enumerate(name for name, amount in most.items() if amount):
-        alone = {other: (config.strengths.get(other, 1.0) if other == name else 0.0) for other in most}
+    for number, name in enumerate(name for name, amount in amount_of.items() if amount):
+        alone = {other: (config.strengths.get(other, 1.0) if other == name else 0.0) for other in amount_of}
         views = Views(size, config.strength, config.seed + number, alone)
         image = images[number % len(images)][None]
         repeated = np.repeat(image, count, axis=0)
-        made = _grey(views.apply(repeated, views.draw(count, full=name)))
-        by_name[name] = np.concatenate([_plain(image, size), made])
+        pictures = _grey(views.apply(repeated, views.draw(count, full=name)))
+        by_name[name] = np.concatenate([_plain(image, size), pictures])
     return by_name
 
 
@@ -108,8 +108,8 @@ def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
     samples = sample_views(store, config, PAIRS, EACH)
     size = samples["a"].shape[1]
     # On slices that show much.
-    chosen = np.argsort(-(samples["a"] > 25).mean((1, 2)), kind="stable")[:_ALONE]
-    alone = single_augmentations(store.images(samples["index_a"][chosen]), config, size, EACH)
+    rows = np.argsort(-(samples["a"] > 25).mean((1, 2)), kind="stable")[:_ALONE]
+    alone = single_augmentations(store.images(samples["index_a"][rows]), config, size, EACH)
     sheet = _Sheet(tile=min(max(size, 128), 192), columns=2 * (1 + EACH))
     sheet.title(
         f"Pairs, as a run with these settings draws them ({config.positives}, strength {config.strength:g})",
@@ -145,13 +145,13 @@ def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
 def _caption(store: SliceStore, samples: dict[str, np.ndarray], row: int, side: str) -> str:
     index_a, index_b = int(samples["index_a"][row]), int(samples["index_b"][row])
     index, table = index_a if side == "a" else index_b, store.table
-    where = f"{table['plane'][index]} {table['sequence'][index]} at {round(table['position_mm'][index])} mm"
+    place = f"{table['plane'][index]} {table['sequence'][index]} at {round(table['position_mm'][index])} mm"
     if side == "a":
-        return f"{table['subject'][index]}: {where}"
+        return f"{table['subject'][index]}: {place}"
     if index_a == index_b:
-        return f"{samples['kind'][row]}, the slice itself: {where}"
+        return f"{samples['kind'][row]}, the slice itself: {place}"
     apart = abs(table["position_mm"][index_a] - table["position_mm"][index_b])
-    return f"{samples['kind'][row]}, {apart:.1f} mm apart: {where}"
+    return f"{samples['kind'][row]}, {apart:.1f} mm apart: {place}"
 
 
 def _about(augmentation: Augmentation) -> str:

@@ -160,18 +160,18 @@ def draw(lines: Sequence[Line]) -> dict[str, list[Picture]]:
                 ),
             ],
         }
-    return {section: [drawn for drawn in pictures if drawn] for section, pictures in by_section.items()}
+    return {section: [chart for chart in pictures if chart] for section, pictures in by_section.items()}
 
 
 def series(lines: Sequence[Line], key: str) -> tuple[np.ndarray, np.ndarray]:
     """Seconds and values of a key; of many, means of as many runs as a figure can show."""
-    known = [(line["seconds"], line[key]) for line in lines if isinstance(line.get(key), (int, float))]
-    if not known:
+    points = [(line["seconds"], line[key]) for line in lines if isinstance(line.get(key), (int, float))]
+    if not points:
         return np.empty(0), np.empty(0)
-    seconds, values = np.array(known, dtype=np.float64).T
-    if len(known) > MOST_POINTS:
-        edges = np.linspace(0, len(known), MOST_POINTS + 1).astype(int)[:-1]
-        counts = np.diff([*edges, len(known)])
+    seconds, values = np.array(points, dtype=np.float64).T
+    if len(points) > MOST_POINTS:
+        edges = np.linspace(0, len(points), MOST_POINTS + 1).astype(int)[:-1]
+        counts = np.diff([*edges, len(points)])
         seconds, values = (np.add.reduceat(column, edges) / counts for column in (seconds, values))
     return seconds, values
 
@@ -268,11 +268,11 @@ def maps(
     pictures: dict[str, list[Picture]] = {}
     with style():
         for name, values in labels.items():
-            drawn = []
+            panels = []
             for when, points in (("start", before), ("now", after)):
                 if points is not None:
-                    drawn.append(_map(f"map-{name}-{when}", points, np.asarray(values), name, when))
-            pictures[name] = drawn
+                    panels.append(_map(f"map-{name}-{when}", points, np.asarray(values), name, when))
+            pictures[name] = panels
     return pictures
 
 
@@ -281,7 +281,7 @@ def _map(name: str, points: np.ndarray, values: np.ndarray, label: str, when: st
     names = sorted(set(values.tolist()))
     ordered = label == "position"
     for number, value in enumerate(names):
-        here = points[values == value]
+        members = points[values == value]
         # Positions follow one another along the head, so their colours go from light to dark.
         colour = (
             ("#9ecae9", "#6aa9d8", "#3c86c0", "#1c619d", "#0b3c6f")[number % 5]
@@ -289,7 +289,7 @@ def _map(name: str, points: np.ndarray, values: np.ndarray, label: str, when: st
             else COLOURS[number % len(COLOURS)]
         )
         axes.plot(
-            here[:, 0], here[:, 1], "o", color=colour, markersize=4, markeredgewidth=0, alpha=0.8,
+            members[:, 0], members[:, 1], "o", color=colour, markersize=4, markeredgewidth=0, alpha=0.8,
             label=short(value or "unknown", 14),
         )  # fmt: skip
     axes.set_xticks([])

@@ -82,9 +82,9 @@ def render(snapshot: RunSnapshot) -> str:
     last = lines[-1] if lines else {}
     data, now = _about_the_store(snapshot.store), datetime.datetime.now()
     layout = tsne if snapshot.final and last.get("seconds", 0) >= LONG_RUN else pca
-    made = environment(TEMPLATES)
-    made.filters.update(duration=hours_minutes_seconds)
-    return made.get_template("run.html.j2").render(
+    templates = environment(TEMPLATES)
+    templates.filters.update(duration=hours_minutes_seconds)
+    return templates.get_template("run.html.j2").render(
         title=config.out.name or "run",
         state=snapshot.verdict.state,
         sentence=_without(snapshot.verdict.state, snapshot.verdict.sentence),
@@ -163,9 +163,9 @@ def _about_the_store(store: Any) -> dict[str, Any]:
 
 def _caption(table: Mapping[str, np.ndarray], row: int) -> dict[str, str]:
     plane = str(table["plane"][row])
-    where = "" if plane == "unknown" else f", {float(table['position_mm'][row]):.0f} mm"
+    place = "" if plane == "unknown" else f", {float(table['position_mm'][row]):.0f} mm"
     return {
-        "label": f"{table['sequence'][row] or 'unknown'}, {plane}{where}",
+        "label": f"{table['sequence'][row] or 'unknown'}, {plane}{place}",
         "subject": str(table["subject"][row]),
     }
 
@@ -228,10 +228,10 @@ def _maps(snapshot: RunSnapshot, layout: Any) -> dict[str, Any]:
         return {}
     labels = {name: question["labels"] for name, question in snapshot.panel.labels.items()}
     labels = {name: values for name, values in labels.items() if len(set(values.tolist())) > 1}
-    shown = slice(0, run_charts.MOST_DOTS)
-    before = None if snapshot.before is None else layout(snapshot.before[shown])
+    dots = slice(0, run_charts.MOST_DOTS)
+    before = None if snapshot.before is None else layout(snapshot.before[dots])
     return run_charts.maps(
-        before, layout(snapshot.after[shown]), {name: values[shown] for name, values in labels.items()}
+        before, layout(snapshot.after[dots]), {name: values[dots] for name, values in labels.items()}
     )
 
 

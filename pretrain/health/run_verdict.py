@@ -104,9 +104,9 @@ def verdict(
     if not past or not (learns or final or (now["share"] >= PATIENCE and len(past) >= TO_SAY)):
         return Verdict(EARLY, f"{EARLY}: {_tells(start, now)}")
     if final and learns and _risen(now, start, FALL_ERRORS):
-        less = f"its features say less about the free labels ({now['score']:.2f}, {start['score']:.2f} at the start)"
+        weaker = f"its features say less about the free labels ({now['score']:.2f}, {start['score']:.2f} at the start)"
         return Verdict(
-            FORGETFUL, f"{FORGETFUL}: {less}; {_tells(start, now)}; {REMEDY[FORGETFUL]}", worse=True
+            FORGETFUL, f"{FORGETFUL}: {weaker}; {_tells(start, now)}; {REMEDY[FORGETFUL]}", worse=True
         )
     if learns:
         return Verdict(HEALTHY, f"{HEALTHY}: {_tells(start, now)}")
@@ -116,8 +116,8 @@ def verdict(
             f"the views of a pair lie {now['alignment_ratio']:.2f} times as far apart as any two "
             f"({start['alignment_ratio']:.2f} at the start)"
         )
-    done = "" if final else f"after {now['share']:.0%} of the time "
-    return Verdict(NOT_LEARNING, f"{NOT_LEARNING}: {done}{', and '.join(figures)}; {REMEDY[NOT_LEARNING]}")
+    elapsed = "" if final else f"after {now['share']:.0%} of the time "
+    return Verdict(NOT_LEARNING, f"{NOT_LEARNING}: {elapsed}{', and '.join(figures)}; {REMEDY[NOT_LEARNING]}")
 
 
 def _ran_away(start: Figures, now: Figures) -> bool:
@@ -187,11 +187,11 @@ def _tells(start: Figures, now: Figures) -> str:
     parts = []
     label = next((name for name in ("plane", "sequence", "position") if f"knn_{name}" in now), None)
     if label:
-        known = [f"{now[f'knn_{label}_chance']:.0%} by chance"]
+        comparisons = [f"{now[f'knn_{label}_chance']:.0%} by chance"]
         if now is not start and f"knn_{label}" in start:
-            known.append(f"{start[f'knn_{label}']:.0%} at the start")
+            comparisons.append(f"{start[f'knn_{label}']:.0%} at the start")
         parts.append(
-            f"neighbours of other subjects share the {label} in {now[f'knn_{label}']:.0%} ({', '.join(known)})"
+            f"neighbours of other subjects share the {label} in {now[f'knn_{label}']:.0%} ({', '.join(comparisons)})"
         )
     parts.append(f"effective rank {now['rankme']:.0f} of {now['rankme_limit']}")
     return ", ".join([*parts, _loss(start, now)])
@@ -200,9 +200,9 @@ def _tells(start: Figures, now: Figures) -> str:
 def _loss(start: Figures, now: Figures) -> str:
     if now["loss_mean"] is None:
         return "no loss is known"
-    known = []
+    comparisons = []
     if now["loss_chance"] is not None:
-        known.append(f"{now['loss_chance']:.3g} by chance")
+        comparisons.append(f"{now['loss_chance']:.3g} by chance")
     if now is not start and start["loss_mean"] is not None:
-        known.append(f"{start['loss_mean']:.3g} at the start")
-    return f"the loss is {now['loss_mean']:.3g}" + (f" ({', '.join(known)})" if known else "")
+        comparisons.append(f"{start['loss_mean']:.3g} at the start")
+    return f"the loss is {now['loss_mean']:.3g}" + (f" ({', '.join(comparisons)})" if comparisons else "")

@@ -68,11 +68,11 @@ class TensorBoardLog:
         import tensorflow as tf
 
         try:
-            done = len(self._written)
-            if self._writer is None or list(lines[:done]) != self._written:
+            count = len(self._written)
+            if self._writer is None or list(lines[:count]) != self._written:
                 self._begin(folder, seconds)
-                done = 0
-            for line in lines[done:]:
+                count = 0
+            for line in lines[count:]:
                 self._write(line)
             self._written = list(lines)
             self._writer.flush()

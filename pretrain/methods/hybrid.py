@@ -45,8 +45,8 @@ def free_label_loss(predicted: Any, targets: Any) -> tuple[Any, Any, Any, Any]:
         variance of what is drawn evenly from 0..1; cross-entropy of the lesion as a share of log 2; squared error of
         its description, likewise. Means over rows that have the label; 0 where none has.
     """
-    plane, place, there = (targets[:, i] for i in range(3))
-    known = ops.cast(plane >= 0, predicted.dtype)
+    plane, place, present = (targets[:, i] for i in range(3))
+    has_plane = ops.cast(plane >= 0, predicted.dtype)
     of_plane = ops.one_hot(ops.cast(ops.maximum(plane, 0), "int32"), len(PLANES), dtype=predicted.dtype)
     logits = predicted[:, :_PLACE]
     surprise = ops.logsumexp(logits, axis=1) - ops.sum(of_plane * logits, axis=1)
@@ -54,10 +54,10 @@ def free_label_loss(predicted: Any, targets: Any) -> tuple[Any, Any, Any, Any]:
     softplus = ops.maximum(lesion, 0.0) + ops.log1p(ops.exp(-ops.abs(lesion)))
     unlike = ops.mean((predicted[:, _DESCRIBED:] + 0.5 - targets[:, 3:]) ** 2, axis=1)
     return (
-        _mean(surprise, known) / math.log(len(PLANES)),
-        _mean((predicted[:, _PLACE] + 0.5 - place) ** 2, known) / _VARIANCE,
-        ops.mean(softplus - there * lesion) / math.log(2),
-        _mean(unlike, there) / _VARIANCE,
+        _mean(surprise, has_plane) / math.log(len(PLANES)),
+        _mean((predicted[:, _PLACE] + 0.5 - place) ** 2, has_plane) / _VARIANCE,
+        ops.mean(softplus - present * lesion) / math.log(2),
+        _mean(unlike, present) / _VARIANCE,
     )
 
 
@@ -99,21 +99,21 @@ class Hybrid(SimCLR):
         slices = geometry.shrink(ops.cast(slices, "float32") / 255.0, self.views.size)
         plane = ops.cast(batch["plane"], "float32")
         position = ops.reshape(ops.transpose(ops.cast(batch["position"], "float32")), (-1,))
-        there = ops.zeros_like(plane)
+        present = ops.zeros_like(plane)
         pairs = ops.shape(plane)[0]
-        described = ops.zeros((pairs, PREDICTED - _DESCRIBED))
+        descriptors = ops.zeros((pairs, PREDICTED - _DESCRIBED))
         if self.lesions:
             numbers = pasted_lesions.uniform_numbers(pairs, self.random)
-            slices, there, described = pasted_lesions.paste(slices, numbers, self.lesions)
-        plane, there = (ops.concatenate([x, x], axis=0) for x in (plane, there))
-        described = ops.concatenate([described, described], axis=0)
+            slices, present, descriptors = pasted_lesions.paste(slices, numbers, self.lesions)
+        plane, present = (ops.concatenate([x, x], axis=0) for x in (plane, present))
+        descriptors = ops.concatenate([descriptors, descriptors], axis=0)
         # Views are mirrored: in axial and coronal ones nobody can tell left from right, in sagittal ones of a head
         # neither which half it is.
         sagittal = plane == SAGITTAL
         position = ops.where(sagittal, _from_middle(position), position)
-        across = ops.where(sagittal, described[:, 0], _from_middle(described[:, 0]))
-        targets = ops.stack([plane, position, there, across], axis=1)
-        targets = ops.concatenate([targets, described[:, 1:]], axis=1)
+        across = ops.where(sagittal, descriptors[:, 0], _from_middle(descriptors[:, 0]))
+        targets = ops.stack([plane, position, present, across], axis=1)
+        targets = ops.concatenate([targets, descriptors[:, 1:]], axis=1)
 
         encoded = self._encode(self.views(slices * 255.0))
         return {
@@ -125,8 +125,8 @@ class Hybrid(SimCLR):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         z_a, z_b = ops.split(y_pred["projected"], 2, axis=0)
         contrast = nt_xent(z_a, z_b, x["subject"], self.temperature, self.decoupled)
-        plane, place, lesion, described = free_label_loss(y_pred["predicted"], y_pred["targets"])
-        label_loss = plane + place + (lesion + described if self.lesions else 0.0)
+        plane, place, lesion, description = free_label_loss(y_pred["predicted"], y_pred["targets"])
+        label_loss = plane + place + (lesion + description if self.lesions else 0.0)
         return contrast + self.label_weight * label_loss
 
     def chance(self, pairs: int) -> float:

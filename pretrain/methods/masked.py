@@ -126,10 +126,10 @@ class Masked(Method):
     def _hidden(self, count: Any, size: int) -> Any:
         """1 in the same number of randomly chosen blocks of every image, else 0: (count, size, size, 1)."""
         side = -(-size // STRIDE)
-        chosen = round(self.share * side**2)
+        hidden_count = round(self.share * side**2)
         draw = keras.random.uniform((count, side**2), seed=self.random)
         rank = ops.argsort(ops.argsort(draw, axis=1), axis=1)
-        blocks = ops.reshape(ops.cast(rank < chosen, "float32"), (-1, side, side, 1))
+        blocks = ops.reshape(ops.cast(rank < hidden_count, "float32"), (-1, side, side, 1))
         return ops.repeat(ops.repeat(blocks, STRIDE, axis=1), STRIDE, axis=2)[:, :size, :size]
 
 

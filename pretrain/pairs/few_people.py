@@ -16,9 +16,9 @@ def remarks(store: SliceStore) -> list[str]:
     scans = len(store.volumes)
     lines = []
     if people < FEW:
-        whose = "one person" if people == 1 else f"{people} people"
+        persons = "one person" if people == 1 else f"{people} people"
         lines.append(
-            f"{store.folder} has scans of only {whose} ({scans} {'scan' if scans == 1 else 'scans'}), and an encoder "
+            f"{store.folder} has scans of only {persons} ({scans} {'scan' if scans == 1 else 'scans'}), and an encoder "
             f"needs many to learn from; if there are more (see {store.folder / 'summary.html'}), {WHO_IS_WHO}"
         )
     if not store.manifest.get("people_decided_together") and (wrong := outdated(store.volumes)):

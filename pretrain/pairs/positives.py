@@ -153,16 +153,16 @@ class PairSampler:
         anchors = self.slices_of[rng.integers(start, stop)]
         kind = np.zeros(self.batch, dtype=np.int64)
         if len(self._kinds) > 1:
-            until = np.cumsum(self._shares_of(anchors), axis=0)
-            kind = (rng.random(self.batch) >= until[:-1]).sum(axis=0)
+            bounds = np.cumsum(self._shares_of(anchors), axis=0)
+            kind = (rng.random(self.batch) >= bounds[:-1]).sum(axis=0)
         # One draw for all kinds: each pair from the run of its own.
         first = np.choose(kind, [candidates.first[anchors] for candidates in self._kinds])
         last = np.choose(kind, [candidates.last[anchors] for candidates in self._kinds])
-        drawn = rng.integers(first, last)
+        picks = rng.integers(first, last)
         partner = np.empty_like(anchors)
         for number, candidates in enumerate(self._kinds):
-            here = kind == number
-            partner[here] = candidates.slices[drawn[here]]
+            mask = kind == number
+            partner[mask] = candidates.slices[picks[mask]]
         return anchors, partner, np.array([candidates.kind for candidates in self._kinds])[kind]
 
     def _shares_of(self, slices: np.ndarray) -> np.ndarray:
@@ -188,14 +188,14 @@ class PairSampler:
         slices = np.arange(len(self.store))
         counts = np.diff(self.first_of)
         chance = (self.weights / counts)[self.subject]
-        drawn = self._shares_of(slices) @ chance
+        shares = self._shares_of(slices) @ chance
         summary: dict[str, Any] = {
             "positives": self.shares,
             "slices": len(slices),
             "subjects": len(counts),
             "drawn": {
                 candidates.kind: round(float(share), 4)
-                for candidates, share in zip(self._kinds, drawn, strict=True)
+                for candidates, share in zip(self._kinds, shares, strict=True)
             },
         }
         for candidates in self._kinds:

@@ -76,25 +76,27 @@ def partners(
     order = np.lexsort((mm, plane, volume))
     key = (volume * fields.shape[1] + plane)[order]
     edges = np.searchsorted(key, np.arange(fields.shape[0] * fields.shape[1] + 1)).reshape(-1)
-    one = np.unique(volume, return_index=True)[1]  # a slice of each volume
-    label = _ids(subject[one], session[one])
-    contrast = _ids(sequence[one])
+    example = np.unique(volume, return_index=True)[1]  # a slice of each volume
+    label = _ids(subject[example], session[example])
+    contrast = _ids(sequence[example])
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
     by_label = np.argsort(label, kind="stable")
     for group in np.split(by_label, np.flatnonzero(np.diff(label[by_label])) + 1):
         for a, b in itertools.combinations(group.tolist(), 2):
-            if contrast[a] == contrast[b] or not _one_grid(fields[volume[one[a]]], fields[volume[one[b]]]):
+            if contrast[a] == contrast[b] or not _one_grid(
+                fields[volume[example[a]]], fields[volume[example[b]]]
+            ):
                 continue
             for p in range(fields.shape[1]):
                 runs = []
                 for side in (a, b):
-                    cell = volume[one[side]] * fields.shape[1] + p
+                    cell = volume[example[side]] * fields.shape[1] + p
                     runs.append(order[edges[cell] : edges[cell + 1]])
-                for here, there in (runs, runs[::-1]):
-                    if len(here) and len(there):
-                        nearest = _nearest(mm[there], mm[here])
-                        close = np.abs(mm[there[nearest]] - mm[here]) <= SAME_PLACE_MM * (1 + 1e-6)
-                        pairs.append((here[close], there[nearest[close]]))
+                for anchors, others in (runs, runs[::-1]):
+                    if len(anchors) and len(others):
+                        nearest = _nearest(mm[others], mm[anchors])
+                        close = np.abs(mm[others[nearest]] - mm[anchors]) <= SAME_PLACE_MM * (1 + 1e-6)
+                        pairs.append((anchors[close], others[nearest[close]]))
     if not pairs:
         return np.zeros(len(mm) + 1, dtype=np.int64), np.zeros(0, dtype=np.int64)
     of, other = (np.concatenate(parts) for parts in zip(*pairs, strict=True))

@@ -78,8 +78,8 @@ class CallbackMonitor:
     def due(self, run: RunView, at: At) -> bool:
         fresh = run.metrics[-1] if len(run.metrics) > self.lines else {}
         self.lines = len(run.metrics)
-        now = {"loss": run.loss, "seconds": at["seconds"], "share": run.share}
-        self.callback.on_step_end(at["step"], {**fresh, **now})
+        values = {"loss": run.loss, "seconds": at["seconds"], "share": run.share}
+        self.callback.on_step_end(at["step"], {**fresh, **values})
         return False
 
     def measure(self, run: RunView, at: At) -> dict[str, Any]:

@@ -32,8 +32,8 @@ FREE_TO_CHANGE = {
 
 def has_begun(out: Path) -> bool:
     """Whether a run's weights have been started from: before that its settings may still change."""
-    started = (out / "state").is_dir() or (out / "summary.json").is_file()
-    return started and (out / "start.json").is_file()  # other kinds of folder have a summary too
+    has_run = (out / "state").is_dir() or (out / "summary.json").is_file()
+    return has_run and (out / "start.json").is_file()  # other kinds of folder have a summary too
 
 
 def backbone_of(config: PretrainConfig) -> str:
@@ -64,15 +64,15 @@ def check_same_run(config: PretrainConfig, store: SliceStore) -> dict[str, Any]:
         "subjects": len(set(store.table["subject"].tolist())),
     }
     if not (file.is_file() and has_begun(config.out)):
-        about = {"config": as_dict(config), "data": data, "versions": device.versions()}
-        write_card(file, about)
-        return about
+        facts = {"config": as_dict(config), "data": data, "versions": device.versions()}
+        write_card(file, facts)
+        return facts
     before = read_object(file, {"config": dict, "data": dict})
-    now = as_dict(config)
+    settings = as_dict(config)
     changed = [
-        f"--{name.replace('_', '-')} was {before['config'].get(name)}, is {now[name]}"
-        for name in now
-        if name not in FREE_TO_CHANGE and before["config"].get(name) != now[name]
+        f"--{name.replace('_', '-')} was {before['config'].get(name)}, is {settings[name]}"
+        for name in settings
+        if name not in FREE_TO_CHANGE and before["config"].get(name) != settings[name]
     ]
     if before["data"].get("fingerprint") != data["fingerprint"]:
         changed.append("the slice store has other content")

@@ -30,14 +30,14 @@ class Metrics:
         self.lines, self._waiting = [], b""
         if self.path.is_file():
             with self.path.open("rb") as file:
-                written = list(read_lines(file))
-            for line in written:
+                lines = list(read_lines(file))
+            for line in lines:
                 if line.value is None:
                     say(f"{self.path}: line {line.number} is damaged and left out")
                 elif isinstance(line.value.get("step"), int) and line.value["step"] <= step:
                     self.lines.append(line.value)
-            whole = written[-1].end if written else 0
-            if whole < self.path.stat().st_size or len(self.lines) != len(written):
+            end = lines[-1].end if lines else 0
+            if end < self.path.stat().st_size or len(self.lines) != len(lines):
                 self._rewrite()
 
     def add(self, line: dict[str, Any]) -> None:

@@ -165,9 +165,9 @@ class Monitors:
                 continue
             before = self.clock()
             figures |= self._figures(monitor, monitor.measure, run, at)
-            took = self.clock() - before
-            self.seconds[name] += took
-            self._last_took[name], self._measured_at[name] = took, step
+            duration = self.clock() - before
+            self.seconds[name] += duration
+            self._last_took[name], self._measured_at[name] = duration, step
         return figures
 
     def finish(self, view: Callable[[], RunView], step: int, seconds: float) -> dict[str, Any]:

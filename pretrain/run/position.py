@@ -71,5 +71,5 @@ class Position:
         """
         if wrong := wrong_fields(info, {}, _KINDS):
             raise UserError(f"state/ is damaged ({', '.join(wrong)}); choose another --out")
-        known = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in info.items() if name in known})
+        names = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in info.items() if name in names})

@@ -19,19 +19,19 @@ def lost_slices(loop: Loop, error: Exception) -> UserError:
     """What to raise when a batch can't be read any more; what was trained is saved."""
     loop.save_now()
     reason = getattr(error, "strerror", None) or str(error)
-    where = getattr(error, "filename", None) or loop.store.folder
+    place = getattr(error, "filename", None) or loop.store.folder
     return UserError(
-        f"{where}: slices can't be read any more ({reason}); {loop.position.step} steps are saved. Bring the store "
+        f"{place}: slices can't be read any more ({reason}); {loop.position.step} steps are saved. Bring the store "
         "back and run the same command again, it continues"
     )
 
 
-def go_back(loop: Loop, what: str, at: int) -> None:
+def go_back(loop: Loop, problem: str, at: int) -> None:
     """After a divergence, once, the run goes back to its last state with half the rate; the second time it ends there.
 
     Args:
         loop: whose steps since then are undone.
-        what: isn't finite.
+        problem: what isn't finite, as a clause.
         at: step at which that was seen, counted from 1.
     """
     position = loop.position
@@ -39,14 +39,14 @@ def go_back(loop: Loop, what: str, at: int) -> None:
     arrays, step = _last_saved(loop)
     loop.trainer.assign(arrays)
     if len(position.diverged) > 1:
-        where = " and ".join(f"step {number}" for number in position.diverged)
+        steps = " and ".join(f"step {number}" for number in position.diverged)
         loop.stopped = (
-            f"diverged: numbers were not finite at {where}, the second time with half the learning rate. "
+            f"diverged: numbers were not finite at {steps}, the second time with half the learning rate. "
             "Start again with another --out and a lower --learning-rate"
         )
     else:
         position.rate_scale /= 2
-        progress.say(f"{what} at step {at}: going back to step {step} with half the learning rate")
+        progress.say(f"{problem} at step {at}: going back to step {step} with half the learning rate")
     loop.loss = None
     _begin_again(loop, step)
 

@@ -124,26 +124,26 @@ class Saver:
             KeyboardInterrupt: the user wants to wait no longer.
         """
         self.wait()
-        until, reported = time.monotonic() + PATIENCE_SECONDS, False
+        deadline, reported = time.monotonic() + PATIENCE_SECONDS, False
         while True:
             try:
                 return self._with_room(write)
             except OSError as error:
                 reason = error.strerror or str(error)
-                where = error.filename or self.out
-            if time.monotonic() >= until:
+                place = error.filename or self.out
+            if time.monotonic() >= deadline:
                 raise UserError(
-                    f"{where}: can't be written ({reason}); make room and run the same command again, it goes "
+                    f"{place}: can't be written ({reason}); make room and run the same command again, it goes "
                     "on from the last save"
                 )
             if not reported:
                 reported = True
                 progress.say(
-                    f"{where}: can't be written ({reason}); the run is over and waits to be saved, for "
+                    f"{place}: can't be written ({reason}); the run is over and waits to be saved, for "
                     f"{PATIENCE_SECONDS / 60:.0f} minutes: make room"
                 )
-            again = time.monotonic() + min(RETRY_SECONDS, PATIENCE_SECONDS / 10)
-            while time.monotonic() < again:
+            retry_at = time.monotonic() + min(RETRY_SECONDS, PATIENCE_SECONDS / 10)
+            while time.monotonic() < retry_at:
                 if given_up():
                     raise KeyboardInterrupt
                 time.sleep(0.1)
@@ -196,10 +196,10 @@ class Saver:
                 cost = job.result()
             except (OSError, MemoryError) as error:
                 self._failing = True
-                where = getattr(error, "filename", None) or self.out
+                place = getattr(error, "filename", None) or self.out
                 reason = getattr(error, "strerror", None) or "memory is short"
                 progress.say(
-                    f"{where}: could not be saved ({reason}); training goes on, and "
+                    f"{place}: could not be saved ({reason}); training goes on, and "
                     "saving is tried again at the next interval. What was saved before is kept"
                 )
                 continue

@@ -69,10 +69,10 @@ def measure_speed(
     config = PretrainConfig(store=nowhere, out=nowhere, steps=1, batch=batch, size=size, method=method)
     encoder = build_encoder(backbone, size)
 
-    def needed(at_once: int | None) -> float:
+    def bytes_needed(at_once: int | None) -> float:
         return bytes_of_training(config, encoder, at_once)
 
-    micro_batch = largest_that_fits(needed, batch, limit)
+    micro_batch = largest_that_fits(bytes_needed, batch, limit)
     pairs = np.random.default_rng(0).integers(0, 256, (2, batch, size, size), np.uint8)
     slices = {
         "a": pairs[0],
@@ -86,4 +86,4 @@ def measure_speed(
         return Trainer(config, backbone, encoder, size=size, micro_batch=micro_batch, precision=precision)
 
     step_seconds = measured(trainer_of, slices, seconds)
-    return Speed(backbone, size, batch, micro_batch, step_seconds, needed(micro_batch))
+    return Speed(backbone, size, batch, micro_batch, step_seconds, bytes_needed(micro_batch))

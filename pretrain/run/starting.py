@@ -77,7 +77,7 @@ def start_or_continue(
         )
         return trainer, start, position
     initialisation = Initialisation.read(config.init, backbone, seed=config.seed)
-    encoder, about = initialisation.load(size, config.imagenet_weights)
+    encoder, facts = initialisation.load(size, config.imagenet_weights)
     weights = encoder.get_weights()
     micro_batch = _micro_batch(config, backbone, encoder, full_size, limit, devices.processes)
     if killed:
@@ -88,7 +88,7 @@ def start_or_continue(
             config, backbone, encoder, size=size, micro_batch=micro_batch, precision=precision
         )
 
-    start = {"backbone": backbone, **about, **_precision(config, trainer_of, sampler)}
+    start = {"backbone": backbone, **facts, **_precision(config, trainer_of, sampler)}
     encoder.set_weights(weights)  # measuring moved the averages of batch normalisation
     write_card(start_file, start)
     return trainer_of(start["precision"]), start, Position()
@@ -107,11 +107,11 @@ def _precision(
     if budget is None or budget < WORTH_SECONDS:
         return {"precision": "float32"}
     seconds = measured(trainer_of, sampler(0))
-    chosen = fastest(seconds)
+    precision = fastest(seconds)
     speeds = ", ".join(f"{elapsed:.2f} s in {name}" for name, elapsed in seconds.items())
-    progress.say(f"a step takes {speeds}: training in {chosen}")
+    progress.say(f"a step takes {speeds}: training in {precision}")
     return {
-        "precision": chosen,
+        "precision": precision,
         "step_seconds": {name: round(elapsed, 4) for name, elapsed in seconds.items()},
     }
 
@@ -149,9 +149,9 @@ def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int | None
     """
     fewer = smaller(micro_batch, config.batch)
     at_once = micro_batch or config.batch
-    then = f"going on with {fewer}" if fewer else f"if it happens again, {REMEDY}"
+    outcome = f"going on with {fewer}" if fewer else f"if it happens again, {REMEDY}"
     progress.say(
-        f"the system seems to have killed this run for lack of memory, with {at_once} pairs at once: {then}"
+        f"the system seems to have killed this run for lack of memory, with {at_once} pairs at once: {outcome}"
     )
     return fewer or micro_batch
 

@@ -53,18 +53,18 @@ def read_card(folder):
 
 def tensorflow_for(card):
     """The TensorFlow of this board, if it can run the graph."""
-    needed = card["tensorflow"]
+    required = card["tensorflow"]
     try:
         import tensorflow as tf
     except ImportError as error:
         raise Problem(
-            f"TensorFlow {needed} or newer is needed and can't be imported here ({error}); on a Jetson install "
+            f"TensorFlow {required} or newer is needed and can't be imported here ({error}); on a Jetson install "
             "NVIDIA's build for your JetPack, see docs/boards.md"
         ) from None
     version = tf.__version__
-    if [int(number) for number in version.split(".")[:2]] < [int(number) for number in needed.split(".")]:
+    if [int(number) for number in version.split(".")[:2]] < [int(number) for number in required.split(".")]:
         raise Problem(
-            f"this graph needs TensorFlow {needed} or newer, and this is {version}; export it again with "
+            f"this graph needs TensorFlow {required} or newer, and this is {version}; export it again with "
             f"--for tf{'.'.join(version.split('.')[:2])} if there is such a choice, or update TensorFlow"
         )
     tf.get_logger().setLevel("ERROR")

@@ -155,10 +155,10 @@ class Pairs:
         runs = _runs_within(slices.volume[order], plane[order], slices.millimetres[order], max_mm)
         rank = np.empty(len(slices), dtype=np.int64)
         rank[order] = np.arange(len(slices))
-        every = np.arange(len(slices))
+        rows = np.arange(len(slices))
         self._candidates = {
             "adjacent": (runs[0][rank], runs[1][rank], order),
-            "same": (every, every + 1, every),
+            "same": (rows, rows + 1, rows),
         }
 
     def indices(self, step):
@@ -172,11 +172,11 @@ class Pairs:
         candidates = [self._candidates[name] for name in self._kinds]
         first = np.choose(kind, [candidate[0][anchors] for candidate in candidates])
         last = np.choose(kind, [candidate[1][anchors] for candidate in candidates])
-        drawn = rng.integers(first, last)
+        picks = rng.integers(first, last)
         partner = np.empty_like(anchors)
         for number, candidate in enumerate(candidates):
-            here = kind == number
-            partner[here] = candidate[2][drawn[here]]
+            mask = kind == number
+            partner[mask] = candidate[2][picks[mask]]
         return anchors, partner
 
     def __call__(self, step):

@@ -32,8 +32,8 @@ def say(message):
     """To standard error; a terminal that is gone must not end what is being told about."""
     try:
         # Names of files may hold what a terminal would obey.
-        shown = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
-        sys.stderr.write(shown + "\n")
+        printable = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
+        sys.stderr.write(printable + "\n")
         sys.stderr.flush()
     except OSError:
         pass
@@ -103,9 +103,9 @@ def _generations(folder):
     return sorted((int(match.group(1)) for match in matches if match), reverse=True)
 
 
-def _remove_others(folder, kept):
-    """Remove generations that are not `kept`, card first, and what a killed process left half-written."""
-    names = {f"state-{number}.{suffix}" for number in kept for suffix in ("json", "npz")}
+def _remove_others(folder, numbers):
+    """Remove generations whose number is none of `numbers`, card first, and what a killed process left half-written."""
+    names = {f"state-{number}.{suffix}" for number in numbers for suffix in ("json", "npz")}
     for name in sorted(os.listdir(str(folder))):
         if FILE_NAME.fullmatch(name) and name not in names:
             with contextlib.suppress(OSError):

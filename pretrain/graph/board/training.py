@@ -146,8 +146,8 @@ class Training:
         }
         self.budget = Budget(options.steps, options.seconds, self.info["seconds"], self.info["share"])
         self.lines = states.Lines(folder / "metrics.jsonl", self.info["step"])
-        some = np.linspace(0, len(pairs.slices) - 1, min(LOOKED_AT, len(pairs.slices))).astype(int)
-        self.looked_at = pairs.slices.images(some)
+        rows = np.linspace(0, len(pairs.slices) - 1, min(LOOKED_AT, len(pairs.slices))).astype(int)
+        self.looked_at = pairs.slices.images(rows)
         self.interrupts = Interrupts(folder / "output.log")
         self.begin_report()
         self.saved_at, self.save_cost = self.info["seconds"], 0.0
@@ -242,7 +242,7 @@ class Training:
             say("")
             self.shown = False
 
-    def go_back(self, what):
+    def go_back(self, problem):
         """After a divergence: once, to the last state with half the rate; the second time it ends there."""
         self.end_line()
         at, scale = self.info["step"], self.info["rate_scale"] / 2
@@ -258,10 +258,10 @@ class Training:
         self.save_or_fail()
         if len(diverged) > 1:
             raise Problem(
-                f"diverged: {what} at step {at}, the second time with half the learning rate; export again with a "
+                f"diverged: {problem} at step {at}, the second time with half the learning rate; export again with a "
                 "lower --learning-rate"
             )
-        say(f"{what} at step {at}: going back to step {self.info['step']} with half the learning rate")
+        say(f"{problem} at step {at}: going back to step {self.info['step']} with half the learning rate")
         return self.pairs.read_ahead(self.info["step"])
 
     def save_now(self):
@@ -309,12 +309,12 @@ class Training:
 
     def save_at_last(self):
         """Save what the night was for; wait for room on the disk, for an hour at most."""
-        until, reported = time.monotonic() + PATIENCE_SECONDS, False
+        deadline, reported = time.monotonic() + PATIENCE_SECONDS, False
         while True:
             try:
                 return self.save_or_fail()
             except Problem as problem:
-                if time.monotonic() >= until or self.interrupts.asked:
+                if time.monotonic() >= deadline or self.interrupts.asked:
                     raise
                 if not reported:
                     say(f"{problem}. Waiting for {PATIENCE_SECONDS / 60:.0f} minutes")

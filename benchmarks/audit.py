@@ -50,8 +50,8 @@ def planted(folder: Path, count: int) -> None:
     """Recall and false pairs on copies planted among the images."""
     tumors = load_tumors(folder, 64)
     random = np.random.default_rng(1)  # not the copies by which the threshold was calibrated
-    chosen = np.sort(random.choice(len(tumors), min(count, len(tumors)), replace=False))
-    originals = [read_grey(folder / tumors.paths[n]) for n in chosen]
+    rows = np.sort(random.choice(len(tumors), min(count, len(tumors)), replace=False))
+    originals = [read_grey(folder / tumors.paths[n]) for n in rows]
     copies = [copied(image, random) for image in originals]
     # What is the same picture in the set itself is no false pair when its copy is found.
     same_pairs = {(int(a), int(b)) for a, b in zip(tumors.near.first, tumors.near.second, strict=True)}
@@ -64,12 +64,12 @@ def planted(folder: Path, count: int) -> None:
         return set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True))
 
     def judged(hits: set[tuple[int, int]]) -> str:
-        right = sum((n, int(original)) in hits for n, original in enumerate(chosen))
-        false = sum((int(chosen[n]), other) not in same_pairs for n, other in hits)
-        return f"{right / len(chosen):6.1%} found, {false} false pairs"
+        right = sum((n, int(original)) in hits for n, original in enumerate(rows))
+        false = sum((int(rows[n]), other) not in same_pairs for n, other in hits)
+        return f"{right / len(rows):6.1%} found, {false} false pairs"
 
     elapsed, matches = seconds(ours)
-    print(f"{len(chosen)} planted copies among {len(tumors)} images")
+    print(f"{len(rows)} planted copies among {len(tumors)} images")
     print(f"ours: {judged(matches)} in {elapsed:.1f} s, threshold {tumors.calibration.threshold:.4f}")
     try:
         import imagehash

@@ -52,11 +52,11 @@ def probes(folder: Path, arms: tuple[str, ...], size: int, seeds: int) -> None:
     with tempfile.TemporaryDirectory() as out:
         config = CompareConfig(tumors=folder, out=Path(out) / "report", arm=arms, size=size, seeds=seeds)
         elapsed, summary = seconds(lambda: compare(config))
-        again, _ = seconds(lambda: compare(config))
+        repeat_seconds, _ = seconds(lambda: compare(config))
     print(
         f"{len(arms)} arms, {summary['trials']} probes at {size} px on {cores()} cores: {elapsed:.0f} s in all"
     )
-    print(f"  the same command again, when every trial is done: {again:.0f} s")
+    print(f"  the same command again, when every trial is done: {repeat_seconds:.0f} s")
 
 
 def simulated() -> Predictions:

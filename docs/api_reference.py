@@ -37,15 +37,15 @@ def _entry(name, thing) -> str:
     if not inspect.isclass(thing):
         return f"## {name}\n\n```python\n{name}{_signature(thing)}\n```\n\n{_prose(inspect.getdoc(thing))}"
     parts = [f"## {name}\n\n{_prose(inspect.getdoc(thing))}"]
-    for member, about in vars(thing).items():
-        if member.startswith("_") or not inspect.getdoc(about):
+    for member, value in vars(thing).items():
+        if member.startswith("_") or not inspect.getdoc(value):
             continue
-        if inspect.isfunction(about):
+        if inspect.isfunction(value):
             parts.append(
-                f"### {name}.{member}{_signature(about, method=True)}\n\n{_prose(inspect.getdoc(about))}"
+                f"### {name}.{member}{_signature(value, method=True)}\n\n{_prose(inspect.getdoc(value))}"
             )
-        elif isinstance(about, property):
-            parts.append(f"### {name}.{member}\n\n{_prose(inspect.getdoc(about))}")
+        elif isinstance(value, property):
+            parts.append(f"### {name}.{member}\n\n{_prose(inspect.getdoc(value))}")
     return "\n".join(parts)
 
 

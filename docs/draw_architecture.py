@@ -33,7 +33,7 @@ def modules() -> dict[str, Path]:
     return paths
 
 
-def imports(path: Path, known: dict[str, Path]) -> set[str]:
+def imports(path: Path, paths: dict[str, Path]) -> set[str]:
     """The modules of ours that a file imports when it runs, at its top or inside a function."""
     names = set()
     waiting: list[ast.AST] = [ast.parse(path.read_text(encoding="utf-8"))]
@@ -43,12 +43,12 @@ def imports(path: Path, known: dict[str, Path]) -> set[str]:
             continue
         waiting.extend(ast.iter_child_nodes(node))
         if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names} & known.keys()
+            names |= {alias.name for alias in node.names} & paths.keys()
         elif isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 inner = f"{node.module}.{alias.name}"
-                names.add(inner if inner in known else node.module)
-    return {name for name in names if name in known and name != "mri_transfer"}
+                names.add(inner if inner in paths else node.module)
+    return {name for name in names if name in paths and name != "mri_transfer"}
 
 
 def room(name: str) -> str:
@@ -66,11 +66,11 @@ def room(name: str) -> str:
 
 def arrows() -> dict[str, set[str]]:
     """For every room, the other rooms that it imports from."""
-    known = modules()
+    paths = modules()
     graph: dict[str, set[str]] = defaultdict(set)
-    for name, path in known.items():
+    for name, path in paths.items():
         source = room(name)
-        graph[source] |= {room(other) for other in imports(path, known)} - {source}
+        graph[source] |= {room(other) for other in imports(path, paths)} - {source}
     return dict(graph)
 
 

@@ -88,9 +88,9 @@ def _row(parser: argparse.ArgumentParser, action: argparse.Action) -> str | None
         return None
     formatter = parser._get_formatter()
     formatter.add_usage(parser.usage, parser._actions, parser._mutually_exclusive_groups)
-    shown = formatter._format_action_invocation(action)
+    invocation = formatter._format_action_invocation(action)
     help = formatter._expand_help(action) if action.help else ""
-    return f"| {_code(shown)} | {_escaped(help)} |"
+    return f"| {_code(invocation)} | {_escaped(help)} |"
 
 
 def _code(text: str) -> str:

@@ -186,15 +186,15 @@ def build_parser(
     )
     parser.add_argument("--version", action="version", version=f"mri-transfer {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    for name, about in COMMANDS.items():
+    for name, entry in COMMANDS.items():
         sub = commands.add_parser(
             name,
-            help=about.help,
-            description=about.help[0].upper() + about.help[1:] + ".",
+            help=entry.help,
+            description=entry.help[0].upper() + entry.help[1:] + ".",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name == command:
-            config = load(about.config)
+            config = load(entry.config)
             sub.epilog = getattr(config, "EXAMPLE", None)
             add_options(sub, config)
             sub.set_defaults(**(defaults or {}))
@@ -296,8 +296,8 @@ def _run(arguments: list[str]) -> int:
     parser = build_parser(command)
     earlier = settings.asked_for(arguments) if command in settings.COMMANDS else None
     parsed = settings.given_in(parser, arguments) if earlier else parser.parse_args(arguments)
-    about = COMMANDS[parsed.command]
-    preset = getattr(load(about.config), "preset", None)
+    entry = COMMANDS[parsed.command]
+    preset = getattr(load(entry.config), "preset", None)
     if not earlier and preset and (extra := preset(vars(parsed))):  # options given beside them win over these
         parsed = build_parser(command, extra).parse_args(arguments)
     progress.set_quiet(parsed.quiet, stdout_taken=parsed.json == Path("-"))
@@ -307,9 +307,9 @@ def _run(arguments: list[str]) -> int:
             from mri_transfer.storage.files import require_place
 
             require_place(parsed.json, "--json")
-        kind = load(about.config)
+        kind = load(entry.config)
         config = settings.merged(kind, parsed) if earlier else from_arguments(kind, parsed)
-        summary = load(about.run)(config)
+        summary = load(entry.run)(config)
         summary = {"command": parsed.command, **summary, "seconds": round(time.monotonic() - started, 2)}
         _write_summary(parsed.json, summary)
     except KeyboardInterrupt:

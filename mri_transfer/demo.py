@@ -138,7 +138,7 @@ def _write_index(path: Path, config: DemoConfig, summary: dict[str, Any]) -> Non
         .render(
             banner=BANNER,
             verdict=summary.get("verdict"),
-            beyond_random=_shown(report["pairs"], "imagenet", "random"),
+            beyond_random=_lead_of(report["pairs"], "imagenet", "random"),
             scores=[entry for entry in report["results"] if entry["mode"] == "probe"],
             slices=[data_uri(image, 160) for image in store.images(indices)],
             store=read_json(out / "store" / "summary.json"),
@@ -153,7 +153,7 @@ def _write_index(path: Path, config: DemoConfig, summary: dict[str, Any]) -> Non
         file.write(page)
 
 
-def _shown(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, float] | None:
+def _lead_of(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, float] | None:
     """How far one start is ahead of another by linear probe, if its interval says that it is."""
     for pair in pairs:
         if pair["mode"] == "probe" and {pair["a"], pair["b"]} == {a, b}:

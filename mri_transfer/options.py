@@ -193,7 +193,7 @@ def did_you_mean(text: str, choices: Iterable[str], aliases: Mapping[str, str] |
     return f"; did you mean {names[close[0]]}?" if close else ""
 
 
-def _chosen(choices: Collection[str], aliases: Mapping[str, str]) -> Callable[[str], str]:
+def _choice_parser(choices: Collection[str], aliases: Mapping[str, str]) -> Callable[[str], str]:
     """One of the choices, whatever the case of its letters."""
 
     def parse(text: str) -> str:
@@ -206,7 +206,7 @@ def _chosen(choices: Collection[str], aliases: Mapping[str, str]) -> Callable[[s
     return parse
 
 
-def _shown(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(f"{item:g}" if isinstance(item, float) else str(item) for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)
@@ -250,14 +250,14 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
         if metadata["repeat"]:
             default = list(default or ())  # argparse appends to a copy of it, and can't to a tuple
         if has_default and field.default not in (None, (), ""):
-            text += f" (default: {_shown(field.default)})"
+            text += f" (default: {_value_text(field.default)})"
         place.add_argument(
             flag,
             dest=field.name,
             type=_explained(
                 metadata["parse"]
                 or (
-                    _chosen(metadata["choices"], metadata["aliases"])
+                    _choice_parser(metadata["choices"], metadata["aliases"])
                     if metadata["choices"]
                     else _PLAIN.get(base, base)
                 )
@@ -341,7 +341,7 @@ def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
 
     def accept(item: Any) -> Any:
         if metadata.get("parse"):
-            parsed = metadata["parse"](_shown(item))
+            parsed = metadata["parse"](_value_text(item))
             return parsed if isinstance(item, str) else item  # text made of a number has lost digits
         if base in (int, float) and not isinstance(item, (int, float)):
             raise ValueError("must be a number")

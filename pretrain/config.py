@@ -37,13 +37,13 @@ def _of_methods(name: str, help: str, *, default: Any = None, **how: Any) -> Any
         raise ValueError(f"{name}: no method takes this option")
     if default is None:
         of_each = (
-            f"{value:g}" + f" for {_all(names)}" * (len(values) > 1) for value, names in values.items()
+            f"{value:g}" + f" for {_joined(names)}" * (len(values) > 1) for value, names in values.items()
         )
         help += f" (default: {', '.join(of_each)})"
-    return option(default, help=f"{_all(takers(name))} only: {help}", **how)
+    return option(default, help=f"{_joined(takers(name))} only: {help}", **how)
 
 
-def _all(names: Sequence[str]) -> str:
+def _joined(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 

@@ -145,7 +145,7 @@ def report(findings: dict[str, Any]) -> list[str]:
     ]
     if findings["skipped"]:
         lines += [f"Unreadable, left out: {len(findings['skipped'])}"]
-        lines += _listed([f"{entry['file']}: {entry['reason']}" for entry in findings["skipped"]])
+        lines += _entry_lines([f"{entry['file']}: {entry['reason']}" for entry in findings["skipped"]])
     test, identical = findings["test_files"], findings["test_identical"]
     lines.append(f"Pixel-identical copies dropped: {findings['readable'] - findings['distinct']}")
     limits = findings["thresholds"]
@@ -166,21 +166,21 @@ def report(findings: dict[str, Any]) -> list[str]:
     lines.append(f"Near-duplicate pairs among the distinct images: {findings['near_duplicate_pairs']}")
     conflicts = findings["label_conflicts"]
     lines.append(f"The same picture in two classes: {len(conflicts)}")
-    lines += _listed([f"{c['first']} = {c['second']} ({c['correlation']:.3f})" for c in conflicts])
+    lines += _entry_lines([f"{c['first']} = {c['second']} ({c['correlation']:.3f})" for c in conflicts])
     lines += [
         f"Groups of images that belong together: {groups['number']} ({_by_class(groups['by_class'])}), "
         f"the largest of {groups['largest'][0]} images",
         f"Most alike images in different groups: {groups['correlation_with_other_groups']['max']:.3f}",
     ]
     lines += sentences(findings)
-    lines += _listed(
+    lines += _entry_lines(
         [f"{c['file']}: {c['source_label']} ({c['source']})" for c in findings["source_conflicts"]]
     )
     if against := findings.get("against"):
         lines.append(
             f"Images among the {against['slices']} slices of {against['store']}: {len(against['leaks'])}"
         )
-        lines += _listed(
+        lines += _entry_lines(
             [
                 f"{leak['image']} = slice {leak['slice']} of {leak['source']} ({leak['correlation']:.3f})"
                 for leak in against["leaks"]
@@ -197,6 +197,6 @@ def _by_class(counts: dict[str, int]) -> str:
     return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
-def _listed(entries: list[str]) -> list[str]:
+def _entry_lines(entries: list[str]) -> list[str]:
     more = [f"  ... and {len(entries) - SHOWN} more (in audit.json)"] if len(entries) > SHOWN else []
     return [f"  {' '.join(entry.split())}" for entry in entries[:SHOWN]] + more

@@ -305,8 +305,8 @@ def _sentences(findings: dict, classes: Sequence[str]) -> list[str]:
     size, table = findings["sizes"]["size"], findings["sizes"]["table"]
     shares = [row["share"] for row in table]
     if max(shares) - min(shares) > DROP:
-        listed = ", ".join(f"{row['share']:.0%} of {row['split']} {row['class']}" for row in table)
-        sentences.append(f"{size[0]}x{size[1]} is the size of {listed}.")
+        places = ", ".join(f"{row['share']:.0%} of {row['split']} {row['class']}" for row in table)
+        sentences.append(f"{size[0]}x{size[1]} is the size of {places}.")
     return sentences
 
 

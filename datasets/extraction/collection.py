@@ -60,7 +60,7 @@ class Collection:
         self.readers = readers
         self._sources = inventory.sources
         paths = [source.path for source in inventory.sources] + [skip.path for skip in inventory.skipped]
-        self._here = {printable(str(path)) for path in paths}
+        self._paths = {printable(str(path)) for path in paths}
         self._by_path: dict[str, dict[str, Any]] = {}
         self._by_content: dict[str, dict[str, Any]] = {}
         self._of_subject: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -86,9 +86,9 @@ class Collection:
         for source in self._sources:
             key = key_of(source)
             volume, note = self._by_path.get(key["path"]), self.ledger.known.get(key["path"])
-            if volume and (_same(volume, key) or _same(note, key)):
+            if volume and (_matches(volume, key) or _matches(note, key)):
                 self._check_identity(source, volume)
-            elif not _same(note, key) and not _same(skips.get(key["path"]), key):
+            elif not _matches(note, key) and not _matches(skips.get(key["path"]), key):
                 todo.append(source)
         return todo
 
@@ -98,7 +98,7 @@ class Collection:
         return [path for path in paths if not self._exists(path)]
 
     def _exists(self, path: str) -> bool:
-        return path in self._here or os.path.lexists(path)
+        return path in self._paths or os.path.lexists(path)
 
     @staticmethod
     def _check_identity(source: Source, entry: dict[str, Any]) -> None:
@@ -155,5 +155,5 @@ class Collection:
         return [entry["source"] for entry in self.ledger.used if self._place(entry) is None]
 
 
-def _same(entry: dict[str, Any] | None, key: dict[str, Any]) -> bool:
+def _matches(entry: dict[str, Any] | None, key: dict[str, Any]) -> bool:
     return entry is not None and all(entry.get(name) == value for name, value in key.items())

@@ -26,16 +26,16 @@ def find_licences(paths: Iterable[Path]) -> list[dict[str, str]]:
     files: list[Path] = []
     for path in paths:
         top = path.resolve() if path.is_dir() else path.resolve().parent
-        below = [child for child in _listed(top) if child.is_dir() and not child.name.startswith(".")]
+        below = [child for child in _children(top) if child.is_dir() and not child.name.startswith(".")]
         dataset = [folder for folder in top.parents if (folder / _DESCRIPTION).is_file()][:1]
         for folder in (top, *below, *dataset):
-            files += _listed(folder)
+            files += _children(folder)
         files += sorted(top.parent.glob(_OF_FETCH))
     texts = ((file, _text(file)) for file in dict.fromkeys(files))
     return [{"file": f"{file.parent.name}/{file.name}", "text": text} for file, text in texts if text]
 
 
-def _listed(folder: Path) -> list[Path]:
+def _children(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
     except OSError:  # no licence that we may read

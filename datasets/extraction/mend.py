@@ -58,7 +58,7 @@ def mend(folder: Path, sources: Sequence[Source], read: Read) -> None:
                 continue
             if lost and line.value["kind"] == "volume":
                 for damaged in _volumes_before(line.value, lost, ledger):
-                    contents[damaged.number - 1] += line_of(_again(path, damaged, ledger, sources, read))
+                    contents[damaged.number - 1] += line_of(_read_again(path, damaged, ledger, sources, read))
                     say(
                         f"{path}: {described(damaged)} was damaged; {ledger.used[-1]['source']} was read anew"
                     )
@@ -80,7 +80,9 @@ def _volumes_before(event: dict[str, Any], lost: Sequence[Line], ledger: Ledger)
         yield line
 
 
-def _again(path: Path, line: Line, ledger: Ledger, sources: Sequence[Source], read: Read) -> dict[str, Any]:
+def _read_again(
+    path: Path, line: Line, ledger: Ledger, sources: Sequence[Source], read: Read
+) -> dict[str, Any]:
     """The event that a damaged line told of, which the ledger takes in."""
     used_paths, path_in_line = {entry["path"] for entry in ledger.used}, text_in(line.content, "path")
     for source in sorted(sources, key=lambda source: printable(str(source.path)) != path_in_line):
@@ -88,9 +90,9 @@ def _again(path: Path, line: Line, ledger: Ledger, sources: Sequence[Source], re
         if extracted is None:
             continue
         entry, images = extracted
-        stored = read_slices(path.parent, ledger.slices, len(images), images.shape[-1])
-        if len(images) and np.array_equal(stored, images):
-            event = {"kind": "volume", **entry, "first": ledger.slices, CHECKSUM: checksum_of(stored)}
+        slices = read_slices(path.parent, ledger.slices, len(images), images.shape[-1])
+        if len(images) and np.array_equal(slices, images):
+            event = {"kind": "volume", **entry, "first": ledger.slices, CHECKSUM: checksum_of(slices)}
             ledger.note("volume", event)
             return event
     raise DamagedJournal(

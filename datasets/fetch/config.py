@@ -42,9 +42,9 @@ def check_number(text: str | None) -> str:
     """
     number = (text or "").strip().lower()
     if not re.fullmatch(r"ds\d{6}", number):
-        what = f"{text!r} is no" if text else "needs the"
+        problem = f"{text!r} is no" if text else "needs the"
         raise UserError(
-            f"openneuro: {what} number of a data set; name one such as ds000001 from https://openneuro.org"
+            f"openneuro: {problem} number of a data set; name one such as ds000001 from https://openneuro.org"
         )
     return number
 

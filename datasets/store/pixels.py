@@ -44,7 +44,7 @@ def check_shards(folder: Path, shards: Iterable[Mapping[str, Any]], remedy: str,
         UserError: one is not; the line names it.
     """
     folder = Path(folder)
-    stamps = _known(folder)
+    stamps = _read_stamps(folder)
     digests = {shard["file"]: shard.get("sha256") for shard in shards}
     if unknown := [name for name, digest in digests.items() if digest is None]:
         progress.say(
@@ -69,7 +69,7 @@ def remember_shards(folder: Path, shards: Iterable[Mapping[str, Any]]) -> None:
     _remember(folder, {shard["file"]: [*_stamp(folder / shard["file"]), shard["sha256"]] for shard in shards})
 
 
-def _known(folder: Path) -> dict[str, Any]:
+def _read_stamps(folder: Path) -> dict[str, Any]:
     shards = (object_or_none(folder / VERIFIED) or {}).get("shards")
     return shards if isinstance(shards, dict) else {}
 

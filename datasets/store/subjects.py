@@ -51,13 +51,13 @@ def keep_people(ledger: Ledger, inventory: Inventory) -> None:
     """
     if not ledger.used:
         return
-    stored = {entry["path"]: entry for entry in ledger.used}
-    moved = {path: stored.get(note["of"]) for path, note in ledger.known.items() if path not in stored}
+    entry_of = {entry["path"]: entry for entry in ledger.used}
+    moved = {path: entry_of.get(note["of"]) for path, note in ledger.known.items() if path not in entry_of}
     paths = {printable(str(source.path)) for source in inventory.sources}
     elsewhere = [entry for entry in ledger.used if entry["path"] not in paths and entry.get("evidence")]
     files = [source.evidence for source in inventory.sources if source.evidence]
     persons = decide([*files, *(from_record(entry["evidence"]) for entry in elsewhere)])
-    owners = [stored.get(printable(str(source.path))) for source in inventory.sources]
+    owners = [entry_of.get(printable(str(source.path))) for source in inventory.sources]
     subjects_of: dict[tuple[Hashable, ...], set[str]] = defaultdict(set)
     keys_of: dict[str, set[tuple[Hashable, ...]]] = defaultdict(set)
     for stored_person, entry in zip(persons, [*owners, *elsewhere], strict=True):

@@ -95,8 +95,10 @@ def _write_subject(folder: Path, number: int, rng: np.random.Generator, spacing:
         values = np.round(image * rng.uniform(400, 1500)).astype(np.int16)
         volume = nib.Nifti1Image(values, affine)
         if number % 2:
-            stored = nib.orientations.axcodes2ornt(("LPS", "PSR")[number // 2 % 2])
-            volume = volume.as_reoriented(nib.orientations.ornt_transform(nib.io_orientation(affine), stored))
+            orientation = nib.orientations.axcodes2ornt(("LPS", "PSR")[number // 2 % 2])
+            volume = volume.as_reoriented(
+                nib.orientations.ornt_transform(nib.io_orientation(affine), orientation)
+            )
         volume.header["descrip"] = f"generated head, no evidence: {contrast}".encode()
         volume.header.set_xyzt_units("mm")
         path = place / f"{name}_{'ce-gd_T1w' if contrast == 'T1c' else contrast}.nii.gz"

@@ -65,13 +65,13 @@ def match_classes(
             continue
         matches[name] = _one_of(meant if meant is not None else name, ours)
         if matches[name] is None:
-            listed = ", ".join(ours)
+            names = ", ".join(ours)
             if meant is not None:
                 raise UserError(
-                    f"--class-map '{name}={meant}': {meant} is none of {listed}; name one of these"
+                    f"--class-map '{name}={meant}': {meant} is none of {names}; name one of these"
                 )
             raise UserError(
-                f"{option}: class {name} is none of {listed}; say which by --class-map '{name}=NAME', or leave it out "
+                f"{option}: class {name} is none of {names}; say which by --class-map '{name}=NAME', or leave it out "
                 f"by --class-map '{name}='"
             )
     return matches
@@ -81,10 +81,10 @@ def _one_of(name: str, ours: Sequence[str]) -> str | None:
     """The class that a name means; None if there is none, or more than one."""
     if name in ours:
         return name
-    alike = [candidate for candidate in ours if plain(candidate) == plain(name)]
-    if not alike and (what := kind(name)) is not None:
-        alike = [candidate for candidate in ours if kind(candidate) == what]
-    return alike[0] if len(alike) == 1 else None
+    candidates = [candidate for candidate in ours if plain(candidate) == plain(name)]
+    if not candidates and (own_kind := kind(name)) is not None:
+        candidates = [candidate for candidate in ours if kind(candidate) == own_kind]
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def class_map(pairs: Sequence[str]) -> dict[str, str]:

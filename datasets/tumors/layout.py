@@ -292,10 +292,10 @@ class _Reading:
             )
         if folder.loose:
             count, first = len(folder.loose), folder.loose[0].relative_to(self.root.path).as_posix()
-            what = f"{count} images lie" if count > 1 else "1 image lies"
-            self.remarks.append(f"{what} beside the class folders and has no class, passed over: {first}")
+            subject = f"{count} images lie" if count > 1 else "1 image lies"
+            self.remarks.append(f"{subject} beside the class folders and has no class, passed over: {first}")
 
-    def refuse_or_pass(self, extra: Sequence[_Folder], beside: str) -> None:
+    def refuse_or_pass(self, extra: Sequence[_Folder], others: str) -> None:
         """Pass over copies of what is used; refuse any other folder of pictures.
 
         Raises:
@@ -308,17 +308,17 @@ class _Reading:
             new = [
                 path
                 for path in folder.images
-                if not any(_same(path, other) for other in by_key.get(_key(path), ()))
+                if not any(_have_same_content(path, other) for other in by_key.get(_key(path), ()))
             ]
             if not new and not folder.unread:
                 self.remarks.append(f"{self.within(folder)}: a copy of images beside it, passed over")
                 continue
             count = folder.pictures
-            what = "another set of " if folder.has_splits or folder.is_set else ""
+            text = "another set of " if folder.has_splits or folder.is_set else ""
             raise UserError(
-                f"{folder.path}: {what}{count} picture{'' if count == 1 else 's'} beside {beside}, and none of them; "
+                f"{folder.path}: {text}{count} picture{'' if count == 1 else 's'} beside {others}, and none of them; "
                 "move the folder elsewhere (or put a dot before its name to have it ignored)"
-                + (", or name it alone to use it instead" if what else "")
+                + (", or name it alone to use it instead" if text else "")
             )
 
 
@@ -327,7 +327,7 @@ def _key(path: Path) -> tuple[str, str, int]:
     return path.parent.name, path.name, path.lstat().st_size
 
 
-def _same(first: Path, second: Path) -> bool:
+def _have_same_content(first: Path, second: Path) -> bool:
     try:
         return cmp(first, second, shallow=False)
     except OSError:  # links that lead nowhere
@@ -373,10 +373,10 @@ def read_layout(folder: Path) -> Layout:
     _require_every_class(reading, classes)
     unread: Counter[str] = sum((place.unread for _, _, place in reading.places), Counter())
     if unread:
-        listed = ", ".join(f"{ending} ({count})" for ending, count in sorted(unread.items()))
-        what = "1 picture is" if unread.total() == 1 else f"{unread.total()} pictures are"
+        counts = ", ".join(f"{ending} ({count})" for ending, count in sorted(unread.items()))
+        subject = "1 picture is" if unread.total() == 1 else f"{unread.total()} pictures are"
         reading.remarks.append(
-            f"{what} not read because of the end of the name, {listed}; convert to PNG or JPEG (.jfif and .jpe are "
+            f"{subject} not read because of the end of the name, {counts}; convert to PNG or JPEG (.jfif and .jpe are "
             "JPEG: rename them)"
         )
     order = ("train", None, "validation", "test")
@@ -433,8 +433,8 @@ def _read_splits(reading: _Reading, inner: _Folder, splits: Sequence[_Folder]) -
         reading.refuse_or_pass(repeated, "the class folders")
         _refuse_empty_classes(place)
         reading.look_beside(place)
-    listed = " and ".join(split.name for split in splits)
-    reading.refuse_or_pass([folder for folder in inner.filled if folder not in splits], listed)
+    split_names = " and ".join(split.name for split in splits)
+    reading.refuse_or_pass([folder for folder in inner.filled if folder not in splits], split_names)
     reading.look_beside(inner)
 
 

@@ -171,7 +171,7 @@ def load_tumors(
     thumbs = decoded.thumbs[originals_at]
     paths = [folder / files[original].path for original in originals_at]
     fine = decoded.fine[originals_at]
-    candidates, calibration, binding = _alike(thumbs, fine, decoded.pixels[originals_at], paths, cache)
+    candidates, calibration, binding = _find_alike(thumbs, fine, decoded.pixels[originals_at], paths, cache)
     near = candidates.above(calibration.threshold)
 
     bindings = [
@@ -184,7 +184,7 @@ def load_tumors(
     final_labels = np.where((source_labels >= 0) & (labels_from == "source"), source_labels, folder_labels)
     numbers = np.array([file.number for file in files])
     runs = sequences([(file.split, classes[file.label], file.prefix) for file in files], numbers.tolist())
-    guessed, measured = guessed_links(near, runs, numbers, image_of, thumbs)
+    guessed, figures = guessed_links(near, runs, numbers, image_of, thumbs)
     persons, sure = known.persons, known.bound
     groups = person_groups(persons, near, guessed, sure=sure)
     if groups_from is not None or originals:
@@ -193,7 +193,7 @@ def load_tumors(
             table = read_groups(groups_from, files, image_of)
             persons = tuple(theirs or ours for theirs, ours in zip(table.persons, persons, strict=True))
             sure, guessed = sure & np.array([not person for person in table.persons]), table.links(persons)
-            groups, measured = person_groups(persons, near, guessed, sure=sure), {}
+            groups, figures = person_groups(persons, near, guessed, sure=sure), {}
         else:
             alone = recognise(bindings[:1], near, len(fine))
             usual = person_groups(alone.persons, near, guessed, sure=alone.bound)
@@ -209,7 +209,7 @@ def load_tumors(
     audit["thresholds"] |= calibration.summary()
     audit["groups"] = _describe(groups, thumbs, final_labels, classes)
     audit["groups"]["from"] = "inferred" if groups_from is None else str(groups_from)
-    audit["sequences"] = measured
+    audit["sequences"] = figures
     audit["sources"] = account(files, image_of, classes, known, persons, groups, train, test)
     audit["source_conflicts"] = conflicts(files, image_of, classes, known)
     audit["labels"] = {"from": labels_from, "changed": int((final_labels != folder_labels).sum())}
@@ -245,7 +245,7 @@ def _describe(groups: np.ndarray, thumbs: np.ndarray, labels: np.ndarray, classe
     return describe(groups, thumbs) | {"by_class": by_class}
 
 
-def _alike(
+def _find_alike(
     thumbs: np.ndarray, fine: np.ndarray, pixels: np.ndarray, paths: Sequence[Path], cache: Path | None
 ) -> tuple[Pairs, Calibration, Binding]:
     """Pairs that may be the same picture, from where on they are, and which known slices the images show.
@@ -255,8 +255,8 @@ def _alike(
     cache_file = None
     if cache is not None:
         settings: tuple = (THUMBNAIL, BLUR, SMALL, STRIP, NEAREST, WORTH, SAMPLE, CACHE_FORMAT)
-        known = figshare_originals()
-        digest = hashlib.sha256(known.signatures.tobytes()).hexdigest()
+        originals = figshare_originals()
+        digest = hashlib.sha256(originals.signatures.tobytes()).hexdigest()
         settings += (FINE, BOUND, CLOSE, DETAIL, TONES, TRIMS, CANDIDATES, digest)
         cache_file = Path(cache) / f"pairs-{_fingerprint(pixels, settings)[:16]}.npz"
         try:
@@ -295,8 +295,8 @@ def _check_pairs(arrays: Mapping[str, np.ndarray], pictures: int) -> None:
         },
     }
     check_shapes(arrays, expected)
-    most = {"pairs_0": pictures, "pairs_1": pictures, "pairs_3": 8, "original": len(figshare_originals())}
-    for name, count in most.items():
+    limits = {"pairs_0": pictures, "pairs_1": pictures, "pairs_3": 8, "original": len(figshare_originals())}
+    for name, count in limits.items():
         least = -1 if name == "original" else 0
         if len(arrays[name]) and not least <= arrays[name].min() <= arrays[name].max() < count:
             raise ValueError(f"{name} holds numbers of none")
@@ -323,12 +323,12 @@ def _account(
     """What is wrong with the set, in figures and lists. Arrays have one entry a readable file."""
     identical = test & np.isin(image_of, image_of[train])
     # A test image leaks if the picture itself, or one that is nearly the same, is a training image.
-    seen = np.zeros(len(originals), bool)
-    seen[image_of[train]] = True
-    leaky = seen | near.beside(seen)
+    in_training = np.zeros(len(originals), bool)
+    in_training[image_of[train]] = True
+    leaky = in_training | near.beside(in_training)
 
-    def by_class(chosen: np.ndarray) -> dict[str, int]:
-        return {name: int((chosen & (labels == label)).sum()) for label, name in enumerate(classes)}
+    def by_class(mask: np.ndarray) -> dict[str, int]:
+        return {name: int((mask & (labels == label)).sum()) for label, name in enumerate(classes)}
 
     distinct = np.zeros(len(files), bool)
     distinct[originals] = True

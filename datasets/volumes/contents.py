@@ -39,15 +39,15 @@ def no_scan(voxels: np.ndarray, scale: tuple[float, float] = (1.0, 0.0)) -> Evid
     """
     sample = _sample(voxels)
     # NumPy's stable sort of one or two bytes is a radix sort, many times as fast.
-    stored = np.sort(sample, kind="stable" if sample.dtype.itemsize <= 2 else None)
-    begin = np.flatnonzero(np.append(True, stored[1:] != stored[:-1]))  # of each value
-    counts = np.diff(begin, append=len(stored))
-    commonest, share = stored[begin[counts.argmax()]], float(counts.max()) / len(stored)
-    white = stored[-1] if len(begin) > 3 else commonest
+    ordered = np.sort(sample, kind="stable" if sample.dtype.itemsize <= 2 else None)
+    begin = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))  # of each value
+    counts = np.diff(begin, append=len(ordered))
+    commonest, share = ordered[begin[counts.argmax()]], float(counts.max()) / len(ordered)
+    white = ordered[-1] if len(begin) > 3 else commonest
     if len(begin) <= _MOST_LABELS and _is_labels(voxels, commonest, white):
         return Evidence("labels", "a label map by its contents: large regions of one value")
     slope, intercept = scale
-    real = stored.astype(np.float64) * slope + intercept
+    real = ordered.astype(np.float64) * slope + intercept
     background = float(commonest) * slope + intercept
     if voxels.dtype.kind == "f" and abs(real[0]) < 1e-3 and abs(real[-1] - _FA_LIMIT) < 0.3:
         greatest = float(voxels.max()) * slope + intercept

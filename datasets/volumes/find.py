@@ -213,7 +213,7 @@ class _Search:
             f"pictures ({', '.join(PICTURES)})" if pictures else f"volumes ({', '.join(SUFFIXES)}, DICOM)"
         )
         self.expected = expected
-        self._seen: set[Path] = set()
+        self._visited: set[Path] = set()
         # file → its name, its BIDS dataset
         self._dicom: dict[Path, tuple[PurePosixPath, Path | None]] = {}
 
@@ -298,9 +298,9 @@ class _Search:
                 self.inventory.skipped.append(Skipped(folder, name_below(root, folder), remark))
 
     def _add(self, path: Path, name: PurePosixPath, dataset: Path | None) -> None:
-        if path in self._seen:
+        if path in self._visited:
             return
-        self._seen.add(path)
+        self._visited.add(path)
         files: tuple[Path, ...] = (path,)
         suffix = self._suffix(path) or ""
         if suffix.removesuffix(".gz") in (".hdr", ".img"):
@@ -310,7 +310,7 @@ class _Search:
                 reason = f"its other half, {printable(other)}, is missing"
                 self.inventory.skipped.append(Skipped(path, str(name), reason, broken=True))
                 return
-            self._seen.add(partner)
+            self._visited.add(partner)
             files = (path, partner) if suffix.startswith(".hdr") else (partner, path)
             name = name.with_name(printable(files[1].name))
         elif suffix in (".nrrd", ".nhdr", ".mha", ".mhd"):

@@ -154,7 +154,7 @@ def resolve_arms(
         name: {path: initialisation.card_of(path, option_of(name, start)) for path in paths[name]}
         for name, start in starts
     }
-    own = {
+    of_networks = {
         name: _one_backbone(name, cards[name])
         for name, start in starts
         if cards[name] and initialisation.kind_of(origin_of(start)) == NETWORK
@@ -169,13 +169,13 @@ def resolve_arms(
             _different(name, cards[name])
     run_backbones = sorted(set(of_runs.values()))
     if not mixed_backbones and len(backbones) < 2:
-        _alike(of_runs, run_backbones, backbones)
+        _refuse_mixed(of_runs, run_backbones, backbones)
     of_built_in = list(dict.fromkeys(backbones)) or [run_backbones[0] if run_backbones else DEFAULT_BACKBONE]
     arms = []
     for name, start in starts:
         if has_none(start):
             arms.append(bare[name])
-        elif found_backbone := of_runs.get(name) or own.get(name):
+        elif found_backbone := of_runs.get(name) or of_networks.get(name):
             arms.append(Arm(name, start, found_backbone, cards[name]))
         else:
             if cards[name] and len(of_built_in) > 1:
@@ -260,7 +260,7 @@ def _different(name: str, cards: dict[str, dict[str, Any]]) -> None:
         first[digest] = path
 
 
-def _alike(of_runs: dict[str, str], run_backbones: Sequence[str], backbones: Sequence[str]) -> None:
+def _refuse_mixed(of_runs: dict[str, str], run_backbones: Sequence[str], backbones: Sequence[str]) -> None:
     if len(run_backbones) > 1 or (run_backbones and backbones and backbones[0] != run_backbones[0]):
         have = ", ".join(f"{name} {backbone}" for name, backbone in of_runs.items())
         option = f", --backbone {backbones[0]}" if backbones else ""

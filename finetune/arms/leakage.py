@@ -193,17 +193,17 @@ def test_images_in(tumors: TumorSet, split: Split, store: SliceStore) -> list[in
     group, so on one side of the split.
     """
     number = {hashlib.sha256(image.tobytes()).digest(): n for n, image in enumerate(tumors.images)}
-    shown = np.full(len(store), -1)
+    image_of_slice = np.full(len(store), -1)
     for start in range(0, len(store), READ):
         rows = slice(start, min(start + READ, len(store)))
-        shown[rows] = [
+        image_of_slice[rows] = [
             number.get(hashlib.sha256(image.tobytes()).digest(), -1) for image in store.images(rows)
         ]
-    leaked = set(np.intersect1d(split.test, shown).tolist())
-    if (shown < 0).any():
+    leaked = set(np.intersect1d(split.test, image_of_slice).tolist())
+    if (image_of_slice < 0).any():
         closest = closest_slices(tumors.thumbs[split.test], store)
-        alike = closest["correlation"] >= tumors.calibration.threshold
-        leaked |= set(split.test[alike & (shown[closest["slice"]] < 0)].tolist())
+        close = closest["correlation"] >= tumors.calibration.threshold
+        leaked |= set(split.test[close & (image_of_slice[closest["slice"]] < 0)].tolist())
     return sorted(leaked)
 
 

@@ -32,7 +32,7 @@ COLUMNS = (
 )
 
 
-def _about(arms: Sequence[Arm]) -> dict[str, Any]:
+def _arm_fields(arms: Sequence[Arm]) -> dict[str, Any]:
     """The fields of predictions that say who is compared."""
     return {
         "arms": tuple(arm.name for arm in arms),
@@ -71,7 +71,7 @@ def gather(
     trained = np.zeros(len(tumors), bool)
     trained[tumors.published_train] = True
     return Predictions(
-        **_about(arms),
+        **_arm_fields(arms),
         floors={name: table[:, scored.images] for name, table in below.items()},
         classes=tuple(tumors.classes),
         labels=tumors.labels[scored.images],
@@ -115,7 +115,7 @@ def gather_source(
     """What the models of one source say of its scored images."""
     mask = scored.images & cell.images
     return Predictions(
-        **_about(arms),
+        **_arm_fields(arms),
         floors={
             name: table[:, mask]
             for name, table in _tables(runner, seeds, floors, lambda job: job.arm.name).items()
@@ -144,7 +144,7 @@ def gather_external(
             tables.setdefault(cell, []).append(runner.trial(job, external).probabilities)
     models = max(len(table) for table in tables.values())
     return Predictions(
-        **_about(arms),
+        **_arm_fields(arms),
         classes=tuple(runner.tumors.classes),
         labels=external.labels,
         groups=external.groups,

@@ -47,9 +47,9 @@ class Parts:
             Of each part {"images", "groups", "accuracy", "macro_f1", "intervals": {"accuracy", "macro_f1"}}; None where
             it has no images.
         """
-        return {name: self._part(name, mask, predicted) for name, mask in self.masks.items()}
+        return {name: self._scores_of(name, mask, predicted) for name, mask in self.masks.items()}
 
-    def _part(self, name: str, mask: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
+    def _scores_of(self, name: str, mask: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
         resampling = self.resamplings.get(name)
         if resampling is None:
             return {

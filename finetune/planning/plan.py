@@ -135,12 +135,12 @@ def _arms(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]:
     sentences += [
         f"Start {name} has other weights than planned."
         for name in planned
-        if name in done and not _same(planned[name], done[name])
+        if name in done and not _is_same_start(planned[name], done[name])
     ]
     return sentences
 
 
-def _same(planned: Mapping[str, Any], done: Mapping[str, Any]) -> bool:
+def _is_same_start(planned: Mapping[str, Any], done: Mapping[str, Any]) -> bool:
     """Whether two starts are one; with more or fewer seeds, one has more weights than the other."""
     was, now = set(planned["weights"]), set(done["weights"])
     rest = [{key: value for key, value in start.items() if key != "weights"} for start in (planned, done)]

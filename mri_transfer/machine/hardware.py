@@ -79,7 +79,7 @@ class Hardware:
             for cpu in sys.glob("devices/system/cpu/cpu*/thermal_throttle/package_throttle_count")
         }
         self._counters = [*sorted(monitors.glob("hwmon*/oc*_event_cnt")), *packages.values()]
-        self._counted = {path: _number(path) for path in self._counters}
+        self._counts = {path: _number(path) for path in self._counters}
         self._clocks = sorted(sys.glob("devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"))
         self._rails = [
             (
@@ -146,10 +146,10 @@ class Hardware:
         """Counted since the last call, or None where nothing counts."""
         new = None
         for path in self._counters:
-            value, before = _number(path), self._counted[path]
+            value, before = _number(path), self._counts[path]
             if value is None:
                 continue
-            self._counted[path] = value
+            self._counts[path] = value
             new = (new or 0) + max(0, int(value - before) if before is not None else 0)
         return new
 

@@ -39,10 +39,10 @@ class Cluster(GivenExecutor):
         super().__init__(client.get_executor(pure=False), count=len(_workers_of(client)))
         self.client, self.address = client, address
         self.ended = (KilledWorker,)  # after several tries, on workers that ended each time
-        self._seen = time.monotonic()
+        self._seen_at = time.monotonic()
 
     def start(self, calls: int) -> Executor:
-        self._seen = time.monotonic()
+        self._seen_at = time.monotonic()
         return super().start(calls)
 
     def look(self) -> None:
@@ -50,8 +50,8 @@ class Cluster(GivenExecutor):
             raise self.gone()
         # Dask hands what a lost worker was at to another one.
         if _workers_of(self.client):
-            self._seen = time.monotonic()
-        elif time.monotonic() - self._seen > WITHOUT_WORKERS_SECONDS:
+            self._seen_at = time.monotonic()
+        elif time.monotonic() - self._seen_at > WITHOUT_WORKERS_SECONDS:
             raise UserError(
                 f"--cluster {self.address}: has had no worker for {WITHOUT_WORKERS_SECONDS / 60:.0f} minutes; start "
                 "some and run the same command again, it continues"

@@ -187,7 +187,7 @@ def check_shapes(arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[
                 raise ValueError(f"{name} is of another length")
 
 
-def _listed(names: Iterable[str]) -> str:
+def _first_names(names: Iterable[str]) -> str:
     names = list(names)
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
@@ -203,4 +203,6 @@ def differences(expected: Mapping[str, tuple[int, ...]], arrays: Mapping[str, np
         if name in arrays and arrays[name].shape != tuple(shape)
     ]
     parts = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
-    return "; ".join(f"{len(names)} {problem}: {_listed(names)}" for problem, names in parts.items() if names)
+    return "; ".join(
+        f"{len(names)} {problem}: {_first_names(names)}" for problem, names in parts.items() if names
+    )

@@ -253,8 +253,8 @@ class HealthMonitor:
                 probe.features(run.method.encoder)  # compiles
                 compiled = time.monotonic()
                 probe.features(run.method.encoder)
-                took = (time.monotonic() - compiled) / len(probe.rows)
-                self._slices = panel_size(run, at["seconds"], took, compiled - began)
+                seconds = (time.monotonic() - compiled) / len(probe.rows)
+                self._slices = panel_size(run, at["seconds"], seconds, compiled - began)
             self._panel = Panel(run.store, run.config, run.size, self._slices)
         return self._panel
 

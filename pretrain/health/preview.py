@@ -126,7 +126,7 @@ def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
     )
     by_name = {augmentation.name: augmentation for augmentation in AUGMENTATIONS}
     for number, (name, pictures) in enumerate(alone.items()):
-        sheet.tiles(number % 2, _about(by_name[name]), list(pictures))
+        sheet.tiles(number % 2, _describe(by_name[name]), list(pictures))
     if off := [name for name in by_name if name not in alone]:
         sheet.title("", f"Switched off: {', '.join(off)}.")
     with atomic_write(config.preview, "wb") as file:
@@ -154,7 +154,7 @@ def _caption(store: SliceStore, samples: dict[str, np.ndarray], row: int, side: 
     return f"{samples['kind'][row]}, {apart:.1f} mm apart: {place}"
 
 
-def _about(augmentation: Augmentation) -> str:
+def _describe(augmentation: Augmentation) -> str:
     often = "all views" if augmentation.share == 1 else f"{augmentation.share:.0%} of views"
     return f"{augmentation.name}, {often}: {augmentation.stands_for}"
 

@@ -158,8 +158,8 @@ def _tar(archive: Path, open_file: Callable[..., Any]) -> Iterator[Member]:
             pass
 
 
-def _damaged(what: str, reason: str) -> DamagedArchive:
-    return DamagedArchive(f"{what} ({reason})")
+def _damaged(subject: str, reason: str) -> DamagedArchive:
+    return DamagedArchive(f"{subject} ({reason})")
 
 
 def _tar_member(tar: tarfile.TarFile, info: tarfile.TarInfo) -> Member:

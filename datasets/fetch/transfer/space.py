@@ -18,16 +18,16 @@ def most_unpacked(archive: Path) -> int:
     return max(_SMALL, _MOST * archive.stat().st_size)
 
 
-def need_space(path: Path, size: float, what: str) -> None:
+def need_space(path: Path, size: float, name: str) -> None:
     """See that `size` more bytes fit on the disk that `path` is or will be on.
 
     Raises:
-        UserError: they don't; `what` says what needs them.
+        UserError: they don't; `name` says what needs them.
     """
     place = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
     free = shutil.disk_usage(place).free
     if size > free:
         raise UserError(
-            f"{path}: {what} needs {size_in_words(size)} and the disk has {size_in_words(free)}; free some or choose "
+            f"{path}: {name} needs {size_in_words(size)} and the disk has {size_in_words(free)}; free some or choose "
             "another --out; the same command continues"
         )

@@ -67,12 +67,12 @@ class _Transfer:
         self.wrong_ranges = 0
         self.wrong_sizes = 0
         self._tick = tick
-        self._counted = 0
+        self._counted_bytes = 0
 
     def count(self, size: int) -> None:
         """Tell the progress bar how much is here."""
-        self._tick(size - self._counted)
-        self._counted = size
+        self._tick(size - self._counted_bytes)
+        self._counted_bytes = size
 
 
 class Downloader:

@@ -171,7 +171,7 @@ def _neighbours(store: SliceStore, max_correlation: float) -> list[Picture]:
     return [picture("neighbours", figure, text, text)]
 
 
-def galleries(store: SliceStore, chosen: dict[str, list[int]]) -> dict[str, list[dict[str, Any]]]:
+def galleries(store: SliceStore, indices_of: dict[str, list[int]]) -> dict[str, list[dict[str, Any]]]:
     """What to show of each plane: picture, and what it is of."""
     from mri_transfer.pages.html_pages import data_uri
 
@@ -185,6 +185,6 @@ def galleries(store: SliceStore, chosen: dict[str, list[int]]) -> dict[str, list
             }
             for index, pixels in zip(indices, store.images(indices), strict=True)
         ]
-        for plane, indices in chosen.items()
+        for plane, indices in indices_of.items()
         if indices
     }

@@ -67,15 +67,15 @@ class Pairs:
         """The arrays, in the order in which they are declared."""
         return self.first, self.second, self.correlation, self.orientation
 
-    def where(self, chosen: np.ndarray) -> Pairs:
+    def where(self, mask: np.ndarray) -> Pairs:
         """Some of the pairs, by a mask or their positions."""
-        return Pairs(*(field[chosen] for field in self.fields()))
+        return Pairs(*(field[mask] for field in self.fields()))
 
-    def beside(self, chosen: np.ndarray) -> np.ndarray:
+    def beside(self, rows: np.ndarray) -> np.ndarray:
         """Which images are in a pair with one of those chosen, bool (n,) of bool (n,)."""
-        mask = np.zeros(len(chosen), bool)
-        mask[self.first[chosen[self.second]]] = True
-        mask[self.second[chosen[self.first]]] = True
+        mask = np.zeros(len(rows), bool)
+        mask[self.first[rows[self.second]]] = True
+        mask[self.second[rows[self.first]]] = True
         return mask
 
     def above(self, threshold: float) -> Pairs:

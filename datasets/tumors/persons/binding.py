@@ -118,14 +118,14 @@ def _as_a_whole(pictures: np.ndarray, originals: Originals) -> tuple[np.ndarray,
     original, correlation = np.zeros(len(pictures), int), np.full(len(pictures), -1, np.float32)
     upright = small.copy()
     for orientation in range(8):
-        now = turned(small, orientation)
-        likeness = normalised(now) @ vectors
+        oriented = turned(small, orientation)
+        likeness = normalised(oriented) @ vectors
         for sign in (1, -1):  # -1: inverted
             best = (sign * likeness).argmax(axis=1)
             value = sign * likeness[np.arange(len(best)), best]
             better = value > correlation
             original[better], correlation[better] = best[better], value[better]
-            upright[better] = sign * now[better]
+            upright[better] = sign * oriented[better]
     return original, _likeness(upright, originals.signatures[original])
 
 

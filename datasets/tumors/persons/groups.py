@@ -101,7 +101,7 @@ def neighbour_links(
     """
     links: list[tuple[int, int]] = []
     copies = set(zip(near.first.tolist(), near.second.tolist(), strict=True))
-    measured: dict[str, dict] = {}
+    figures: dict[str, dict] = {}
     for name, files in runs.items():
         if len(files) < 2:
             continue
@@ -124,13 +124,13 @@ def neighbour_links(
                 run += 1
             else:
                 run = 1
-        measured[name] = {
+        figures[name] = {
             "files": len(files),
             "neighbours": neighbours,
             "distant": distant,
             "numbers_follow_patients": follows,
         }
-    return np.array(links, dtype=int).reshape(-1, 2), measured
+    return np.array(links, dtype=int).reshape(-1, 2), figures
 
 
 def alike_links(thumbs: np.ndarray, chunk: int = 1024) -> np.ndarray:
@@ -160,8 +160,8 @@ def guessed_links(
     Returns:
         int (links, 2), and what was measured for each sequence of files.
     """
-    neighbours, measured = neighbour_links(runs, numbers, image_of, thumbs, near)
-    return np.concatenate([neighbours, alike_links(thumbs)]), measured
+    neighbours, figures = neighbour_links(runs, numbers, image_of, thumbs, near)
+    return np.concatenate([neighbours, alike_links(thumbs)]), figures
 
 
 def describe(groups: np.ndarray, thumbs: np.ndarray, chunk: int = 1024) -> dict:

@@ -53,8 +53,8 @@ class Known:
 
 
 def _class_of(tumour: str, classes: Sequence[str]) -> int:
-    named = [label for label, name in enumerate(classes) if tumour and tumour in name.lower()]
-    return named[0] if len(named) == 1 else -1
+    labels = [label for label, name in enumerate(classes) if tumour and tumour in name.lower()]
+    return labels[0] if len(labels) == 1 else -1
 
 
 def recognise(bindings: Iterable[tuple[Originals, Binding]], near: Pairs, n: int) -> Known:
@@ -88,10 +88,10 @@ def _hand_on(rows: list[tuple[str, str, str, str, str]], near: Pairs) -> None:
     while True:
         before = len(rows) - rows.count((UNKNOWN,) * 5)
         for first, second in zip(near.first.tolist(), near.second.tolist(), strict=True):
-            known = [bool(rows[first][0]), bool(rows[second][0])]
-            if known == [True, False]:
+            has_source = [bool(rows[first][0]), bool(rows[second][0])]
+            if has_source == [True, False]:
                 rows[second] = rows[first]
-            elif known == [False, True]:
+            elif has_source == [False, True]:
                 rows[first] = rows[second]
         if len(rows) - rows.count((UNKNOWN,) * 5) == before:
             return
@@ -112,12 +112,12 @@ def person_groups(
     Returns:
         int (n,), numbered by first appearance.
     """
-    known = np.array([person != UNKNOWN for person in persons], bool)
+    has_person = np.array([person != UNKNOWN for person in persons], bool)
     sure = np.zeros(len(persons), bool) if sure is None else sure
     copies = np.stack([near.first, near.second], axis=1)
     copies = copies[~(sure[near.first] & sure[near.second])]
     guessed = np.asarray(guessed, int).reshape(-1, 2)
-    guessed = guessed[~known[guessed].any(axis=1)]
+    guessed = guessed[~has_person[guessed].any(axis=1)]
     number = {person: n for n, person in enumerate(dict.fromkeys(persons))}
     members = np.array([(n, len(persons) + number[p]) for n, p in enumerate(persons) if p], int).reshape(
         -1, 2
@@ -136,11 +136,11 @@ def too_large(
         classes: names of the labels.
     """
     for label, name in enumerate(classes):
-        mine = labels == label
-        most, before = (int(np.bincount(grouping[mine]).max(initial=0)) for grouping in (groups, usual))
-        if most > max(before, LARGEST * mine.sum()):
+        rows = labels == label
+        count, usual_count = (int(np.bincount(grouping[rows]).max(initial=0)) for grouping in (groups, usual))
+        if count > max(usual_count, LARGEST * rows.sum()):
             return (
-                f"one group holds {most} of the {mine.sum()} images of {name} ({most / mine.sum():.0%}), so that one "
+                f"one group holds {count} of the {rows.sum()} images of {name} ({count / rows.sum():.0%}), so that one "
                 "fold tests on them all and no other is trained without them"
             )
     return None

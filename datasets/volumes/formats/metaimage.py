@@ -56,13 +56,13 @@ def data_file(header: Path) -> Path | None:
 
 def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
     """What the header at the start of a file says; `max_bytes` bounds the voxels that it may promise."""
-    return _described(*_parse(start), max_bytes)
+    return _describe(*_parse(start), max_bytes)
 
 
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
     """Read one volume, from one file or from a header and its data file; `max_bytes` bounds its voxels."""
     fields, end = _parse(blobs[0])
-    description = _described(fields, end, max_bytes)
+    description = _describe(fields, end, max_bytes)
     count = promised_bytes(description.shape, description.dtype, max_bytes)
     raw, start = (blobs[0], end) if len(blobs) == 1 else (blobs[-1], 0)
     notes = description.notes
@@ -112,7 +112,7 @@ def _numbers(fields: dict[str, str], names: Sequence[str], count: int) -> np.nda
     return values
 
 
-def _described(fields: dict[str, str], end: int, max_bytes: int) -> Described:
+def _describe(fields: dict[str, str], end: int, max_bytes: int) -> Described:
     missing = [name for name in ("NDims", "DimSize", "ElementType") if name not in fields]
     if missing:
         raise BadVolume(f"header lacks {', '.join(missing)}")

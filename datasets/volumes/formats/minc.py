@@ -73,7 +73,7 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
         parts = _open_minc1(blob)
     else:
         raise BadVolume("not a MINC file, whatever its name says")
-    return _stored(parts, max_bytes)
+    return _as_stored(parts, max_bytes)
 
 
 def _open_minc1(blob: bytes) -> Parts:
@@ -104,7 +104,7 @@ def _open_minc1(blob: bytes) -> Parts:
     )
 
 
-def _stored(parts: Parts, max_bytes: int) -> Stored:
+def _as_stored(parts: Parts, max_bytes: int) -> Stored:
     """Real numbers in three axes; whole numbers are left as they are where all slices share one scale."""
     voxels, names = parts.voxels, parts.names
     if "vector_dimension" in names:

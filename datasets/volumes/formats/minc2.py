@@ -117,10 +117,10 @@ def _check_chunks(dataset: Any, plan: Any, file_bytes: int) -> None:
     if set(filters) - {_DEFLATE, h5py.h5z.FILTER_SHUFFLE, _CHECKSUM} or filters.count(_DEFLATE) > 1:
         raise BadVolume("compressed in a way that is not MINC's (gzip); convert it with mincconvert")
     for start in itertools.product(*starts):
-        stored = dataset.id.get_chunk_info_by_coord(start)
-        if stored.byte_offset is None:
+        info = dataset.id.get_chunk_info_by_coord(start)
+        if info.byte_offset is None:
             raise EOFError  # MINC writes every chunk
-        if stored.size > file_bytes or stored.byte_offset + stored.size > file_bytes:
+        if info.size > file_bytes or info.byte_offset + info.size > file_bytes:
             raise EOFError
         filter_mask, piece = dataset.id.read_direct_chunk(start)
         for number, code in reversed(list(enumerate(filters))):

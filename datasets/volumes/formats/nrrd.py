@@ -83,13 +83,13 @@ def _header_lines(blob: bytes) -> tuple[bytes, int]:
 
 def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
     """What the header at the start of a file says; `max_bytes` bounds the voxels that it may promise."""
-    return _described(*_parse(start), max_bytes)
+    return _describe(*_parse(start), max_bytes)
 
 
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
     """Read one volume, from one file or from a header and its data file; `max_bytes` bounds its voxels."""
     header, start = _parse(blobs[0])
-    description = _described(header, start, max_bytes)
+    description = _describe(header, start, max_bytes)
     count = promised_bytes(description.shape, description.dtype, max_bytes)
     voxels = _voxels(header, blobs[-1], start if len(blobs) == 1 else 0, description.dtype, count)
     return Stored(voxels.reshape(description.shape, order="F"), description.affine, notes=description.notes)
@@ -103,7 +103,7 @@ def _parse(blob: bytes) -> tuple[dict[str, Any], int]:
     return {key.replace(" ", ""): value for key, value in nrrd.read_header(io.BytesIO(lines)).items()}, start
 
 
-def _described(header: dict[str, Any], start: int, max_bytes: int) -> Described:
+def _describe(header: dict[str, Any], start: int, max_bytes: int) -> Described:
     missing = [field for field in ("type", "dimension", "sizes", "encoding") if field not in header]
     if missing:
         raise BadVolume(f"header lacks {', '.join(missing)}")

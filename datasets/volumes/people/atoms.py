@@ -306,5 +306,5 @@ def _counts_time(tokens: list[Token], at: int) -> bool:
 
 def _is_initials(token: Token, following: Token | None) -> bool:
     """Two letters and a number, such as NO-01, that are a person's though the letters are also a known word."""
-    known = token.text in ("mr", "se", "im", "sr") or any(letter.isdigit() for letter in token.text)
-    return bool(following and following.kind == "number" and len(token.text) == 2 and not known)
+    is_known = token.text in ("mr", "se", "im", "sr") or any(letter.isdigit() for letter in token.text)
+    return bool(following and following.kind == "number" and len(token.text) == 2 and not is_known)

@@ -53,13 +53,13 @@ def layout(panel: Layout, classes: Sequence[str], name: str) -> Picture:
             loc="lower center", ncols=2, frameon=False, handletextpad=0.1, columnspacing=1.0, markerscale=1.8
         )
         figure.subplots_adjust(left=0.02, right=0.98, top=0.99, bottom=(0.2 * lines + 0.1) / height)
-        when = "after fine-tuning" if panel.tuned else "as it starts"
+        stage = "after fine-tuning" if panel.tuned else "as it starts"
         share = f"{100 * panel.agreement:.0f}% have a nearest neighbour of their own class"
         alt = (
-            f"Map of {len(panel.points)} images by {panel.arm}, {when}. Of the fold's images {share}, when images of "
+            f"Map of {len(panel.points)} images by {panel.arm}, {stage}. Of the fold's images {share}, when images of "
             "the same group don't count."
         )
-        return picture(name, figure, alt, f"{panel.arm}, {when}: {share}.")
+        return picture(name, figure, alt, f"{panel.arm}, {stage}: {share}.")
 
 
 def curves(by_arm: Mapping[str, Curves], look: Mapping[str, Look], name: str) -> Picture:

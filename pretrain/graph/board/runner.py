@@ -144,14 +144,14 @@ def check_same_training(info, card, options, slices):
         raise Problem(
             "state/: is of another graph; put it back beside the graph it was trained with, or remove it"
         )
-    now = identity(options, slices)
-    if info["budget"] != now["budget"]:
+    current = identity(options, slices)
+    if info["budget"] != current["budget"]:
         name, value = next(iter(info["budget"].items()))
         raise Problem(
             f"this folder holds a training with --{name} {value:g}; give the same budget to continue it, or remove "
             "state/ to begin again"
         )
-    if info["fingerprint"] != now["fingerprint"]:
+    if info["fingerprint"] != current["fingerprint"]:
         raise Problem(
             f"{slices.folder}: has other slices than those this training was begun with; give the same"
         )

@@ -185,16 +185,16 @@ def _printable(patient: str) -> str:
 
 def _bodies(studies: dict[str, list[tuple[Path, Header]]]) -> dict[str, int]:
     """By study, which of the people that share an id it shows, numbered from 1."""
-    known: list[_Body] = []
+    persons: list[_Body] = []
     numbers = {}
     for study, files in sorted(studies.items()):
         tags = files[0][1].tags
         sex = tags.get("PatientSex", "").upper()[:1]
         height = files[0][1].number("PatientSize") or 0.0
         body = _Body(tags.get("PatientBirthDate", ""), sex if sex in ("M", "F") else "", height)
-        at = next((at for at, other in enumerate(known) if body.may_be(other)), len(known))
-        if at == len(known):
-            known.append(body)
+        at = next((at for at, other in enumerate(persons) if body.may_be(other)), len(persons))
+        if at == len(persons):
+            persons.append(body)
         numbers[study] = at + 1
     return numbers
 

@@ -49,8 +49,8 @@ def by_orientation(frames: Sequence[Frame]) -> list[list[int]]:
     groups: list[tuple[np.ndarray, list[int]]] = []
     for index, frame in enumerate(frames):
         direction = np.asarray(frame.orientation)
-        for known, members in groups:
-            if np.abs(known - direction).max() <= _SAME_DIRECTION:
+        for normal, members in groups:
+            if np.abs(normal - direction).max() <= _SAME_DIRECTION:
                 members.append(index)
                 break
         else:

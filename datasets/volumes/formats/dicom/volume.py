@@ -46,11 +46,11 @@ class _Selection:
 
 def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
     """What the headers of a series' files say; 16 bits a voxel are assumed."""
-    chosen = _select([read_header(path, max_bytes) for path in files])
-    check_affine(chosen.stack.affine)
-    shape = (chosen.shape[1], chosen.shape[0], chosen.stack.places[-1] + 1)
+    selection = _select([read_header(path, max_bytes) for path in files])
+    check_affine(selection.stack.affine)
+    shape = (selection.shape[1], selection.shape[0], selection.stack.places[-1] + 1)
     promised_bytes(shape, np.dtype(np.uint16), max_bytes)
-    return Described(shape, np.dtype(np.uint16), chosen.stack.affine, notes=chosen.notes)
+    return Described(shape, np.dtype(np.uint16), selection.stack.affine, notes=selection.notes)
 
 
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
@@ -67,15 +67,15 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
         dataset = read_dataset(blob, max_bytes, pixels=False)
         headers.append(header_of(dataset))
         _check_pixels(dataset, len(headers[-1].frames))
-    chosen = _select(headers)
-    check_affine(chosen.stack.affine)
-    voxels, negative = _decode(blobs, chosen, max_bytes)
-    notes = chosen.notes
-    if chosen.stack.missing_mm:
-        notes += (_fill(voxels, chosen.stack),)
-    slopes = {(chosen.frames[index].slope, chosen.frames[index].intercept) for index in chosen.used}
+    selection = _select(headers)
+    check_affine(selection.stack.affine)
+    voxels, negative = _decode(blobs, selection, max_bytes)
+    notes = selection.notes
+    if selection.stack.missing_mm:
+        notes += (_fill(voxels, selection.stack),)
+    slopes = {(selection.frames[index].slope, selection.frames[index].intercept) for index in selection.used}
     scale = slopes.pop() if len(slopes) == 1 else (1.0, 0.0)
-    return Stored(voxels.transpose(2, 1, 0), chosen.stack.affine, negative, notes, scale=scale)
+    return Stored(voxels.transpose(2, 1, 0), selection.stack.affine, negative, notes, scale=scale)
 
 
 def _select(headers: Sequence[Header]) -> _Selection:
@@ -94,19 +94,19 @@ def _select(headers: Sequence[Header]) -> _Selection:
     frames, owners, shapes, notes = _plain(frames, owners, shapes)
     if any(frame.orientation is None or frame.position is None for frame in frames):
         raise BadVolume("no ImagePositionPatient or ImageOrientationPatient in its tags")
-    chosen = by_orientation(frames)[0]
+    indices = by_orientation(frames)[0]
     keys = [
         (*shapes[index], *(round(size, 3) for size in frames[index].spacing or ()), frames[index].echo)
-        for index in chosen
+        for index in indices
     ]
-    chosen = [chosen[at] for at in by_key(keys)[0]]
-    if len(chosen) < len(frames):
-        notes.append(f"{len(frames) - len(chosen)} images of another orientation, size or echo left out")
-    stacked = stack([frames[index] for index in chosen])
+    indices = [indices[at] for at in by_key(keys)[0]]
+    if len(indices) < len(frames):
+        notes.append(f"{len(frames) - len(indices)} images of another orientation, size or echo left out")
+    stacked = stack([frames[index] for index in indices])
     if stacked.extra:
         notes.append(f"{stacked.extra} images at positions already taken (later time points) left out")
-    used = [chosen[index] for index in stacked.chosen]
-    return _Selection(frames, owners, used, shapes[chosen[0]], stacked, tuple(notes))
+    used = [indices[index] for index in stacked.chosen]
+    return _Selection(frames, owners, used, shapes[indices[0]], stacked, tuple(notes))
 
 
 def _plain(
@@ -140,16 +140,16 @@ def _check_pixels(dataset: Dataset, frames: int) -> None:
         raise BadVolume(f"an axis of length {min(rows, columns)}")
 
 
-def _decode(blobs: Sequence[bytes], chosen: _Selection, max_bytes: int) -> tuple[np.ndarray, bool]:
+def _decode(blobs: Sequence[bytes], selection: _Selection, max_bytes: int) -> tuple[np.ndarray, bool]:
     """(slice, row, column), and whether larger numbers are darker."""
-    frames, used, shape = chosen.frames, chosen.used, chosen.shape
-    count = chosen.stack.places[-1] + 1
+    frames, used, shape = selection.frames, selection.used, selection.shape
+    count = selection.stack.places[-1] + 1
     slopes = {(frames[index].slope, frames[index].intercept) for index in used}
     own_scale = len(slopes) > 1
-    place_of = dict(zip(used, chosen.stack.places, strict=True))
+    place_of = dict(zip(used, selection.stack.places, strict=True))
     by_file: dict[int, list[int]] = {}
     for index in used:
-        by_file.setdefault(chosen.owners[index], []).append(index)
+        by_file.setdefault(selection.owners[index], []).append(index)
     voxels: np.ndarray | None = None
     negative = {frames[index].slope < 0 for index in used} == {True} and not own_scale
     for number in sorted(by_file):

@@ -312,7 +312,12 @@ class CompareConfig:
         metavar="FILE",
     )
     hypothesis: str = option("", help="what is expected, in a sentence, for a new plan", metavar="TEXT")
-    draws: int = option(2000, help="bootstrap draws over groups", metavar="N", parse=positive_int)
+    draws: int = option(
+        2000,
+        help="bootstrap draws over groups; under 1,000, intervals and p-values are coarse and may disagree",
+        metavar="N",
+        parse=positive_int,
+    )
     seed: int = option(
         0, help="first seed of folds, augmentation and random starts", metavar="N", parse=whole
     )

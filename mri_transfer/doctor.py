@@ -89,7 +89,7 @@ def doctor(config: DoctorConfig) -> dict[str, Any]:
         "recommended": recommended,
     }
     if recommended:
-        progress.show(f"\nrecommended here: {recommended['command']}\n{recommended['sentence']}\n")
+        progress.show(f"\nrecommended here: {recommended['command']}\n{recommended['sentence']}")
     wrong = [finding for finding in findings if finding.level == PROBLEM]
     progress.say(
         f"{summary['machine']}: {len(wrong)} to fix, {sum(f.level == ADVICE for f in findings)} to consider"
@@ -99,7 +99,7 @@ def doctor(config: DoctorConfig) -> dict[str, Any]:
 
 def _line(finding: Finding) -> str:
     line = f"[{MARKS[finding.level]}] {finding.topic}: {finding.text}"
-    return f"{line}\n         → {finding.remedy}\n" if finding.remedy else f"{line}\n"
+    return f"{line}\n         → {finding.remedy}" if finding.remedy else line
 
 
 def _speed(seconds: float) -> tuple[Finding, dict[str, Any] | None]:

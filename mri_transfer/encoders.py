@@ -37,8 +37,8 @@ def encoders(config: EncodersConfig) -> dict[str, Any]:
         for name, folder in PUBLISHED.items()
     ]
     for encoder in entries:
-        progress.say("\n".join(described(encoder["name"], encoder["card"])))
-    progress.say(
+        progress.show("\n".join(described(encoder["name"], encoder["card"])))
+    progress.show(
         "imagenet: the ImageNet weights of the backbone, from a package that is installed with this program"
     )
     return {"encoders": entries}

@@ -121,7 +121,7 @@ def say(message: str = "") -> None:
 
 
 def show(text: str) -> None:
-    """Print a result to standard output, unless `--quiet` or `--json -` claims the silence or the stream."""
+    """Print a result to standard output, unless `--quiet` silences it or `--json -` takes the stream."""
     if not (_quiet or _stdout_taken):
-        sys.stdout.write(visible(text))
+        sys.stdout.write(f"{visible(text)}\n")
         sys.stdout.flush()

@@ -19,6 +19,7 @@ from mri_transfer.options import argument
 from mri_transfer.storage.files import FOLDER_CARD, folder_kind, read_json, read_object, sha256
 from mri_transfer.storage.json_lines import read_lines
 from mri_transfer.storage.sums import BEFORE, SUMS, files_in, read_sums
+from mri_transfer.words import counted
 
 ENCODER = "encoder.json"
 CLASSIFIER = "classifier.json"
@@ -71,17 +72,15 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
     reports = [examine(Path(path)) for path in config.paths]
     for report in reports:
         for problem in report["problems"] if report["kind"] else ():
-            progress.say(f"{problem['file']}: {problem['problem']}")
+            progress.show(f"{problem['file']}: {problem['problem']}")
         for note in report["notes"]:
-            progress.say(f"{report['path']}: {note}")
+            progress.show(f"{report['path']}: {note}")
         if report["whole"]:
-            progress.say(f"{report['path']}: whole ({report['kind']}, {report['files']} files)")
+            progress.show(f"{report['path']}: whole ({report['kind']}, {counted(report['files'], 'file')})")
     if broken := [report for report in reports if not report["whole"]]:
         first, more = broken[0], f" (and {len(broken) - 1} more of the folders)" if len(broken) > 1 else ""
-        count, problem = len(first["problems"]), first["problems"][0]
-        fault = (
-            f"not whole, {count} {'problem' if count == 1 else 'problems'}, the first in {problem['file']}"
-        )
+        problem = first["problems"][0]
+        fault = f"not whole, {counted(len(first['problems']), 'problem')}, the first in {problem['file']}"
         raise UserError(
             f"{first['path']}: {fault if first['kind'] else problem['problem']}{more}; {first['remedy']}",
             {"paths": reports},

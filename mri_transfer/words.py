@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def counted(number: int, noun: str) -> str:
+    """ "1 image", "2,000 images"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def size_in_words(size: float) -> str:
     """A number of bytes: "512 bytes", "4.8 GB"."""
     size = min(size, 1e24)  # what a header claims may be too long for a float

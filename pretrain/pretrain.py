@@ -32,6 +32,7 @@ from mri_transfer.pretrain.run.stop_signals import Interrupts
 from mri_transfer.storage.files import claim_folder, read_object, require_place, write_json
 from mri_transfer.storage.locks import alone_in
 from mri_transfer.storage.sums import write_sums
+from mri_transfer.words import counted
 
 KIND = "pretraining run"
 
@@ -242,7 +243,7 @@ def _finish(loop: Loop) -> dict[str, Any]:
     # Both are missing if a power cut took the metrics of a run that only had to be finished.
     losses = [f"{loss:.3f}" for loss in (position.first_loss, metrics.last.get("loss")) if loss is not None]
     progress.say(
-        f"{position.step} steps in {seconds / 60:.1f} min, loss {' → '.join(losses) or 'unknown'}; "
+        f"{counted(position.step, 'step')} in {seconds / 60:.1f} min, loss {' → '.join(losses) or 'unknown'}; "
         f"the encoder is in {summary['encoder']}"
     )
     for sentence in (summary.get("sentence"), machine.get("sentence")):

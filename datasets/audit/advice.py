@@ -6,6 +6,7 @@ from typing import Any
 
 from mri_transfer.datasets.audit.shortcuts import ALL
 from mri_transfer.datasets.tumors.persons.recognised import origin_tells_class, sentences
+from mri_transfer.words import counted
 
 SHOWN = 10  # lines of a list that are printed; all of it is in audit.json
 
@@ -65,12 +66,12 @@ def advice(findings: dict[str, Any]) -> list[str]:
         recommendations.append(tells)
     if wrong := findings["source_conflicts"]:
         recommendations.append(
-            f"The collection that they come from gives {_number(len(wrong), 'file')} another label than the folder: "
+            f"The collection that they come from gives {counted(len(wrong), 'file')} another label than the folder: "
             "`compare` and `finetune` take the source's, unless told --labels folder."
         )
     if findings["label_conflicts"]:
         recommendations.append(
-            f"{_number(len(findings['label_conflicts']), 'pair')} of one picture "
+            f"{counted(len(findings['label_conflicts']), 'pair')} of one picture "
             f"{_carry(len(findings['label_conflicts']))} "
             "two labels: look at them, and remove the wrong files."
         )
@@ -87,22 +88,18 @@ def advice(findings: dict[str, Any]) -> list[str]:
     against = findings.get("against")
     if against and against["leaks"]:
         recommendations.append(
-            f"The slice store {against['store']} holds {_number(len(against['leaks']), 'picture')} of this set: "
+            f"The slice store {against['store']} holds {counted(len(against['leaks']), 'picture')} of this set: "
             "extract it again without those sources before pretraining."
         )
     if findings["skipped"]:
         recommendations.append(
-            f"{_number(len(findings['skipped']), 'file')} could not be read: fetch them again or remove them."
+            f"{counted(len(findings['skipped']), 'file')} could not be read: fetch them again or remove them."
         )
     if unread := findings.get("unread_pictures"):
         recommendations.append(
-            f"{_number(unread, 'picture')} of other kinds {_are(unread)} not read: convert those that belong to PNG."
+            f"{counted(unread, 'picture')} of other kinds {_are(unread)} not read: convert those that belong to PNG."
         )
     return recommendations or ["No leak was found. Split by groups anyway: `mri-transfer compare` does."]
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _are(count: int) -> str:

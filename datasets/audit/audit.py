@@ -17,7 +17,7 @@ from mri_transfer.datasets.tumors.persons.group_table import write_groups
 from mri_transfer.datasets.tumors.persons.originals import Originals
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.options import argument, option
-from mri_transfer.progress import say
+from mri_transfer.progress import say, show
 from mri_transfer.storage.files import claim_folder, write_json
 from mri_transfer.storage.locks import alone_in
 
@@ -107,8 +107,7 @@ def _audit(
     write_json(config.out / "summary.json", advice.counts(findings))
     page = config.out / "audit.html"
     write_page(page, findings, tumors, store, _command(config), config.banner)
-    for line in advice.report(findings):
-        say(line)
+    show("\n".join(advice.report(findings)))
     say(f"\nlook at {page}; audit.json and groups.csv are beside it")
     return findings
 

@@ -26,6 +26,7 @@ import numpy as np
 from PIL import Image
 
 from mri_transfer.datasets.audit.shares import shares_of_classes
+from mri_transfer.words import counted
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.audit.measure import Measurements
@@ -277,7 +278,7 @@ def _sentences(findings: dict) -> list[str]:
         if not entry["images"]:
             continue
         shares = ", ".join(f"{share:.1%} of {label}" for label, share in entry["by_class"].items())
-        line = f"{_images(entry['images'])} with {name} ({shares})"
+        line = f"{counted(entry['images'], 'image')} with {name} ({shares})"
         if entry["depends_on_class"]:
             line += ": more in some classes than in others, so a network can learn the marking instead of the disease"
         sentences.append(f"{line}.")
@@ -286,7 +287,3 @@ def _sentences(findings: dict) -> list[str]:
             "Letters may spell a patient's name or a date: look at each before the images are passed on."
         )
     return sentences or ["No colour, letters, arrows or frames were found."]
-
-
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"

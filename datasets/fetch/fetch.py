@@ -15,7 +15,7 @@ from mri_transfer.datasets.fetch.transfer.receipts import RECEIPT, Receipts
 from mri_transfer.errors import UserError
 from mri_transfer.progress import say
 from mri_transfer.storage.files import claim_folder, write_json
-from mri_transfer.words import size_in_words
+from mri_transfer.words import counted, size_in_words
 
 SUMMARY = "summary.json"
 SHOWN = 8  # lines of a list that are printed; all of it goes into the summary
@@ -58,10 +58,10 @@ def fetch(config: FetchConfig) -> dict[str, Any]:
 
 def _tell(out: Path, summary: dict[str, Any]) -> None:
     archives, present = summary.get("archives"), summary["already_there"]
-    packed = "" if archives is None else f" from {archives} archive{'s' if archives != 1 else ''}"
+    packed = "" if archives is None else f" from {counted(archives, 'archive')}"
     already = f" ({present} already there)" if present else ""
     say(
-        f"{out}: {summary['files']} files, {size_in_words(summary['bytes'])}{packed}{already}; "
+        f"{out}: {counted(summary['files'], 'file')}, {size_in_words(summary['bytes'])}{packed}{already}; "
         f"checksums in {out / RECEIPT}, terms in {out / summary['terms']}"
     )
     for kind, title in (("failed", "could not be had"), ("skipped", "not unpacked")):

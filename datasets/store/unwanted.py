@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from mri_transfer.datasets.volumes.left_out import left_out
 from mri_transfer.datasets.volumes.names_of_maps import tissue_classes
 from mri_transfer.datasets.volumes.naming import stem_of
+from mri_transfer.words import counted
 
 REMEDY = "unless they were asked for, make the store again with another --out"
 
@@ -38,6 +39,6 @@ def unwanted(names: Sequence[str], asked_for: Collection[str] = ()) -> str:
         return ""
     name, reason = exclusions[0]
     return (
-        f"{len(exclusions)} of {len(names)} {'volume' if len(names) == 1 else 'volumes'} would be left out today "
+        f"{len(exclusions)} of {counted(len(names), 'volume')} would be left out today "
         f"(such as {name}: {reason})"
     )

@@ -22,6 +22,7 @@ from mri_transfer.datasets.image_files import SUFFIXES
 from mri_transfer.datasets.tumors.class_names import kind, plain
 from mri_transfer.datasets.volumes.find import SUFFIXES as VOLUMES
 from mri_transfer.errors import UserError
+from mri_transfer.words import counted
 
 UNREAD = (
     *(
@@ -316,7 +317,7 @@ class _Reading:
             count = folder.pictures
             text = "another set of " if folder.has_splits or folder.is_set else ""
             raise UserError(
-                f"{folder.path}: {text}{count} picture{'' if count == 1 else 's'} beside {others}, and none of them; "
+                f"{folder.path}: {text}{counted(count, 'picture')} beside {others}, and none of them; "
                 "move the folder elsewhere (or put a dot before its name to have it ignored)"
                 + (", or name it alone to use it instead" if text else "")
             )
@@ -374,7 +375,7 @@ def read_layout(folder: Path) -> Layout:
     unread: Counter[str] = sum((place.unread for _, _, place in reading.places), Counter())
     if unread:
         counts = ", ".join(f"{ending} ({count})" for ending, count in sorted(unread.items()))
-        subject = "1 picture is" if unread.total() == 1 else f"{unread.total()} pictures are"
+        subject = f"{counted(unread.total(), 'picture')} {'is' if unread.total() == 1 else 'are'}"
         reading.remarks.append(
             f"{subject} not read because of the end of the name, {counts}; convert to PNG or JPEG (.jfif and .jpe are "
             "JPEG: rename them)"

@@ -220,7 +220,12 @@ class _Search:
     def look(self, path: Path) -> None:
         """Take a file, or all that is wanted of a folder."""
         if path.is_dir():
+            before = self._met()
             self._look_into(path)
+            if self._met() == before and not self._has_met(path.resolve()):
+                self.inventory.remarks.append(
+                    f"{path}: no {self.expected} found{_other_kind([path], self.pictures)}"
+                )
         elif path.is_file():
             root = path.resolve()
             name = PurePosixPath(printable(f"{root.parent.name}/{root.name}"))
@@ -256,6 +261,14 @@ class _Search:
                 self.inventory.skipped.append(Skipped(source.path, source.name, reason))
         self.inventory.sources = [source for source in self.inventory.sources if source.name not in originals]
         return self.inventory
+
+    def _met(self) -> int:
+        return len(self._visited) + len(self.inventory.skipped) + len(self._dicom)
+
+    def _has_met(self, root: Path) -> bool:
+        """Whether another of the given paths has shown a file below this one before."""
+        skipped = (skip.path for skip in self.inventory.skipped)
+        return any(root in path.parents for path in (*self._visited, *self._dicom, *skipped))
 
     def _suffix(self, path: Path) -> str | None:
         name = path.name.lower()

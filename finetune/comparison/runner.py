@@ -52,7 +52,9 @@ class Job:
         place = "published split" if self.split.fold == PUBLISHED else f"fold {self.split.fold}"
         if self.split.source is not None:
             place += " within one source"
-        return f"{self.arm.name}, seed {self.split.seed}, {place}, {self.split.fraction:.0%} of the labels"
+        return (
+            f"{self.arm.name}, seed {self.split.seed}, {place}, {100 * self.split.fraction:g}% of the labels"
+        )
 
     @property
     def source(self) -> Initialisation:

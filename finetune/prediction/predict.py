@@ -21,6 +21,7 @@ from mri_transfer.finetune.prediction.volume_answer import volume_answer
 from mri_transfer.machine import device
 from mri_transfer.storage.files import atomic_write, name_with, require_folder, require_place
 from mri_transfer.storage.locks import clear_parts
+from mri_transfer.words import counted
 
 SHOWN = 5  # files that are skipped before reading are told so many times
 
@@ -86,7 +87,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
         clear_parts(config.csv.parent, config.csv.name)
         with atomic_write(config.csv) as file:
             write_csv(file, rows, classifier.classes)
-        progress.say(f"{len(rows)} images: {config.csv}")
+        progress.say(f"{counted(len(rows), 'image')}: {config.csv}")
     else:
         progress.show(table(rows, classifier.classes, volumes))
     if config.gradcam is not None:
@@ -97,7 +98,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
             "may show a disease that was never trained on: such images mostly look like the training images"
         )
     if skipped:
-        progress.say(f"{len(skipped)} files skipped")
+        progress.say(f"{counted(len(skipped), 'file')} skipped")
     return {
         "run": str(config.run),
         "classes": list(classifier.classes),

@@ -69,7 +69,7 @@ def table(
             "was never trained on is rarely marked.",
             file=out,
         )
-    return out.getvalue()
+    return out.getvalue().rstrip("\n")
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -62,6 +62,8 @@ class Encoder:
 class Classifier:
     """A fine-tuned classifier, with the conventions of scikit-learn.
 
+    A pickle of it, such as joblib sends to its workers, names the run's folder and doesn't hold the weights.
+
     Attributes
     ----------
     classes_ : array of str
@@ -108,6 +110,9 @@ class Classifier:
         from mri_transfer.finetune.prediction.out_of_distribution import load_in_distribution
 
         return load_in_distribution(self._run)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load_classifier, (self._run.absolute(),)
 
     def __repr__(self) -> str:
         return f"Classifier({', '.join(self.classes_)}; {self.size} px)"

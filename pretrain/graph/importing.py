@@ -22,6 +22,7 @@ from mri_transfer.storage.files import (
     wrong_fields,
 )
 from mri_transfer.storage.sums import write_sums
+from mri_transfer.words import counted
 
 REMEDY = "copy the whole folder from the board again"
 MODEL = "graph/saved_model.pb"
@@ -153,7 +154,7 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
         progress.say(f"the training is not over ({info['share']:.0%} of its budget): this is its last save")
     machine = info["machine"]["board"] or info["machine"]["machine"]
     progress.say(
-        f"{info['step']} steps in {info['seconds'] / 60:.1f} min on {machine} with TensorFlow "
+        f"{counted(info['step'], 'step')} in {info['seconds'] / 60:.1f} min on {machine} with TensorFlow "
         f"{info['machine']['tensorflow']}; the encoder is in {summary['encoder']}"
     )
     write_sums(out)

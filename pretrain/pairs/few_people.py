@@ -5,6 +5,7 @@ from __future__ import annotations
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.store.subjects import outdated
 from mri_transfer.datasets.store.unwanted import REMEDY, unwanted
+from mri_transfer.words import counted
 
 FEW = 10  # people; of fewer, other slices of a batch are mostly the same heads
 WHO_IS_WHO = "say who is who with `slices --subject PATTERN` (or --table), into another --out"
@@ -18,7 +19,7 @@ def remarks(store: SliceStore) -> list[str]:
     if people < FEW:
         persons = "one person" if people == 1 else f"{people} people"
         lines.append(
-            f"{store.folder} has scans of only {persons} ({scans} {'scan' if scans == 1 else 'scans'}), and an encoder "
+            f"{store.folder} has scans of only {persons} ({counted(scans, 'scan')}), and an encoder "
             f"needs many to learn from; if there are more (see {store.folder / 'summary.html'}), {WHO_IS_WHO}"
         )
     if not store.manifest.get("people_decided_together") and (wrong := outdated(store.volumes)):

@@ -41,8 +41,9 @@ class Callback:
         step : int
             How many steps are done.
         logs : dict
-            "loss", "seconds" (of the budget used) and "share" (of the budget used, 0 to 1); and after a line of
-            metrics was written, once, all of it: learning rate, views per second, "score" and other figures of health.
+            "loss", "seconds" (of the budget used) and "share" (of the budget used, 0 to 1), all of this step; and at
+            the step after a line of metrics was written, what else that line has: its "step", learning rate, views per
+            second, "score" and other figures of health.
         """
 
     def on_train_end(self, logs: dict[str, Any]) -> None:

@@ -1,4 +1,5 @@
 import json
+import pickle
 import shutil
 import signal
 import time
@@ -6,6 +7,7 @@ import time
 import numpy as np
 import pytest
 
+from mri_transfer import api
 from mri_transfer.cli import main
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.config import FinetuneConfig, PredictConfig
@@ -83,6 +85,14 @@ def test_a_finished_run_says_so_and_other_settings_are_refused(run, capsys):
     assert "finished before" in capsys.readouterr().err
     with pytest.raises(UserError, match="other settings"):
         finetune(FinetuneConfig(**{**run[2].__dict__, "rate": 0.01}))
+
+
+def test_a_pickled_classifier_names_its_folder_and_answers_the_same(run, tumor_folder):
+    classifier = api.load_classifier(run[0])
+    content = pickle.dumps(classifier)
+    assert len(content) < 1000
+    picture = next((tumor_folder / "Testing").rglob("*.jpg"))
+    assert np.array_equal(pickle.loads(content).predict_proba(picture), classifier.predict_proba(picture))
 
 
 def test_predictions_are_the_models_own_output(run, tumor_folder):

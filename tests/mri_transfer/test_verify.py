@@ -106,7 +106,7 @@ def test_what_an_older_version_wrote_is_verified_as_far_as_it_goes(made, tmp_pat
 def test_the_command_says_what_is_whole_and_what_to_do(made, cli, tmp_path):
     done = cli("verify", *(made / kind for kind in KINDS), made / "run" / "encoder")
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("whole (") == 5
+    assert done.stdout.count("whole (") == 5
     broken = tmp_path / "classifier"
     shutil.copytree(made / "classifier", broken)
     card = read_object(broken / "classifier.json")

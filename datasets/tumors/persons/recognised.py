@@ -10,6 +10,7 @@ import numpy as np
 from mri_transfer.datasets.tumors.images import ImageFile
 from mri_transfer.datasets.tumors.persons.originals import FIGSHARE
 from mri_transfer.datasets.tumors.persons.persons import UNKNOWN, Known
+from mri_transfer.words import counted
 
 
 def account(
@@ -132,7 +133,7 @@ def sentences(audit: dict[str, Any]) -> list[str]:
         visits = counts["patients"] - counts["persons"]
         lines.append(
             f"{counts['images']:,} of {sources['images']:,} pictures are slices of {COLLECTIONS.get(source, source)}: "
-            f"{tumours}. They show {counts['persons']:,} person{'' if counts['persons'] == 1 else 's'}"
+            f"{tumours}. They show {counted(counts['persons'], 'person')}"
             + (
                 f", {visits} of whose {counts['patients']:,} patient ids are further visits."
                 if visits
@@ -155,9 +156,8 @@ def sentences(audit: dict[str, Any]) -> list[str]:
             f"known person; {sources['test_person_in_training']} of these show one who is in the training split, too."
         )
     if conflicts:
-        pictures = f"{len(conflicts)} file{'' if len(conflicts) == 1 else 's'}"
         lines.append(
-            f"{pictures} lie in another class than the source says"
+            f"{counted(len(conflicts), 'file')} lie in another class than the source says"
             + (
                 f"; the source's label is taken ({labels['changed']} distinct images change)."
                 if labels["from"] == "source"

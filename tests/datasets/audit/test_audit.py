@@ -54,7 +54,7 @@ class Slices:
 def test_audit_says_what_it_found_and_writes_it(folder, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["audit", str(folder), "--out", str(out), "--json", str(tmp_path / "a.json")]) == 0
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert "40 files, 36 distinct images" in said
     assert "identical to a training image: 4 of 16" in said
     assert "score on folds of whole groups" in said
@@ -73,14 +73,13 @@ def test_audit_says_what_it_found_and_writes_it(folder, tmp_path, capsys):
 
 
 def test_a_store_of_other_heads_holds_no_leak(folder, store, tmp_path, capsys):
-    assert main(["audit", str(folder), "--against", str(store), "--json", "-", "--out", str(tmp_path)]) == 0
-    printed = capsys.readouterr()
-    against = json.loads(printed.out)["against"]
+    assert main(["audit", str(folder), "--against", str(store), "--out", str(tmp_path)]) == 0
+    assert "slices of" in capsys.readouterr().out
+    against = json.loads((tmp_path / "audit.json").read_text())["against"]
     assert against["leaks"] == []
     assert len(against["closest"]) == 12
     page = (tmp_path / "audit.html").read_text(encoding="utf-8")
     assert page.count("Closest, not the same") == 6
-    assert "slices of" in printed.err
 
 
 def test_planted_leaks_are_found_exactly(folder, store):
@@ -121,7 +120,7 @@ def test_a_corrupt_jpeg_is_counted_or_fatal_if_strict(folder, tmp_path, capsys):
     bad.write_bytes(bad.read_bytes()[:900])
     (copy / "Testing" / "no_tumor" / "image(99).jpg").write_text("a text")
     assert main(["audit", str(copy), "--out", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert "Unreadable, left out: 2" in said
     assert "gg (1).jpg" in said
     assert "not an image" in said
@@ -243,7 +242,7 @@ def test_patients_of_the_originals_are_groups(folder, tmp_path, capsys):
             record["label"] = np.array([[2.0]])
     out = tmp_path / "out"
     assert main(["audit", str(folder), "--figshare", str(originals), "--out", str(out)]) == 0
-    assert "They show 1 person." in capsys.readouterr().err
+    assert "They show 1 person." in capsys.readouterr().out
     rows = {row["file"]: row for row in csv.DictReader((out / "groups.csv").open(encoding="utf-8"))}
     joined = [rows[tumors.paths[image]] for image in (one, other)]
     assert {row["patient"] for row in joined} == {"100360"}

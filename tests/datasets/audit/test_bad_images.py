@@ -336,7 +336,7 @@ def test_a_name_that_is_no_text_is_read_and_written(folder, tmp_path_factory, cl
     out = tmp_path_factory.mktemp("out") / "audit"
     done = cli("audit", folder, "--out", out, "--json", out.with_suffix(".json"))
     assert done.returncode == 0, done.stderr
-    assert "5 files" in done.stderr
+    assert "5 files" in done.stdout
     summary = json.loads(out.with_suffix(".json").read_text(encoding="utf-8"))
     assert summary["readable"] == 5
     listed = (out / "groups.csv").read_text(encoding="utf-8", errors="surrogateescape")

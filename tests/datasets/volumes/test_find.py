@@ -210,3 +210,16 @@ def test_pairs_of_which_one_half_is_compressed(tmp_path):
     assert [(skip.name, skip.reason) for skip in found.skipped] == [
         ("d/e.img.gz", "its other half, e.hdr, is missing")
     ]
+
+
+def test_a_folder_without_volumes_beside_one_with_some_is_named(tmp_path):
+    touch(tmp_path, "scans/a.nii", "masks/a_mask.nii", "pictures/a.png", "nothing/a.txt")
+    folders = [tmp_path / name for name in ("scans", "masks", "pictures", "nothing")]
+    found = find_volumes(folders)
+    assert names_of(found) == ["scans/a.nii"]
+    pictures, nothing = found.remarks  # the mask is among what was left out, with its reason
+    assert pictures.startswith(f"{tmp_path / 'pictures'}: no volumes")
+    assert "it holds pictures" in pictures
+    assert nothing.startswith(f"{tmp_path / 'nothing'}: no volumes")
+    assert "it holds pictures" not in nothing
+    assert find_volumes([tmp_path, tmp_path / "scans"]).remarks == []  # it was met before

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from mri_transfer.datasets.audit import advice
-from mri_transfer.datasets.audit.audit_page import write_page
 from mri_transfer.datasets.audit.examination import examine, examine_against
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.tumors.layout import Layout, read_layout
@@ -105,6 +104,9 @@ def _audit(
     write_groups(config.out / "groups.csv", tumors)
     write_json(config.out / "audit.json", findings)
     write_json(config.out / "summary.json", advice.counts(findings))
+    # It brings Matplotlib, which neither `--help` nor the signatures of the Python API need.
+    from mri_transfer.datasets.audit.audit_page import write_page
+
     page = config.out / "audit.html"
     write_page(page, findings, tumors, store, _command(config), config.banner)
     show("\n".join(advice.report(findings)))

@@ -34,8 +34,6 @@ from mri_transfer.api.results import (
 )
 from mri_transfer.api.signatures import CALLBACKS, EXECUTOR, config_of, from_command
 from mri_transfer.cli import COMMANDS, load
-from mri_transfer.datasets.synthetic.generate import write_tumors as generate_labelled
-from mri_transfer.datasets.synthetic.generate import write_volumes as generate_volumes
 from mri_transfer.errors import UserError
 from mri_transfer.options import configure
 from mri_transfer.pretrain.methods import register as register_method
@@ -76,6 +74,20 @@ __all__ = [
     "slices",
     "verify",
 ]
+
+
+# What brings SciPy and nibabel, which a script that only trains doesn't need at once.
+_ON_DEMAND = {
+    "generate_labelled": "mri_transfer.datasets.synthetic.generate:write_tumors",
+    "generate_volumes": "mri_transfer.datasets.synthetic.generate:write_volumes",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ON_DEMAND:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = load(_ON_DEMAND[name])
+    return globals()[name]
 
 
 def _run(

@@ -71,7 +71,7 @@ def cli(capfd):
 
     def run(*arguments: object) -> subprocess.CompletedProcess:
         capfd.readouterr()
-        code = main([str(part) for part in arguments])
+        code = main([str(word) for word in arguments])
         out, err = capfd.readouterr()
         return subprocess.CompletedProcess(arguments, code, out, err)
 
@@ -171,9 +171,9 @@ def known_set(tmp_path_factory, draw_slice):
     from mri_transfer.datasets.synthetic.generate import write_tumors
     from mri_transfer.datasets.tumors.persons.originals import figshare_originals, person_of
 
-    known, random = figshare_originals(), np.random.default_rng(0)
+    table, random = figshare_originals(), np.random.default_rng(0)
     people: dict[tuple[str, str], list[int]] = {}
-    for place, (label, patient) in enumerate(zip(known.labels, known.patients, strict=True)):
+    for place, (label, patient) in enumerate(zip(table.labels, table.patients, strict=True)):
         people.setdefault((label, person_of(patient)), []).append(place)
     folder, places = tmp_path_factory.mktemp("known") / "set", []
     write_tumors(folder, per_class=24, seed=3)  # only those without a tumour stay
@@ -182,18 +182,18 @@ def known_set(tmp_path_factory, draw_slice):
             for file in (folder / split / f"{tumour}_tumor").iterdir():
                 file.unlink()
     for tumour in ("glioma", "meningioma", "pituitary"):
-        mine = [found for (label, _), found in people.items() if label == tumour]
-        mine.sort(key=lambda found: -len({known.patients[place] for place in found}))  # several visits first
-        for found in mine[:8] + mine[-8:]:
-            visits = {known.patients[place]: place for place in found}
-            places += {*visits.values(), *random.choice(found, min(3, len(found)), replace=False).tolist()}
-    where = {}
+        cases = [scans for (label, _), scans in people.items() if label == tumour]
+        cases.sort(key=lambda scans: -len({table.patients[place] for place in scans}))  # several visits first
+        for scans in cases[:8] + cases[-8:]:
+            visits = {table.patients[place]: place for place in scans}
+            places += {*visits.values(), *random.choice(scans, min(3, len(scans)), replace=False).tolist()}
+    place_of = {}
     for count, place in enumerate(random.permutation(places).tolist()):
         split = "Testing" if count % 5 == 0 else "Training"
-        name = f"{split}/{known.labels[place]}_tumor/x ({30 * count}).png"
+        name = f"{split}/{table.labels[place]}_tumor/x ({30 * count}).png"
         Image.fromarray(draw_slice(place)).save(folder / name)
-        where[name] = place
-    return folder, where
+        place_of[name] = place
+    return folder, place_of
 
 
 @pytest.fixture(scope="session")

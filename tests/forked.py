@@ -24,11 +24,11 @@ SERVER.set_forkserver_preload([
 
 def run(words: list[str], output: str, folder: str, environment: dict[str, str], first: str) -> None:
     """What the process does."""
-    said = os.open(output, os.O_WRONLY | os.O_APPEND)
+    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
     for stream in (sys.stdout, sys.stderr):
-        os.dup2(said, stream.fileno())
+        os.dup2(descriptor, stream.fileno())
         stream.reconfigure(line_buffering=True)
-    os.close(said)
+    os.close(descriptor)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
@@ -46,8 +46,8 @@ class Forked:
         with tempfile.NamedTemporaryFile(delete=False) as file:
             self.output = Path(file.name)
         self.args = [str(word) for word in words]
-        given = (self.args, file.name, str(Path.cwd()), dict(os.environ), first)
-        self._process = SERVER.Process(target=run, args=given)
+        arguments = (self.args, file.name, str(Path.cwd()), dict(os.environ), first)
+        self._process = SERVER.Process(target=run, args=arguments)
         self._process.start()
         self.pid = self._process.pid
 
@@ -74,6 +74,6 @@ class Forked:
     def communicate(self, timeout: float | None = None) -> tuple[str, None]:
         """What it said until its end."""
         self.wait(timeout)
-        said = self.output.read_text(encoding="utf-8") if self.output.exists() else ""
+        output = self.output.read_text(encoding="utf-8") if self.output.exists() else ""
         self.output.unlink(missing_ok=True)
-        return said, None
+        return output, None

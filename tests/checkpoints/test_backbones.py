@@ -98,9 +98,9 @@ def test_features_are_those_of_keras_applications(backbone):
     family = getattr(keras.applications, constructor(backbone).__module__.rpartition(".")[2])
     grey = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1), "uint8")
     expected = np.asarray(reference(family.preprocess_input(np.repeat(grey, 3, -1).astype("float32"))))
-    found = encoder(keras.ops.convert_to_tensor(grey))
-    assert keras.backend.standardize_dtype(found.dtype) == "float32"
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+    features = encoder(keras.ops.convert_to_tensor(grey))
+    assert keras.backend.standardize_dtype(features.dtype) == "float32"
+    np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
     assert expected.std() > 0
 
 
@@ -126,10 +126,10 @@ def test_random_weights_follow_from_the_seed_alone(backbone):
     first = build_encoder(backbone, 64, seed=5)
     random.seed(1)  # Keras draws its default seeds from here
     keras.utils.set_random_seed(99)
-    again, other = arrays(build_encoder(backbone, 64, seed=5)), arrays(build_encoder(backbone, 64, seed=6))
+    repeated, other = arrays(build_encoder(backbone, 64, seed=5)), arrays(build_encoder(backbone, 64, seed=6))
     kernels = 0
     for name, array in arrays(first).items():
-        np.testing.assert_array_equal(array, again[name], err_msg=name)
+        np.testing.assert_array_equal(array, repeated[name], err_msg=name)
         if name.endswith("kernel"):
             kernels += 1
             assert not np.array_equal(array, other[name]), name
@@ -144,10 +144,10 @@ def test_random_weights_follow_from_the_seed_alone(backbone):
 
 def test_layers_of_equal_shape_get_different_weights_with_the_spread_of_their_initialiser():
     encoder = build_encoder(size=64, seed=3)
-    one, two = (np.array(encoder.get_layer(f"block6{block}_expand_conv").kernel) for block in "bc")
-    assert one.shape == two.shape
-    assert abs(np.corrcoef(one.ravel(), two.ravel())[0, 1]) < 0.01
-    assert one.std() == pytest.approx(np.sqrt(2 / 1152), rel=0.02)  # fan-out of 1x1x1152
+    first, second = (np.array(encoder.get_layer(f"block6{block}_expand_conv").kernel) for block in "bc")
+    assert first.shape == second.shape
+    assert abs(np.corrcoef(first.ravel(), second.ravel())[0, 1]) < 0.01
+    assert first.std() == pytest.approx(np.sqrt(2 / 1152), rel=0.02)  # fan-out of 1x1x1152
 
 
 CHILD = """
@@ -181,8 +181,8 @@ def in_another_process(backend: str) -> object:
 def test_another_process_draws_the_same_weights():
     import hashlib
 
-    here = b"".join(array.tobytes() for array in arrays(build_encoder(size=64, seed=5)).values())
-    assert in_another_process("tensorflow") == hashlib.sha256(here).hexdigest()
+    content = b"".join(array.tobytes() for array in arrays(build_encoder(size=64, seed=5)).values())
+    assert in_another_process("tensorflow") == hashlib.sha256(content).hexdigest()
 
 
 @pytest.mark.slow  # JAX compiles one initialiser for every shape of a kernel
@@ -212,8 +212,8 @@ def test_mixed_precision_keeps_weights_preprocessing_and_features_in_float32(pol
     encoder = build_encoder(size=64, seed=1)
     grey = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 1)).astype("float32")
     assert encoder.get_layer("block3a_expand_conv").compute_dtype == name.removeprefix("mixed_")
-    seen = keras.Model(encoder.input, encoder.get_layer("preprocess").output)(grey)
-    np.testing.assert_allclose(np.asarray(seen), np.repeat((grey - 127) / 128, 3, -1), atol=1e-6)
+    inputs = keras.Model(encoder.input, encoder.get_layer("preprocess").output)(grey)
+    np.testing.assert_allclose(np.asarray(inputs), np.repeat((grey - 127) / 128, 3, -1), atol=1e-6)
     features = encoder(grey)
     assert keras.backend.standardize_dtype(features.dtype) == "float32"
     assert {str(variable.dtype) for variable in encoder.weights} == {"float32"}
@@ -254,6 +254,6 @@ def test_every_family_builds_and_is_drawn_from_the_seed(backbone):
     encoder = build_encoder(backbone, 96, seed=0)
     assert len(named_weights(encoder)) == len(encoder.weights)
     state = arrays(encoder)
-    again = arrays(build_encoder(backbone, 96, seed=0))
-    assert all(np.array_equal(state[name], again[name]) for name in state)
+    repeated = arrays(build_encoder(backbone, 96, seed=0))
+    assert all(np.array_equal(state[name], repeated[name]) for name in state)
     assert encoder(np.zeros((1, 96, 96, 1), "uint8")).shape == (1, encoder.output_shape[-1])

@@ -127,9 +127,9 @@ def test_missing_parts_name_the_file_and_the_remedy(run, tmp_path):
 def test_a_card_that_makes_no_sense_is_one_clear_line(run, change, message):
     path = run / "encoder" / "encoder.json"
     write_json(path, read_object(path) | change)
-    with pytest.raises(UserError, match=message) as caught:
+    with pytest.raises(UserError, match=message) as error:
         load_encoder(run)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     infinite = path.read_text().replace('"size": ', '"size": 1e999, "was": ')
     for content in ("", "{", "[]", "3", "\xff", "[" * 99_999, '{"size": ' + "1" * 4300 + "}", infinite):
         path.write_text(content, encoding="latin-1")
@@ -150,9 +150,9 @@ def test_an_encoder_that_does_not_fit_says_what_differs(model, run):
     write_json(
         folder / "encoder.json", card | {"weights": f"encoder-{digest[:8]}.npz", "weights_sha256": digest}
     )
-    with pytest.raises(UserError, match="don't fit efficientnet_lite0") as caught:
+    with pytest.raises(UserError, match="don't fit efficientnet_lite0") as error:
         load_encoder(run)
-    text = str(caught.value)
+    text = str(error.value)
     assert "2 missing: block1a_project_bn/gamma, block2a_project_bn/gamma;" in text
     assert "1 unexpected: adapter/kernel;" in text
     assert "1 of another shape: stem_conv/kernel (3, 3, 1, 32) instead of (3, 3, 3, 32)" in text

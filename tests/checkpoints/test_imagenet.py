@@ -32,21 +32,21 @@ def probabilities(model, photograph: np.ndarray) -> np.ndarray:
 
 
 def test_chelsea_is_a_cat(classifier):
-    found = probabilities(classifier, data.chelsea())
-    assert set(np.argsort(found)[-3:]) <= set(CATS)
-    assert found[list(CATS)].sum() > 0.8
+    scores = probabilities(classifier, data.chelsea())
+    assert set(np.argsort(scores)[-3:]) <= set(CATS)
+    assert scores[list(CATS)].sum() > 0.8
 
 
 def test_coffee_is_espresso(classifier):
-    found = probabilities(classifier, data.coffee())
-    assert np.argmax(found) == ESPRESSO
-    assert found[ESPRESSO] > 0.85
+    scores = probabilities(classifier, data.coffee())
+    assert np.argmax(scores) == ESPRESSO
+    assert scores[ESPRESSO] > 0.85
 
 
 def test_the_encoder_sees_what_the_classifier_sees(classifier):
     encoder = build_encoder(size=64)
-    about = imagenet.load_imagenet(encoder, "efficientnet_lite0")
-    assert about["weights_sha256"] == imagenet.PACKAGE_SHA256
+    source = imagenet.load_imagenet(encoder, "efficientnet_lite0")
+    assert source["weights_sha256"] == imagenet.PACKAGE_SHA256
     grey = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1), "uint8")
     published = efficientnet_lite.classifier(64)
     published.set_weights(classifier.get_weights())
@@ -99,8 +99,8 @@ def test_a_file_of_keras_weights_gives_the_features_of_keras(tmp_path, name):
     bare = build(include_top=False, weights=None, input_shape=(64, 64, 3), pooling="avg")
     bare.set_weights(reference.get_weights()[: len(bare.weights)])
     encoder = build_encoder("mobilenet_v3_small", 64)
-    about = imagenet.load_imagenet(encoder, "mobilenet_v3_small", tmp_path / name)
-    assert about == {"source": name, "weights_sha256": sha256(tmp_path / name)}
+    source = imagenet.load_imagenet(encoder, "mobilenet_v3_small", tmp_path / name)
+    assert source == {"source": name, "weights_sha256": sha256(tmp_path / name)}
     grey = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 1), "uint8")
     expected = np.asarray(bare(np.repeat(grey, 3, -1).astype("float32")))
     np.testing.assert_allclose(encoder(grey), expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
@@ -115,9 +115,9 @@ def test_published_efficientnet_files_hold_deviations_where_variances_belong(tmp
     encoder = build_encoder("efficientnet_b0", 64)
     imagenet.load_imagenet(encoder, "efficientnet_b0", tmp_path / "b0_notop.h5")
     norm = next(layer for layer in encoder.layers if isinstance(layer, keras.layers.Normalization))
-    seen = keras.Model(encoder.input, norm.output)(np.full((1, 64, 64, 1), 200.0))
+    normalised = keras.Model(encoder.input, norm.output)(np.full((1, 64, 64, 1), 200.0))
     expected = (200 / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
-    np.testing.assert_allclose(np.asarray(seen)[0, 0, 0], expected, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(normalised)[0, 0, 0], expected, rtol=1e-5)
 
 
 def test_wrong_files_are_one_clear_line(tmp_path):

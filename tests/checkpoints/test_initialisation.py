@@ -58,23 +58,23 @@ def test_starts_tell_where_they_come_from(saved, tmp_path):
 
 def test_an_encoder_is_the_same_start_wherever_it_lies(saved, tmp_path):
     shutil.copytree(saved, tmp_path / "elsewhere")
-    here, there = (Initialisation.read(str(folder)) for folder in (saved, tmp_path / "elsewhere"))
-    assert here.identity == there.identity == here.card["weights_sha256"]
+    original, copy = (Initialisation.read(str(folder)) for folder in (saved, tmp_path / "elsewhere"))
+    assert original.identity == copy.identity == original.card["weights_sha256"]
     assert [Initialisation.read(name).identity for name in ("random", "imagenet")] == ["random", "imagenet"]
-    assert pickle.loads(pickle.dumps(here)) == here != there
-    assert len({here, Initialisation(str(saved), LITE)}) == 1  # the card doesn't tell starts apart
+    assert pickle.loads(pickle.dumps(original)) == original != copy
+    assert len({original, Initialisation(str(saved), LITE)}) == 1  # the card doesn't tell starts apart
 
 
 def test_a_scaled_start_keeps_nothing_but_the_scale(saved):
     start = Initialisation(str(saved), LITE, seed=2, scaled=True)
-    model, about = start.load(64)
+    model, description = start.load(64)
     trained, of = Initialisation.read(str(saved)).load(64)
-    assert about == {"init": "scaled", "backbone": LITE, "seed": 2, "scale_of": of}
+    assert description == {"init": "scaled", "backbone": LITE, "seed": 2, "scale_of": of}
     assert [start.kind, Initialisation("random", LITE).kind, Initialisation("x", LITE).kind] == [
         *("scaled", "random", "encoder")
     ]
     assert weights_digest(model) != weights_digest(trained)
-    kernel, before = (np.array(each.get_layer("stem_conv").kernel) for each in (model, trained))
+    kernel, before = (np.array(encoder.get_layer("stem_conv").kernel) for encoder in (model, trained))
     assert kernel.std() == pytest.approx(before.std(), rel=1e-4)
     assert abs(np.corrcoef(kernel.ravel(), before.ravel())[0, 1]) < 0.2
 
@@ -83,8 +83,12 @@ def test_a_published_encoder_is_a_start_by_its_name(saved, monkeypatch):
     monkeypatch.setitem(initialisation.PUBLISHED, "mri", saved)
     start = Initialisation.read("mri")
     assert (start.kind, start.backbone) == ("encoder", LITE)
-    _, about = start.load(64)
-    assert (about["init"], about["path"], about["weights_sha256"]) == ("encoder", "mri", start.identity)
+    _, description = start.load(64)
+    assert (description["init"], description["path"], description["weights_sha256"]) == (
+        "encoder",
+        "mri",
+        start.identity,
+    )
 
 
 def _pretrain(init):
@@ -116,15 +120,15 @@ def _export(init):
 
 def test_every_command_refuses_a_wrong_start_in_the_same_words(saved, tmp_path):
     def refused(option, origin):
-        found = set()
+        lines = set()
         for command in (_pretrain, lambda init: _finetune(init, tmp_path), _export):
-            with pytest.raises(UserError) as caught:
+            with pytest.raises(UserError) as error:
                 command(origin)
-            found.add(str(caught.value))
-        with pytest.raises(UserError) as caught:
+            lines.add(str(error.value))
+        with pytest.raises(UserError) as error:
             _compare(f"a={origin}")
-        assert {str(caught.value).replace("--arm a=", "--init ")} == found
-        (line,) = found
+        assert {str(error.value).replace("--arm a=", "--init ")} == lines
+        (line,) = lines
         return line
 
     near = saved.parent / "nihgt"

@@ -63,14 +63,14 @@ def test_the_same_gradients(maps, training):
         pytest.skip("other backends run Keras' own")
     import tensorflow as tf
 
-    found = []
+    gradients = []
     for layer in pair():
         x = tf.constant(maps)
         with tf.GradientTape() as tape:
             tape.watch(x)
             loss = tf.reduce_sum(tf.sin(layer(x, training=training)) * tf.range(5, dtype="float32"))
-        found.append(tape.gradient(loss, [x, layer.gamma.value, layer.beta.value]))
-    for a, b in zip(*found, strict=True):
+        gradients.append(tape.gradient(loss, [x, layer.gamma.value, layer.beta.value]))
+    for a, b in zip(*gradients, strict=True):
         np.testing.assert_allclose(a, b, atol=5e-4)
 
 

@@ -20,8 +20,8 @@ def saved(tmp_path):
     def step(x):
         weight, seed = module.state
         with tf.GradientTape() as tape:
-            drawn = tf.random.stateless_uniform((3, 2), tf.cast(seed, "int32"))
-            loss = tf.reduce_sum(tf.matmul(x, weight * drawn) ** 2)
+            noise = tf.random.stateless_uniform((3, 2), tf.cast(seed, "int32"))
+            loss = tf.reduce_sum(tf.matmul(x, weight * noise) ** 2)
         weight.assign_sub(0.01 * tape.gradient(loss, weight))
         seed.assign_add(tf.ones_like(seed))
         return loss
@@ -43,7 +43,7 @@ def operations(folder):
             names = {node.name for node in graph}
             for node in graph:
                 yield node.op, {key for key in node.attr if not key.startswith("_")}
-                controls = {each[1:] for each in node.input if each.startswith("^")}
+                controls = {name[1:] for name in node.input if name.startswith("^")}
                 assert controls <= names  # none waits for what was removed
         for function in meta.graph_def.library.function:
             assert set(function.control_ret.values()) <= {node.name for node in function.node_def}
@@ -59,12 +59,12 @@ def run(folder):
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_is_left_is_known_to_the_older_one_and_gives_the_same_numbers(saved, target):
     version = TARGETS[target]
-    known, before = known_operations(version), run(saved)
-    new = {name for name, attributes in operations(saved) if not attributes <= known.get(name, frozenset())}
+    table, before = known_operations(version), run(saved)
+    new = {name for name, attributes in operations(saved) if not attributes <= table.get(name, frozenset())}
     assert new  # else there is nothing to do and this tests nothing
     make_loadable(saved, version)
     for name, attributes in operations(saved):
-        assert attributes <= known[name], name
+        assert attributes <= table[name], name
     assert run(saved) == before
     assert not (saved / "fingerprint.pb").exists()
 
@@ -77,8 +77,8 @@ def test_what_the_older_one_knows():
 
 
 def test_an_operation_that_it_does_not_know_is_refused_and_nothing_is_written(saved, monkeypatch):
-    known = {name: attributes for name, attributes in known_operations("2.7").items() if name != "MatMul"}
-    monkeypatch.setattr(older_tensorflow, "known_operations", lambda version: known)
+    table = {name: attributes for name, attributes in known_operations("2.7").items() if name != "MatMul"}
+    monkeypatch.setattr(older_tensorflow, "known_operations", lambda version: table)
     content = (saved / "saved_model.pb").read_bytes()
     with pytest.raises(UserError, match=r"--for tf2\.7.*MatMul"):
         make_loadable(saved, "2.7")
@@ -86,8 +86,8 @@ def test_an_operation_that_it_does_not_know_is_refused_and_nothing_is_written(sa
 
 
 def test_an_attribute_that_changes_numbers_is_refused(saved, monkeypatch):
-    known = dict(known_operations("2.7"))
-    known["MatMul"] = known["MatMul"] - {"transpose_a"}  # the gradient needs it
-    monkeypatch.setattr(older_tensorflow, "known_operations", lambda version: known)
+    table = dict(known_operations("2.7"))
+    table["MatMul"] = table["MatMul"] - {"transpose_a"}  # the gradient needs it
+    monkeypatch.setattr(older_tensorflow, "known_operations", lambda version: table)
     with pytest.raises(UserError, match="MatMul's transpose_a"):
         make_loadable(saved, "2.7")

@@ -35,16 +35,16 @@ def grey(size=SIZE):
 def test_features_are_the_averaged_maps_however_it_ends(end):
     """Also of a classifier, whose last layer knows only the classes that it was trained on."""
     reference = np.asarray(network(end="maps")(grey())).mean(axis=(1, 2))
-    found = fitted(network(end=end), SIZE, "x")
-    assert found.output_shape == (None, 4)
-    np.testing.assert_allclose(found(grey()), reference, rtol=1e-5)
+    encoder = fitted(network(end=end), SIZE, "x")
+    assert encoder.output_shape == (None, 4)
+    np.testing.assert_allclose(encoder(grey()), reference, rtol=1e-5)
 
 
 def test_maps_can_be_shown_where_it_averages_them():
     from mri_transfer.finetune.prediction.class_activation import MapReader
 
-    seen = MapReader(fitted(network(end="softmax"), SIZE, "x"))(grey()[..., 0].astype(np.uint8))
-    assert seen.maps.shape == (2, 11, 11, 4)
+    answer = MapReader(fitted(network(end="softmax"), SIZE, "x"))(grey()[..., 0].astype(np.uint8))
+    assert answer.maps.shape == (2, 11, 11, 4)
 
 
 def test_three_channels_get_the_grey_value_and_another_size_is_resized():
@@ -72,11 +72,11 @@ def test_three_channels_get_the_grey_value_and_another_size_is_resized():
     ],
 )  # fmt: skip
 def test_what_takes_no_image_or_gives_no_features_is_one_line(made, words):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         fitted(made(), SIZE, "net.keras")
-    assert str(caught.value).startswith("net.keras: ")
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert str(error.value).startswith("net.keras: ")
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_code_of_its_own_is_never_run(tmp_path):
@@ -112,9 +112,9 @@ def test_what_identifies_it(tmp_path):
     assert other_weights[1] != first[1]
     assert other_layers[0] != first[0]
     assert other_layers[1] != first[1]  # though the weights are the same
-    about = Initialisation(str(path), first[0]).load(SIZE)[1]
-    assert about["init"] == "network"
-    assert about["source"] == "a.keras"
+    description = Initialisation(str(path), first[0]).load(SIZE)[1]
+    assert description["init"] == "network"
+    assert description["source"] == "a.keras"
 
 
 def test_a_damaged_file_is_one_line(tmp_path):
@@ -144,9 +144,9 @@ def test_weights_from_a_file_are_the_files(tmp_path, whole):
     path = tmp_path / ("whole.h5" if whole else "only.weights.h5")
     theirs.save(path) if whole else theirs.save_weights(path)
     start = Initialisation.read(str(path), "mobilenet")
-    model, about = start.load(32)
-    assert about["init"] == "weights"
-    assert about["source"] == path.name
+    model, description = start.load(32)
+    assert description["init"] == "weights"
+    assert description["source"] == path.name
     ours = [weight for layer in model.layers for weight in layer.get_weights()]
     for a, b in zip(ours, theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)

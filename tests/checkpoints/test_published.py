@@ -22,16 +22,16 @@ SOURCES = {"IXI", "OpenNeuro ds002748", "OpenfMRI ds000011"}
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_encoder_is_small_whole_and_names_its_sources(name):
     start = Initialisation.read(name)
-    model, about = start.load(64)
+    model, description = start.load(64)
     assert np.isfinite(np.asarray(model(np.zeros((1, 64, 64, 1), np.float32)))).all()
-    assert (about["init"], about["path"]) == ("encoder", name)
+    assert (description["init"], description["path"]) == ("encoder", name)
     card = start.card
     assert (PUBLISHED[name] / card["weights"]).stat().st_size < 8e6
-    assert "17935 slices of 172 subjects" in describe_start(about)
+    assert "17935 slices of 172 subjects" in describe_start(description)
     published = card["provenance"]["published"]
-    assert {each["source"] for each in published["data"]} == SOURCES
-    assert sum(each["people"] for each in published["data"]) == card["provenance"]["data"]["subjects"]
-    assert sum(each["slices"] for each in published["data"]) == card["provenance"]["data"]["slices"]
+    assert {source["source"] for source in published["data"]} == SOURCES
+    assert sum(source["people"] for source in published["data"]) == card["provenance"]["data"]["subjects"]
+    assert sum(source["slices"] for source in published["data"]) == card["provenance"]["data"]["slices"]
     assert published["licence"] == "CC BY-SA 4.0"
     assert published["audit"]["shared"] == 0
 
@@ -91,7 +91,7 @@ def test_kernels_are_halved_and_statistics_are_not():
 
 
 def test_what_a_store_says_comes_along_without_its_place():
-    made = {
+    provenance = {
         "config": {"store": "/home/a/store", "out": "runs/x", "batch": 64},
         "data": {"store": "/home/a/store", "slices": 2},
     }
@@ -101,13 +101,13 @@ def test_what_a_store_says_comes_along_without_its_place():
         "licences": [{"file": "x", "text": "CC0"}],
         "out": "/home/a/store",
     }
-    kept = PUBLISH["cleaned"](made, summary)
-    assert "/home" not in json.dumps(kept)
-    assert kept["config"] == {"batch": 64}
+    cleaned = PUBLISH["cleaned"](provenance, summary)
+    assert "/home" not in json.dumps(cleaned)
+    assert cleaned["config"] == {"batch": 64}
     from mri_transfer.finetune.arms.origins import origins
     from mri_transfer.finetune.arms.wording import pretraining_of
 
-    card = {"provenance": {**kept, "method": "simclr", "start": {"init": "random"}}}
+    card = {"provenance": {**cleaned, "method": "simclr", "start": {"init": "random"}}}
     assert pretraining_of({"mri": card})["modality"] == "MRI"
     assert {"file": "x", "text": "CC0"} in origins(card["provenance"])[-1]["licences"]
 

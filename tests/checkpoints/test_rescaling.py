@@ -66,10 +66,10 @@ def test_what_is_not_learned_stays():
 
 
 def test_the_seed_decides():
-    first, again, other = encoder(), encoder(), encoder()
-    for model, seed in ((first, 1), (again, 1), (other, 2)):
+    first, repeated, other = encoder(), encoder(), encoder()
+    for model, seed in ((first, 1), (repeated, 1), (other, 2)):
         rescale_at_random(model, seed)
-    assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), again.get_weights(), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(first.get_weights(), repeated.get_weights(), strict=True))
     assert not np.array_equal(first.get_layer("conv_8").kernel, other.get_layer("conv_8").kernel)
 
 

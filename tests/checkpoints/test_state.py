@@ -63,8 +63,8 @@ def damage(path: Path, how: str) -> None:
 @pytest.mark.parametrize("how", ["flip", "cut", "empty", "missing"])
 @pytest.mark.parametrize("suffix", ["npz", "json"])
 def test_a_damaged_newest_falls_back_and_says_so(tmp_path, monkeypatch, suffix, how):
-    said = []
-    monkeypatch.setattr(progress, "say", said.append)
+    lines = []
+    monkeypatch.setattr(progress, "say", lines.append)
     for step in (1, 2):
         save_state(tmp_path, numbered(step), {"step": step, "views": 123456789})
     damage(tmp_path / f"state-1.{suffix}", how)
@@ -72,9 +72,9 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, monkeypatch, suffix, 
     assert info["step"] == 1
     assert arrays["model/0000/kernel"][0] == 1
     if (suffix, how) != ("json", "missing"):  # arrays without a card are what an interrupted save leaves
-        assert len(said) == 1
-        assert "going on from the state saved before it" in said[0]
-        assert f"state-1.{suffix}" in said[0]
+        assert len(lines) == 1
+        assert "going on from the state saved before it" in lines[0]
+        assert f"state-1.{suffix}" in lines[0]
     # The next save must not count the damaged generation as one of its two.
     save_state(tmp_path, numbered(3), {"step": 3})
     newest = max(tmp_path.glob("state-*.npz"), key=lambda path: path.stat().st_mtime_ns)
@@ -117,10 +117,10 @@ def save(step):
 def test_killed_at_random_moments_it_never_loses_a_state(tmp_path, killed_twenty_times):
     last = 0
     for _ in killed_twenty_times(SAVER):
-        found = load_state(tmp_path)
-        if found is None:
+        state = load_state(tmp_path)
+        if state is None:
             continue
-        arrays, info = found
+        arrays, info = state
         assert info["step"] >= last
         last = info["step"]
         assert all((array == info["step"]).all() and array.shape == (5000,) for array in arrays.values())
@@ -227,23 +227,23 @@ def test_a_restored_training_goes_on_bit_for_bit(tmp_path):
     arrays, _ = load_state(tmp_path)
     assign_arrays(arrays, other, its_optimizer)
     assert trained(other, its_optimizer, 4) == expected
-    for one, two in zip(
+    for ours, theirs in zip(
         model_arrays(model, optimizer).items(), model_arrays(other, its_optimizer).items(), strict=True
     ):
-        assert one[0] == two[0]
-        assert one[1].dtype == two[1].dtype
-        np.testing.assert_array_equal(one[1], two[1])
+        assert ours[0] == theirs[0]
+        assert ours[1].dtype == theirs[1].dtype
+        np.testing.assert_array_equal(ours[1], theirs[1])
     names = " ".join(arrays)
-    for part in ("kernel", "moving_variance", "seed_generator_state", "iteration", "momentum", "velocity"):
-        assert part in names
+    for word in ("kernel", "moving_variance", "seed_generator_state", "iteration", "momentum", "velocity"):
+        assert word in names
 
 
 def test_arrays_are_copies():
     model, optimizer = network()
     before = model_arrays(model, optimizer)
-    kept = {name: array.copy() for name, array in before.items()}
+    copies = {name: array.copy() for name, array in before.items()}
     trained(model, optimizer, 2)
-    assert all(np.array_equal(before[name], kept[name]) for name in before)
+    assert all(np.array_equal(before[name], copies[name]) for name in before)
 
 
 def test_loss_scaling_of_mixed_precision_is_part_of_the_state():
@@ -276,7 +276,7 @@ def test_the_state_of_another_model_is_refused_whole():
         match=r"another model .*unexpected.*of another shape: model/0000/kernel \(6, 5\) instead of \(6, 7\)",
     ):
         assign_arrays(arrays, wider)
-    assert all(np.array_equal(one, two) for one, two in zip(before, wider.get_weights(), strict=True))
+    assert all(np.array_equal(a, b) for a, b in zip(before, wider.get_weights(), strict=True))
     wrong = arrays | {"optimizer/0000/iteration": np.array(1.0)}
     with pytest.raises(UserError, match="iteration in float64, not in int"):
         assign_arrays(wrong, model, optimizer)
@@ -296,11 +296,11 @@ DAMAGED_CARDS = {
 
 @pytest.mark.parametrize("kind", DAMAGED_CARDS)
 def test_a_card_that_is_no_such_json_falls_back_to_the_state_before(tmp_path, monkeypatch, kind):
-    said = []
-    monkeypatch.setattr(progress, "say", said.append)
+    lines = []
+    monkeypatch.setattr(progress, "say", lines.append)
     for step in (1, 2):
         save_state(tmp_path, numbered(step), {"step": step})
     (tmp_path / "state-1.json").write_bytes(DAMAGED_CARDS[kind])
     assert load_state(tmp_path)[1] == {"step": 1}
-    assert "state-1.json" in said[0]
-    assert "\n" not in said[0]
+    assert "state-1.json" in lines[0]
+    assert "\n" not in lines[0]

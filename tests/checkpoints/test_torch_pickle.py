@@ -60,7 +60,7 @@ def torch_file(entries: dict[str, bytes], storages: dict[str, np.ndarray]) -> by
     """A legacy torch file with an ordered dict of `entries`."""
     items = b"".join(text(name) + value for name, value in entries.items())
     state = as_pickle(b"ccollections\nOrderedDict\n)R(" + items + b"u")
-    content = b"".join(pickle.dumps(part, 2) for part in (MAGIC, PROTOCOL, SYSTEM)) + state
+    content = b"".join(pickle.dumps(value, 2) for value in (MAGIC, PROTOCOL, SYSTEM)) + state
     content += pickle.dumps(list(storages), 2)
     return content + b"".join(struct.pack("<q", array.size) + array.tobytes() for array in storages.values())
 
@@ -165,9 +165,9 @@ def test_other_contents_are_refused_in_one_line(tmp_path):
         good.replace(b"little_endianq\x02\x88", b"little_endianq\x02\x89"): "little endian",
     }
     for content, message in cases.items():
-        with pytest.raises(UserError, match=message) as caught:
+        with pytest.raises(UserError, match=message) as error:
             read_state_dict(written(tmp_path, content))
-        assert "\n" not in str(caught.value)
+        assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="can't be read"):
         read_state_dict(tmp_path / "none.pth")
 

@@ -54,10 +54,10 @@ class Slices:
 def test_audit_says_what_it_found_and_writes_it(folder, tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["audit", str(folder), "--out", str(out), "--json", str(tmp_path / "a.json")]) == 0
-    said = capsys.readouterr().out
-    assert "40 files, 36 distinct images" in said
-    assert "identical to a training image: 4 of 16" in said
-    assert "score on folds of whole groups" in said
+    output = capsys.readouterr().out
+    assert "40 files, 36 distinct images" in output
+    assert "identical to a training image: 4 of 16" in output
+    assert "score on folds of whole groups" in output
     summary = json.loads((tmp_path / "a.json").read_text())
     assert summary["command"] == "audit"
     assert summary["test_near_duplicate"] == 8
@@ -66,9 +66,9 @@ def test_audit_says_what_it_found_and_writes_it(folder, tmp_path, capsys):
     assert len(summary["copies"]) == 4
     assert all(copy["across"] for copy in summary["copies"])
     rows = list(csv.DictReader((out / "groups.csv").open(encoding="utf-8")))
-    found = load_tumors(folder, 32)
+    tumors = load_tumors(folder, 32)
     assert [(row["file"], int(row["group"])) for row in rows] == list(
-        zip(found.paths, found.groups.tolist(), strict=True)
+        zip(tumors.paths, tumors.groups.tolist(), strict=True)
     )
 
 
@@ -100,14 +100,14 @@ def test_planted_leaks_are_found_exactly(folder, store):
         content = io.BytesIO()
         copy.resize((128, 128), Image.Resampling.BILINEAR).save(content, "JPEG", quality=75)
         slices[row] = np.asarray(Image.open(content))
-    found = leaks_between(tumors, Slices(slices))
+    leaks = leaks_between(tumors, Slices(slices))
     # Planted near-duplicates within the tumour set may answer to the same slice: every finding must be right.
-    assert all(finding["correlation"] >= tumors.calibration.threshold for finding in found)
+    assert all(finding["correlation"] >= tumors.calibration.threshold for finding in leaks)
     direct = {(tumors.paths[image], int(row)) for image, row in zip(chosen, rows, strict=True)}
     # An image with a near-copy of itself in the set may be as like to that one's slice as to its own.
-    assert {finding["image"] for finding in found} >= {image for image, _ in direct}
-    assert {finding["slice"] for finding in found} <= {row for _, row in direct}
-    extra = {finding["image"] for finding in found} - {tumors.paths[image] for image in chosen}
+    assert {finding["image"] for finding in leaks} >= {image for image, _ in direct}
+    assert {finding["slice"] for finding in leaks} <= {row for _, row in direct}
+    extra = {finding["image"] for finding in leaks} - {tumors.paths[image] for image in chosen}
     assert all(tumors.groups[tumors.paths.index(image)] in tumors.groups[chosen] for image in extra)
 
 
@@ -120,10 +120,10 @@ def test_a_corrupt_jpeg_is_counted_or_fatal_if_strict(folder, tmp_path, capsys):
     bad.write_bytes(bad.read_bytes()[:900])
     (copy / "Testing" / "no_tumor" / "image(99).jpg").write_text("a text")
     assert main(["audit", str(copy), "--out", str(tmp_path / "out")]) == 0
-    said = capsys.readouterr().out
-    assert "Unreadable, left out: 2" in said
-    assert "gg (1).jpg" in said
-    assert "not an image" in said
+    output = capsys.readouterr().out
+    assert "Unreadable, left out: 2" in output
+    assert "gg (1).jpg" in output
+    assert "not an image" in output
     assert main(["audit", str(copy), "--strict", "--out", str(tmp_path / "out")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert "gg (1).jpg" in line
@@ -161,11 +161,11 @@ class Outline(html.parser.HTMLParser):
         self.open, self.sources, self.images = [], [], 0
 
     def handle_starttag(self, tag, attributes):
-        told = dict(attributes)
-        self.sources += [told[key] for key in ("src", "href") if told.get(key)]
+        values = dict(attributes)
+        self.sources += [values[key] for key in ("src", "href") if values.get(key)]
         if tag == "img":
             self.images += 1
-            assert told["alt"]
+            assert values["alt"]
         if tag not in {"meta", "img", "br", "link", "hr", "input"}:
             self.open.append(tag)
 
@@ -230,11 +230,11 @@ def connected_pairs(near) -> set[int]:
 def test_patients_of_the_originals_are_groups(folder, tmp_path, capsys):
     tumors = load_tumors(folder, 32)
     # Two images of different groups, and one patient who is both of them.
-    one = int(np.flatnonzero(tumors.groups == 0)[0])
-    other = int(np.flatnonzero(tumors.groups == tumors.groups.max())[0])
+    first = int(np.flatnonzero(tumors.groups == 0)[0])
+    second = int(np.flatnonzero(tumors.groups == tumors.groups.max())[0])
     originals = tmp_path / "figshare"
     originals.mkdir()
-    for number, image in enumerate((one, other)):
+    for number, image in enumerate((first, second)):
         with h5py.File(originals / f"{number}.mat", "w", userblock_size=512) as file:
             record = file.create_group("cjdata")
             record["image"] = read_grey(folder / tumors.paths[image]).T.astype(np.int16) * 7
@@ -244,13 +244,13 @@ def test_patients_of_the_originals_are_groups(folder, tmp_path, capsys):
     assert main(["audit", str(folder), "--figshare", str(originals), "--out", str(out)]) == 0
     assert "They show 1 person." in capsys.readouterr().out
     rows = {row["file"]: row for row in csv.DictReader((out / "groups.csv").open(encoding="utf-8"))}
-    joined = [rows[tumors.paths[image]] for image in (one, other)]
+    joined = [rows[tumors.paths[image]] for image in (first, second)]
     assert {row["patient"] for row in joined} == {"100360"}
     assert joined[0]["group"] == joined[1]["group"]
     # What was guessed of the other images still holds among them; nobody is joined to the patient by a guess.
     with_patient = {name for name, row in rows.items() if row["patient"]}
     alike = tumors.near.first.tolist() + tumors.near.second.tolist()
-    assert all(tumors.paths.index(name) in (one, other, *alike) for name in with_patient)
+    assert all(tumors.paths.index(name) in (first, second, *alike) for name in with_patient)
     assert {name for name, row in rows.items() if row["group"] == joined[0]["group"]} == with_patient
 
 

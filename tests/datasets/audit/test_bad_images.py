@@ -279,12 +279,13 @@ def test_tiny_and_flat_pictures_are_read_and_measured(folder, shape, value):
     for name in ("healthy", "tumour"):
         Image.fromarray(np.full(shape, value, np.uint8)).save(folder / name / "flat.png")
     files, _ = list_images(folder)
-    found = measure(folder, files)
-    assert found.readable.all()
+    measurements = measure(folder, files)
+    assert measurements.readable.all()
     flat = [row for row, file in enumerate(files) if file.path.endswith("flat.png")]
-    assert found.mean[flat].tolist() == [value, value]
+    assert measurements.mean[flat].tolist() == [value, value]
     assert all(
-        np.isfinite(getattr(found, name)).all() for name in ("border", "sharpness", "entropy", "offset_x")
+        np.isfinite(getattr(measurements, name)).all()
+        for name in ("border", "sharpness", "entropy", "offset_x")
     )
     assert load_tumors(folder, 32).audit["distinct"] == 5  # the two of one value are copies
 

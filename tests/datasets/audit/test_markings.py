@@ -59,31 +59,31 @@ def test_heads_that_nobody_drew_upon_have_no_marks(heads):
 @pytest.mark.parametrize("text", ["R", "SE 4 IM 12/36", "DOE, JANE"])
 def test_letters_in_a_corner_are_found_there(heads, text, quality):
     font = ImageFont.load_default(14)
-    found = 0
+    count = 0
     for head in heads:
-        drawn = head.copy()
-        ImageDraw.Draw(drawn).text((6, 6), text, fill=230, font=font)
-        marks = find_marks(recompressed(drawn, quality))
-        found += any(mark.kind == "letters" and mark.box[1] < 26 for mark in marks)
+        picture = head.copy()
+        ImageDraw.Draw(picture).text((6, 6), text, fill=230, font=font)
+        marks = find_marks(recompressed(picture, quality))
+        count += any(mark.kind == "letters" and mark.box[1] < 26 for mark in marks)
         assert not any(mark.kind == "letters" and mark.box[1] > 40 for mark in marks)
-    assert found >= 0.9 * len(heads)
+    assert count >= 0.9 * len(heads)
 
 
 def test_arrows_upon_the_head_are_found_there(heads):
     rng = np.random.default_rng(0)
-    found = 0
+    count = 0
     for head in heads:
-        drawn = head.copy()
+        picture = head.copy()
         x, y = rng.uniform(0.4, 0.6, 2) * SIDE
-        arrow(drawn, x, y, 22, rng.uniform(0, 2 * np.pi))
+        arrow(picture, x, y, 22, rng.uniform(0, 2 * np.pi))
         near = [
             mark
-            for mark in find_marks(recompressed(drawn))
+            for mark in find_marks(recompressed(picture))
             if mark.kind == "graphics"
             and np.hypot((mark.box[0] + mark.box[2]) / 2 - x, (mark.box[1] + mark.box[3]) / 2 - y) < 22
         ]
-        found += bool(near)
-    assert found >= 0.6 * len(heads)  # the rest touch something as bright
+        count += bool(near)
+    assert count >= 0.6 * len(heads)  # the rest touch something as bright
 
 
 @pytest.mark.parametrize("edge", ["top", "bottom", "left", "right", "all"])
@@ -95,11 +95,11 @@ def test_a_line_along_an_edge_is_a_frame(heads, edge):
         "left": (2, 0, 2, last),
         "right": (last, 0, last, last),
     }
-    drawn = heads[0].copy()
+    picture = heads[0].copy()
     for name, line in lines.items():
         if edge in (name, "all"):
-            ImageDraw.Draw(drawn).line(line, fill=220)
-    assert "frame" in kinds(drawn)
+            ImageDraw.Draw(picture).line(line, fill=220)
+    assert "frame" in kinds(picture)
 
 
 def test_smooth_bright_spots_are_anatomy(heads):
@@ -107,8 +107,8 @@ def test_smooth_bright_spots_are_anatomy(heads):
     y, x = np.mgrid[:SIDE, :SIDE]
     for place in ((20, 20), (SIDE // 2, SIDE // 2)):
         spot = 200 * np.exp(-((x - place[0]) ** 2 + (y - place[1]) ** 2) / (2 * 4.0**2))
-        drawn = Image.fromarray(np.maximum(np.asarray(heads[0]), spot).astype(np.uint8))
-        assert not {"letters", "graphics"} & kinds(drawn)
+        picture = Image.fromarray(np.maximum(np.asarray(heads[0]), spot).astype(np.uint8))
+        assert not {"letters", "graphics"} & kinds(picture)
 
 
 def test_outside_of_the_head_is_the_corners_and_never_the_head(heads):
@@ -140,18 +140,18 @@ def test_counts_by_class_and_a_marking_that_gives_the_class_away(heads, tmp_path
         files.append(ImageFile(f"{number}.jpg", "all", label, "", number))
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8")
     files.append(ImageFile("broken.jpg", "all", 0, "", 0))
-    found = find_markings(measure(tmp_path, files), files, ("a", "b"))
-    json.dumps(found, allow_nan=False)
-    assert found["images"] == 48
-    assert found["kinds"]["letters"]["by_class"]["b"] > 0.7
-    assert found["kinds"]["letters"]["by_class"]["a"] < 0.1
-    assert found["kinds"]["letters"]["depends_on_class"]
-    assert found["kinds"]["colour"]["images"] == 1
-    coloured = next(entry for entry in found["files"] if "colour" in entry["kinds"])
+    markings = find_markings(measure(tmp_path, files), files, ("a", "b"))
+    json.dumps(markings, allow_nan=False)
+    assert markings["images"] == 48
+    assert markings["kinds"]["letters"]["by_class"]["b"] > 0.7
+    assert markings["kinds"]["letters"]["by_class"]["a"] < 0.1
+    assert markings["kinds"]["letters"]["depends_on_class"]
+    assert markings["kinds"]["colour"]["images"] == 1
+    coloured = next(entry for entry in markings["files"] if "colour" in entry["kinds"])
     assert (coloured["file"], coloured["class"]) == ("4.jpg", "a")
-    assert not found["kinds"]["frame"]["images"]
-    assert any("learn the marking" in line for line in found["sentences"])
-    scores = [entry["score"] for entry in found["files"]]
+    assert not markings["kinds"]["frame"]["images"]
+    assert any("learn the marking" in line for line in markings["sentences"])
+    scores = [entry["score"] for entry in markings["files"]]
     assert scores == sorted(scores, reverse=True)
 
 

@@ -28,15 +28,20 @@ def noise(height=90, width=120, low=0, high=256, seed=0):
 
 def test_size_intensity_and_file_are_those_written(written, tmp_path):
     grey = noise(low=40, high=80)
-    found = written(a=(Image.fromarray(grey), "png", {}))
-    assert (found.width[0], found.height[0], found.number[0]) == (120, 90, 7)
-    assert found.bytes[0] == (tmp_path / "a.png").stat().st_size
-    assert found.mean[0] == pytest.approx(grey.mean(), abs=0.01)
-    assert found.contrast[0] == pytest.approx(grey.std(), abs=0.01)
+    measurements = written(a=(Image.fromarray(grey), "png", {}))
+    assert (measurements.width[0], measurements.height[0], measurements.number[0]) == (120, 90, 7)
+    assert measurements.bytes[0] == (tmp_path / "a.png").stat().st_size
+    assert measurements.mean[0] == pytest.approx(grey.mean(), abs=0.01)
+    assert measurements.contrast[0] == pytest.approx(grey.std(), abs=0.01)
     counts = np.unique(grey, return_counts=True)[1] / grey.size
-    assert found.entropy[0] == pytest.approx(-(counts * np.log2(counts)).sum(), abs=0.01)
-    assert (found.quality[0], found.colour[0], found.depth[0], found.mode[0]) == (0, 0, 8, "L")
-    assert found.small.shape == (1, SIDE, SIDE)
+    assert measurements.entropy[0] == pytest.approx(-(counts * np.log2(counts)).sum(), abs=0.01)
+    assert (measurements.quality[0], measurements.colour[0], measurements.depth[0], measurements.mode[0]) == (
+        0,
+        0,
+        8,
+        "L",
+    )
+    assert measurements.small.shape == (1, SIDE, SIDE)
 
 
 @pytest.mark.parametrize("quality", [1, 10, 30, 49, 50, 51, 75, 90, 92, 95, 99])
@@ -49,10 +54,10 @@ def test_jpeg_quality_is_the_setting_of_the_writer(quality, tmp_path):
 def test_margins_are_found_and_their_sides(written):
     canvas = np.zeros((200, 100), np.uint8)
     canvas[100:180, 10:60] = noise(80, 50, 100, 200)
-    found = written(a=(Image.fromarray(canvas), "png", {}))
-    assert found.border[0] == pytest.approx(1 - 80 * 50 / (200 * 100), abs=0.01)
-    assert found.offset_x[0] == pytest.approx((10 - 40) / 100, abs=0.02)
-    assert found.offset_y[0] == pytest.approx((100 - 20) / 200, abs=0.02)
+    measurements = written(a=(Image.fromarray(canvas), "png", {}))
+    assert measurements.border[0] == pytest.approx(1 - 80 * 50 / (200 * 100), abs=0.01)
+    assert measurements.offset_x[0] == pytest.approx((10 - 40) / 100, abs=0.02)
+    assert measurements.offset_y[0] == pytest.approx((100 - 20) / 200, abs=0.02)
 
 
 @pytest.mark.parametrize("quality", [30, 90])
@@ -61,18 +66,18 @@ def test_grey_content_in_a_colour_jpeg_has_no_colour_and_red_letters_have(qualit
     marked = grey.copy()
     ImageDraw.Draw(marked).rectangle((10, 10, 49, 49), fill=(255, 0, 0))
     options = {"quality": quality}
-    found = written(grey=(grey, "jpg", options), marked=(marked, "jpg", options))
-    assert found.colour[0] == 0
-    assert found.colour[1] == pytest.approx(40 * 40 / (90 * 120), rel=0.3)
+    measurements = written(grey=(grey, "jpg", options), marked=(marked, "jpg", options))
+    assert measurements.colour[0] == 0
+    assert measurements.colour[1] == pytest.approx(40 * 40 / (90 * 120), rel=0.3)
 
 
 def test_blurring_lowers_sharpness_but_gain_does_not(written):
     grey = Image.fromarray(noise(low=0, high=120))
     small = grey.resize((60, 45)).resize((120, 90), Image.Resampling.BICUBIC)
     brighter = Image.fromarray(np.asarray(grey) * 2)
-    found = written(grey=(grey, "png", {}), blurred=(small, "png", {}), brighter=(brighter, "png", {}))
-    assert found.sharpness[1] < 0.7 * found.sharpness[0]
-    assert found.sharpness[2] == pytest.approx(found.sharpness[0], rel=0.02)
+    measurements = written(grey=(grey, "png", {}), blurred=(small, "png", {}), brighter=(brighter, "png", {}))
+    assert measurements.sharpness[1] < 0.7 * measurements.sharpness[0]
+    assert measurements.sharpness[2] == pytest.approx(measurements.sharpness[0], rel=0.02)
 
 
 def test_deep_images_and_turned_ones(written):
@@ -80,9 +85,9 @@ def test_deep_images_and_turned_ones(written):
     turned = Image.fromarray(noise())
     exif = turned.getexif()
     exif[0x0112] = 6  # to be shown turned by a quarter
-    found = written(deep=(deep, "png", {}), turned=(turned, "jpg", {"exif": exif}))
-    assert found.depth.tolist() == [16, 8]
-    assert (found.width[1], found.height[1]) == (90, 120)
+    measurements = written(deep=(deep, "png", {}), turned=(turned, "jpg", {"exif": exif}))
+    assert measurements.depth.tolist() == [16, 8]
+    assert (measurements.width[1], measurements.height[1]) == (90, 120)
 
 
 def test_unreadable_files_have_no_figures_and_do_not_stop_the_rest(tmp_path):
@@ -91,12 +96,12 @@ def test_unreadable_files_have_no_figures_and_do_not_stop_the_rest(tmp_path):
         Image.fromarray(noise()).save(tmp_path / name / "1.png")
         (tmp_path / name / "2.png").write_bytes((tmp_path / name / "1.png").read_bytes()[:-2000])
     files, _ = list_images(tmp_path)
-    found = measure(tmp_path, files)
-    assert found.readable.tolist() == [True, False, True, False]
-    assert np.isnan(found.bytes[[1, 3]]).all()
-    assert found.mode.tolist() == ["L", "", "L", ""]
-    assert found.small[[0, 2]].any(axis=(1, 2)).all()
-    assert not found.small[[1, 3]].any()
+    measurements = measure(tmp_path, files)
+    assert measurements.readable.tolist() == [True, False, True, False]
+    assert np.isnan(measurements.bytes[[1, 3]]).all()
+    assert measurements.mode.tolist() == ["L", "", "L", ""]
+    assert measurements.small[[0, 2]].any(axis=(1, 2)).all()
+    assert not measurements.small[[1, 3]].any()
 
 
 def test_no_files_make_no_figures(tmp_path):

@@ -106,23 +106,23 @@ def test_a_modality_that_one_class_has_more_often_is_told(tmp_path):
     Image.fromarray(skimage.data.coffee()).save(tmp_path / "coffee.jpg")
     (tmp_path / "broken.jpg").write_text("no picture")
     files += [ImageFile("coffee.jpg", "all", 0, "", 0), ImageFile("broken.jpg", "all", 1, "", 0)]
-    found = find_others(measure(tmp_path, files), files, ("tumour", "healthy"))
-    json.dumps(found, allow_nan=False)
-    assert found["images"] == 61
-    assert found["kinds"]["CT"] == {
+    others = find_others(measure(tmp_path, files), files, ("tumour", "healthy"))
+    json.dumps(others, allow_nan=False)
+    assert others["images"] == 61
+    assert others["kinds"]["CT"] == {
         "images": 20,
         "by_class": {"tumour": 0.0, "healthy": round(20 / 30, 4)},
         "depends_on_class": True,
     }
-    assert found["kinds"]["photograph"]["images"] == 1
-    assert not found["kinds"]["photograph"]["depends_on_class"]
-    assert {"file": "coffee.jpg", "class": "tumour", "kinds": ["photograph"]} in found["files"]
-    assert any("learn the modality" in line for line in found["sentences"])
+    assert others["kinds"]["photograph"]["images"] == 1
+    assert not others["kinds"]["photograph"]["depends_on_class"]
+    assert {"file": "coffee.jpg", "class": "tumour", "kinds": ["photograph"]} in others["files"]
+    assert any("learn the modality" in line for line in others["sentences"])
 
 
 def test_nothing_odd_is_said(tmp_path):
     Image.fromarray(MRI).save(tmp_path / "1.png")
     files = [ImageFile("1.png", "all", 0, "", 1)]
-    found = find_others(measure(tmp_path, files), files, ("a",))
-    assert found["files"] == []
-    assert found["sentences"] == ["No image looks like anything else than a slice of a head."]
+    others = find_others(measure(tmp_path, files), files, ("a",))
+    assert others["files"] == []
+    assert others["sentences"] == ["No image looks like anything else than a slice of a head."]

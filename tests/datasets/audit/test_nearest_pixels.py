@@ -44,21 +44,21 @@ def split_set(copies):
 
 def test_copies_raise_the_alarm_and_are_told_from_the_rest():
     images, labels, distinct, splits = split_set(copies=21)
-    found = leak_alarm(images, labels, distinct, distinct, splits, CLASSES)
-    published = found["published"]
+    findings = leak_alarm(images, labels, distinct, distinct, splits, CLASSES)
+    published = findings["published"]
     assert published["copies"] == {"images": 21, "accuracy": 1.0}
     assert published["rest"]["images"] == 9
     assert published["all"]["accuracy"] == pytest.approx((21 + 9 * published["rest"]["accuracy"]) / 30)
-    assert found["alarm"]
-    assert "on the 21 images that are copies" in found["sentences"][0]
-    json.dumps(found, allow_nan=False)
+    assert findings["alarm"]
+    assert "on the 21 images that are copies" in findings["sentences"][0]
+    json.dumps(findings, allow_nan=False)
 
 
 def test_noise_without_copies_raises_none():
     images, labels, distinct, splits = split_set(copies=0)
-    found = leak_alarm(images, labels, distinct, distinct, splits, CLASSES)
-    assert found["published"]["copies"] == {"images": 0, "accuracy": None}
-    assert not found["alarm"]
+    findings = leak_alarm(images, labels, distinct, distinct, splits, CLASSES)
+    assert findings["published"]["copies"] == {"images": 0, "accuracy": None}
+    assert not findings["alarm"]
 
 
 def test_the_gap_between_folds_is_what_groups_leak():
@@ -66,11 +66,11 @@ def test_the_gap_between_folds_is_what_groups_leak():
     noise = np.random.default_rng(1).integers(-20, 20, (120, 12, 12))
     groups = np.repeat(np.arange(30), 4)
     images = np.clip(patients[groups] + noise, 0, 255).astype(np.uint8)
-    found = leak_alarm(images, groups % 3, np.arange(120), groups, np.full(120, "all"), CLASSES)
-    assert found["published"] is None
-    assert found["ungrouped"]["accuracy"] > 0.95
-    assert found["grouped"]["accuracy"] < 0.6
-    assert found["alarm"]
+    findings = leak_alarm(images, groups % 3, np.arange(120), groups, np.full(120, "all"), CLASSES)
+    assert findings["published"] is None
+    assert findings["ungrouped"]["accuracy"] > 0.95
+    assert findings["grouped"]["accuracy"] < 0.6
+    assert findings["alarm"]
 
 
 def test_unreadable_files_and_classes_with_too_few_groups():
@@ -78,7 +78,7 @@ def test_unreadable_files_and_classes_with_too_few_groups():
     distinct[:50] = -1
     labels[labels == 2] = 1
     labels[89] = 2
-    found = leak_alarm(images, labels, distinct, np.arange(90), splits, CLASSES)
-    assert found["published"]["copies"]["images"] == 0
-    assert found["grouped"] is None
-    assert found["ungrouped"] is None
+    findings = leak_alarm(images, labels, distinct, np.arange(90), splits, CLASSES)
+    assert findings["published"]["copies"]["images"] == 0
+    assert findings["grouped"] is None
+    assert findings["ungrouped"] is None

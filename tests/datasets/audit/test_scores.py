@@ -39,14 +39,14 @@ def test_many_confusions_are_scored_at_once(answers):
 def test_intervals_are_those_of_drawing_whole_groups(answers):
     labels, predictions, groups = answers
     rng = np.random.default_rng(1)
-    drawn = []
+    draws = []
     for _ in range(1000):
         rows = np.concatenate([np.flatnonzero(groups == group) for group in rng.integers(0, 50, 50)])
-        drawn.append(balanced_accuracy_score(labels[rows], predictions[1][rows]))
-    low, high = np.quantile(drawn, [0.05, 0.95])
-    found = scores(labels, predictions, groups, 3, 0.9, 0)[1]["balanced_accuracy"]
-    assert found["low"] == pytest.approx(low, abs=0.01)
-    assert found["high"] == pytest.approx(high, abs=0.01)
+        draws.append(balanced_accuracy_score(labels[rows], predictions[1][rows]))
+    low, high = np.quantile(draws, [0.05, 0.95])
+    interval = scores(labels, predictions, groups, 3, 0.9, 0)[1]["balanced_accuracy"]
+    assert interval["low"] == pytest.approx(low, abs=0.01)
+    assert interval["high"] == pytest.approx(high, abs=0.01)
 
 
 def test_larger_groups_of_one_answer_widen_the_interval():
@@ -54,7 +54,7 @@ def test_larger_groups_of_one_answer_widen_the_interval():
     predicted = np.where(np.arange(200) // 20 % 2 == 0, labels, 1 - labels)
 
     def width(groups):
-        found = scores(labels, predicted[None], groups, 2, 0.95, 0)[0]["balanced_accuracy"]
-        return found["high"] - found["low"]
+        interval = scores(labels, predicted[None], groups, 2, 0.95, 0)[0]["balanced_accuracy"]
+        return interval["high"] - interval["low"]
 
     assert width(np.arange(200) // 20) > 3 * width(np.arange(200))

@@ -51,33 +51,33 @@ def test_it_foretells_what_the_command_does_and_writes_nothing(volumes, monkeypa
     before = tree(volumes.parent)
     with monkeypatch.context() as patch:
         patch.setattr(volumes_module, "read_volume", None)
-        told = extract(config(volumes, dry_run=True))
+        summary = extract(config(volumes, dry_run=True))
     assert tree(volumes.parent) == before
-    said = capfd.readouterr().err
-    assert "4 volumes of 3 subjects would be read (1 FLAIR, 3 T1; from 4 v)" in said
-    assert "v/series.nii.gz: 4-D series" in said
+    output = capfd.readouterr().err
+    assert "4 volumes of 3 subjects would be read (1 FLAIR, 3 T1; from 4 v)" in output
+    assert "v/series.nii.gz: 4-D series" in output
     done = extract(config(volumes, max_correlation=1.0))
-    assert (told["volumes"], told["subjects"]) == (done["volumes"], done["subjects"])
-    assert {skip["file"] for skip in told["skipped"]} == {skip["file"] for skip in done["skipped"]}
+    assert (summary["volumes"], summary["subjects"]) == (done["volumes"], done["subjects"])
+    assert {skip["file"] for skip in summary["skipped"]} == {skip["file"] for skip in done["skipped"]}
     reasons = {skip["file"]: skip["reason"] for skip in done["skipped"]}
-    for skip in told["skipped"]:
+    for skip in summary["skipped"]:
         if skip["file"] != "v/notes.nii":  # of which the header says less than the whole
             assert skip["reason"] == reasons[skip["file"]]
-    assert told["expected_slices"] == pytest.approx(done["slices"], rel=0.15)
+    assert summary["expected_slices"] == pytest.approx(done["slices"], rel=0.15)
     for plane, count in done["by_plane"].items():
-        assert told["expected_by_plane"][plane] == pytest.approx(count, rel=0.25)
-    assert told["expected_mb"] == pytest.approx(told["expected_slices"] * 32 * 32 / 1e6, abs=0.1)
+        assert summary["expected_by_plane"][plane] == pytest.approx(count, rel=0.25)
+    assert summary["expected_mb"] == pytest.approx(summary["expected_slices"] * 32 * 32 / 1e6, abs=0.1)
 
 
 def test_a_store_that_is_there_counts_as_known(volumes, head, save, capfd):
     extract(config(volumes))
     save(volumes / "p9_T2.nii", head((60, 72, 66), seed=9), zooms=(2.5, 2.5, 2.5))
     before = tree(volumes.parent)
-    told = extract(config(volumes, dry_run=True))
+    summary = extract(config(volumes, dry_run=True))
     assert tree(volumes.parent) == before
-    assert (told["volumes"], told["by_sequence"]) == (1, {"T2": 1})
-    assert told["in_store"]["volumes"] == 4
-    assert len(told["skipped"]) == 5
+    assert (summary["volumes"], summary["by_sequence"]) == (1, {"T2": 1})
+    assert summary["in_store"]["volumes"] == 4
+    assert len(summary["skipped"]) == 5
     assert extract(config(volumes))["volumes"] == 5
     capfd.readouterr()
     extract(config(volumes, dry_run=True))
@@ -116,6 +116,6 @@ def test_a_picture_is_a_slice(tmp_path):
     for number in range(3):
         pixels = np.random.default_rng(number).integers(0, 256, (40, 40), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{number}.png")
-    told = extract(SlicesConfig((tmp_path / "pictures",), tmp_path / "store", images=True, dry_run=True))
-    assert told["expected_by_plane"] == {"unknown": 3}
-    assert told["expected_slices"] == 3
+    summary = extract(SlicesConfig((tmp_path / "pictures",), tmp_path / "store", images=True, dry_run=True))
+    assert summary["expected_by_plane"] == {"unknown": 3}
+    assert summary["expected_slices"] == 3

@@ -168,9 +168,9 @@ def test_a_volume_that_ends_its_reader_is_skipped_and_tried_again(tmp_path, volu
     monkeypatch.setattr(extract_module, "_extract_one", dies_of_one)
     code = main(["slices", str(volumes), "--out", str(tmp_path / "store"), "--size", "32", "--workers", "2"])
     assert code == 0
-    told = capfd.readouterr().err
-    assert "p0_FLAIR.nii.gz: ended the process that read it, twice" in told
-    assert "p0_T1" not in told.partition("ended the process")[2]  # nor is any other to blame
+    output = capfd.readouterr().err
+    assert "p0_FLAIR.nii.gz: ended the process that read it, twice" in output
+    assert "p0_T1" not in output.partition("ended the process")[2]  # nor is any other to blame
     assert len(SliceStore.open(tmp_path / "store").volumes) == 7
     monkeypatch.undo()
     assert run(volumes, "--out", tmp_path / "store") == 0
@@ -296,7 +296,7 @@ def test_the_real_volumes():
     from mri_transfer.datasets.volumes.find import find_volumes
 
     named = find_volumes([Path(folder) / "volumes"])
-    told = find_volumes([Path(folder) / "volumes"], Path(folder) / "volumes.tsv")
+    inventory = find_volumes([Path(folder) / "volumes"], Path(folder) / "volumes.tsv")
     assert [(source.name, source.identity.subject, source.identity.sequence) for source in named.sources] == [
-        (source.name, source.identity.subject, source.identity.sequence) for source in told.sources
+        (source.name, source.identity.subject, source.identity.sequence) for source in inventory.sources
     ]

@@ -43,15 +43,17 @@ def volumes(tmp_path, head, save):
 
 def everything(store: Path) -> dict[str, bytes]:
     """All that a store consists of, but for how long it took."""
-    found = {str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()}
-    summary = json.loads(found.pop("summary.json"))
-    del found["verified.json"]  # times and inodes of the shards
-    sums = found["SHA256SUMS"].splitlines()
-    found["SHA256SUMS"] = b"".join(line for line in sums if not line.endswith(b"  summary.json"))
-    manifest = json.loads(found["manifest.json"])
+    contents = {
+        str(path.relative_to(store)): path.read_bytes() for path in store.rglob("*") if path.is_file()
+    }
+    summary = json.loads(contents.pop("summary.json"))
+    del contents["verified.json"]  # times and inodes of the shards
+    sums = contents["SHA256SUMS"].splitlines()
+    contents["SHA256SUMS"] = b"".join(line for line in sums if not line.endswith(b"  summary.json"))
+    manifest = json.loads(contents["manifest.json"])
     assert summary["fingerprint"] == manifest["fingerprint"]
-    assert not [name for name in found if name.endswith(".part")]
-    return found
+    assert not [name for name in contents if name.endswith(".part")]
+    return contents
 
 
 def arguments(volumes: Path, store: Path, workers: int) -> list[str]:
@@ -94,11 +96,11 @@ def test_stopped_at_random_moments(tmp_path, volumes, workers):
         while process.poll() is None and not _changed(journal, before) and attempt % 4:
             time.sleep(0.005)  # mostly, the work is to have begun; importing takes longer than doing it
         started = time.monotonic()
-        until = started + rng.uniform(
+        deadline = started + rng.uniform(
             0.0, 0.1 + attempt / 10
         )  # the first stops come early: there are to be several
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(until - time.monotonic())
+            process.wait(deadline - time.monotonic())
         how = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
         process.send_signal(how)
         error = process.communicate(timeout=60)[1]

@@ -28,34 +28,34 @@ def config(folder, out, **options):
     return SlicesConfig(paths=(folder,), out=out, size=32, workers=1, **options)
 
 
-def told(summary):
+def reasons(summary):
     return {entry["file"]: entry["reason"] for entry in summary["skipped"]}
 
 
 def test_contents_decide_and_can_be_asked_for(folder, tmp_path):
     summary = extract(config(folder, tmp_path / "store", strict=True))  # neither is a bad file
     assert summary["volumes"] == 1
-    assert {name: reason.split("; ")[1] for name, reason in told(summary).items()} == {
+    assert {name: reason.split("; ")[1] for name, reason in reasons(summary).items()} == {
         "d/b.nii.gz": "see --include labels",
         "d/c.nii.gz": "see --include labels"
-        if "label" in told(summary)["d/c.nii.gz"]
+        if "label" in reasons(summary)["d/c.nii.gz"]
         else "see --include maps",
     }
-    again = extract(config(folder, tmp_path / "store", include=("labels", "maps")))
-    assert again["volumes"] == 3
-    assert again["skipped"] == []
+    second = extract(config(folder, tmp_path / "store", include=("labels", "maps")))
+    assert second["volumes"] == 3
+    assert second["skipped"] == []
 
 
 def test_the_first_error_is_of_a_file_that_was_tried(folder, tmp_path, save, head):
     """Not of a mask that was left out before, though that comes first."""
-    only = tmp_path / "only"
-    save(only / "a_mask.nii.gz", head((12, 14, 10)))
-    (only / "z.nii.gz").write_bytes(b"\x1f\x8bnot gzip at all")
+    place = tmp_path / "only"
+    save(place / "a_mask.nii.gz", head((12, 14, 10)))
+    (place / "z.nii.gz").write_bytes(b"\x1f\x8bnot gzip at all")
     for dry in (False, True):
         with pytest.raises(
             UserError, match=r"none of 1 volumes can be used; the first, only/z\.nii\.gz: "
         ) as error:
-            extract(config(only, tmp_path / "out", dry_run=dry))
+            extract(config(place, tmp_path / "out", dry_run=dry))
         assert {entry["file"] for entry in error.value.details["skipped"]} == {
             "only/a_mask.nii.gz",
             "only/z.nii.gz",

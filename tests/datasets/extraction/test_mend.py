@@ -88,8 +88,8 @@ def test_a_damaged_line_of_a_volume_is_read_anew_and_no_other(
     damage(store, chosen[number], CHANGES[change])
     capsys.readouterr()
     assert run(volumes, "--out", store) == 0
-    told = capsys.readouterr().err
-    assert "volumes.jsonl: line" in told or (change, number) == ("no newline", "last")
+    output = capsys.readouterr().err
+    assert "volumes.jsonl: line" in output or (change, number) == ("no newline", "last")
     # What was skipped between two lost volumes may now stand before them.
     assert in_any_order(content(store)) == in_any_order(whole)
     SliceStore.open(store).verify()
@@ -97,7 +97,7 @@ def test_a_damaged_line_of_a_volume_is_read_anew_and_no_other(
     assert " damaged" not in capsys.readouterr().err
     if change == "another position" and number == "middle":
         source = json.loads(lines[of_volumes[2]])["source"]
-        assert f"of {source}, was damaged; {source} was read anew" in told
+        assert f"of {source}, was damaged; {source} was read anew" in output
 
 
 def test_without_the_volume_the_store_is_left_as_it_is(tmp_path, volumes, store, capsys):
@@ -107,9 +107,9 @@ def test_without_the_volume_the_store_is_left_as_it_is(tmp_path, volumes, store,
     before = content(store)
     (volumes / "sub-1" / "ses-0" / "T1.nii.gz").rename(tmp_path / "away.nii.gz")
     assert run(volumes, "--out", store) == 2
-    told = capsys.readouterr().err.strip().splitlines()[-1]
-    assert f"volumes.jsonl: line {number + 1}, of volumes/sub-1/ses-0/T1.nii.gz," in told
-    assert "name the PATH of that volume, too" in told
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"volumes.jsonl: line {number + 1}, of volumes/sub-1/ses-0/T1.nii.gz," in line
+    assert "name the PATH of that volume, too" in line
     assert content(store) == before
 
 
@@ -124,7 +124,7 @@ def test_no_flipped_bit_of_a_journal_gives_another_table(tmp_path, volumes, stor
     """The whole lines that are left are those that were written."""
     content = (store / "volumes.jsonl").read_bytes()
     path = tmp_path / "flipped.jsonl"
-    written = [line.value for line in read_lines((store / "volumes.jsonl").open("rb"))]
+    values = [line.value for line in read_lines((store / "volumes.jsonl").open("rb"))]
     rng = random.Random(0)
     for _ in range(100):
         place = rng.randrange(len(content))
@@ -132,9 +132,9 @@ def test_no_flipped_bit_of_a_journal_gives_another_table(tmp_path, volumes, stor
         flipped[place] ^= 1 << rng.randrange(8)
         path.write_bytes(flipped)
         with path.open("rb") as file:
-            found = list(read_lines(file))
-        assert all(line.value is None or line.value in written for line in found)
-        assert len([line for line in found if line.value is not None]) in (len(written) - 1, len(written) - 2)
+            lines = list(read_lines(file))
+        assert all(line.value is None or line.value in values for line in lines)
+        assert len([line for line in lines if line.value is not None]) in (len(values) - 1, len(values) - 2)
 
 
 def test_a_store_of_the_version_before_is_continued(tmp_path, volumes, store, head, save):

@@ -23,11 +23,11 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 @pytest.fixture
 def put(tmp_path, head, save):
     """Writes volumes, each another head."""
-    made = iter(range(10_000))
+    seeds = iter(range(10_000))
 
     def write(*names):
         for name in names:
-            save(tmp_path / f"{name}.nii.gz", head((16, 18, 17), seed=next(made)), zooms=(8.0, 8.0, 8.0))
+            save(tmp_path / f"{name}.nii.gz", head((16, 18, 17), seed=next(seeds)), zooms=(8.0, 8.0, 8.0))
 
     return write
 
@@ -44,7 +44,7 @@ def run(tmp_path):
             )
         )
         volumes = SliceStore.open(tmp_path / "store").volumes
-        return {each["source"].removesuffix(".nii.gz"): each["subject"] for each in volumes}
+        return {volume["source"].removesuffix(".nii.gz"): volume["subject"] for volume in volumes}
 
     return extract_it
 
@@ -53,27 +53,27 @@ def test_a_new_site_that_counts_from_one_adds_people(put, run):
     put("a/Oslo/1/T1", "a/Oslo/2/T1")
     assert run("a") == {"a/Oslo/1/T1": "1", "a/Oslo/2/T1": "2"}
     put("a/Bergen/1/T1", "a/Oslo/2/FLAIR")
-    found = run("a")
-    assert found["a/Oslo/1/T1"] == "1"
-    assert found["a/Oslo/2/FLAIR"] == found["a/Oslo/2/T1"] == "2"
-    assert found["a/Bergen/1/T1"] not in ("1", "2")
+    subjects = run("a")
+    assert subjects["a/Oslo/1/T1"] == "1"
+    assert subjects["a/Oslo/2/FLAIR"] == subjects["a/Oslo/2/T1"] == "2"
+    assert subjects["a/Bergen/1/T1"] not in ("1", "2")
     # Another folder, given without the first: its people are others, whatever they are called.
     put("b/1/T1", "b/2/T1")
-    found = run("b")
-    assert len(set(found.values())) == 5
+    subjects = run("b")
+    assert len(set(subjects.values())) == 5
     put("b/1/T2")
-    found = run("b")
-    assert found["b/1/T2"] == found["b/1/T1"]
-    assert run("a", "b") == found
+    subjects = run("b")
+    assert subjects["b/1/T2"] == subjects["b/1/T1"]
+    assert run("a", "b") == subjects
 
 
 def test_known_people_are_the_same_in_every_folder(put, run):
     put("a/IXI013-HH-1212-T1", "a/sub-01_T1w")
     run("a")
     put("b/IXI013-HH-1212-T2", "b/sub-01_T2w")
-    found = run("b")
-    assert found["b/IXI013-HH-1212-T2"] == "IXI013"
-    assert found["b/sub-01_T2w"] != found["a/sub-01_T1w"] == "sub-01"
+    subjects = run("b")
+    assert subjects["b/IXI013-HH-1212-T2"] == "IXI013"
+    assert subjects["b/sub-01_T2w"] != subjects["a/sub-01_T1w"] == "sub-01"
 
 
 def test_one_persons_folder_after_another(put, run):
@@ -82,9 +82,9 @@ def test_one_persons_folder_after_another(put, run):
     put("d/0002/T1")
     run("d/0002")
     put("d/0002/T2")
-    found = run("d/0001", "d/0002")
-    assert found["0001/T1"] == found["0001/T2"] == "0001"
-    assert found["0002/T1"] == found["0002/T2"] == "0002"
+    subjects = run("d/0001", "d/0002")
+    assert subjects["0001/T1"] == subjects["0001/T2"] == "0001"
+    assert subjects["0002/T1"] == subjects["0002/T2"] == "0002"
 
 
 def test_files_that_show_the_people_to_be_others_are_refused(put, run, tmp_path):
@@ -95,8 +95,8 @@ def test_files_that_show_the_people_to_be_others_are_refused(put, run, tmp_path)
         run("a")
     with pytest.raises(UserError, match=r"such as a/x/scan_1.nii.gz: scan_1 before, x now"):
         run("a", dry_run=True)
-    found = run("a", subject=subject_pattern("*/{subject}"))  # the user says that they were right
-    assert found["a/x/scan_1"] == "scan_1"
+    subjects = run("a", subject=subject_pattern("*/{subject}"))  # the user says that they were right
+    assert subjects["a/x/scan_1"] == "scan_1"
 
 
 def test_a_store_from_before_is_recognised(put, run, tmp_path):
@@ -125,8 +125,8 @@ def test_a_store_from_before_is_recognised(put, run, tmp_path):
 def test_what_a_store_says_against_itself():
     paths = [f"d/s{number}/anat/mprage_defaced.nii.gz" for number in range(3)]
     assert outdated([{"source": path, "subject": path.split("/")[1]} for path in paths]) == ""
-    told = outdated([{"source": path, "subject": "mprage_defaced"} for path in paths])
-    assert told.startswith("3 of 3 volumes seem to be filed under other people")
+    notice = outdated([{"source": path, "subject": "mprage_defaced"} for path in paths])
+    assert notice.startswith("3 of 3 volumes seem to be filed under other people")
     assert outdated([{"source": "d/x/series 3 T1", "subject": "PAT1"}]) == ""
 
 
@@ -189,11 +189,11 @@ def test_the_dry_run_begins_with_it(put, run, tmp_path, capfd):
     put("d/P01/visit1/T1", "d/P01/visit2/T1", "d/P02/visit1/T1")
     with pytest.raises(UserError, match="no such folder"):  # nothing was written
         run("d", dry_run=True)
-    said = capfd.readouterr().err.splitlines()
-    assert said[0].startswith("dry run, nothing is written; whose the scans are")
-    assert said[1].split() == ["data", "set", "people", "sessions", "scans", "scans", "a", "person"]
-    assert said[2].split() == ["d", "2", "3", "3", "1", "to", "2"]
-    assert said[3].strip() == "d/P01/visit1/T1.nii.gz: P01 (folder name)"
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("dry run, nothing is written; whose the scans are")
+    assert lines[1].split() == ["data", "set", "people", "sessions", "scans", "scans", "a", "person"]
+    assert lines[2].split() == ["d", "2", "3", "3", "1", "to", "2"]
+    assert lines[3].strip() == "d/P01/visit1/T1.nii.gz: P01 (folder name)"
 
 
 def picture(path, seed):
@@ -221,9 +221,9 @@ def test_whose_pictures_are(names, people, tmp_path):
 
     for number, name in enumerate(names):
         picture(tmp_path / "d" / f"{name}.png", number)
-    found = find_volumes([tmp_path / "d"], pictures=True).sources
-    told = {each.name: each.identity.subject for each in found}
-    assert [told[f"d/{name}.png"] for name in names] == people
+    sources = find_volumes([tmp_path / "d"], pictures=True).sources
+    subjects = {source.name: source.identity.subject for source in sources}
+    assert [subjects[f"d/{name}.png"] for name in names] == people
 
 
 @pytest.mark.parametrize("separator", ["_", "-", "__", "."])
@@ -233,20 +233,20 @@ def test_the_real_volumes_are_285_people_in_folders_and_flat(tmp_path, separator
     data = os.environ.get("MRI_TRANSFER_DATA")
     if not data or not (Path(data) / "open").is_dir():
         pytest.skip("MRI_TRANSFER_DATA does not name a folder with volumes/ and open/")
-    given = find_volumes([Path(data) / "volumes", Path(data) / "open"]).sources
+    sources = find_volumes([Path(data) / "volumes", Path(data) / "open"]).sources
     (tmp_path / "flat").mkdir()
-    for source in given:
+    for source in sources:
         dataset = next(
-            part for part in source.name.split("/")[-2::-1] if not part.startswith(("sub-", "anat"))
+            folder for folder in source.name.split("/")[-2::-1] if not folder.startswith(("sub-", "anat"))
         )
         (tmp_path / "flat" / f"{dataset}{separator}{source.path.name}").symlink_to(source.path)
     flat = find_volumes([tmp_path / "flat"]).sources
-    assert len(given) == len(flat) == 401
-    assert len({each.identity.subject for each in given}) == 285
-    assert len({each.identity.subject for each in flat}) == 285
-    sequences = {each.path.resolve(): each.identity.sequence for each in flat}
-    names = {each.path.resolve(): each.identity.subject for each in flat}
-    for each in given:
-        assert each.identity.sequence == sequences[each.path.resolve()] != "unknown"
-        if each.identity.subject.startswith(("IXI", "TCGA", "ds")):
-            assert names[each.path.resolve()] == each.identity.subject
+    assert len(sources) == len(flat) == 401
+    assert len({scan.identity.subject for scan in sources}) == 285
+    assert len({scan.identity.subject for scan in flat}) == 285
+    sequences = {scan.path.resolve(): scan.identity.sequence for scan in flat}
+    names = {scan.path.resolve(): scan.identity.subject for scan in flat}
+    for scan in sources:
+        assert scan.identity.sequence == sequences[scan.path.resolve()] != "unknown"
+        if scan.identity.subject.startswith(("IXI", "TCGA", "ds")):
+            assert names[scan.path.resolve()] == scan.identity.subject

@@ -24,9 +24,9 @@ def test_names_are_judged_as_they_are_when_files_are_found():
         "d/x/series 5 ADC",
         "d/P02_T1.nii.gz",
     ]
-    told = unwanted(names)
+    notice = unwanted(names)
     assert (
-        told
+        notice
         == "2 of 5 volumes would be left out today (such as d/P01_ADC.nii.gz: a map, no scan, by its name (adc))"
     )
     assert unwanted(names, names[1:3]) == ""
@@ -60,9 +60,9 @@ def test_what_was_asked_for_is_not_told_and_what_is_of_an_older_store_is(tmp_pat
         line.pop("asked_for", None)
         line.pop(CHECKSUM)
     journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    told = read_object(manifest)
-    del told["asked_for"]
-    manifest.write_text(json.dumps(told))
+    content = read_object(manifest)
+    del content["asked_for"]
+    manifest.write_text(json.dumps(content))
     (line,) = (line for line in run().splitlines() if "left out today" in line)
     assert "1 of 3 volumes" in line
     assert "such as d/P01_lesion.nii.gz: a label or mask image by its name (lesion)" in line

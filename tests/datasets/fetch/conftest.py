@@ -82,21 +82,21 @@ class Handler(BaseHTTPRequestHandler):
         address = urllib.parse.urlsplit(self.path)
         path = urllib.parse.unquote(address.path)
         self.site.requests.append(("GET", path, dict(self.headers)))
-        what, *how = self.site.next_action(path) or ("serve",)
+        action, *how = self.site.next_action(path) or ("serve",)
         query = urllib.parse.parse_qs(address.query)
-        if what == "status":
+        if action == "status":
             return self.short(how[0], b"busy", dict(how[1:]))
-        if what == "page":  # a login page where a file was expected
+        if action == "page":  # a login page where a file was expected
             kind = how[0] if how else "text/html; charset=utf-8"
             return self.short(200, how[1] if len(how) > 1 else LOGIN, {"Content-Type": kind})
-        if what == "redirect":
+        if action == "redirect":
             return self.short(302, b"", {"Location": how[0]})
         if "list-type" in query:
             return self.listing(query)
         content = self.site.files.get(path)
         if content is None:
             return self.short(404, b"no such file", {})
-        self.serve(content, what, how)
+        self.serve(content, action, how)
 
     def short(self, code: int, body: bytes, headers: dict[str, str]):
         self.send_response(code)
@@ -106,19 +106,19 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def serve(self, content: Content, what: str, how: list):
+    def serve(self, content: Content, action: str, how: list):
         body, begin, end = content.body, 0, len(content.body)
-        asked = self.headers.get("Range")
+        span = self.headers.get("Range")
         same = self.headers.get("If-Range") in (None, content.etag, self.date(content))
-        if what == "ignore-if-range":
+        if action == "ignore-if-range":
             same = True
-        partial = asked is not None and same and what != "ignore-range"
+        partial = span is not None and same and action != "ignore-range"
         if partial:
-            begin = int(asked.removeprefix("bytes=").split("-")[0])
+            begin = int(span.removeprefix("bytes=").split("-")[0])
             if begin >= end:
                 return self.short(416, b"", {"Content-Range": f"bytes */{end}"})
-        if what in ("wrong-range", "shifted-range") and partial:
-            begin, end = max(0, begin - 10), end - (10 if what == "shifted-range" else 0)
+        if action in ("wrong-range", "shifted-range") and partial:
+            begin, end = max(0, begin - 10), end - (10 if action == "shifted-range" else 0)
         self.send_response(206 if partial else 200)
         if partial:
             self.send_header("Content-Range", f"bytes {begin}-{end - 1}/{len(body)}")
@@ -128,16 +128,16 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Last-Modified", self.date(content))
         self.send_header("Content-Type", content.kind)
         length = end - begin
-        if what == "lie":
+        if action == "lie":
             length += how[0]
-        chunked = what == "chunked"
+        chunked = action == "chunked"
         if chunked:
             self.send_header("Transfer-Encoding", "chunked")
         else:
             self.send_header("Content-Length", str(length))
         self.end_headers()
-        stop = begin + how[0] if what in ("drop", "stall") else end
-        if what == "lie" and how[0] < 0:
+        stop = begin + how[0] if action in ("drop", "stall") else end
+        if action == "lie" and how[0] < 0:
             stop = end + how[0]
         for at in range(begin, min(stop, end), 1 << 14):
             block = body[at : min(at + (1 << 14), stop, end)]
@@ -146,10 +146,10 @@ class Handler(BaseHTTPRequestHandler):
                 time.sleep(self.site.pause)
         if chunked:
             self.wfile.write(b"0\r\n\r\n")
-        if what == "stall":
+        if action == "stall":
             self.wfile.flush()
             time.sleep(how[1])
-        if what in ("drop", "stall", "lie"):
+        if action in ("drop", "stall", "lie"):
             self.close_connection = True
 
     def date(self, content: Content) -> str | None:
@@ -160,14 +160,14 @@ class Handler(BaseHTTPRequestHandler):
         prefix, start = query["prefix"][0], query.get("continuation-token", [""])[0].removeprefix("after:")
         keys = sorted(path[1:] for path in self.site.files if path[1:].startswith(prefix))
         keys = [key for key in keys if key > start]
-        shown = keys[: self.site.page]
+        page = keys[: self.site.page]
         entries = "".join(
             f"<Contents><Key>{key}</Key><ETag>&quot;{(self.site.files['/' + key].etag or '').strip(chr(34))}&quot;"
             f"</ETag><Size>{len(self.site.files['/' + key].body)}</Size></Contents>"
-            for key in shown
+            for key in page
         )
-        more = len(keys) > len(shown)
-        token = f"<NextContinuationToken>after:{shown[-1]}</NextContinuationToken>" if more else ""
+        more = len(keys) > len(page)
+        token = f"<NextContinuationToken>after:{page[-1]}</NextContinuationToken>" if more else ""
         xml = (
             '<?xml version="1.0" encoding="UTF-8"?>'
             '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
@@ -188,12 +188,12 @@ class Server(ThreadingHTTPServer):
 def site(monkeypatch):
     """A running server without files."""
     monkeypatch.setenv("NO_PROXY", "*")
-    made = Site()
-    server = Server(("127.0.0.1", 0), type("Bound", (Handler,), {"site": made}))
+    instance = Site()
+    server = Server(("127.0.0.1", 0), type("Bound", (Handler,), {"site": instance}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
-    made.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield made
+    instance.url = f"http://127.0.0.1:{server.server_address[1]}"
+    yield instance
     server.shutdown()
     server.server_close()
 
@@ -353,7 +353,7 @@ def _openneuro() -> Faithful:
         {
             name: body
             for name, body in files.items()
-            if not any(part in name for part in ("derivatives", "func", "task-rest"))
+            if not any(word in name for word in ("derivatives", "func", "task-rest"))
         },
     )
 
@@ -375,10 +375,10 @@ FAITHFUL = {"ixi": _ixi, "oasis1": _oasis, "openneuro": _openneuro, "tumors": _t
 @pytest.fixture(params=list(FAITHFUL))
 def small(request, site) -> Faithful:
     """Each source in small, served by `site`."""
-    made = FAITHFUL[request.param]()
-    for path, body in made.served.items():
+    source = FAITHFUL[request.param]()
+    for path, body in source.served.items():
         site.put(path, body)
-    return made
+    return source
 
 
 @pytest.fixture

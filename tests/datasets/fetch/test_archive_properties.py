@@ -96,12 +96,12 @@ def test_whatever_the_names_nothing_escapes(tmp_path_factory, tree, kind):
     result = unpack(archive, box, everything)
     assert {path.name for path in place.iterdir()} == {"outer", archive.name}
     assert [path.name for path in (place / "outer").iterdir()] == ["box"]
-    found = {
+    files = {
         os.fsencode(path.relative_to(box)): path.read_bytes() for path in box.rglob("*") if path.is_file()
     }
-    assert found.keys() == {os.fsencode(name) for name in result.files}
+    assert files.keys() == {os.fsencode(name) for name in result.files}
     contents = [content for _, content in tree]
-    assert all(content in contents for content in found.values())
+    assert all(content in contents for content in files.values())
 
 
 @settings(max_examples=40)
@@ -146,4 +146,4 @@ def test_a_damaged_archive_never_yields_wrong_bytes_of_a_zip_or_an_unknown_error
         unpack(place / "a", place / "box", everything)
     assert {path.name for path in place.iterdir()} == {"a", "box"}
     if kind == "zip":
-        assert all(found in GOOD.values() for found in below(place / "box").values())
+        assert all(body in GOOD.values() for body in below(place / "box").values())

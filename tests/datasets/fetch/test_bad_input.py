@@ -26,11 +26,11 @@ def serve(site, tools, published):
     """Serve a source in small; returns it."""
 
     def start(name):
-        made = tools.faithful[name]()
-        for path, body in made.served.items():
+        source = tools.faithful[name]()
+        for path, body in source.served.items():
             site.put(path, body)
-        published(made.md5)
-        return made
+        published(source.md5)
+        return source
 
     return start
 
@@ -84,9 +84,9 @@ def test_options_that_make_no_sense(refuses, tmp_path, monkeypatch, arguments, w
     ],
 )
 def test_values_that_make_no_sense(cli, capfd, option, value, says):
-    with pytest.raises(SystemExit) as caught:
+    with pytest.raises(SystemExit) as error:
         cli("fetch", "ixi", "--out", "out", option, value)
-    assert caught.value.code == 2
+    assert error.value.code == 2
     assert says in capfd.readouterr().err
 
 

@@ -36,8 +36,8 @@ def test_each_source_arrives_whole_and_is_not_fetched_twice(get, site, small, tm
     assert summary["bytes"] == sum(map(len, small.expected.values()))
     assert (summary["skipped"], summary["failed"], summary["already_there"]) == ([], [], 0)
     before = len(site.requests)
-    again = get()
-    assert again.returncode == 0, again.stderr
+    repeated = get()
+    assert repeated.returncode == 0, repeated.stderr
     assert content_of(out) == small.expected
     fetched = [path for method, path, _ in site.requests[before:] if method == "GET" and path != "/"]
     assert fetched == []
@@ -85,17 +85,17 @@ def test_slices_finds_one_volume_a_scan(get, small, tmp_path):
     done = get()
     out = tmp_path / "out"
     table = out / "volumes.csv"
-    found = find_volumes([out], table if table.is_file() else None)
-    subjects = {source.identity.subject for source in found.sources}
-    assert json.loads((out / "summary.json").read_text())["volumes"] == len(found.sources)
-    assert len(found.sources) == {"ixi": 8, "oasis1": 4, "openneuro": 6}[small.name]
+    inventory = find_volumes([out], table if table.is_file() else None)
+    subjects = {source.identity.subject for source in inventory.sources}
+    assert json.loads((out / "summary.json").read_text())["volumes"] == len(inventory.sources)
+    assert len(inventory.sources) == {"ixi": 8, "oasis1": 4, "openneuro": 6}[small.name]
     assert len(subjects) == {"ixi": 4, "oasis1": 4, "openneuro": 3}[small.name]
     if small.name != "openneuro":
         assert f"slices {out} --table {table}" in done.stderr
         rows = list(csv.DictReader(table.open(encoding="utf-8")))
-        assert len(rows) == len(found.sources)
+        assert len(rows) == len(inventory.sources)
         assert {row["site"] for row in rows} == ({"Guys", "HH", "IOP"} if small.name == "ixi" else {""})
-        assert {source.identity.sequence for source in found.sources} <= {"T1", "T2"}
+        assert {source.identity.sequence for source in inventory.sources} <= {"T1", "T2"}
 
 
 @pytest.mark.parametrize("small", ["ixi"], indirect=True)

@@ -51,9 +51,9 @@ def misbehave(seed: int):
     return lambda path, number: random_.choice(actions)
 
 
-def assert_no_wrong_file(found: dict[str, bytes], expected: dict[str, bytes]) -> None:
+def assert_no_wrong_file(files: dict[str, bytes], expected: dict[str, bytes]) -> None:
     """Whatever has its final name has its final content."""
-    for name, body in found.items():
+    for name, body in files.items():
         if name in expected:
             assert body == expected[name], name
         else:
@@ -70,9 +70,9 @@ def test_killed_again_and_again_the_result_is_the_same(start, site, small, tmp_p
         process = start("--parallel", str(random_.choice((1, 3))), "--retries", "30")
         patience = random_.uniform(0.25, 1.3) if kills < 20 else 120.0
         try:
-            said, _ = process.communicate(timeout=patience)
-            assert process.returncode == 0, said
-            assert content_of(tmp_path / "out") == small.expected, said
+            output, _ = process.communicate(timeout=patience)
+            assert process.returncode == 0, output
+            assert content_of(tmp_path / "out") == small.expected, output
             whole = True
             if kills < 20:  # begin again: some of it is lost
                 names = sorted(small.expected)
@@ -90,8 +90,8 @@ def test_killed_again_and_again_the_result_is_the_same(start, site, small, tmp_p
     site.rule = lambda path, number: None
     before = len(site.requests)
     process = start()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
     assert [path for method, path, _ in site.requests[before:] if method == "GET" and path != "/"] == []
 
 
@@ -105,13 +105,13 @@ def test_ctrl_c_ends_at_once_though_the_server_says_nothing(start, site, small, 
     time.sleep(0.2)
     began = time.monotonic()
     os.kill(process.pid, signal.SIGINT)
-    said, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=30)
     assert time.monotonic() - began < 5
     assert process.returncode == 130
-    assert "run the same command again to continue" in said
-    assert "Traceback" not in said
+    assert "run the same command again to continue" in output
+    assert "Traceback" not in output
     site.rule = lambda path, number: None
     process = start()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 0, said
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
     assert content_of(tmp_path / "out") == small.expected

@@ -68,20 +68,20 @@ def test_the_token_is_found_and_sent(
     assert done.returncode == 0, done.stderr
     assert content_of(tmp_path / "out") == tools.tumors()
     assert [headers["Authorization"] for headers in kaggle.gets(PATH)] == [expected]
-    said = done.stderr + "".join(
+    output = done.stderr + "".join(
         path.read_text() for path in (tmp_path / "out").glob("*.*") if path.is_file()
     )
     for secret in ("KGAT", "k1", expected.split()[1]):
-        assert secret not in said
+        assert secret not in output
 
 
 def test_the_token_does_not_follow_to_another_host(cli, kaggle, monkeypatch, tmp_path):
     """Kaggle redirects to a signed address of a storage service."""
     monkeypatch.setenv("KAGGLE_API_TOKEN", "KGAT_1")
     kaggle.put("/signed.zip", kaggle.files[PATH].body)
-    elsewhere = kaggle.url.replace("127.0.0.1", "localhost")
+    address = kaggle.url.replace("127.0.0.1", "localhost")
     kaggle.rule = lambda path, number: (
-        ("redirect", f"{elsewhere}/signed.zip?signature=1") if path == PATH else None
+        ("redirect", f"{address}/signed.zip?signature=1") if path == PATH else None
     )
     assert cli("fetch", "tumors", "--out", tmp_path / "out").returncode == 0
     assert [headers.get("Authorization") for headers in kaggle.gets(PATH)] == ["Bearer KGAT_1"]
@@ -116,6 +116,6 @@ def test_the_environment_comes_first(home, monkeypatch):
     (home / ".kaggle").mkdir()
     (home / ".kaggle" / "kaggle.json").write_text('{"username": "x", "key": "y"}')
     monkeypatch.setenv("KAGGLE_API_TOKEN", " KGAT_3 ")
-    found = credentials()
-    assert isinstance(found, Bearer)
-    assert found.token == "KGAT_3"
+    authorization = credentials()
+    assert isinstance(authorization, Bearer)
+    assert authorization.token == "KGAT_3"

@@ -11,10 +11,10 @@ from mri_transfer.datasets.fetch.openneuro import Listed, licence_of
 
 @pytest.fixture
 def dataset(site, tools):
-    made = tools.faithful["openneuro"]()
-    for path, body in made.served.items():
+    source = tools.faithful["openneuro"]()
+    for path, body in source.served.items():
         site.put(path, body)
-    return made
+    return source
 
 
 @pytest.fixture

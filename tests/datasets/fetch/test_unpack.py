@@ -96,12 +96,12 @@ def test_unpacking_again_mends_and_touches_nothing_else(write, box, kind):
     first = unpack(archive, box, everything)
     (box / "a.txt").write_bytes(b"b" * 3000)  # of the same length
     (box / "deep/er/b.bin").write_bytes(b"short")
-    kept = (box / "empty").stat().st_ino
+    inode = (box / "empty").stat().st_ino
     (box / ".archive.member.part").write_bytes(b"left behind")
     assert unpack(archive, box, everything).files == first.files
     (box / ".archive.member.part").unlink()
     assert below(box) == GOOD
-    assert (box / "empty").stat().st_ino == kept
+    assert (box / "empty").stat().st_ino == inode
 
 
 EVIL_NAMES = {
@@ -479,4 +479,4 @@ def test_members_are_read_in_the_archives_order_and_folders_passed_over(write, t
         archive.write_bytes(
             raw_tar(member("d/", kind=tarfile.DIRTYPE), *(member(*item) for item in GOOD.items()))
         )
-    assert [found.name for found in members_of(archive)] == list(GOOD)
+    assert [entry.name for entry in members_of(archive)] == list(GOOD)

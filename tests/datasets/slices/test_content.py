@@ -39,12 +39,12 @@ def test_scale_shift_type_and_layout_do_not_matter(gain, offset, dtype, order):
 @given(seed=st.integers(0, 10**6), shape=st.tuples(*[st.integers(1, 90)] * 3))
 def test_other_scans_differ(seed, shape):
     rng = np.random.default_rng(seed)
-    one, other = (rng.gamma(2, 100, shape) for _ in range(2))
-    if one.size > 30:
-        assert scan_digest(one) != scan_digest(other)
+    first, second = (rng.gamma(2, 100, shape) for _ in range(2))
+    if first.size > 30:
+        assert scan_digest(first) != scan_digest(second)
     if len(set(shape)) > 1:
-        assert scan_digest(one) != scan_digest(one.transpose(1, 2, 0)) or one.size < 30
-    assert scan_digest(one[:, :, ::-1]) != scan_digest(one) or shape[2] < 30
+        assert scan_digest(first) != scan_digest(first.transpose(1, 2, 0)) or first.size < 30
+    assert scan_digest(first[:, :, ::-1]) != scan_digest(first) or shape[2] < 30
 
 
 FORMS = {

@@ -134,8 +134,8 @@ def test_scale_factors_are_honoured_and_a_negative_one_turns_dark_to_bright(tmp_
     turned = save(tmp_path / "c.nii", head(SHAPE), slope=(-2.0, 7.0))
     voxels = np.asanyarray(nib.load(turned).dataobj)
     expected = slices_of(save(tmp_path / "d.nii", voxels, dtype=np.float32), min_foreground=0.01)
-    found = slices_of(turned, min_foreground=0.01)
-    assert np.abs(found.images.astype(int) - expected.images).max() <= 1
+    slices = slices_of(turned, min_foreground=0.01)
+    assert np.abs(slices.images.astype(int) - expected.images).max() <= 1
 
 
 def test_missing_voxels_are_background_and_noted(tmp_path, head, save):
@@ -155,8 +155,8 @@ def test_every_slice_is_of_the_layer_that_its_position_names(heads):
     for layer in heads:
         voxels[4:-4, 4:-4, layer] = 300 + 10 * layer
         voxels[4:20, 4:20, layer] = 1000  # in every layer, so that it is no constant
-    made = cut(Volume(voxels, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ""), 40, 1.0, ("axial",))
-    assert made.position_mm == tuple(map(float, heads))
+    slices = cut(Volume(voxels, (1.0, 1.0, 1.0), (0.0, 0.0, 0.0), ""), 40, 1.0, ("axial",))
+    assert slices.position_mm == tuple(map(float, heads))
     low, high = 300.0 + 10 * min(heads), 1000.0
     expected = [(300 + 10 * layer - low) * 255 / (high - low) for layer in heads]
-    np.testing.assert_allclose(made.images[:, 8, 8], expected, atol=0.51)
+    np.testing.assert_allclose(slices.images[:, 8, 8], expected, atol=0.51)

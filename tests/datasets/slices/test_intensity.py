@@ -58,8 +58,8 @@ def test_a_few_huge_outliers_change_nothing(head):
     window = find_window(voxels)
     spoilt = voxels.copy()
     spoilt[5, 5, 5:9] = [1e9, -1e9, 3e9, -4e9]
-    found = find_window(spoilt)
-    assert (found.low, found.high) == pytest.approx((window.low, window.high), rel=0.03)
+    spoilt_window = find_window(spoilt)
+    assert (spoilt_window.low, spoilt_window.high) == pytest.approx((window.low, window.high), rel=0.03)
 
 
 def test_a_mask_is_no_scan():
@@ -102,10 +102,10 @@ def test_grey_levels_are_the_clipped_window_in_floating_point(dtype, seed, hole)
         real[voxels == voxels[1, 2, 3]] = low
     expected = (np.clip(real, low, high) - low) * (255 / (high - low))
     before = voxels.copy()
-    found = window.grey(voxels.transpose(2, 0, 1)[:, ::-1])
-    assert found.dtype == np.float32
-    assert found.flags.c_contiguous
-    np.testing.assert_allclose(found, expected.transpose(2, 0, 1)[:, ::-1], rtol=1e-5, atol=1e-3)
+    grey = window.grey(voxels.transpose(2, 0, 1)[:, ::-1])
+    assert grey.dtype == np.float32
+    assert grey.flags.c_contiguous
+    np.testing.assert_allclose(grey, expected.transpose(2, 0, 1)[:, ::-1], rtol=1e-5, atol=1e-3)
     np.testing.assert_array_equal(voxels, before)
 
 
@@ -163,9 +163,9 @@ def test_a_window_follows_from_the_values_and_not_from_how_they_are_stored(value
         with pytest.raises(BadVolume):
             find_window(np.array(values, dtype).reshape(shape))
         return
-    found = find_window(np.array(values, dtype).reshape(shape))
-    assert (found.low, found.high, found.hole) == (expected.low, expected.high, expected.hole)
-    assert found.level == pytest.approx(expected.level)
+    window = find_window(np.array(values, dtype).reshape(shape))
+    assert (window.low, window.high, window.hole) == (expected.low, expected.high, expected.hole)
+    assert window.level == pytest.approx(expected.level)
 
 
 def test_negative_whole_numbers_are_counted_from_the_smallest():
@@ -187,10 +187,10 @@ def stripped(outside: float, below: float, corner=0.0) -> np.ndarray:
     inside = 1000 - zeros
     negative = round(below * inside)
     values = np.concatenate([np.linspace(-2, -0.1, negative), np.linspace(0.1, 2, inside - negative)])
-    found = np.zeros(1000, np.float32)
-    found[order[zeros:]] = np.random.default_rng(0).permutation(values)
-    found[-1] = corner
-    return found.reshape(10, 10, 10)
+    voxels = np.zeros(1000, np.float32)
+    voxels[order[zeros:]] = np.random.default_rng(0).permutation(values)
+    voxels[-1] = corner
+    return voxels.reshape(10, 10, 10)
 
 
 @pytest.mark.parametrize(
@@ -217,9 +217,9 @@ def test_large_volumes_are_judged_from_a_grid(monkeypatch):
     whole = find_window(voxels)
     monkeypatch.setattr(intensity, "_SAMPLE", 8000)
     grid = find_window(voxels[::2, ::2, ::2])
-    found = find_window(voxels)
-    assert (found.low, found.high) == (grid.low, grid.high)
-    assert (found.low, found.high) == pytest.approx((whole.low, whole.high), rel=0.05)
+    window = find_window(voxels)
+    assert (window.low, window.high) == (grid.low, grid.high)
+    assert (window.low, window.high) == pytest.approx((whole.low, whole.high), rel=0.05)
     # A grid that meets one value only says nothing.
     voxels[::2, ::2, ::2] = 0
     assert find_window(voxels).high == pytest.approx(whole.high, rel=0.05)

@@ -55,10 +55,10 @@ def test_correlations_are_pearsons(seed, n, m):
     rng = np.random.default_rng(seed)
     a, b = (rng.integers(0, 6000, (count, 50)).astype(np.float32) for count in (n, m))
     a[0] = 7  # of one value
-    found = correlations(a, b)
+    table = correlations(a, b)
     expected = np.corrcoef(np.vstack([a[1:], b]).astype(np.float64))[: n - 1, n - 1 :] if n > 1 else []
-    assert not found[0].any()
-    np.testing.assert_allclose(found[1:], np.reshape(expected, (n - 1, m)), atol=1e-9)
+    assert not table[0].any()
+    np.testing.assert_allclose(table[1:], np.reshape(expected, (n - 1, m)), atol=1e-9)
 
 
 @given(seed=st.integers(0, 10_000), limit=st.floats(0.5, 0.999))
@@ -81,8 +81,10 @@ def test_brightness_and_contrast_do_not_matter_and_a_limit_of_one_keeps_all():
 
 
 def test_planes_are_not_compared_with_each_other():
-    one = drift(1)
-    kept = without_redundant(as_slices(np.concatenate([one, one, one]), ("axial", "coronal", "axial")), 0.9)
+    stack = drift(1)
+    kept = without_redundant(
+        as_slices(np.concatenate([stack, stack, stack]), ("axial", "coronal", "axial")), 0.9
+    )
     assert kept.plane == ("axial", "coronal")
     assert kept.position == (0.0, 1.0)
     assert kept.redundant == 1
@@ -111,9 +113,9 @@ def test_repeated_scans_of_a_subject_whether_remembered_or_read_back():
     assert at_once[2].redundant == 12
     assert 1 <= len(at_once[3].plane) <= 3
     for number in range(4):
-        for one, other in zip(at_once, run(restart_before=number), strict=True):
-            np.testing.assert_array_equal(one.images, other.images)
-            assert one.redundant == other.redundant
+        for expected, actual in zip(at_once, run(restart_before=number), strict=True):
+            np.testing.assert_array_equal(expected.images, actual.images)
+            assert expected.redundant == actual.redundant
 
 
 def test_slices_in_order_whatever_plane_they_are_of():
@@ -123,24 +125,24 @@ def test_slices_in_order_whatever_plane_they_are_of():
     assert kept.plane == ("b", "a", "a", "b")
     assert kept.redundant == 2
     np.testing.assert_array_equal(kept.images, images[[0, 1, 2, 3]])
-    again = subset(kept, np.array([0, 2]))
-    assert again.redundant == 4  # with those of before
+    pair = subset(kept, np.array([0, 2]))
+    assert pair.redundant == 4  # with those of before
     assert subset(kept, np.arange(4)) is kept
 
 
 def test_at_a_limit_of_one_repeats_are_kept_and_nothing_is_read_back():
-    def none(subject, sequence):
+    def images(subject, sequence):
         raise AssertionError
 
     scan = as_slices(drift(3))
-    assert Repeats(1.0, none).filter(scan, "anna", "T1") is scan
+    assert Repeats(1.0, images).filter(scan, "anna", "T1") is scan
 
 
 def test_only_the_same_subject_sequence_and_plane_is_compared():
-    scan, asked = as_slices(drift(3, step=3)), []
+    scan, requests = as_slices(drift(3, step=3)), []
 
     def earlier(subject, sequence):
-        asked.append((subject, sequence))
+        requests.append((subject, sequence))
         return [(["axial"] * 3, scan.images)] if (subject, sequence) == ("anna", "T1") else []
 
     repeats = Repeats(0.97, earlier)
@@ -149,7 +151,7 @@ def test_only_the_same_subject_sequence_and_plane_is_compared():
     assert repeats.filter(scan, "bert", "T1") is scan
     assert len(repeats.filter(as_slices(scan.images, ["coronal"] * 3), "anna", "T1").plane) == 3
     assert len(repeats.filter(as_slices(scan.images, ["coronal"] * 3), "anna", "T1").plane) == 0  # now held
-    assert asked.count(("anna", "T1")) == 1
+    assert requests.count(("anna", "T1")) == 1
 
 
 def test_the_pictures_of_the_latest_subjects_and_slices_are_held(monkeypatch):
@@ -157,16 +159,16 @@ def test_the_pictures_of_the_latest_subjects_and_slices_are_held(monkeypatch):
 
     monkeypatch.setattr(redundancy, "_SUBJECTS", 2)
     monkeypatch.setattr(redundancy, "_LATEST", 4)
-    scan, asked = as_slices(drift(3, step=3)), []
+    scan, requests = as_slices(drift(3, step=3)), []
 
     def earlier(subject, sequence):
-        asked.append(subject)
+        requests.append(subject)
         return [(["axial"] * 3, scan.images)]
 
     repeats = Repeats(0.97, earlier)
     for subject in "abacab":  # b is the longest unused when c comes
         assert len(repeats.filter(scan, subject, "T1").plane) == 0
-    assert asked == ["a", "b", "c", "b"]
+    assert requests == ["a", "b", "c", "b"]
     other = as_slices(drift(3, step=3, seed=5))
     repeats = Repeats(0.97, earlier)
     assert len(repeats.filter(other, "a", "T1").plane) == 3
@@ -181,9 +183,9 @@ def sessions(tmp_path, head, save):
     folder = tmp_path / "ds"
     rng = np.random.default_rng(0)
     first = head((40, 48, 44), seed=1) * (1 + 0.2 * np.sin(np.arange(44) / 2))
-    again = first + rng.normal(0, 0.5, first.shape)
+    second = first + rng.normal(0, 0.5, first.shape)
     other = head((36, 50, 44), seed=2)
-    for session, voxels in (("1", first), ("2", again), ("3", other)):
+    for session, voxels in (("1", first), ("2", second), ("3", other)):
         for subject in ("a", "b"):
             path = (
                 folder
@@ -220,8 +222,8 @@ def test_a_repeated_session_adds_nothing_and_the_figure_is_shown(tmp_path, sessi
     store = SliceStore.open(tmp_path / "store")
     assert len(set(np.unique(store.table["subject"], return_counts=True)[1].tolist())) == 1
     share = 100 * summary["redundant"] / everything["slices"]
-    said = f"{summary['redundant']} of {everything['slices']} slices dropped as redundant ({share:.1f}%)"
-    assert said in capfd.readouterr().err
+    sentence = f"{summary['redundant']} of {everything['slices']} slices dropped as redundant ({share:.1f}%)"
+    assert sentence in capfd.readouterr().err
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
     assert manifest["settings"]["max_correlation"] == 0.97
     # In two runs, as after an interruption, with other numbers of workers: the same store.

@@ -24,9 +24,9 @@ def pillow(picture: np.ndarray, size: int) -> np.ndarray:
 def test_a_picture_that_fills_the_square_is_resized_as_pillow_does(rows, columns, size, seed):
     stack = np.random.default_rng(seed).uniform(0, 255, (3, rows, columns)).astype(np.float32)
     spacing = (120.0 / rows, 120.0 / columns)  # other pixels in height than in width, but a square of 120 mm
-    found = resample_stack(stack, spacing, size)
-    for one, expected in zip(found, stack, strict=True):
-        np.testing.assert_allclose(one, pillow(expected, size), atol=0.01)
+    resampled = resample_stack(stack, spacing, size)
+    for picture, expected in zip(resampled, stack, strict=True):
+        np.testing.assert_allclose(picture, pillow(expected, size), atol=0.01)
 
 
 @settings(max_examples=40, deadline=None)
@@ -39,8 +39,8 @@ def test_padding_to_a_square_is_as_if_zeros_had_been_added_first(short, pad, siz
     padded = np.pad(picture, ((pad, pad), (0, 0)))
     if tall:
         picture, padded = picture.T, padded.T
-    found = resample_stack(np.ascontiguousarray(picture)[None], (zoom, zoom), size)[0]
-    np.testing.assert_allclose(found, pillow(padded, size), atol=0.01)
+    resampled = resample_stack(np.ascontiguousarray(picture)[None], (zoom, zoom), size)[0]
+    np.testing.assert_allclose(resampled, pillow(padded, size), atol=0.01)
 
 
 @given(count=sides, spacing=st.floats(0.2, 5), size=st.integers(4, 90), flip=st.booleans())
@@ -62,8 +62,8 @@ def test_padding_is_zero_and_the_middle_is_untouched(count, extra, size):
 def test_flipping_in_the_matrix_is_flipping_the_picture(flip):
     stack = np.random.default_rng(0).uniform(0, 1, (2, 31, 44)).astype(np.float32)
     axes = [axis for axis, wanted in zip((1, 2), flip, strict=True) if wanted]
-    found = resample_stack(stack, (1.0, 0.8), 25, flip)
-    np.testing.assert_allclose(found, np.flip(resample_stack(stack, (1.0, 0.8), 25), axes), atol=1e-5)
+    resampled = resample_stack(stack, (1.0, 0.8), 25, flip)
+    np.testing.assert_allclose(resampled, np.flip(resample_stack(stack, (1.0, 0.8), 25), axes), atol=1e-5)
 
 
 def test_shrinking_removes_what_the_smaller_grid_cannot_show():

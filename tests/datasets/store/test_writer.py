@@ -68,10 +68,10 @@ def test_a_crash_at_any_byte_of_any_file(tmp_path_factory, data):
     journal = folder / "crashed" / "volumes.jsonl"
     cut = data.draw(st.integers(0, journal.stat().st_size), label="journal bytes left")
     os.truncate(journal, cut)
-    kept = sum(COUNTS[: max(journal.read_bytes().count(b"\n") - 1, 0)])
+    count = sum(COUNTS[: max(journal.read_bytes().count(b"\n") - 1, 0)])
     (folder / "crashed" / "manifest.json").unlink()
     rubbish = data.draw(st.integers(0, 700), label="bytes of half-written pixels")
-    first, rows = divmod(kept, 10)
+    first, rows = divmod(count, 10)
     for path in sorted((folder / "crashed" / "shards").iterdir()):
         if int(path.stem) == first:
             os.truncate(path, 128 + rows * 256)

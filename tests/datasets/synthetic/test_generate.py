@@ -119,41 +119,41 @@ def test_noise_has_unit_variance_and_true_slopes():
 
 
 def test_tumour_folders_hold_all_classes_and_the_planted_leaks(tumors):
-    folder, written = tumors
+    folder, record = tumors
     assert "no evidence" in (folder / "README").read_text()
     for split, count in (("Training", 9), ("Testing", 3 + 2)):
         for name in CLASSES:
             assert len(list((folder / split / name).glob("*.jpg"))) == count
     audit = load_tumors(folder, 64).audit
-    assert audit["test_identical"] == len(written.identical) == 4
+    assert audit["test_identical"] == len(record.identical) == 4
     assert audit["test_byte_identical"] == 2
-    assert audit["test_near_duplicate"] == len(written.identical) + len(written.near) == 8
+    assert audit["test_near_duplicate"] == len(record.identical) + len(record.near) == 8
     assert audit["label_conflicts"] == []
 
 
 def test_the_same_seed_gives_the_same_files(tumors, tmp_path):
-    folder, written = tumors
-    again = write_tumors(tmp_path, per_class=12, seed=5)
-    assert again == written
-    for name in written.files[::7]:
+    folder, record = tumors
+    repeated = write_tumors(tmp_path, per_class=12, seed=5)
+    assert repeated == record
+    for name in record.files[::7]:
         assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
     other = write_tumors(tmp_path / "other", per_class=12, seed=6)
-    assert (tmp_path / "other" / other.files[0]).read_bytes() != (folder / written.files[0]).read_bytes()
+    assert (tmp_path / "other" / other.files[0]).read_bytes() != (folder / record.files[0]).read_bytes()
 
 
 def test_slices_of_one_head_share_a_group(tumors):
     folder, _ = tumors
-    found = load_tumors(folder, 64)
-    assert len(np.unique(found.groups)) < 0.6 * len(found)
-    first = [found.paths.index(f"Training/pituitary_tumor/p ({number}).jpg") for number in (1, 2, 3)]
-    assert len(set(found.groups[first])) == 1
+    loaded = load_tumors(folder, 64)
+    assert len(np.unique(loaded.groups)) < 0.6 * len(loaded)
+    first = [loaded.paths.index(f"Training/pituitary_tumor/p ({number}).jpg") for number in (1, 2, 3)]
+    assert len(set(loaded.groups[first])) == 1
 
 
 def test_one_slice_of_each_head(tmp_path):
-    written = write_tumors(tmp_path, per_class=8, seed=4, one_each=True)
-    assert len(written.files) == 4 * (8 + 2)
-    planted = {name for pair in written.identical + written.near for name in pair[:1]}
-    pictures = [read_grey(tmp_path / name) for name in written.files if name not in planted]
+    record = write_tumors(tmp_path, per_class=8, seed=4, one_each=True)
+    assert len(record.files) == 4 * (8 + 2)
+    planted = {name for pair in record.identical + record.near for name in pair[:1]}
+    pictures = [read_grey(tmp_path / name) for name in record.files if name not in planted]
     small = np.stack([square(picture, 24).ravel() for picture in pictures]).astype(float)
     alike = np.corrcoef(small)
     assert np.abs(alike[np.triu_indices(len(alike), 1)]).max() < 0.99  # no two are neighbours in one head

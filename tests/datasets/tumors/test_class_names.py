@@ -35,7 +35,7 @@ SPELLINGS = {
 
 
 @pytest.mark.parametrize(
-    ("ours", "theirs"), [(ours, each) for ours, names in SPELLINGS.items() for each in names]
+    ("ours", "theirs"), [(ours, name) for ours, names in SPELLINGS.items() for name in names]
 )
 def test_usual_names_are_understood_both_ways(ours, theirs):
     assert match_classes([theirs], CLASSES, {}, "x") == {theirs: ours}
@@ -54,8 +54,8 @@ def test_others_are_not_guessed(name):
 
 def test_what_is_said_counts():
     given_names = class_map(["yes = glioma", "Sarcoma=", "glioma=no_tumor", "elsewhere=glioma_tumor"])
-    found = match_classes(["Yes", "sarcoma", "glioma", "normal"], CLASSES, given_names, "x")
-    assert found == {"Yes": "glioma_tumor", "sarcoma": None, "glioma": "no_tumor", "normal": "no_tumor"}
+    matches = match_classes(["Yes", "sarcoma", "glioma", "normal"], CLASSES, given_names, "x")
+    assert matches == {"Yes": "glioma_tumor", "sarcoma": None, "glioma": "no_tumor", "normal": "no_tumor"}
 
 
 @pytest.mark.parametrize(

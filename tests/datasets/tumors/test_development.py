@@ -25,8 +25,8 @@ def test_groups_are_chosen_whole_and_by_their_first_path():
     chosen = development_images(tumors(paths, range(200), groups))
     assert 0 < chosen.sum() < 200
     for group in range(50):
-        mine = chosen[groups == group]
-        assert mine.all() == mine.any() == is_development(paths[4 * group])
+        members = chosen[groups == group]
+        assert members.all() == members.any() == is_development(paths[4 * group])
 
 
 def test_neither_the_order_nor_the_numbers_of_groups_matter():

@@ -17,12 +17,12 @@ def pictures(count=6, side=80):
 
 def test_against_numpy_and_scipy():
     images = pictures()
-    found = global_figures(images)
-    assert found.shape == (6, 17) == (6, len(FIGURES))
-    table = dict(zip(FIGURES, found.T, strict=True))
+    figures = global_figures(images)
+    assert figures.shape == (6, 17) == (6, len(FIGURES))
+    table = dict(zip(FIGURES, figures.T, strict=True))
     np.testing.assert_allclose(table["mean"], images.mean((1, 2)), rtol=1e-6)
     np.testing.assert_allclose(table["contrast"], images.std((1, 2)), rtol=1e-6)
-    entropy = [stats.entropy(np.bincount(each.ravel(), minlength=256), base=2) for each in images]
+    entropy = [stats.entropy(np.bincount(image.ravel(), minlength=256), base=2) for image in images]
     np.testing.assert_allclose(table["entropy"], entropy, rtol=1e-6)
     np.testing.assert_allclose(table["dark"], (images < 16).mean((1, 2)), rtol=1e-6)
     np.testing.assert_allclose(table["percentile_95"], np.percentile(images, 95, axis=(1, 2)), rtol=1e-6)
@@ -36,9 +36,9 @@ def test_what_lies_within_the_margins_may_change_places():
     for image in moved:
         (rows,) = np.nonzero(image.any(axis=1))
         image[rows] = image[np.random.default_rng(1).permutation(rows)]
-    here, there = global_figures(images), global_figures(moved)
-    still = [n for n, name in enumerate(FIGURES) if name not in ("sharpness", "edges")]
-    np.testing.assert_allclose(here[:, still], there[:, still], rtol=1e-6)
+    before, after = global_figures(images), global_figures(moved)
+    columns = [n for n, name in enumerate(FIGURES) if name not in ("sharpness", "edges")]
+    np.testing.assert_allclose(before[:, columns], after[:, columns], rtol=1e-6)
     assert not np.array_equal(images, moved)
 
 

@@ -59,11 +59,11 @@ def test_other_names_are_no_splits(name):
 
 
 def test_validation_is_neither_training_nor_the_published_test(tmp_path):
-    found = load_tumors(write(tmp_path, "train", "val", "test"), 32)
-    assert set(found.split[found.published_train]) == {"train"}
-    assert set(found.split[found.published_test]) == {"test"}
-    assert len(found) == 18
-    assert (found.audit["training_files"], found.audit["test_files"]) == (6, 6)
+    tumors = load_tumors(write(tmp_path, "train", "val", "test"), 32)
+    assert set(tumors.split[tumors.published_train]) == {"train"}
+    assert set(tumors.split[tumors.published_test]) == {"test"}
+    assert len(tumors) == 18
+    assert (tumors.audit["training_files"], tumors.audit["test_files"]) == (6, 6)
 
 
 def test_validation_stands_for_a_test_split_that_is_missing():
@@ -155,11 +155,11 @@ def test_what_programs_leave_behind_and_folders_without_images_are_passed_over(t
     draw(tmp_path / "sample.png")
     layout = read_layout(tmp_path)
     assert shape(tmp_path) == before
-    told = "\n".join(layout.left_out)
-    assert "__MACOSX" in told
-    assert "notebooks: holds no images" in told
-    assert "1 image lies beside the class folders and has no class, passed over: sample.png" in told
-    assert ".ipynb" not in told
+    text = "\n".join(layout.left_out)
+    assert "__MACOSX" in text
+    assert "notebooks: holds no images" in text
+    assert "1 image lies beside the class folders and has no class, passed over: sample.png" in text
+    assert ".ipynb" not in text
 
 
 @pytest.mark.parametrize("splits", [("Training", "Testing"), ()])

@@ -43,18 +43,18 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_distinct_images_are_kept_with_labels_and_splits(folder):
-    found = load_tumors(folder, 32)
-    assert found.images.shape == (18, 32, 32)
-    assert found.images.dtype == np.uint8
-    assert found.classes == CLASSES
-    assert np.bincount(found.labels).tolist() == [6, 6, 6]
-    assert [path.split("/")[:2] for path in found.paths] == [
-        [split, found.classes[label]] for split, label in zip(found.split, found.labels, strict=True)
+    tumors = load_tumors(folder, 32)
+    assert tumors.images.shape == (18, 32, 32)
+    assert tumors.images.dtype == np.uint8
+    assert tumors.classes == CLASSES
+    assert np.bincount(tumors.labels).tolist() == [6, 6, 6]
+    assert [path.split("/")[:2] for path in tumors.paths] == [
+        [split, tumors.classes[label]] for split, label in zip(tumors.split, tumors.labels, strict=True)
     ]
-    assert found.published_train.tolist() == list(range(12))
-    assert found.published_test.tolist() == list(range(12, 18))
-    assert len(np.unique(found.groups)) == 18
-    assert found.audit["test_near_duplicate"] == 0
+    assert tumors.published_train.tolist() == list(range(12))
+    assert tumors.published_test.tolist() == list(range(12, 18))
+    assert len(np.unique(tumors.groups)) == 18
+    assert tumors.audit["test_near_duplicate"] == 0
 
 
 def test_copies_are_found_by_pixels_and_trainings_is_kept(folder):
@@ -62,20 +62,20 @@ def test_copies_are_found_by_pixels_and_trainings_is_kept(folder):
     save(picture(1), folder / "Testing/glioma/image(0).png", comment="other bytes, same pixels")
     (folder / "Testing/glioma/image(77).png").write_bytes(original.read_bytes())
     save(picture(1), folder / "Training/glioma/zzz.png", comment="a copy within training")
-    found = load_tumors(folder, 32)
-    audit = found.audit
+    tumors = load_tumors(folder, 32)
+    audit = tumors.audit
     assert (audit["files"], audit["distinct"]) == (20, 17)
     assert (audit["test_identical"], audit["test_byte_identical"], audit["test_files"]) == (2, 1, 7)
     assert audit["test_identical_by_class"] == {"glioma": 2, "meningioma": 0, "none": 0}
-    assert "Training/glioma/image(20).png" in found.paths
-    assert not {"Testing/glioma/image(0).png", "Testing/glioma/image(77).png"} & set(found.paths)
+    assert "Training/glioma/image(20).png" in tumors.paths
+    assert not {"Testing/glioma/image(0).png", "Testing/glioma/image(77).png"} & set(tumors.paths)
 
     # The published split, leaks and repeats included.
-    kept = found.paths.index("Training/glioma/image(20).png")
-    assert (len(found.published_train), len(found.published_test)) == (13, 7)
-    assert (found.published_train == kept).sum() == 2
-    assert (found.published_test == kept).sum() == 2
-    assert set(found.published_train) | set(found.published_test) == set(range(17))
+    row = tumors.paths.index("Training/glioma/image(20).png")
+    assert (len(tumors.published_train), len(tumors.published_test)) == (13, 7)
+    assert (tumors.published_train == row).sum() == 2
+    assert (tumors.published_test == row).sum() == 2
+    assert set(tumors.published_train) | set(tumors.published_test) == set(range(17))
 
 
 def test_near_copies_share_a_group_and_contradicting_labels_are_told(folder):
@@ -84,13 +84,13 @@ def test_near_copies_share_a_group_and_contradicting_labels_are_told(folder):
     mirrored.resize((140, 115)).save(content, "JPEG", quality=60)
     (folder / "Testing/glioma/image(55).jpg").write_bytes(content.getvalue())
     save(picture(9), folder / "Testing/meningioma/image(56).png")
-    found = load_tumors(folder, 32)
-    first = found.paths.index("Training/meningioma/image(40).png")
-    second = found.paths.index("Testing/glioma/image(55).jpg")
-    assert found.groups[first] == found.groups[second]
-    assert len(np.unique(found.groups)) == 18
-    assert found.audit["test_near_duplicate"] == 2
-    assert {(c["first"], c["second"], c["identical"]) for c in found.audit["label_conflicts"]} == {
+    tumors = load_tumors(folder, 32)
+    first = tumors.paths.index("Training/meningioma/image(40).png")
+    second = tumors.paths.index("Testing/glioma/image(55).jpg")
+    assert tumors.groups[first] == tumors.groups[second]
+    assert len(np.unique(tumors.groups)) == 18
+    assert tumors.audit["test_near_duplicate"] == 2
+    assert {(c["first"], c["second"], c["identical"]) for c in tumors.audit["label_conflicts"]} == {
         ("Training/none/image(20).png", "Testing/meningioma/image(56).png", True),
         ("Training/meningioma/image(40).png", "Testing/glioma/image(55).jpg", False),
     }
@@ -99,13 +99,13 @@ def test_near_copies_share_a_group_and_contradicting_labels_are_told(folder):
 def test_the_same_folder_gives_the_same_answer_also_from_the_cache(folder, tmp_path_factory):
     cache = tmp_path_factory.mktemp("cache")
     first = load_tumors(folder, 32)
-    made = load_tumors(folder, 32, cache=cache)
+    built = load_tumors(folder, 32, cache=cache)
     cached = load_tumors(folder, 32, cache=cache)
     assert len(list(cache.iterdir())) == 2
-    for kept in cache.iterdir():
-        kept.write_bytes(kept.read_bytes()[:-200])
+    for file in cache.iterdir():
+        file.write_bytes(file.read_bytes()[:-200])
     mended = load_tumors(folder, 32, cache=cache)
-    for other in (made, cached, mended):
+    for other in (built, cached, mended):
         assert other.fingerprint == first.fingerprint
         assert other.audit == first.audit
         assert np.array_equal(other.images, first.images)
@@ -128,9 +128,9 @@ def test_a_cache_that_holds_something_else_is_made_again(folder, tmp_path_factor
     for path in cache.iterdir():
         arrays = load_npz(path)
         save_npz(path, arrays | {name: changed(arrays[name]) for name in names if name in arrays})
-    again = load_tumors(folder, 32, cache=cache)
-    assert again.audit == first.audit
-    assert np.array_equal(again.groups, first.groups)
+    tumors = load_tumors(folder, 32, cache=cache)
+    assert tumors.audit == first.audit
+    assert np.array_equal(tumors.groups, first.groups)
 
 
 def test_the_cache_notices_a_changed_file(folder, tmp_path_factory):
@@ -143,10 +143,10 @@ def test_the_cache_notices_a_changed_file(folder, tmp_path_factory):
 
 
 def test_class_folders_without_splits(folder):
-    found = load_tumors(folder / "Training", 32)
-    assert set(found.split) == {"all"}
-    assert len(found.published_train) == len(found.published_test) == 0
-    assert found.audit["test_files"] == 0
+    tumors = load_tumors(folder / "Training", 32)
+    assert set(tumors.split) == {"all"}
+    assert len(tumors.published_train) == len(tumors.published_test) == 0
+    assert tumors.audit["test_files"] == 0
 
 
 def spoil_with_text(path):
@@ -171,9 +171,9 @@ def test_an_unreadable_file_is_skipped_and_listed_or_fatal_if_strict(folder, spo
     bad = folder / "Training/glioma/bad.jpg"
     Image.fromarray(picture(50)).save(bad, quality=95)
     spoil(bad)
-    found = load_tumors(folder, 32)
-    assert len(found) == 18
-    (skipped,) = found.audit["skipped"]
+    tumors = load_tumors(folder, 32)
+    assert len(tumors) == 18
+    (skipped,) = tumors.audit["skipped"]
     assert skipped["file"] == "Training/glioma/bad.jpg"
     assert skipped["reason"]
     with pytest.raises(UserError, match=r"bad\.jpg"):

@@ -155,9 +155,9 @@ OTHERS = {
 @pytest.mark.parametrize("name", OTHERS)
 def test_another_kind_is_told(scan, name):
     make, kind = OTHERS[name]
-    found = no_scan(np.asarray(make(scan)))
-    assert found is not None
-    assert found.kind == kind
+    finding = no_scan(np.asarray(make(scan)))
+    assert finding is not None
+    assert finding.kind == kind
 
 
 def uniform(scan, noise=0.03):
@@ -167,11 +167,11 @@ def uniform(scan, noise=0.03):
     wanted[np.abs(wanted) < 1e-3] = 1e-3
     first = (1 - np.sqrt(1 - 4 * wanted**2)) / (2 * wanted)  # over the second
     signal = np.where(scan[0] > 150, 1 / np.sqrt(1 + first**2), 0)
-    one, two = (
+    echo, other = (
         real + rng.normal(0, noise, real.shape) + 1j * rng.normal(0, noise, real.shape)
         for real in (signal * first, signal)
     )
-    return (one * two.conj()).real / (np.abs(one) ** 2 + np.abs(two) ** 2)
+    return (echo * other.conj()).real / (np.abs(echo) ** 2 + np.abs(other) ** 2)
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.03, 0.06])
@@ -191,9 +191,9 @@ def test_phase_of_any_steepness_is_no_mp2rage(scan, turns, contrast):
     turn = turns * (0.7 * x + 0.3 * y * 2 * z + 0.3 * y) + contrast * local / scan[0].max()
     noise = rng.normal(0, 0.05, (2, *scan[0].shape))
     signal = np.where(scan[0] > 150, np.exp(2j * np.pi * turn), 0) + noise[0] + 1j * noise[1]
-    found = no_scan(np.round((np.angle(signal) / np.pi + 1) / 2 * 4095).astype(np.int16))
-    assert found is not None
-    assert found.kind == "fmap"
+    finding = no_scan(np.round((np.angle(signal) / np.pi + 1) / 2 * 4095).astype(np.int16))
+    assert finding is not None
+    assert finding.kind == "fmap"
 
 
 @pytest.mark.parametrize("name", ["sub-01_UNIT1", "mp2rage_UNI_Images", "T1_uni"])

@@ -15,8 +15,8 @@ def touch(folder, *names):
         path.write_bytes(b"x")
 
 
-def names_of(found):
-    return [source.name for source in found.sources]
+def names_of(inventory):
+    return [source.name for source in inventory.sources]
 
 
 def test_a_bids_tree(tmp_path):
@@ -36,17 +36,17 @@ def test_a_bids_tree(tmp_path):
         "sub-01/ses-a/anat/._sub-01_T1w.nii.gz",
         "participants.tsv",
     )
-    found = find_volumes([root])
-    assert names_of(found) == [
+    inventory = find_volumes([root])
+    assert names_of(inventory) == [
         "ds1/sub-01/ses-a/anat/sub-01_ses-a_FLAIR.nii",
         "ds1/sub-02/anat/sub-02_T1w.nii.gz",
     ]
-    assert [source.identity.subject for source in found.sources] == ["ds1/sub-01", "ds1/sub-02"]
-    reasons = {skip.name.split("/", 1)[1]: skip.reason for skip in found.skipped}
+    assert [source.identity.subject for source in inventory.sources] == ["ds1/sub-01", "ds1/sub-02"]
+    reasons = {skip.name.split("/", 1)[1]: skip.reason for skip in inventory.skipped}
     assert len(reasons) == 6
     assert "derivatives" in reasons["derivatives/fmriprep/sub-01/anat/sub-01_T1w.nii.gz"]
     assert "mask" in reasons["sub-01/ses-a/anat/sub-01_ses-a_label-L_mask.nii.gz"]
-    assert not any(skip.broken for skip in found.skipped)
+    assert not any(skip.broken for skip in inventory.skipped)
     inside = find_volumes([root / "derivatives" / "fmriprep"])  # named by the user, so it is wanted
     assert len(inside.sources) == 1
     assert inside.sources[0].identity.subject == "ds1/sub-01"
@@ -54,25 +54,31 @@ def test_a_bids_tree(tmp_path):
 
 def test_pairs_count_once_and_halves_are_named(tmp_path):
     touch(tmp_path, "a.hdr", "a.img", "b.hdr", "c.img")
-    found = find_volumes([tmp_path, tmp_path / "a.hdr"])
-    assert [[file.name for file in source.files] for source in found.sources] == [["a.hdr", "a.img"]]
-    assert {skip.path.name for skip in found.skipped if skip.broken} == {"b.hdr", "c.img"}
+    inventory = find_volumes([tmp_path, tmp_path / "a.hdr"])
+    assert [[file.name for file in source.files] for source in inventory.sources] == [["a.hdr", "a.img"]]
+    assert {skip.path.name for skip in inventory.skipped if skip.broken} == {"b.hdr", "c.img"}
     assert [file.name for file in find_volumes([tmp_path / "a.img"]).sources[0].files] == ["a.hdr", "a.img"]
 
 
 def test_the_order_does_not_depend_on_the_file_system_and_nothing_is_found_twice(tmp_path):
     touch(tmp_path / "d", "z/1.nii", "a/2.nii.gz", "b.nii", "Ünïcode name.nii", "UPPER.NII.GZ")
-    found = find_volumes([tmp_path / "d", tmp_path / "d" / "a", tmp_path / "d" / "b.nii"])
-    assert names_of(found) == ["d/UPPER.NII.GZ", "d/b.nii", "d/Ünïcode name.nii", "d/a/2.nii.gz", "d/z/1.nii"]
+    inventory = find_volumes([tmp_path / "d", tmp_path / "d" / "a", tmp_path / "d" / "b.nii"])
+    assert names_of(inventory) == [
+        "d/UPPER.NII.GZ",
+        "d/b.nii",
+        "d/Ünïcode name.nii",
+        "d/a/2.nii.gz",
+        "d/z/1.nii",
+    ]
 
 
 def test_links(tmp_path):
     touch(tmp_path / "d", "real.nii")
     (tmp_path / "d" / "loop").symlink_to(tmp_path / "d", target_is_directory=True)
     (tmp_path / "d" / "annexed_T1.nii.gz").symlink_to("../.git/annex/objects/none")
-    found = find_volumes([tmp_path / "d"])
-    assert names_of(found) == ["d/real.nii"]
-    assert [(skip.name, skip.broken) for skip in found.skipped] == [("d/annexed_T1.nii.gz", True)]
+    inventory = find_volumes([tmp_path / "d"])
+    assert names_of(inventory) == ["d/real.nii"]
+    assert [(skip.name, skip.broken) for skip in inventory.skipped] == [("d/annexed_T1.nii.gz", True)]
 
 
 def test_paths_that_lead_nowhere(tmp_path):
@@ -95,22 +101,28 @@ def test_a_table_overrides_names(tmp_path):
     table.write_text(
         "file\tsubject\tsession\tsequence\tnote\nd/a_T1.nii\tanna\t2\tt1C\tx\nb_T2.nii\tberta\t\t\t\n"
     )
-    found = {source.path.name: source.identity for source in find_volumes([tmp_path / "d"], table).sources}
-    assert (found["a_T1.nii"].subject, found["a_T1.nii"].session, found["a_T1.nii"].sequence) == (
+    identities = {
+        source.path.name: source.identity for source in find_volumes([tmp_path / "d"], table).sources
+    }
+    assert (
+        identities["a_T1.nii"].subject,
+        identities["a_T1.nii"].session,
+        identities["a_T1.nii"].sequence,
+    ) == (
         "anna",
         "2",
         "T1c",
     )
-    assert (found["b_T2.nii"].subject, found["b_T2.nii"].sequence) == ("berta", "T2")
-    assert found["c.nii"].subject == "c"
+    assert (identities["b_T2.nii"].subject, identities["b_T2.nii"].sequence) == ("berta", "T2")
+    assert identities["c.nii"].subject == "c"
 
 
 def test_a_row_with_a_folder_is_not_taken_for_a_namesake_elsewhere(tmp_path):
     touch(tmp_path / "d", "anna/1.nii", "berta/1.nii", "berta/2.nii")
     table = tmp_path / "t.csv"
     table.write_text("file,subject\nd/anna/1.nii,A\n2.nii,B\nold/place/1.nii,C\n")
-    found = find_volumes([tmp_path / "d"], table)
-    assert [source.identity.subject for source in found.sources] == ["A", "berta/1", "B"]
+    inventory = find_volumes([tmp_path / "d"], table)
+    assert [source.identity.subject for source in inventory.sources] == ["A", "berta/1", "B"]
 
 
 @pytest.mark.parametrize(
@@ -145,22 +157,25 @@ OASIS = [
 
 def test_oasis_a_session_counts_once_by_its_best_state(tmp_path):
     touch(tmp_path / "disc1", *(f"{name}.{end}" for name in OASIS for end in ("hdr", "img")))
-    found = find_volumes([tmp_path / "disc1"])
+    inventory = find_volumes([tmp_path / "disc1"])
     assert [
-        (each.identity.subject, each.identity.session, each.identity.sequence) for each in found.sources
+        (source.identity.subject, source.identity.session, source.identity.sequence)
+        for source in inventory.sources
     ] == [
         ("OAS1_0001", "MR1", "T1"),
         ("OAS1_0002", "MR1", "T1"),
         ("OAS1_0002", "MR2", "T1"),
     ]
-    assert names_of(found) == [f"disc1/{OASIS[at]}.img" for at in (2, 6, 8)]
+    assert names_of(inventory) == [f"disc1/{OASIS[at]}.img" for at in (2, 6, 8)]
     reasons = {
-        skip.name.removesuffix(".img"): skip.reason for skip in found.skipped if skip.name.endswith(".img")
+        skip.name.removesuffix(".img"): skip.reason
+        for skip in inventory.skipped
+        if skip.name.endswith(".img")
     }
     for at in (0, 1, 3, 4):
         assert reasons[f"disc1/{OASIS[at]}"] == f"the same scan as disc1/{OASIS[2]}.img, in another state"
     assert "label or mask" in reasons[f"disc1/{OASIS[5]}"]
-    assert not any(skip.broken for skip in found.skipped)
+    assert not any(skip.broken for skip in inventory.skipped)
 
 
 def test_freesurfer_a_subject_counts_once(tmp_path):
@@ -177,10 +192,10 @@ def test_freesurfer_a_subject_counts_once(tmp_path):
             "ribbon.mgz",
         ),
     )
-    found = find_volumes([tmp_path / "subjects"])
-    assert names_of(found) == ["subjects/bert/mri/orig.mgz"]
-    assert found.sources[0].identity.subject == "bert"
-    assert sum("in another state" in skip.reason for skip in found.skipped) == 4
+    inventory = find_volumes([tmp_path / "subjects"])
+    assert names_of(inventory) == ["subjects/bert/mri/orig.mgz"]
+    assert inventory.sources[0].identity.subject == "bert"
+    assert sum("in another state" in skip.reason for skip in inventory.skipped) == 4
 
 
 def test_kinds_that_are_asked_for(tmp_path):
@@ -201,13 +216,13 @@ def test_kinds_that_are_asked_for(tmp_path):
 
 def test_pairs_of_which_one_half_is_compressed(tmp_path):
     touch(tmp_path / "d", "a.hdr.gz", "a.img.gz", "b.hdr", "b.img.gz", "C.HDR", "C.IMG", "e.img.gz")
-    found = find_volumes([tmp_path / "d"])
-    assert [[file.name for file in source.files] for source in found.sources] == [
+    inventory = find_volumes([tmp_path / "d"])
+    assert [[file.name for file in source.files] for source in inventory.sources] == [
         ["C.HDR", "C.IMG"],
         ["a.hdr.gz", "a.img.gz"],
         ["b.hdr", "b.img.gz"],
     ]
-    assert [(skip.name, skip.reason) for skip in found.skipped] == [
+    assert [(skip.name, skip.reason) for skip in inventory.skipped] == [
         ("d/e.img.gz", "its other half, e.hdr, is missing")
     ]
 
@@ -215,9 +230,9 @@ def test_pairs_of_which_one_half_is_compressed(tmp_path):
 def test_a_folder_without_volumes_beside_one_with_some_is_named(tmp_path):
     touch(tmp_path, "scans/a.nii", "masks/a_mask.nii", "pictures/a.png", "nothing/a.txt")
     folders = [tmp_path / name for name in ("scans", "masks", "pictures", "nothing")]
-    found = find_volumes(folders)
-    assert names_of(found) == ["scans/a.nii"]
-    pictures, nothing = found.remarks  # the mask is among what was left out, with its reason
+    inventory = find_volumes(folders)
+    assert names_of(inventory) == ["scans/a.nii"]
+    pictures, nothing = inventory.remarks  # the mask is among what was left out, with its reason
     assert pictures.startswith(f"{tmp_path / 'pictures'}: no volumes")
     assert "it holds pictures" in pictures
     assert nothing.startswith(f"{tmp_path / 'nothing'}: no volumes")

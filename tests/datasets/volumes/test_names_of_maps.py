@@ -84,5 +84,5 @@ def test_folders_of_scans(folder):
     ],
 )
 def test_tissue_classes_of_a_scan(names, classes):
-    found = tissue_classes([f"d/{name}.nii" for name in names.split()])
-    assert sorted(found) == sorted(f"d/{name}.nii" for name in classes.split())
+    maps = tissue_classes([f"d/{name}.nii" for name in names.split()])
+    assert sorted(maps) == sorted(f"d/{name}.nii" for name in classes.split())

@@ -39,8 +39,8 @@ from mri_transfer.datasets.volumes.naming import identify, sequence_of
     ],
 )
 def test_whose_and_what(path, subject, session, sequence):
-    found = identify(PurePosixPath(path))
-    assert (found.subject, found.session, found.sequence) == (subject, session, sequence)
+    identity = identify(PurePosixPath(path))
+    assert (identity.subject, identity.session, identity.sequence) == (subject, session, sequence)
 
 
 def test_a_bids_subject_belongs_to_its_dataset():

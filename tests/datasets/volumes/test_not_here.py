@@ -19,10 +19,10 @@ def dataset(tmp_path, save, head):
 
 
 def reasons(dataset):
-    found = find_volumes([dataset])
-    assert [source.path.name for source in found.sources] == ["here_T1.nii.gz"]
-    assert all(skip.broken for skip in found.skipped)
-    return {skip.path.name: skip.reason for skip in found.skipped}
+    inventory = find_volumes([dataset])
+    assert [source.path.name for source in inventory.sources] == ["here_T1.nii.gz"]
+    assert all(skip.broken for skip in inventory.skipped)
+    return {skip.path.name: skip.reason for skip in inventory.skipped}
 
 
 def test_git_annex_and_lfs(dataset):
@@ -31,12 +31,12 @@ def test_git_annex_and_lfs(dataset):
     (dataset / "lfs_T1.nii").write_text(LFS)
     (dataset / "lfs_T2.nrrd").write_text(LFS)
     (dataset / "gone_T1.nii").symlink_to("nowhere.nii")
-    told = reasons(dataset)
-    assert "git annex get link_T1.nii.gz (or datalad get)" in told["link_T1.nii.gz"]
-    assert "git annex get unlocked_T1.nii.gz" in told["unlocked_T1.nii.gz"]
-    assert 'git lfs pull --include "lfs_T1.nii"' in told["lfs_T1.nii"]
-    assert "git lfs pull" in told["lfs_T2.nrrd"]
-    assert told["gone_T1.nii"] == "a link to a file that is not there"
+    remedies = reasons(dataset)
+    assert "git annex get link_T1.nii.gz (or datalad get)" in remedies["link_T1.nii.gz"]
+    assert "git annex get unlocked_T1.nii.gz" in remedies["unlocked_T1.nii.gz"]
+    assert 'git lfs pull --include "lfs_T1.nii"' in remedies["lfs_T1.nii"]
+    assert "git lfs pull" in remedies["lfs_T2.nrrd"]
+    assert remedies["gone_T1.nii"] == "a link to a file that is not there"
 
 
 def test_a_link_of_git_annex_whose_content_is_here_is_read(dataset):
@@ -61,8 +61,8 @@ def test_a_link_of_git_annex_whose_content_is_here_is_read(dataset):
 def test_archives(dataset, name, command):
     (dataset / name).write_bytes(b"PK\x03\x04")
     (dataset / "notes.txt.bz2").write_bytes(b"BZh9")
-    told = reasons(dataset)
-    assert list(told) == [name]
-    assert told[name].endswith(f"unpack it first: {command}")
+    remedies = reasons(dataset)
+    assert list(remedies) == [name]
+    assert remedies[name].endswith(f"unpack it first: {command}")
     with pytest.raises(UserError, match="unpack it first"):
         find_volumes([dataset / name])

@@ -39,10 +39,10 @@ def test_number_formats(tmp_path, head, dtype):
     header.set_data_dtype(np.dtype(dtype))
     path = tmp_path / "a.nii"
     nib.save(nib.Nifti1Image(voxels, np.eye(4), header, dtype=np.dtype(dtype)), path)
-    found = read_volume([path]).voxels
-    np.testing.assert_allclose(found, voxels.astype(np.float64), rtol=1e-6)
-    assert found.dtype.isnative
-    assert found.dtype.itemsize <= max(4, np.dtype(dtype).itemsize if np.dtype(dtype).kind != "f" else 4)
+    array = read_volume([path]).voxels
+    np.testing.assert_allclose(array, voxels.astype(np.float64), rtol=1e-6)
+    assert array.dtype.isnative
+    assert array.dtype.itemsize <= max(4, np.dtype(dtype).itemsize if np.dtype(dtype).kind != "f" else 4)
 
 
 def test_big_endian_analyze_pair(tmp_path, head):

@@ -17,8 +17,8 @@ from mri_transfer.datasets.fetch.transfer.addresses import shown, split_credenti
     ],
 )
 def test_credentials_are_split_off(address, plain, name, password):
-    found, auth = split_credentials(address)
-    assert found == plain
+    url, auth = split_credentials(address)
+    assert url == plain
     assert (auth and auth.username, auth and auth.password) == (name, password)
 
 

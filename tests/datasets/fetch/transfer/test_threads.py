@@ -29,15 +29,15 @@ def test_every_job_is_done_once(parallel):
 
 
 def test_no_more_at_once_than_allowed():
-    now, most, guard = [0], [0], threading.Lock()
+    running, most, guard = [0], [0], threading.Lock()
 
     def work(job):
         with guard:
-            now[0] += 1
-            most[0] = max(most[0], now[0])
+            running[0] += 1
+            most[0] = max(most[0], running[0])
         time.sleep(0.01)
         with guard:
-            now[0] -= 1
+            running[0] -= 1
 
     list(run_all(range(12), work, 3, threading.Event()))
     assert most[0] == 3

@@ -91,7 +91,7 @@ def test_a_file_without_bytes(get, site, tmp_path):
 def test_the_file_is_whole_though_the_server(get, site, tmp_path, actions):
     site.plan("/data.bin", *actions)
     bar = Bar()
-    lies = any(what == "lie" for what, *_ in actions)  # then only a checksum can tell
+    lies = any(action == "lie" for action, *_ in actions)  # then only a checksum can tell
     get(tick=bar, md5=MD5 if lies else None)
     assert (tmp_path / "data.bin").read_bytes() == BODY
     assert bar.sum == len(BODY)
@@ -248,9 +248,9 @@ def test_killed_between_the_rename_and_the_receipt(get, site, tmp_path):
 def test_one_clear_line_where_patience_does_not_help(get, site, tmp_path, actions, words, tools):
     site.put("/login", tools.login, kind="text/html")
     site.plan("/data.bin", ("drop", 100_000), *actions)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Refused) as error:
         get()
-    line = str(caught.value)
+    line = str(error.value)
     assert "\n" not in line
     assert f"{site.url}/data.bin" in line
     assert "SECRET" not in line
@@ -322,9 +322,9 @@ def test_a_server_that_asks_to_wait_means_all_connections(site, tmp_path):
 )
 def test_patience_ends(get, site, rule, words):
     site.rule = lambda path, number: rule
-    with pytest.raises(Unreachable) as caught:
+    with pytest.raises(Unreachable) as error:
         get()
-    line = str(caught.value)
+    line = str(error.value)
     assert words in line
     assert "3 times in a row; run the same command again, it continues" in line
     assert len(site.gets("/data.bin")) == 3

@@ -36,9 +36,9 @@ def test_the_picture_shows_the_slices(store, tmp_path):
     write_contact_sheet(store, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         sheet.load()
-        shown = np.asarray(sheet)
+        pixels = np.asarray(sheet)
     first = store.images(choose(store, "axial", 24)[:1])[0]
     expected = np.asarray(Image.fromarray(first).resize((160, 160), Image.Resampling.BICUBIC))
-    np.testing.assert_array_equal(shown[4:164, 4:164], expected)
-    labels = shown[164:190]
+    np.testing.assert_array_equal(pixels[4:164, 4:164], expected)
+    labels = pixels[164:190]
     assert (labels > 100).any()

@@ -154,15 +154,15 @@ def test_licences_beside_the_sources_and_no_others(tmp_path):
     }
     for path, text in texts.items():
         path.write_text(text)
-    found = {each["file"]: each["text"] for each in find_licences([deep, deep])}
-    assert list(found) == [
+    licences = {licence["file"]: licence["text"] for licence in find_licences([deep, deep])}
+    assert list(licences) == [
         "anat/licence.txt",
         "more/Data Use Agreement.txt",
         "ds1/COPYING.md",
         "ds1/dataset_description.json",
         "sub-1/TERMS-ixi.txt",
     ]
-    assert found["ds1/dataset_description.json"] == "Licence: CC0"
-    assert 2000 < len(found["ds1/COPYING.md"]) < 2010
+    assert licences["ds1/dataset_description.json"] == "Licence: CC0"
+    assert 2000 < len(licences["ds1/COPYING.md"]) < 2010
     (deep / "a.nii").write_text("x")
     assert list(find_licences([deep / "a.nii"])) == list(find_licences([deep]))

@@ -143,8 +143,8 @@ def test_pairs_come_best_first_and_do_not_depend_on_their_order():
     pairs = np.array([[a, b] for a in range(8) for b in range(a)])
     forward, backward = aligned(thumbs, pairs), aligned(thumbs, pairs[::-1])
     assert np.all(np.diff(forward.correlation) <= 0)
-    for one, other in zip(forward.fields(), backward.fields(), strict=True):
-        assert np.array_equal(one, other)
+    for ours, theirs in zip(forward.fields(), backward.fields(), strict=True):
+        assert np.array_equal(ours, theirs)
 
 
 def test_alignment_undoes_shift_and_scale():
@@ -157,8 +157,8 @@ def test_alignment_undoes_shift_and_scale():
     assert correlation[0] > 0.985
     # The second shows 216 x 217 of 240 pixels, from 14 and 5 on: the first is larger than it by as much.
     assert warp[0] == pytest.approx([240 / 216 - 1, -2 / 216, 240 / 217 - 1, 13 / 217], abs=0.02)
-    again, _ = align(first[None], second[None], warp, rounds=0)
-    assert again[0] == pytest.approx(correlation[0], abs=1e-5)
+    repeated, _ = align(first[None], second[None], warp, rounds=0)
+    assert repeated[0] == pytest.approx(correlation[0], abs=1e-5)
 
 
 def test_alignment_never_lowers_a_correlation():
@@ -196,12 +196,12 @@ def test_tones_are_free_and_places_are_not():
     rng = np.random.default_rng(0)
     first = np.stack([thumbnail(picture(seed)) for seed in range(6)]).astype(np.float32)
     bent = np.round(255 - 255 * (first / 255) ** 2)
-    still = np.zeros((6, 4), np.float32)
-    assert tone_free(first, bent, still) == pytest.approx(np.ones(6), abs=2e-3)
-    assert tone_free(bent, first, still).min() > 0.998
+    identity = np.zeros((6, 4), np.float32)
+    assert tone_free(first, bent, identity) == pytest.approx(np.ones(6), abs=2e-3)
+    assert tone_free(bent, first, identity).min() > 0.998
     shuffled = rng.permuted(first.reshape(6, -1), axis=1).reshape(first.shape)
-    assert tone_free(first, shuffled, still).max() < 0.2
-    assert tone_free(first, first, still + np.array([0, 0.9, 0, 0])).max() == 0  # hardly any overlap
+    assert tone_free(first, shuffled, identity).max() < 0.2
+    assert tone_free(first, first, identity + np.array([0, 0.9, 0, 0])).max() == 0  # hardly any overlap
 
 
 def test_tone_free_agrees_with_a_plain_regression():
@@ -210,7 +210,7 @@ def test_tone_free_agrees_with_a_plain_regression():
     rng = np.random.default_rng(1)
     first, second = rng.integers(0, 255, (2, 3, 16, 16)).astype(np.float32)
     second += 0.5 * first
-    found = tone_free(first, second, np.zeros((3, 4), np.float32))
+    agreement = tone_free(first, second, np.zeros((3, 4), np.float32))
     for row in range(3):
         expected = []
         for a, b in ((first[row], second[row]), (second[row], first[row])):
@@ -223,4 +223,4 @@ def test_tone_free_agrees_with_a_plain_regression():
             design = np.stack(columns, axis=1)
             fit = design @ np.linalg.lstsq(design, a.ravel(), rcond=None)[0]
             expected.append(np.corrcoef(fit, a.ravel())[0, 1])
-        assert found[row] == pytest.approx(max(expected), abs=1e-3)
+        assert agreement[row] == pytest.approx(max(expected), abs=1e-3)

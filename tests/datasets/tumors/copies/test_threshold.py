@@ -32,16 +32,16 @@ PLANTED = np.linspace(0.985, 1.0, 100)
 
 
 def test_the_line_lies_in_the_widest_gap():
-    found = calibrate(pairs_with([0.90, 0.951, 0.955, 0.958, 0.984, 0.985, 0.99, 0.999]), PLANTED)
-    assert 0.958 < found.threshold < 0.984
-    assert found.gap == pytest.approx((0.958, 0.984))
-    assert found.share_found == 1.0
+    calibration = calibrate(pairs_with([0.90, 0.951, 0.955, 0.958, 0.984, 0.985, 0.99, 0.999]), PLANTED)
+    assert 0.958 < calibration.threshold < 0.984
+    assert calibration.gap == pytest.approx((0.958, 0.984))
+    assert calibration.share_found == 1.0
 
 
 def test_a_set_without_copies_gets_a_line_above_its_pairs():
-    found = calibrate(pairs_with([0.91, 0.95, 0.96, 0.962]), PLANTED)
-    assert 0.962 < found.threshold <= np.quantile(PLANTED, 0.05)
-    assert found.gap[1] is None
+    calibration = calibrate(pairs_with([0.91, 0.95, 0.96, 0.962]), PLANTED)
+    assert 0.962 < calibration.threshold <= np.quantile(PLANTED, 0.05)
+    assert calibration.gap[1] is None
 
 
 @given(
@@ -50,19 +50,19 @@ def test_a_set_without_copies_gets_a_line_above_its_pairs():
 )
 def test_the_line_keeps_its_bounds_and_parts_the_pairs(correlations, planted):
     planted = np.sort(planted)
-    found = calibrate(pairs_with(correlations), planted)
-    assert LOWEST < found.threshold < HIGHEST
-    assert found.share_found == np.mean(planted >= found.threshold)
-    below, above = found.gap
-    assert below is None or below < found.threshold
-    assert above is None or above >= found.threshold
+    calibration = calibrate(pairs_with(correlations), planted)
+    assert LOWEST < calibration.threshold < HIGHEST
+    assert calibration.share_found == np.mean(planted >= calibration.threshold)
+    below, above = calibration.gap
+    assert below is None or below < calibration.threshold
+    assert above is None or above >= calibration.threshold
     between = [c for c in correlations if (below is None or c > below) and (above is None or c < above)]
     assert between == []
 
 
 def test_few_images_take_the_usual_line():
-    found = calibrate(pairs_with([0.5]), np.array([0.9] * 5))
-    assert (found.threshold, found.share_found) == (USUAL, None)
+    calibration = calibrate(pairs_with([0.5]), np.array([0.9] * 5))
+    assert (calibration.threshold, calibration.share_found) == (USUAL, None)
 
 
 def test_copies_are_other_files_of_the_same_picture(tmp_path):
@@ -98,8 +98,8 @@ def test_a_copy_that_does_not_meet_its_original_counts_as_missed():
 def test_tones_change_a_picture_and_keep_its_shape(tone):
     rng = np.random.default_rng(1)
     grey = Image.fromarray(rng.normal(120, 30, (60, 80)).clip(5, 240).astype(np.uint8))
-    seen = {TONES[tone](grey, np.random.default_rng(seed)).tobytes() for seed in range(4)}
-    assert grey.tobytes() not in seen
-    assert len(seen) == (1 if tone == "negative" else 4)
+    variants = {TONES[tone](grey, np.random.default_rng(seed)).tobytes() for seed in range(4)}
+    assert grey.tobytes() not in variants
+    assert len(variants) == (1 if tone == "negative" else 4)
     assert TONES[tone](grey, np.random.default_rng(0)).size == grey.size
     assert TONES[tone](grey, np.random.default_rng(0)).mode == "L"

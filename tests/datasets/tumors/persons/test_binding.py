@@ -48,23 +48,23 @@ CUT = {
 
 @pytest.mark.parametrize("how", ALTERED)
 def test_altered_pictures_find_their_slice(how, draw_slice):
-    known = figshare_originals()
-    places = np.arange(0, len(known), EVERY)
+    originals = figshare_originals()
+    places = np.arange(0, len(originals), EVERY)
     pictures = [np.ascontiguousarray(ALTERED[how](draw_slice(int(place)))) for place in places]
-    found = bind(np.stack([fine(picture) for picture in pictures]), known)
-    assert np.array_equal(found.original, places)
+    binding = bind(np.stack([fine(picture) for picture in pictures]), originals)
+    assert np.array_equal(binding.original, places)
 
 
 @pytest.mark.parametrize("how", CUT)
 def test_most_pictures_that_lost_a_strip_find_theirs_and_none_another_person(how, draw_slice):
-    known = figshare_originals()
-    places = np.arange(0, len(known), EVERY)
+    originals = figshare_originals()
+    places = np.arange(0, len(originals), EVERY)
     pictures = [np.ascontiguousarray(CUT[how](draw_slice(int(place)))) for place in places]
-    found = bind(np.stack([fine(picture) for picture in pictures]), known).original
-    people = np.array([person_of(patient) for patient in known.patients])
-    bound = found >= 0
-    assert (found == places).mean() >= 0.75
-    assert np.array_equal(people[found[bound]], people[places[bound]])
+    matches = bind(np.stack([fine(picture) for picture in pictures]), originals).original
+    people = np.array([person_of(patient) for patient in originals.patients])
+    bound = matches >= 0
+    assert (matches == places).mean() >= 0.75
+    assert np.array_equal(people[matches[bound]], people[places[bound]])
 
 
 def test_nothing_else_is_bound(tmp_path):
@@ -92,27 +92,29 @@ def test_nothing_else_is_bound(tmp_path):
         for edge in (0.05, 0.2, 0.5):
             for skull in (0, 0.5):  # heads without anything in them
                 radius = np.hypot(x / a, y / 0.95)
-                drawn = np.clip((1 - radius) / edge, 0, 1) * 0.5 + (abs(radius - 0.93) < 0.07) * skull
-                pictures.append((255 * np.clip(drawn, 0, 1)).astype(np.uint8))
-    found = bind(np.stack([fine(picture) for picture in pictures]), figshare_originals())
-    assert (found.original < 0).all(), found.correlation.max()
+                picture = np.clip((1 - radius) / edge, 0, 1) * 0.5 + (abs(radius - 0.93) < 0.07) * skull
+                pictures.append((255 * np.clip(picture, 0, 1)).astype(np.uint8))
+    binding = bind(np.stack([fine(picture) for picture in pictures]), figshare_originals())
+    assert (binding.original < 0).all(), binding.correlation.max()
 
 
 def test_the_table_is_that_of_the_collection():
-    known = figshare_originals()
-    assert known.names == tuple(str(number) for number in range(1, 3065))
-    assert known.signatures.shape == (3064, SIDE, SIDE)
-    assert len(set(known.patients)) == 233
-    assert len({person_of(patient) for patient in known.patients}) == 209
+    originals = figshare_originals()
+    assert originals.names == tuple(str(number) for number in range(1, 3065))
+    assert originals.signatures.shape == (3064, SIDE, SIDE)
+    assert len(set(originals.patients)) == 233
+    assert len({person_of(patient) for patient in originals.patients}) == 209
     # Counts of the collection's own description.
-    assert [known.labels.count(tumour) for tumour in ("meningioma", "glioma", "pituitary")] == [
+    assert [originals.labels.count(tumour) for tumour in ("meningioma", "glioma", "pituitary")] == [
         708,
         1426,
         930,
     ]
-    assert set(known.planes) == {"axial", "coronal", "sagittal"}
-    labels = dict(zip(known.patients, known.labels, strict=True))
-    assert all(labels[patient] == label for patient, label in zip(known.patients, known.labels, strict=True))
+    assert set(originals.planes) == {"axial", "coronal", "sagittal"}
+    labels = dict(zip(originals.patients, originals.labels, strict=True))
+    assert all(
+        labels[patient] == label for patient, label in zip(originals.patients, originals.labels, strict=True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -133,8 +135,8 @@ def test_a_letter_after_the_digits_is_another_visit(patient, person):
 
 
 def test_no_pictures_and_no_originals():
-    known = figshare_originals()
-    assert len(bind(np.empty((0, 64, 64), np.uint8), known)) == 0
-    none = Originals("x", (), np.empty((0, SIDE, SIDE), np.uint8), (), (), ())
-    found = bind(np.zeros((2, 64, 64), np.uint8), none)
-    assert found.original.tolist() == [-1, -1]
+    originals = figshare_originals()
+    assert len(bind(np.empty((0, 64, 64), np.uint8), originals)) == 0
+    empty = Originals("x", (), np.empty((0, SIDE, SIDE), np.uint8), (), (), ())
+    binding = bind(np.zeros((2, 64, 64), np.uint8), empty)
+    assert binding.original.tolist() == [-1, -1]

@@ -65,12 +65,12 @@ def originals(slices, tmp_path):
 
 
 def test_every_slice_is_read_with_patient_and_label(originals, slices):
-    found, skipped = read_figshare(originals)
-    assert len(found) == len(slices)
+    collection, skipped = read_figshare(originals)
+    assert len(collection) == len(slices)
     assert skipped == []
-    expected = {f"brainTumorDataPublic_1-766/{n}.mat": part for n, part in enumerate(slices, start=1)}
+    expected = {f"brainTumorDataPublic_1-766/{n}.mat": entry for n, entry in enumerate(slices, start=1)}
     for name, patient, label, small in zip(
-        found.names, found.patients, found.labels, found.signatures, strict=True
+        collection.names, collection.patients, collection.labels, collection.signatures, strict=True
     ):
         image, its_label, its_patient = expected[name]
         assert (patient, label) == (its_patient, LABELS[its_label])
@@ -80,7 +80,7 @@ def test_every_slice_is_read_with_patient_and_label(originals, slices):
 
 
 def test_resized_recompressed_and_turned_copies_find_their_patients(originals, slices, tmp_path):
-    found, _ = read_figshare(originals)
+    collection, _ = read_figshare(originals)
     pictures, patients = [], []
     for number, (image, _, patient) in enumerate(slices):
         height, width = image.shape
@@ -89,10 +89,10 @@ def test_resized_recompressed_and_turned_copies_find_their_patients(originals, s
         pictures.append(fine(read_grey(tmp_path / "copy.jpg")))
         patients.append(patient)
     pictures.append(fine(np.random.default_rng(0).integers(0, 255, (200, 200), dtype=np.uint8)))
-    binding = bind(np.stack(pictures), found)
-    told = [found.patients[place] if place >= 0 else None for place in binding.original]
-    assert np.mean([ours == theirs for ours, theirs in zip(told[:-1], patients, strict=True)]) >= 0.95
-    assert told[-1] is None
+    binding = bind(np.stack(pictures), collection)
+    answers = [collection.patients[place] if place >= 0 else None for place in binding.original]
+    assert np.mean([ours == theirs for ours, theirs in zip(answers[:-1], patients, strict=True)]) >= 0.95
+    assert answers[-1] is None
 
 
 def damaged(path, how):
@@ -176,8 +176,8 @@ def test_a_damaged_file_is_skipped_and_listed_and_the_rest_is_read(slices, tmp_p
     for number in (1, 2):
         write_mat(tmp_path / f"{number}.mat", *slices[number])
     damaged(tmp_path / "1.mat", how)
-    found, skipped = read_figshare(tmp_path)
-    assert found.names == ("2.mat",)
+    collection, skipped = read_figshare(tmp_path)
+    assert collection.names == ("2.mat",)
     assert [entry["file"] for entry in skipped] == ["1.mat"]
     assert skipped[0]["reason"]
     assert "\n" not in skipped[0]["reason"]
@@ -202,18 +202,18 @@ def test_the_originals_themselves_change_nothing(known_set, draw_slice, tmp_path
     from mri_transfer.datasets.tumors.tumors import load_tumors
 
     folder, where = known_set
-    known = figshare_originals()
+    collection = figshare_originals()
     number = {label: n for n, label in LABELS.items()}
     for place in where.values():
         write_mat(
-            tmp_path / f"{known.names[place]}.mat",
+            tmp_path / f"{collection.names[place]}.mat",
             draw_slice(place),
-            number[known.labels[place]],
-            known.patients[place],
+            number[collection.labels[place]],
+            collection.patients[place],
         )
     originals, skipped = read_figshare(tmp_path)
     assert skipped == []
     without = load_tumors(folder, 32, cache=tmp_path / "cache")
-    found = load_tumors(folder, 32, cache=tmp_path / "cache", originals=[originals])
-    assert np.array_equal(found.groups, without.groups)
-    assert (found.persons, found.known.patients) == (without.persons, without.known.patients)
+    tumors = load_tumors(folder, 32, cache=tmp_path / "cache", originals=[originals])
+    assert np.array_equal(tumors.groups, without.groups)
+    assert (tumors.persons, tumors.known.patients) == (without.persons, without.known.patients)

@@ -156,9 +156,9 @@ def test_groups_are_described_by_their_sizes_and_by_what_they_still_share(chunk)
     groups = np.array([0, 1, 1, 2, 1, 3, 3, 4])
     outside = np.where(groups[:, None] == groups, -1, correlations(thumbs)).max(axis=1)
     assert outside.max() < 0.99
-    found = describe(groups, thumbs, chunk)
-    shared = found.pop("correlation_with_other_groups")
-    assert found == {
+    description = describe(groups, thumbs, chunk)
+    shared = description.pop("correlation_with_other_groups")
+    assert description == {
         "number": 5, "largest": [3, 2, 1, 1, 1], "single_images": 3, "median_size": 1.0,
         "group_size_of_median_image": 2.0,
     }  # fmt: skip

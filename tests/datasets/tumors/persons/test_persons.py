@@ -69,41 +69,43 @@ def loaded(known_set, load):
 
 def people(tumors):
     """Persons of the images, by the collection's own table; None where nobody knows."""
-    known = figshare_originals()
-    return [person_of(known.patients[int(name) - 1]) if name else None for name in tumors.known.originals]
+    originals = figshare_originals()
+    return [person_of(originals.patients[int(name) - 1]) if name else None for name in tumors.known.originals]
 
 
 def test_every_known_slice_is_recognised(loaded, known_set):
     _, where = known_set
-    known = figshare_originals()
-    told = dict(zip(loaded.paths, loaded.known.originals, strict=True))
-    assert {path: known.names[place] for path, place in where.items()} == {p: n for p, n in told.items() if n}
+    originals = figshare_originals()
+    names = dict(zip(loaded.paths, loaded.known.originals, strict=True))
+    assert {path: originals.names[place] for path, place in where.items()} == {
+        p: n for p, n in names.items() if n
+    }
     assert loaded.audit["sources"]["bound"] == len(where)
     assert loaded.audit["sources"]["unknown"] == len(loaded) - len(where)
     assert loaded.audit["source_conflicts"] == []
 
 
 def test_no_person_in_two_groups_and_no_two_in_one(loaded):
-    found = people(loaded)
-    for i, j in itertools.combinations(range(len(found)), 2):
-        if found[i] and found[j]:
-            assert (found[i] == found[j]) == (loaded.groups[i] == loaded.groups[j])
+    persons = people(loaded)
+    for i, j in itertools.combinations(range(len(persons)), 2):
+        if persons[i] and persons[j]:
+            assert (persons[i] == persons[j]) == (loaded.groups[i] == loaded.groups[j])
     assert (
-        len({patient for patient in loaded.known.patients if patient}) > len(set(found)) - 1
+        len({patient for patient in loaded.known.patients if patient}) > len(set(persons)) - 1
     )  # several visits
 
 
 def test_no_person_is_on_both_sides_of_any_split(loaded):
-    found = np.array([person or "" for person in people(loaded)])
+    persons = np.array([person or "" for person in people(loaded)])
     splits = list(
         grouped_splits(loaded.labels, loaded.groups, folds=5, seeds=range(5), fractions=(0.1, 0.5, 1.0))
     )
     assert len(splits) == 75
     for split in splits:
-        assert not (set(found[split.train]) & set(found[split.test])) - {""}
+        assert not (set(persons[split.train]) & set(persons[split.test])) - {""}
     chosen = development_images(loaded)
     assert chosen.any()
-    assert not (set(found[chosen]) & set(found[~chosen])) - {""}
+    assert not (set(persons[chosen]) & set(persons[~chosen])) - {""}
 
 
 def test_a_new_upload_of_the_set_is_grouped_the_same(loaded, known_set, tmp_path, load):
@@ -116,16 +118,16 @@ def test_a_new_upload_of_the_set_is_grouped_the_same(loaded, known_set, tmp_path
         picture = Image.open(folder / path).convert("L").resize((224, 224), Image.Resampling.BILINEAR)
         picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / name, quality=60)
         old[name] = path
-    again = load(tmp_path)
+    reloaded = load(tmp_path)
     first = {path: n for n, path in enumerate(loaded.paths)}
-    before = np.array([first[old[path]] for path in again.paths])
-    assert again.known.originals == tuple(loaded.known.originals[n] for n in before)
-    bound = again.known.bound
+    before = np.array([first[old[path]] for path in reloaded.paths])
+    assert reloaded.known.originals == tuple(loaded.known.originals[n] for n in before)
+    bound = reloaded.known.bound
     old_groups = loaded.groups[before][bound]
     assert np.array_equal(
-        again.groups[bound][:, None] == again.groups[bound], old_groups[:, None] == old_groups
+        reloaded.groups[bound][:, None] == reloaded.groups[bound], old_groups[:, None] == old_groups
     )
-    assert np.array_equal(development_images(again)[bound], development_images(loaded)[before][bound])
+    assert np.array_equal(development_images(reloaded)[bound], development_images(loaded)[before][bound])
 
 
 @pytest.fixture
@@ -146,12 +148,12 @@ def misfiled(known_set, tmp_path):
 def test_the_source_corrects_labels_unless_the_folders_are_asked_for(misfiled, load):
     believed = load(misfiled)
     conflicts = believed.audit["source_conflicts"]
-    assert sorted(each["file"] for each in conflicts) == [
+    assert sorted(conflict["file"] for conflict in conflicts) == [
         "Testing/pituitary_tumor/wrong too.png",
         "Training/pituitary_tumor/wrong.png",
     ]
     assert {(c["label"], c["source_label"]) for c in conflicts} == {("pituitary_tumor", "meningioma_tumor")}
-    rows = [believed.paths.index(each["file"]) for each in conflicts]
+    rows = [believed.paths.index(conflict["file"]) for conflict in conflicts]
     names = np.array(believed.classes)
     assert set(names[believed.labels[rows]]) == {"meningioma_tumor"}
     assert set(names[believed.folder_labels[rows]]) == {"pituitary_tumor"}
@@ -189,16 +191,16 @@ def test_a_table_of_guesses_does_not_undo_what_is_known(loaded, known_set, tmp_p
     nothing = [""] * len(loaded)
     groups = (np.arange(len(loaded)) // 3).tolist()
     path = table_of(tmp_path / "old.csv", loaded, group=groups, person=nothing, patient=nothing)
-    found = load(folder, groups_from=path)
-    bound = found.known.bound
+    tumors = load(folder, groups_from=path)
+    bound = tumors.known.bound
     assert np.array_equal(
-        found.groups[bound][:, None] == found.groups[bound],
+        tumors.groups[bound][:, None] == tumors.groups[bound],
         loaded.groups[bound][:, None] == loaded.groups[bound],
     )
     unknown = np.flatnonzero(~bound)
     for i, j in itertools.combinations(unknown.tolist(), 2):
         if i // 3 == j // 3:
-            assert found.groups[i] == found.groups[j]
+            assert tumors.groups[i] == tumors.groups[j]
 
 
 def test_a_table_comes_back_as_it_was_written(loaded, known_set, tmp_path, load):
@@ -211,11 +213,11 @@ def test_persons_of_a_table_are_joined_over_visits(loaded, known_set, tmp_path, 
     patients = [f"P{image // 2}{'AB'[image % 2]}" for image in range(len(loaded))]
     chosen = [patient if image in heads else "" for image, patient in enumerate(patients)]
     path = table_of(tmp_path / "groups.csv", loaded, patient=chosen, person=[""] * len(loaded))
-    found = load(known_set[0], groups_from=path)
+    tumors = load(known_set[0], groups_from=path)
     for i, j in itertools.pairwise(heads.tolist()):
         if i // 2 == j // 2:
-            assert found.groups[i] == found.groups[j]
-    assert found.persons[int(heads[0])] == f"P{heads[0] // 2}"
+            assert tumors.groups[i] == tumors.groups[j]
+    assert tumors.persons[int(heads[0])] == f"P{heads[0] // 2}"
 
 
 def test_a_table_that_chains_a_class_is_refused_unless_forced(loaded, known_set, tmp_path, load):
@@ -254,9 +256,9 @@ def test_tables_may_be_saved_by_any_spreadsheet(loaded, known_set, tmp_path, loa
         row[0] = ".\\" + row[0].replace("/", "\\")
     with path.open("w", encoding=encoding, newline="") as file:
         csv.writer(file, delimiter=delimiter).writerows(rows)
-    found = load(known_set[0], groups_from=path)
-    assert found.fingerprint == loaded.fingerprint
-    assert not any("are inferred" in line for line in sentences(found.audit))
+    tumors = load(known_set[0], groups_from=path)
+    assert tumors.fingerprint == loaded.fingerprint
+    assert not any("are inferred" in line for line in sentences(tumors.audit))
 
 
 def test_a_table_may_name_persons_only(loaded, known_set, tmp_path, load):
@@ -266,11 +268,11 @@ def test_a_table_may_name_persons_only(loaded, known_set, tmp_path, load):
         "file,person\n" + "".join(f"{n},{p}\n" for n, p in zip(loaded.paths, persons, strict=True)),
         encoding="utf-8",
     )
-    found = load(known_set[0], groups_from=path)
-    assert found.persons == tuple(persons)
-    unknown = found.audit["sources"]["unknown"]
-    assert found.audit["sources"]["unknown_with_person"] == unknown > 0
-    assert any(f"names the person on {unknown} of them" in line for line in sentences(found.audit))
+    tumors = load(known_set[0], groups_from=path)
+    assert tumors.persons == tuple(persons)
+    unknown = tumors.audit["sources"]["unknown"]
+    assert tumors.audit["sources"]["unknown_with_person"] == unknown > 0
+    assert any(f"names the person on {unknown} of them" in line for line in sentences(tumors.audit))
 
 
 def test_a_table_of_other_names_is_told_by_example(loaded, known_set, tmp_path, load):
@@ -286,10 +288,10 @@ def test_other_class_names_take_no_label_from_the_source(known_set, tmp_path, lo
     for split in ("Training", "Testing"):
         for number, name in enumerate(("glioma", "meningioma", "pituitary")):
             (tmp_path / "set" / split / f"{name}_tumor").rename(tmp_path / "set" / split / f"kind{number}")
-    found = load(tmp_path / "set")
-    assert found.audit["labels"]["changed"] == 0
-    assert found.audit["source_conflicts"] == []
-    assert found.known.bound.sum() > 100
+    tumors = load(tmp_path / "set")
+    assert tumors.audit["labels"]["changed"] == 0
+    assert tumors.audit["source_conflicts"] == []
+    assert tumors.known.bound.sum() > 100
 
 
 def test_a_cropped_copy_is_of_the_person_of_its_original(known_set, tmp_path, load):
@@ -299,30 +301,30 @@ def test_a_cropped_copy_is_of_the_person_of_its_original(known_set, tmp_path, lo
     picture = Image.open(folder / name)
     copy = tmp_path / "set/Testing" / name.split("/")[1] / "cropped.png"
     picture.crop((20, 22, 170, 176)).save(copy)
-    found = load(tmp_path / "set")
-    there = {path: n for n, path in enumerate(found.paths)}
-    first, second = there[name], there[copy.relative_to(tmp_path / "set").as_posix()]
-    assert found.groups[first] == found.groups[second]
-    assert found.persons[first] == found.persons[second] == person_of(figshare_originals().patients[place])
+    tumors = load(tmp_path / "set")
+    rows = {path: n for n, path in enumerate(tumors.paths)}
+    first, second = rows[name], rows[copy.relative_to(tmp_path / "set").as_posix()]
+    assert tumors.groups[first] == tumors.groups[second]
+    assert tumors.persons[first] == tumors.persons[second] == person_of(figshare_originals().patients[place])
 
 
 @pytest.mark.slow
 def test_real_pictures_of_the_public_set(real_data, tmp_path):
-    found = load_tumors(real_data / "tumors", 64, cache=tmp_path)
+    tumors = load_tumors(real_data / "tumors", 64, cache=tmp_path)
     with (real_data / "tumor-sources/patients.csv").open(newline="") as file:
         truth = {row["file"]: row for row in csv.DictReader(file)}
-    for path, original, person in zip(found.paths, found.known.originals, found.persons, strict=True):
+    for path, original, person in zip(tumors.paths, tumors.known.originals, tumors.persons, strict=True):
         assert original == truth[path]["figshare_number"]
         assert person == truth[path]["family"]
     with (real_data / "tumor-sources/label_conflicts.csv").open(newline="") as file:
         wrong = {row["file"] for row in csv.DictReader(file)}
-    assert {each["file"] for each in found.audit["source_conflicts"]} == wrong
-    sources = found.audit["sources"]
+    assert {conflict["file"] for conflict in tumors.audit["source_conflicts"]} == wrong
+    sources = tumors.audit["sources"]
     assert sources["persons_in_several_groups"] == sources["groups_of_several_persons"] == 0
-    assert found.audit["groups"]["largest"][0] < 100
-    persons, chosen = np.array(found.persons), development_images(found)
+    assert tumors.audit["groups"]["largest"][0] < 100
+    persons, chosen = np.array(tumors.persons), development_images(tumors)
     assert not (set(persons[chosen]) & set(persons[~chosen])) - {""}
-    for split in grouped_splits(found.labels, found.groups, folds=5, seeds=range(5)):
+    for split in grouped_splits(tumors.labels, tumors.groups, folds=5, seeds=range(5)):
         assert not (set(persons[split.train]) & set(persons[split.test])) - {""}
 
 

@@ -109,8 +109,8 @@ def _to_short(voxels: np.ndarray, scales: str):
     if scales == "one":
         low[:], high[:] = -32768.0, 32767.0
     high = np.where(high > low, high, low + 1)
-    each = (slice(None), None, None)
-    short = np.rint((stack - low[each]) / (high - low)[each] * 65535 - 32768)
+    per_slice = (slice(None), None, None)
+    short = np.rint((stack - low[per_slice]) / (high - low)[per_slice] * 65535 - 32768)
     return short.astype(np.int16), low, high
 
 
@@ -276,7 +276,7 @@ def enhanced(scan: Scan, path: Path, change: Callable | None = None) -> list[Pat
     whole.SOPClassUID = whole.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
     whole.SeriesInstanceUID = generate_uid()
     whole.NumberOfFrames = len(slices)
-    whole.PixelData = b"".join(each.PixelData for each in slices)
+    whole.PixelData = b"".join(dataset.PixelData for dataset in slices)
     measures, orientation, shared = Dataset(), Dataset(), Dataset()
     measures.PixelSpacing, measures.SliceThickness = whole.PixelSpacing, whole.SliceThickness
     orientation.ImageOrientationPatient = whole.ImageOrientationPatient
@@ -285,9 +285,9 @@ def enhanced(scan: Scan, path: Path, change: Callable | None = None) -> list[Pat
         Sequence([orientation]),
     )
     groups = []
-    for number, each in enumerate(slices):
+    for number, dataset in enumerate(slices):
         place, content, scale, group = Dataset(), Dataset(), Dataset(), Dataset()
-        place.ImagePositionPatient = each.ImagePositionPatient
+        place.ImagePositionPatient = dataset.ImagePositionPatient
         content.StackID, content.InStackPositionNumber, content.TemporalPositionIndex = "1", number + 1, 1
         scale.RescaleSlope, scale.RescaleIntercept, scale.RescaleType = "1", "0", "US"
         group.PlanePositionSequence = Sequence([place])
@@ -316,7 +316,7 @@ def dicom_by_gdcm(scan: Scan, folder: Path) -> list[Path]:
     orientation = [direction[at] for at in (0, 3, 6, 1, 4, 7)]
     files = []
     for index in range(image.GetDepth()):
-        one = image[:, :, index]
+        plane = image[:, :, index]
         values = {
             "0008|0016": "1.2.840.10008.5.1.4.1.1.4",
             "0008|0060": "MR",
@@ -330,11 +330,11 @@ def dicom_by_gdcm(scan: Scan, folder: Path) -> list[Path]:
             "0018|0050": f"{image.GetSpacing()[2]:.6g}",
         }
         for tag, value in values.items():
-            one.SetMetaData(tag, value)
+            plane.SetMetaData(tag, value)
         path = folder / f"{index:03d}.dcm"
         writer.SetFileName(str(path))
         before = locale.setlocale(locale.LC_ALL)
-        writer.Execute(one)
+        writer.Execute(plane)
         locale.setlocale(
             locale.LC_ALL, before
         )  # which GDCM leaves as "C", and then other tests can't read UTF-8

@@ -62,14 +62,14 @@ def test_a_file_replaced_by(formats, scan, tmp_path, name, case):
     files = formats.WRITERS[name](scan, tmp_path)
     change, pattern = ANY_FORMAT[case]
     files[0].write_bytes(change(files[0].read_bytes()))
-    found = formats.read(files)
-    if isinstance(found, str):
-        assert re.search(pattern or ".", found), found
+    answer = formats.read(files)
+    if isinstance(answer, str):
+        assert re.search(pattern or ".", answer), answer
     else:
         assert pattern is None
-        assert found.voxels.shape == (16, 18, 17)
+        assert answer.voxels.shape == (16, 18, 17)
         if case in ("itself twice", "all but its last byte") and name in ("nifti1", "mgh", "nrrd-raw"):
-            np.testing.assert_array_equal(found.voxels, formats.canonical(scan))
+            np.testing.assert_array_equal(answer.voxels, formats.canonical(scan))
 
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.999])
@@ -186,12 +186,12 @@ def test_a_header_with(formats, scan, tmp_path, case):
     name, change, pattern = PATCHED[case]
     (file,) = formats.WRITERS[name](scan, tmp_path)
     file.write_bytes(change(file.read_bytes()))
-    found = formats.read([file])
+    answer = formats.read([file])
     if pattern is None:
-        assert not isinstance(found, str), found
+        assert not isinstance(answer, str), answer
     else:
-        assert isinstance(found, str)
-        assert re.search(pattern, found), found
+        assert isinstance(answer, str)
+        assert re.search(pattern, answer), answer
 
 
 EXACT = (
@@ -212,27 +212,27 @@ EXACT = (
 def test_negative_values_and_huge_outliers_are_kept(formats, head, tmp_path, name):
     voxels = (head((16, 18, 17)) - 100).astype(np.int16)
     voxels[0, 0, 0], voxels[1, 1, 1] = 32767, -32768
-    found = formats.read(formats.WRITERS[name](formats.Scan(voxels, (1.0, 1.0, 1.0), "RAS"), tmp_path))
-    np.testing.assert_array_equal(found.voxels, voxels)
+    volume = formats.read(formats.WRITERS[name](formats.Scan(voxels, (1.0, 1.0, 1.0), "RAS"), tmp_path))
+    np.testing.assert_array_equal(volume.voxels, voxels)
 
 
 @pytest.mark.parametrize("name", ["nifti1", "nifti2", "nifti1-pair-gz", "mgz", "nrrd", "nhdr", "nrrd-itk"])
 def test_floats_that_are_no_numbers_become_background_and_huge_ones_stay(formats, head, tmp_path, name):
     voxels = head((16, 18, 17))
     voxels[3, 3, 3], voxels[4, 4, 4], voxels[5, 5, 5], voxels[6, 6, 6] = np.nan, np.inf, -np.inf, 1e30
-    found = formats.read(formats.WRITERS[name](formats.Scan(voxels, (1.0, 1.0, 1.0), "RAS"), tmp_path))
-    assert found.voxels[6, 6, 6] == np.float32(1e30)
-    assert found.voxels[3, 3, 3] == found.voxels[4, 4, 4] == found.voxels[5, 5, 5] == found.voxels.min()
-    assert any("3 voxels not finite" in note for note in found.notes)
+    volume = formats.read(formats.WRITERS[name](formats.Scan(voxels, (1.0, 1.0, 1.0), "RAS"), tmp_path))
+    assert volume.voxels[6, 6, 6] == np.float32(1e30)
+    assert volume.voxels[3, 3, 3] == volume.voxels[4, 4, 4] == volume.voxels[5, 5, 5] == volume.voxels.min()
+    assert any("3 voxels not finite" in note for note in volume.notes)
 
 
 @pytest.mark.parametrize("name", ["nifti1", "mgz", "minc1", "minc2", "nrrd", "dicom"])
 @pytest.mark.parametrize(("value", "pattern"), [(0, "all voxels are zero|same value"), (7, "same value")])
 def test_volumes_of_one_value(formats, tmp_path, name, value, pattern):
     flat = np.full((8, 9, 7), value, np.int16)
-    found = formats.read(formats.WRITERS[name](formats.Scan(flat, (1.0, 1.0, 1.0), "RAS"), tmp_path))
-    assert isinstance(found, str)
-    assert re.search(pattern, found), found
+    answer = formats.read(formats.WRITERS[name](formats.Scan(flat, (1.0, 1.0, 1.0), "RAS"), tmp_path))
+    assert isinstance(answer, str)
+    assert re.search(pattern, answer), answer
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -257,10 +257,10 @@ def test_random_damage_gives_a_reason_or_a_volume(
     if cut is not None:
         del data[int(cut * len(data)) :]
     file.write_bytes(gzip.compress(data, 1) if inside else data)
-    found = formats.read(files)
-    if not isinstance(found, str):
-        assert found.voxels.ndim == 3
-        assert np.isfinite(found.zooms).all()
-        assert min(found.zooms) > 0
-        assert np.isfinite(found.voxels).all()
-        assert found.voxels.min() < found.voxels.max()
+    answer = formats.read(files)
+    if not isinstance(answer, str):
+        assert answer.voxels.ndim == 3
+        assert np.isfinite(answer.zooms).all()
+        assert min(answer.zooms) > 0
+        assert np.isfinite(answer.voxels).all()
+        assert answer.voxels.min() < answer.voxels.max()

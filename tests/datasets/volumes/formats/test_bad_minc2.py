@@ -140,9 +140,9 @@ MINC2 = {
 @pytest.mark.parametrize("case", MINC2)
 def test_a_minc2_file_with(formats, minc, case):
     change, pattern = MINC2[case]
-    found = formats.read([minc(change)])
-    assert isinstance(found, str)
-    assert re.search(pattern, found), found
+    answer = formats.read([minc(change)])
+    assert isinstance(answer, str)
+    assert re.search(pattern, answer), answer
 
 
 @pytest.mark.parametrize(
@@ -156,8 +156,8 @@ def test_a_minc2_file_with(formats, minc, case):
     ids=str,
 )
 def test_every_storage_of_hdf5_that_minc_may_have_reads_the_same(formats, minc, scan, storage):
-    found = formats.read([minc(lambda file: None, **storage)])
-    np.testing.assert_allclose(found.voxels, formats.canonical(scan), atol=1e-2)
+    volume = formats.read([minc(lambda file: None, **storage)])
+    np.testing.assert_allclose(volume.voxels, formats.canonical(scan), atol=1e-2)
 
 
 def test_a_chunk_with_a_wrong_checksum(formats, minc):

@@ -74,14 +74,14 @@ def test_an_nrrd_header_with(formats, scan, tmp_path, case):
     if "NRRD0005" in fields:
         lines[0] = fields["NRRD0005"]
     file.write_bytes("\n".join(lines).encode() + b"\n\n" + data)
-    found = formats.read([file])
+    answer = formats.read([file])
     if pattern is None:
-        assert found.voxels.shape == (16, 18, 17)
-        assert found.zooms == pytest.approx((1.0, 1.5, 2.0))
-        assert any("left-posterior-superior" in note for note in found.notes)
+        assert answer.voxels.shape == (16, 18, 17)
+        assert answer.zooms == pytest.approx((1.0, 1.5, 2.0))
+        assert any("left-posterior-superior" in note for note in answer.notes)
     else:
-        assert isinstance(found, str)
-        assert re.search(pattern, found), found
+        assert isinstance(answer, str)
+        assert re.search(pattern, answer), answer
 
 
 @pytest.mark.parametrize(

@@ -42,10 +42,12 @@ def test_a_folder_of_them(formats, scan, tmp_path):
     formats.metaimage(scan, tmp_path / "anna_T1.mhd")
     formats.metaimage(scan, tmp_path / "berta_T2.mha", compressed=True)
     formats.metaimage(scan, tmp_path / "lost.mhd")[1].unlink()
-    found = find_volumes([tmp_path])
-    told = [(each.identity.subject, each.identity.sequence, len(each.files)) for each in found.sources]
-    assert told == [("anna", "T1", 2), ("berta", "T2", 1)]
-    assert [skip.reason for skip in found.skipped] == ["its data file, lost.raw, is missing"]
+    inventory = find_volumes([tmp_path])
+    sources = [
+        (source.identity.subject, source.identity.sequence, len(source.files)) for source in inventory.sources
+    ]
+    assert sources == [("anna", "T1", 2), ("berta", "T2", 1)]
+    assert [skip.reason for skip in inventory.skipped] == ["its data file, lost.raw, is missing"]
 
 
 def edited(path, before, after):
@@ -77,9 +79,9 @@ def edited(path, before, after):
 )
 def test_headers_that_lie(formats, scan, tmp_path, before, after, reason):
     (path,) = formats.metaimage(scan, tmp_path / "a.mha")
-    found = formats.read([edited(path, before, after)])
-    assert isinstance(found, str)
-    assert re.search(reason, found), found
+    answer = formats.read([edited(path, before, after)])
+    assert isinstance(answer, str)
+    assert re.search(reason, answer), answer
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../secret.raw", "C:\\x.raw", "LIST", "slice%03d.raw"])

@@ -44,9 +44,9 @@ def test_a_name_that_is_no_text_a_pipe_and_a_loop_of_links(formats, scan, tmp_pa
     os.mkfifo(folder / "pipe")  # asked whether it is DICOM, it would wait for ever
     (folder / "loop.nii").symlink_to("loop.nii")
     (folder / "again").symlink_to(folder, target_is_directory=True)
-    found = find_volumes([folder])
-    assert [source.name for source in found.sources] == ["d/caf\ufffd_T1.nii.gz"]
-    assert {skip.name: skip.broken for skip in found.skipped} == {"d/pipe.nii": True, "d/loop.nii": True}
+    inventory = find_volumes([folder])
+    assert [source.name for source in inventory.sources] == ["d/caf\ufffd_T1.nii.gz"]
+    assert {skip.name: skip.broken for skip in inventory.skipped} == {"d/pipe.nii": True, "d/loop.nii": True}
 
 
 def test_folders_and_files_that_may_not_be_read(formats, scan, tmp_path):
@@ -57,8 +57,8 @@ def test_folders_and_files_that_may_not_be_read(formats, scan, tmp_path):
     shut.chmod(0)
     if os.access(shut, os.R_OK):
         pytest.skip("this user, probably the superuser, may read everything")
-    found = find_volumes([tmp_path / "d"])
-    assert [(skip.name, skip.broken) for skip in found.skipped] == [("d/closed", True)]
+    inventory = find_volumes([tmp_path / "d"])
+    assert [(skip.name, skip.broken) for skip in inventory.skipped] == [("d/closed", True)]
     assert "permission denied" in formats.read([shut])
     assert not isinstance(formats.read([file]), str)
     (tmp_path / "d" / "closed").chmod(0o700)

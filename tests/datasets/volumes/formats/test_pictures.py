@@ -48,15 +48,15 @@ def folder(tmp_path):
 
 
 def test_subject_and_sequence_come_from_folders(folder):
-    found = find_volumes([folder], pictures=True)
-    assert [(each.identity.subject, each.identity.sequence) for each in found.sources] == [
+    inventory = find_volumes([folder], pictures=True)
+    assert [(source.identity.subject, source.identity.sequence) for source in inventory.sources] == [
         *[("anna", "unknown")] * 3,
         ("anna", "FLAIR"),
         *[("berta 2", "unknown")] * 3,
         *[("Цезарь", "unknown")] * 3,
     ]
-    assert {each.plane for each in found.sources} == {"unknown"}
-    assert [skip.name for skip in found.skipped] == ["heads/anna/anna_mask.png"]
+    assert {source.plane for source in inventory.sources} == {"unknown"}
+    assert [skip.name for skip in inventory.skipped] == ["heads/anna/anna_mask.png"]
 
 
 def test_the_command_makes_a_store_that_pretraining_can_read(folder, tmp_path):

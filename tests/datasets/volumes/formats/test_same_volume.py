@@ -119,9 +119,9 @@ def test_the_command_reads_every_format_in_one_run_and_a_scan_in_all_of_them_onc
         (tmp_path / "one" / name).mkdir(parents=True)
         write(formats.Scan(voxels, (4.0, 4.0, 4.0), "PIR"), tmp_path / "one" / name)
     table = tmp_path / "subjects.csv"
-    found = find_volumes([tmp_path / "all", tmp_path / "one"]).sources
+    sources = find_volumes([tmp_path / "all", tmp_path / "one"]).sources
     table.write_text(
-        "file,subject\n" + "".join(f'"{each.name}",{each.name.split("/")[0]}\n' for each in found)
+        "file,subject\n" + "".join(f'"{source.name}",{source.name.split("/")[0]}\n' for source in sources)
     )
     options = ("--table", table, "--size", "32", "--workers", "1", "--max-correlation")
     done = cli("slices", tmp_path / "all", "--out", tmp_path / "store", *options, "1")

@@ -197,12 +197,12 @@ def make(seed: int) -> Tree:
     people: list[int] = []
     number = 0
     for scope_number, scope in enumerate(scopes):
-        here = ids if anew or not scoped else ids[scope_number :: len(scopes)]
-        for name in here:
-            seen = [s for s in sessions if rng.random() < 0.7] or sessions[:1]
-            for session in seen:
-                shown = [s for s in sequences if rng.random() < 0.8] or sequences[:1]
-                for sequence in shown:
+        members = ids if anew or not scoped else ids[scope_number :: len(scopes)]
+        for name in members:
+            attended = [s for s in sessions if rng.random() < 0.7] or sessions[:1]
+            for session in attended:
+                acquired = [s for s in sequences if rng.random() < 0.8] or sequences[:1]
+                for sequence in acquired:
                     above = [scope] if scope and not site_in_file else []
                     if outer:
                         above.insert(0, outer)
@@ -252,5 +252,5 @@ def make(seed: int) -> Tree:
                     paths.append("/".join([*folders, separator.join(words)]))
                     people.append(number)
             number += 1
-    about = f"{kind}, scoped={scoped}, anew={anew}, folder={person_in_folder}"
-    return Tree(tuple(paths), tuple(people), about)
+    description = f"{kind}, scoped={scoped}, anew={anew}, folder={person_in_folder}"
+    return Tree(tuple(paths), tuple(people), description)

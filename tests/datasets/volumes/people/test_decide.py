@@ -11,7 +11,7 @@ from tests.datasets.volumes.people.trees import file_of, whose
 
 
 def subjects(*paths, **more):
-    return [each.subject for each in whose(paths, **more)]
+    return [person.subject for person in whose(paths, **more)]
 
 
 def test_an_id_stands_alone_where_no_other_person_has_it():
@@ -22,20 +22,20 @@ def test_an_id_stands_alone_where_no_other_person_has_it():
 
 
 def test_bids_ids_belong_to_their_data_set():
-    one = file_of("d/ds1/sub-01/anat/sub-01_T1w", dataset="/data/d/ds1")
-    two = file_of("d/ds2/sub-01/anat/sub-01_T1w", dataset="/data/d/ds2")
+    first = file_of("d/ds1/sub-01/anat/sub-01_T1w", dataset="/data/d/ds1")
+    second = file_of("d/ds2/sub-01/anat/sub-01_T1w", dataset="/data/d/ds2")
     same_name = file_of("e/ds1/sub-01/anat/sub-01_T1w", dataset="/data/e/ds1")
-    assert [each.subject for each in decide([one, two])] == ["ds1/sub-01", "ds2/sub-01"]
-    assert [each.subject for each in decide([one, same_name])] == ["d/ds1/sub-01", "e/ds1/sub-01"]
+    assert [person.subject for person in decide([first, second])] == ["ds1/sub-01", "ds2/sub-01"]
+    assert [person.subject for person in decide([first, same_name])] == ["d/ds1/sub-01", "e/ds1/sub-01"]
     assert subjects("d/ds000011_sub-01_T1w") == ["ds000011/sub-01"]  # as in a tree of that data set
     assert subjects("x/T1|sub-01_T1w", "x/T2|sub-01_T2w") == ["sub-01", "sub-01"]
 
 
 def test_what_is_made_of_scans_belongs_to_the_same_people():
-    found = subjects("d/raw/sub-01/anat/sub-01_T1w", "d/derivatives/blorp/sub-01/anat/sub-01_desc-x_T1w")
-    assert found[0] == found[1]
-    found = subjects("d/derivatives/blorp/P01/T1", "d/P01/T1", "d/P02/T1")
-    assert found == ["P01", "P01", "P02"]
+    names = subjects("d/raw/sub-01/anat/sub-01_T1w", "d/derivatives/blorp/sub-01/anat/sub-01_desc-x_T1w")
+    assert names[0] == names[1]
+    names = subjects("d/derivatives/blorp/P01/T1", "d/P01/T1", "d/P02/T1")
+    assert names == ["P01", "P01", "P02"]
 
 
 @pytest.mark.parametrize(
@@ -61,43 +61,43 @@ def test_sessions(path, session):
 
 def test_dicom_is_asked_after_bids_and_before_names():
     file = file_of("d/P07/t1", patient="H-4711", study="20200102", sequence="T1c", is_folder=True)
-    (found,) = decide([file])
-    assert (found.subject, found.session, found.sequence, found.how) == (
+    (person,) = decide([file])
+    assert (person.subject, person.session, person.sequence, person.how) == (
         "H-4711",
         "20200102",
         "T1c",
         "DICOM patient ID",
     )
-    (found,) = decide([replace(file, parts=("d", "sub-7", "t1"))])
-    assert (found.subject, found.how) == ("sub-7", "BIDS name")
-    (found,) = decide([replace(file, told=(("subject", "me"), ("session", "2")))])
-    assert (found.subject, found.session, found.how) == ("me", "2", "by --subject")
+    (person,) = decide([replace(file, parts=("d", "sub-7", "t1"))])
+    assert (person.subject, person.how) == ("sub-7", "BIDS name")
+    (person,) = decide([replace(file, told=(("subject", "me"), ("session", "2")))])
+    assert (person.subject, person.session, person.how) == ("me", "2", "by --subject")
 
 
 def test_a_patient_id_in_several_peoples_folders_is_none():
     files = [file_of(f"d/case0{n}/t1", patient="REMOVED", is_folder=True) for n in (1, 2, 3)]
-    assert [each.subject for each in decide(files)] == ["case01", "case02", "case03"]
+    assert [person.subject for person in decide(files)] == ["case01", "case02", "case03"]
     files = [file_of(f"d/{n}/t1", patient="H-4711", is_folder=True) for n in (1, 2, 3)]  # series, perhaps
-    assert [each.subject for each in decide(files)] == ["H-4711"] * 3
+    assert [person.subject for person in decide(files)] == ["H-4711"] * 3
 
 
 def test_short_patient_ids_belong_to_the_folder_that_was_given_and_long_ones_to_the_hospital():
     for patient, people in (("12", 2), ("H-471128", 1)):
         files = [file_of(f"{top}/x|s/t1", patient=patient, is_folder=True) for top in ("a", "b")]
-        assert len({each.key for each in decide(files)}) == people
+        assert len({person.key for person in decide(files)}) == people
 
 
 def test_nothing_to_go_by():
     for path in ("d/T1", "T1/t1/T1", "d/_", "T1/scan1", "d/visit1/T1"):
-        (found,) = whose([path])
-        assert found.subject
-    assert len({each.subject for each in whose(["d/session_1/T1", "d/session_2/T1"])}) == 1
+        (person,) = whose([path])
+        assert person.subject
+    assert len({person.subject for person in whose(["d/session_1/T1", "d/session_2/T1"])}) == 1
     assert decide([]) == []
 
 
 def test_the_evidence_is_named():
     paths = ["d/IXI013-HH-1212-T1", "d/x/P01/T1", "d/anna_T1", "d/T1", "d/sub-01_T1w"]
-    assert [each.how for each in whose(paths)] == [
+    assert [person.how for person in whose(paths)] == [
         "IXI name",
         "folder name",
         "file name",

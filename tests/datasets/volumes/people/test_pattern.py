@@ -61,8 +61,11 @@ def touch(folder, *names):
         path.write_bytes(b"x")
 
 
-def identities(found):
-    return [(each.identity.subject, each.identity.session, each.identity.sequence) for each in found.sources]
+def identities(inventory):
+    return [
+        (source.identity.subject, source.identity.session, source.identity.sequence)
+        for source in inventory.sources
+    ]
 
 
 def test_a_pattern_wins_over_everything_but_a_table(tmp_path):
@@ -74,15 +77,19 @@ def test_a_pattern_wins_over_everything_but_a_table(tmp_path):
         "x.nii",
     )
     pattern = subject_pattern("{session}/{subject}/*")
-    found = find_volumes([tmp_path / "d"], subject=pattern)
-    assert identities(found)[1:] == [("one", "2019", "T1"), ("one", "2020", "T2"), ("two", "2020", "T1")]
-    (remark,) = found.remarks
+    inventory = find_volumes([tmp_path / "d"], subject=pattern)
+    assert identities(inventory)[1:] == [("one", "2019", "T1"), ("one", "2020", "T2"), ("two", "2020", "T1")]
+    (remark,) = inventory.remarks
     assert remark.startswith("--subject {session}/{subject}/* doesn't match 1 of 4 paths (such as d/x.nii);")
     table = tmp_path / "t.csv"
     table.write_text("file,subject\nIXI013_T1.nii,three\n")
-    found = find_volumes([tmp_path / "d"], table, subject=pattern)
-    assert [each.identity.how for each in found.sources][1:] == ["by --subject", "by --subject", "by --table"]
-    assert found.sources[3].identity.subject == "three"
+    inventory = find_volumes([tmp_path / "d"], table, subject=pattern)
+    assert [source.identity.how for source in inventory.sources][1:] == [
+        "by --subject",
+        "by --subject",
+        "by --table",
+    ]
+    assert inventory.sources[3].identity.subject == "three"
 
 
 def test_a_pattern_that_matches_nothing_says_so(tmp_path):
@@ -94,5 +101,5 @@ def test_a_pattern_that_matches_nothing_says_so(tmp_path):
 def test_the_same_id_below_two_given_folders_is_two_people(tmp_path):
     touch(tmp_path / "a", "1/T1.nii")
     touch(tmp_path / "b", "1/T1.nii")
-    found = find_volumes([tmp_path / "a", tmp_path / "b"], subject=subject_pattern("{subject}/T1"))
-    assert len({each.identity.subject for each in found.sources}) == 2
+    inventory = find_volumes([tmp_path / "a", tmp_path / "b"], subject=subject_pattern("{subject}/T1"))
+    assert len({source.identity.subject for source in inventory.sources}) == 2

@@ -27,19 +27,21 @@ def test_kinds_of_trees(case):
 def test_the_order_of_files_does_not_matter(case):
     rows = kinds()[case]
     random.Random(case).shuffle(rows)
-    found = whose([path for _, path in rows])
-    assert mixed_up([person for person, _ in rows], found) == {}
-    again = {path: each.subject for (_, path), each in zip(rows, found, strict=True)}
+    persons = whose([path for _, path in rows])
+    assert mixed_up([person for person, _ in rows], persons) == {}
+    subjects = {path: person.subject for (_, path), person in zip(rows, persons, strict=True)}
     first = kinds()[case]
-    assert [each.subject for each in whose([path for _, path in first])] == [again[path] for _, path in first]
+    assert [person.subject for person in whose([path for _, path in first])] == [
+        subjects[path] for _, path in first
+    ]
 
 
 def test_trees_that_nobody_has():
     wrong = {}
     for number in range(1200):
         tree = make(number)
-        found = decide([File(("d", *path.split("/")), "/data/d") for path in tree.paths])
-        if mistakes := mixed_up(tree.people, found):
+        persons = decide([File(("d", *path.split("/")), "/data/d") for path in tree.paths])
+        if mistakes := mixed_up(tree.people, persons):
             wrong[number] = (tree.about, tree.paths[:4], mistakes)
     assert wrong == {}
 
@@ -49,8 +51,8 @@ def test_many_more_trees_that_nobody_has():
     wrong = []
     for number in range(10_000, 30_000):
         tree = make(number)
-        found = decide([File(("d", *path.split("/")), "/data/d") for path in tree.paths])
-        if mixed_up(tree.people, found):
+        persons = decide([File(("d", *path.split("/")), "/data/d") for path in tree.paths])
+        if mixed_up(tree.people, persons):
             wrong.append(number)
     assert wrong == []
 
@@ -84,10 +86,10 @@ def test_collections_come_out_as_they_say():
                 )
             )
             people.append(patient or row["person"])
-        found = decide(files)
-        assert mixed_up(people, found) == {}, case
-        for row, each in zip(rows, found, strict=True):
+        persons = decide(files)
+        assert mixed_up(people, persons) == {}, case
+        for row, person in zip(rows, persons, strict=True):
             if not is_folder:
-                assert each.sequence in row["sequence"].split(" or "), (case, row["path"])
+                assert person.sequence in row["sequence"].split(" or "), (case, row["path"])
             if "any name" not in row["person"] and row["person"] != "PatientID":
-                assert each.subject == row["person"], case
+                assert person.subject == row["person"], case

@@ -36,10 +36,10 @@ def whose(paths: Sequence[str], **more) -> list[Whose]:
     return decide([file_of(path, **more) for path in paths])
 
 
-def mixed_up(people: Sequence[Hashable], found: Sequence[Whose]) -> dict[str, set]:
+def mixed_up(people: Sequence[Hashable], answers: Sequence[Whose]) -> dict[str, set]:
     """Persons that came out as several subjects, and subjects that are several persons; empty if all is right."""
     subjects, persons = defaultdict(set), defaultdict(set)
-    for person, each in zip(people, found, strict=True):
-        subjects[f"person {person}"].add(each.subject)
-        persons[f"subject {each.subject}"].add(person)
+    for person, answer in zip(people, answers, strict=True):
+        subjects[f"person {person}"].add(answer.subject)
+        persons[f"subject {answer.subject}"].add(person)
     return {key: values for key, values in (subjects | persons).items() if len(values) > 1}

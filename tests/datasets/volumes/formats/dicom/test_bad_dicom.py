@@ -41,9 +41,9 @@ DICOM = {
 @pytest.mark.parametrize("case", DICOM)
 def test_a_dicom_series_with(formats, few, tmp_path, case):
     tags, pattern = DICOM[case]
-    found = formats.read(formats.dicom(few, tmp_path / "d", **tags))
-    assert isinstance(found, str)
-    assert re.search(pattern, found), found
+    answer = formats.read(formats.dicom(few, tmp_path / "d", **tags))
+    assert isinstance(answer, str)
+    assert re.search(pattern, answer), answer
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "1e999"])
@@ -51,11 +51,13 @@ def test_a_dicom_series_with(formats, few, tmp_path, case):
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_dicom_numbers_that_are_none(formats, few, tmp_path, tag, value):
     count = {"ImagePositionPatient": 3, "PixelSpacing": 2, "RescaleSlope": 1}[tag]
-    found = formats.read(formats.dicom(few, tmp_path / "d", **{tag: [value] * count if count > 1 else value}))
+    answer = formats.read(
+        formats.dicom(few, tmp_path / "d", **{tag: [value] * count if count > 1 else value})
+    )
     if tag == "RescaleSlope":  # taken as none, as in NIfTI
-        np.testing.assert_array_equal(found.voxels, formats.canonical(few))
+        np.testing.assert_array_equal(answer.voxels, formats.canonical(few))
     else:
-        assert isinstance(found, str)
+        assert isinstance(answer, str)
 
 
 def test_slices_of_different_sizes_and_types(formats, scan, tmp_path):
@@ -65,8 +67,8 @@ def test_slices_of_different_sizes_and_types(formats, scan, tmp_path):
             dataset.Rows = 10
         return dataset
 
-    found = formats.read(formats.dicom(scan, tmp_path / "sizes", cropped))
-    assert any("5 images of another" in note for note in found.notes)
+    volume = formats.read(formats.dicom(scan, tmp_path / "sizes", cropped))
+    assert any("5 images of another" in note for note in volume.notes)
 
     def wider(dataset, index):
         if index == 3:

@@ -57,8 +57,8 @@ def test_one_missing_slice_is_reported_and_the_rest_stays_in_place(formats, scan
     assert len(volume.notes) == 1
     assert "1 slice missing, at" in volume.notes[0]
     assert volume.voxels.shape == canonical.shape
-    kept = np.arange(22) != 7
-    np.testing.assert_array_equal(volume.voxels[:, :, kept], canonical[:, :, kept])
+    present = np.arange(22) != 7
+    np.testing.assert_array_equal(volume.voxels[:, :, present], canonical[:, :, present])
     between = (canonical[:, :, 6].astype(float) + canonical[:, :, 8]) / 2
     np.testing.assert_allclose(volume.voxels[:, :, 7], between, atol=0.5)
 
@@ -121,8 +121,8 @@ def test_transfer_syntaxes(formats, scan, canonical, tmp_path, encoding):
             dataset.file_meta.TransferSyntaxUID = ENCODINGS[encoding]
         little, implicit = encoding != "big endian", encoding == "implicit VR"
         pydicom.dcmwrite(file, dataset, little_endian=little, implicit_vr=implicit)
-    found = find_volumes([tmp_path / "d"])
-    np.testing.assert_array_equal(read_volume(found.sources[0].files).voxels, canonical)
+    inventory = find_volumes([tmp_path / "d"])
+    np.testing.assert_array_equal(read_volume(inventory.sources[0].files).voxels, canonical)
 
 
 def test_files_without_preamble_are_taken_by_their_suffix(formats, scan, canonical, tmp_path):
@@ -134,8 +134,8 @@ def test_files_without_preamble_are_taken_by_their_suffix(formats, scan, canonic
         assert meta.TransferSyntaxUID == pydicom.uid.ExplicitVRLittleEndian
         pydicom.dcmwrite(file, dataset, implicit_vr=True, little_endian=True, force_encoding=True)
         assert file.read_bytes()[128:132] != b"DICM"
-    found = find_volumes([tmp_path / "d"])
-    files = found.sources[0].files
+    inventory = find_volumes([tmp_path / "d"])
+    files = inventory.sources[0].files
     with pytest.raises(BadVolume, match="known format"):  # nothing in a single file's content says what it is
         read_volume([files[0].rename(tmp_path / "nameless")])
     files[0].parent.joinpath(files[0].name).write_bytes((tmp_path / "nameless").read_bytes())
@@ -163,8 +163,8 @@ def test_a_scanners_real_slices_in_each_transfer_syntax(tmp_path, name):
         x, y, z = dataset.ImagePositionPatient
         dataset.ImagePositionPatient = [x, y, z + 3 * index]
         dataset.save_as(tmp_path / f"{index}.dcm")
-    found = find_volumes([tmp_path], include=("derived",))
-    volume = read_volume(found.sources[0].files)
+    inventory = find_volumes([tmp_path], include=("derived",))
+    volume = read_volume(inventory.sources[0].files)
     pixels = pydicom.dcmread(get_testdata_file("MR_small.dcm", download=False)).pixel_array
     assert volume.voxels.shape == (64, 64, 4)
     assert sorted(volume.voxels[:, :, 2].ravel()) == sorted(pixels.ravel())
@@ -224,8 +224,8 @@ def test_header_lengths_that_lie_make_no_room_for_what_is_not_there(formats, sca
     at = content.index(b"\x10\x00\x20\x00LO")  # PatientID, made a long text that ends beyond the file
     files[1].write_bytes(content[: at + 4] + b"UT\0\0" + struct.pack("<I", 0xFFFFFFF0) + content[at + 8 :])
     tracemalloc.start()
-    found = find_volumes([tmp_path / "d"])
-    for source in found.sources:
+    inventory = find_volumes([tmp_path / "d"])
+    for source in inventory.sources:
         read_volume(source.files)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

@@ -21,8 +21,8 @@ def scan(formats, head):
     return formats.Scan(head((20, 24, 10)).astype(np.int16), (1.0, 1.5, 2.0), "LPS")
 
 
-def reasons(found):
-    return [skip.reason for skip in found.skipped]
+def reasons(inventory):
+    return [skip.reason for skip in inventory.skipped]
 
 
 @pytest.mark.parametrize(
@@ -67,9 +67,9 @@ def test_parts_of_complex_images(formats, scan, tmp_path, kinds, what):
 
 def typed(whole, types):
     """A multi-frame file in which each frame has its own type and complex component."""
-    for group, (kinds, part) in zip(whole.PerFrameFunctionalGroupsSequence, types, strict=True):
+    for group, (kinds, component) in zip(whole.PerFrameFunctionalGroupsSequence, types, strict=True):
         item = Dataset()
-        item.FrameType, item.ComplexImageComponent = kinds, part
+        item.FrameType, item.ComplexImageComponent = kinds, component
         group.MRImageFrameTypeSequence = Sequence([item])
 
 
@@ -131,7 +131,7 @@ def test_frames_count_more_than_the_file(formats, scan, tmp_path):
 PLANAR = {"ScanningSequence": ["EP", "GR"], "InversionTime": None}
 
 
-def again(folder):
+def time_points(folder):
     """Writes every slice a second time, as the next time point."""
 
     def change(dataset, index):
@@ -150,7 +150,7 @@ def test_echo_planar_time_series(formats, scan, tmp_path, description):
     formats.dicom(
         scan,
         tmp_path / "d",
-        again(tmp_path / "d"),
+        time_points(tmp_path / "d"),
         SeriesDescription=description,
         ProtocolName=None,
         **PLANAR,
@@ -167,7 +167,7 @@ def test_a_fast_scan_that_says_what_it_shows_stays(formats, scan, tmp_path):
 
 
 def test_repeats_of_an_ordinary_scan_stay(formats, scan, tmp_path):
-    formats.dicom(scan, tmp_path / "d", again(tmp_path / "d"))
+    formats.dicom(scan, tmp_path / "d", time_points(tmp_path / "d"))
     assert len(find_volumes([tmp_path / "d"]).sources) == 1
 
 
@@ -188,11 +188,11 @@ def test_a_copy_in_another_byte_order_does_not_cost_the_series(formats, scan, tm
     dataset.PixelData = dataset.pixel_array.astype(">i2").tobytes()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
     pydicom.dcmwrite(tmp_path / "d" / "a_copy.dcm", dataset, implicit_vr=False, little_endian=False)
-    found = find_volumes([tmp_path / "d"])
-    assert [(skip.path.name, skip.reason) for skip in found.skipped] == [
+    inventory = find_volumes([tmp_path / "d"])
+    assert [(skip.path.name, skip.reason) for skip in inventory.skipped] == [
         ("a_copy.dcm", "a copy of another file of its series")
     ]
-    np.testing.assert_array_equal(read_volume(found.sources[0].files).voxels, formats.canonical(scan))
+    np.testing.assert_array_equal(read_volume(inventory.sources[0].files).voxels, formats.canonical(scan))
     files[3].unlink()  # now the other one is needed
     (source,) = find_volumes([tmp_path / "d"]).sources
     np.testing.assert_array_equal(read_volume(source.files).voxels, formats.canonical(scan))
@@ -207,6 +207,6 @@ def test_one_instance_number_for_all_is_named_as_the_cause(formats, scan, tmp_pa
     with pytest.raises(UserError) as error:
         find_volumes([tmp_path / "d"])
     assert "SOPInstanceUID" in str(error.value)
-    told = [entry["reason"] for entry in error.value.details["skipped"]]
-    assert told[0].startswith("only 1 slice, not a volume: 9 other files repeat a SOPInstanceUID")
-    assert "repeats the SOPInstanceUID of another file at another position (9 images)" in told
+    explanations = [entry["reason"] for entry in error.value.details["skipped"]]
+    assert explanations[0].startswith("only 1 slice, not a volume: 9 other files repeat a SOPInstanceUID")
+    assert "repeats the SOPInstanceUID of another file at another position (9 images)" in explanations

@@ -13,10 +13,10 @@ def make(formats, head, tmp_path):
     """Series in folders; each study of another person's scan."""
     few = formats.Scan(head((20, 24, 22))[:, :, 9:13].astype(np.int16), (1.0, 1.5, 2.0), "LPS")
 
-    def written(folder, **tags):
+    def write(folder, **tags):
         formats.dicom(few, tmp_path / "d" / folder, **tags)
 
-    return written
+    return write
 
 
 def subjects(tmp_path):
@@ -52,9 +52,9 @@ def test_one_person_in_several_visits(make, tmp_path, folders):
     for folder in folders:
         make(folder, PatientID="P-017")
     make("other/t1", PatientID="P-018")
-    found = subjects(tmp_path)
-    assert {found[folder] for folder in folders} == {"P-017"}
-    assert found["other/t1"] == "P-018"
+    subject_of = subjects(tmp_path)
+    assert {subject_of[folder] for folder in folders} == {"P-017"}
+    assert subject_of["other/t1"] == "P-018"
 
 
 @pytest.mark.parametrize(
@@ -69,8 +69,8 @@ def test_one_id_with_two_bodies(make, tmp_path, first, second):
     """Their folders tell whose they are; where all lie in one, numbers do."""
     make("visit1/t1", PatientID="42", **first)
     make("visit2/t1", PatientID="42", **second)
-    found = subjects(tmp_path)
-    assert len(set(found.values())) == 2 or "42" not in found.values()
+    subject_of = subjects(tmp_path)
+    assert len(set(subject_of.values())) == 2 or "42" not in subject_of.values()
     make("mixed", PatientID="43", **first)
     make("mixed", PatientID="43", name="Z{:04d}", **second)
     mixed = {source.identity.subject for source in find_volumes([tmp_path / "d" / "mixed"]).sources}

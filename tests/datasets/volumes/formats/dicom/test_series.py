@@ -20,8 +20,8 @@ def few(formats, head):
     return formats.Scan(head((20, 24, 22))[:, :, 9:13].astype(np.int16), (1.0, 1.5, 2.0), "LPS")
 
 
-def reasons(found):
-    return [skip.reason for skip in found.skipped]
+def reasons(inventory):
+    return [skip.reason for skip in inventory.skipped]
 
 
 @pytest.mark.parametrize(
@@ -31,12 +31,12 @@ def test_a_series_is_found_by_content_whatever_its_files_are_called(formats, sca
     formats.dicom(scan, tmp_path / "d" / "st1" / "se3", name=name)
     (tmp_path / "d" / "st1" / "se3" / "README").write_text("not a picture")
     (tmp_path / "d" / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
-    found = find_volumes([tmp_path / "d"])
-    assert [source.name for source in found.sources] == ["d/st1/se3/series 3 t1_mpr_sag_iso"]
-    identity = found.sources[0].identity
+    inventory = find_volumes([tmp_path / "d"])
+    assert [source.name for source in inventory.sources] == ["d/st1/se3/series 3 t1_mpr_sag_iso"]
+    identity = inventory.sources[0].identity
     assert (identity.subject, identity.session, identity.sequence) == ("P-017", "20190412", "T1")
-    assert len(found.sources[0].files) == 22
-    np.testing.assert_array_equal(read_volume(found.sources[0].files).voxels, canonical)
+    assert len(inventory.sources[0].files) == 22
+    np.testing.assert_array_equal(read_volume(inventory.sources[0].files).voxels, canonical)
     named = find_volumes(sorted((tmp_path / "d" / "st1" / "se3").iterdir())[:-1])  # as `slices se3/*` does
     assert len(named.sources) == 1
 
@@ -44,9 +44,9 @@ def test_a_series_is_found_by_content_whatever_its_files_are_called(formats, sca
 def test_copies_of_a_file_count_once(formats, scan, canonical, tmp_path):
     for file in formats.dicom(scan, tmp_path / "d"):
         (tmp_path / "d" / f"copy of {file.name}").write_bytes(file.read_bytes())
-    found = find_volumes([tmp_path / "d"])
-    assert reasons(found) == ["a copy of another file of its series (22 images)"]
-    np.testing.assert_array_equal(read_volume(found.sources[0].files).voxels, canonical)
+    inventory = find_volumes([tmp_path / "d"])
+    assert reasons(inventory) == ["a copy of another file of its series (22 images)"]
+    np.testing.assert_array_equal(read_volume(inventory.sources[0].files).voxels, canonical)
 
 
 def test_two_echoes_are_two_volumes(formats, scan, canonical, tmp_path):
@@ -67,9 +67,9 @@ def test_two_echoes_are_two_volumes(formats, scan, canonical, tmp_path):
 
     (tmp_path / "d").mkdir()
     formats.dicom(scan, tmp_path / "d", second, EchoTime=15.0, **tags)
-    found = find_volumes([tmp_path / "d"])
-    assert {source.identity.sequence for source in found.sources} == {"PD", "T2"}
-    voxels = {source.identity.sequence: read_volume(source.files).voxels for source in found.sources}
+    inventory = find_volumes([tmp_path / "d"])
+    assert {source.identity.sequence for source in inventory.sources} == {"PD", "T2"}
+    voxels = {source.identity.sequence: read_volume(source.files).voxels for source in inventory.sources}
     np.testing.assert_array_equal(voxels["PD"], canonical)
     np.testing.assert_array_equal(voxels["T2"], canonical // 3)
 
@@ -83,12 +83,12 @@ def test_two_series_in_one_folder_and_one_series_in_two(formats, scan, head, tmp
     (tmp_path / "d" / "more").mkdir()
     for file in files[::2]:
         file.rename(tmp_path / "d" / "more" / file.name)
-    found = find_volumes([tmp_path / "d"])
-    assert [(source.identity.sequence, len(source.files)) for source in found.sources] == [
+    inventory = find_volumes([tmp_path / "d"])
+    assert [(source.identity.sequence, len(source.files)) for source in inventory.sources] == [
         ("T1", 22),
         ("FLAIR", len(files)),
     ]
-    assert found.skipped == []
+    assert inventory.skipped == []
 
 
 def test_a_localiser_and_stray_orientations_are_left_out(formats, head, scan, tmp_path):
@@ -97,19 +97,19 @@ def test_a_localiser_and_stray_orientations_are_left_out(formats, head, scan, tm
     (tmp_path / "d").mkdir()
     for number, axes in enumerate(("LPS", "PIL", "LIP")):  # three planes through the middle, as a scout has
         for index in (5, 7, 9):
-            one = formats.dicom_slice(
+            localiser = formats.dicom_slice(
                 formats.Scan(voxels, (1.0, 1.5, 2.0), axes), index, uids, SeriesDescription="x"
             )
-            one.save_as(tmp_path / "d" / f"L{number}{index}", enforce_file_format=True)
+            localiser.save_as(tmp_path / "d" / f"L{number}{index}", enforce_file_format=True)
     formats.dicom(scan, tmp_path / "d")
     series = pydicom.dcmread(next((tmp_path / "d").glob("IM*"))).SeriesInstanceUID
     stray = formats.dicom_slice(formats.Scan(voxels, (1.0, 1.5, 2.0), "PIL"), 3, ("1.2", series))
     stray.StudyInstanceUID = pydicom.dcmread(next((tmp_path / "d").glob("IM*"))).StudyInstanceUID
     stray.save_as(tmp_path / "d" / "STRAY", enforce_file_format=True)
-    found = find_volumes([tmp_path / "d"])
-    assert len(found.sources) == 1
-    assert len(found.sources[0].files) == 22
-    assert sorted(reasons(found)) == [
+    inventory = find_volumes([tmp_path / "d"])
+    assert len(inventory.sources) == 1
+    assert len(inventory.sources[0].files) == 22
+    assert sorted(reasons(inventory)) == [
         "3 orientations mixed, as in a localiser (9 images)",
         "of another orientation than the rest of its series",
     ]
@@ -155,8 +155,8 @@ def test_what_is_no_anatomical_image_is_left_out_with_its_reason(formats, few, t
 )
 def test_what_is_asked_for_is_taken(formats, scan, canonical, tmp_path, tags, include):
     formats.dicom(scan, tmp_path / "d", **tags)
-    found = find_volumes([tmp_path / "d"], include=(include,))
-    np.testing.assert_array_equal(read_volume(found.sources[0].files).voxels, canonical)
+    inventory = find_volumes([tmp_path / "d"], include=(include,))
+    np.testing.assert_array_equal(read_volume(inventory.sources[0].files).voxels, canonical)
 
 
 @pytest.mark.parametrize(
@@ -224,8 +224,8 @@ def test_a_table_names_a_series_by_its_folder(formats, few, tmp_path):
     formats.dicom(few, tmp_path / "d" / "b")
     table = tmp_path / "t.csv"
     table.write_text("file,subject,sequence\nd/a,anna,PD\nd/b/series 3 t1_mpr_sag_iso,berta,\n")
-    found = find_volumes([tmp_path / "d"], table)
-    assert [(each.identity.subject, each.identity.sequence) for each in found.sources] == [
+    inventory = find_volumes([tmp_path / "d"], table)
+    assert [(source.identity.subject, source.identity.sequence) for source in inventory.sources] == [
         ("anna", "PD"),
         ("berta", "T1"),
     ]
@@ -241,10 +241,10 @@ def test_without_pydicom_one_line_names_the_extra(formats, scan, tmp_path, monke
         find_volumes([tmp_path / "d"])
     assert "\n" not in str(error.value)
     save(tmp_path / "d" / "x_T1.nii.gz", head((8, 8, 8)))
-    found = find_volumes([tmp_path / "d"])
-    assert len(found.sources) == 1
-    assert [skip.broken for skip in found.skipped] == [True]
-    assert "22 files of DICOM" in found.skipped[0].reason
+    inventory = find_volumes([tmp_path / "d"])
+    assert len(inventory.sources) == 1
+    assert [skip.broken for skip in inventory.skipped] == [True]
+    assert "22 files of DICOM" in inventory.skipped[0].reason
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")

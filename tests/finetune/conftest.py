@@ -66,8 +66,8 @@ def smooth(rng, count=1, side=64, width=3.0) -> np.ndarray:
     """Random smooth pictures, float (count, side, side), of mean 0 and deviation 1."""
     from scipy.ndimage import gaussian_filter
 
-    found = gaussian_filter(rng.standard_normal((count, side, side)), (0, width, width))
-    return found / found.std(axis=(1, 2), keepdims=True)
+    noise = gaussian_filter(rng.standard_normal((count, side, side)), (0, width, width))
+    return noise / noise.std(axis=(1, 2), keepdims=True)
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,7 @@ def report_of(folder) -> dict:
 
 
 def numbers(folder) -> dict:
-    return {part: report_of(folder)[part] for part in ("results", "pairs", "published", "verdict")}
+    return {key: report_of(folder)[key] for key in ("results", "pairs", "published", "verdict")}
 
 
 def test_one_entry_per_arm_mode_and_fraction(finished):
@@ -133,7 +133,7 @@ def test_pretraining_of_each_seed_has_its_own_trials(settings, encoder_of_each_s
     (entry,) = [arm for arm in report["arms"] if arm["name"] == "mri"]
     assert len(entry["sha256"]) == 2
     assert list(entry["encoders"]) == [encoder_of_each_seed.replace("{seed}", seed) for seed in "01"]
-    assert "mri" in {each["arm"] for each in report["published"]}
+    assert "mri" in {entry["arm"] for entry in report["published"]}
     assert report["leaks_with_pretraining"]["not checked 1"].count("gone/store is not here") == 1
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "Pretrained anew for each seed: mri" in page
@@ -144,7 +144,7 @@ def test_pretraining_of_each_seed_has_its_own_trials(settings, encoder_of_each_s
     for row in rows:
         with np.load(tmp_path / "report" / "trials" / row["file"]) as trial:
             weights.setdefault(row["seed"], set()).add(json.loads(str(trial["identity"]))["weights"])
-    assert [len(found) for found in weights.values()] == [1, 1]
+    assert [len(digests) for digests in weights.values()] == [1, 1]
     assert weights["0"] != weights["1"]
 
 
@@ -206,15 +206,15 @@ def test_killed_twenty_times_at_random_it_ends_with_the_same_numbers(tiny, start
         process.kill()
         process.communicate()
     final = start_command(*words, "--workers", 2)
-    told = final.communicate()[0]
-    assert final.returncode == 0, told
-    assert "damaged" not in told
+    output = final.communicate()[0]
+    assert final.returncode == 0, output
+    assert "damaged" not in output
     assert json.loads((killed / "summary.json").read_text())["trials_done_before"] > 0
     assert numbers(killed) == numbers(undisturbed)
     assert trial_names(killed) == trial_names(undisturbed)
     for name in trial_names(undisturbed):
-        with np.load(undisturbed / "trials" / name) as one, np.load(killed / "trials" / name) as other:
-            assert np.array_equal(one["probabilities"], other["probabilities"])
+        with np.load(undisturbed / "trials" / name) as expected, np.load(killed / "trials" / name) as actual:
+            assert np.array_equal(expected["probabilities"], actual["probabilities"])
 
 
 def trial_names(folder) -> list[str]:
@@ -248,10 +248,10 @@ def test_another_process_in_the_same_folder(settings, finished):
 
 
 def bad(settings, tmp_path, **changes) -> str:
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         compare(CompareConfig(**{"out": tmp_path / "out", **settings, **changes}))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+    assert "\n" not in str(error.value)
+    return str(error.value)
 
 
 def test_bad_input_is_one_line_before_any_work(settings, tmp_path):
@@ -284,9 +284,9 @@ def test_a_table_of_groups_decides_the_folds_and_is_named(settings, tmp_path):
     few = settings | {"arm": ("random", "pixels"), "fractions": (1.0,), "folds": 2}
     compare(CompareConfig(out=out, groups=table, force_groups=True, **few))
     report = report_of(out)
-    told = report["scored"]
-    assert report["groups"] == told["groups"]
-    groups = told["groups"] + told["left_out"]["groups"]
+    scored = report["scored"]
+    assert report["groups"] == scored["groups"]
+    groups = scored["groups"] + scored["left_out"]["groups"]
     assert groups == len(np.unique(merged.groups)) < len(np.unique(tumors.groups))
     assert f"--groups {table}" in report["settings"]["command"]
     page = (out / "report.html").read_text(encoding="utf-8")

@@ -98,19 +98,21 @@ def test_a_pickled_classifier_names_its_folder_and_answers_the_same(run, tumor_f
 def test_predictions_are_the_models_own_output(run, tumor_folder):
     from mri_transfer.datasets.image_files import read_grey, square
 
-    found = predict(PredictConfig(run=run[0], images=(tumor_folder / "Testing",), batch=7))
+    answer = predict(PredictConfig(run=run[0], images=(tumor_folder / "Testing",), batch=7))
     classifier = load_classifier(run[0])
     files = sorted((tumor_folder / "Testing").rglob("*.jpg"))
-    assert [row["file"] for row in found["images"]] == [str(file) for file in files]
+    assert [row["file"] for row in answer["images"]] == [str(file) for file in files]
     images = np.stack([square(read_grey(file), 64) for file in files])
     head = classifier.head_arrays()
     features = np.asarray(classifier.encoder.predict(images[..., None], verbose=0), np.float64)
     logits = (features - head["mean"]) / head["scale"] @ head["kernel"] + head["bias"]
     expected = np.exp(logits - logits.max(1, keepdims=True))
     expected /= expected.sum(1, keepdims=True)
-    got = np.array([[row["probabilities"][name] for name in classifier.classes] for row in found["images"]])
-    assert np.abs(got - expected).max() < 1e-4
-    assert [row["class"] for row in found["images"]] == [classifier.classes[k] for k in expected.argmax(1)]
+    probabilities = np.array(
+        [[row["probabilities"][name] for name in classifier.classes] for row in answer["images"]]
+    )
+    assert np.abs(probabilities - expected).max() < 1e-4
+    assert [row["class"] for row in answer["images"]] == [classifier.classes[k] for k in expected.argmax(1)]
 
 
 def test_table_csv_and_json_go_where_they_are_asked_to(run, tumor_folder, tmp_path, capsys):
@@ -184,8 +186,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(
         newest = max((file.name for file in (killed / "state").glob("state-*.json")), default="")
         process = start(killed)
         while process.poll() is None:
-            found = max((file.name for file in (killed / "state").glob("state-*.json")), default="")
-            if found != newest and kills < 3:
+            actual = max((file.name for file in (killed / "state").glob("state-*.json")), default="")
+            if actual != newest and kills < 3:
                 process.kill()
                 kills += 1
             time.sleep(0.02)
@@ -194,12 +196,14 @@ def test_killed_at_any_moment_it_ends_with_the_same_bits(
         assert process.returncode == -signal.SIGKILL, process.communicate()[0]
     assert kills == 3
     for name in ("head-*.npz", "encoder/*.npz"):
-        expected, found = (sorted(folder.glob(name)) for folder in (undisturbed, killed))
-        assert [file.name for file in expected] == [file.name for file in found]  # named by their SHA-256
-    one, other = (json.loads((folder / "summary.json").read_text()) for folder in (undisturbed, killed))
-    assert one["held_out"] == other["held_out"]
-    assert {**one["training"], "seconds": 0} == {**other["training"], "seconds": 0}
-    training = one["training"]
+        expected, actual = (sorted(folder.glob(name)) for folder in (undisturbed, killed))
+        assert [file.name for file in expected] == [file.name for file in actual]  # named by their SHA-256
+    reference, resumed = (
+        json.loads((folder / "summary.json").read_text()) for folder in (undisturbed, killed)
+    )
+    assert reference["held_out"] == resumed["held_out"]
+    assert {**reference["training"], "seconds": 0} == {**resumed["training"], "seconds": 0}
+    training = reference["training"]
     assert training["temperature"] != 1
     assert load_classifier(killed).temperature == training["temperature"]
     assert list(training["rates"]) == ["0.0001", "0.001"]

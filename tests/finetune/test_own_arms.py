@@ -45,8 +45,8 @@ def network(seed=0, channels=3, size=SIZE):
     )
 
 
-def about(report, arm):
-    (entry,) = (each for each in report["arms"] if each["name"] == arm)
+def entry_of(report, arm):
+    (entry,) = (start for start in report["arms"] if start["name"] == arm)
     return entry
 
 
@@ -68,7 +68,7 @@ def test_two_sets_of_weights_on_one_network_in_one_command(labelled, tmp_path, c
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert report["backbones"] == {"imagenet": "mobilenet", "radimagenet": "mobilenet"}
     assert report["kinds"] == {"imagenet": "imagenet", "radimagenet": "weights"}
-    assert about(report, "imagenet")["sha256"] != about(report, "radimagenet")["sha256"]
+    assert entry_of(report, "imagenet")["sha256"] != entry_of(report, "radimagenet")["sha256"]
     assert "RadImageNet-notop.h5" in (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     refused = cli(
         *("compare", labelled, "--out", tmp_path / "other", "--backbone", "resnet50", "--arm", "pixels"),
@@ -106,18 +106,18 @@ def stand_ins():
                 return images
             return types.SimpleNamespace(last_hidden_state=pixel_values)
 
-    found = {name: types.ModuleType(name) for name in ("timm", "torch", "transformers")}
-    found["torch"].inference_mode = contextlib.nullcontext
-    found["timm"].create_model = lambda name, pretrained, num_classes: Model()
-    found["timm"].data = types.SimpleNamespace(
+    modules = {name: types.ModuleType(name) for name in ("timm", "torch", "transformers")}
+    modules["torch"].inference_mode = contextlib.nullcontext
+    modules["timm"].create_model = lambda name, pretrained, num_classes: Model()
+    modules["timm"].data = types.SimpleNamespace(
         create_transform=lambda is_training, **config: lambda image: Numbers(blocks(image)),
         resolve_model_data_config=lambda model: {"input_size": (3, 6, 6)},
     )
     processor = lambda image, return_tensors: {"pixel_values": Numbers(blocks(image)[None, None])}  # noqa: E731
     of = types.SimpleNamespace
-    found["transformers"].AutoImageProcessor = of(from_pretrained=lambda name: processor)
-    found["transformers"].AutoModel = of(from_pretrained=lambda name: Model())
-    return found
+    modules["transformers"].AutoImageProcessor = of(from_pretrained=lambda name: processor)
+    modules["transformers"].AutoModel = of(from_pretrained=lambda name: Model())
+    return modules
 
 
 def test_an_own_network_and_a_table_of_features_from_start_to_report(labelled, tmp_path, monkeypatch):
@@ -135,24 +135,24 @@ def test_an_own_network_and_a_table_of_features_from_start_to_report(labelled, t
     with np.load("dinov3.npz") as first, np.load("dinov2.npz") as second:
         np.testing.assert_array_equal(first["features"], second["features"])
     arms = {"pixels": "pixels", "mine": network(), "dinov3": "features:dinov3.npz"}
-    found = api.compare("tumors", out=tmp_path / "report", arm=arms, mode="probe,nearest", **QUICK)
-    report = found.details
+    result = api.compare("tumors", out=tmp_path / "report", arm=arms, mode="probe,nearest", **QUICK)
+    report = result.details
     assert report["kinds"] == {"pixels": "pixels", "mine": "network", "dinov3": "features"}
-    assert about(report, "dinov3")["provenance"] == {
+    assert entry_of(report, "dinov3")["provenance"] == {
         **{"init": "features", "source": "dinov3.npz", "rows": 56, "features": 36}
     }
     assert report["methods"].count("mine.keras") == report["methods"].count("dinov3.npz") == 1
-    told = " ".join(report["leaks_with_pretraining"].values())
-    assert "mine: a network of one's own doesn't say what it was trained on" in told
-    assert "dinov3: a table of features doesn't say" in told
-    page = found.page.read_text(encoding="utf-8")
+    leaks = " ".join(report["leaks_with_pretraining"].values())
+    assert "mine: a network of one's own doesn't say what it was trained on" in leaks
+    assert "dinov3: a table of features doesn't say" in leaks
+    page = result.page.read_text(encoding="utf-8")
     assert "a table of features that were made elsewhere" in page
     assert "a network of one's own" in page or "a network of one&#39;s own" in page
 
     # A network built again is the same one; a table with another number is not.
     arms["mine"] = network()
-    again = api.compare("tumors", out=tmp_path / "report", arm=arms, mode="probe,nearest", **QUICK)
-    assert again.trials_done_before == again.trials
+    repeat = api.compare("tumors", out=tmp_path / "report", arm=arms, mode="probe,nearest", **QUICK)
+    assert repeat.trials_done_before == repeat.trials
     with np.load("dinov3.npz") as table:
         files, features = table["files"], table["features"]
     features[0, 0] += 1
@@ -171,7 +171,7 @@ def test_an_own_network_and_a_table_of_features_from_start_to_report(labelled, t
 def test_own_networks_are_fine_tuned(labelled, tmp_path):
     """Without a published split, to spare its trainings; of other sizes and channels than the images."""
     arms = {"mine": network(), "other": network(seed=1, channels=1, size=24)}
-    found = api.compare(
+    result = api.compare(
         *(labelled / "Training",),
         **{"out": tmp_path / "report", "arm": arms, "mode": "finetune", "epochs": 1, "calibration": "none"},
         executor=ThreadPoolExecutor(
@@ -179,6 +179,6 @@ def test_own_networks_are_fine_tuned(labelled, tmp_path):
         ),  # here, as a process of its own would take longer to start than to train
         **QUICK,
     )
-    assert [row["mode"] for row in found.rows()] == ["finetune", "finetune"]
-    assert all(row["macro_f1_estimate"] > 0 for row in found.rows())
+    assert [row["mode"] for row in result.rows()] == ["finetune", "finetune"]
+    assert all(row["macro_f1_estimate"] > 0 for row in result.rows())
     assert list((tmp_path / "report" / "figures").glob("gradcam-*.png"))  # where they look is shown

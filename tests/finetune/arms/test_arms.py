@@ -92,17 +92,17 @@ def test_an_unknown_backbone():
 def test_digest_follows_the_weights_and_nothing_else():
     from mri_transfer.checkpoints.backbones import build_encoder
 
-    first, again, other_seed, other_size = (
+    first, twin, other_seed, other_size = (
         build_encoder(size=size, seed=seed) for size, seed in ((32, 0), (32, 0), (32, 1), (48, 0))
     )
     digest = weights_digest(first)
-    assert weights_digest(again) == weights_digest(other_size) == digest
+    assert weights_digest(twin) == weights_digest(other_size) == digest
     assert weights_digest(other_seed) != digest
-    variable = again.weights[5]
+    variable = twin.weights[5]
     variable.assign(
         variable + 1e-7 * abs(variable).numpy().max() if hasattr(variable, "numpy") else variable + 1e-7
     )
-    assert weights_digest(again) != digest
+    assert weights_digest(twin) != digest
 
 
 def test_kinds_and_what_splits_start_from(encoder_folder):

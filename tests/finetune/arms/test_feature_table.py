@@ -46,9 +46,9 @@ def table(folder, files, features=FEATURES, name="t.npz"):
 )
 def test_each_image_finds_its_row(tmp_path, files, name):
     order = [2, 0, 1]  # whatever their order in the table
-    found = table(tmp_path, [files[place] for place in order], FEATURES[order], name)
-    found.check([NAMES])
-    assert found.features(np.zeros(0), NAMES).tolist() == FEATURES.tolist()
+    arm = table(tmp_path, [files[place] for place in order], FEATURES[order], name)
+    arm.check([NAMES])
+    assert arm.features(np.zeros(0), NAMES).tolist() == FEATURES.tolist()
 
 
 @pytest.mark.parametrize("between", [",", ";", "\t"])
@@ -60,16 +60,18 @@ def test_columns_may_be_separated_as_spreadsheets_do(tmp_path, between):
 
 
 def test_of_two_folders_with_the_same_paths_each_finds_its_own(tmp_path):
-    elsewhere = [tuple(name.replace("set/", "other/") for name in names if len(name) < 64) for names in NAMES]
+    other_names = [
+        tuple(name.replace("set/", "other/") for name in names if len(name) < 64) for names in NAMES
+    ]
     files = [f"/d/set/{path}" for path in PATHS] + [f"/d/other/{path}" for path in PATHS]
-    found = table(tmp_path, files, np.arange(12.0).reshape(6, 2))
-    found.check([NAMES, elsewhere])
-    assert found.features(np.zeros(0), elsewhere)[0].tolist() == [6, 7]
+    arm = table(tmp_path, files, np.arange(12.0).reshape(6, 2))
+    arm.check([NAMES, other_names])
+    assert arm.features(np.zeros(0), other_names)[0].tolist() == [6, 7]
 
 
 def test_rows_of_no_image_are_told(tmp_path, capfd):
-    found = table(tmp_path, [*PATHS, "Testing/b/9.png", "gone.png"], np.ones((5, 2)))
-    found.check([NAMES])
+    arm = table(tmp_path, [*PATHS, "Testing/b/9.png", "gone.png"], np.ones((5, 2)))
+    arm.check([NAMES])
     assert "1 of 5 rows are of no image here and not used, the first gone.png" in capfd.readouterr().err
 
 
@@ -92,12 +94,12 @@ def test_rows_of_no_image_are_told(tmp_path, capfd):
     ],
 )
 def test_a_bad_table_is_one_line(tmp_path, files, features, words):
-    found = table(tmp_path, files, np.asarray(features))
-    with pytest.raises(UserError) as caught:
-        found.check([NAMES])
-    assert str(caught.value).startswith(f"--arm x=features:{tmp_path}")
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
+    arm = table(tmp_path, files, np.asarray(features))
+    with pytest.raises(UserError) as error:
+        arm.check([NAMES])
+    assert str(error.value).startswith(f"--arm x=features:{tmp_path}")
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -112,9 +114,9 @@ def test_a_bad_table_is_one_line(tmp_path, files, features, words):
 def test_bad_csv(tmp_path, text, words):
     path = tmp_path / "t.csv"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         FeatureTable(path).check([NAMES])
-    assert words in str(caught.value)
+    assert words in str(error.value)
 
 
 def test_headings_may_stand_above(tmp_path):

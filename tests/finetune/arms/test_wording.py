@@ -40,21 +40,21 @@ def report_of(arm, kind, pretraining, lead=0.05):
 @pytest.mark.parametrize("name", ["no-mri-control", "ct-not-mri", "Smriti", "mri", "imagenet-like"])
 def test_a_name_says_nothing(name, tmp_path):
     ct = pretraining_of({"run": card(store=write_store(tmp_path / "ct", {"CT": 7148}))})
-    found = verdict(report_of(name, "encoder", ct))
-    assert found["short"] == "This encoder is the better start"
-    assert found["sentence"].startswith(f"This encoder is the better start: {name} is 5.0 points")
-    (about,) = found["about"]
-    assert about == (
+    conclusion = verdict(report_of(name, "encoder", ct))
+    assert conclusion["short"] == "This encoder is the better start"
+    assert conclusion["sentence"].startswith(f"This encoder is the better start: {name} is 5.0 points")
+    (description,) = conclusion["about"]
+    assert description == (
         f"{name}: pretrained once (simclr, 30 min, on 7,148 CT slices of 153 subjects (CT), from random weights); "
         "another run of the same pretraining may come out differently."
     )
-    assert "MRI" not in found["sentence"] + about
+    assert "MRI" not in conclusion["sentence"] + description
 
 
 def test_a_scaled_control_is_no_pretraining():
-    found = verdict(report_of("mri-scaled", "scaled", {}))
-    assert found["short"] == "The scaled control is the better start"
-    assert found["about"] == [
+    conclusion = verdict(report_of("mri-scaled", "scaled", {}))
+    assert conclusion["short"] == "The scaled control is the better start"
+    assert conclusion["about"] == [
         "mri-scaled: a control, random weights with the scale of trained ones; it has learned nothing."
     ]
 
@@ -62,9 +62,9 @@ def test_a_scaled_control_is_no_pretraining():
 def test_what_was_repeated_is_this_pretraining(tmp_path):
     store = write_store(tmp_path / "mri", {"T1w": 5000, "T2w": 2148})
     several = {f"run-{n}": card(init="imagenet", store=store) for n in range(3)}
-    found = verdict(report_of("b", "encoder", pretraining_of(several)))
-    assert found["short"] == "This pretraining is the better start"
-    assert found["about"] == [
+    conclusion = verdict(report_of("b", "encoder", pretraining_of(several)))
+    assert conclusion["short"] == "This pretraining is the better start"
+    assert conclusion["about"] == [
         "b: pretrained 3 times (simclr, 30 min, on 7,148 MRI slices of 153 subjects (T1w, T2w), from ImageNet’s "
         "weights)."
     ]
@@ -94,14 +94,14 @@ def test_modality_is_what_the_store_says(tmp_path, sequences, summary, modality)
 
 
 def test_a_store_that_is_gone_leaves_counts(tmp_path):
-    about = pretraining_of({"run": card()})
-    report = report_of("mri", "encoder", about)
+    pretraining = pretraining_of({"run": card()})
+    report = report_of("mri", "encoder", pretraining)
     assert "on 7,148 slices of 153 subjects, from random weights" in described(report, "mri")
 
 
 def test_an_encoder_without_provenance_is_not_made_up():
-    about = pretraining_of({"run": {"backbone": "x", "provenance": {}}})
-    assert described(report_of("mri", "encoder", about), "mri").endswith("doesn’t say how it was made.")
+    pretraining = pretraining_of({"run": {"backbone": "x", "provenance": {}}})
+    assert described(report_of("mri", "encoder", pretraining), "mri").endswith("doesn’t say how it was made.")
 
 
 def test_every_step_of_a_chain_counts():
@@ -112,8 +112,12 @@ def test_every_step_of_a_chain_counts():
             "start": {"init": "x", "provenance": first["provenance"]},
         }
     }
-    about = pretraining_of({"run": second})
-    assert (about["method"], about["hours"], about["from"]) == ("simclr, then byol", 1.5, "imagenet")
+    pretraining = pretraining_of({"run": second})
+    assert (pretraining["method"], pretraining["hours"], pretraining["from"]) == (
+        "simclr, then byol",
+        1.5,
+        "imagenet",
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,8 +202,8 @@ def test_a_store_made_of_training_images_is_called_that(tmp_path):
     settings = {"made_from": "training images of one split"}
     (store / "manifest.json").write_text(json.dumps({"settings": settings}), encoding="utf-8")
     (store / "summary.json").write_text(json.dumps({"by_sequence": {"T1w": 9}}), encoding="utf-8")
-    found = pretraining_of({"first": card(store=str(store))})
-    assert (found["modality"], found["sequences"]) == ("tumour images", [])
+    pretraining = pretraining_of({"first": card(store=str(store))})
+    assert (pretraining["modality"], pretraining["sequences"]) == ("tumour images", [])
     (store / "summary.json").write_text("[1]", encoding="utf-8")  # no table
     (store / "manifest.json").unlink()
     assert pretraining_of({"first": card(store=str(store))})["modality"] == ""

@@ -19,12 +19,12 @@ TRIALS = [ended(1e-3, 1.5, 0.8, 0.6), ended(1e-4, 1.1, 0.6, 0.5), ended(1e-3, 1.
 
 
 def test_choices_are_counted_and_scores_averaged_over_trials_that_ended():
-    found = choices(TRIALS)
-    assert found["rates"] == {"0.0001": 1, "0.001": 2}
-    assert found["epochs"] == {"12": 3}
-    assert found["temperature"] == {"median": 1.3, "low": 1.1, "high": 1.5}
-    assert found["uncalibrated"]["log_loss"] == pytest.approx(0.7)
-    assert found["calibrated"] == pytest.approx({"log_loss": 0.5, "brier": 0.3, "ece": 0.04})
+    summary = choices(TRIALS)
+    assert summary["rates"] == {"0.0001": 1, "0.001": 2}
+    assert summary["epochs"] == {"12": 3}
+    assert summary["temperature"] == {"median": 1.3, "low": 1.1, "high": 1.5}
+    assert summary["uncalibrated"]["log_loss"] == pytest.approx(0.7)
+    assert summary["calibrated"] == pytest.approx({"log_loss": 0.5, "brier": 0.3, "ece": 0.04})
 
 
 def test_they_are_told_in_words():

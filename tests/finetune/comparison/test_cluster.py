@@ -77,34 +77,34 @@ def read_address(file: Path) -> str | None:
 
 def wait_for(condition, seconds: float = 60):
     deadline = time.monotonic() + seconds
-    while not (found := condition()):
+    while not (value := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return found
+    return value
 
 
 @contextlib.contextmanager
-def made(folder: Path):
-    found = RealCluster(folder)
+def real_cluster(folder: Path):
+    instance = RealCluster(folder)
     try:
-        yield found
+        yield instance
     finally:
-        found.end()
+        instance.end()
 
 
 @pytest.fixture
 def cluster(tmp_path_factory):
-    with made(tmp_path_factory.mktemp("cluster")) as found:
-        yield found
+    with real_cluster(tmp_path_factory.mktemp("cluster")) as instance:
+        yield instance
 
 
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
     """One that nothing happens to."""
-    with made(tmp_path_factory.mktemp("cluster")) as found:
-        found.worker()
-        found.worker(2)
-        yield found
+    with real_cluster(tmp_path_factory.mktemp("cluster")) as instance:
+        instance.worker()
+        instance.worker(2)
+        yield instance
 
 
 # What workers import, they must have.
@@ -133,10 +133,10 @@ def test_a_comparison_there_has_the_same_numbers(tmp_path, two_workers, tiny, mo
     here = api.compare(out="here", workers=1, **tiny)
     there = api.compare(out="there", cluster=two_workers.address, **tiny)
     assert here["results"] == there["results"]
-    mine, theirs = (sorted(Path(name, "trials").iterdir()) for name in ("here", "there"))
-    assert [path.name for path in mine] == [path.name for path in theirs]
-    for one, other in zip(mine, theirs, strict=True):
-        with np.load(one) as a, np.load(other) as b:
+    ours, theirs = (sorted(Path(name, "trials").iterdir()) for name in ("here", "there"))
+    assert [path.name for path in ours] == [path.name for path in theirs]
+    for local, remote in zip(ours, theirs, strict=True):
+        with np.load(local) as a, np.load(remote) as b:
             np.testing.assert_array_equal(a["probabilities"], b["probabilities"])
 
 
@@ -162,9 +162,9 @@ def test_a_killed_worker_is_survived(tmp_path, cluster, slow):
     killer = threading.Thread(target=kill_when_it_works)
     killer.start()
     with workers_for(None, cluster=cluster.address, folders=[marks]) as workers:
-        found = dict(run_calls(workers, slow, [(marks, number) for number in range(8)]))
+        results = dict(run_calls(workers, slow, [(marks, number) for number in range(8)]))
     killer.join()
-    assert found == {number: number for number in range(8)}
+    assert results == {number: number for number in range(8)}
     assert len(list(marks.iterdir())) > 8  # one was begun twice
 
 

@@ -30,37 +30,37 @@ def finished(known_set, tmp_path_factory):
 def cell(known_set, finished):
     tumors = load_tumors(known_set[0], 32, cache=finished[0] / "cache")
     splits = list(grouped_splits(tumors.labels, tumors.groups, folds=3, seeds=(0,)))
-    found, _ = one_source(tumors, scored_images(tumors, "headline"), splits)
-    return tumors, splits, found
+    subset, _ = one_source(tumors, scored_images(tumors, "headline"), splits)
+    return tumors, splits, subset
 
 
 def test_the_cell_is_the_recognised_pictures_by_their_sources_labels(cell):
-    tumors, splits, found = cell
-    assert np.array_equal(found.images, tumors.known.bound)
-    for image in np.flatnonzero(found.images):
-        assert tumors.known.tumours[image] in found.classes[found.labels[image]]
-    assert (found.labels[~found.images] == -1).all()
-    assert len(found.classes) == 3
-    for whole, within in zip(splits, found.within(splits), strict=True):
-        assert set(within.train) == set(whole.train) & set(np.flatnonzero(found.images))
-        assert set(within.test) == set(whole.test) & set(np.flatnonzero(found.images))
+    tumors, splits, subset = cell
+    assert np.array_equal(subset.images, tumors.known.bound)
+    for image in np.flatnonzero(subset.images):
+        assert tumors.known.tumours[image] in subset.classes[subset.labels[image]]
+    assert (subset.labels[~subset.images] == -1).all()
+    assert len(subset.classes) == 3
+    for whole, within in zip(splits, subset.within(splits), strict=True):
+        assert set(within.train) == set(whole.train) & set(np.flatnonzero(subset.images))
+        assert set(within.test) == set(whole.test) & set(np.flatnonzero(subset.images))
         persons = np.array(tumors.persons)
         assert not set(persons[within.train]) & set(persons[within.test])
 
 
 def test_no_picture_from_elsewhere_trains_or_is_scored(finished, cell):
     out, report = finished
-    tumors, _, found = cell
+    tumors, _, subset = cell
     within = report["one_source"]
-    scored = found.images & scored_images(tumors, "headline").images
+    scored = subset.images & scored_images(tumors, "headline").images
     assert within["images"] == scored.sum() < report["images"]
-    assert within["classes"] == list(found.classes)
+    assert within["classes"] == list(subset.classes)
     rows = list(csv.DictReader((out / "trials.csv").open(encoding="utf-8")))
-    mine = [row for row in rows if row["split"] == "source"]
-    assert len(mine) == 2 * 3
-    for row in mine:
+    own_rows = [row for row in rows if row["split"] == "source"]
+    assert len(own_rows) == 2 * 3
+    for row in own_rows:
         with np.load(out / "trials" / row["file"]) as trial:
-            assert found.images[trial["test"]].all()
+            assert subset.images[trial["test"]].all()
             assert trial["probabilities"].shape[1] == 3
     assert {entry["arm"] for entry in within["results"]} == {"pixels", "figures"}
     assert {floor["floor"] for floor in within["floors"]} == {"pixels", "figures"}
@@ -72,43 +72,43 @@ def test_its_scores_are_those_of_models_trained_there_alone(finished, cell):
     from sklearn.metrics import f1_score
 
     out, report = finished
-    tumors, splits, found = cell
+    tumors, splits, subset = cell
     (path,) = (out / "features").glob("pixels-*.npz")
     features = np.load(path)["features"]
     rows = [
         row for row in csv.DictReader((out / "trials.csv").open(encoding="utf-8")) if row["split"] == "source"
     ]
-    scored = scored_images(tumors, "headline").images & found.images
+    scored = scored_images(tumors, "headline").images & subset.images
     answers = np.full(len(tumors), -1)
-    for split in found.within(splits):
-        (row,) = [each for each in rows if (each["arm"], each["fold"]) == ("pixels", str(split.fold))]
+    for split in subset.within(splits):
+        (row,) = [line for line in rows if (line["arm"], line["fold"]) == ("pixels", str(split.fold))]
         mean, scale = features[split.train].mean(0), features[split.train].std(0)
         scale[scale <= 1e-6 * np.abs(mean)] = 1
         model = LogisticRegression(C=float(row["strength"]), max_iter=5000)
-        model.fit((features[split.train] - mean) / scale, found.labels[split.train])
+        model.fit((features[split.train] - mean) / scale, subset.labels[split.train])
         answers[split.test] = model.predict((features[split.test] - mean) / scale)
-    score = f1_score(found.labels[scored], answers[scored], average="macro")
-    entry = next(each for each in report["one_source"]["results"] if each["arm"] == "pixels")
+    score = f1_score(subset.labels[scored], answers[scored], average="macro")
+    entry = next(result for result in report["one_source"]["results"] if result["arm"] == "pixels")
     assert entry["macro_f1"]["estimate"] == pytest.approx(score, abs=0.02)
 
 
 def test_one_family_of_pairs_over_both_cells(finished):
     _, report = finished
     assert report["compared"] == len(report["pairs"]) + len(report["one_source"]["pairs"]) == 2
-    both = [*report["pairs"], *report["one_source"]["pairs"]]
-    least = min(pair["p_value"] for pair in both)
-    assert min(pair["p_holm"] for pair in both) == pytest.approx(min(1, 2 * least))
+    pairs = [*report["pairs"], *report["one_source"]["pairs"]]
+    least = min(pair["p_value"] for pair in pairs)
+    assert min(pair["p_holm"] for pair in pairs) == pytest.approx(min(1, 2 * least))
 
 
 def test_scores_by_source_are_those_of_the_models_of_all_images(finished, cell):
-    tumors, _, found = cell
+    tumors, _, subset = cell
     report = finished[1]
     scored = scored_images(tumors, "headline").images
-    entry = next(each for each in report["by_source"] if each["arm"] == "pixels")
+    entry = next(result for result in report["by_source"] if result["arm"] == "pixels")
     assert list(entry["sources"])[-1] == ""
-    assert sum(part["images"] for part in entry["sources"].values()) == report["images"]
-    assert entry["sources"][found.source]["images"] == (found.images & scored).sum()
-    whole = next(each for each in report["results"] if each["arm"] == "pixels")["accuracy"]["estimate"]
+    assert sum(source["images"] for source in entry["sources"].values()) == report["images"]
+    assert entry["sources"][subset.source]["images"] == (subset.images & scored).sum()
+    whole = next(result for result in report["results"] if result["arm"] == "pixels")["accuracy"]["estimate"]
     parts = entry["sources"].values()
     assert sum(p["images"] * p["accuracy"] for p in parts) / report["images"] == pytest.approx(whole)
 
@@ -132,19 +132,19 @@ def test_it_can_be_left_out(known_set, finished, tmp_path):
 
 
 def test_labels_are_the_sources_whatever_is_believed_elsewhere(cell):
-    tumors, splits, found = cell
+    tumors, splits, subset = cell
     other = dataclasses.replace(tumors, labels=np.zeros_like(tumors.labels))
-    again, _ = one_source(other, scored_images(tumors, "headline"), splits)
-    assert np.array_equal(again.labels, found.labels)
+    repeated, _ = one_source(other, scored_images(tumors, "headline"), splits)
+    assert np.array_equal(repeated.labels, subset.labels)
 
 
 def test_without_enough_pictures_of_each_class_there_is_none_and_why(cell):
     tumors, splits, _ = cell
     scored = scored_images(tumors, "headline")
-    glioma = np.array([each == "glioma" for each in tumors.known.tumours])
+    glioma = np.array([tumour == "glioma" for tumour in tumors.known.tumours])
     few = dataclasses.replace(scored, images=scored.images & ~glioma)
-    found, words = one_source(tumors, few, splits)
-    assert found is None
+    subset, words = one_source(tumors, few, splits)
+    assert subset is None
     assert "too few are in a class" in words
     nobody = dataclasses.replace(tumors.known, sources=("",) * len(tumors))
     assert one_source(dataclasses.replace(tumors, known=nobody), scored, splits) == (None, NONE)
@@ -184,11 +184,11 @@ def answer(outcome, short):
     ],
 )
 def test_the_verdict_says_where_one_source_differs(pooled, difference, p, agrees, title):
-    found = with_one_source({"one_source": cell_of(difference, p)}, answer(pooled, "T"))
-    assert found["one_source"]["agrees"] == agrees
-    assert found["short"] == title
-    assert (found["one_source"]["sentence"] in found["sentence"]) != agrees
-    assert found["one_source"]["sentence"].startswith(
+    conclusion = with_one_source({"one_source": cell_of(difference, p)}, answer(pooled, "T"))
+    assert conclusion["one_source"]["agrees"] == agrees
+    assert conclusion["short"] == title
+    assert (conclusion["one_source"]["sentence"] in conclusion["sentence"]) != agrees
+    assert conclusion["one_source"]["sentence"].startswith(
         "Within one source (100 images of 30 persons, 3 classes; "
     )
 

@@ -32,10 +32,10 @@ def test_labels_permuted_by_group_are_at_chance_in_groups_and_known_by_heart_oth
         for name, units in (("groups", groups), ("images", np.arange(320))):
             answers = np.full(320, -1)
             for split in grouped_splits(labels, units, folds=4, seeds=(seed,)):
-                (found,), _ = feature_trial(
+                (probabilities,), _ = feature_trial(
                     mode, tmp_path / f"{seed}.npz", labels, units, split.train, split.test, seed
                 )
-                answers[split.test] = found.argmax(-1)
+                answers[split.test] = probabilities.argmax(-1)
             scores[name].append(f1_score(labels, answers, average="macro"))
     # Two times 80 groups at 1/4: a standard error of 3.4 points.
     assert abs(np.mean(scores["groups"]) - CHANCE) < 0.11
@@ -67,9 +67,9 @@ def outcome(folder, out) -> dict:
 @pytest.mark.slow
 def test_images_with_labels_permuted_by_patient(write_patients, tmp_path):
     folder = write_patients(tmp_path / "set", patients=60, mixed=True)
-    found = outcome(folder, tmp_path / "out")
-    assert found["published"] > 0.9
-    assert abs(found["headline"] - CHANCE) < 0.12
+    scores = outcome(folder, tmp_path / "out")
+    assert scores["published"] > 0.9
+    assert abs(scores["headline"] - CHANCE) < 0.12
 
 
 @pytest.mark.slow

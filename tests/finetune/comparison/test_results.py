@@ -38,9 +38,9 @@ def make(
     truth = generator.integers(4, size=published)
     leaked = np.arange(published) < 0.6 * published
     base = generator.normal(size=(published, 4)) * np.where(leaked, 0.1, 2.0)[:, None]
-    shown = {(arm, "probe"): predict(s, truth, base) for arm, s in skill.items()} if published else {}
+    answers = {(arm, "probe"): predict(s, truth, base) for arm, s in skill.items()} if published else {}
     return Predictions(
-        tuple(skill), CLASSES, labels, group, tuple(range(seeds)), probabilities, shown, truth, leaked
+        tuple(skill), CLASSES, labels, group, tuple(range(seeds)), probabilities, answers, truth, leaked
     )
 
 
@@ -53,26 +53,27 @@ def test_estimates_are_means_over_seeds_of_sklearns_scores():
     report = summarise(predictions, draws=50)
     y = predictions.labels
     for arm in predictions.arms:
-        found = entry(report, arm)
+        result = entry(report, arm)
         p = predictions.probabilities[arm, "probe", 1.0].astype(np.float64)
         guesses = p.argmax(-1)
 
         def mean(score, *arguments, guesses=guesses, **options):
             return pytest.approx(np.mean([score(y, g, *arguments, **options) for g in guesses]))
 
-        assert found["macro_f1"]["estimate"] == mean(reference.f1_score, average="macro")
-        assert found["balanced_accuracy"]["estimate"] == mean(reference.balanced_accuracy_score)
-        assert found["accuracy"]["estimate"] == mean(reference.accuracy_score)
+        assert result["macro_f1"]["estimate"] == mean(reference.f1_score, average="macro")
+        assert result["balanced_accuracy"]["estimate"] == mean(reference.balanced_accuracy_score)
+        assert result["accuracy"]["estimate"] == mean(reference.accuracy_score)
         recalls = np.mean([reference.recall_score(y, g, average=None) for g in guesses], axis=0)
-        assert [found["recall"][name]["estimate"] for name in CLASSES] == pytest.approx(list(recalls))
+        assert [result["recall"][name]["estimate"] for name in CLASSES] == pytest.approx(list(recalls))
         areas = [
-            reference.roc_auc_score(y, each / each.sum(-1, keepdims=True), multi_class="ovr") for each in p
+            reference.roc_auc_score(y, shares / shares.sum(-1, keepdims=True), multi_class="ovr")
+            for shares in p
         ]
-        assert found["auroc"]["estimate"] == pytest.approx(np.mean(areas), rel=1e-5)
+        assert result["auroc"]["estimate"] == pytest.approx(np.mean(areas), rel=1e-5)
         counts = np.mean([reference.confusion_matrix(y, g) for g in guesses], axis=0)
-        np.testing.assert_allclose(found["confusion"], counts)
+        np.testing.assert_allclose(result["confusion"], counts)
         for name in ("macro_f1", "balanced_accuracy", "accuracy", "auroc", "log_loss", "brier"):
-            assert found[name]["low"] < found[name]["estimate"] < found[name]["high"]
+            assert result[name]["low"] < result[name]["estimate"] < result[name]["high"]
 
 
 def test_the_report_is_json():
@@ -122,8 +123,8 @@ def test_renamed_groups_and_reordered_classes_change_nothing():
     )
     other = summarise(turned, draws=100)
     for arm in predictions.arms:
-        for part, value in entry(report, arm)["macro_f1"].items():
-            assert entry(other, arm)["macro_f1"][part] == pytest.approx(value)
+        for figure, value in entry(report, arm)["macro_f1"].items():
+            assert entry(other, arm)["macro_f1"][figure] == pytest.approx(value)
         for name in CLASSES:
             assert entry(other, arm)["recall"][name] == pytest.approx(entry(report, arm)["recall"][name])
 
@@ -149,8 +150,8 @@ def test_images_of_few_groups_say_less_than_as_many_of_many_groups():
     predictions = make({"imagenet": 2.0, "mri": 2.3}, seeds=4)
     lumped = dataclasses.replace(predictions, groups=predictions.groups // 6)
     width = [
-        summarise(each, draws=500)["results"][0]["macro_f1"]
-        for each in (dataclasses.replace(predictions, groups=np.arange(predictions.labels.size)), lumped)
+        summarise(variant, draws=500)["results"][0]["macro_f1"]
+        for variant in (dataclasses.replace(predictions, groups=np.arange(predictions.labels.size)), lumped)
     ]
     assert width[1]["high"] - width[1]["low"] > 1.2 * (width[0]["high"] - width[0]["low"])
 
@@ -176,41 +177,41 @@ def test_leaked_images_are_counted_apart():
     near = np.arange(100) >= 85
     groups = np.arange(100) // 2
     predictions = dataclasses.replace(predictions, published_near=near, published_groups=groups)
-    (found,) = summarise(predictions, draws=200)["published"]
-    counts = {part: found[part]["images"] for part in ("all", "leaked", "near", "clean")}
+    (published,) = summarise(predictions, draws=200)["published"]
+    counts = {kind: published[kind]["images"] for kind in ("all", "leaked", "near", "clean")}
     assert counts == {"all": 100, "leaked": 60, "near": 15, "clean": 25}
     right = predictions.published["imagenet", "probe"].argmax(-1) == predictions.published_labels
-    assert found["all"]["accuracy"] == pytest.approx(right.mean())
-    assert found["leaked"]["accuracy"] == pytest.approx(right[:, :60].mean())
-    assert found["near"]["accuracy"] == pytest.approx(right[:, 85:].mean())
-    assert found["clean"]["accuracy"] == pytest.approx(right[:, 60:85].mean())
-    assert found["leaked"]["accuracy"] > found["clean"]["accuracy"]
-    for part in counts:
-        interval = found[part]["intervals"]["accuracy"]
-        assert interval["low"] <= found[part]["accuracy"] <= interval["high"]
+    assert published["all"]["accuracy"] == pytest.approx(right.mean())
+    assert published["leaked"]["accuracy"] == pytest.approx(right[:, :60].mean())
+    assert published["near"]["accuracy"] == pytest.approx(right[:, 85:].mean())
+    assert published["clean"]["accuracy"] == pytest.approx(right[:, 60:85].mean())
+    assert published["leaked"]["accuracy"] > published["clean"]["accuracy"]
+    for kind in counts:
+        interval = published[kind]["intervals"]["accuracy"]
+        assert interval["low"] <= published[kind]["accuracy"] <= interval["high"]
     widths = [
-        np.ptp([found[part]["intervals"]["accuracy"][end] for end in ("low", "high")]) for part in counts
+        np.ptp([published[kind]["intervals"]["accuracy"][end] for end in ("low", "high")]) for kind in counts
     ]
     assert widths[3] > widths[0]
 
 
 def test_macro_f1_of_the_published_split_is_over_the_classes_that_are_there():
     predictions = make({"imagenet": 1.0}, published=200)
-    there = predictions.published_labels != 2
+    present = predictions.published_labels != 2
     fewer = dataclasses.replace(
         predictions,
-        published={key: p[:, there] for key, p in predictions.published.items()},
-        published_labels=predictions.published_labels[there],
-        published_leaked=predictions.published_leaked[there],
+        published={key: p[:, present] for key, p in predictions.published.items()},
+        published_labels=predictions.published_labels[present],
+        published_leaked=predictions.published_leaked[present],
     )
-    (found,) = summarise(fewer, draws=50)["published"]
+    (published,) = summarise(fewer, draws=50)["published"]
     guesses = fewer.published["imagenet", "probe"].argmax(-1)
     assert (guesses == 2).any()
     wanted = [
-        reference.f1_score(fewer.published_labels, each, labels=[0, 1, 3], average="macro")
-        for each in guesses
+        reference.f1_score(fewer.published_labels, guess, labels=[0, 1, 3], average="macro")
+        for guess in guesses
     ]
-    assert found["all"]["macro_f1"] == pytest.approx(np.mean(wanted))
+    assert published["all"]["macro_f1"] == pytest.approx(np.mean(wanted))
 
 
 def test_differences_by_class_are_those_of_sklearns_f1_and_add_up():
@@ -220,16 +221,16 @@ def test_differences_by_class_are_those_of_sklearns_f1_and_add_up():
         f1 = [
             np.mean(
                 [
-                    reference.f1_score(predictions.labels, each, average=None)[k]
-                    for each in predictions.probabilities[arm, "probe", 1.0].argmax(-1)
+                    reference.f1_score(predictions.labels, guess, average=None)[k]
+                    for guess in predictions.probabilities[arm, "probe", 1.0].argmax(-1)
                 ]
             )
             for arm in ("imagenet", "mri")
         ]
-        found = pair["by_class"][name]
-        assert found["estimate"] == pytest.approx(f1[0] - f1[1])
-        assert found["low"] < found["estimate"] < found["high"]
-    by_class = [found["estimate"] for found in pair["by_class"].values()]
+        difference = pair["by_class"][name]
+        assert difference["estimate"] == pytest.approx(f1[0] - f1[1])
+        assert difference["low"] < difference["estimate"] < difference["high"]
+    by_class = [difference["estimate"] for difference in pair["by_class"].values()]
     assert np.mean(by_class) == pytest.approx(pair["difference"]["estimate"])
     rest = pair["without_largest_class"]
     others = [d for name, d in zip(CLASSES, by_class, strict=True) if name != rest["class"]]
@@ -241,8 +242,8 @@ def one_class_better(predictions, arm, classes, share=1.0):
     key = (arm, "probe", 1.0)
     p = predictions.probabilities[key].copy()
     rng = np.random.default_rng(5)
-    mine = np.isin(predictions.labels, classes) & (rng.uniform(size=predictions.labels.size) < share)
-    p[:, mine] = np.eye(4, dtype=np.float32)[predictions.labels[mine]]
+    rows = np.isin(predictions.labels, classes) & (rng.uniform(size=predictions.labels.size) < share)
+    p[:, rows] = np.eye(4, dtype=np.float32)[predictions.labels[rows]]
     return dataclasses.replace(predictions, probabilities={**predictions.probabilities, key: p})
 
 
@@ -283,19 +284,19 @@ def test_floors_are_scored_by_the_same_folds_and_an_arm_below_is_said_to_be():
     assert pixels["macro_f1"] == entry(as_arms, "pixels")["macro_f1"]
     assert pixels["arms"]["imagenet"]["above"]
     assert not pixels["arms"]["mri"]["above"]
-    told = report["verdict"]["floors"]
-    assert any(sentence.startswith("mri is not shown to be above raw pixels") for sentence in told)
+    sentences = report["verdict"]["floors"]
+    assert any(sentence.startswith("mri is not shown to be above raw pixels") for sentence in sentences)
     assert len(report["pairs"]) == 1  # they are in no pair and cost no correction
 
 
 def test_a_class_without_images_is_left_out():
     predictions = make({"imagenet": 2.0, "mri": 2.5})
-    kept = predictions.labels != 2
+    rows = predictions.labels != 2
     without = dataclasses.replace(
         predictions,
-        labels=predictions.labels[kept],
-        groups=predictions.groups[kept],
-        probabilities={key: p[:, kept] for key, p in predictions.probabilities.items()},
+        labels=predictions.labels[rows],
+        groups=predictions.groups[rows],
+        probabilities={key: p[:, rows] for key, p in predictions.probabilities.items()},
     )
     report = summarise(without, draws=50)
     assert entry(report, "imagenet")["recall"]["no_tumor"] == {"estimate": None, "low": None, "high": None}

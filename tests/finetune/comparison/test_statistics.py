@@ -49,7 +49,7 @@ def experiment(runs, seed, draws=2000, **settings):
     for run in range(runs):
         labels, group, predicted = simulate(generator, **settings)
         resampling = statistics.Resampling.of(group, draws, seed=run)
-        scores = [macro_f1(labels, each, resampling) for each in predicted]
+        scores = [macro_f1(labels, guess, resampling) for guess in predicted]
         pairs.append(statistics.compare(scores[1], scores[0], resampling))
         singles.append(statistics.estimate(scores[0], resampling).interval())
     return pairs, singles
@@ -64,8 +64,8 @@ def truth(seed=99, **settings):
         everything = np.zeros(labels.size, dtype=int)
         scores.append(
             [
-                metrics.macro_f1(metrics.confusion_by_group(labels, each, everything, 1, CLASSES)[0]).mean()
-                for each in predicted
+                metrics.macro_f1(metrics.confusion_by_group(labels, guess, everything, 1, CLASSES)[0]).mean()
+                for guess in predicted
             ]
         )
     return np.mean(scores, axis=0)
@@ -159,7 +159,7 @@ def test_identical_arms_differ_by_exactly_nothing():
 def test_swapping_the_arms_turns_the_difference_round():
     labels, group, predicted = simulate(np.random.default_rng(8))
     resampling = statistics.Resampling.of(group, 2000)
-    a, b = (macro_f1(labels, each, resampling) for each in predicted)
+    a, b = (macro_f1(labels, guess, resampling) for guess in predicted)
     there, back = statistics.compare(a, b, resampling), statistics.compare(b, a, resampling)
     assert there["difference"]["estimate"] == -back["difference"]["estimate"]
     assert np.mean(there["by_seed"]) == pytest.approx(there["difference"]["estimate"])
@@ -180,7 +180,7 @@ def test_seeds_that_disagree_widen_the_interval():
     assert apart.error > 2 * alike.error
     assert apart.error == pytest.approx(np.hypot(alike.error, 0.3 / np.sqrt(3)), rel=0.2)
     # Three seeds that agree don't prove that others would, yet they say more than three that disagree.
-    widths = [found.sources.half_width(3) / found.error for found in (apart, alike)]
+    widths = [estimate.sources.half_width(3) / estimate.error for estimate in (apart, alike)]
     assert widths[0] > 3 > 2.6 > widths[1] > 1.96
 
 
@@ -226,9 +226,9 @@ def test_smallest_detectable_is_two_point_eight_errors():
 def test_mcnemar_by_hand():
     right_a = np.array([True] * 9 + [False] * 1 + [True] * 50)
     right_b = np.array([False] * 9 + [True] * 1 + [True] * 50)
-    found = statistics.mcnemar_exact(right_a, right_b)
+    result = statistics.mcnemar_exact(right_a, right_b)
     # Two-sided: twice the chance of at most one head in ten tosses, 2 * (1 + 10) / 1024.
-    assert found == {"only_a": 9, "only_b": 1, "p_value": pytest.approx(22 / 1024)}
+    assert result == {"only_a": 9, "only_b": 1, "p_value": pytest.approx(22 / 1024)}
     assert statistics.mcnemar_exact(right_a, right_a)["p_value"] == 1
 
 
@@ -260,11 +260,11 @@ def test_p_goes_on_below_what_draws_can_resolve_and_ends_at_a_floor():
 def test_false_alarms_of_three_seeds_whatever_the_variances(groups, between):
     """A normal model: variances over groups and between seeds as multiples of the group-by-seed part."""
     rng = np.random.default_rng(13)
-    seeds, part, runs = 3, 1e-4, 1500
-    error = np.sqrt(part * (groups + (1 + between) / seeds))
-    spreads = part * (1 + between) * rng.chisquare(seeds - 1, runs) / (seeds - 1)
+    seeds, base, runs = 3, 1e-4, 1500
+    error = np.sqrt(base * (groups + (1 + between) / seeds))
+    spreads = base * (1 + between) * rng.chisquare(seeds - 1, runs) / (seeds - 1)
     p = [
-        statistics.Sources(groups * part, part, spread, 300).beyond(abs(difference), seeds)
+        statistics.Sources(groups * base, base, spread, 300).beyond(abs(difference), seeds)
         for spread, difference in zip(spreads, error * rng.normal(size=runs), strict=True)
     ]
     # Bounds of 6% and 1.5%, and three standard errors of so many runs.
@@ -307,15 +307,17 @@ def test_one_training_over_few_groups_is_students_t_of_their_number():
 
 def test_where_the_variance_of_a_mean_comes_from():
     rng = np.random.default_rng(20)
-    drawn = 0.03 * rng.normal(size=(5000, 1)) + 0.04 * rng.normal(size=(5000, 3))
+    draws = 0.03 * rng.normal(size=(5000, 1)) + 0.04 * rng.normal(size=(5000, 3))
     on_data = np.array([0.7, 0.8, 0.6])
-    found = statistics.Sources.of(on_data, drawn, 9.0)
-    covariances = [np.cov(drawn[:, i], drawn[:, j])[0, 1] for i, j in ((0, 1), (0, 2), (1, 2))]
-    assert found.groups == pytest.approx(np.mean(covariances))
-    assert found.groups + found.runs == pytest.approx(np.mean([drawn[:, i].var(ddof=1) for i in range(3)]))
-    assert (found.spread, found.effective) == (pytest.approx(0.01), 9)
-    one = statistics.Sources.of(on_data[:1], drawn[:, :1], 9.0)
-    assert (one.groups, one.runs, one.spread) == (pytest.approx(drawn[:, 0].var(ddof=1)), 0, 0)
+    sources = statistics.Sources.of(on_data, draws, 9.0)
+    covariances = [np.cov(draws[:, i], draws[:, j])[0, 1] for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert sources.groups == pytest.approx(np.mean(covariances))
+    assert sources.groups + sources.runs == pytest.approx(
+        np.mean([draws[:, i].var(ddof=1) for i in range(3)])
+    )
+    assert (sources.spread, sources.effective) == (pytest.approx(0.01), 9)
+    single = statistics.Sources.of(on_data[:1], draws[:, :1], 9.0)
+    assert (single.groups, single.runs, single.spread) == (pytest.approx(draws[:, 0].var(ddof=1)), 0, 0)
     # The part of each training and what the seeds vary beyond it shrink with their number.
     assert statistics.Sources(1.0, 3.0, 9.0, 9).error(3) == pytest.approx(2)
     assert statistics.Sources(1.0, 3.0, 0.5, 9).error(3) == pytest.approx(np.sqrt(2))
@@ -344,25 +346,27 @@ def test_the_variance_between_seeds_is_drawn_from_its_posterior(runs, spread, se
     assert (np.diff(variances) > 0).all()
     for share in (0.3, 0.5, 0.7, 0.9, 0.975):
         expected = np.exp(np.interp(share, cumulative / cumulative[-1], grid))
-        found = np.interp(share, np.cumsum(weights) - weights / 2, variances) + shift
-        assert found == pytest.approx(expected, rel=0.02)
+        quantile = np.interp(share, np.cumsum(weights) - weights / 2, variances) + shift
+        assert quantile == pytest.approx(expected, rel=0.02)
         if usual == np.inf:
-            assert sources.drawn(seeds, np.array([share]))[0] + shift == pytest.approx(found)
+            assert sources.drawn(seeds, np.array([share]))[0] + shift == pytest.approx(quantile)
 
 
 def test_draws_deviate_by_groups_and_by_seeds():
     resampling = statistics.Resampling.of(np.repeat(np.arange(12), 2), 300, seed=3)
     rng = np.random.default_rng(21)
     values = 0.7 + 0.05 * rng.normal(size=(301, 1)) + 0.02 * rng.normal(size=(301, 2))
-    found = statistics.estimate(values, resampling)
-    assert found.value == pytest.approx(values[0].mean())
-    between = found.sources.drawn(2, resampling.luck)
-    expected = (values[1:].mean(1) - found.value) * resampling.stretch + np.sqrt(
+    estimate = statistics.estimate(values, resampling)
+    assert estimate.value == pytest.approx(values[0].mean())
+    between = estimate.sources.drawn(2, resampling.luck)
+    expected = (values[1:].mean(1) - estimate.value) * resampling.stretch + np.sqrt(
         between / 2
     ) * resampling.noise
-    np.testing.assert_allclose(found.draws, found.value + expected)
-    one = statistics.estimate(values[:, :1], resampling)
-    np.testing.assert_allclose(one.draws, values[0, 0] + (values[1:, 0] - values[0, 0]) * resampling.stretch)
+    np.testing.assert_allclose(estimate.draws, estimate.value + expected)
+    single = statistics.estimate(values[:, :1], resampling)
+    np.testing.assert_allclose(
+        single.draws, values[0, 0] + (values[1:, 0] - values[0, 0]) * resampling.stretch
+    )
     # Draws that hold no image of a class are left out; a single one is no distribution.
     values[5:] = np.nan
     assert statistics.estimate(values, resampling).draws.shape == (4,)
@@ -385,9 +389,9 @@ def test_few_groups_stretch_the_draws_as_a_chi_squared_deviate_does():
 
 
 def test_intervals_are_percentiles_kept_within_bounds():
-    found = statistics.Estimate(0.5, np.linspace(0, 1, 1001), 0.1)
-    assert found.interval() == {"estimate": 0.5, "low": pytest.approx(0.025), "high": pytest.approx(0.975)}
-    assert found.interval(0.1, 0.9) == {"estimate": 0.5, "low": 0.1, "high": 0.9}
+    estimate = statistics.Estimate(0.5, np.linspace(0, 1, 1001), 0.1)
+    assert estimate.interval() == {"estimate": 0.5, "low": pytest.approx(0.025), "high": pytest.approx(0.975)}
+    assert estimate.interval(0.1, 0.9) == {"estimate": 0.5, "low": 0.1, "high": 0.9}
 
 
 def test_shares_of_draws_by_hand():
@@ -400,12 +404,12 @@ def test_shares_of_draws_by_hand():
 @pytest.mark.parametrize("beyond", [19, 20, 40])
 def test_p_is_counted_where_twenty_draws_lie_beyond_zero(beyond):
     sources = statistics.Sources(1e-4, 1e-5, 1e-5, 50)
-    found = statistics.Estimate(0.03, np.repeat([-0.01, 0.03], [beyond, 2000 - beyond]), 0.01, sources)
+    estimate = statistics.Estimate(0.03, np.repeat([-0.01, 0.03], [beyond, 2000 - beyond]), 0.01, sources)
     counted, modelled = 2 * (1 + beyond) / 2001, sources.beyond(0.03, 3, 0.3)
     assert abs(counted - modelled) > 1e-3
-    assert statistics.resolved_p_value(found, 3) == pytest.approx(modelled if beyond == 19 else counted)
-    mirrored = statistics.Estimate(-0.03, -found.draws, 0.01, sources)
-    assert statistics.resolved_p_value(mirrored, 3) == pytest.approx(statistics.resolved_p_value(found, 3))
+    assert statistics.resolved_p_value(estimate, 3) == pytest.approx(modelled if beyond == 19 else counted)
+    mirrored = statistics.Estimate(-0.03, -estimate.draws, 0.01, sources)
+    assert statistics.resolved_p_value(mirrored, 3) == pytest.approx(statistics.resolved_p_value(estimate, 3))
 
 
 @pytest.mark.slow
@@ -415,11 +419,11 @@ def test_equal_starts_with_three_seeds_are_told_apart_no_more_often_than_promise
     false_alarms = runpy.run_path(str(script))
     features, labels, groups = false_alarms["generated"]()
     answers = false_alarms["predictions"](features, labels, groups, projections=8)
-    found = false_alarms["comparisons"](answers, labels, groups, seeds=3, runs=2000, draws=400)
-    assert (found["p"] < 0.05).mean() <= 0.06
-    assert (found["p"] < 0.01).mean() <= 0.015
-    assert (found["shifted"] < 0.05).mean() >= 0.25  # no cure by never seeing anything
-    few, many = np.quantile(found["widths"], [0.01, 0.99])
+    alarms = false_alarms["comparisons"](answers, labels, groups, seeds=3, runs=2000, draws=400)
+    assert (alarms["p"] < 0.05).mean() <= 0.06
+    assert (alarms["p"] < 0.01).mean() <= 0.015
+    assert (alarms["shifted"] < 0.05).mean() >= 0.25  # no cure by never seeing anything
+    few, many = np.quantile(alarms["widths"], [0.01, 0.99])
     assert many < 6 * few
 
 
@@ -430,8 +434,8 @@ def test_of_equal_methods_no_pretraining_is_called_better_on_the_strength_of_one
     features, labels, groups = false_alarms["generated"](groups=60)
     settings = {"anew": False, "fold_seeds": 3, "dimensions": 8}
     answers = false_alarms["predictions"](features, labels, groups, 24, **settings)
-    found = false_alarms["claims"](answers, labels, groups, seeds=3, runs=150, draws=200)
-    once, repeated = found["once"], found["repeated"]
+    alarms = false_alarms["claims"](answers, labels, groups, seeds=3, runs=150, draws=200)
+    once, repeated = alarms["once"], alarms["repeated"]
     assert once["p"] > 0.2  # the encoders do differ, and a claim about the method would be wrong that often
     assert (once["pretraining"], once["encoder"]) == (0, once["p"])
     assert (repeated["encoder"], repeated["pretraining"]) == (0, repeated["p"])

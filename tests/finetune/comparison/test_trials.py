@@ -37,10 +37,10 @@ def test_round_trip(tmp_path):
     store = TrialStore(tmp_path / "trials")
     assert store.load(IDENTITY) is None
     store.save(trial())
-    found = store.load(IDENTITY)
-    assert np.array_equal(found.probabilities, trial().probabilities)
-    assert np.array_equal(found.test, trial().test)
-    assert found.details == trial().details
+    result = store.load(IDENTITY)
+    assert np.array_equal(result.probabilities, trial().probabilities)
+    assert np.array_equal(result.test, trial().test)
+    assert result.details == trial().details
     assert store.damaged == []
 
 
@@ -87,13 +87,13 @@ def test_a_damaged_byte_or_a_cut_is_never_trusted(tmp_path_factory, data):
     else:
         content[position] ^= data.draw(st.integers(1, 255))
     path.write_bytes(bytes(content))
-    found = store.load(IDENTITY)
-    if found is None:
+    result = store.load(IDENTITY)
+    if result is None:
         assert store.damaged
         assert str(path) in store.damaged[0]
     else:  # a byte that means nothing, such as a date inside the archive
-        assert np.array_equal(found.probabilities, trial().probabilities)
-        assert found.details == trial().details
+        assert np.array_equal(result.probabilities, trial().probabilities)
+        assert result.details == trial().details
 
 
 def test_a_file_of_other_settings_under_this_name_is_not_taken(tmp_path):

@@ -39,12 +39,12 @@ def report(scores, differences, mode="probe", fraction=1.0):
 
 
 def test_mri_wins():
-    found = verdict(
+    conclusion = verdict(
         report({"imagenet": 0.8, "mri": 0.85}, {("imagenet", "mri"): (-0.05, 0.02, 0.001, 0.001)})
     )
-    assert found["outcome"] == "ahead"
-    assert found["short"] == "This encoder is the better start"
-    assert found["sentence"] == (
+    assert conclusion["outcome"] == "ahead"
+    assert conclusion["short"] == "This encoder is the better start"
+    assert conclusion["sentence"] == (
         "This encoder is the better start: mri is 5.0 points of macro-F1 ahead of imagenet "
         "(95% interval +3.0 to +7.0; probability that mri is better: above 99.9%)."
     )
@@ -75,23 +75,29 @@ def test_a_pair_turned_round_says_the_same_of_the_other_arm():
 
 
 def test_the_headline_gives_the_probability_of_the_arm_it_names():
-    given = report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (-0.01, 0.02, 0.4, 0.4)})
-    given["pairs"][0]["p_a_better"] = 0.2
-    assert "probability that mri is better: 80.0%)" in verdict(given)["sentence"]
+    comparison = report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (-0.01, 0.02, 0.4, 0.4)})
+    comparison["pairs"][0]["p_a_better"] = 0.2
+    assert "probability that mri is better: 80.0%)" in verdict(comparison)["sentence"]
 
 
 def test_imagenet_wins_and_it_is_said_just_as_well():
-    found = verdict(report({"imagenet": 0.85, "mri": 0.8}, {("imagenet", "mri"): (0.05, 0.02, 0.001, 0.001)}))
-    assert found["outcome"] == "behind"
-    assert found["sentence"].startswith("ImageNet is the better start: mri is 5.0 points of macro-F1 behind")
-    assert "−7.0 to −3.0" in found["sentence"]
+    conclusion = verdict(
+        report({"imagenet": 0.85, "mri": 0.8}, {("imagenet", "mri"): (0.05, 0.02, 0.001, 0.001)})
+    )
+    assert conclusion["outcome"] == "behind"
+    assert conclusion["sentence"].startswith(
+        "ImageNet is the better start: mri is 5.0 points of macro-F1 behind"
+    )
+    assert "−7.0 to −3.0" in conclusion["sentence"]
 
 
 def test_no_difference_says_what_could_have_been_shown():
-    found = verdict(report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (-0.01, 0.02, 0.4, 0.4)}))
-    assert found["outcome"] == "no difference"
-    assert found["sentence"].startswith("No difference shown: mri is 1.0 points of macro-F1 ahead")
-    assert found["sentence"].endswith("only a difference of about 2.9 points or more would show.")
+    conclusion = verdict(
+        report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (-0.01, 0.02, 0.4, 0.4)})
+    )
+    assert conclusion["outcome"] == "no difference"
+    assert conclusion["sentence"].startswith("No difference shown: mri is 1.0 points of macro-F1 ahead")
+    assert conclusion["sentence"].endswith("only a difference of about 2.9 points or more would show.")
 
 
 @pytest.mark.parametrize(
@@ -103,15 +109,17 @@ def test_no_difference_says_what_could_have_been_shown():
     ],
 )
 def test_no_difference_says_whether_more_seeds_would_help(doubled, said):
-    given = report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (-0.01, 0.02, 0.4, 0.4)})
-    given["pairs"][0]["detectable_with_twice_the_seeds"] = doubled
-    assert verdict(given)["sentence"].endswith(said)
+    comparison = report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (-0.01, 0.02, 0.4, 0.4)})
+    comparison["pairs"][0]["detectable_with_twice_the_seeds"] = doubled
+    assert verdict(comparison)["sentence"].endswith(said)
 
 
 def test_what_the_correction_takes_away_is_not_settled():
-    found = verdict(report({"imagenet": 0.8, "mri": 0.83}, {("imagenet", "mri"): (-0.03, 0.025, 0.03, 0.09)}))
-    assert found["outcome"] == "not settled"
-    assert "corrected p = 0.09" in found["sentence"]
+    conclusion = verdict(
+        report({"imagenet": 0.8, "mri": 0.83}, {("imagenet", "mri"): (-0.03, 0.025, 0.03, 0.09)})
+    )
+    assert conclusion["outcome"] == "not settled"
+    assert "corrected p = 0.09" in conclusion["sentence"]
 
 
 def test_every_contender_is_named_and_controls_are_not_contenders():
@@ -121,24 +129,24 @@ def test_every_contender_is_named_and_controls_are_not_contenders():
         ("imagenet", "mri"): (0.1, 0.02, 0.001, 0.006),
         ("imagenet", "imagenet+mri"): (-0.05, 0.02, 0.001, 0.006),
     }
-    found = verdict(report(scores, differences))
-    assert found["arm"] == "imagenet+mri"
-    assert len(found["details"]) == 1
-    assert "mri is 10.0 points of macro-F1 behind imagenet" in found["details"][0]
+    conclusion = verdict(report(scores, differences))
+    assert conclusion["arm"] == "imagenet+mri"
+    assert len(conclusion["details"]) == 1
+    assert "mri is 10.0 points of macro-F1 behind imagenet" in conclusion["details"][0]
 
 
 def test_only_controls():
-    found = verdict(
+    conclusion = verdict(
         report({"random": 0.7, "imagenet": 0.8}, {("random", "imagenet"): (-0.1, 0.02, 0.001, 0.001)})
     )
-    assert found["short"] == "ImageNet is the better start"
+    assert conclusion["short"] == "ImageNet is the better start"
 
 
 def test_without_imagenet_the_best_two_are_compared():
     scores = {"random": 0.7, "a": 0.8, "b": 0.85}
-    found = verdict(report(scores, {("a", "b"): (-0.05, 0.02, 0.001, 0.003)}))
-    assert (found["arm"], found["baseline"]) == ("b", "a")
-    assert found["sentence"].startswith("This encoder is the better start: b is 5.0 points")
+    conclusion = verdict(report(scores, {("a", "b"): (-0.05, 0.02, 0.001, 0.003)}))
+    assert (conclusion["arm"], conclusion["baseline"]) == ("b", "a")
+    assert conclusion["sentence"].startswith("This encoder is the better start: b is 5.0 points")
 
 
 def test_without_imagenet_a_control_is_what_is_compared_with_and_not_what_wins():
@@ -147,22 +155,22 @@ def test_without_imagenet_a_control_is_what_is_compared_with_and_not_what_wins()
         ("pixels", "random"): (0.1, 0.02, 0.001, 0.003),
         ("pixels", "mri"): (0.2, 0.02, 0.001, 0.003),
     }
-    found = verdict(report(scores, differences))
-    assert (found["arm"], found["baseline"], found["outcome"]) == ("mri", "pixels", "behind")
+    conclusion = verdict(report(scores, differences))
+    assert (conclusion["arm"], conclusion["baseline"], conclusion["outcome"]) == ("mri", "pixels", "behind")
 
 
 def test_of_two_controls_the_better_is_compared_with_the_other():
-    found = verdict(
+    conclusion = verdict(
         report({"random": 0.7, "pixels": 0.8}, {("random", "pixels"): (-0.1, 0.02, 0.001, 0.001)})
     )
-    assert (found["arm"], found["baseline"], found["outcome"]) == ("pixels", "random", "ahead")
-    assert found["rule"].startswith("the headline cell is fine-tuning on all labels if that was run")
+    assert (conclusion["arm"], conclusion["baseline"], conclusion["outcome"]) == ("pixels", "random", "ahead")
+    assert conclusion["rule"].startswith("the headline cell is fine-tuning on all labels if that was run")
 
 
 def test_one_arm():
-    found = verdict(report({"mri": 0.8}, {}))
-    assert found["outcome"] == "single"
-    assert "80.0 points" in found["sentence"]
+    conclusion = verdict(report({"mri": 0.8}, {}))
+    assert conclusion["outcome"] == "single"
+    assert "80.0 points" in conclusion["sentence"]
 
 
 @pytest.mark.parametrize(
@@ -182,9 +190,9 @@ def test_other_settings_are_told_too():
     few = report(
         {"imagenet": 0.5, "mri": 0.6}, {("imagenet", "mri"): (-0.1, 0.02, 0.001, 0.001)}, fraction=0.05
     )
-    found = verdict({key: headline[key] + few[key] for key in headline})
-    assert found["outcome"] == "no difference"
-    (sentence,) = found["elsewhere"]
+    conclusion = verdict({key: headline[key] + few[key] for key in headline})
+    assert conclusion["outcome"] == "no difference"
+    (sentence,) = conclusion["elsewhere"]
     assert sentence.startswith("Linear probe on 5% of the labels: mri is 10.0 points")
 
 
@@ -202,7 +210,7 @@ def test_each_arm_is_compared_with_imagenet_of_its_own_network():
         for place, first in enumerate(names)
         for second in names[place + 1 :]
     }
-    known = {
+    facts = {
         "kinds": {
             "imagenet (a)": "imagenet",
             "imagenet (b)": "imagenet",
@@ -213,14 +221,18 @@ def test_each_arm_is_compared_with_imagenet_of_its_own_network():
         "backbones": {"imagenet (a)": "a", "imagenet (b)": "b", "mri": "a", "other": "c", "pixels": ""},
         "arm_names": names,
     }
-    found = verdict(report(scores, differences) | known)
-    assert (found["arm"], found["baseline"], found["outcome"]) == ("mri", "imagenet (a)", "ahead")
-    assert found["details"][0].startswith("ImageNet (b) is the better start: other is 16.0 points")
+    conclusion = verdict(report(scores, differences) | facts)
+    assert (conclusion["arm"], conclusion["baseline"], conclusion["outcome"]) == (
+        "mri",
+        "imagenet (a)",
+        "ahead",
+    )
+    assert conclusion["details"][0].startswith("ImageNet (b) is the better start: other is 16.0 points")
 
     pure = {name: scores[name] for name in names[:2]}
-    found = verdict(report(pure, {tuple(pure): (-0.06, 0.01, 0.001, 0.001)}) | known)
-    assert found["short"] == "ImageNet (b) is the better start"
-    assert found["baseline"] == "imagenet (a)"
+    conclusion = verdict(report(pure, {tuple(pure): (-0.06, 0.01, 0.001, 0.001)}) | facts)
+    assert conclusion["short"] == "ImageNet (b) is the better start"
+    assert conclusion["baseline"] == "imagenet (a)"
 
 
 def test_controls_are_known_by_what_they_are_and_not_by_their_names():
@@ -229,8 +241,8 @@ def test_controls_are_known_by_what_they_are_and_not_by_their_names():
         ("imagenet", "of good scale"): (-0.1, 0.02, 0.001, 0.001),
         ("imagenet", "mri"): (0.1, 0.02, 0.001, 0.001),
     }
-    known = {"kinds": {"imagenet": "imagenet", "of good scale": "scaled", "mri": "encoder"}}
-    assert verdict(report(scores, differences) | known)["arm"] == "mri"
+    facts = {"kinds": {"imagenet": "imagenet", "of good scale": "scaled", "mri": "encoder"}}
+    assert verdict(report(scores, differences) | facts)["arm"] == "mri"
 
 
 @pytest.mark.parametrize(
@@ -285,26 +297,28 @@ def test_p_values_in_words(p, corrected, words):
     [(0.9991, "above 99.9%"), (0.999, "99.9%"), (0.5, "50.0%"), (0.001, "0.1%"), (0.0009, "below 0.1%")],
 )
 def test_probabilities_are_given_as_far_as_draws_can_tell(p, words):
-    given = report({"imagenet": 0.8, "mri": 0.81}, {("mri", "imagenet"): (0.01, 0.02, 0.4, 0.4)})
-    given["pairs"][0]["p_a_better"] = p
-    assert f"probability that mri is better: {words})" in verdict(given)["sentence"]
+    comparison = report({"imagenet": 0.8, "mri": 0.81}, {("mri", "imagenet"): (0.01, 0.02, 0.4, 0.4)})
+    comparison["pairs"][0]["p_a_better"] = p
+    assert f"probability that mri is better: {words})" in verdict(comparison)["sentence"]
 
 
 def test_equal_predictions_and_a_lead_of_nothing():
-    given = report({"imagenet": 0.8, "mri": 0.8}, {("mri", "imagenet"): (0.0, 0.0, 1.0, 1.0)})
-    assert verdict(given)["sentence"] == "No difference shown: mri and imagenet give the same predictions."
-    given["pairs"][0]["smallest_detectable"] = 0.02
-    assert "mri is 0.0 points of macro-F1 ahead of imagenet" in verdict(given)["sentence"]
+    comparison = report({"imagenet": 0.8, "mri": 0.8}, {("mri", "imagenet"): (0.0, 0.0, 1.0, 1.0)})
+    assert (
+        verdict(comparison)["sentence"] == "No difference shown: mri and imagenet give the same predictions."
+    )
+    comparison["pairs"][0]["smallest_detectable"] = 0.02
+    assert "mri is 0.0 points of macro-F1 ahead of imagenet" in verdict(comparison)["sentence"]
 
 
 def test_a_class_that_is_missing_is_said_in_whole():
-    given = report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (0.0, 0.02, 0.4, 0.4)})
-    given["pairs"][0]["difference"] = interval(None, None, None)
-    found = verdict(given)
-    assert (found["outcome"], found["short"]) == ("undefined", "Can't be compared")
+    comparison = report({"imagenet": 0.8, "mri": 0.81}, {("imagenet", "mri"): (0.0, 0.02, 0.4, 0.4)})
+    comparison["pairs"][0]["difference"] = interval(None, None, None)
+    conclusion = verdict(comparison)
+    assert (conclusion["outcome"], conclusion["short"]) == ("undefined", "Can't be compared")
     assert (
-        found["sentence"]
-        == found["reason"]
+        conclusion["sentence"]
+        == conclusion["reason"]
         == "mri and imagenet can't be compared: a class is missing from the data."
     )
 
@@ -317,7 +331,7 @@ def test_cells_in_words():
 
 def with_floors(lead, above, kinds=None):
     """A comparison that mri wins, with two floors; `lead` is what it has over the higher one."""
-    given = report({"imagenet": 0.7, "mri": 0.8}, {("mri", "imagenet"): (0.1, 0.02, 0.001, 0.001)})
+    comparison = report({"imagenet": 0.7, "mri": 0.8}, {("mri", "imagenet"): (0.1, 0.02, 0.001, 0.001)})
     arms = {
         "mri": {"difference": interval(lead, lead - 0.01, lead + 0.01), "above": above},
         "imagenet": {"difference": interval(-0.01, -0.03, 0.01), "above": False},
@@ -343,7 +357,7 @@ def with_floors(lead, above, kinds=None):
             "arms": clear,
         },
     ]
-    return verdict(given | {"floors": floors} | ({"kinds": kinds} if kinds else {}))["floors"]
+    return verdict(comparison | {"floors": floors} | ({"kinds": kinds} if kinds else {}))["floors"]
 
 
 BELOW = "imagenet is not shown to be above global figures or pixels."
@@ -372,19 +386,19 @@ def test_a_winner_far_above_every_floor_needs_no_word():
     ("low", "high", "said"), [(-0.01, 0.03, True), (0.0, 0.03, True), (-0.02, 0.0, True), (0.01, 0.03, False)]
 )
 def test_a_lead_of_one_class_is_said_where_nothing_is_left_without_it(low, high, said):
-    given = report({"imagenet": 0.7, "mri": 0.8}, {("mri", "imagenet"): (0.1, 0.02, 0.001, 0.001)})
-    given["pairs"][0]["without_largest_class"] = {
+    comparison = report({"imagenet": 0.7, "mri": 0.8}, {("mri", "imagenet"): (0.1, 0.02, 0.001, 0.001)})
+    comparison["pairs"][0]["without_largest_class"] = {
         "class": "pituitary_tumor",
         "difference": interval(0.01, low, high),
     }
-    assert verdict(given)["one_class"] == (
+    assert verdict(comparison)["one_class"] == (
         "The lead is that of one class, pituitary tumor: over the other classes the difference is +1.0 points (95% "
         f"interval {points(low, True)} to {points(high, True)})."
         if said
         else ""
     )
-    given["pairs"][0]["p_holm"] = 0.5
-    assert verdict(given)["one_class"] == ""
+    comparison["pairs"][0]["p_holm"] = 0.5
+    assert verdict(comparison)["one_class"] == ""
 
 
 def test_other_cells_say_whether_they_show_a_difference():
@@ -403,8 +417,10 @@ def test_other_cells_say_whether_they_show_a_difference():
     cells.append(
         report({"other": 0.5, "mri": 0.6}, {("other", "mri"): (0.1, 0.02, 0.001, 0.001)}, fraction=0.5)
     )
-    found = verdict({key: [entry for cell in cells for entry in cell[key]] for key in ("results", "pairs")})
-    first, second = found["elsewhere"]
+    conclusion = verdict(
+        {key: [entry for cell in cells for entry in cell[key]] for key in ("results", "pairs")}
+    )
+    first, second = conclusion["elsewhere"]
     assert first.startswith(
         "Linear probe on 50% of the labels: mri is 10.0 points of macro-F1 behind imagenet"
     )

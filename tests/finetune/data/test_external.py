@@ -48,23 +48,23 @@ def tumors(home):
 
 
 def test_copies_of_training_images_are_dropped_and_counted(tumors, away, tmp_path):
-    (found,) = load_externals([away], tumors, 48, cache=tmp_path)
-    assert found.name == "elsewhere"
-    assert (found.about["dropped_identical"], found.about["dropped_near_duplicates"]) == (4, 4)
-    assert found.about["images"] == len(found) == 32
-    assert sum(found.about["images_by_class"].values()) == 32
-    (again,) = load_externals([away], tumors, 48, cache=tmp_path)
-    assert again.fingerprint == found.fingerprint
+    (external,) = load_externals([away], tumors, 48, cache=tmp_path)
+    assert external.name == "elsewhere"
+    assert (external.about["dropped_identical"], external.about["dropped_near_duplicates"]) == (4, 4)
+    assert external.about["images"] == len(external) == 32
+    assert sum(external.about["images_by_class"].values()) == 32
+    (second,) = load_externals([away], tumors, 48, cache=tmp_path)
+    assert second.fingerprint == external.fingerprint
 
 
 def test_labels_follow_the_names_of_classes(tumors, away, tmp_path):
     """A folder that lacks the first class has other numbers for the rest."""
-    part = tmp_path / "part"
+    folder = tmp_path / "part"
     for name in "cd":
-        shutil.copytree(away / name, part / name)
-    (found,) = load_externals([part], tumors, 48, cache=tmp_path)
-    assert set(found.labels.tolist()) == {2, 3}
-    assert found.about["images_by_class"]["a"] == 0
+        shutil.copytree(away / name, folder / name)
+    (external,) = load_externals([folder], tumors, 48, cache=tmp_path)
+    assert set(external.labels.tolist()) == {2, 3}
+    assert external.about["images_by_class"]["a"] == 0
 
 
 def renamed(away, folder, names):
@@ -80,18 +80,18 @@ def test_names_of_classes_are_understood_or_said(tumors, away, tmp_path, capsys)
     folder = renamed(away, tmp_path / "names", ("Glioma", "meningioma-tumour", "notumor", "Adenoma"))
     with pytest.raises(UserError, match=r"class Adenoma is none of .*--class-map 'Adenoma=NAME'"):
         load_externals([folder], ours, 48, cache=tmp_path)
-    said = {"adenoma": "pituitary_tumor"}
-    (found,) = load_externals([folder], ours, 48, cache=tmp_path, class_map=said)
+    class_map = {"adenoma": "pituitary_tumor"}
+    (external,) = load_externals([folder], ours, 48, cache=tmp_path, class_map=class_map)
     (same,) = load_externals([away], tumors, 48, cache=tmp_path)
     order = ("Glioma", "meningioma-tumour", "notumor", "Adenoma")
-    assert found.about["classes"] == dict(
+    assert external.about["classes"] == dict(
         zip(sorted(order), (ours.classes[n] for n in (3, 0, 1, 2)), strict=True)
     )
-    assert np.bincount(found.labels).tolist() == np.bincount(same.labels).tolist()
+    assert np.bincount(external.labels).tolist() == np.bincount(same.labels).tolist()
     assert "Adenoma = pituitary_tumor" in capsys.readouterr().err
-    (part,) = load_externals([folder], ours, 48, cache=tmp_path, class_map={"Adenoma": ""})
-    assert set(part.labels.tolist()) == {0, 1, 2}
-    assert part.about["dropped_classes"] == len(list((away / "d").iterdir()))
+    (subset,) = load_externals([folder], ours, 48, cache=tmp_path, class_map={"Adenoma": ""})
+    assert set(subset.labels.tolist()) == {0, 1, 2}
+    assert subset.about["dropped_classes"] == len(list((away / "d").iterdir()))
 
 
 def test_figures_on_few_images_come_with_a_caution():
@@ -110,9 +110,9 @@ def test_copies_in_other_tones_are_dropped(tumors, home, away, tmp_path):
     for number, path in enumerate(sorted(home.glob("Training/*/*.png"))[:40:4]):
         place = folder / path.parent.name / f"toned {path.name}"
         list(TONES.values())[number % len(TONES)](Image.open(path), rng).save(place)
-    (found,) = load_externals([folder], tumors, 48, cache=tmp_path)
-    assert found.about["dropped_near_duplicates"] == 4 + 10
-    assert found.about["images"] == 32
+    (external,) = load_externals([folder], tumors, 48, cache=tmp_path)
+    assert external.about["dropped_near_duplicates"] == 4 + 10
+    assert external.about["images"] == 32
 
 
 @pytest.mark.parametrize("case", ["unknown class", "nothing left", "same name"])
@@ -156,8 +156,8 @@ def test_every_model_on_all_labels_is_tested(home, away, tmp_path):
     assert summary["trials"] == 2 * 2 * (2 * 2 * 2 + 2)
     assert summary["trials_done_before"] == summary["trials"] - 2 * 2 * 4
     assert summary["results"] == before["results"]
-    (told,) = summary["external"]
-    assert (told["dropped_identical"], told["dropped_near_duplicates"]) == (4, 4)
+    (totals,) = summary["external"]
+    assert (totals["dropped_identical"], totals["dropped_near_duplicates"]) == (4, 4)
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     (other,) = report["external"]
     assert other["models"] == 4
@@ -171,7 +171,7 @@ def test_every_model_on_all_labels_is_tested(home, away, tmp_path):
             and ('"' + entry["arm"] + "-") in identity
         ]
         assert len(answers) == 4
-        expected = np.mean([f1_score(labels, each, average="macro") for each in answers])
+        expected = np.mean([f1_score(labels, guess, average="macro") for guess in answers])
         assert entry["macro_f1"]["estimate"] == pytest.approx(expected)
         assert entry["macro_f1"]["low"] < entry["macro_f1"]["estimate"] < entry["macro_f1"]["high"]
     page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
@@ -180,7 +180,7 @@ def test_every_model_on_all_labels_is_tested(home, away, tmp_path):
     assert "(8 a, 8 b, 8 c, 8 d)" in page
     for line in other["caution"]:
         assert line in html.unescape(page)
-    assert told["caution"] == other["caution"]
+    assert totals["caution"] == other["caution"]
 
 
 def test_other_pictures_of_persons_in_training_are_left_out(known_set, draw_slice, tmp_path):
@@ -190,18 +190,18 @@ def test_other_pictures_of_persons_in_training_are_left_out(known_set, draw_slic
     from mri_transfer.datasets.tumors.persons.originals import figshare_originals, person_of
 
     folder, where = known_set
-    known, cache = figshare_originals(), tmp_path / "cache"
-    people = {person_of(known.patients[place]) for place in where.values()}
-    mine = [n for n, patient in enumerate(known.patients) if person_of(patient) in people]
-    others = [n for n, patient in enumerate(known.patients) if person_of(patient) not in people]
-    new = [n for n in mine if n not in where.values()][:20]
+    originals, cache = figshare_originals(), tmp_path / "cache"
+    people = {person_of(originals.patients[place]) for place in where.values()}
+    siblings = [n for n, patient in enumerate(originals.patients) if person_of(patient) in people]
+    others = [n for n, patient in enumerate(originals.patients) if person_of(patient) not in people]
+    new = [n for n in siblings if n not in where.values()][:20]
     for place in new + others[:: len(others) // 30]:
-        path = tmp_path / "away" / known.labels[place] / f"{place}.png"
+        path = tmp_path / "away" / originals.labels[place] / f"{place}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(draw_slice(place)).save(path)
     home = load_tumors(folder, 32, cache=cache)
-    (found,) = load_externals([tmp_path / "away"], home, 32, cache=cache)
-    dropped = {key: value for key, value in found.about.items() if key.startswith("dropped")}
-    assert sum(dropped.values()) + len(found) == 20 + len(others[:: len(others) // 30])
+    (external,) = load_externals([tmp_path / "away"], home, 32, cache=cache)
+    dropped = {key: value for key, value in external.about.items() if key.startswith("dropped")}
+    assert sum(dropped.values()) + len(external) == 20 + len(others[:: len(others) // 30])
     assert dropped["dropped_persons"] + dropped["dropped_near_duplicates"] == 20
     assert dropped["dropped_persons"] > 0

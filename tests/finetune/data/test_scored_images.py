@@ -29,37 +29,37 @@ def tumors(images=200, per_group=2, classes=4) -> Tumors:
 
 
 def test_the_two_parts_share_no_group_and_make_up_all():
-    found = tumors()
-    parts = {which: scored_images(found, which) for which in ("headline", "development", "all")}
+    dataset = tumors()
+    parts = {which: scored_images(dataset, which) for which in ("headline", "development", "all")}
     headline, development = parts["headline"].images, parts["development"].images
-    assert np.array_equal(development, development_images(found))
+    assert np.array_equal(development, development_images(dataset))
     assert np.array_equal(headline, ~development)
-    assert not set(found.groups[headline]) & set(found.groups[development])
+    assert not set(dataset.groups[headline]) & set(dataset.groups[development])
     assert parts["all"].images.all()
-    about = parts["headline"].about
-    assert about["images"] + about["left_out"]["images"] == 200
-    assert about["groups"] + about["left_out"]["groups"] == 100
+    facts = parts["headline"].about
+    assert facts["images"] + facts["left_out"]["images"] == 200
+    assert facts["groups"] + facts["left_out"]["groups"] == 100
     assert parts["all"].about["left_out"] == {"images": 0, "groups": 0}
 
 
 def test_the_words_give_the_counts():
-    about = scored_images(tumors(), "headline").about
-    for count in (about["images"], about["groups"], *about["left_out"].values()):
-        assert str(count) in about["words"]
+    facts = scored_images(tumors(), "headline").about
+    for count in (facts["images"], facts["groups"], *facts["left_out"].values()):
+        assert str(count) in facts["words"]
 
 
 def test_a_class_that_would_not_be_scored_is_one_line():
-    found = tumors()
-    development = development_images(found)
-    found.labels = np.where(development, found.labels, np.minimum(found.labels, 2))
+    dataset = tumors()
+    development = development_images(dataset)
+    dataset.labels = np.where(development, dataset.labels, np.minimum(dataset.labels, 2))
     with pytest.raises(
         UserError, match=r"class d has no group outside the development groups; use --scored all"
     ):
-        scored_images(found, "headline")
-    assert scored_images(found, "all").about["images"] == 200
+        scored_images(dataset, "headline")
+    assert scored_images(dataset, "all").about["images"] == 200
 
 
 def test_a_single_scored_group_is_refused():
-    found = tumors(images=40, per_group=40, classes=1)
+    dataset = tumors(images=40, per_group=40, classes=1)
     with pytest.raises(UserError, match="one group"):
-        scored_images(found, "all")
+        scored_images(dataset, "all")

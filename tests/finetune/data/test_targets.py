@@ -120,17 +120,17 @@ def test_an_altered_copy_of_a_test_image_is_found(stores, tumors, splits, tmp_pa
     from mri_transfer.datasets.store.writer import StoreWriter
 
     split = splits[0]
-    shown = [tumors.images[split.train[0]], tumors.images[split.test[5]][:, ::-1]]
+    pictures = [tumors.images[split.train[0]], tumors.images[split.test[5]][:, ::-1]]
     with StoreWriter(tmp_path / "store", {"size": 64}) as writer:
-        for number, image in enumerate(shown):
+        for number, image in enumerate(pictures):
             picture = np.asarray(Image.fromarray(np.ascontiguousarray(image)).resize((64, 64)))
             entry = {"subject": f"s{number}", "session": "", "sequence": "", "source": "x", "sha256": ""}
             places = {"planes": ["unknown"], "position_mm": [0.0], "position": [0.5]}
             writer.add(entry | places, picture[None])
         writer.finish()
-    found = own(stores) | {(0, 0): tmp_path / "store"}
+    folders = own(stores) | {(0, 0): tmp_path / "store"}
     with pytest.raises(UserError, match=r"\d test images of seed 0, fold 0"):
-        check_splits(tumors, [target(found)], splits)
+        check_splits(tumors, [target(folders)], splits)
 
 
 @pytest.mark.parametrize(

@@ -54,14 +54,14 @@ def classifier_run(tumor_folder, tmp_path_factory):
 
 def test_agreement_is_what_numpy_says():
     expected = np.array([[0.7, 0.2, 0.1], [0.1, 0.8, 0.1]], np.float32)
-    found = np.array([[0.2, 0.7, 0.1], [0.1, 0.8, 0.1]], np.float32)
-    result = agreement(expected, found, probabilities=True)
+    answers = np.array([[0.2, 0.7, 0.1], [0.1, 0.8, 0.1]], np.float32)
+    result = agreement(expected, answers, probabilities=True)
     assert result.images == 2
     assert result.top1 == 0.5
     assert result.largest_difference == pytest.approx(0.5)
-    a, b = expected[0], found[0]
+    a, b = expected[0], answers[0]
     assert result.cosine == pytest.approx((a @ b / np.linalg.norm(a) / np.linalg.norm(b) + 1) / 2)
-    features = agreement(100 * expected, 100 * found, probabilities=False)
+    features = agreement(100 * expected, 100 * answers, probabilities=False)
     assert features.top1 is None
     assert features.largest_difference == pytest.approx(0.5 / 0.8)
 
@@ -89,7 +89,8 @@ def test_images_to_compare_and_to_calibrate_with_are_others(tumor_folder):
     assert compared.shape[1:] == (32, 32)
     assert abs(len(compared) - len(calibration)) <= 1
     digests = [
-        {hashlib.sha256(image.tobytes()).digest() for image in part} for part in (compared, calibration)
+        {hashlib.sha256(image.tobytes()).digest() for image in pictures}
+        for pictures in (compared, calibration)
     ]
     assert len(digests[0] & digests[1]) <= 8  # copies that were planted in the folder
 
@@ -140,15 +141,15 @@ def test_lite_files_agree_and_the_small_one_holds_integers(classifier_run, tmp_p
     small = export_run(classifier_run, tmp_path / "out", format="litert", int8=True)
     assert small["files"][0]["agreement"]["top1"] >= 0.98
     assert small["files"][0]["bytes"] < 0.4 * whole["files"][0]["bytes"]
-    made = interpreter(tmp_path / "out" / "model-int8.tflite")
-    kinds = [tensor["dtype"] for tensor in made.get_tensor_details()]
+    model = interpreter(tmp_path / "out" / "model-int8.tflite")
+    kinds = [tensor["dtype"] for tensor in model.get_tensor_details()]
     assert kinds.count(np.int8) > 50
     assert {"litert.json", "litert-int8.json", "model.tflite", "model-int8.tflite"} <= {
         path.name for path in (tmp_path / "out").iterdir()
     }
-    written = json.loads((tmp_path / "out" / "litert-int8.json").read_text())
+    card = json.loads((tmp_path / "out" / "litert-int8.json").read_text())
     path = tmp_path / "out" / "model-int8.tflite"
-    assert written["files"][0]["sha256"] == {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
+    assert card["files"][0]["sha256"] == {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
 
 
 @pytest.mark.slow
@@ -173,11 +174,11 @@ def test_onnx_files_agree_and_carry_the_classes(classifier_run, tmp_path):
 def test_an_encoder_for_others_needs_no_images(format, encoder_folder, tmp_path):
     if format == "safetensors":
         pytest.importorskip("safetensors")
-    (found,) = export_run(encoder_folder, tmp_path / "out", format=format)["files"]
-    assert found["agreement"]["cosine"] > 0.9999
+    (entry,) = export_run(encoder_folder, tmp_path / "out", format=format)["files"]
+    assert entry["agreement"]["cosine"] > 0.9999
     if format == "keras":  # which Keras alone reads, so nothing in it is of this package
         code = "import sys, keras; print(keras.saving.load_model(sys.argv[1]).output_shape)"
-        path = str(tmp_path / "out" / found["file"])
+        path = str(tmp_path / "out" / entry["file"])
         done = subprocess.run(
             [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=tmp_path
         )

@@ -31,11 +31,11 @@ def classifier(tmp_path, monkeypatch, tumor_folder):
     encoder = small_network.build_small(size=32)
     rng = np.random.default_rng(0)
     head = {"kernel": rng.normal(0, 1, (12, 4)).astype(np.float32), "bias": np.zeros(4, np.float32)}
-    made = build_classifier(
+    model = build_classifier(
         encoder, tuple("abcd"), mean=np.zeros(12, np.float32), scale=np.ones(12, np.float32), **head
     )
     provenance = {"config": {"tumors": str(tumor_folder)}}
-    save_classifier(made, tmp_path / "run", backbone="mobilenet", provenance=provenance)
+    save_classifier(model, tmp_path / "run", backbone="mobilenet", provenance=provenance)
     return tmp_path / "run"
 
 
@@ -44,7 +44,7 @@ def tree(folder):
 
 
 @pytest.mark.parametrize(
-    "format", ["saved_model", *(pytest.param(each, marks=pytest.mark.slow) for each in ("litert", "onnx"))]
+    "format", ["saved_model", *(pytest.param(name, marks=pytest.mark.slow) for name in ("litert", "onnx"))]
 )
 def test_an_export_on_a_full_disk_is_one_line_and_leaves_the_former_one(classifier, disk, cli, format):
     if format == "onnx":

@@ -30,9 +30,9 @@ def test_probabilities_are_scikit_learns_votes(blobs, count):
     weights = np.exp((distance[:, :1] - distance) / TEMPERATURE)
     votes = np.stack([(weights * (labels[train][index] == k)).sum(1) for k in range(4)], axis=1)
     expected = (votes + SMOOTHING / 4) / (votes.sum(1, keepdims=True) + SMOOTHING)
-    found = fitted(features[train], labels[train], count).probabilities(features[test])
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert (found.argmax(1) == reference.predict(features[test] - mean)).all()
+    probabilities = fitted(features[train], labels[train], count).probabilities(features[test])
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    assert (probabilities.argmax(1) == reference.predict(features[test] - mean)).all()
 
 
 @given(scale=st.floats(1e-6, 1e6), seed=st.integers(0, 99))
@@ -40,21 +40,21 @@ def test_scale_and_rotation_of_features_change_nothing(scale, seed):
     rng = np.random.default_rng(seed)
     features, labels = rng.normal(size=(40, 6)), np.arange(40) % 3
     turn = np.linalg.qr(rng.normal(size=(6, 6)))[0]
-    found = fitted(features, labels, 5).probabilities(features)
+    probabilities = fitted(features, labels, 5).probabilities(features)
     turned = fitted(scale * features @ turn + 3 * scale, labels, 5).probabilities(
         scale * features @ turn + 3 * scale
     )
-    np.testing.assert_allclose(found, turned, atol=1e-3)
+    np.testing.assert_allclose(probabilities, turned, atol=1e-3)
 
 
 def test_the_number_of_neighbours_is_chosen_on_the_training_groups(blobs):
     features, labels, groups = blobs
-    found = fit_nearest(features, labels, groups, 0)
-    assert found.neighbours in NEIGHBOURS
-    assert set(found.tried) == set(NEIGHBOURS)
-    assert found.tried[found.neighbours] == max(found.tried.values())
+    nearest = fit_nearest(features, labels, groups, 0)
+    assert nearest.neighbours in NEIGHBOURS
+    assert set(nearest.tried) == set(NEIGHBOURS)
+    assert nearest.tried[nearest.neighbours] == max(nearest.tried.values())
     # Images of a group are alike here, but groups are not parted, so one neighbour is not what does best.
-    assert found.neighbours > 1
+    assert nearest.neighbours > 1
 
 
 def test_labels_of_test_images_are_never_used(blobs, tmp_path):
@@ -64,21 +64,21 @@ def test_labels_of_test_images_are_never_used(blobs, tmp_path):
     train, test = np.flatnonzero(groups < 60), np.flatnonzero(groups >= 60)
     shuffled = labels.copy()
     shuffled[test] = np.random.default_rng(0).permutation(labels[test])
-    found = [
-        feature_trial("nearest", tmp_path / "f.npz", each, groups, train, test, 0, [tmp_path / "g.npz"])[0]
-        for each in (labels, shuffled)
+    answers = [
+        feature_trial("nearest", tmp_path / "f.npz", targets, groups, train, test, 0, [tmp_path / "g.npz"])[0]
+        for targets in (labels, shuffled)
     ]
-    assert np.array_equal(found[0][0], found[1][0])
-    assert found[0][1].shape == (7, 4)
+    assert np.array_equal(answers[0][0], answers[1][0])
+    assert answers[0][1].shape == (7, 4)
 
 
 def test_one_group_in_a_class_leaves_nothing_to_choose_by():
     features = np.random.default_rng(0).normal(size=(6, 3)).astype(np.float32)
-    found = fit_nearest(features, np.array([0, 0, 0, 0, 1, 1]), np.array([0, 1, 2, 3, 4, 4]), 0)
-    assert found.tried == {}
-    assert found.probabilities(features).shape == (6, 2)
+    nearest = fit_nearest(features, np.array([0, 0, 0, 0, 1, 1]), np.array([0, 1, 2, 3, 4, 4]), 0)
+    assert nearest.tried == {}
+    assert nearest.probabilities(features).shape == (6, 2)
 
 
 def test_features_that_are_all_the_same_say_nothing():
-    found = fit_nearest(np.ones((8, 3), np.float32), np.arange(8) % 2, np.arange(8), 0)
-    assert np.isfinite(found.probabilities(np.ones((2, 3), np.float32))).all()
+    nearest = fit_nearest(np.ones((8, 3), np.float32), np.arange(8) % 2, np.arange(8), 0)
+    assert np.isfinite(nearest.probabilities(np.ones((2, 3), np.float32))).all()

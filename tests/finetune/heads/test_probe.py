@@ -45,8 +45,8 @@ def test_the_strength_is_the_grids_best_by_an_independent_cross_validation(blobs
             (reference(strength).fit(features[fit], labels[fit]).predict_proba(features[out]), labels[out])
             for fit, out in inner_splits(labels, groups, 0)
         ]
-        found, truth = np.concatenate([p for p, _ in parts]), np.concatenate([t for _, t in parts])
-        losses[strength] = reference_log_loss(truth, found)
+        answers, truth = np.concatenate([p for p, _ in parts]), np.concatenate([t for _, t in parts])
+        losses[strength] = reference_log_loss(truth, answers)
     assert chosen == min(losses, key=losses.get)
     for strength in tried:
         # Weaker penalties than the best are looked at only to know that they are worse, and converge slowly.
@@ -129,9 +129,9 @@ def test_a_missing_class_is_an_error(blobs):
 def test_softmax_and_log_loss_against_references():
     rng = np.random.default_rng(0)
     logits = rng.normal(0, 300, (50, 4))
-    found = softmax(logits)
-    assert np.isfinite(found).all()
-    assert found.sum(1) == pytest.approx(np.ones(50), abs=1e-6)
+    probabilities = softmax(logits)
+    assert np.isfinite(probabilities).all()
+    assert probabilities.sum(1) == pytest.approx(np.ones(50), abs=1e-6)
     mild = softmax(logits / 300)
     labels = rng.integers(0, 4, 50)
     assert log_loss(mild, labels) == pytest.approx(

@@ -33,9 +33,9 @@ def test_parts_have_their_turn_from_the_top_down():
 
 
 def test_parts_of_an_encoder_go_from_the_bottom_to_the_top():
-    found = parts_of(small_encoder())
-    parts = [part for _, part in found]
-    assert [len(layer.weights) > 0 for layer, _ in found] == [True] * 6
+    pairs = parts_of(small_encoder())
+    parts = [part for _, part in pairs]
+    assert [len(layer.weights) > 0 for layer, _ in pairs] == [True] * 6
     assert parts == sorted(parts, reverse=True)
     assert parts[-1] == 1
     assert parts[0] <= PARTS

@@ -56,15 +56,15 @@ def test_loss_and_probabilities_are_those_of_scipy_also_of_huge_logits():
 def test_scores_are_those_of_the_textbook():
     logits, labels = overconfident(400, 3)
     p = softmax(logits / 1.4, axis=1)
-    found = calibration_scores(logits, labels, 1.4)
-    assert found["log_loss"] == pytest.approx(log_loss(labels, p, labels=range(4)))
-    assert found["brier"] == pytest.approx(((p - np.eye(4)[labels]) ** 2).sum(1).mean())
+    scores = calibration_scores(logits, labels, 1.4)
+    assert scores["log_loss"] == pytest.approx(log_loss(labels, p, labels=range(4)))
+    assert scores["brier"] == pytest.approx(((p - np.eye(4)[labels]) ** 2).sum(1).mean())
     confidence, right = p.max(1), p.argmax(1) == labels
     gaps = 0.0
     for low in np.arange(15) / 15:
         inside = (confidence > low) & (confidence <= low + 1 / 15)
         gaps += abs(right[inside].sum() - confidence[inside].sum()) / 400
-    assert found["ece"] == pytest.approx(gaps)
+    assert scores["ece"] == pytest.approx(gaps)
 
 
 def test_calibration_lowers_what_it_should():

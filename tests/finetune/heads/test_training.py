@@ -86,9 +86,9 @@ def test_training_sees_the_statistics_it_keeps(pictures):
     images, labels, _ = pictures
     plain = Recipe(epochs=1, batch=24, smoothing=0, rotation=0, zoom=0, shift=0, light=0, flip=False)
     classifier = start(pictures)
-    found = classifier.probabilities(images)
+    probabilities = classifier.probabilities(images)
     loss = Finetuning(classifier, images, labels, plain, 0).step(np.arange(24))
-    assert loss == pytest.approx(-np.log(found[np.arange(24), labels]).mean(), rel=1e-3)
+    assert loss == pytest.approx(-np.log(probabilities[np.arange(24), labels]).mean(), rel=1e-3)
 
 
 def test_training_lowers_the_loss(trained):
@@ -108,8 +108,8 @@ def test_the_same_seed_gives_the_same_classifier_also_when_continued(trained, pi
     first.save(tmp_path)
     del first
     continued = Finetuning(start(pictures), *pictures[:2], RECIPE, seed=1)
-    arrays, about = load_state(tmp_path)
-    continued.resume(arrays, about["epoch"])
+    arrays, info = load_state(tmp_path)
+    continued.resume(arrays, info["epoch"])
     assert continued.epoch == 2
     train(continued)
     assert np.abs(continued.classifier.probabilities(images) - expected).max() < 1e-4
@@ -147,17 +147,17 @@ def test_saved_and_loaded_predicts_the_same(pictures, tmp_path):
     save_classifier(classifier, tmp_path, backbone="efficientnet_lite0", provenance={})
     loaded = load_classifier(tmp_path)
     assert loaded.classes == CLASSES
-    found = loaded.probabilities(images)
-    assert np.array_equal(found, classifier.probabilities(images))
+    probabilities = loaded.probabilities(images)
+    assert np.array_equal(probabilities, classifier.probabilities(images))
     sharper = dataclasses.replace(loaded, temperature=1.0).probabilities(images).astype(float) ** (1 / 1.75)
-    assert found == pytest.approx(sharper / sharper.sum(-1, keepdims=True), abs=1e-6)
+    assert probabilities == pytest.approx(sharper / sharper.sum(-1, keepdims=True), abs=1e-6)
 
     card = read_object(tmp_path / CARD)
-    written = (tmp_path / CARD).read_text()
-    (tmp_path / CARD).write_text(written.replace('"a"', '"d"'))
+    text = (tmp_path / CARD).read_text()
+    (tmp_path / CARD).write_text(text.replace('"a"', '"d"'))
     with pytest.raises(UserError, match="changed after it was written"):
         load_classifier(tmp_path)
-    (tmp_path / CARD).write_text(json.dumps(json.loads(written) | {"classes": list(CLASSES[::-1])}))
+    (tmp_path / CARD).write_text(json.dumps(json.loads(text) | {"classes": list(CLASSES[::-1])}))
     with pytest.raises(UserError, match="changed after it was written"):
         load_classifier(tmp_path)
     (tmp_path / CARD).write_text(json.dumps({**card, "classes": [CLASSES[0]] * len(CLASSES)}))
@@ -219,8 +219,8 @@ def test_augmentation_keeps_range_and_black_and_repeats_an_epoch(pictures):
 
 def test_light_leaves_black_black_and_keeps_order():
     ramp = np.linspace(0, 255, 64, dtype=np.float32).reshape(1, 8, 8, 1)
-    found = keras.ops.convert_to_numpy(Light(0.3, seed=0)(np.repeat(ramp, 16, 0), training=True))
-    assert found[:, 0, 0, 0].max() < 0.01
-    assert (np.diff(found.reshape(16, -1), axis=1) >= 0).all()
-    assert found[:, 4, 4, 0].std() > 1
+    output = keras.ops.convert_to_numpy(Light(0.3, seed=0)(np.repeat(ramp, 16, 0), training=True))
+    assert output[:, 0, 0, 0].max() < 0.01
+    assert (np.diff(output.reshape(16, -1), axis=1) >= 0).all()
+    assert output[:, 4, 4, 0].std() > 1
     assert np.array_equal(keras.ops.convert_to_numpy(Light(0.3, seed=0)(ramp)), ramp)

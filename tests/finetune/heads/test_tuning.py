@@ -37,9 +37,16 @@ def pictures():
 
 
 def tuning_of(pictures, recipe=ALL, groups=None) -> Tuning:
-    images, labels, found, features = pictures
+    images, labels, own_groups, features = pictures
     return Tuning(
-        small_encoder(), features, images, labels, found if groups is None else groups, CLASSES, recipe, 0
+        small_encoder(),
+        features,
+        images,
+        labels,
+        own_groups if groups is None else groups,
+        CLASSES,
+        recipe,
+        0,
     )
 
 
@@ -74,9 +81,9 @@ def test_no_inner_training_sees_a_group_that_is_held_out(finished, pictures):
     assert set(labels[held]) == {0, 1, 2}
     *inner, last = begun
     assert len(inner) == 3
-    for seen, known, *_ in inner:
-        assert np.array_equal(seen, images[fit])
-        assert np.array_equal(known, labels[fit])
+    for inputs, targets, *_ in inner:
+        assert np.array_equal(inputs, images[fit])
+        assert np.array_equal(targets, labels[fit])
     assert np.array_equal(last[0], images)
 
 
@@ -112,14 +119,14 @@ def test_a_rate_at_which_training_diverges_is_not_taken(pictures):
 
 def test_the_last_training_is_as_long_as_was_best_and_its_temperature_is_of_that_epoch(finished):
     tuning, details, _ = finished
-    losses = [each["calibrated"] for each in details["inner"]]
+    losses = [training["calibrated"] for training in details["inner"]]
     assert len(losses) == 2
     assert (
         details["epochs"] == 1 + int(np.argmin(losses)) == tuning.finetuning.epoch == len(details["losses"])
     )
     assert details["temperature"] == details["inner"][details["epochs"] - 1]["temperature"]
     assert tuning.classifier.temperature == details["temperature"]
-    assert all(each["calibrated"] <= each["log_loss"] for each in details["inner"])
+    assert all(training["calibrated"] <= training["log_loss"] for training in details["inner"])
 
 
 @pytest.mark.slow
@@ -168,9 +175,9 @@ def test_interrupted_anywhere_it_ends_with_the_same_bits(finished, pictures, tmp
             tuning_of(pictures).run(state=tmp_path)
     tuning, expected = tuning_of(pictures), finished[1]
     assert tuning.restore(tmp_path)
-    found = tuning.run(state=tmp_path)
+    result = tuning.run(state=tmp_path)
     same = set(expected) - {"seconds"}
-    assert {key: found[key] for key in same} == {key: expected[key] for key in same}
+    assert {key: result[key] for key in same} == {key: expected[key] for key in same}
     for a, b in zip(weights_of(tuning), weights_of(finished[0]), strict=True):
         assert np.array_equal(a, b)
 
@@ -185,8 +192,8 @@ def test_groups_that_allow_no_inner_split_train_at_the_middle_rate(pictures):
 
 def test_without_epochs_the_probe_is_the_classifier(pictures):
     tuning = tuning_of(pictures, dataclasses.replace(ALL, epochs=0))
-    found = tuning.run()
-    assert (found["epochs"], found["temperature"], found["losses"]) == (0, 1.0, [])
+    result = tuning.run()
+    assert (result["epochs"], result["temperature"], result["losses"]) == (0, 1.0, [])
     np.testing.assert_allclose(
         tuning.classifier.probabilities(pictures[0]), tuning.probe.probabilities(pictures[3]), atol=1e-5
     )

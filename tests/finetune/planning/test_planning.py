@@ -83,13 +83,13 @@ def test_what_is_done_otherwise_is_told(planned):
     changed["arm"] = settings["arm"]
     changed["mode"] = "probe,nearest"
     compare(CompareConfig(**changed))
-    told = report_of(settings)["plan"]
-    assert not told["followed"]
-    assert told["deviations"][:2] == [
+    outcome = report_of(settings)["plan"]
+    assert not outcome["followed"]
+    assert outcome["deviations"][:2] == [
         "Modes: planned probe, done probe, nearest.",
         "Folds: planned 3, done 4.",
     ]
-    assert "Seeds: planned 0, done 0, 1." in told["deviations"]
+    assert "Seeds: planned 0, done 0, 1." in outcome["deviations"]
     assert "Folds: planned 3, done 4." in page_of(settings)
     assert read_plan(settings["plan"]) == plan
     assert report_of(settings)["looks_before"] == 1
@@ -124,10 +124,10 @@ def test_a_hypothesis_without_a_plan_is_refused(planned):
 def test_a_plan_after_the_look_says_so(planned, tmp_path):
     settings = {**planned[0], "plan": tmp_path / "late.json"}
     compare(CompareConfig(**settings))
-    told = report_of(settings)["plan"]
-    assert told["followed"]
-    assert told["before"]["trials"] > 0
-    assert "of its trials had been done before it was written" in told["words"]
+    outcome = report_of(settings)["plan"]
+    assert outcome["followed"]
+    assert outcome["before"]["trials"] > 0
+    assert "of its trials had been done before it was written" in outcome["words"]
 
 
 def test_deviations_name_each_start():

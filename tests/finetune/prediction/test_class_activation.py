@@ -31,7 +31,7 @@ def tiny(tail=lambda x: x, pool=layers.GlobalAveragePooling2D, seed=0):
     head = {"mean": rng.normal(size=7), "scale": rng.uniform(0.5, 2, 7)}
     head |= {"kernel": rng.normal(size=(7, 3)), "bias": rng.normal(size=3)}
     return build_classifier(
-        encoder, CLASSES, **{name: part.astype(np.float32) for name, part in head.items()}
+        encoder, CLASSES, **{name: array.astype(np.float32) for name, array in head.items()}
     )
 
 
@@ -55,8 +55,8 @@ def test_it_is_grad_cam_to_a_factor(images, tail, shown):
     import tensorflow as tf
 
     classifier = tiny(tail)
-    found = Explainer(classifier)(images)
-    assert (found.activation > 0).any()
+    answer = Explainer(classifier)(images)
+    assert (answer.activation > 0).any()
 
     encoder = classifier.encoder
     pool = [layer for layer in encoder.layers if isinstance(layer, layers.GlobalAveragePooling2D)][-1]
@@ -73,15 +73,15 @@ def test_it_is_grad_cam_to_a_factor(images, tail, shown):
     alpha = tf.reduce_mean(tape.gradient(logit, maps), axis=(1, 2))
     expected = tf.nn.relu(tf.einsum("nhwk,nk->nhw", maps, alpha)).numpy()
     places = maps.shape[1] * maps.shape[2]
-    np.testing.assert_allclose(found.activation[:, shown], places * expected, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(answer.activation[:, shown], places * expected, rtol=1e-3, atol=1e-4)
 
 
 def test_it_says_the_same_as_the_classifier(images):
     classifier = tiny()
-    found = Explainer(classifier)(images)
-    np.testing.assert_allclose(found.probabilities, classifier.probabilities(images, None), atol=1e-5)
+    answer = Explainer(classifier)(images)
+    np.testing.assert_allclose(answer.probabilities, classifier.probabilities(images, None), atol=1e-5)
     features = classifier.encoder.predict(images[..., None], verbose=0)
-    np.testing.assert_allclose(found.features, features, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(answer.features, features, rtol=1e-4, atol=1e-4)
 
 
 def test_the_part_that_speaks_for_a_class_is_the_warm_one():
@@ -111,10 +111,10 @@ def test_the_part_that_speaks_for_a_class_is_the_warm_one():
     assert where_strongest(np.ones((5, 5))) == "centre"
     assert where_strongest(np.eye(5)[::-1][:, :1] * np.eye(5)[:1]) == "lower left"
 
-    drawn = overlay(picture[0], activation).astype(int)
-    warm = drawn[..., 0] - drawn[..., 2]  # yellow lacks blue
+    pixels = overlay(picture[0], activation).astype(int)
+    warm = pixels[..., 0] - pixels[..., 2]  # yellow lacks blue
     assert warm[6:10, 18:26].min() > 60
-    assert (drawn[20:] == 0).all()  # black stays black where nothing is warm
+    assert (pixels[20:] == 0).all()  # black stays black where nothing is warm
     assert beside(picture[0], activation, 64).shape == (64, 128, 3)
     assert np.array_equal(overlay(picture[0], np.zeros((8, 8)))[..., 1], picture[0])
 
@@ -128,12 +128,12 @@ def test_another_ending_is_refused(images):
 
 def similarity(first, second):
     """Mean rank correlation of the maps that have activation with the others, 0 where these have none."""
-    found = [
-        spearmanr(one, other).statistic if np.ptp(other) else 0.0
-        for one, other in zip(first.reshape(-1, 25), second.reshape(-1, 25), strict=True)
-        if np.ptp(one)
+    correlations = [
+        spearmanr(a, b).statistic if np.ptp(b) else 0.0
+        for a, b in zip(first.reshape(-1, 25), second.reshape(-1, 25), strict=True)
+        if np.ptp(a)
     ]
-    return float(np.mean(found))
+    return float(np.mean(correlations))
 
 
 def test_maps_of_a_randomised_network_are_others():
@@ -159,11 +159,18 @@ def test_maps_of_a_randomised_network_are_others():
 
 
 def test_likeness_is_the_mean_correlation_of_maps_with_the_same_answer():
-    one, other, third = np.random.default_rng(0).random((3, 5, 5))
-    told = [("a", 0, one), ("a", 0, other), ("a", 0, third), ("a", 1, one), ("b", 0, one), ("a", 0, 0 * one)]
-    pairs = ((one, other), (one, third), (other, third))
-    assert likeness(told) == pytest.approx(
+    first, second, third = np.random.default_rng(0).random((3, 5, 5))
+    maps = [
+        ("a", 0, first),
+        ("a", 0, second),
+        ("a", 0, third),
+        ("a", 1, first),
+        ("b", 0, first),
+        ("a", 0, 0 * first),
+    ]
+    pairs = ((first, second), (first, third), (second, third))
+    assert likeness(maps) == pytest.approx(
         np.mean([np.corrcoef(x.ravel(), y.ravel())[0, 1] for x, y in pairs])
     )
-    assert likeness([("a", 0, one), ("a", 0, 3 * one)]) == pytest.approx(1)
-    assert likeness([("a", 0, one), ("b", 0, one)]) is None
+    assert likeness([("a", 0, first), ("a", 0, 3 * first)]) == pytest.approx(1)
+    assert likeness([("a", 0, first), ("b", 0, first)]) is None

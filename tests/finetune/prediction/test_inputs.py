@@ -14,14 +14,14 @@ SIZE = 48
 
 
 def read(path):
-    (given,) = find_inputs([path], [])
-    return list(read_input(given, SIZE, 4.0))
+    (source,) = find_inputs([path], [])
+    return list(read_input(source, SIZE, 4.0))
 
 
 def failure(path):
-    with pytest.raises(Exception) as caught:  # noqa: PT011, the reader may raise nearly anything
+    with pytest.raises(Exception) as error:  # noqa: PT011, the reader may raise nearly anything
         read(path)
-    reason = reason_of(caught.value)
+    reason = reason_of(error.value)
     assert reason
     assert "\n" not in reason
     return reason
@@ -66,10 +66,10 @@ def test_every_mode_and_format_gives_the_same_picture(head, tmp_path, mode, suff
     expected = square(head, SIZE).astype(float)
     if mode in ("I", "F", "I;16"):  # deeper than 8 bits: stretched from its own range
         expected *= 255 / head.max()
-    got = picture.image.astype(float)
-    assert got.shape == (SIZE, SIZE)
-    assert np.abs(got - expected).mean() < 2.5
-    assert np.corrcoef(got.ravel(), expected.ravel())[0, 1] > 0.995
+    pixels = picture.image.astype(float)
+    assert pixels.shape == (SIZE, SIZE)
+    assert np.abs(pixels - expected).mean() < 2.5
+    assert np.corrcoef(pixels.ravel(), expected.ravel())[0, 1] > 0.995
     assert not picture.strange
 
 
@@ -82,8 +82,8 @@ def test_transparency_lies_on_black(head, tmp_path):
     picture = Image.fromarray(np.full_like(head, 255))
     picture.putalpha(Image.fromarray(head))
     picture.save(tmp_path / "clear.png")
-    (found,) = read(tmp_path / "clear.png")
-    assert np.abs(found.image.astype(int) - square(head, SIZE)).mean() < 1
+    (result,) = read(tmp_path / "clear.png")
+    assert np.abs(result.image.astype(int) - square(head, SIZE)).mean() < 1
 
 
 # Of each EXIF orientation from 1 to 8, what a viewer's turn undoes.
@@ -108,8 +108,8 @@ def test_a_picture_is_taken_the_way_round_a_viewer_shows_it(head, tmp_path, orie
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned.save(tmp_path / "o.png", exif=exif)
-    (found,) = read(tmp_path / "o.png")
-    assert np.array_equal(found.image, square(head, SIZE))
+    (picture,) = read(tmp_path / "o.png")
+    assert np.array_equal(picture.image, square(head, SIZE))
 
 
 def test_what_is_no_slice_of_a_head_is_noticed(head, tmp_path):
@@ -143,11 +143,11 @@ def test_slices_of_a_volume_are_those_of_a_store(small_volumes):
     path = sorted(small_volumes.iterdir())[0]
     pictures = read(path)
     expected = cut(read_volume([path]), SIZE, 4.0)
-    assert np.array_equal(np.stack([each.image for each in pictures]), expected.images)
-    assert [each.place["plane"] for each in pictures] == list(expected.plane)
-    assert {each.file for each in pictures} == {str(path)}
-    (given,) = find_inputs([path], [])
-    assert len(list(read_input(given, SIZE, 20.0))) < len(pictures)
+    assert np.array_equal(np.stack([picture.image for picture in pictures]), expected.images)
+    assert [picture.place["plane"] for picture in pictures] == list(expected.plane)
+    assert {picture.file for picture in pictures} == {str(path)}
+    (source,) = find_inputs([path], [])
+    assert len(list(read_input(source, SIZE, 20.0))) < len(pictures)
 
 
 def test_images_and_volumes_are_found_once_and_what_is_missing_is_named(small_volumes, head, tmp_path):
@@ -157,9 +157,9 @@ def test_images_and_volumes_are_found_once_and_what_is_missing_is_named(small_vo
     (tmp_path / "a" / ".hidden.png").write_bytes(image.read_bytes())
     volume = tmp_path / "a" / "sub-01_T1w.nii.gz"
     volume.write_bytes(sorted(small_volumes.iterdir())[0].read_bytes())
-    found = find_inputs([tmp_path / "a", image, volume], [])
-    assert [each.path.name for each in found] == ["1.png", "sub-01_T1w.nii.gz"]
-    assert [each.name for each in found] == [str(image), str(volume)]
+    inputs = find_inputs([tmp_path / "a", image, volume], [])
+    assert [source.path.name for source in inputs] == ["1.png", "sub-01_T1w.nii.gz"]
+    assert [source.name for source in inputs] == [str(image), str(volume)]
     with pytest.raises(UserError, match="no such file"):
         find_inputs([tmp_path / "b.png"], [])
     (tmp_path / "empty").mkdir()
@@ -194,8 +194,8 @@ def test_a_folder_of_another_kind_or_of_nothing_is_one_skipped_line_among_others
     (tmp_path / "empty").mkdir()
     image = saved(head, tmp_path / "head.png", "L")
     skipped: list = []
-    found = find_inputs([tmp_path / "ct", tmp_path / "empty", image], skipped)
-    assert [each.path.name for each in found] == ["head.png"]
+    inputs = find_inputs([tmp_path / "ct", tmp_path / "empty", image], skipped)
+    assert [source.path.name for source in inputs] == ["head.png"]
     assert [entry["reason"] for entry in skipped] == [
         "modality CT, not MR (3 images)",
         "holds no volumes and no images",

@@ -28,17 +28,17 @@ def features():
 
 
 def test_distances_are_mahalanobis_with_the_modelled_covariance(features):
-    found = fit(features, features[:50])
-    kept = found.directions.shape[1]
-    assert 1 <= kept < 19
-    outside = np.eye(20) - found.directions @ found.directions.T
-    covariance = found.directions @ np.diag(found.variances) @ found.directions.T + found.rest * outside
+    model = fit(features, features[:50])
+    rank = model.directions.shape[1]
+    assert 1 <= rank < 19
+    outside = np.eye(20) - model.directions @ model.directions.T
+    covariance = model.directions @ np.diag(model.variances) @ model.directions.T + model.rest * outside
     standard = (features - features.mean(0)) / features.std(0)
     expected = np.einsum("ni,ij,nj->n", standard, np.linalg.inv(covariance), standard) / 20
-    np.testing.assert_allclose(found.distances(features), expected, rtol=1e-3)
+    np.testing.assert_allclose(model.distances(features), expected, rtol=1e-3)
     # The model keeps the total variance of the features.
     assert np.trace(covariance) == pytest.approx(20, rel=0.01)
-    assert found.distances(features).mean() == pytest.approx(1, abs=0.1)
+    assert model.distances(features).mean() == pytest.approx(1, abs=0.1)
 
 
 def test_units_of_features_do_not_matter(features):
@@ -50,20 +50,20 @@ def test_units_of_features_do_not_matter(features):
 def test_the_threshold_lets_the_stated_share_through(features):
     rng = np.random.default_rng(1)
     train, held_out = features[:200], features[200:]
-    found = fit(train, held_out)
-    beyond = (found.distances(held_out) > found.threshold).mean()
+    model = fit(train, held_out)
+    beyond = (model.distances(held_out) > model.threshold).mean()
     assert beyond <= 1 - out_of_distribution.QUANTILE
     assert beyond > 0
     strange = rng.normal(7, 30, (50, 20))
-    assert (found.distances(strange) > found.threshold).all()
-    assert np.isinf(found.distances(np.full((1, 20), np.nan))).all()
+    assert (model.distances(strange) > model.threshold).all()
+    assert np.isinf(model.distances(np.full((1, 20), np.nan))).all()
 
 
 def test_few_images_and_none_held_out():
     rng = np.random.default_rng(2)
-    found = fit(rng.normal(size=(5, 30)), np.zeros((0, 30)))
-    assert found.threshold == np.inf
-    assert np.isfinite(found.distances(rng.normal(size=(3, 30)))).all()
+    model = fit(rng.normal(size=(5, 30)), np.zeros((0, 30)))
+    assert model.threshold == np.inf
+    assert np.isfinite(model.distances(rng.normal(size=(3, 30)))).all()
     same = fit(np.ones((6, 4)), np.ones((2, 4)))
     assert np.isfinite(same.distances(np.ones((2, 4)))).all()
 
@@ -81,11 +81,11 @@ def run(tmp_path):
 
 def test_to_disk_and_back(features, run):
     assert load_in_distribution(run) is None
-    found = fit(features, features[:50])
-    save_in_distribution(found, run)
-    again = load_in_distribution(run)
-    assert np.array_equal(found.distances(features), again.distances(features))
-    assert (again.threshold, again.quantile, again.held_out) == (found.threshold, found.quantile, 50)
+    model = fit(features, features[:50])
+    save_in_distribution(model, run)
+    copy = load_in_distribution(run)
+    assert np.array_equal(model.distances(features), copy.distances(features))
+    assert (copy.threshold, copy.quantile, copy.held_out) == (model.threshold, model.quantile, 50)
     save_in_distribution(fit(features, features[:0]), run)
     assert load_in_distribution(run).threshold == np.inf
 
@@ -98,11 +98,11 @@ def test_damage_and_another_encoder_are_named(features, run):
     with pytest.raises(UserError, match=r"familiarity\.npz: is damaged"):
         load_in_distribution(run)
     arrays.write_bytes(content)
-    written = (run / CARD).read_text()
-    (run / CARD).write_text(written.replace('"held_out": 50', '"held_out": 51'))
+    text = (run / CARD).read_text()
+    (run / CARD).write_text(text.replace('"held_out": 50', '"held_out": 51'))
     with pytest.raises(UserError, match="changed after it was written"):
         load_in_distribution(run)
-    (run / CARD).write_text(written)
+    (run / CARD).write_text(text)
     card = read_object(run / CARD)
     for change, words in (
         ({"format": 99}, "newer"),
@@ -124,10 +124,10 @@ def test_a_class_left_out_is_marked_only_where_it_lies_elsewhere(away, least, mo
     labels, groups = np.repeat(np.arange(4), 100), np.repeat(np.arange(80), 5)
     features = rng.normal(size=(400, 12)) + 0.5 * rng.normal(size=(80, 12))[groups]
     features[labels == 2] += away
-    found = runpy.run_path(str(script))["left_out"](features.astype(np.float32), labels, groups, 2)
-    assert least <= found["marked"] <= most
-    assert found["known_marked"] < 0.1
-    assert found["answer"] != 2
+    shares = runpy.run_path(str(script))["left_out"](features.astype(np.float32), labels, groups, 2)
+    assert least <= shares["marked"] <= most
+    assert shares["known_marked"] < 0.1
+    assert shares["answer"] != 2
 
 
 @pytest.mark.parametrize("name", ["mean", "directions", "variances"])

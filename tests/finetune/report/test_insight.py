@@ -136,24 +136,24 @@ def test_heat_is_that_of_the_probe_that_did_not_train_on_the_image(tmp_path, tum
         Comparison(tmp_path, tumors, encoder, maps, "probe"),
         np.arange(10, 80),
     )  # some are not scored
-    found = comparison.gather(rows)
-    assert len(found.activation) > 5
-    for (arm, index), activation in found.activation.items():
+    content = comparison.gather(rows)
+    assert len(content.activation) > 5
+    for (arm, index), activation in content.activation.items():
         row = rows[index]
         (job,) = [job for job in comparison.jobs[:3] if row in job.split.test]
         assert arm == "mri"
         np.testing.assert_allclose(activation, comparison.activation(job, row), rtol=1e-3, atol=1e-4)
-    again = comparison.gather(rows)
+    second = comparison.gather(rows)
     assert comparison.loaded == 1  # kept, so the encoder is not loaded again
     assert all(
-        np.array_equal(again.activation[key], activation) for key, activation in found.activation.items()
+        np.array_equal(second.activation[key], activation) for key, activation in content.activation.items()
     )
     for path in (tmp_path / "insight").iterdir():
         path.write_bytes(path.read_bytes()[:50])
     mended = comparison.gather(rows)
     assert comparison.loaded == 2
     assert all(
-        np.array_equal(mended.activation[key], activation) for key, activation in found.activation.items()
+        np.array_equal(mended.activation[key], activation) for key, activation in content.activation.items()
     )
 
 
@@ -161,28 +161,28 @@ def test_what_fine_tuned_networks_saw_is_kept_while_they_exist(tmp_path, tumors,
     comparison, rows = Comparison(tmp_path, tumors, encoder, maps, "finetune"), np.arange(IMAGES)
     nothing = comparison.gather(rows)
     assert not nothing.activation
-    assert [each.tuned for each in nothing.layouts] == [False]
+    assert [layout.tuned for layout in nothing.layouts] == [False]
     for job in comparison.jobs[:3]:
         classifier = with_probe_head(encoder, comparison.probe(job), CLASSES)
-        seen = see_and_keep(comparison.insight_path(job), classifier, tumors.images[job.split.test])
-        np.testing.assert_allclose(seen, comparison.seen[job.split.test], rtol=1e-4, atol=1e-5)
-    found = comparison.gather(rows)
-    assert [each.tuned for each in found.layouts] == [False, True]
-    for (_, index), activation in found.activation.items():
+        features = see_and_keep(comparison.insight_path(job), classifier, tumors.images[job.split.test])
+        np.testing.assert_allclose(features, comparison.seen[job.split.test], rtol=1e-4, atol=1e-5)
+    content = comparison.gather(rows)
+    assert [layout.tuned for layout in content.layouts] == [False, True]
+    for (_, index), activation in content.activation.items():
         (job,) = [job for job in comparison.jobs[:3] if index in job.split.test]
         expected = comparison.activation(job, index)
         np.testing.assert_allclose(activation, expected, rtol=1e-3, atol=1e-4)
-    told = found.summary()
-    assert told["learning"]["mri"]["training"][2] == [1.0, None, None]
-    assert [each["fine_tuned"] for each in told["neighbours"]] == [False, True]
-    json.dumps(told, allow_nan=False)
-    curves = found.curves["mri"]
+    summary = content.summary()
+    assert summary["learning"]["mri"]["training"][2] == [1.0, None, None]
+    assert [entry["fine_tuned"] for entry in summary["neighbours"]] == [False, True]
+    json.dumps(summary, allow_nan=False)
+    curves = content.curves["mri"]
     assert curves.training.shape == curves.held_out.shape == (6, 3)
     assert np.isnan(curves.training[2]).tolist() == [False, True, True]
     comparison.insight_path(comparison.jobs[0]).write_bytes(b"PK")
     damaged = comparison.gather(rows)
-    assert len(damaged.activation) < len(found.activation)
-    assert [each.tuned for each in damaged.layouts] == [False]
+    assert len(damaged.activation) < len(content.activation)
+    assert [layout.tuned for layout in damaged.layouts] == [False]
 
 
 def test_cost_counts_pretraining_and_every_trial(tmp_path, tumors, encoder, maps, flat):
@@ -194,9 +194,9 @@ def test_cost_counts_pretraining_and_every_trial(tmp_path, tumors, encoder, maps
 def test_the_layout_shows_one_folds_scored_test_images(tmp_path, tumors, encoder, maps, flat):
     comparison, rows = Comparison(tmp_path, tumors, encoder, maps, "probe"), np.arange(10, 80)
     (layout,) = comparison.gather(rows).layouts
-    shown = np.intersect1d(rows, comparison.jobs[0].split.test)
-    assert layout.points.shape == (len(shown), 2)
-    assert np.array_equal(layout.labels, tumors.labels[shown])
+    places = np.intersect1d(rows, comparison.jobs[0].split.test)
+    assert layout.points.shape == (len(places), 2)
+    assert np.array_equal(layout.labels, tumors.labels[places])
     assert np.isfinite(layout.points).all()
 
 
@@ -229,11 +229,11 @@ def test_what_is_apart_stays_apart_in_the_plane():
 def test_an_encoder_that_pools_otherwise_is_scored_all_the_same(tmp_path, tumors):
     image = keras.Input((16, 16, 1))
     other = keras.Model(image, layers.GlobalMaxPooling2D()(layers.Conv2D(4, 3)(image)))
-    seen = other.predict(tumors.images[..., None], verbose=0)
-    probe = fit_probe(seen, tumors.labels, tumors.groups, 0, strength=0.1)
-    found = see_and_keep(
+    features = other.predict(tumors.images[..., None], verbose=0)
+    probe = fit_probe(features, tumors.labels, tumors.groups, 0, strength=0.1)
+    result = see_and_keep(
         tmp_path / "insight" / "x.npz", with_probe_head(other, probe, CLASSES), tumors.images
     )
-    np.testing.assert_allclose(found, seen, rtol=1e-4)
+    np.testing.assert_allclose(result, features, rtol=1e-4)
     assert not (tmp_path / "insight").exists()
     assert load_kept(tmp_path / "insight" / "x.npz", kept_shapes(1)) is None

@@ -97,23 +97,23 @@ def extras(arms):
     }
 
 
-def page(folder, images, given=None, banner=None, title="Which start is better?", seen=None, **more):
-    given = given or predictions()
-    report = {**summarise(given, draws=40), **more}
-    return write_report(folder, report, given, images, title, banner, seen).read_text(encoding="utf-8")
+def page(folder, images, sample=None, banner=None, title="Which start is better?", seen=None, **more):
+    sample = sample or predictions()
+    report = {**summarise(sample, draws=40), **more}
+    return write_report(folder, report, sample, images, title, banner, seen).read_text(encoding="utf-8")
 
 
-def insight(given, arms=None):
+def insight(sample, arms=None):
     """Something to show beside the scores of every image and arm."""
     rng = np.random.default_rng(3)
-    arms = arms or given.arms
+    arms = arms or sample.arms
     activation = {
-        (arm, i): rng.random((len(given.classes), 5, 5)).astype(np.float32)
+        (arm, i): rng.random((len(sample.classes), 5, 5)).astype(np.float32)
         for arm in arms
-        for i in range(given.labels.size)
+        for i in range(sample.labels.size)
     }
     layouts = tuple(
-        Layout(arm, tuned, rng.normal(size=(given.labels.size, 2)), given.labels, 0.71)
+        Layout(arm, tuned, rng.normal(size=(sample.labels.size, 2)), sample.labels, 0.71)
         for arm in arms
         for tuned in (False, True)
     )
@@ -163,38 +163,40 @@ class Structure(html.parser.HTMLParser):
 
 
 def check(text):
-    found = Structure(text)
-    assert found.problems == []
-    assert len(set(found.ids)) == len(found.ids)
-    assert "script" not in found.tags
-    assert "link" not in found.tags
-    for address in found.addresses:
+    structure = Structure(text)
+    assert structure.problems == []
+    assert len(set(structure.ids)) == len(structure.ids)
+    assert "script" not in structure.tags
+    assert "link" not in structure.tags
+    for address in structure.addresses:
         assert address.startswith(("#", "data:image/")), address
-    for address in [each for each in found.addresses if each.startswith("#")]:
-        assert address[1:] in found.ids, address
+    for address in [link for link in structure.addresses if link.startswith("#")]:
+        assert address[1:] in structure.ids, address
     for address in re.findall(r"url\(([^)]*)\)", text):
-        assert address.strip("'\"")[1:] in found.ids, address
+        assert address.strip("'\"")[1:] in structure.ids, address
     assert "@import" not in text
-    assert found.headings[0] == 1
-    assert found.headings.count(1) == 1
-    assert all(after - before <= 1 for before, after in zip(found.headings, found.headings[1:], strict=False))
-    return found
+    assert structure.headings[0] == 1
+    assert structure.headings.count(1) == 1
+    assert all(
+        after - before <= 1 for before, after in zip(structure.headings, structure.headings[1:], strict=False)
+    )
+    return structure
 
 
 def test_the_page_is_well_formed_and_fetches_nothing(tmp_path, images):
     text = page(tmp_path, images, **extras(("random", "imagenet", "mri")))
-    found = check(text)
-    assert found.tags.count("figure") > 10
-    assert found.tags.count("img") >= 8
+    structure = check(text)
+    assert structure.tags.count("figure") > 10
+    assert structure.tags.count("img") >= 8
 
 
 def test_what_is_seen_is_shown_for_every_start(tmp_path, images):
-    given = predictions()
-    text = page(tmp_path, images, given, seen=insight(given), banner=BANNER, **extras(given.arms))
-    found = check(text)
+    sample = predictions()
+    text = page(tmp_path, images, sample, seen=insight(sample), banner=BANNER, **extras(sample.arms))
+    structure = check(text)
     cards = text.count('class="truth"')
     assert cards > 8
-    assert found.tags.count("img") == cards * (1 + len(given.arms))
+    assert structure.tags.count("img") == cards * (1 + len(sample.arms))
     assert len(re.findall(r'alt="Class activation map of mri for [a-z ]+: [a-z ]+"', text)) == cards
     assert "5 × 5 fields" in text
     for name in ("layout-0", "layout-5", "learning"):
@@ -233,8 +235,8 @@ def contrast(text, ground):
 
 def test_text_can_be_read_on_its_ground(tmp_path, images):
     """4.5 to 1 or more, for every colour that text has on the page and in its figures."""
-    given = predictions((*"abcdefg", "random", "imagenet"))
-    text = page(tmp_path, images, given, seen=insight(given), banner=BANNER, **extras(given.arms))
+    sample = predictions((*"abcdefg", "random", "imagenet"))
+    text = page(tmp_path, images, sample, seen=insight(sample), banner=BANNER, **extras(sample.arms))
     named = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", text))
     used = re.findall(r"(?<![-a-z])color: (?:var\(--([a-z-]+)\)|(#[0-9a-f]{6}))", text)
     inks = {named[name] if name else colour for name, colour in used} - {"#ffffff", "#f2f0ea"}
@@ -267,9 +269,9 @@ def test_text_on_shades_is_the_ink_that_can_be_read():
 
 
 def test_the_verdict_comes_first(tmp_path, images):
-    given = predictions()
-    report = summarise(given, draws=40)
-    text = page(tmp_path, images, given)
+    sample = predictions()
+    report = summarise(sample, draws=40)
+    text = page(tmp_path, images, sample)
     body = text[text.index("<body>") :]
     assert body.index(report["verdict"]["short"]) < body.index("<svg")
     assert report["verdict"]["reason"].split(" (")[0] in body
@@ -332,15 +334,15 @@ def test_the_banner_is_everywhere(tmp_path, images):
 def test_names_can_not_do_harm(tmp_path, images):
     arms = ("imagenet", HOSTILE, "\x00bell\x07 漢字 " * 9)
     classes = (HOSTILE, "</style><img src=http://x.test/>", "</svg>", "d")
-    given = predictions(arms, classes)
+    sample = predictions(arms, classes)
     more = extras(arms)
     more["settings"]["command"] = HOSTILE
     more["paths"] = [HOSTILE] * 160
-    text = page(tmp_path, images, given, banner="</style>" + HOSTILE, title="</title>" + HOSTILE, **more)
-    found = check(text)
+    text = page(tmp_path, images, sample, banner="</style>" + HOSTILE, title="</title>" + HOSTILE, **more)
+    structure = check(text)
     assert "<script" not in text
     assert "&lt;script&gt;" in text
-    assert found.tags.count("style") == 1
+    assert structure.tags.count("style") == 1
     assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f]", text)
     for figure in (tmp_path / "figures").glob("*.svg"):
         ElementTree.parse(figure)
@@ -355,8 +357,8 @@ def test_the_same_report_is_the_same_bytes(tmp_path, images):
 
 
 def test_figures_are_files_too(tmp_path, images):
-    given = predictions(("a", "b", "c", "d"))
-    page(tmp_path, images, given, seen=insight(given))
+    sample = predictions(("a", "b", "c", "d"))
+    page(tmp_path, images, sample, seen=insight(sample))
     assert (tmp_path / "figures" / "confusion-3.svg").exists()
     page(tmp_path, images)
     assert not (tmp_path / "figures" / "confusion-3.svg").exists()  # nothing is left of an earlier report
@@ -365,14 +367,14 @@ def test_figures_are_files_too(tmp_path, images):
     assert "headline.svg" in files
     assert {"scores-probe.svg", "labels-finetune.svg", "confusion-0.svg", "published-probe.svg"} <= set(files)
     root = ElementTree.parse(tmp_path / "figures" / "headline.svg").getroot()
-    written = " ".join(element.text or "" for element in root.iter())
-    assert "difference of macro-F1" in written
+    text = " ".join(element.text or "" for element in root.iter())
+    assert "difference of macro-F1" in text
     assert not list(tmp_path.rglob("*.part"))
 
 
 def test_looks_and_labels():
-    found = looks(["random", "imagenet", *"abcdefgh"])
-    assert len({(each.colour, each.marker) for each in found.values()}) == 10
+    styles = looks(["random", "imagenet", *"abcdefgh"])
+    assert len({(style.colour, style.marker) for style in styles.values()}) == 10
     assert class_label("glioma_tumor") == "glioma"
     assert class_label("no_tumor") == "no tumor"
     assert short("x" * 40 + "yz", 10).endswith("yz")
@@ -440,9 +442,9 @@ return {
 @pytest.mark.parametrize("width", [390, 1280])
 def test_the_page_is_drawn_whole_in_a_copied_folder_without_network(tmp_path, images, width):
     arms = ("random", "imagenet", "mri-of-a-very-long-name+imagenet")
-    given = predictions(arms)
+    sample = predictions(arms)
     (tmp_path / "made").mkdir()
-    page(tmp_path / "made", images, given, banner=BANNER, seen=insight(given), **extras(arms))
+    page(tmp_path / "made", images, sample, banner=BANNER, seen=insight(sample), **extras(arms))
     folder = tmp_path / "copied elsewhere"
     shutil.copytree(tmp_path / "made", folder)
     shutil.rmtree(tmp_path / "made")
@@ -451,30 +453,30 @@ def test_the_page_is_drawn_whole_in_a_copied_folder_without_network(tmp_path, im
     chromium(
         tmp_path, f"--window-size={width},900", f"--screenshot={picture}", (folder / "report.html").as_uri()
     )
-    drawn = imread(picture)[..., :3]
-    assert drawn.shape[:2] == (900, width)
-    dark = (drawn.mean(-1) < 0.45).mean()
+    pixels = imread(picture)[..., :3]
+    assert pixels.shape[:2] == (900, width)
+    dark = (pixels.mean(-1) < 0.45).mean()
     assert 0.01 < dark < 0.5  # text and marks, and not a black page
-    assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 100
+    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 100
 
     silent, complaints = in_a_frame(tmp_path, folder, width, FACTS, allowed=False)
     assert silent is None  # a script that a name had smuggled in would not run
     assert any("Content Security Policy" in line for line in complaints)
-    found, complaints = in_a_frame(tmp_path, folder, width, FACTS)
-    assert found["width"] == width
-    assert found["needs"] <= width
-    assert found["wide"] == []
-    assert found["images"] == found["decoded"] > 40
-    assert found["reason"] < 900  # the first screen holds the verdict and how sure it is
-    assert found["fetched"] == []
+    facts, complaints = in_a_frame(tmp_path, folder, width, FACTS)
+    assert facts["width"] == width
+    assert facts["needs"] <= width
+    assert facts["wide"] == []
+    assert facts["images"] == facts["decoded"] > 40
+    assert facts["reason"] < 900  # the first screen holds the verdict and how sure it is
+    assert facts["fetched"] == []
     assert complaints == []
 
 
 @pytest.mark.slow
 @pytest.mark.browser
 def test_it_can_be_printed(tmp_path, images):
-    given = predictions()
-    page(tmp_path, images, given, seen=insight(given), banner=BANNER, **extras(given.arms))
+    sample = predictions()
+    page(tmp_path, images, sample, seen=insight(sample), banner=BANNER, **extras(sample.arms))
     printed = tmp_path / "page.pdf"
     chromium(tmp_path, f"--print-to-pdf={printed}", (tmp_path / "report.html").as_uri())
     content = printed.read_bytes()
@@ -486,8 +488,8 @@ def test_labels_beside_lines_stay_apart_and_inside():
     from mri_transfer.finetune.report.charts.label_fractions import apart
 
     assert apart([10.0, 50.0, 90.0], gap=5.0, top=100.0) == [10.0, 50.0, 90.0]
-    found = apart([50.0, 96.0, 97.0, 98.0], gap=5.0, top=100.0)
-    assert found == [50.0, 90.0, 95.0, 100.0]
+    places = apart([50.0, 96.0, 97.0, 98.0], gap=5.0, top=100.0)
+    assert places == [50.0, 90.0, 95.0, 100.0]
     assert apart([], gap=5.0, top=1.0) == []
 
 
@@ -510,5 +512,5 @@ def test_every_tick_of_a_forest_plot_has_its_grid_lines(monkeypatch):
 def test_few_differences_are_shown_at_once_and_printed(tmp_path, images):
     few = page(tmp_path, images, predictions(arms=("imagenet", "mri"), fractions=(1.0,)))
     assert re.search(r'<details open class="printed">\s*<summary>All 2 paired differences', few)
-    many = page(tmp_path, images)
-    assert re.search(r"<details>\s*<summary>All 12 paired differences", many)
+    text = page(tmp_path, images)
+    assert re.search(r"<details>\s*<summary>All 12 paired differences", text)

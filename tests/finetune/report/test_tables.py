@@ -17,7 +17,7 @@ CLASSES = ("glioma_tumor", "no_tumor", "pituitary_tumor")
 HOSTILE = 'a_1 & "50%" {x} $\\frac~'
 
 
-def made(classes, groups, random):
+def sample(classes, groups, random):
     rng = np.random.default_rng(random)
     group = np.repeat(np.arange(groups), 3)
     labels = (np.arange(groups) % len(classes))[group]
@@ -36,8 +36,8 @@ def made(classes, groups, random):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    whole, paths = made(CLASSES, 40, 0)
-    inside, fewer = made(CLASSES[::2], 20, 1)
+    whole, paths = sample(CLASSES, 40, 0)
+    inside, fewer = sample(CLASSES[::2], 20, 1)
     report = summarise(whole, draws=100, one_source=inside)
     folder = tmp_path_factory.mktemp("tables") / "tables"
     names = write_tables(folder, report, whole, paths, (inside, fewer))
@@ -53,20 +53,24 @@ def read(path):
 def test_the_headline_follows_from_the_predictions(written):
     folder, report, _, _ = written
     rows = read(folder / "out_of_fold.csv")
-    for cell, part in (("all images", report), ("one source", report["one_source"])):
-        for entry in part["results"]:
-            mine = [row for row in rows if row["cell"] == cell and row["start"] == entry["arm"]]
+    for cell, section in (("all images", report), ("one source", report["one_source"])):
+        for entry in section["results"]:
+            selection = [row for row in rows if row["cell"] == cell and row["start"] == entry["arm"]]
             if entry["fraction"] != 1:
                 continue
             scores = []
             for seed in ("4", "5"):
-                here = [row for row in mine if row["seed"] == seed]
-                assert len(here) == part["images"]
-                for row in here:
-                    shares = {name: float(row[f"p {name}"]) for name in part["classes"]}
+                rows_of_seed = [row for row in selection if row["seed"] == seed]
+                assert len(rows_of_seed) == section["images"]
+                for row in rows_of_seed:
+                    shares = {name: float(row[f"p {name}"]) for name in section["classes"]}
                     assert max(shares, key=shares.get) == row["answer"]
                 scores.append(
-                    f1_score([r["label"] for r in here], [r["answer"] for r in here], average="macro")
+                    f1_score(
+                        [r["label"] for r in rows_of_seed],
+                        [r["answer"] for r in rows_of_seed],
+                        average="macro",
+                    )
                 )
             assert entry["macro_f1"]["estimate"] == pytest.approx(np.mean(scores))
 
@@ -75,8 +79,8 @@ def test_scores_and_differences_are_the_reports(written):
     folder, report, _, _ = written
     scores = read(folder / "scores.csv")
     assert len(scores) == 4 + 1 + 4 + 1
-    for part, cell in ((report, "all images"), (report["one_source"], "one source")):
-        for entry in part["results"]:
+    for section, cell in ((report, "all images"), (report["one_source"], "one source")):
+        for entry in section["results"]:
             (row,) = [
                 row
                 for row in scores
@@ -126,7 +130,7 @@ def test_methods_say_what_was_run(written):
         "audit": {"files": 200, "distinct": 120, "sources": {"images_with_person": 60, "persons": 20}},
         "scored": {"which": "headline"},
     }
-    said = methods(report)
+    text = methods(report)
     for words in (
         "stratified 4-fold cross-validation over whole groups, repeated with 2 seeds",
         "Of 200 files 120 distinct images remained",
@@ -140,8 +144,8 @@ def test_methods_say_what_was_run(written):
         "was not planned in writing. These images had been scored 2 times before",
         "mri-transfer 1, python 3",
     ):
-        assert words in said
-    assert "Fine-tuning" not in said
+        assert words in text
+    assert "Fine-tuning" not in text
     plan = {
         "written": "2026-01-01",
         "sha256": "ab",

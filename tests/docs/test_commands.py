@@ -19,8 +19,8 @@ def commands():
         text = page.read_text(encoding="utf-8")
         for block in re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
-                for part in re.split(r"&&|;|\|", line.partition(" #")[0]):
-                    words = shlex.split(part)
+                for piece in re.split(r"&&|;|\|", line.partition(" #")[0]):
+                    words = shlex.split(piece)
                     if words and Path(words[0]).name == "mri-transfer":
                         yield page.name, words[1:]
 

@@ -21,14 +21,14 @@ def hooks():
 
 def test_the_reference_has_every_option_of_every_command(hooks):
     parts = hooks.reference().split("\n## ")
-    sections = {part.split("\n", 1)[0]: part for part in parts}
+    sections = {section.split("\n", 1)[0]: section for section in parts}
     for name in COMMANDS:
         for action in hooks._parser(name)._actions:
-            shown = sections[
+            listing = sections[
                 "Of every command" if action.dest in ("json", "quiet", "debug", "config") else name
             ]
             for option in action.option_strings:
-                assert option in ("-h", "--help") or option in shown, (name, option)
+                assert option in ("-h", "--help") or option in listing, (name, option)
 
 
 def test_text_stays_text_in_markdown(hooks):

@@ -123,8 +123,8 @@ def corpus() -> None:
     write_tumors(Path("tumors"), per_class=14, seed=0)
     shutil.copy(next(Path("tumors").rglob("*.*g")), "picture.png")
     for line in BEFORE:
-        code, said = run(line)
-        assert code == 0, (line, said)
+        code, output = run(line)
+        assert code == 0, (line, output)
     shutil.copy("looks/groups.csv", "groups.csv")
     Path("subjects.csv").write_text(
         "file,subject,sequence\nsub-00_T1w.nii.gz,anna,T1\nsub-01_T1w.nii.gz,berta,T2\n"
@@ -149,13 +149,13 @@ def run(line: str) -> tuple[int, str]:
     """Exit code, and what was printed."""
     from mri_transfer.cli import main
 
-    said = io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+    stream = io.StringIO()
+    with contextlib.redirect_stderr(stream), contextlib.redirect_stdout(stream):
         try:
             code = main(line.split())
         except SystemExit as stopped:  # of argparse
             code = int(stopped.code or 0)
-    return code, said.getvalue()
+    return code, stream.getvalue()
 
 
 def changed(value: Any, rng: random.Random) -> Any:
@@ -164,33 +164,33 @@ def changed(value: Any, rng: random.Random) -> Any:
     for _ in range(rng.choice((1, 1, 1, 2, 5))):
         places: list[tuple[Any, Any]] = []
 
-        def gather(part: Any, places: list[tuple[Any, Any]] = places) -> None:
-            keys = part if isinstance(part, dict) else range(len(part)) if isinstance(part, list) else ()
+        def gather(node: Any, places: list[tuple[Any, Any]] = places) -> None:
+            keys = node if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
             for key in list(keys):
-                places.append((part, key))
-                gather(part[key])
+                places.append((node, key))
+                gather(node[key])
 
         gather(value)
         if not places:
             return copy.deepcopy(rng.choice(ODD))
-        part, key = rng.choice(places)
+        node, key = rng.choice(places)
         kind = rng.randrange(8)
         if kind == 0:
-            del part[key]
+            del node[key]
         elif kind == 1:
             other, its = rng.choice(places)
             with contextlib.suppress(KeyError, IndexError):
-                part[key] = json.loads(json.dumps(other[its]))
-        elif kind == 2 and isinstance(part, list):
-            part.insert(key, part[key])
-        elif kind == 3 and isinstance(part[key], int | float):
-            part[key] = rng.choice(
-                (-part[key], part[key] + 1, part[key] * 1_000_000, float(part[key]), 1 / 3)
+                node[key] = json.loads(json.dumps(other[its]))
+        elif kind == 2 and isinstance(node, list):
+            node.insert(key, node[key])
+        elif kind == 3 and isinstance(node[key], int | float):
+            node[key] = rng.choice(
+                (-node[key], node[key] + 1, node[key] * 1_000_000, float(node[key]), 1 / 3)
             )
-        elif kind == 4 and isinstance(part, dict):
-            part[rng.choice(("", "kind", "__class__", "\x1b]0;x\x07"))] = part.pop(key)
+        elif kind == 4 and isinstance(node, dict):
+            node[rng.choice(("", "kind", "__class__", "\x1b]0;x\x07"))] = node.pop(key)
         else:
-            part[key] = copy.deepcopy(rng.choice(ODD))
+            node[key] = copy.deepcopy(rng.choice(ODD))
     return value
 
 
@@ -320,16 +320,16 @@ def fit_checksums(folder: Path, before: bytes, after: bytes) -> None:
     """Wherever a file below `folder` tells the SHA-256 of `before`, let it tell that of `after`, and so on."""
     if not folder.is_dir():
         return
-    old, new = (hashlib.sha256(each).hexdigest().encode() for each in (before, after))
+    old, new = (hashlib.sha256(data).hexdigest().encode() for data in (before, after))
     for path in [*folder.rglob("*.json"), *folder.rglob("SHA256SUMS")]:
         content = path.read_bytes()
         if old in content and content != after:
-            told = content.replace(old, new)
+            body = content.replace(old, new)
             if path.suffix == ".json":
-                card = json.loads(told)
-                told = sealed_again(card, bool(isinstance(card, dict) and card.pop(SEAL, None)))
-            path.write_bytes(told)
-            fit_checksums(folder, content, told)
+                card = json.loads(body)
+                body = sealed_again(card, bool(isinstance(card, dict) and card.pop(SEAL, None)))
+            path.write_bytes(body)
+            fit_checksums(folder, content, body)
 
 
 def damage(pattern: str, rng: random.Random) -> Path:
@@ -352,29 +352,29 @@ def damage(pattern: str, rng: random.Random) -> Path:
     return path
 
 
-def attempt(seed: int, kept: Path) -> tuple[str, Path]:
+def attempt(seed: int, originals: Path) -> tuple[str, Path]:
     """One input, in the current folder, which is put back first; returns the command and what was damaged."""
     rng = random.Random(seed)
     _, pattern, line = rng.choices(TARGETS, [weight for weight, _, _ in TARGETS])[0]
     for path in Path().iterdir():
         if path.name not in ("volumes", "tumors"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    for path in kept.iterdir():
+    for path in originals.iterdir():
         if path.name not in ("volumes", "tumors"):
             shutil.copytree(path, path.name) if path.is_dir() else shutil.copy2(path, path.name)
     if "--out new" in line or line.endswith("night"):
         shutil.rmtree("night", ignore_errors=True)
     path = damage(pattern, rng)
-    code, said = run(line)
-    lines = said.strip().splitlines()
-    assert code in (0, 2), (code, said)
-    assert code == 0 or lines[-1].startswith("mri-transfer"), said
-    assert code == 0 or "Traceback" not in said, said
-    assert all(each.isprintable() for each in said.replace("\t", " ").split("\n")), repr(said)
+    code, output = run(line)
+    lines = output.strip().splitlines()
+    assert code in (0, 2), (code, output)
+    assert code == 0 or lines[-1].startswith("mri-transfer"), output
+    assert code == 0 or "Traceback" not in output, output
+    assert all(row.isprintable() for row in output.replace("\t", " ").split("\n")), repr(output)
     return line, path
 
 
-def child(arguments: argparse.Namespace, kept: Path) -> None:
+def child(arguments: argparse.Namespace, originals: Path) -> None:
     """Try inputs; keep those that do what they should not."""
     faulthandler.enable()
     from tests.pretrain import small_network
@@ -390,7 +390,7 @@ def child(arguments: argparse.Namespace, kept: Path) -> None:
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         signal.setitimer(signal.ITIMER_PROF, SECONDS)
         try:
-            attempt(seed, kept)
+            attempt(seed, originals)
             signal.setitimer(signal.ITIMER_PROF, 0)
             more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - used
             assert more < ROOM, f"{more} kilobytes"
@@ -428,7 +428,7 @@ def main() -> None:
     ends, seed = time.monotonic() + 60 * arguments.minutes, arguments.seed
     last = seed + arguments.inputs if arguments.inputs else None
     with tempfile.TemporaryDirectory() as folder:
-        work, kept = Path(folder) / "work", Path(folder) / "kept"
+        work, originals = Path(folder) / "work", Path(folder) / "kept"
         work.mkdir()
         command = [
             sys.executable,
@@ -437,14 +437,14 @@ def main() -> None:
             "--out",
             str(arguments.out),
             "--corpus",
-            str(kept),
+            str(originals),
         ]
-        there: dict[str, Any] = {"cwd": work, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
-        subprocess.run(command, **there, check=True)
-        shutil.copytree(work, kept)
+        options: dict[str, Any] = {"cwd": work, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+        subprocess.run(command, **options, check=True)
+        shutil.copytree(work, originals)
         while time.monotonic() < ends if last is None else seed < last:
             count = BATCH if last is None else min(BATCH, last - seed)
-            done = subprocess.run([*command, "--seed", str(seed), "--inputs", str(count)], **there)
+            done = subprocess.run([*command, "--seed", str(seed), "--inputs", str(count)], **options)
             if done.returncode == 0:
                 seed += count
             else:

@@ -63,32 +63,32 @@ def corpus(folder: Path) -> list[list[Path]]:
     spec.loader.exec_module(writers)
     rng = np.random.default_rng(0)
     scan = writers.Scan(rng.integers(0, 900, (7, 6, 5)).astype(np.int16), (1.0, 1.5, 2.0), "LPS")
-    made = []
+    volumes = []
     for name, write in writers.WRITERS.items():
         place = folder / name
         place.mkdir()
-        made.append(write(scan, place))
+        volumes.append(write(scan, place))
     extra = folder / "extra"
     extra.mkdir()
-    made.append(writers.analyze(writers.Scan(scan.voxels, (1.0, 1.0, 1.0), "ASL"), extra / "z.img"))
-    made.append(writers.minc2(scan, extra / "contiguous.mnc", chunks=None))
-    made.append(
+    volumes.append(writers.analyze(writers.Scan(scan.voxels, (1.0, 1.0, 1.0), "ASL"), extra / "z.img"))
+    volumes.append(writers.minc2(scan, extra / "contiguous.mnc", chunks=None))
+    volumes.append(
         writers.minc2(scan, extra / "shuffled.mnc", chunks=True, compression=4, shuffle=True, fletcher32=True)
     )
-    made.append(writers.nrrd(scan, extra / "text.nrrd", encoding="ascii"))
-    made.append(writers.nrrd(scan, extra / "packed.nrrd", encoding="bzip2"))
+    volumes.append(writers.nrrd(scan, extra / "text.nrrd", encoding="ascii"))
+    volumes.append(writers.nrrd(scan, extra / "packed.nrrd", encoding="bzip2"))
     for name, syntax in (("rle", "1.2.840.10008.1.2.5"), ("deflated", "1.2.840.10008.1.2.1.99")):
         files = writers.dicom(scan, extra / name)
         for file in files:
             _recode(file, syntax)
-        made.append(files)
+        volumes.append(files)
     from PIL import Image
 
     picture = Image.fromarray(rng.integers(0, 255, (20, 24)).astype(np.uint8))
     for suffix in (".png", ".jpg", ".gif", ".tif", ".webp", ".bmp"):
         picture.save(extra / f"picture{suffix}")
-        made.append([extra / f"picture{suffix}"])
-    return made
+        volumes.append([extra / f"picture{suffix}"])
+    return volumes
 
 
 def _recode(file: Path, syntax: str) -> None:
@@ -161,11 +161,11 @@ def attempt(place: Path, contents: dict[str, bytes]) -> str:
         (place / name).write_bytes(content)
     pictures = any(Path(name).suffix in PICTURES for name in contents)
     try:
-        found = find_volumes([place], pictures=pictures)
+        inventory = find_volumes([place], pictures=pictures)
     except UserError as error:
         return str(error)
     outcome = ""
-    for source in found.sources:
+    for source in inventory.sources:
         try:
             if pictures:
                 read_picture(source.path, 16, LIMIT)
@@ -185,7 +185,7 @@ def attempt(place: Path, contents: dict[str, bytes]) -> str:
     return outcome
 
 
-def run_batch(seeds: list[int], made: list[list[Path]], out: Path, now: Path) -> None:
+def run_batch(seeds: list[int], volumes: list[list[Path]], out: Path, note: Path) -> None:
     """In a child process: try inputs; keep those that do what they should not."""
     from mri_transfer.progress import set_quiet
 
@@ -202,9 +202,9 @@ def run_batch(seeds: list[int], made: list[list[Path]], out: Path, now: Path) ->
     outcomes: dict[str, int] = {}
     for seed in seeds:
         rng = random.Random(seed)
-        files = made[rng.randrange(len(made))]
+        files = volumes[rng.randrange(len(volumes))]
         contents = damaged(files, rng)
-        now.write_text(f"{seed} {files[0]}")
+        note.write_text(f"{seed} {files[0]}")
         with tempfile.TemporaryDirectory() as place:
             signal.alarm(SECONDS)
             try:
@@ -242,24 +242,24 @@ def main() -> None:
 
     ends, seed = time.monotonic() + 60 * arguments.minutes, arguments.seed
     with tempfile.TemporaryDirectory() as folder:
-        made = corpus(Path(folder))
-        now = Path(folder) / "now"
+        volumes = corpus(Path(folder))
+        note = Path(folder) / "now"
         while time.monotonic() < ends:
             seeds = list(range(seed, seed + BATCH))
             seed += BATCH
             while seeds:
-                child = context.Process(target=run_batch, args=(seeds, made, arguments.out, now))
+                child = context.Process(target=run_batch, args=(seeds, volumes, arguments.out, note))
                 child.start()
                 child.join()
                 if child.exitcode == 0:
                     break
-                died = int(now.read_text().split()[0])
+                died = int(note.read_text().split()[0])
                 rng = random.Random(died)
-                files = made[rng.randrange(len(made))]
+                files = volumes[rng.randrange(len(volumes))]
                 keep(
                     arguments.out, died, damaged(files, rng), f"the process died (exit code {child.exitcode})"
                 )
-                seeds = [each for each in seeds if each > died]
+                seeds = [number for number in seeds if number > died]
     print(f"{seed - arguments.seed} inputs, {len(list(arguments.out.glob('*.txt')))} kept in {arguments.out}")
 
 

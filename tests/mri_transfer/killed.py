@@ -90,8 +90,8 @@ def prepare(name: str) -> None:
         name == "demo"
     ):  # it trains for a time, and two never did as many steps; of this size there are no weights
         settings = config.PretrainConfig
-        config.PretrainConfig = lambda **given: settings(  # type: ignore[misc, assignment]
-            **{key: value for key, value in given.items() if key != "minutes"}, steps=6
+        config.PretrainConfig = lambda **options: settings(  # type: ignore[misc, assignment]
+            **{key: value for key, value in options.items() if key != "minutes"}, steps=6
         )
         imagenet.load_imagenet = lambda *_: {"source": "none"}
         demo.SUBJECTS, demo.IMAGES_PER_CLASS = 3, 30
@@ -106,9 +106,9 @@ def start(line: str, out: str) -> int:
         return child
     code = 1
     try:
-        with Path("said").open("w") as said:
-            os.dup2(said.fileno(), 1)
-            os.dup2(said.fileno(), 2)
+        with Path("said").open("w") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
         from mri_transfer.cli import main
 
         words = line.replace("OUT", out).split()
@@ -125,9 +125,9 @@ def start(line: str, out: str) -> int:
 
 def end_of(child: int, seconds: float) -> bool:
     """Wait for a process, and kill it after so many seconds; whether it came to its end."""
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while os.waitpid(child, os.WNOHANG) == (0, 0):
-        if time.monotonic() > until:
+        if time.monotonic() > deadline:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return False
@@ -137,16 +137,16 @@ def end_of(child: int, seconds: float) -> bool:
 
 def content(folder: Path, patterns: tuple[str, ...]) -> dict[str, Any]:
     """Digests of what must be the same; of JSON, what it says but for times and places."""
-    found = {}
+    contents = {}
     for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
         data = path.read_bytes().replace(str(folder).encode(), b"OUT")
         if path.suffix == ".json":
-            told = {key: value for key, value in json.loads(data).items() if "seconds" not in key}
-            data = json.dumps(told, sort_keys=True).encode()
-        found[str(path.relative_to(folder))] = (
+            values = {key: value for key, value in json.loads(data).items() if "seconds" not in key}
+            data = json.dumps(values, sort_keys=True).encode()
+        contents[str(path.relative_to(folder))] = (
             arrays_of(path) if path.parent.name == "trials" else hashlib.sha256(data).hexdigest()
         )
-    return found
+    return contents
 
 
 def arrays_of(path: Path) -> str:
@@ -187,8 +187,8 @@ def main(name: str, folder: str) -> None:
         make_inputs()
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    for each in before:
-        assert end_of(start(each, ""), 600), Path("said").read_text()
+    for command in before:
+        assert end_of(start(command, ""), 600), Path("said").read_text()
     began = time.monotonic()
     assert end_of(start(line, "try_0"), 600)
     seconds = time.monotonic() - began
@@ -204,8 +204,8 @@ def main(name: str, folder: str) -> None:
         else:
             kills += 1
     assert end_of(start(line, out), 600)
-    found = content(Path(out), patterns)
-    assert found == expected, (found, expected, Path("said").read_text())
+    result = content(Path(out), patterns)
+    assert result == expected, (result, expected, Path("said").read_text())
     assert not list(Path(out).rglob("*.part"))
     print(f"{kills} kills, {finished + 1} times finished, {seconds:.1f} s undisturbed")
 

@@ -101,52 +101,52 @@ def found_on(root):
     ]
 
 
-def of(found, topic, level=None):
-    return [f for f in found if f.topic == topic and level in (None, f.level)]
+def of(findings, topic, level=None):
+    return [f for f in findings if f.topic == topic and level in (None, f.level)]
 
 
 def test_a_tx2_is_told_that_its_tensorflow_is_too_old_and_that_it_runs_slowly(tmp_path):
     root = write(tmp_path, TX2)
     board = read_board(root)
     assert (board.l4t, board.jetpack) == ("32.7.1", "4.6.1")
-    found = found_on(root)
-    (about,) = of(found, "board")
-    assert about.level == PROBLEM
-    assert "2.7.0+nv22.1" in about.text
-    assert "Keras 3" in about.remedy
-    assert "mri-transfer export --format training-graph --for tf2.7" in about.remedy
-    (power,) = of(found, "power")
+    findings = found_on(root)
+    (finding,) = of(findings, "board")
+    assert finding.level == PROBLEM
+    assert "2.7.0+nv22.1" in finding.text
+    assert "Keras 3" in finding.remedy
+    assert "mri-transfer export --format training-graph --for tf2.7" in finding.remedy
+    (power,) = of(findings, "power")
     assert (power.level, power.remedy.split(" (")[0]) == (ADVICE, "sudo nvpmodel -m 0")
     assert "MAXQ" in power.text
-    (heat,) = of(found, "heat")
+    (heat,) = of(findings, "heat")
     assert "42 °C at most (BCPU-therm), the fan stands still" in heat.text  # not the power chip's 100
-    assert [f.level for f in of(found, "memory")] == [GOOD, ADVICE]
-    assert "zram" in of(found, "memory", ADVICE)[0].text
+    assert [f.level for f in of(findings, "memory")] == [GOOD, ADVICE]
+    assert "zram" in of(findings, "memory", ADVICE)[0].text
 
 
 def test_a_xavier_on_jetpack_5(tmp_path):
-    found = found_on(write(tmp_path, XAVIER))
-    (about,) = of(found, "board")
-    assert about.level == PROBLEM
-    assert "5.1.2" in about.text
-    assert "a Xavier can't" in about.remedy
-    assert "--for tf2.12" in about.remedy
-    (power,) = of(found, "power")
+    findings = found_on(write(tmp_path, XAVIER))
+    (finding,) = of(findings, "board")
+    assert finding.level == PROBLEM
+    assert "5.1.2" in finding.text
+    assert "a Xavier can't" in finding.remedy
+    assert "--for tf2.12" in finding.remedy
+    (power,) = of(findings, "power")
     assert (power.level, power.text) == (GOOD, "power mode 2")  # its names can't be read
-    assert [f.level for f in of(found, "memory")] == [GOOD]  # 32 GB need no swap
+    assert [f.level for f in of(findings, "memory")] == [GOOD]  # 32 GB need no swap
 
 
 def test_a_small_orin_that_is_hot_throttled_and_shows_a_desktop(tmp_path):
-    found = found_on(write(tmp_path, ORIN_NANO))
-    assert of(found, "board")[0].level == GOOD
-    assert "JetPack 6.2" in of(found, "board")[0].text
-    short, desktop, swap = of(found, "memory")
+    findings = found_on(write(tmp_path, ORIN_NANO))
+    assert of(findings, "board")[0].level == GOOD
+    assert "JetPack 6.2" in of(findings, "board")[0].text
+    short, desktop, swap = of(findings, "memory")
     assert (short.level, desktop.level, swap.level) == (PROBLEM, ADVICE, ADVICE)
     assert "2.15 GB free" in short.text
     assert "shared with the GPU" in short.text
     assert "gnome-shell" in desktop.text
-    assert "-m 2" in of(found, "power")[0].remedy  # MAXN_SUPER, not the first
-    hot, held = of(found, "heat")
+    assert "-m 2" in of(findings, "power")[0].remedy  # MAXN_SUPER, not the first
+    hot, held = of(findings, "heat")
     assert (hot.level, held.level) == (PROBLEM, ADVICE)
     assert "84 °C" in hot.text
     assert "50%" in hot.text
@@ -154,9 +154,9 @@ def test_a_small_orin_that_is_hot_throttled_and_shows_a_desktop(tmp_path):
 
 
 def test_nothing_is_wrong_with_a_large_orin(tmp_path):
-    found = found_on(write(tmp_path, AGX_ORIN))
-    assert {f.level for f in found} == {GOOD}
-    assert not any(f.remedy for f in found)
+    findings = found_on(write(tmp_path, AGX_ORIN))
+    assert {f.level for f in findings} == {GOOD}
+    assert not any(f.remedy for f in findings)
 
 
 def test_a_desktop_whose_gpu_tensorflow_does_not_see(tmp_path):
@@ -164,23 +164,23 @@ def test_a_desktop_whose_gpu_tensorflow_does_not_see(tmp_path):
     assert read_board(root) is None
     assert checks.machine_name(root, None).startswith("AMD Ryzen 7")
     assert [f.level for f in of(found_on(root), "memory")] == [GOOD]  # a desktop does not matter beside 32 GB
-    seen = {"backend": "tensorflow", "version": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": []}
-    (software,) = checks.of_software(seen, None, root)
+    facts = {"backend": "tensorflow", "version": "2.21.0", "keras": "3.15.1", "cuda": False, "gpus": []}
+    (software,) = checks.of_software(facts, None, root)
     assert software.level == PROBLEM
     assert "tensorflow[and-cuda]" in software.remedy
-    (software,) = checks.of_software({**seen, "gpus": ["NVIDIA GeForce RTX 3060"]}, None, root)
+    (software,) = checks.of_software({**facts, "gpus": ["NVIDIA GeForce RTX 3060"]}, None, root)
     assert software.level == GOOD
-    (software,) = checks.of_software(seen, None, tmp_path / "nowhere")
+    (software,) = checks.of_software(facts, None, tmp_path / "nowhere")
     assert software.level == GOOD
 
 
 def test_a_board_whose_tensorflow_is_that_of_pypi(tmp_path, monkeypatch):
     board = read_board(write(tmp_path, ORIN_NANO))
-    seen = {"backend": "tensorflow", "version": "2.16.1", "keras": "3.12.0", "cuda": False, "gpus": []}
-    (software,) = checks.of_software(seen, board, tmp_path)
+    facts = {"backend": "tensorflow", "version": "2.16.1", "keras": "3.12.0", "cuda": False, "gpus": []}
+    (software,) = checks.of_software(facts, board, tmp_path)
     assert "2.16.1+nv24.08" in software.remedy
     monkeypatch.setattr(checks, "_tensorflow_build", lambda: "2.16.1+nv24.8")
-    (software,) = checks.of_software(seen, board, tmp_path)
+    (software,) = checks.of_software(facts, board, tmp_path)
     assert "group video" in software.remedy
 
 
@@ -195,15 +195,15 @@ def test_what_cannot_be_imported_is_a_finding(monkeypatch):
 
 def test_a_gpu_that_is_seen_and_does_not_compute(tmp_path, monkeypatch):
     """As JAX of PyPI on an Orin: the device is listed, and the first product ends the process."""
-    told = {"backend": "jax", "version": "0.11.1", "keras": "3.15.1", "cuda": True, "gpus": ["Orin"]}
-    probe = f"import json, os; print('FOUND ' + json.dumps({told}), flush=True); os.abort()"
+    facts = {"backend": "jax", "version": "0.11.1", "keras": "3.15.1", "cuda": True, "gpus": ["Orin"]}
+    probe = f"import json, os; print('FOUND ' + json.dumps({facts}), flush=True); os.abort()"
     monkeypatch.setattr(checks, "PROBE", probe)
-    found = checks.probe()
-    (software,) = checks.of_software(found, read_board(write(tmp_path, ORIN_NANO)), tmp_path)
+    answer = checks.probe()
+    (software,) = checks.of_software(answer, read_board(write(tmp_path, ORIN_NANO)), tmp_path)
     assert software.level == PROBLEM
     assert "signal 6" in software.text
     assert "sm_87" in software.remedy
-    assert "sm_87" not in next(checks.of_software(found, None, tmp_path)).remedy
+    assert "sm_87" not in next(checks.of_software(answer, None, tmp_path)).remedy
     monkeypatch.setattr(checks, "PROBE", probe.replace("os.abort()", "print('COMPUTED 1.0')"))
     assert next(checks.of_software(checks.probe(), None, tmp_path)).level == GOOD
 
@@ -223,9 +223,9 @@ def test_a_gpu_that_is_seen_and_does_not_compute(tmp_path, monkeypatch):
 def test_releases_that_are_newer_older_or_written_in_another_way(tmp_path, text, l4t, jetpack):
     board = read_board(write(tmp_path, {"etc/nv_tegra_release": text, "proc/device-tree/model": "Jetson\0"}))
     assert (board.l4t, board.jetpack) == (l4t, jetpack)
-    (about,) = checks.of_board(board)
-    assert about.level == (GOOD if jetpack in ("6.2.1", "6.x", "6.0") else about.level)
-    assert (about.remedy == "") == (about.level == GOOD)
+    (finding,) = checks.of_board(board)
+    assert finding.level == (GOOD if jetpack in ("6.2.1", "6.x", "6.0") else finding.level)
+    assert (finding.remedy == "") == (finding.level == GOOD)
 
 
 def test_listed_releases_belong_to_the_family_that_their_jetpack_says():
@@ -271,14 +271,14 @@ def test_the_command_reads_a_copy_of_another_machine(cli, tmp_path):
     root = write(tmp_path / "copy", ORIN_NANO)
     done = cli("doctor", "--root", root, "--json", tmp_path / "found.json")
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
-    assert found["board"] == {
+    report = json.loads((tmp_path / "found.json").read_text())
+    assert report["board"] == {
         "model": "NVIDIA Jetson Orin Nano Engineering Reference Developer Kit Super",
         "l4t": "36.4.3",
         "jetpack": "6.2",
     }
-    assert found["speed"] is None
-    assert not [f for f in found["findings"] if f["topic"] in ("disk", "software", "clock", "speed")]
+    assert report["speed"] is None
+    assert not [f for f in report["findings"] if f["topic"] in ("disk", "software", "clock", "speed")]
     assert "[ FIX  ] memory" in done.stdout
     assert "→ sudo nvpmodel -m 2" in done.stdout
 
@@ -296,10 +296,10 @@ def test_this_machine_is_measured_and_left_as_it_was(command, tmp_path):
     folder.mkdir()
     done = command("doctor", "--seconds", 2, "--folder", folder, "--json", tmp_path / "found.json")
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "found.json").read_text())
-    topics = {f["topic"] for f in found["findings"]}
+    report = json.loads((tmp_path / "found.json").read_text())
+    topics = {f["topic"] for f in report["findings"]}
     assert {"board", "software", "memory", "disk", "clock", "speed"} <= topics
-    assert found["speed"]["views_per_second"] > 0
-    assert set(found["speed"]["step_seconds"]) == {"float32", "bfloat16"}
-    assert "mri-transfer pretrain STORE" in found["recommended"]["command"]
+    assert report["speed"]["views_per_second"] > 0
+    assert set(report["speed"]["step_seconds"]) == {"float32", "bfloat16"}
+    assert "mri-transfer pretrain STORE" in report["recommended"]["command"]
     assert list(Path(folder).iterdir()) == []

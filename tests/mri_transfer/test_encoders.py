@@ -20,15 +20,15 @@ def test_each_is_listed_with_its_card_without_tensorflow(tmp_path):
         text=True,
         check=True,
     )
-    found = json.loads((tmp_path / "encoders.json").read_text())["encoders"]
-    assert [each["name"] for each in found] == list(PUBLISHED) == ["mri", "imagenet-mri"]
-    for each in found:
-        assert f"{each['name']}: efficientnet_lite0" in done.stdout
-        assert each["card"]["provenance"]["published"]["licence"] == "CC BY-SA 4.0"
+    encoders = json.loads((tmp_path / "encoders.json").read_text())["encoders"]
+    assert [entry["name"] for entry in encoders] == list(PUBLISHED) == ["mri", "imagenet-mri"]
+    for entry in encoders:
+        assert f"{entry['name']}: efficientnet_lite0" in done.stdout
+        assert entry["card"]["provenance"]["published"]["licence"] == "CC BY-SA 4.0"
 
 
 def test_pictures_that_were_seen_are_told():
-    about = {
+    publication = {
         **{
             "from": "random weights",
             "method": "simclr",
@@ -41,7 +41,7 @@ def test_pictures_that_were_seen_are_told():
         "audit": {"pictures": 100, "shared": 3},
         "limits": ["Pretrained once."],
     }
-    made = {"data": {"slices": 20, "subjects": 2}, "published": about}
-    lines = described("mri", {"backbone": "resnet50", "size": 64, "provenance": made})
+    provenance = {"data": {"slices": 20, "subjects": 2}, "published": publication}
+    lines = described("mri", {"backbone": "resnet50", "size": 64, "provenance": provenance})
     assert "3 of the 100 distinct pictures of the public tumour set are among its slices" in lines[-3]
     assert "warning" in lines[-1]

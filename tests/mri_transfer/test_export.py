@@ -20,12 +20,12 @@ def test_the_names_are_those_of_the_parts():
 def test_a_run_is_exported_as_its_format_is_told(monkeypatch, tmp_path):
     from mri_transfer.finetune.export import conversion as exports
 
-    seen = {}
+    call = {}
     monkeypatch.setattr(
-        exports, "export_run", lambda run, out, **options: seen.update(options, run=run) or {}
+        exports, "export_run", lambda run, out, **options: call.update(options, run=run) or {}
     )
     export(ExportConfig(run=tmp_path, out=tmp_path, format="litert", int8=True, images=(tmp_path,)))
-    assert seen == {"run": tmp_path, "format": "litert", "int8": True, "images": (tmp_path,)}
+    assert call == {"run": tmp_path, "format": "litert", "int8": True, "images": (tmp_path,)}
 
 
 @pytest.mark.parametrize(
@@ -53,5 +53,5 @@ def test_options_of_pretraining_are_its_own():
         if field.name not in ("store", "out"):
             for key in ("choices", "parse", "repeat", "metavar"):
                 assert field.metadata[key] == theirs[field.name].metadata[key], field.name
-    given = ExportConfig(format=GRAPH, out=Path(), batch=3, view=("jpeg=0",)).pretrain_options
-    assert given == {"batch": 3, "view": ("jpeg=0",)}
+    options = ExportConfig(format=GRAPH, out=Path(), batch=3, view=("jpeg=0",)).pretrain_options
+    assert options == {"batch": 3, "view": ("jpeg=0",)}

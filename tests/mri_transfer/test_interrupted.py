@@ -26,8 +26,10 @@ def interrupted(arguments, after, gap):
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
             time.sleep(gap)
-    _, said = process.communicate(timeout=120)
-    return process.returncode, [line for line in said.splitlines() if line.strip() and line[:1] not in "EIW"]
+    _, output = process.communicate(timeout=120)
+    return process.returncode, [
+        line for line in output.splitlines() if line.strip() and line[:1] not in "EIW"
+    ]
 
 
 def check(arguments, after, gap):

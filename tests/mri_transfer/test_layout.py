@@ -77,18 +77,18 @@ def test_arrows_between_rooms_point_one_way():
 
 
 def test_every_package_of_the_checkout_is_installed(monkeypatch):
-    told = {}
+    arguments = {}
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr("setuptools.setup", told.update)
+    monkeypatch.setattr("setuptools.setup", arguments.update)
     runpy.run_path(str(ROOT / "setup.py"))
-    found = {"mri_transfer"}
+    packages = {"mri_transfer"}
     for init in ROOT.glob("mri_transfer/*/__init__.py"):
-        found.add(f"mri_transfer.{init.parent.name}")
+        packages.add(f"mri_transfer.{init.parent.name}")
     for part in PARTS:
         for init in (ROOT / part).rglob("__init__.py"):
-            found.add(".".join(["mri_transfer", *init.parent.relative_to(ROOT).parts]))
-    assert set(told["packages"]) == found
-    assert len(told["packages"]) == len(found)
+            packages.add(".".join(["mri_transfer", *init.parent.relative_to(ROOT).parts]))
+    assert set(arguments["packages"]) == packages
+    assert len(arguments["packages"]) == len(packages)
 
 
 def test_a_checkout_works_whatever_is_installed(tmp_path):
@@ -125,8 +125,8 @@ def test_jedi_goes_to_definitions_in_a_checkout(tmp_path):
 
     code = "from mri_transfer.finetune.heads.probe import fit_probe\nfit_probe"
     project = jedi.Project(ROOT, sys_path=[str(ROOT)])
-    (found,) = jedi.Script(code, path=ROOT / "notes.py", project=project).goto(2, 3, follow_imports=True)
-    assert Path(found.module_path).resolve() == ROOT / "finetune" / "heads" / "probe.py"
+    (definition,) = jedi.Script(code, path=ROOT / "notes.py", project=project).goto(2, 3, follow_imports=True)
+    assert Path(definition.module_path).resolve() == ROOT / "finetune" / "heads" / "probe.py"
 
 
 def test_rooms_are_small_and_say_what_they_are():

@@ -97,15 +97,15 @@ def test_one_line_with_a_remedy(words, remedy, desk, capfd, monkeypatch):
         code = main(shlex.split(words))
     except SystemExit as stop:  # argparse's way
         code = stop.code
-    said = capfd.readouterr().err
-    lines = said.strip().splitlines()
-    assert code == 2, said
+    output = capfd.readouterr().err
+    lines = output.strip().splitlines()
+    assert code == 2, output
     assert remedy in lines[-1]
     assert lines[-1].startswith("mri-transfer")
-    assert len(lines) == 1, said
+    assert len(lines) == 1, output
     assert len(lines[0]) < 400
-    made = {path for path in desk.rglob("*") if path.is_file()} - set(before)
-    assert {path.relative_to(desk).parts[0] for path in made} <= {"a", "c", "r", "x"}
+    files = {path for path in desk.rglob("*") if path.is_file()} - set(before)
+    assert {path.relative_to(desk).parts[0] for path in files} <= {"a", "c", "r", "x"}
 
 
 def test_without_arguments_it_shows_its_help(cli):

@@ -57,7 +57,7 @@ MIDDLE = {
 def test_one_line_and_nothing_in_its_place(
     small, name, what, small_volumes, small_store, tumors, cli, tmp_path, monkeypatch
 ):
-    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out, destination = tmp_path / "out", tmp_path / "elsewhere"
     path, _, attribute = MIDDLE[name].rpartition(".")
     owner = pkgutil.resolve_name(path)
     original, calls = getattr(owner, attribute), []
@@ -65,7 +65,7 @@ def test_one_line_and_nothing_in_its_place(
     def disturbed(*arguments, **options):
         calls.append(1)
         if len(calls) == 1:
-            shutil.move(out, elsewhere) if what == "moved" else shutil.rmtree(out)
+            shutil.move(out, destination) if what == "moved" else shutil.rmtree(out)
         return original(*arguments, **options)
 
     monkeypatch.setattr(owner, attribute, disturbed)
@@ -77,4 +77,4 @@ def test_one_line_and_nothing_in_its_place(
     assert f"mri-transfer {name}: {out}: was moved or removed" in last
     assert not out.exists()
     if what == "moved":  # what was done is in the folder, and goes on
-        assert cli(*command, "--out", elsewhere).returncode == 0
+        assert cli(*command, "--out", destination).returncode == 0

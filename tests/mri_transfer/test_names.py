@@ -25,10 +25,10 @@ FEW = ("--folds", 2, "--seeds", 1, "--draws", 50, "--workers", 1)
 
 @given(st.text(alphabet="='+-@\t\rab1.", max_size=6) | st.text(max_size=5))
 def test_any_text_comes_back_from_a_table_in_which_none_is_a_formula(text):
-    written = defused(text)
-    assert restored(written) == text
-    if written[:1] and written[0] in "=+-@\t\r":
-        float(written)  # a number, which computes nothing
+    cell = defused(text)
+    assert restored(cell) == text
+    if cell[:1] and cell[0] in "=+-@\t\r":
+        float(cell)  # a number, which computes nothing
 
 
 def test_tables_that_commands_write_hold_no_formulas():

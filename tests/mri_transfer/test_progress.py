@@ -11,10 +11,10 @@ from mri_transfer import progress
 @pytest.fixture
 def clock(monkeypatch):
     """A clock that this module sets, for the bars of a log."""
-    now = types.SimpleNamespace(seconds=1000.0)
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now.seconds)
-    monkeypatch.setattr(progress._Lines, "_time", lambda self: now.seconds, raising=False)
-    return now
+    moment = types.SimpleNamespace(seconds=1000.0)
+    monkeypatch.setattr(progress.time, "monotonic", lambda: moment.seconds)
+    monkeypatch.setattr(progress._Lines, "_time", lambda self: moment.seconds, raising=False)
+    return moment
 
 
 def work(clock, steps, seconds, total=None):
@@ -29,11 +29,11 @@ def work(clock, steps, seconds, total=None):
 
 def test_a_log_gets_a_line_at_each_tenth(capsys, clock):
     work(clock, 1000, 2.0)
-    said = capsys.readouterr().err
-    lines = said.splitlines()
+    output = capsys.readouterr().err
+    lines = output.splitlines()
     assert [line.split(",")[0] for line in lines] == [f"slices: {share}%" for share in range(10, 101, 10)]
     assert lines[1] == "slices: 20%, 200 of 1,000, 27 min left"
-    assert "\r" not in said
+    assert "\r" not in output
 
 
 def test_and_one_every_five_minutes_at_the_latest(capsys, clock):

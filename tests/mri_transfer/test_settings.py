@@ -14,7 +14,7 @@ from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.storage.files import write_card, write_json
 
 
-def again(kind, command, *words):
+def merged(kind, command, *words):
     return settings.merged(kind, settings.given_in(build_parser(command), [command, *map(str, words)]))
 
 
@@ -32,16 +32,18 @@ def test_settings_come_back_as_they_were(run):
     config, folder = run
     expected = as_dict(config) | {"banner": ""}
     for path in (folder, folder / "config.json"):
-        assert as_dict(again(PretrainConfig, "pretrain", "--config", path)) == expected
+        assert as_dict(merged(PretrainConfig, "pretrain", "--config", path)) == expected
     assert settings.settings_of(folder)["temperature"] == 0.3
 
 
 def test_what_is_given_beside_them_wins(run):
     _, folder = run
-    config = again(PretrainConfig, "pretrain", "other", f"--config={folder}", "--seed", 0, "--view", "blur=2")
+    config = merged(
+        PretrainConfig, "pretrain", "other", f"--config={folder}", "--seed", 0, "--view", "blur=2"
+    )
     assert (config.store, config.seed, config.view) == (Path("other"), 0, ("blur=2",))
     assert (config.out, config.steps, config.method) == (Path("r"), 7, "moco")
-    for_hours = again(PretrainConfig, "pretrain", "--config", folder, "--hours", "8h")
+    for_hours = merged(PretrainConfig, "pretrain", "--config", folder, "--hours", "8h")
     assert (for_hours.hours, for_hours.steps) == (8, None)  # of budgets there can be one
 
 
@@ -51,8 +53,8 @@ def test_a_comparison_comes_back_from_its_report(tmp_path):
     )
     options = {key: value for key, value in as_dict(config).items() if key != "banner"}
     write_json(tmp_path / "report.json", {"settings": {"options": options}, "results": []})
-    assert again(CompareConfig, "compare", "--config", tmp_path) == config
-    changed = again(CompareConfig, "compare", "--config", tmp_path, "--arm", "imagenet", "--arm", "mri=q")
+    assert merged(CompareConfig, "compare", "--config", tmp_path) == config
+    changed = merged(CompareConfig, "compare", "--config", tmp_path, "--arm", "imagenet", "--arm", "mri=q")
     assert changed.arm == ("imagenet", "mri=q")
     assert changed.fractions == (0.1, 1.0)
 

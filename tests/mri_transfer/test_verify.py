@@ -32,9 +32,9 @@ def made(tmp_path_factory, small_volumes):
     slices(small_volumes, out=base / "store", size=24, workers=1)
     images, labels = stripes()
     encoder = small_encoder()
-    about = {"backbone": "efficientnet_lite0", "size": SIZE, "provenance": {"steps": 3}}
+    card = {"backbone": "efficientnet_lite0", "size": SIZE, "provenance": {"steps": 3}}
     claim_folder(base / "run", "pretraining run")
-    save_encoder(encoder, base / "run" / "encoder", **about)
+    save_encoder(encoder, base / "run" / "encoder", **card)
     write_card(base / "run" / "config.json", {"config": {"seed": 1}, "data": {}})
     (base / "run" / "metrics.jsonl").write_bytes(line_of({"step": 1, "loss": 2.5}))
     write_json(base / "run" / "summary.json", {"steps": 3})
@@ -93,9 +93,9 @@ def test_what_an_older_version_wrote_is_verified_as_far_as_it_goes(made, tmp_pat
     folder = tmp_path / kind
     shutil.copytree(made / kind, folder)
     (folder / SUMS).unlink()
-    found = examine(folder)
-    assert found["whole"]
-    assert "made by an older version" in found["notes"][0]
+    result = examine(folder)
+    assert result["whole"]
+    assert "made by an older version" in result["notes"][0]
     if weights := next(iter([*folder.rglob("encoder-*.npz"), *folder.rglob("00000.npy")]), None):
         content = bytearray(weights.read_bytes())
         content[len(content) // 2] ^= 4
@@ -116,10 +116,10 @@ def test_the_command_says_what_is_whole_and_what_to_do(made, cli, tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert "classifier: not whole, 1 problem, the first in" in last
     assert "mri-transfer finetune" in last
-    told = json.loads((tmp_path / "found.json").read_text())["paths"]
-    assert [each["whole"] for each in told] == [True, False, False]
-    assert told[1]["problems"][0]["file"].endswith("classifier.json")
-    assert told[2]["problems"][0]["problem"] == "no such folder"
+    paths = json.loads((tmp_path / "found.json").read_text())["paths"]
+    assert [entry["whole"] for entry in paths] == [True, False, False]
+    assert paths[1]["problems"][0]["file"].endswith("classifier.json")
+    assert paths[2]["problems"][0]["problem"] == "no such folder"
 
 
 def test_what_was_damaged_is_not_signed_anew(made, tmp_path):
@@ -131,8 +131,8 @@ def test_what_was_damaged_is_not_signed_anew(made, tmp_path):
     report.write_text("<p>a report</p>\n")
     with signed(folder, "comparison"):
         write_json(folder / "report.json", {"images": 5})
-    found = examine(folder)
-    assert [problem["file"] for problem in found["problems"]] == [str(report)]
+    result = examine(folder)
+    assert [problem["file"] for problem in result["problems"]] == [str(report)]
     with signed(folder, "comparison"):
         report.write_text("<p>a new report</p>\n")
     assert examine(folder)["whole"]
@@ -154,9 +154,9 @@ def test_an_interrupted_command_is_told_from_damage(made, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert (folder / BEFORE).is_file()
-    found = examine(folder)
-    assert found["whole"]
-    assert "was interrupted" in found["notes"][0]
+    result = examine(folder)
+    assert result["whole"]
+    assert "was interrupted" in result["notes"][0]
     with signed(folder, "comparison"):
         write_json(folder / "report.json", {"images": 5})
     assert not (folder / BEFORE).exists()

@@ -10,8 +10,8 @@ NOTEBOOK = Path(__file__).resolve().parents[2] / "notebooks" / "api.ipynb"
 
 
 def cells():
-    found = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    return [cell for cell in found if cell["cell_type"] == "code"]
+    all_cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in all_cells if cell["cell_type"] == "code"]
 
 
 def test_it_is_stored_without_outputs_and_imports_the_api_alone():
@@ -20,7 +20,7 @@ def test_it_is_stored_without_outputs_and_imports_the_api_alone():
         assert cell["execution_count"] is None
         for node in ast.walk(ast.parse("".join(cell["source"]))):
             if isinstance(node, ast.ImportFrom) and node.module.startswith("mri_transfer"):
-                assert (node.module, [each.name for each in node.names]) == ("mri_transfer", ["api"])
+                assert (node.module, [name.name for name in node.names]) == ("mri_transfer", ["api"])
 
 
 @pytest.mark.slow
@@ -37,5 +37,5 @@ def test_it_runs_from_top_to_bottom_and_prints_nothing_unasked(tmp_path):
     assert len(pages) == 2  # the store and the report
     assert any("image/png" in out[-1].get("data", {}) for out in outputs if out)
     assert "did you mean seeds?" in outputs[-1][-1]["text"]
-    printed = "".join(each["text"] for out in outputs for each in out if each.get("name") == "stdout")
+    printed = "".join(output["text"] for out in outputs for output in out if output.get("name") == "stdout")
     assert len(printed.splitlines()) == 1 + 1 + 3 + 1  # of the audit, the losses, three arms and the mistake

@@ -10,8 +10,8 @@ NOTEBOOK = ROOT / "notebooks" / "kaggle.ipynb"
 
 
 def cells(kind):
-    found = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
-    return [cell for cell in found if cell["cell_type"] == kind]
+    all_cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
+    return [cell for cell in all_cells if cell["cell_type"] == kind]
 
 
 def test_it_is_stored_without_outputs():
@@ -62,9 +62,9 @@ def test_it_runs_from_top_to_bottom(tmp_path):
     notebook = executed(tmp_path, settings)
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
     summary = json.loads((tmp_path / "work" / "report" / "summary.json").read_text())
-    shown = json.dumps([cell.get("outputs") for cell in notebook.cells])
-    assert summary["verdict"].split(":")[0] in shown
-    assert shown.count("image/svg+xml") >= 2  # charts
+    outputs = json.dumps([cell.get("outputs") for cell in notebook.cells])
+    assert summary["verdict"].split(":")[0] in outputs
+    assert outputs.count("image/svg+xml") >= 2  # charts
 
 
 @pytest.mark.slow

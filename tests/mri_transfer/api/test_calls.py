@@ -70,10 +70,10 @@ def test_a_recipe_sets_defaults_as_on_the_command_line():
     ],
 )
 def test_mistakes_are_one_line(options, words):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         api.compare("tumors", **options)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_every_command_has_its_function():

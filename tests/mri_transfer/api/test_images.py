@@ -66,10 +66,10 @@ def test_deeper_than_8_bits_is_stretched_as_in_files(tmp_path):
     ],
 )
 def test_what_is_no_picture_is_one_line(images, words):
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError) as error:
         grey_images(images, 16)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(

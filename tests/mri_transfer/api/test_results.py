@@ -31,16 +31,16 @@ def test_a_notebook_shows_the_page(tmp_path):
     result = api.Slices({"slices": 3}, tmp_path)
     assert "<table>" in result._repr_html_()
     (tmp_path / "summary.html").write_text('<p class="x">page</p>', encoding="utf-8")
-    shown = result._repr_html_()
-    assert "&lt;p class=&quot;x&quot;&gt;page" in shown
-    assert 'sandbox="allow-scripts"' in shown  # without allow-same-origin, a page can't reach the notebook
+    html = result._repr_html_()
+    assert "&lt;p class=&quot;x&quot;&gt;page" in html
+    assert 'sandbox="allow-scripts"' in html  # without allow-same-origin, a page can't reach the notebook
 
 
 def test_a_notebook_shows_a_table_and_escapes_it():
-    shown = api.Predictions({"images": ROWS})._repr_html_()
-    assert "&lt;b&gt;.png" in shown
-    assert "probabilities_b" in shown
-    assert "0.75" in shown
+    html = api.Predictions({"images": ROWS})._repr_html_()
+    assert "&lt;b&gt;.png" in html
+    assert "probabilities_b" in html
+    assert "0.75" in html
 
 
 def test_tables_of_files_hold_numbers(tmp_path):

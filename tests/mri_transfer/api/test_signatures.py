@@ -59,7 +59,7 @@ def test_jedi_completes_options():
         ("api.load_classifier('r').predict_p", "predict_proba"),
     ):
         script = jedi.Script(f"from mri_transfer import api\n{code}", path=ROOT / "notes.py", project=project)
-        assert word in [each.name for each in script.complete()], code
+        assert word in [completion.name for completion in script.complete()], code
 
 
 SCRIPT = """

@@ -32,15 +32,15 @@ def test_confusion_scores_equal_sklearn_on_repeated_images(case):
     confusion = np.tensordot(weights.astype(float), by_group, axes=1)
     for seed in range(2):
         y, guess = labels[repeated], predicted[seed][repeated]
-        every = range(CLASSES)
-        np.testing.assert_array_equal(confusion[seed], reference.confusion_matrix(y, guess, labels=every))
-        found = metrics.macro_f1(confusion)[seed]
-        assert found == pytest.approx(reference.f1_score(y, guess, average="macro"))
-        found = metrics.balanced_accuracy(confusion)[seed]
-        assert found == pytest.approx(reference.balanced_accuracy_score(y, guess))
+        classes = range(CLASSES)
+        np.testing.assert_array_equal(confusion[seed], reference.confusion_matrix(y, guess, labels=classes))
+        value = metrics.macro_f1(confusion)[seed]
+        assert value == pytest.approx(reference.f1_score(y, guess, average="macro"))
+        value = metrics.balanced_accuracy(confusion)[seed]
+        assert value == pytest.approx(reference.balanced_accuracy_score(y, guess))
         assert metrics.accuracy(confusion)[seed] == pytest.approx(reference.accuracy_score(y, guess))
-        found = metrics.recall(confusion)[seed]
-        np.testing.assert_allclose(found, reference.recall_score(y, guess, average=None, labels=every))
+        value = metrics.recall(confusion)[seed]
+        np.testing.assert_allclose(value, reference.recall_score(y, guess, average=None, labels=classes))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5, 7])
@@ -69,13 +69,13 @@ def test_losses_equal_sklearn(case):
 
 def test_auroc_equals_sklearn_with_ties(case):
     labels, probabilities, groups, count, weights, repeated = case
-    both = np.stack([np.ones(count), weights])
-    found = metrics.MacroAuroc(labels, groups, both, CLASSES)(probabilities)
+    stack = np.stack([np.ones(count), weights])
+    scores = metrics.MacroAuroc(labels, groups, stack, CLASSES)(probabilities)
     for seed in range(2):
         for row, images in enumerate((np.arange(labels.size), repeated)):
             p = probabilities[seed][images]
             areas = [reference.roc_auc_score(labels[images] == k, p[:, k]) for k in range(CLASSES)]
-            assert found[row, seed] == pytest.approx(np.mean(areas), rel=1e-6)
+            assert scores[row, seed] == pytest.approx(np.mean(areas), rel=1e-6)
 
 
 def test_calibration_error_equals_a_plain_loop(case):
@@ -98,9 +98,9 @@ def test_each_image_is_in_the_bin_of_its_confidence():
     confidence = np.repeat(np.stack([tops - 0.4 / bins, tops - 1e-6], axis=1).ravel(), 2)
     right = np.arange(confidence.size) % 2 == 0
     probabilities = np.stack([confidence, 1 - confidence], axis=1)[None]
-    found = metrics.calibration_by_group(np.where(right, 0, 1), probabilities, np.zeros(right.size, int), 1)
-    assert found.shape == (1, 1, bins, 3)
-    images, summed, hits = np.moveaxis(found[0, 0], -1, 0)
+    table = metrics.calibration_by_group(np.where(right, 0, 1), probabilities, np.zeros(right.size, int), 1)
+    assert table.shape == (1, 1, bins, 3)
+    images, summed, hits = np.moveaxis(table[0, 0], -1, 0)
     expected, edges = np.histogram(confidence, bins, (0, 1))
     np.testing.assert_array_equal(images, expected)
     assert set(images[-8:]) == {4}

@@ -8,10 +8,10 @@ from mri_transfer.evaluation.neighbours import unit_rows
 def test_rows_of_any_size_have_unit_length(scale):
     rows = np.random.default_rng(0).standard_normal((5, 7))
     rows[2] = 0
-    found = unit_rows(rows * scale)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), [1, 1, 0, 1, 1])
-    np.testing.assert_allclose(found, unit_rows(rows), rtol=1e-12)
-    np.testing.assert_array_equal(found[2], 0)
+    units = unit_rows(rows * scale)
+    np.testing.assert_allclose(np.linalg.norm(units, axis=1), [1, 1, 0, 1, 1])
+    np.testing.assert_allclose(units, unit_rows(rows), rtol=1e-12)
+    np.testing.assert_array_equal(units[2], 0)
 
 
 def test_no_digit_is_lost_by_scaling():

@@ -108,8 +108,8 @@ def test_this_machine_can_be_read():
 
 
 def test_slow_files_are_read_less_often(orin):
-    now = iter([0.0, 2.0, 1000.0, 2500.0, 2500.1])  # began and ended, too early, began and ended
-    hardware = Hardware(orin, clock=lambda: next(now))
+    times = iter([0.0, 2.0, 1000.0, 2500.0, 2500.1])  # began and ended, too early, began and ended
+    hardware = Hardware(orin, clock=lambda: next(times))
     assert hardware.read()
     assert hardware.read() == {}
     assert hardware.read()
@@ -122,9 +122,9 @@ def test_the_night_in_a_sentence():
         {"loss": 1.0},
         {"throttled": False, "power_mode": "15W"},
     ]  # fmt: skip
-    found = summary_of(lines)
-    assert found["sentence"] == (
+    summary = summary_of(lines)
+    assert summary["sentence"] == (
         "the machine: at most 67 °C (cpu), throttled in 1 of 3 readings, 8.0 W on average, power mode 15W"
     )
-    assert (found["peak_temperature_c"], found["throttle_events"]) == (66.6, 3)
+    assert (summary["peak_temperature_c"], summary["throttle_events"]) == (66.6, 3)
     assert summary_of([{"loss": 1.0}]) == {}

@@ -25,8 +25,8 @@ for _ in run_calls(Workers(2), time.sleep, [(60,)] * 2):
 
 
 def test_results_carry_their_numbers():
-    found = dict(run_calls(Workers(2), divmod, [(n, 3) for n in range(9)]))
-    assert found == {n: divmod(n, 3) for n in range(9)}
+    results = dict(run_calls(Workers(2), divmod, [(n, 3) for n in range(9)]))
+    assert results == {n: divmod(n, 3) for n in range(9)}
     assert dict(run_calls(Workers(1), os.getppid, [()])) == {0: os.getpid()}
     assert dict(run_calls(Workers(2), os.getpid, [])) == {}
 
@@ -71,7 +71,7 @@ def test_in_order_whoever_is_slow_and_few_at_a_time(tmp_path, functions):
 
 
 def test_each_has_one_thread():
-    assert [found for _, found in run_calls(Workers(1), os.getenv, [(name,) for name in ONE_THREAD])] == list(
+    assert [value for _, value in run_calls(Workers(1), os.getenv, [(name,) for name in ONE_THREAD])] == list(
         ONE_THREAD.values()
     )
 
@@ -149,12 +149,12 @@ def state(pid: int) -> tuple[str, int] | None:
 
 
 def children(pid: int) -> list[int]:
-    every = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
-    return [each for each in every if (found := state(each)) and found[1] == pid]
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [candidate for candidate in pids if (status := state(candidate)) and status[1] == pid]
 
 
 def running(pid: int) -> bool:
-    return (found := state(pid)) is not None and found[0] != "Z"
+    return (status := state(pid)) is not None and status[0] != "Z"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for children")

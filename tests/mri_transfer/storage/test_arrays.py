@@ -107,8 +107,8 @@ def test_a_pickle_inside_is_not_executed(tmp_path):
 
 def test_differences_name_the_first_few_and_count_the_rest():
     wanted = {f"layer{i}/kernel": (3, 3) for i in range(6)}
-    found = {"layer0/kernel": np.zeros((3, 4)), "other": np.zeros(1)}
-    text = differences(wanted, found)
+    actual = {"layer0/kernel": np.zeros((3, 4)), "other": np.zeros(1)}
+    text = differences(wanted, actual)
     assert "5 missing: layer1/kernel, layer2/kernel, layer3/kernel and 2 more" in text
     assert "1 unexpected: other" in text
     assert "1 of another shape: layer0/kernel (3, 4) instead of (3, 3)" in text
@@ -122,10 +122,10 @@ def test_of_arrays_that_can_be_made_again_any_damage_is_one_error(tmp_path, dama
     path = tmp_path / "kept" / "a.npz"
     arrays = {"x": np.arange(6.0).reshape(2, 3), "text": np.array("é")}
     save_npz(path, arrays)
-    found = load_npz(path)
-    assert found.keys() == arrays.keys()
-    assert (found["x"] == arrays["x"]).all()
-    assert str(found["text"]) == "é"
+    result = load_npz(path)
+    assert result.keys() == arrays.keys()
+    assert (result["x"] == arrays["x"]).all()
+    assert str(result["text"]) == "é"
     content = path.read_bytes()
     if damage == "missing":
         path.unlink()
@@ -178,9 +178,9 @@ def test_what_promises_more_than_it_holds_is_refused_before_it_takes_memory(tmp_
         with zipfile.ZipFile(path, "w") as archive:
             with archive.open("x.npy", "w") as file:
                 np.lib.format.write_array(file, np.zeros(1 << 20, np.uint8))
-            again = copy.copy(archive.filelist[0])
-            again.filename = "y.npy"
-            archive.filelist.append(again)
+            duplicate = copy.copy(archive.filelist[0])
+            duplicate.filename = "y.npy"
+            archive.filelist.append(duplicate)
     content = path.read_bytes()
     tracemalloc.start()
     try:

@@ -197,12 +197,12 @@ def test_devices_and_pipes_are_written_to_and_not_replaced(tmp_path):
     assert stat.S_ISCHR(Path(os.devnull).stat().st_mode)
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    got = []
-    reader = threading.Thread(target=lambda: got.append(pipe.read_text()))
+    texts = []
+    reader = threading.Thread(target=lambda: texts.append(pipe.read_text()))
     reader.start()
     write_json(pipe, {"a": 1})
     reader.join(10)
-    assert json.loads(got[0]) == {"a": 1}
+    assert json.loads(texts[0]) == {"a": 1}
     assert stat.S_ISFIFO(pipe.stat().st_mode)
     with pytest.raises(IsADirectoryError):
         write_json(tmp_path, {})
@@ -215,11 +215,13 @@ def test_what_is_printed_to_is_added_to(tmp_path, how):
         "write_json(Path('/dev/stdout'), {'a': 1}); print('after')"
     )
     if how == "a pipe":
-        said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+        output = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout
     else:
         with (tmp_path / "out").open("w") as file:
             subprocess.run([sys.executable, "-c", code], stdout=file, check=True)
-        said = (tmp_path / "out").read_text()
-    assert said.startswith("before\n{")
+        output = (tmp_path / "out").read_text()
+    assert output.startswith("before\n{")
     if how == "a pipe":
-        assert said.endswith("}\nafter\n")
+        assert output.endswith("}\nafter\n")

@@ -28,7 +28,7 @@ def test_what_was_written_is_read_and_any_program_reads_it(objects):
     content = b"".join(map(line_of, objects))
     assert values(content) == objects
     plain = [json.loads(line) for line in content.decode().split("\n")[:-1]]
-    assert [{key: value for key, value in each.items() if key != "crc32"} for each in plain] == objects
+    assert [{key: value for key, value in line.items() if key != "crc32"} for line in plain] == objects
 
 
 def test_of_no_flipped_bit_another_object_comes():
@@ -42,9 +42,9 @@ def test_of_no_flipped_bit_another_object_comes():
     for bit in range(8 * len(content)):
         flipped = bytearray(content)
         flipped[bit // 8] ^= 1 << bit % 8
-        found = [value for value in values(bytes(flipped)) if value is not None]
-        assert len(found) in (1, 2)
-        assert all(value in objects for value in found)
+        results = [value for value in values(bytes(flipped)) if value is not None]
+        assert len(results) in (1, 2)
+        assert all(value in objects for value in results)
 
 
 @pytest.mark.parametrize(

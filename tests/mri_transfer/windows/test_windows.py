@@ -44,10 +44,10 @@ def windows(tmp_path_factory):
 
 
 def test_the_simulation_is_on(windows):
-    told = windows(
+    result = windows(
         "-c", "import os, sys; print(hasattr(os, 'O_NOFOLLOW'), sys.getfilesystemencoding(), os.O_BINARY)"
     )
-    assert told.stdout.split()[0] == "False"
+    assert result.stdout.split()[0] == "False"
     windows("-c", "import os; os.open('.', os.O_RDONLY)", code=1)
 
 
@@ -106,5 +106,5 @@ def test_from_volumes_to_a_prediction(windows):
     windows(*command, *tune, "--folds", 2, "--calibration", "none")
     image = next((desk / "Tumöre").rglob("*.jpg"))
     windows(*command, "predict", "classifier", image, "--csv", "p.csv", "--gradcam", "maps")
-    told = windows(*command, "verify", "store", "run", "report", "classifier", "--json", "-")
-    assert json.loads(told.stdout)
+    result = windows(*command, "verify", "store", "run", "report", "classifier", "--json", "-")
+    assert json.loads(result.stdout)

@@ -35,9 +35,9 @@ def start(*arguments, first=""):
 
 def finish(*arguments):
     process = start(*arguments)
-    said = process.communicate()[0]
-    assert process.returncode == 0, said
-    return said
+    output = process.communicate()[0]
+    assert process.returncode == 0, output
+    return output
 
 
 @pytest.fixture
@@ -78,10 +78,12 @@ def test_a_run_leaves_an_encoder_that_knows_where_it_comes_from(undisturbed):
 @pytest.mark.slow
 def test_the_same_command_gives_the_same_bits(small_store, start_command, cli, tmp_path):
     """In another process, with a real network and real views."""
-    one, other = (("pretrain", small_store, "--out", tmp_path / name, "--steps", 12, *SMALL) for name in "ab")
-    process = start_command(*one)
+    first, second = (
+        ("pretrain", small_store, "--out", tmp_path / name, "--steps", 12, *SMALL) for name in "ab"
+    )
+    process = start_command(*first)
     assert process.wait() == 0, process.communicate()[0]
-    assert cli(*other).returncode == 0
+    assert cli(*second).returncode == 0
     assert same(tmp_path / "a", tmp_path / "b")
 
 
@@ -179,9 +181,9 @@ def test_a_full_disk_loses_nothing(small_store, small_disk, small, undisturbed):
     filler.write_bytes(bytes((12 << 20) - 400_000))  # the state alone takes a megabyte
     arguments = (small_store, "--out", disk / "run", "--steps", 12, *SMALL)
     process = start(*arguments)
-    said = process.communicate()[0]
+    output = process.communicate()[0]
     assert process.returncode == 2
-    assert "no space left" in said.strip().splitlines()[-1]
+    assert "no space left" in output.strip().splitlines()[-1]
     filler.unlink()
     finish(*arguments)
     assert same(undisturbed, disk / "run")

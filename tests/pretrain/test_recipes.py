@@ -23,14 +23,14 @@ def test_a_recipe_sets_options_that_exist_and_one_budget(name):
     fields = {field.name for field in dataclasses.fields(PretrainConfig)}
     assert set(recipe.settings) <= fields
     assert len(set(recipe.settings) & set(BUDGETS)) == 1
-    made = config("--recipe", name)
-    assert all(getattr(made, key) == value for key, value in recipe.settings.items())
+    options = config("--recipe", name)
+    assert all(getattr(options, key) == value for key, value in recipe.settings.items())
 
 
 def test_options_of_ones_own_win():
-    made = config("--recipe", "night-8gb", "--batch", "7", "--minutes", "5")
-    assert (made.batch, made.minutes, made.hours) == (7, 5.0, None)
-    assert made.size == RECIPES["night-8gb"].settings["size"]
+    options = config("--recipe", "night-8gb", "--batch", "7", "--minutes", "5")
+    assert (options.batch, options.minutes, options.hours) == (7, 5.0, None)
+    assert options.size == RECIPES["night-8gb"].settings["size"]
 
 
 def test_without_a_recipe_nothing_changes():
@@ -40,5 +40,5 @@ def test_without_a_recipe_nothing_changes():
 def test_the_help_lists_them(capsys):
     with pytest.raises(SystemExit):
         build_parser("pretrain").parse_args(["pretrain", "--help"])
-    shown = capsys.readouterr().out
-    assert all(name in shown and recipe.purpose in shown for name, recipe in RECIPES.items())
+    output = capsys.readouterr().out
+    assert all(name in output and recipe.purpose in output for name, recipe in RECIPES.items())

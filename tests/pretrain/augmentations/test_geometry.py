@@ -49,12 +49,12 @@ def smooth(n, side, seed=0):
 )
 def test_equals_scipy_at_any_size(side, size, parameters):
     x = smooth(1, side)
-    found = moved(x, size, **parameters)[0]
+    view = moved(x, size, **parameters)[0]
     expected = reference(x[0], size, **parameters)
     # At the very edge the outermost half pixel is faded or cut, as the library's convention is.
     solid = reference(np.ones_like(x[0]), size, **parameters) > 0.999
-    np.testing.assert_allclose(found[solid], expected[solid], atol=2e-3)
-    assert found.shape == (size, size)
+    np.testing.assert_allclose(view[solid], expected[solid], atol=2e-3)
+    assert view.shape == (size, size)
 
 
 def test_neutral_parameters_change_nothing():
@@ -80,15 +80,15 @@ def test_turns_by_the_angle_as_second_moments_see_it(degrees):
         ]
     )
     major = np.linalg.eigh(cov)[1][:, -1]
-    found = np.rad2deg(np.arctan2(major[1], major[0]))
-    assert abs((abs(found) + 90) % 180 - 90) == pytest.approx(abs(degrees), abs=0.6)
+    angle = np.rad2deg(np.arctan2(major[1], major[0]))
+    assert abs((abs(angle) + 90) % 180 - 90) == pytest.approx(abs(degrees), abs=0.6)
 
 
 def test_zooming_in_shows_a_part_larger():
     x = smooth(1, 48)
-    found = moved(x, 48, zoom=0.5)[0]
-    np.testing.assert_allclose(found, reference(x[0], 48, 0.5, 0, 0, 1, 0, 0), atol=1e-4)
-    np.testing.assert_allclose(found[::2, ::2][4:-4, 4:-4], x[0, 12:36, 12:36][4:-4, 4:-4], atol=0.05)
+    view = moved(x, 48, zoom=0.5)[0]
+    np.testing.assert_allclose(view, reference(x[0], 48, 0.5, 0, 0, 1, 0, 0), atol=1e-4)
+    np.testing.assert_allclose(view[::2, ::2][4:-4, 4:-4], x[0, 12:36, 12:36][4:-4, 4:-4], atol=0.05)
 
 
 @pytest.mark.parametrize(("side", "size"), [(64, 24), (256, 96), (160, 96)])
@@ -101,16 +101,16 @@ def test_fine_stripes_do_not_become_coarse_ones_in_small_views(side, size):
         for x in (np.tile(wave, (side, 1)), np.tile(wave, (side, 1)).T):
             x = x[None].astype(np.float32)
             edge = size // 8
-            found = moved(np.asarray(shrink(x, size)), size)[0, edge:-edge, edge:-edge]
-            assert found.std() < most * x.std()
-            assert found.mean() == pytest.approx(0.5, abs=0.01)
+            view = moved(np.asarray(shrink(x, size)), size)[0, edge:-edge, edge:-edge]
+            assert view.std() < most * x.std()
+            assert view.mean() == pytest.approx(0.5, abs=0.01)
 
 
 def test_shrinking_leaves_what_small_views_can_show():
     x = ndimage.gaussian_filter(np.random.default_rng(0).random((1, 256, 256)), (0, 6, 6)).astype(np.float32)
-    found = moved(np.asarray(shrink(x, 96)), 96)[0]
+    view = moved(np.asarray(shrink(x, 96)), 96)[0]
     expected = reference(x[0], 96, 1, 0, 0, 1, 0, 0)
-    np.testing.assert_allclose(found[2:-2, 2:-2], expected[2:-2, 2:-2], atol=2e-3)
+    np.testing.assert_allclose(view[2:-2, 2:-2], expected[2:-2, 2:-2], atol=2e-3)
     assert shrink(x, 256) is x
     assert shrink(x, 400) is x
 

@@ -19,15 +19,15 @@ def heads(pairs, side=80):
 
 def numbers(pairs, seed=0, **fixed):
     uniform, cells, waves = (
-        np.array(each) for each in pasted_lesions.uniform_numbers(pairs, keras.random.SeedGenerator(seed))
+        np.array(values) for values in pasted_lesions.uniform_numbers(pairs, keras.random.SeedGenerator(seed))
     )
     for name, value in fixed.items():
         uniform[:, NAMES.index(name)] = value
     return uniform, cells, waves
 
 
-def paste(x, given, share=1.0):
-    return tuple(np.array(each) for each in pasted_lesions.paste(x, given, share))
+def paste(x, draws, share=1.0):
+    return tuple(np.array(array) for array in pasted_lesions.paste(x, draws, share))
 
 
 # A round, opaque, bright one that leaves its surroundings alone.
@@ -45,18 +45,18 @@ PLAIN = {
 
 def test_no_share_changes_nothing():
     x = heads(4)
-    found, there, _ = paste(x, numbers(4), 0.0)
-    np.testing.assert_array_equal(found, x)
-    assert not there.any()
+    images, present, _ = paste(x, numbers(4), 0.0)
+    np.testing.assert_array_equal(images, x)
+    assert not present.any()
 
 
 def test_as_many_pairs_as_the_share_says_have_one_and_the_others_are_left_alone():
     x = heads(300, side=32)
-    found, there, _ = paste(x, numbers(300), 0.7)
-    assert 0.6 < there.mean() < 0.8
-    changed = (found != x).any(axis=(1, 2))
-    assert not changed[np.tile(there, 2) == 0].any()
-    assert changed[np.tile(there, 2) == 1].mean() > 0.95  # some are as grey as what they lie on
+    images, present, _ = paste(x, numbers(300), 0.7)
+    assert 0.6 < present.mean() < 0.8
+    changed = (images != x).any(axis=(1, 2))
+    assert not changed[np.tile(present, 2) == 0].any()
+    assert changed[np.tile(present, 2) == 1].mean() > 0.95  # some are as grey as what they lie on
 
 
 @settings(max_examples=20)
@@ -64,26 +64,26 @@ def test_as_many_pairs_as_the_share_says_have_one_and_the_others_are_left_alone(
 def test_greys_stay_in_range_and_are_finite(seed, side):
     x = heads(6, side)
     x[0] = 0  # an empty slice
-    found, _, described = paste(x, numbers(6, seed))
-    assert np.isfinite(found).all()
-    assert found.min() >= 0
-    assert found.max() <= 1
+    images, _, described = paste(x, numbers(6, seed))
+    assert np.isfinite(images).all()
+    assert images.min() >= 0
+    assert images.max() <= 1
     assert ((described >= 0) & (described <= 1)).all()
 
 
 def test_it_lies_where_it_is_said_to_with_the_radius_that_is_said():
     x = heads(40)
-    found, _, described = paste(x, numbers(40, **PLAIN))
+    images, _, described = paste(x, numbers(40, **PLAIN))
     low, high = pasted_lesions.RADIUS
     for i in range(40):
         across, down, size, core, rim = described[i]
-        seen = (found[i] - x[i]) / np.maximum(1.0 - x[i], 1e-6)
-        y, place = center_of_mass(seen)
+        opacity = (images[i] - x[i]) / np.maximum(1.0 - x[i], 1e-6)
+        y, place = center_of_mass(opacity)
         assert ((place + 0.5) / 80, (y + 0.5) / 80) == pytest.approx((across, down), abs=0.03)
         assert np.hypot(across - 0.5, down - 0.5) < 0.47  # in the head
         radius = low * (high / low) ** size
         if np.hypot(across - 0.5, down - 0.5) + radius < 0.5:
-            assert seen.sum() / 80**2 == pytest.approx(np.pi * radius**2, rel=0.15)
+            assert opacity.sum() / 80**2 == pytest.approx(np.pi * radius**2, rel=0.15)
         assert (core, rim) == (1.0, 1.0)
 
 
@@ -91,27 +91,27 @@ def test_core_and_rim_have_the_greys_that_are_said():
     """As shares of the head's mean, from a tenth of it to twice it."""
     x = heads(1, side=160)
     look = {**PLAIN, "core": 0.0, "rim": 0.5, "radius": 1.0, "width": 1.0, "x": 0.5, "y": 0.5}
-    found, _, described = paste(x, numbers(1, **look))
+    images, _, described = paste(x, numbers(1, **look))
     across, down = (int(160 * place) for place in described[0, :2])
     least, most = pasted_lesions.GREY
-    assert found[0, down, across] == pytest.approx(0.5 * least, rel=0.01)
-    rim = found[0, down, across + int(160 * pasted_lesions.RADIUS[1] * 0.8)]
+    assert images[0, down, across] == pytest.approx(0.5 * least, rel=0.01)
+    rim = images[0, down, across + int(160 * pasted_lesions.RADIUS[1] * 0.8)]
     assert rim == pytest.approx(0.5 * (least + most) / 2, rel=0.01)
 
 
 def test_both_slices_of_a_pair_have_the_same_one_at_the_same_place():
     x = heads(30)
-    found, _, _ = paste(x, numbers(30, through=0.0, halo=0.5))
-    first, second = np.abs(found - x)[:30] > 0.05, np.abs(found - x)[30:] > 0.05
+    images, _, _ = paste(x, numbers(30, through=0.0, halo=0.5))
+    first, second = np.abs(images - x)[:30] > 0.05, np.abs(images - x)[30:] > 0.05
     either = (first | second).sum(axis=(1, 2))
     assert ((first & second).sum(axis=(1, 2)) > 0.5 * either).mean() > 0.8  # not where greys coincide
 
 
 def test_pairs_do_not_depend_on_one_another():
-    x, given = heads(6), numbers(6)
-    whole = paste(x, given)
+    x, draws = heads(6), numbers(6)
+    whole = paste(x, draws)
     order = np.array([3, 1, 5, 0, 2, 4])
-    moved = paste(x[np.r_[order, order + 6]], tuple(each[order] for each in given))
+    moved = paste(x[np.r_[order, order + 6]], tuple(values[order] for values in draws))
     np.testing.assert_allclose(moved[0], whole[0][np.r_[order, order + 6]], atol=1e-6)
     np.testing.assert_allclose(moved[2], whole[2][order])
 

@@ -44,7 +44,7 @@ def test_neutral_parameters_change_nothing():
 @pytest.mark.parametrize("sigma", [0.7, 1.3, 3.0])
 def test_blur_is_scipys_gaussian_with_mirrored_edges(sigma):
     x = pictures()
-    expected = np.stack([ndimage.gaussian_filter(each, sigma, mode="reflect", truncate=6) for each in x])
+    expected = np.stack([ndimage.gaussian_filter(image, sigma, mode="reflect", truncate=6) for image in x])
     np.testing.assert_allclose(
         low_pass(x, blur=sigma), np.clip(expected, 0, 1), atol=0.012
     )  # sampled, SciPy's is another
@@ -53,10 +53,10 @@ def test_blur_is_scipys_gaussian_with_mirrored_edges(sigma):
 def test_lower_resolution_removes_what_lies_beyond_the_cut_off_and_only_that():
     rng = np.random.default_rng(0)
     x = (0.5 + 0.05 * rng.normal(size=(N, SIDE, SIDE))).clip(0, 1).astype(np.float32)
-    found = low_pass(x, fewer_rows=2.0)
+    output = low_pass(x, fewer_rows=2.0)
     from scipy.fft import dctn
 
-    before, after = (np.abs(dctn(each, axes=(1, 2), norm="ortho")).mean(0) for each in (x, found))
+    before, after = (np.abs(dctn(images, axes=(1, 2), norm="ortho")).mean(0) for images in (x, output))
     cut = SIDE // 2
     assert after[cut:].max() < 1e-3
     np.testing.assert_allclose(after[: int(0.8 * cut)], before[: int(0.8 * cut)], rtol=1e-2, atol=1e-3)
@@ -107,8 +107,8 @@ def test_contrast_keeps_the_mean_of_the_head_and_brightness_moves_it():
 
 def test_dark_slices_are_not_blackened():
     x = (0.1 * pictures()).astype(np.float32)
-    found = regrade(x, contrast=1.3, brightness=-0.3)
-    assert (found.mean((1, 2)) > 0.65 * x.mean((1, 2))).all()
+    output = regrade(x, contrast=1.3, brightness=-0.3)
+    assert (output.mean((1, 2)) > 0.65 * x.mean((1, 2))).all()
 
 
 def test_the_mean_of_the_head_leaves_air_out():
@@ -121,9 +121,9 @@ def test_the_mean_of_the_head_leaves_air_out():
 def test_air_stays_black():
     x = pictures()
     terms = np.full((N, scanner.BIAS_TERMS), 0.2, np.float32)
-    found = regrade(x, bias=terms, gamma=0.6, contrast=0.7, brightness=0.3)
-    assert found[x == 0].max() * 255 < 0.05  # of 255
-    assert found[x > 0.2].min() > 0.05
+    output = regrade(x, bias=terms, gamma=0.6, contrast=0.7, brightness=0.3)
+    assert output[x == 0].max() * 255 < 0.05  # of 255
+    assert output[x > 0.2].min() > 0.05
 
 
 @pytest.mark.parametrize("signal", [0.0, 0.05, 0.4])
@@ -132,21 +132,21 @@ def test_noise_is_rician(signal):
     rng, sigma, side = np.random.default_rng(0), 0.06, 160
     uniform = rng.random((8, side, side), dtype=np.float32)
     x = np.full((8, side, side), signal, np.float32)
-    found = np.asarray(scanner.add_rician_noise(x, full(sigma, 8), uniform)).ravel()
+    noise = np.asarray(scanner.add_rician_noise(x, full(sigma, 8), uniform)).ravel()
     expected = np.hypot(signal + sigma * rng.normal(size=400_000), sigma * rng.normal(size=400_000))
     quantiles = np.linspace(0.01, 0.99, 25)
-    np.testing.assert_allclose(np.quantile(found, quantiles), np.quantile(expected, quantiles), atol=1.5e-3)
+    np.testing.assert_allclose(np.quantile(noise, quantiles), np.quantile(expected, quantiles), atol=1.5e-3)
     if signal == 0:  # Rayleigh
-        assert found.mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=5e-3)
-    assert np.isfinite(found).all()
+        assert noise.mean() == pytest.approx(sigma * np.sqrt(np.pi / 2), rel=5e-3)
+    assert np.isfinite(noise).all()
     # Both halves of a number's bits are used: neighbours and pixels with equal leading bits differ.
-    one = found.reshape(8, -1)[0]
-    assert abs(np.corrcoef(one[1:], one[:-1])[0, 1]) < 0.03
-    assert len(np.unique(one)) > 0.5 * len(one) or signal == 0
+    picture = noise.reshape(8, -1)[0]
+    assert abs(np.corrcoef(picture[1:], picture[:-1])[0, 1]) < 0.03
+    assert len(np.unique(picture)) > 0.5 * len(picture) or signal == 0
 
 
 def test_noise_of_the_extreme_numbers_is_finite():
     uniform = np.array([[[0.0, 1 - 2**-24], [2**-12, 2**-24]]], np.float32)
-    found = np.asarray(scanner.add_rician_noise(np.ones((1, 2, 2), np.float32), full(0.06, 1), uniform))
-    assert np.isfinite(found).all()
-    assert (found >= 0).all()
+    noise = np.asarray(scanner.add_rician_noise(np.ones((1, 2, 2), np.float32), full(0.06, 1), uniform))
+    assert np.isfinite(noise).all()
+    assert (noise >= 0).all()

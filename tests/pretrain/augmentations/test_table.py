@@ -12,20 +12,20 @@ from mri_transfer.pretrain.augmentations.table import (
 
 def test_every_augmentation_says_what_it_stands_for():
     assert len(set(NAMES)) == len(NAMES)
-    for each in AUGMENTATIONS:
-        assert each.amount > 0
-        assert 0 < each.share <= 1
-        assert each.name in described()
-        assert each.stands_for in described()
+    for augmentation in AUGMENTATIONS:
+        assert augmentation.amount > 0
+        assert 0 < augmentation.share <= 1
+        assert augmentation.name in described()
+        assert augmentation.stands_for in described()
 
 
 def test_strengths_multiply():
-    found = amounts(0.5, {"jpeg": 0, "rotation": 2})
-    table = {each.name: each.amount for each in AUGMENTATIONS}
-    assert found["jpeg"] == 0
-    assert found["rotation"] == pytest.approx(table["rotation"])
-    assert found["noise"] == pytest.approx(0.5 * table["noise"])
-    assert tuple(found) == NAMES
+    strengths = amounts(0.5, {"jpeg": 0, "rotation": 2})
+    table = {augmentation.name: augmentation.amount for augmentation in AUGMENTATIONS}
+    assert strengths["jpeg"] == 0
+    assert strengths["rotation"] == pytest.approx(table["rotation"])
+    assert strengths["noise"] == pytest.approx(0.5 * table["noise"])
+    assert tuple(strengths) == NAMES
 
 
 def test_settings_are_read_and_the_last_one_counts():

@@ -48,10 +48,10 @@ def test_halving_looks_like_pillows_antialiased_halving(slices):
     from PIL import Image
 
     small = make(Views(32, 0.0), slices)
-    for image, found in zip(slices, small, strict=True):
+    for image, half in zip(slices, small, strict=True):
         expected = np.asarray(Image.fromarray(image).resize((32, 32), Image.Resampling.BILINEAR), float)
-        assert np.abs(found - expected)[1:-1, 1:-1].mean() < 6
-        assert np.corrcoef(found[1:-1, 1:-1].ravel(), expected[1:-1, 1:-1].ravel())[0, 1] > 0.97
+        assert np.abs(half - expected)[1:-1, 1:-1].mean() < 6
+        assert np.corrcoef(half[1:-1, 1:-1].ravel(), expected[1:-1, 1:-1].ravel())[0, 1] > 0.97
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -94,12 +94,12 @@ def test_views_are_images_at_any_size_and_strength(size, side, strength, kind):
         "white": np.full((4, side, side), 255, np.uint8),
         "noise": np.random.default_rng(0).integers(0, 256, (4, side, side), dtype=np.uint8),
     }[kind]
-    made = np.asarray(Views(size, strength, seed=5)(images))
-    assert made.shape == (4, size, size, 1)
-    assert made.dtype == np.float32
-    assert np.isfinite(made).all()
-    assert made.min() >= 0
-    assert made.max() <= 255
+    output = np.asarray(Views(size, strength, seed=5)(images))
+    assert output.shape == (4, size, size, 1)
+    assert output.dtype == np.float32
+    assert np.isfinite(output).all()
+    assert output.min() >= 0
+    assert output.max() <= 255
 
 
 def test_views_differ_from_one_another(slices):
@@ -114,15 +114,15 @@ def test_views_differ_from_one_another(slices):
 def test_a_view_depends_on_its_own_slice_and_numbers_alone(slices):
     views = Views(48, seed=3)
     numbers = views.draw(16)
-    together = np.asarray(views.apply(slices, numbers))
+    reference = np.asarray(views.apply(slices, numbers))
     order = np.random.default_rng(0).permutation(16)[:5]
     some = {name: np.asarray(values)[order] for name, values in numbers.items()}
     others = slices.copy()
     others[1:] = 255 - others[1:]
     # Sums in another order may round a pixel or a block's cosine to the other side; all others agree.
-    apart = np.abs(np.asarray(views.apply(slices[order], some)) - together[order])
+    apart = np.abs(np.asarray(views.apply(slices[order], some)) - reference[order])
     assert (apart < 0.1).mean() > 0.98
-    apart = np.abs(np.asarray(views.apply(others, numbers))[0] - together[0])
+    apart = np.abs(np.asarray(views.apply(others, numbers))[0] - reference[0])
     assert (apart < 0.1).mean() > 0.98
 
 
@@ -144,9 +144,9 @@ def test_the_state_does_not_depend_on_the_size_and_settings_are_kept(slices):
     make(small, slices), make(large, slices)
     shapes = [[tuple(v.shape) for v in views.variables] for views in (small, large)]
     assert shapes[0] == shapes[1] == [(2,)]
-    again = Views.from_config(large.get_config())
-    large.random.state.assign(np.asarray(again.random.state.value))
-    np.testing.assert_array_equal(make(again, slices), make(large, slices))
+    copy = Views.from_config(large.get_config())
+    large.random.state.assign(np.asarray(copy.random.state.value))
+    np.testing.assert_array_equal(make(copy, slices), make(large, slices))
 
 
 def test_the_graph_gives_what_the_eager_call_gives(slices):
@@ -156,9 +156,9 @@ def test_the_graph_gives_what_the_eager_call_gives(slices):
 
     a, b = Views(48, seed=3), Views(48, seed=3)
     graph = tf.function(lambda images: a(images))
-    one, two = graph(slices).numpy()[..., 0], make(b, slices)
+    compiled, eager = graph(slices).numpy()[..., 0], make(b, slices)
     # Sums in another order may round a pixel to another of few grey levels; all others agree.
-    assert (np.abs(one - two) < 0.1).mean() > 0.99
+    assert (np.abs(compiled - eager) < 0.1).mean() > 0.99
 
 
 def test_black_stays_black():
@@ -185,15 +185,15 @@ def test_noise_is_in_proportion_to_the_head_as_dark_slices_would_drown(slices):
 def test_left_and_right_are_exchanged_in_half_of_the_views_and_top_and_bottom_in_none():
     ramp = np.tile(np.linspace(50, 250, 64), (200, 64, 1)).astype(np.uint8)
     views = Views(64, seed=0, strengths=only("flip", "rotation"))
-    made = make(views, ramp)
-    flipped = (made[:, 24:40, 36:60].mean((1, 2)) < made[:, 24:40, 4:28].mean((1, 2))).mean()
+    output = make(views, ramp)
+    flipped = (output[:, 24:40, 36:60].mean((1, 2)) < output[:, 24:40, 4:28].mean((1, 2))).mean()
     assert 0.4 < flipped < 0.6
-    made = make(views, ramp.transpose(0, 2, 1))
-    assert (made[:, 36:60, 24:40].mean((1, 2)) > made[:, 4:28, 24:40].mean((1, 2))).all()
+    output = make(views, ramp.transpose(0, 2, 1))
+    assert (output[:, 36:60, 24:40].mean((1, 2)) > output[:, 4:28, 24:40].mean((1, 2))).all()
 
 
 def test_numbers_stay_within_what_the_table_says():
-    drawn = {name: np.asarray(values) for name, values in Views(10, seed=1).draw(4000).items()}
+    draws = {name: np.asarray(values) for name, values in Views(10, seed=1).draw(4000).items()}
     for name, low, high in (
         ("zoom", np.sqrt(0.35), 1.0),
         ("stretch", -0.15, 0.15),
@@ -211,23 +211,23 @@ def test_numbers_stay_within_what_the_table_says():
         ("levels", 0.0, 256.0),
         ("hidden", 0.0, 0.35),
     ):
-        values = drawn[name]
+        values = draws[name]
         assert values.min() >= low - 1e-5
         assert values.max() <= high + 1e-5
         if name not in ("quality", "levels"):  # the ends are reached, nearly
             assert values.min() <= low + 0.03 * (high - low)
             assert values.max() >= high - 0.03 * (high - low)
-    quality, levels = drawn["quality"], drawn["levels"]
+    quality, levels = draws["quality"], draws["levels"]
     assert quality[quality > 0].min() >= 25
     assert levels[levels > 0].min() >= 16
     for name, share in (("quality", 0.3), ("levels", 0.15), ("noise", 0.5), ("haze", 0.1), ("blur", 0.3)):
-        assert (drawn[name] > 0).mean() == pytest.approx(share, abs=0.03)
+        assert (draws[name] > 0).mean() == pytest.approx(share, abs=0.03)
     # The field of view stays within the slice.
     for shift in ("shift_x", "shift_y"):
-        assert (np.abs(drawn[shift]) <= (1 - drawn["zoom"]) / 2 + 1e-6).all()
+        assert (np.abs(draws[shift]) <= (1 - draws["zoom"]) / 2 + 1e-6).all()
     # What decides one augmentation tells nothing of another.
     uncorrelated = np.corrcoef(
-        [drawn[name] for name in ("zoom", "angle", "blur", "gamma", "noise", "quality")]
+        [draws[name] for name in ("zoom", "angle", "blur", "gamma", "noise", "quality")]
     )
     assert np.abs(uncorrelated - np.eye(6)).max() < 0.08
 

@@ -81,20 +81,20 @@ def free_port():
         return server.getsockname()[1]
 
 
-def start_two(store, out, *options, stores=None, each=((), ()), port=None, **more):
-    together = ("--coordinator", f"127.0.0.1:{port or free_port()}", "--processes", 2)
+def start_two(store, out, *options, stores=None, extras=((), ()), port=None, **more):
+    coordination = ("--coordinator", f"127.0.0.1:{port or free_port()}", "--processes", 2)
     return [
-        start((stores or (store, store))[i], out, *options, *together, "--process", i, *each[i], **more)
+        start((stores or (store, store))[i], out, *options, *coordination, "--process", i, *extras[i], **more)
         for i in (0, 1)
     ]
 
 
 def finish(*processes, code=0):
     """Wait for all; returns what each said on standard error, and on standard output."""
-    said = [process.communicate(timeout=600) for process in processes]
-    for process, (out, err) in zip(processes, said, strict=True):
+    streams = [process.communicate(timeout=600) for process in processes]
+    for process, (out, err) in zip(processes, streams, strict=True):
         assert process.returncode == code, (process.args, out, err)
-    return [err for _, err in said], [out for out, _ in said]
+    return [err for _, err in streams], [out for out, _ in streams]
 
 
 def losses(out, steps):
@@ -125,12 +125,12 @@ def undisturbed(small_store, tmp_path_factory):
             )
             strangers += 1
     assert strangers
-    said, _ = finish(*two)
-    assert "process 0 of 2 waits for the others" in said[0]
-    assert "2 devices share each batch" in said[0]
-    assert f"process 1 of 2: done, {STEPS} steps" in said[1]
-    assert f"{STEPS} steps in" in said[0]
-    assert f"{STEPS} steps in" not in said[1]
+    logs, _ = finish(*two)
+    assert "process 0 of 2 waits for the others" in logs[0]
+    assert "2 devices share each batch" in logs[0]
+    assert f"process 1 of 2: done, {STEPS} steps" in logs[1]
+    assert f"{STEPS} steps in" in logs[0]
+    assert f"{STEPS} steps in" not in logs[1]
     assert not [path for path in out.iterdir() if path.suffix == ".part"]
     return out
 
@@ -155,8 +155,8 @@ def test_two_devices_of_a_process_and_two_processes_correlate_over_the_whole_bat
     method = ("--method", "barlow_twins", "--steps", 40, "--batch", 16, "--micro-batch", 8)
     finish(start(small_store, tmp_path / "one", *method))
     dump = tmp_path / "dump"
-    (said,), _ = finish(start(small_store, tmp_path / "devices", *method, devices=2, dump=dump))
-    assert "2 devices share each batch" in said
+    (log,), _ = finish(start(small_store, tmp_path / "devices", *method, devices=2, dump=dump))
+    assert "2 devices share each batch" in log
     # The largest program for two devices is the step: each encodes half of the 16 views of a micro-batch.
     programs = [path.read_text() for path in dump.glob("*after_optimizations.txt")]
     step = max((text for text in programs if "num_partitions=2" in text), key=len)
@@ -174,31 +174,31 @@ def test_whatever_ends_one_ends_all_and_the_same_commands_go_on(undisturbed, sma
         """Send a signal to one of two once something new is saved; what both said at the end, and saved steps."""
         before = saved_step(out)
         two = start_two(small_store, out, "--steps", STEPS, "--save-minutes", 1e-6, first=SLOWLY)
-        until = time.monotonic() + 400
+        deadline = time.monotonic() + 400
         while saved_step(out) < before + 3:
             assert all(process.poll() is None for process in two), finish(*two)
-            assert time.monotonic() < until
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         two[number].send_signal(sign)
         began = time.monotonic()
-        said = [process.communicate(timeout=400)[1].strip().splitlines() for process in two]
+        logs = [process.communicate(timeout=400)[1].strip().splitlines() for process in two]
         print(f"signal {sign} to process {number}: all over after {time.monotonic() - began:.1f} s")
-        return said, [process.returncode for process in two]
+        return logs, [process.returncode for process in two]
 
-    said, codes = disturbed(1, signal.SIGTERM)
-    assert codes == [130, 130], said
-    assert "interrupted" in said[0][-1]
+    logs, codes = disturbed(1, signal.SIGTERM)
+    assert codes == [130, 130], logs
+    assert "interrupted" in logs[0][-1]
     assert load_state(out / "state")[1]["step"] >= 3
 
     # Which of Python and of JAX's own threads sees it first decides on the words and the code.
     for rank in (1, 0):
-        said, codes = disturbed(rank, signal.SIGKILL)
+        logs, codes = disturbed(rank, signal.SIGKILL)
         assert codes[rank] == -signal.SIGKILL
-        assert codes[1 - rank] not in (0, -signal.SIGKILL), said
+        assert codes[1 - rank] not in (0, -signal.SIGKILL), logs
 
     assert 3 <= saved_step(out) < STEPS, "the run was over before it was disturbed"
-    said, _ = finish(*start_two(small_store, out, "--steps", STEPS))
-    assert "continuing" in said[0]
+    logs, _ = finish(*start_two(small_store, out, "--steps", STEPS))
+    assert "continuing" in logs[0]
     assert same(out, undisturbed)
 
 
@@ -213,17 +213,17 @@ def draw_or_fail(self, step):
     return draw(self, step)
 PairSampler.__call__ = draw_or_fail
 """
-    said, _ = finish(*start_two(small_store, tmp_path / "run", "--steps", 20, first=BEFORE + failing), code=2)
-    for each in said:
-        last = each.strip().splitlines()[-1]
+    logs, _ = finish(*start_two(small_store, tmp_path / "run", "--steps", 20, first=BEFORE + failing), code=2)
+    for log in logs:
+        last = log.strip().splitlines()[-1]
         assert "process 1: slices can't be read any more ([Errno 5] Input/output error)" in last
         assert "run the same command again on every host" in last
 
 
 def saved_step(out):
-    found = sorted((out / "state").glob("state-*.json"), key=lambda path: int(path.stem.split("-")[1]))
+    states = sorted((out / "state").glob("state-*.json"), key=lambda path: int(path.stem.split("-")[1]))
     try:
-        return json.loads(found[-1].read_text())["info"]["step"]
+        return json.loads(states[-1].read_text())["info"]["step"]
     except (IndexError, OSError, ValueError):
         return 0
 
@@ -233,13 +233,13 @@ def test_what_does_not_fit_together_is_one_line_everywhere(small_store, small_vo
 
     other = tmp_path / "store"
     extract(SlicesConfig(paths=(small_volumes / "sub-00_T1w.nii.gz",), out=other, size=48, workers=1))
-    none = ("--method", "byol", "--steps", 4)
+    options = ("--method", "byol", "--steps", 4)
     two = start_two(
-        small_store, tmp_path / "run", *none, stores=(small_store, other), each=((), ("--seed", 1))
+        small_store, tmp_path / "run", *options, stores=(small_store, other), extras=((), ("--seed", 1))
     )
-    said, _ = finish(*two, code=2)
-    for each in said:
-        last = each.strip().splitlines()[-1]
+    logs, _ = finish(*two, code=2)
+    for log in logs:
+        last = log.strip().splitlines()[-1]
         assert "process 1" in last
         assert "--seed is 1 there, 0 in process 0" in last
         assert "the content of the slice store is" in last
@@ -248,21 +248,21 @@ def test_what_does_not_fit_together_is_one_line_everywhere(small_store, small_vo
     two = start_two(small_store, tmp_path / "run", "--steps", 4, "--batch", 5)
     (uneven, *processes), _ = finish(devices, *two, code=2)
     assert "--batch 4: can't be shared out evenly among 3 devices; give 3 or 6 pairs" in uneven
-    for each in processes:
-        assert "--batch 5: can't be shared out evenly among 2 devices" in each.strip().splitlines()[-1]
+    for log in processes:
+        assert "--batch 5: can't be shared out evenly among 2 devices" in log.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
 
 
 def test_what_only_shows_when_all_are_connected_ends_all_too(small_store, tmp_path):
     two = start_two(small_store, tmp_path / "run", "--steps", 4, "--batch", 6, devices=2)
-    said, _ = finish(*two, code=2)
-    for each in said:
-        assert "--batch 6: can't be shared out evenly among 4 devices" in each.strip().splitlines()[-1]
+    logs, _ = finish(*two, code=2)
+    for log in logs:
+        assert "--batch 6: can't be shared out evenly among 4 devices" in log.strip().splitlines()[-1]
     assert not (tmp_path / "run").exists()
     thesis = tmp_path / "mine" / "thesis.txt"
     thesis.parent.mkdir()
     thesis.write_text("years of work")
-    said, _ = finish(*start_two(small_store, thesis.parent, "--steps", 4), code=2)
-    for each in said:
-        assert "holds something else" in each.strip().splitlines()[-1]
+    logs, _ = finish(*start_two(small_store, thesis.parent, "--steps", 4), code=2)
+    for log in logs:
+        assert "holds something else" in log.strip().splitlines()[-1]
     assert list(thesis.parent.iterdir()) == [thesis]

@@ -85,8 +85,8 @@ def test_the_estimate_follows_what_it_depends_on():
         return step_bytes(encoder, batch, recompute=recompute, micro_batch=micro_batch)
 
     assert expected(128) > expected(64) > expected(64, recompute=True)
-    many = 10**6  # of a network this small, or the loop over micro-batches takes more than it saves
-    assert expected(many, micro_batch=8) < expected(many, micro_batch=many // 2) < expected(many)
+    batch = 10**6  # of a network this small, or the loop over micro-batches takes more than it saves
+    assert expected(batch, micro_batch=8) < expected(batch, micro_batch=batch // 2) < expected(batch)
     assert expected(64, micro_batch=64) == expected(64)
     assert recomputes("always", encoder, 1)
     assert not recomputes("auto", encoder, 1)
@@ -127,8 +127,8 @@ def test_memory_is_saved_and_foreseen():
         assert done.returncode == 0, done.stderr
         return tuple(map(int, done.stdout.split()))
 
-    plain, again, small = measured(False, 0), measured(True, 0), measured(False, 8)
-    assert again[0] < plain[0]
+    plain, recomputation, small = measured(False, 0), measured(True, 0), measured(False, 8)
+    assert recomputation[0] < plain[0]
     assert small[0] < 0.75 * plain[0]
-    for peak, expected in (plain, again, small):
+    for peak, expected in (plain, recomputation, small):
         assert 0.7 < expected / peak < 1.4

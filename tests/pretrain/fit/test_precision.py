@@ -42,9 +42,9 @@ def test_each_precision_is_measured_without_the_step_that_compiles():
             time.sleep(0.2 if self.first else self.seconds)
             self.first = False
 
-    found = measured(Fake, {})
-    assert 0.03 <= found["float32"] < 0.2
-    assert fastest(found) == "bfloat16"
+    seconds = measured(Fake, {})
+    assert 0.03 <= seconds["float32"] < 0.2
+    assert fastest(seconds) == "bfloat16"
 
 
 @pytest.mark.slow

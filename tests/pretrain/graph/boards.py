@@ -32,6 +32,6 @@ def export_small(out: Path, store: Path, *, for_: str = "tf2.7", **options) -> P
     """Export a graph, of settings that are small unless told otherwise; returns its folder."""
     from mri_transfer.export import ExportConfig, export
 
-    given = {"batch": 4, "size": 32, "backbone": "mobilenet", **options}
-    export(ExportConfig(format="training-graph", out=out, store=store, for_=for_, **given))
+    settings = {"batch": 4, "size": 32, "backbone": "mobilenet", **options}
+    export(ExportConfig(format="training-graph", out=out, store=store, for_=for_, **settings))
     return out

@@ -46,9 +46,9 @@ def test_a_step_sees_the_pairs_that_the_program_itself_would_show_it(small_store
     batches = theirs.read_ahead(0)
     for step in range(20):
         expected = ours(step)
-        for name, found in zip(("a", "b", "subject"), next(batches), strict=True):
-            np.testing.assert_array_equal(found, expected[name])
-            assert found.dtype == expected[name].dtype
+        for name, array in zip(("a", "b", "subject"), next(batches), strict=True):
+            np.testing.assert_array_equal(array, expected[name])
+            assert array.dtype == expected[name].dtype
     batches.close()
     # They are pairs of different slices where they should be.
     a, b = theirs.indices(0)
@@ -68,22 +68,22 @@ def test_the_rank_of_features_is_that_of_the_health_report():
 
 @pytest.mark.parametrize("seconds", [100.0, 7.3])
 def test_a_budget_in_time_is_used_up_at_its_end_whatever_the_speed(monkeypatch, seconds):
-    now = [training.STARTED]
-    monkeypatch.setattr(training.time, "monotonic", lambda: now[0])
+    clock = [training.STARTED]
+    monkeypatch.setattr(training.time, "monotonic", lambda: clock[0])
     budget = training.Budget(None, seconds, 0.0, 0.0)
     budget.finishing = 0.5
     rng, step, shares = np.random.default_rng(0), 0, []
     while not budget.is_over(step):
         shares.append(budget.progress(step))
         took = rng.uniform(0.1, 0.4) * (1 + step / 100)  # the machine slows down
-        now[0] += took
+        clock[0] += took
         budget.note_step(took)
         step += 1
     assert shares == sorted(shares)
     assert 0.9 < shares[-1] <= 1
     assert budget.elapsed() + 0.5 == pytest.approx(seconds, abs=0.5)
     # Continued from the middle, it goes on from there.
-    now[0] = training.STARTED
+    clock[0] = training.STARTED
     assert training.Budget(None, seconds, 3.0, 0.25).progress(0) == 0.25
     assert training.Budget(8, None, 3.0, 0.0).progress(2) == 0.25
 
@@ -113,11 +113,11 @@ def test_a_damaged_store_is_named(small_store, tmp_path, damage):
 
 
 def test_contrast_needs_two_subjects(small_store):
-    one = slices.Slices(small_store)
-    one.subject[:] = "only"
+    store = slices.Slices(small_store)
+    store.subject[:] = "only"
     with pytest.raises(slices.Problem, match="one subject"):
-        slices.Pairs(one, {"same": 1.0}, 6.0, 4, 0, negatives=True)
-    assert slices.Pairs(one, {"same": 1.0}, 6.0, 4, 0, negatives=False)(0)[0].shape[0] == 4
+        slices.Pairs(store, {"same": 1.0}, 6.0, 4, 0, negatives=True)
+    assert slices.Pairs(store, {"same": 1.0}, 6.0, 4, 0, negatives=False)(0)[0].shape[0] == 4
 
 
 def test_states_are_those_of_the_program(tmp_path):
@@ -126,8 +126,8 @@ def test_states_are_those_of_the_program(tmp_path):
     save_state(tmp_path / "ours", ARRAYS, info)
     for load in (load_state, lambda folder: states.load(folder, print)):
         for folder in ("ours", "theirs"):
-            arrays, found = load(tmp_path / folder)
-            assert found == info
+            arrays, content = load(tmp_path / folder)
+            assert content == info
             assert arrays.keys() == ARRAYS.keys()
             for name, array in ARRAYS.items():
                 np.testing.assert_array_equal(arrays[name], array)
@@ -135,8 +135,8 @@ def test_states_are_those_of_the_program(tmp_path):
 
 
 def test_two_generations_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
-    folder, said = tmp_path / "state", []
-    assert states.load(folder, said.append) is None
+    folder, lines = tmp_path / "state", []
+    assert states.load(folder, lines.append) is None
     for step in range(4):
         states.save(folder, ARRAYS, {"step": step})
         (folder / "state-9.npz.part").write_bytes(b"left by a killed process")
@@ -150,11 +150,11 @@ def test_two_generations_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
     content = bytearray((folder / "state-4.npz").read_bytes())
     content[200] ^= 1
     (folder / "state-4.npz").write_bytes(content)
-    assert states.load(folder, said.append)[1] == {"step": 3}
-    assert "state-4.npz" in said[0]
+    assert states.load(folder, lines.append)[1] == {"step": 3}
+    assert "state-4.npz" in lines[0]
     (folder / "state-3.json").write_text("{")
     with pytest.raises(states.Problem, match=r"state-4\.npz.*no older state"):
-        states.load(folder, said.append)
+        states.load(folder, lines.append)
 
 
 def test_a_full_disk_leaves_what_was_saved(tmp_path):
@@ -194,9 +194,9 @@ states.say("went on")
     child, terminal = pty.fork()
     if child == 0:
         os.execv(sys.executable, [sys.executable, "-c", code])
-    said = b""
-    while b"ready" not in said:
-        said += os.read(terminal, 1000)
+    output = b""
+    while b"ready" not in output:
+        output += os.read(terminal, 1000)
     os.close(terminal)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert (tmp_path / "output.log").read_text() == "went on\n"

@@ -47,10 +47,10 @@ print(json.dumps([losses, [int(i) for i in pairs.indices(7)[1]], sys.version_inf
 
 
 def interpreter(name: str) -> Path:
-    found = os.environ.get(f"MRI_TRANSFER_{name}")
-    if not found or not Path(found).is_file():
+    path = os.environ.get(f"MRI_TRANSFER_{name}")
+    if not path or not Path(path).is_file():
         pytest.fail(f"set MRI_TRANSFER_{name} to the Python that has this TensorFlow, see .ci/run")
-    return Path(found)
+    return Path(path)
 
 
 def old(name: str, *arguments: object) -> subprocess.CompletedProcess:
@@ -166,8 +166,8 @@ def test_a_night_on_an_old_board(exported, small_store, command, tmp_path):
 
 
 def _saved_step(folder: Path) -> int:
-    found = load_state(folder / "state") if (folder / "state").is_dir() else None
-    return found[1]["step"] if found else 0
+    state = load_state(folder / "state") if (folder / "state").is_dir() else None
+    return state[1]["step"] if state else 0
 
 
 def test_what_the_interrupted_training_ends_with_is_what_an_undisturbed_one_does(
@@ -189,15 +189,15 @@ def test_what_the_interrupted_training_ends_with_is_what_an_undisturbed_one_does
         assert process.poll() is None, process.stderr.read().decode()
         time.sleep(0.01)
     process.terminate()
-    said = process.communicate()[1].decode()
-    assert process.returncode == 130, said
-    assert "is being saved" in said
+    output = process.communicate()[1].decode()
+    assert process.returncode == 130, output
+    assert "is being saved" in output
     assert 0 < _saved_step(folders[1]) < 1000
     done = old("TF27", folders[1] / "runner.py", small_store, *train)
     assert done.returncode == 0, done.stderr
-    (expected, _), (found, _) = (load_state(folder / "state") for folder in folders)
+    (expected, _), (actual, _) = (load_state(folder / "state") for folder in folders)
     for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array, err_msg=name)
+        np.testing.assert_array_equal(actual[name], array, err_msg=name)
 
 
 def test_a_graph_for_a_newer_tensorflow_is_refused_by_an_older_one(small, small_store, tmp_path):

@@ -145,9 +145,9 @@ def test_a_finished_training_is_left_alone_and_other_budgets_and_slices_are_refu
     trained, copied, small_store, tmp_path, capfd, patched
 ):
     def ends(code, *arguments, words):
-        assert load_script("runner", copied).main([str(each) for each in arguments]) == code
-        said = capfd.readouterr().err
-        assert all(str(word) in said for word in words), said
+        assert load_script("runner", copied).main([str(argument) for argument in arguments]) == code
+        output = capfd.readouterr().err
+        assert all(str(word) in output for word in words), output
 
     ends(0, small_store, "--steps", STEPS, words=("already finished", "import-graph"))
     ends(2, small_store, "--steps", 99, words=(f"--steps {STEPS}",))
@@ -173,9 +173,9 @@ def test_a_graph_and_weights_that_disagree_are_refused(
 
     def board_says(*words):
         assert load_script("runner", copied).main([str(small_store), "--steps", str(STEPS)]) == 2
-        said = capfd.readouterr().err.strip()
-        assert len(said.splitlines()) == 1, said
-        assert all(word in said for word in words), said
+        output = capfd.readouterr().err.strip()
+        assert len(output.splitlines()) == 1, output
+        assert all(word in output for word in words), output
 
     save_state(copied / "state", arrays, {**info, "graph": "0" * 64})
     board_says("state/", "another graph")
@@ -220,9 +220,9 @@ def test_a_loss_that_is_not_finite_sends_it_back_once(copied, small_store, capfd
 
     runner.Graph.step = broken
     assert runner.main([str(small_store), "--steps", "8"]) == 2
-    said = capfd.readouterr().err
-    assert "half the learning rate" in said
-    assert "diverged" in said
+    output = capfd.readouterr().err
+    assert "half the learning rate" in output
+    assert "diverged" in output
     assert rates[4] == pytest.approx(rates[1] / 2)
     _, info = load_state(copied / "state")
     assert (info["step"], info["diverged"], info["rate_scale"]) == (0, [2, 2], 0.25)
@@ -251,12 +251,12 @@ def test_a_full_disk_is_survived_and_lost_slices_end_it_saved(
     monkeypatch.setattr(training.states, "save", full_once)
     monkeypatch.setattr(runner.Pairs, "__call__", lost)
     assert runner.main([str(small_store), "--steps", "8", "--save-minutes", "1e-9"]) == 2
-    said = capfd.readouterr().err
+    output = capfd.readouterr().err
     assert saves == [0, 1, 2, 3, 4, 4]
-    assert "No space left on device" in said
-    assert "training goes on" in said
-    assert "Input/output error" in said.splitlines()[-1]
-    assert "4 steps are saved" in said.splitlines()[-1]
+    assert "No space left on device" in output
+    assert "training goes on" in output
+    assert "Input/output error" in output.splitlines()[-1]
+    assert "4 steps are saved" in output.splitlines()[-1]
     assert load_state(copied / "state")[1]["step"] == 4
 
 
@@ -288,11 +288,11 @@ def test_a_run_gives_its_settings_and_its_encoder(small_store, patched, tmp_path
     encoder = small_network.build_small(size=32)
     provenance = {"config": as_dict(before), "method": "byol"}
     save_encoder(encoder, run / "encoder", backbone="mobilenet", size=32, provenance=provenance)
-    given = {"run": run, "format": "training-graph", "out": tmp_path / "night"}
-    settings, slices = settings_of(ExportConfig(**given, batch=8))
+    options = {"run": run, "format": "training-graph", "out": tmp_path / "night"}
+    settings, slices = settings_of(ExportConfig(**options, batch=8))
     assert (settings.method, settings.batch, settings.strength, settings.size) == ("byol", 8, 0.5, 32)
     assert (settings.backbone, settings.init, settings.view) == ("mobilenet", str(run), ("jpeg=0",))
     assert slices["size"] == 48
-    settings, _ = settings_of(ExportConfig(**given, init="imagenet", method="simclr", strength=0.0, seed=0))
+    settings, _ = settings_of(ExportConfig(**options, init="imagenet", method="simclr", strength=0.0, seed=0))
     assert (settings.init, settings.method, settings.strength) == ("imagenet", "simclr", 0.0)
     assert settings.backbone == "mobilenet"

@@ -55,17 +55,17 @@ def test_agreement_is_the_definition(seed, n, split):
     labels = rng.choice(["T1", "T2", "FLAIR", "unknown", ""], n)
     subject = rng.choice(["a", "b", "c", "d"], n)
     within = rng.integers(0, 2, n) if split else np.zeros(n)
-    found = label_agreement(x, labels, subject, within=within if split else None, k=3)
+    result = label_agreement(x, labels, subject, within=within if split else None, k=3)
     expected = plain_agreement(x, labels, subject, 3, within)
     if expected is None:
-        assert found is None
+        assert result is None
     else:
-        assert (found.accuracy, found.chance) == pytest.approx(expected)
-        assert found.error >= 0
+        assert (result.accuracy, result.chance) == pytest.approx(expected)
+        assert result.error >= 0
 
 
-def heads(rng, subjects=40, each=6):
-    subject = np.repeat(np.arange(subjects), each)
+def heads(rng, subjects=40, count=6):
+    subject = np.repeat(np.arange(subjects), count)
     labels = np.array(["axial", "coronal", "sagittal"])[rng.integers(0, 3, len(subject))]
     return subject, labels
 
@@ -78,9 +78,9 @@ def test_features_that_tell_the_label_and_features_that_tell_the_subject():
     assert label_agreement(planes + noise, labels, subject).accuracy == 1
     # Slices of the same head are nearest, and do not count: what remains knows nothing of the plane.
     own = np.eye(40)[subject] + 0.05 * rng.normal(size=(len(subject), 40))
-    found = label_agreement(own, labels, subject)
-    assert abs(found.accuracy - found.chance) < 4 * found.error
-    assert found.chance == pytest.approx(1 / 3, abs=0.01)
+    result = label_agreement(own, labels, subject)
+    assert abs(result.accuracy - result.chance) < 4 * result.error
+    assert result.chance == pytest.approx(1 / 3, abs=0.01)
 
 
 def test_the_standard_error_is_that_of_other_subjects():
@@ -88,13 +88,13 @@ def test_the_standard_error_is_that_of_other_subjects():
     estimates, errors = [], []
     for seed in range(300):
         rng = np.random.default_rng(seed)
-        subject, labels = heads(rng, subjects=30, each=5)
+        subject, labels = heads(rng, subjects=30, count=5)
         clear = rng.random(30) < 0.5  # of half of the subjects the features tell the label
         planes = np.eye(3)[np.unique(labels, return_inverse=True)[1]]
         x = np.where(clear[subject][:, None], planes, rng.normal(size=planes.shape)) + 0.01
-        found = label_agreement(x, labels, subject, k=1)
-        estimates.append(found.accuracy)
-        errors.append(found.error)
+        result = label_agreement(x, labels, subject, k=1)
+        estimates.append(result.accuracy)
+        errors.append(result.error)
     assert np.mean(errors) == pytest.approx(np.std(estimates), rel=0.2)
 
 

@@ -62,9 +62,9 @@ def test_figures_are_json_of_the_same_slices_every_time(watched):
     assert line["health"] == "too early to tell"
     # Measuring twice without a step between gives the same numbers: nothing moved.
     monitor = HealthMonitor()
-    again = [monitor.measure(watched.view(), {"step": 4, "seconds": 4.0}) for _ in range(2)]
-    assert again[0] == again[1]
-    assert again[0]["rankme"] == measured[-1]["rankme"]
+    measurements = [monitor.measure(watched.view(), {"step": 4, "seconds": 4.0}) for _ in range(2)]
+    assert measurements[0] == measurements[1]
+    assert measurements[0]["rankme"] == measured[-1]["rankme"]
 
 
 def view_of(loop, encoder, head, size=32):
@@ -133,10 +133,10 @@ def test_what_compiling_took_is_not_expected_of_the_next_measurement(watched, mo
     def lasts(name, *seconds):
         real, left = getattr(Panel, name), list(seconds)
 
-        def method(*given):
+        def method(*arguments):
             nonlocal clock
             clock += left.pop(0)
-            return real(*given)
+            return real(*arguments)
 
         monkeypatch.setattr(Panel, name, method)
 
@@ -291,8 +291,8 @@ def test_a_collapsed_run_asks_for_the_end_unless_told_otherwise(small_loop):
     assert loop.step < 400
     assert monitor.stop.startswith("collapsed: ")
     assert "--learning-rate" in monitor.stop
-    told = loop.finish(monitor)
-    assert told["health"]["state"] == "collapsed"
+    summary = loop.finish(monitor)
+    assert summary["health"]["state"] == "collapsed"
     assert "Collapsed" in (loop.out / PAGE).read_text()
     patient = HealthMonitor(keep_going=True)
     loop = small_loop(COLLAPSING, steps=160, learning_rate=1e-2).run(160, patient, every=40)
@@ -325,9 +325,9 @@ def test_a_run_that_learns_is_healthy_and_one_with_a_vanishing_rate_is_not_learn
     # Without views that hide anything, five textured heads are told apart soon.
     healthy = HealthMonitor()
     loop = small_loop(steps=200, batch=16, learning_rate=3e-3).run(200, healthy, every=50)
-    told = loop.finish(healthy)
-    assert told["health"]["state"] == "healthy", told["sentence"]
-    assert told["health"]["end"]["loss_mean"] < told["health"]["start"]["loss_mean"]
+    summary = loop.finish(healthy)
+    assert summary["health"]["state"] == "healthy", summary["sentence"]
+    assert summary["health"]["end"]["loss_mean"] < summary["health"]["start"]["loss_mean"]
     idle = HealthMonitor()
     loop = small_loop(steps=200, batch=16, learning_rate=1e-9).run(200, idle, every=50)
     assert loop.finish(idle)["health"]["state"] == "not learning"

@@ -22,73 +22,73 @@ def table(rng, n, sequences=("T1", "T2"), planes=("axial", "coronal"), subjects=
 @settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 120), st.integers(1, 150), st.integers(0, 5))
 def test_each_once_the_same_again_and_nested(seed, n, count, draw):
-    known = table(np.random.default_rng(seed), n)
-    rows = choose(known, count, draw)
+    columns = table(np.random.default_rng(seed), n)
+    rows = choose(columns, count, draw)
     assert len(rows) == min(n, count) == len(set(rows.tolist()))
-    np.testing.assert_array_equal(rows, choose(known, count, draw))
-    np.testing.assert_array_equal(rows[: count // 2], choose(known, count // 2, draw)[: len(rows)])
+    np.testing.assert_array_equal(rows, choose(columns, count, draw))
+    np.testing.assert_array_equal(rows[: count // 2], choose(columns, count // 2, draw)[: len(rows)])
 
 
 def test_another_seed_chooses_others():
-    known = table(np.random.default_rng(0), 1000)
-    assert set(choose(known, 50, 0)) != set(choose(known, 50, 1))
+    columns = table(np.random.default_rng(0), 1000)
+    assert set(choose(columns, 50, 0)) != set(choose(columns, 50, 1))
 
 
 def test_rare_kinds_and_small_subjects_are_seen_as_often_as_others():
     rng = np.random.default_rng(0)
-    known = table(rng, 4000, subjects=8, weights=(0.9, 0.1))
-    rows = choose(known, 320, 0)
-    kinds = collections.Counter(zip(known["sequence"][rows], known["plane"][rows], strict=True))
+    columns = table(rng, 4000, subjects=8, weights=(0.9, 0.1))
+    rows = choose(columns, 320, 0)
+    kinds = collections.Counter(zip(columns["sequence"][rows], columns["plane"][rows], strict=True))
     assert set(kinds.values()) == {80}
-    subjects = collections.Counter(known["subject"][rows])
+    subjects = collections.Counter(columns["subject"][rows])
     assert max(subjects.values()) == min(subjects.values()) == 40
 
 
 def test_what_is_rare_is_taken_whole_and_the_rest_fills_up():
-    known = table(np.random.default_rng(0), 500)
-    known["sequence"][:] = "T1"
-    known["sequence"][[3, 77]] = "T2"
-    rows = choose(known, 100, 0)
+    columns = table(np.random.default_rng(0), 500)
+    columns["sequence"][:] = "T1"
+    columns["sequence"][[3, 77]] = "T2"
+    rows = choose(columns, 100, 0)
     assert {3, 77} <= set(rows.tolist())
     assert len(rows) == 100
 
 
 def test_positions_are_fifths_of_the_slices_of_a_plane():
     rng = np.random.default_rng(0)
-    known = table(rng, 2000)
-    axial = known["plane"] == "axial"
-    known["position"][axial] = known["position"][axial] ** 4  # most slices near one end
-    every = np.arange(2000)
-    bins = position_bins(known, every)
+    columns = table(rng, 2000)
+    axial = columns["plane"] == "axial"
+    columns["position"][axial] = columns["position"][axial] ** 4  # most slices near one end
+    all_rows = np.arange(2000)
+    bins = position_bins(columns, all_rows)
     for plane in ("axial", "coronal"):
-        here = known["plane"] == plane
-        counts = collections.Counter(bins[here])
+        mask = columns["plane"] == plane
+        counts = collections.Counter(bins[mask])
         assert set(counts) == set("12345")
         assert max(counts.values()) - min(counts.values()) <= 2
-        highest = [known["position"][here & (bins == name)].max() for name in "12345"]
+        highest = [columns["position"][mask & (bins == name)].max() for name in "12345"]
         assert highest == sorted(highest)
     # Which bin a slice is in does not depend on what else is asked for.
     some = rng.permutation(2000)[:30]
-    np.testing.assert_array_equal(position_bins(known, some), bins[some])
+    np.testing.assert_array_equal(position_bins(columns, some), bins[some])
 
 
 def test_free_labels_are_those_of_the_table():
-    known = table(np.random.default_rng(0), 50)
-    rows = choose(known, 20, 0)
-    labels = free_labels(known, rows)
-    np.testing.assert_array_equal(labels["plane"]["labels"], known["plane"][rows])
-    np.testing.assert_array_equal(labels["sequence"]["labels"], known["sequence"][rows])
-    np.testing.assert_array_equal(labels["position"]["within"], known["plane"][rows])
+    columns = table(np.random.default_rng(0), 50)
+    rows = choose(columns, 20, 0)
+    labels = free_labels(columns, rows)
+    np.testing.assert_array_equal(labels["plane"]["labels"], columns["plane"][rows])
+    np.testing.assert_array_equal(labels["sequence"]["labels"], columns["sequence"][rows])
+    np.testing.assert_array_equal(labels["position"]["within"], columns["plane"][rows])
 
 
 def test_one_position_for_all_is_one_bin():
-    known = table(np.random.default_rng(0), 30)
-    known["position"][:] = 0.5
-    assert len(set(position_bins(known, np.arange(30)))) == 1
+    columns = table(np.random.default_rng(0), 30)
+    columns["position"][:] = 0.5
+    assert len(set(position_bins(columns, np.arange(30)))) == 1
 
 
 @pytest.mark.parametrize("missing", ["unknown", ""])
 def test_unknown_planes_are_a_kind_like_any(missing):
-    known = table(np.random.default_rng(0), 60)
-    known["plane"][:20] = missing
-    assert len(choose(known, 60, 0)) == 60
+    columns = table(np.random.default_rng(0), 60)
+    columns["plane"][:20] = missing
+    assert len(choose(columns, 60, 0)) == 60

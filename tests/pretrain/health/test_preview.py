@@ -18,17 +18,17 @@ def config(small_store, tmp_path):
 
 def test_samples_are_the_pairs_and_views_of_a_run(small_store, config):
     store = SliceStore.open(small_store)
-    found = sample_views(store, config, pairs=5, count=2)
+    samples = sample_views(store, config, pairs=5, count=2)
     sampler = PairSampler(store, positives="adjacent", max_mm=6, batch=5, seed=3)
     for side, index in zip("ab", sampler.indices(0), strict=True):
-        np.testing.assert_array_equal(found[f"index_{side}"], index)
-        np.testing.assert_array_equal(found[side], store.images(index))
-        views = found[f"views_{side}"]
+        np.testing.assert_array_equal(samples[f"index_{side}"], index)
+        np.testing.assert_array_equal(samples[side], store.images(index))
+        views = samples[f"views_{side}"]
         assert (views.shape, views.dtype) == ((5, 2, 48, 48), np.uint8)
         assert np.abs(views[:, 0].astype(int) - views[:, 1]).mean() > 2
         # Views are of their own slices: their histograms tell which.
         assert views.mean((1, 2, 3)).min() > 5
-    assert found["kind"].tolist() == ["adjacent"] * 5
+    assert samples["kind"].tolist() == ["adjacent"] * 5
 
 
 def test_each_augmentation_is_shown_alone_on_its_slice(small_store, config):
@@ -36,16 +36,16 @@ def test_each_augmentation_is_shown_alone_on_its_slice(small_store, config):
 
     images = SliceStore.open(small_store).images([40, 60])
     config = dataclasses.replace(config, view=("jpeg=0",))
-    found = single_augmentations(images, config, 48, 2)
-    assert list(found) == [name for name in NAMES if name != "jpeg"]
-    for number, (name, tiles) in enumerate(found.items()):
+    singles = single_augmentations(images, config, 48, 2)
+    assert list(singles) == [name for name in NAMES if name != "jpeg"]
+    for number, (name, tiles) in enumerate(singles.items()):
         np.testing.assert_array_equal(tiles[0], images[number % 2])
         changed = np.abs(tiles[1:].astype(int) - tiles[0]).mean((1, 2))
         assert changed.max() > 0.2, name
-    np.testing.assert_array_equal(found["flip"][1], found["flip"][0][:, ::-1])
+    np.testing.assert_array_equal(singles["flip"][1], singles["flip"][0][:, ::-1])
     # To the one end and to the other.
-    one, other = found["brightness"][1:].mean((1, 2)) - found["brightness"][0].mean()
-    assert one * other < 0
+    first, second = singles["brightness"][1:].mean((1, 2)) - singles["brightness"][0].mean()
+    assert first * second < 0
 
 
 def test_the_preview_is_a_picture_and_leaves_no_run(small_store, cli, tmp_path):
@@ -56,10 +56,10 @@ def test_the_preview_is_a_picture_and_leaves_no_run(small_store, cli, tmp_path):
     picture = np.asarray(Image.open(file))
     assert picture.shape[1] > 8 * 128
     assert picture.std() > 30
-    told = json.loads(summary.read_text())
-    assert told["kinds"] == ["adjacent"] * 8
-    assert "noise" in told["augmentations"]
-    assert "jpeg" not in told["augmentations"]
+    content = json.loads(summary.read_text())
+    assert content["kinds"] == ["adjacent"] * 8
+    assert "noise" in content["augmentations"]
+    assert "jpeg" not in content["augmentations"]
     assert not (tmp_path / "r").exists()
 
 

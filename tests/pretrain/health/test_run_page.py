@@ -32,15 +32,15 @@ def finished(small_loop):
 
 
 def test_it_tells_all_of_the_run_and_loads_nothing(finished):
-    loop, _, told = finished
+    loop, _, summary = finished
     html = (loop.out / PAGE).read_text(encoding="utf-8")
     page = Page(html)
     assert not page.open
     assert all(address.startswith(("data:image/", "#")) for address in page.addresses)
     assert not page.tags & {"script", "link", "iframe", "object"}
     assert "url(http" not in html
-    assert told["page"] == str(loop.out / PAGE)
-    state, rest = told["sentence"].split(": ", 1)
+    assert summary["page"] == str(loop.out / PAGE)
+    state, rest = summary["sentence"].split(": ", 1)
     assert state.capitalize() in page.text
     assert rest[1:] in page.text  # as a sentence of its own, it begins with a capital
     for words in (
@@ -76,9 +76,9 @@ def test_a_run_that_ends_worse_than_it_began_says_so_in_its_heading(finished, tm
     view = loop.view()
     view.out, view.config = tmp_path, dataclasses.replace(view.config, init="imagenet")
     view.metrics = [start, end | sound | {"step": 200, "share": 1.0, "score": 0.3, "alignment_ratio": 0.5}]
-    told = monitor.finish(view, {"step": 200, "seconds": 200.0})
-    assert told["health"]["state"] == "worse than its start"
-    assert told["health"]["worse_than_start"]
+    summary = monitor.finish(view, {"step": 200, "seconds": 200.0})
+    assert summary["health"]["state"] == "worse than its start"
+    assert summary["health"]["worse_than_start"]
     html = (tmp_path / PAGE).read_text(encoding="utf-8")
     page = Page(html)
     assert page.text.count("Worse than its start") == 2  # in the title, too
@@ -98,10 +98,10 @@ def test_pictures_are_those_of_the_panel_and_neighbours_are_of_others(finished):
         before = None
         after = monitor._features
 
-    for each in _neighbours(Seen()):
-        assert list(each["found"]) == ["now"]
-        assert len(each["found"]["now"]) == 4
-        assert all(card["subject"] != each["query"]["subject"] for card in each["found"]["now"])
+    for entry in _neighbours(Seen()):
+        assert list(entry["found"]) == ["now"]
+        assert len(entry["found"]["now"]) == 4
+        assert all(card["subject"] != entry["query"]["subject"] for card in entry["found"]["now"])
 
 
 def test_names_are_escaped_and_generated_data_are_marked(finished, small_store, tmp_path):

@@ -52,9 +52,9 @@ def history(*changes, step=500):
 
 
 def test_a_run_that_learns_is_healthy_and_the_sentence_has_its_figures():
-    found = verdict(history(GOOD, GOOD, GOOD | {"knn_plane": 0.94, "rankme": 87.4}))
-    assert (found.state, found.stop) == (HEALTHY, False)
-    assert found.sentence == (
+    conclusion = verdict(history(GOOD, GOOD, GOOD | {"knn_plane": 0.94, "rankme": 87.4}))
+    assert (conclusion.state, conclusion.stop) == (HEALTHY, False)
+    assert conclusion.sentence == (
         "healthy: neighbours of other subjects share the plane in 94% (33% by chance, 63% at the start), effective "
         "rank 87 of 512, the loss is 2.9 (3.85 by chance, 4.1 at the start)"
     )
@@ -83,19 +83,19 @@ def test_any_one_sign_of_learning_is_enough(evidence):
     ],
 )
 def test_noise_is_no_learning(noise):
-    found = verdict(history(*[SAME | noise] * 4))
-    assert found.state == NOT_LEARNING
-    assert not found.stop
-    assert "--learning-rate" in found.sentence
+    conclusion = verdict(history(*[SAME | noise] * 4))
+    assert conclusion.state == NOT_LEARNING
+    assert not conclusion.stop
+    assert "--learning-rate" in conclusion.sentence
 
 
 def test_a_good_start_that_only_keeps_its_neighbours_is_healthy_by_its_loss():
     """ImageNet weights: neighbours were good before, and a little worse while batch statistics adapt."""
     good = START | {"knn_plane": 0.89, "score": 0.58, "alignment_ratio": 0.88, "loss_mean": 3.96}
-    now = good | {"step": 2000, "share": 1.0, "knn_plane": 0.85, "score": 0.55, "alignment_ratio": 0.78}
-    assert verdict([good, now | {"loss_mean": 3.15, "loss_sd": 0.16}], final=True).state == HEALTHY
+    latest = good | {"step": 2000, "share": 1.0, "knn_plane": 0.85, "score": 0.55, "alignment_ratio": 0.78}
+    assert verdict([good, latest | {"loss_mean": 3.15, "loss_sd": 0.16}], final=True).state == HEALTHY
     assert verdict(
-        [good, now | {"loss_mean": 3.94, "loss_sd": 0.16, "alignment_ratio": 0.88}], final=True
+        [good, latest | {"loss_mean": 3.94, "loss_sd": 0.16, "alignment_ratio": 0.88}], final=True
     ).state == (NOT_LEARNING)
 
 
@@ -104,12 +104,14 @@ WORSE = GOOD | {"score": 0.2, "score_error": 0.02}
 
 @pytest.mark.parametrize("change", [{}, {"score_error": 0.05}])  # the second: 2.4 standard errors
 def test_a_run_that_ends_worse_than_it_began_is_not_healthy_whatever_its_loss(change):
-    found = verdict(history(WORSE | change, WORSE | change), final=True)
-    assert (found.state, found.worse, found.stop) == (FORGETFUL, True, False)
-    assert found.sentence.startswith(
+    conclusion = verdict(history(WORSE | change, WORSE | change), final=True)
+    assert (conclusion.state, conclusion.worse, conclusion.stop) == (FORGETFUL, True, False)
+    assert conclusion.sentence.startswith(
         "worse than its start: its features say less about the free labels (0.20, 0.33 at the start); neighbours"
     )
-    assert found.sentence.endswith("the loss is 2.9 (3.85 by chance, 4.1 at the start); " + REMEDY[FORGETFUL])
+    assert conclusion.sentence.endswith(
+        "the loss is 2.9 (3.85 by chance, 4.1 at the start); " + REMEDY[FORGETFUL]
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,9 +124,9 @@ def test_a_run_that_ends_worse_than_it_began_is_not_healthy_whatever_its_loss(ch
     ],
 )
 def test_it_is_not_said_midway_nor_of_noise(change, final):
-    found = verdict(history(WORSE | change, WORSE | change), final=final)
-    assert (found.state, found.worse) == (HEALTHY, False)
-    assert "started from" not in found.sentence
+    conclusion = verdict(history(WORSE | change, WORSE | change), final=final)
+    assert (conclusion.state, conclusion.worse) == (HEALTHY, False)
+    assert "started from" not in conclusion.sentence
 
 
 def test_a_store_without_labels_can_not_tell():
@@ -144,13 +146,13 @@ def test_not_learning_is_not_said_early():
 
 def test_a_collapse_is_said_after_two_measurements_and_stops_a_run_after_three():
     runs = history(GOOD, FLAT, FLAT, FLAT, GOOD, FLAT)
-    found = [verdict(runs[: n + 1]) for n in range(len(runs))]
-    assert [each.state for each in found] == [
+    conclusions = [verdict(runs[: n + 1]) for n in range(len(runs))]
+    assert [conclusion.state for conclusion in conclusions] == [
         *(EARLY, HEALTHY, NOT_LEARNING, COLLAPSED, COLLAPSED, HEALTHY, NOT_LEARNING)
     ]
-    assert [each.stop for each in found] == [False, False, False, False, True, False, False]
-    assert "--learning-rate" in found[4].sentence
-    assert "0.05" in found[4].sentence
+    assert [conclusion.stop for conclusion in conclusions] == [False, False, False, False, True, False, False]
+    assert "--learning-rate" in conclusions[4].sentence
+    assert "0.05" in conclusions[4].sentence
 
 
 def test_a_collapse_that_only_the_last_measurement_shows_is_said_at_the_end():
@@ -226,9 +228,9 @@ def test_a_store_that_tells_no_labels_and_a_run_whose_loss_is_not_known():
     bare = [
         {k: v for k, v in line.items() if not k.startswith(("knn", "score"))} for line in history(GOOD, GOOD)
     ]
-    found = verdict(bare)
-    assert found.state == HEALTHY
-    assert "neighbours" not in found.sentence
+    conclusion = verdict(bare)
+    assert conclusion.state == HEALTHY
+    assert "neighbours" not in conclusion.sentence
     unknown = [
         line | {"loss_mean": None} for line in history({"alignment_ratio": 0.5}, {"alignment_ratio": 0.5})
     ]
@@ -403,8 +405,8 @@ def test_bounds_of_learning(figures, learns):
 
 
 def test_not_learning_in_words():
-    found = verdict(history(*[SAME] * 4)[:3])
-    assert found.sentence == (
+    conclusion = verdict(history(*[SAME] * 4)[:3])
+    assert conclusion.sentence == (
         "not learning: after 50% of the time the loss is 4.08 (3.85 by chance, 4.1 at the start), and the views of a "
         "pair lie 1.00 times as far apart as any two (1.00 at the start); start again with another --out and a higher "
         "--learning-rate, larger --batch or another --method"
@@ -430,8 +432,8 @@ def test_not_learning_in_words():
 )
 def test_bounds_of_a_loss_that_ran_away(first, chance, loss, diverged):
     changes = {"loss_mean": loss, "loss_chance": chance}
-    found = verdict([START | {"loss_mean": first}, START | changes | {"step": 500, "share": 1.0}])
-    assert (found.state == DIVERGED) == diverged
+    conclusion = verdict([START | {"loss_mean": first}, START | changes | {"step": 500, "share": 1.0}])
+    assert (conclusion.state == DIVERGED) == diverged
 
 
 @pytest.mark.parametrize(

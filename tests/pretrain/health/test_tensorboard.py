@@ -53,13 +53,13 @@ def test_undone_steps_are_not_there_twice(tmp_path):
     """Neither after a kill, which another process continues, nor after the loop itself went back."""
     first, metrics = TensorBoardLog(), lines(range(1, 6))
     follow(first, tmp_path, metrics)
-    second, kept = TensorBoardLog(), metrics[:3]  # steps 4 and 5 were not saved
-    second.restore(kept)
-    kept += lines([4, 5], loss=7.0)
-    follow(second, tmp_path, kept)
+    second, records = TensorBoardLog(), metrics[:3]  # steps 4 and 5 were not saved
+    second.restore(records)
+    records += lines([4, 5], loss=7.0)
+    follow(second, tmp_path, records)
     assert read(tmp_path / FOLDER)[0]["train/loss"] == [(1, 4.0), (2, 5.0), (3, 6.0), (4, 11.0), (5, 12.0)]
-    kept = [*kept[:2], *lines([3, 4, 5, 6], loss=1.0)]
-    follow(second, tmp_path, kept)
+    records = [*records[:2], *lines([3, 4, 5, 6], loss=1.0)]
+    follow(second, tmp_path, records)
     assert read(tmp_path / FOLDER)[0]["train/loss"] == [(1, 4), (2, 5), (3, 4), (4, 5), (5, 6), (6, 7)]
     assert len(list((tmp_path / FOLDER).iterdir())) == 1
 
@@ -74,9 +74,9 @@ def test_a_line_that_is_amended_is_written_again(tmp_path):
 
 def test_finish_writes_what_is_left(tmp_path):
     log = TensorBoardLog()
-    told = log.finish(SimpleNamespace(out=tmp_path, metrics=lines([1])), {"step": 1, "seconds": 2.0})
+    summary = log.finish(SimpleNamespace(out=tmp_path, metrics=lines([1])), {"step": 1, "seconds": 2.0})
     assert read(tmp_path / FOLDER)[0] == {"train/loss": [(1, 4.0)]}
-    assert told["tensorboard"] == str(tmp_path / FOLDER)
+    assert summary["tensorboard"] == str(tmp_path / FOLDER)
 
 
 def test_names_are_grouped():

@@ -53,5 +53,5 @@ def test_is_least_where_views_agree_and_features_differ():
 
 def test_chance_is_the_loss_of_independent_numbers(tiny_encoder):
     method = BarlowTwins(tiny_encoder(), Views(64), width=40)
-    found = [float(cross_correlation_loss(*draw(32, 40, seed), method.redundancy)) for seed in range(40)]
-    assert np.mean(found) == pytest.approx(method.chance(32), rel=0.03)
+    values = [float(cross_correlation_loss(*draw(32, 40, seed), method.redundancy)) for seed in range(40)]
+    assert np.mean(values) == pytest.approx(method.chance(32), rel=0.03)

@@ -48,21 +48,21 @@ def test_what_all_prototypes_have_in_common_does_not_matter():
 def test_prototypes_give_cosines():
     layer = Prototypes(4, seed=1)
     x = np.random.default_rng(0).normal(size=(3, 7)).astype("float32")
-    found = np.asarray(layer(x))
+    cosines = np.asarray(layer(x))
     kernel = np.asarray(layer.kernel)
-    for i, j in np.ndindex(found.shape):
+    for i, j in np.ndindex(cosines.shape):
         cosine = x[i] @ kernel[j] / np.linalg.norm(x[i]) / np.linalg.norm(kernel[j])
-        assert found[i, j] == pytest.approx(cosine, abs=1e-5)
-    np.testing.assert_allclose(layer(5 * x), found, atol=1e-5)
+        assert cosines[i, j] == pytest.approx(cosine, abs=1e-5)
+    np.testing.assert_allclose(layer(5 * x), cosines, atol=1e-5)
 
 
 def test_the_centre_follows_the_teacher_and_its_temperature_the_schedule(tiny_encoder, batch):
     method = METHODS["dino"].build(tiny_encoder(), Views(64), prototypes=20, hidden=16)
     center = np.zeros(20)
     for _ in range(3):
-        found = method(batch, training=True)
-        np.testing.assert_allclose(found["center"], center, atol=1e-6)  # of before
-        center = 0.9 * center + 0.1 * np.asarray(found["teacher"]).mean(0)
+        outputs = method(batch, training=True)
+        np.testing.assert_allclose(outputs["center"], center, atol=1e-6)  # of before
+        center = 0.9 * center + 0.1 * np.asarray(outputs["teacher"]).mean(0)
         np.testing.assert_allclose(method.center, center, atol=1e-6)
     method(batch, training=False)
     np.testing.assert_allclose(method.center, center, atol=1e-6)

@@ -38,17 +38,17 @@ def test_gradients_are_the_numerical_ones(losses, name):
         pytest.skip(
             "JAX computes in 32 bits unless told otherwise; its gradients are compared with TensorFlow's"
         )
-    found = losses.gradients(case, case.inputs, "float64")
+    gradients = losses.gradients(case, case.inputs, "float64")
     for i, array in enumerate(case.inputs):
         if i >= case.trained:
-            assert not found[i].any()
+            assert not gradients[i].any()
             continue
         for index in np.ndindex(array.shape):
             step = np.zeros_like(array)
             step[index] = 1e-5
             up, down = ((*case.inputs[:i], array + sign * step, *case.inputs[i + 1 :]) for sign in (1, -1))
             numerical = (losses.value(case, up, "float64") - losses.value(case, down, "float64")) / 2e-5
-            assert found[i][index] == pytest.approx(numerical, rel=1e-6, abs=1e-8)
+            assert gradients[i][index] == pytest.approx(numerical, rel=1e-6, abs=1e-8)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,7 +82,7 @@ def test_order_of_the_pairs_does_not_matter(losses, name):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("jax") is None, reason="pip install '.[jax]'")
 def test_tensorflow_and_jax_agree(tmp_path):
-    found = {}
+    gradients = {}
     for backend in ("tensorflow", "jax"):
         file = tmp_path / f"{backend}.npz"
         environment = {
@@ -96,10 +96,14 @@ def test_tensorflow_and_jax_agree(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         with np.load(file) as results:
-            found[backend] = dict(results)
-    assert set(found["jax"]) == set(found["tensorflow"])
-    assert len(found["jax"]) > 2 * len(NAMES)
-    for name, expected in found["tensorflow"].items():
+            gradients[backend] = dict(results)
+    assert set(gradients["jax"]) == set(gradients["tensorflow"])
+    assert len(gradients["jax"]) > 2 * len(NAMES)
+    for name, expected in gradients["tensorflow"].items():
         np.testing.assert_allclose(
-            found["jax"][name], expected, rtol=2e-5, atol=2e-6 * np.abs(expected).max() + 1e-7, err_msg=name
+            gradients["jax"][name],
+            expected,
+            rtol=2e-5,
+            atol=2e-6 * np.abs(expected).max() + 1e-7,
+            err_msg=name,
         )

@@ -16,36 +16,38 @@ def draw(n=9, seed=0):
     return rng.normal(size=(n, PREDICTED)).astype("float32"), targets.astype("float32")
 
 
-def found(predicted, targets):
+def loss_parts(predicted, targets):
     return [float(x) for x in free_label_loss(keras.ops.convert_to_tensor(predicted), targets)]
 
 
 def test_equals_the_formulas():
     predicted, targets = draw()
     p, t = predicted.astype(float), targets.astype(float)
-    known, there = t[:, 0] >= 0, t[:, 2] == 1
+    known, present = t[:, 0] >= 0, t[:, 2] == 1
     plane = -log_softmax(p[:, :3], axis=1)[np.arange(9), t[:, 0].astype(int)][known].mean() / np.log(3)
     place = ((p[:, 3] + 0.5 - t[:, 1]) ** 2)[known].mean() * 12
     sure = expit(p[:, 4])
-    lesion = -(there * np.log(sure) + ~there * np.log(1 - sure)).mean() / np.log(2)
-    described = ((p[there, 5:] + 0.5 - t[there, 3:]) ** 2).mean() * 12
-    assert found(predicted, targets) == pytest.approx([plane, place, lesion, described], rel=1e-5)
+    lesion = -(present * np.log(sure) + ~present * np.log(1 - sure)).mean() / np.log(2)
+    described = ((p[present, 5:] + 0.5 - t[present, 3:]) ** 2).mean() * 12
+    assert loss_parts(predicted, targets) == pytest.approx([plane, place, lesion, described], rel=1e-5)
 
 
 def test_knowing_nothing_costs_about_one_each_and_knowing_all_nothing():
     _, targets = draw(4000)
-    assert found(np.zeros((4000, PREDICTED), "float32"), targets) == pytest.approx([1, 1, 1, 1], rel=0.05)
+    assert loss_parts(np.zeros((4000, PREDICTED), "float32"), targets) == pytest.approx(
+        [1, 1, 1, 1], rel=0.05
+    )
     right = np.zeros((4000, PREDICTED), "float32")
     right[:, :3] = 40 * (targets[:, :1] == np.arange(3))
     right[:, 3], right[:, 4] = targets[:, 1] - 0.5, 80 * targets[:, 2] - 40
     right[:, 5:] = targets[:, 3:] - 0.5
-    assert max(found(right, targets)) < 1e-6
+    assert max(loss_parts(right, targets)) < 1e-6
 
 
 def test_rows_without_a_label_count_for_nothing():
     predicted, targets = draw()
     targets[:, 0], targets[:, 2] = -1, 0
-    plane, place, lesion, described = found(predicted, targets)
+    plane, place, lesion, described = loss_parts(predicted, targets)
     assert (plane, place, described) == (0, 0, 0)
     assert lesion > 0
 
@@ -82,7 +84,7 @@ def test_it_learns_the_free_labels(tiny_encoder, batch):
     method.compile(optimizer=keras.optimizers.Adam(0.01), jit_compile=False)
     for _ in range(80):
         method.train_on_batch(batch)
-    seen = method(batch, training=True)
-    plane, place, _, _ = found(np.array(seen["predicted"]), np.array(seen["targets"]))
+    outputs = method(batch, training=True)
+    plane, place, _, _ = loss_parts(np.array(outputs["predicted"]), np.array(outputs["targets"]))
     assert plane < 0.1
     assert place < 0.5

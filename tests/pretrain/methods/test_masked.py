@@ -90,9 +90,9 @@ def test_nothing_of_a_hidden_pixel_reaches_the_encoder(tiny_encoder, batch):
     np.testing.assert_array_equal(after["hidden"], before["hidden"])
     np.testing.assert_array_equal(after["pixels"], before["pixels"])
     method.random.state.assign(state)
-    seen = np.concatenate([batch["a"], batch["b"]])
-    seen = np.where(hidden > 0, seen, 255 - seen).astype("uint8")
-    after = method({**batch, "a": seen[:6], "b": seen[6:]}, training=False)
+    images = np.concatenate([batch["a"], batch["b"]])
+    images = np.where(hidden > 0, images, 255 - images).astype("uint8")
+    after = method({**batch, "a": images[:6], "b": images[6:]}, training=False)
     assert np.abs(np.asarray(after["pixels"]) - np.asarray(before["pixels"])).max() > 1e-3
 
 

@@ -16,8 +16,8 @@ def reference(query, key, subject, negatives, negative_subject, temperature):
         positive = np.exp(query[i] @ key[i] / temperature)
         others = [
             np.exp(query[i] @ negative / temperature)
-            for negative, whose in zip(negatives, negative_subject, strict=True)
-            if whose not in (subject[i], NOBODY)
+            for negative, owner in zip(negatives, negative_subject, strict=True)
+            if owner not in (subject[i], NOBODY)
         ]
         losses.append(-np.log(positive / (positive + sum(others))))
     return np.mean(losses)
@@ -48,13 +48,13 @@ def test_equals_the_formula(negative_subject, temperature):
 
 def test_does_not_depend_on_order_or_scale():
     query, key, negatives = draw()
-    whose = np.array([0, 0, 1, -1, 2, 5, -1])
-    value = loss(query, key, negatives, whose)
-    assert loss(9 * query, 0.3 * key, 2 * negatives, whose) == pytest.approx(value, rel=1e-5)
+    owners = np.array([0, 0, 1, -1, 2, 5, -1])
+    value = loss(query, key, negatives, owners)
+    assert loss(9 * query, 0.3 * key, 2 * negatives, owners) == pytest.approx(value, rel=1e-5)
     order = [5, 2, 0, 6, 1, 3, 4]
-    assert loss(query, key, negatives[order], whose[order]) == pytest.approx(value, rel=1e-6)
+    assert loss(query, key, negatives[order], owners[order]) == pytest.approx(value, rel=1e-6)
     order = [2, 0, 3, 1]
-    assert loss(query[order], key[order], negatives, whose, subject=SUBJECT[order]) == pytest.approx(
+    assert loss(query[order], key[order], negatives, owners, subject=SUBJECT[order]) == pytest.approx(
         value, rel=1e-6
     )
 
@@ -89,19 +89,19 @@ def test_the_queue_holds_the_newest_keys_and_whose_they_are(tiny_encoder, batch)
 def test_a_batch_is_compared_with_the_queue_as_it_was_before_it(tiny_encoder, batch):
     method = METHODS["moco"].build(tiny_encoder(), Views(64), queue=30)
     before = np.array(method.queue), np.array(method.queue_subject)
-    found = method(batch, training=True)
-    for now, then in zip((found["queue"], found["queue_subject"]), before, strict=True):
+    outputs = method(batch, training=True)
+    for now, then in zip((outputs["queue"], outputs["queue_subject"]), before, strict=True):
         np.testing.assert_array_equal(now, then)
-    q, k = np.asarray(found["query"]), np.asarray(found["key"])
-    loss = float(method.compute_loss(x=batch, y_pred=found))
+    q, k = np.asarray(outputs["query"]), np.asarray(outputs["key"])
+    loss = float(method.compute_loss(x=batch, y_pred=outputs))
     subject, n = batch["subject"], 6
     expected = (
         reference(q[:n], k[n:], subject, k[n:], subject, 0.2)
         + reference(q[n:], k[:n], subject, k[:n], subject, 0.2)
     ) / 2
     assert loss == pytest.approx(expected, rel=1e-5)
-    again = float(method.compute_loss(x=batch, y_pred=method(batch, training=True)))
-    assert again > loss  # now there are keys in the queue
+    next_loss = float(method.compute_loss(x=batch, y_pred=method(batch, training=True)))
+    assert next_loss > loss  # now there are keys in the queue
 
 
 def test_a_batch_larger_than_the_queue_fills_it(tiny_encoder, batch):

@@ -97,10 +97,10 @@ def test_help_is_made_from_the_methods_without_keras():
         done = subprocess.run(
             [sys.executable, "-c", code, command, "--help"], capture_output=True, text=True, check=False
         )
-        told = " ".join(done.stdout.split())
+        text = " ".join(done.stdout.split())
         assert done.returncode == 0, done.stderr
         for name, method in METHODS.items():
-            assert f"{name} {method.about}" in told
-    assert "simclr, moco, dino and hybrid only: temperature of the similarities" in told
-    assert "0.1 for simclr, dino and hybrid, 0.2 for moco" in told
+            assert f"{name} {method.about}" in text
+    assert "simclr, moco, dino and hybrid only: temperature of the similarities" in text
+    assert "0.1 for simclr, dino and hybrid, 0.2 for moco" in text
     assert set(METHOD_OPTIONS) == {"temperature", "decoupled", "lesions", "label_weight"}

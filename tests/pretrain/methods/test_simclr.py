@@ -56,9 +56,9 @@ def test_is_symmetric_and_does_not_depend_on_order_or_scale(decoupled):
 def test_slices_of_one_subject_do_not_push_each_other():
     """Moving a same-subject slice onto another must not raise the loss through a negative."""
     z_a, z_b = draw()
-    together = z_a.copy()
-    together[1], z_b[1] = z_a[0], z_b[0]
-    assert loss(together, z_b, [0, 0, 1, 2, 3, 4]) < loss(together, z_b, [0, 5, 1, 2, 3, 4])
+    twins = z_a.copy()
+    twins[1], z_b[1] = z_a[0], z_b[0]
+    assert loss(twins, z_b, [0, 0, 1, 2, 3, 4]) < loss(twins, z_b, [0, 5, 1, 2, 3, 4])
 
 
 @pytest.mark.parametrize("decoupled", [False, True])

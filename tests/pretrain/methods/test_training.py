@@ -17,7 +17,11 @@ from mri_transfer.pretrain.methods.teacher import momentum_at
 
 WITH_TEACHER = ("moco", "byol", "dino")
 # A few augmentations that draw random numbers: methods know none of them, and all take seconds to trace.
-FEW = {each.name: 0.0 for each in AUGMENTATIONS if each.name not in ("contrast", "brightness", "noise")}
+FEW = {
+    augmentation.name: 0.0
+    for augmentation in AUGMENTATIONS
+    if augmentation.name not in ("contrast", "brightness", "noise")
+}
 
 
 def make(name, tiny_encoder, seed=0, plan=None, graph=False):
@@ -31,12 +35,12 @@ def make(name, tiny_encoder, seed=0, plan=None, graph=False):
 
 
 def steps(method, batch, count, first=0, of=10):
-    found = []
+    losses = []
     for step in range(first, first + count):
         method.set_progress(step / of)
         method.reset_metrics()
-        found.append(float(method.train_on_batch(batch, return_dict=True)["loss"]))
-    return found
+        losses.append(float(method.train_on_batch(batch, return_dict=True)["loss"]))
+    return losses
 
 
 def arrays(variables):
@@ -90,8 +94,8 @@ def test_the_teacher_follows_by_exactly_the_momentum_rule(name, tiny_encoder, ba
         slow, fast = weights()
         steps(method, batch, 1, first=step, of=4)
         m = float(momentum_at(step / 4, 0.95 if name == "dino" else 0.99))
-        for now, a, b in zip(weights()[0], slow, fast, strict=True):
-            np.testing.assert_allclose(now, m * a + (1 - m) * b, rtol=1e-5, atol=1e-7)
+        for weight, a, b in zip(weights()[0], slow, fast, strict=True):
+            np.testing.assert_allclose(weight, m * a + (1 - m) * b, rtol=1e-5, atol=1e-7)
     assert any(np.abs(a - b).max() > 1e-4 for a, b in zip(*weights(), strict=True))
 
 
@@ -110,11 +114,11 @@ def test_the_teacher_normalises_by_the_batch(name, tiny_encoder, batch):
 def test_which_view_is_which_and_the_order_of_the_pairs_do_not_matter(name, tiny_encoder, batch):
     method, _ = make(name, tiny_encoder)
     method(batch, training=True)  # so that a queue holds something
-    found = method(batch, training=True)
-    loss = float(method.compute_loss(x=batch, y_pred=found))
+    outputs = method(batch, training=True)
+    loss = float(method.compute_loss(x=batch, y_pred=outputs))
 
     def reordered(order):
-        return keras.tree.map_structure(lambda x: np.asarray(x)[order] if x.shape[0] == 12 else x, found)
+        return keras.tree.map_structure(lambda x: np.asarray(x)[order] if x.shape[0] == 12 else x, outputs)
 
     swapped = reordered(np.r_[6:12, 0:6])
     assert float(method.compute_loss(x=batch, y_pred=swapped)) == pytest.approx(loss, rel=1e-5)
@@ -134,8 +138,8 @@ def test_the_loss_and_the_teacher_keep_full_precision_in_a_mixed_one(name, tiny_
     finally:
         keras.config.set_dtype_policy(before)
     assert {v.dtype for v in mixed.trainable_variables} == {"float32"}
-    found, expected = mixed(batch, training=True), full(batch, training=True)
-    loss = mixed.compute_loss(x=batch, y_pred=found)
+    outputs, expected = mixed(batch, training=True), full(batch, training=True)
+    loss = mixed.compute_loss(x=batch, y_pred=outputs)
     assert keras.backend.standardize_dtype(loss.dtype) == "float32"
     assert float(loss) == pytest.approx(float(full.compute_loss(x=batch, y_pred=expected)), rel=0.1, abs=0.02)
     if name in WITH_TEACHER:
@@ -189,14 +193,14 @@ def test_variables_do_not_depend_on_the_size_of_the_views(name, tiny_encoder):
 def test_options_reach_the_method_that_knows_them(tiny_encoder):
     config = PretrainConfig(store=Path("s"), out=Path("o"), method="simclr", temperature=0.3, decoupled=True)
     assert config.method_options == {"temperature": 0.3, "decoupled": True}
-    given, plain = (
+    custom, plain = (
         METHODS["simclr"].build(tiny_encoder(), Views(64), **options)
         for options in (config.method_options, {})
     )
-    assert (given.temperature, given.decoupled) == (0.3, True)
+    assert (custom.temperature, custom.decoupled) == (0.3, True)
     assert (plain.temperature, plain.decoupled) == (0.1, False)
-    none = PretrainConfig(store=Path("s"), out=Path("o"), method="hybrid", lesions=0.0)
-    assert none.method_options == {"lesions": 0.0}
+    hybrid = PretrainConfig(store=Path("s"), out=Path("o"), method="hybrid", lesions=0.0)
+    assert hybrid.method_options == {"lesions": 0.0}
     with pytest.raises(UserError, match="--temperature: --method byol has no"):
         dataclasses.replace(config, method="byol", decoupled=False)
     with pytest.raises(UserError, match="--decoupled: --method moco has no"):

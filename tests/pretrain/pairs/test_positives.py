@@ -77,8 +77,8 @@ def test_draws_are_those_of_numpys_choice():
     rng = np.random.default_rng([7, 5])
     subjects = rng.choice(len(sampler.weights), size=32, p=sampler.weights)
     rows = [np.flatnonzero(sampler.subject == subject) for subject in subjects]
-    place = rng.integers(np.zeros(32, int), [len(each) for each in rows])
-    np.testing.assert_array_equal(a, [each[i] for each, i in zip(rows, place, strict=True)])
+    place = rng.integers(np.zeros(32, int), [len(candidates) for candidates in rows])
+    np.testing.assert_array_equal(a, [candidates[i] for candidates, i in zip(rows, place, strict=True)])
     assert (store.table["volume"][a] == store.table["volume"][b]).all()
 
 
@@ -99,8 +99,8 @@ def test_a_mixture_is_drawn_in_its_shares_and_what_has_no_partner_by_the_others(
     store = two_sequences()
     text = "adjacent:5,sequence:3,same:2"
     sampler = PairSampler(store, positives=text, max_mm=6, batch=500, seed=0)
-    drawn = [sampler.pairs(step) for step in range(20)]
-    a, b, kind = (np.concatenate(parts) for parts in zip(*drawn, strict=True))
+    draws = [sampler.pairs(step) for step in range(20)]
+    a, b, kind = (np.concatenate(parts) for parts in zip(*draws, strict=True))
     table = store.table
     has = np.isin(table["subject"][a], ["s0", "s1", "s2", "s3"])
     for name, share, alone in (("adjacent", 0.5, 5 / 7), ("sequence", 0.3, 0), ("same", 0.2, 2 / 7)):
@@ -126,16 +126,16 @@ def test_other_sequences_alone_fall_back_to_adjacent_slices():
 
 def test_what_a_store_offers_is_counted():
     sampler = PairSampler(two_sequences(), positives="adjacent:0.5,sequence:0.5", max_mm=6, batch=500, seed=0)
-    found = sampler.describe()
-    assert found["slices"] == 100
-    assert found["with_sequence"] == 80
-    assert found["with_adjacent"] == 100
-    assert found["sequences"] == {"T1 with T2": 40, "T2 with T1": 40}
+    description = sampler.describe()
+    assert description["slices"] == 100
+    assert description["with_sequence"] == 80
+    assert description["with_adjacent"] == 100
+    assert description["sequences"] == {"T1 with T2": 40, "T2 with T1": 40}
     kinds = np.concatenate([sampler.pairs(step)[2] for step in range(20)])
-    for kind, share in found["drawn"].items():
+    for kind, share in description["drawn"].items():
         assert (kinds == kind).mean() == pytest.approx(share, abs=0.02)
     assert "80 with a partner in another sequence" in sampler.sentence()
-    json.dumps(found)
+    json.dumps(description)
 
 
 def test_a_store_without_partners_is_told_so():
@@ -199,8 +199,8 @@ def test_subjects_are_drawn_by_the_square_root_of_their_slices():
     subject = ["a"] * 100 + ["b"] * 25 + ["c"]
     store = TableOnly(subject, [ord(s) for s in subject], ["axial"] * 126, np.arange(126))
     sampler = PairSampler(store, positives="same", max_mm=1, batch=1000, seed=0)
-    drawn = np.concatenate([sampler.indices(step)[0] for step in range(20)])
-    share = [(drawn < 100).mean(), ((drawn >= 100) & (drawn < 125)).mean(), (drawn == 125).mean()]
+    draws = np.concatenate([sampler.indices(step)[0] for step in range(20)])
+    share = [(draws < 100).mean(), ((draws >= 100) & (draws < 125)).mean(), (draws == 125).mean()]
     np.testing.assert_allclose(share, np.array([10, 5, 1]) / 16, atol=0.015)
 
 
@@ -253,15 +253,15 @@ def test_a_batch_holds_the_slices_that_were_drawn(small_store):
 
 
 def test_no_more_batches_are_read_ahead_than_said():
-    asked = []
-    batches = read_ahead(asked.append, 7, depth=2)
+    steps = []
+    batches = read_ahead(steps.append, 7, depth=2)
     next(batches)
     deadline = time.monotonic() + 10
-    while len(asked) < 3 and time.monotonic() < deadline:
+    while len(steps) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.05)  # enough for more, if more were to come
     batches.close()
-    assert asked == [7, 8, 9]
+    assert steps == [7, 8, 9]
 
 
 def test_a_share_of_a_mixture_is_stored_with_six_digits():

@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 from mri_transfer.pretrain.pairs.sequences import SAME_GRID_MM, SAME_PLACE_MM, fields_of_view, partners
 
 
-def scan(subject, session, sequence, begin, count, thickness, kept=None, plane="axial"):
+def scan(subject, session, sequence, begin, count, thickness, numbers=None, plane="axial"):
     """Rows of a table: slices at a thickness (mm) in a field of view that begins at `begin` mm."""
-    kept = range(count) if kept is None else kept
+    numbers = range(count) if numbers is None else numbers
     return [
         (subject, session, sequence, plane, begin + (i + 0.5) * thickness, round((i + 0.5) / count, 5))
-        for i in kept
+        for i in numbers
     ]
 
 
@@ -26,52 +26,52 @@ def table(*volumes):
     }  # fmt: skip
 
 
-def found(columns):
+def partners_of(columns):
     first, others = partners(**columns)
     return [others[first[i] : first[i + 1]].tolist() for i in range(len(first) - 1)]
 
 
 def test_equal_positions_of_two_sequences_on_one_grid_are_partners():
     columns = table(scan("s", "", "T1", -20, 8, 5.0), scan("s", "", "T2", -20, 8, 5.0))
-    assert found(columns) == [[i + 8] for i in range(8)] + [[i] for i in range(8)]
+    assert partners_of(columns) == [[i + 8] for i in range(8)] + [[i] for i in range(8)]
 
 
 def test_only_another_sequence_of_the_same_subject_session_and_plane_counts():
-    one = scan("s", "1", "T1", 0, 6, 5.0)
+    first = scan("s", "1", "T1", 0, 6, 5.0)
     for other in (
         scan("s", "1", "T1", 0, 6, 5.0),
         scan("s", "2", "T2", 0, 6, 5.0),
         scan("t", "1", "T2", 0, 6, 5.0),
         scan("s", "1", "T2", 0, 6, 5.0, plane="coronal"),
     ):
-        assert not any(found(table(one, other)))
+        assert not any(partners_of(table(first, other)))
 
 
 def test_another_field_of_view_is_another_grid_though_positions_cross():
     """Both are centred on 0 mm, and there fractions and positions agree."""
     columns = table(scan("s", "", "T1", -60, 24, 5.0), scan("s", "", "T2", -66, 22, 6.0))
-    assert not any(found(columns))
+    assert not any(partners_of(columns))
     shifted = table(scan("s", "", "T1", -60, 24, 5.0), scan("s", "", "T2", -59, 24, 5.0))
-    assert not any(found(shifted))
+    assert not any(partners_of(shifted))
 
 
 def test_all_common_planes_must_agree():
     """Isotropic volumes show all planes: another field of view from left to right is another grid."""
 
-    def both(sequence, left):
+    def two_planes(sequence, left):
         return scan("s", "", sequence, -90, 45, 4.0) + scan(
             "s", "", sequence, left, 40, 4.0, plane="sagittal"
         )
 
-    assert sum(map(bool, found(table(both("T1", -80), both("T2", -80))))) == 170
-    assert not any(found(table(both("T1", -80), both("T2", -70))))
+    assert sum(map(bool, partners_of(table(two_planes("T1", -80), two_planes("T2", -80))))) == 170
+    assert not any(partners_of(table(two_planes("T1", -80), two_planes("T2", -70))))
 
 
 def test_slices_thinned_out_differently_are_matched_by_the_nearest_within_reach():
-    first = scan("s", "", "T1", 0, 60, 1.0, kept=range(10, 50, 4))
-    second = scan("s", "", "T2", 0, 60, 1.0, kept=range(11, 40, 4))
+    first = scan("s", "", "T1", 0, 60, 1.0, numbers=range(10, 50, 4))
+    second = scan("s", "", "T2", 0, 60, 1.0, numbers=range(11, 40, 4))
     columns = table(first, second)
-    pairs = found(columns)
+    pairs = partners_of(columns)
     for i, others in enumerate(pairs):
         away = np.abs(columns["mm"] - columns["mm"][i])[columns["sequence"] != columns["sequence"][i]]
         assert bool(others) == (away.min() <= SAME_PLACE_MM)
@@ -81,13 +81,13 @@ def test_slices_thinned_out_differently_are_matched_by_the_nearest_within_reach(
 
 def test_pictures_at_no_known_place_have_no_partners():
     pictures = [[("s", "", sequence, "axial", 0.0, 0.5)] for sequence in ("T1", "T2", "T1")]
-    assert not any(found(table(*pictures)))
+    assert not any(partners_of(table(*pictures)))
     assert np.isnan(fields_of_view(np.arange(3), np.zeros(3, int), np.zeros(3), np.full(3, 0.5))).all()
 
 
 def test_three_sequences_give_two_partners_each():
     columns = table(*(scan("s", "", sequence, 0, 5, 5.0) for sequence in ("T1", "T2", "FLAIR")))
-    assert found(columns)[2] == [7, 12]
+    assert partners_of(columns)[2] == [7, 12]
 
 
 @settings(max_examples=60)
@@ -96,12 +96,12 @@ def test_equals_a_search_over_all_pairs(data):
     volumes = []
     for _ in range(data.draw(st.integers(2, 6))):
         count = data.draw(st.integers(3, 8))
-        kept = data.draw(st.sets(st.integers(0, count - 1), min_size=1))
+        numbers = data.draw(st.sets(st.integers(0, count - 1), min_size=1))
         volumes.append(
             scan(
                 data.draw(st.sampled_from("st")), data.draw(st.sampled_from(["", "2"])),
                 data.draw(st.sampled_from(["T1", "T2", "FLAIR"])), data.draw(st.sampled_from([0.0, 0.2, 3.0])),
-                count, data.draw(st.sampled_from([1.5, 3.0])), sorted(kept),
+                count, data.draw(st.sampled_from([1.5, 3.0])), sorted(numbers),
                 data.draw(st.sampled_from(["axial", "coronal"])),
             )
         )  # fmt: skip
@@ -110,26 +110,26 @@ def test_equals_a_search_over_all_pairs(data):
     columns = {name: values[order] for name, values in columns.items()}
 
     def ends(volume):
-        here = columns["volume"] == volume
-        mm, fraction = columns["mm"][here], columns["fraction"][here]
+        rows = columns["volume"] == volume
+        mm, fraction = columns["mm"][rows], columns["fraction"][rows]
         if len(mm) < 2:
             return None
         extent = np.ptp(mm) / np.ptp(fraction)
         return np.array([mm.min() - fraction.min() * extent, mm.min() + (1 - fraction.min()) * extent])
 
-    pairs = found(columns)
+    pairs = partners_of(columns)
     for i in range(len(order)):
         expected = set()
         for volume in set(columns["volume"].tolist()) - {columns["volume"][i]}:
-            there = np.flatnonzero(columns["volume"] == volume)
-            j = there[0]
+            rows = np.flatnonzero(columns["volume"] == volume)
+            j = rows[0]
             alike = all(columns[key][i] == columns[key][j] for key in ("subject", "session", "plane"))
             a, b = ends(columns["volume"][i]), ends(volume)
             if not alike or columns["sequence"][i] == columns["sequence"][j] or a is None or b is None:
                 continue
-            away = np.abs(columns["mm"][there] - columns["mm"][i])
+            away = np.abs(columns["mm"][rows] - columns["mm"][i])
             if np.abs(a - b).max() <= SAME_GRID_MM and away.min() <= SAME_PLACE_MM:
                 expected.add((volume, away.min()))
-        got = {(columns["volume"][j], abs(columns["mm"][i] - columns["mm"][j])) for j in pairs[i]}
-        assert got == expected
+        actual = {(columns["volume"][j], abs(columns["mm"][i] - columns["mm"][j])) for j in pairs[i]}
+        assert actual == expected
         assert len(pairs[i]) == len(expected)

@@ -178,11 +178,11 @@ def test_the_best_by_a_monitors_score_is_kept_beside_the_latest(config, watched)
     assert summary["best"] == str(config.out / "best")
     assert not same(config.out, config.out / "best")
     assert watch.last_view.metrics[-1]["step"] == STEPS
-    again = dataclasses.replace(
+    second = dataclasses.replace(
         config, out=config.out.with_name("next"), init=str(config.out / "best"), steps=1
     )
-    assert pretrain(again)["steps"] == 1
-    assert read_card(again.out)["provenance"]["start"]["weights_sha256"] == card["weights_sha256"]
+    assert pretrain(second)["steps"] == 1
+    assert read_card(second.out)["provenance"]["start"]["weights_sha256"] == card["weights_sha256"]
 
 
 @pytest.mark.slow
@@ -281,11 +281,11 @@ def test_two_processes_do_not_share_a_run(config, watched):
 def test_a_run_that_must_be_ready_at_a_time_of_day_goes_by_the_clock_only_if_that_is_sane(
     config, monkeypatch
 ):
-    until = dataclasses.replace(config, steps=None, until="07:00")
+    until_seven = dataclasses.replace(config, steps=None, until="07:00")
     evening = datetime.datetime(2026, 11, 24, 23, 0).timestamp()
     monkeypatch.setattr(time, "time", lambda: evening)
     position = Position()
-    assert seconds_left(until, position) == 8 * 3600
+    assert seconds_left(until_seven, position) == 8 * 3600
     assert position.ends == evening + 8 * 3600
     saved = dataclasses.replace(position, left=7 * 3600.0, seconds=3600.0)
     for now, left in (
@@ -295,7 +295,7 @@ def test_a_run_that_must_be_ready_at_a_time_of_day_goes_by_the_clock_only_if_tha
         (evening - 3600, 7 * 3600),  # set back
     ):
         monkeypatch.setattr(time, "time", lambda now=now: now)
-        assert seconds_left(until, saved) == left
+        assert seconds_left(until_seven, saved) == left
     # The end stays what it was, for the time when the network has set the clock right.
     assert saved.ends == evening + 8 * 3600
 
@@ -374,10 +374,10 @@ def test_memory_that_is_short_for_the_fewest_pairs_ends_the_run_with_a_line(conf
 
 def test_a_limit_is_kept_by_choosing_at_the_start(config):
     encoder = small_network.build_small()
-    many = dataclasses.replace(config, batch=64, steps=1)
-    least, most = (bytes_of_training(many, encoder, pairs) for pairs in (16, 32))
+    large = dataclasses.replace(config, batch=64, steps=1)
+    least, most = (bytes_of_training(large, encoder, pairs) for pairs in (16, 32))
     assert least < most
-    assert pretrain(dataclasses.replace(many, memory=(least + most) / 2e9))["micro_batch"] == 16
+    assert pretrain(dataclasses.replace(large, memory=(least + most) / 2e9))["micro_batch"] == 16
     with pytest.raises(UserError, match=r"--batch 64: training needs about .* raise --memory"):
         pretrain(dataclasses.replace(config, batch=64, memory=0.5, out=config.out.with_name("none")))
 

@@ -82,8 +82,8 @@ def test_time_taken_before_an_interruption_counts():
 
 @pytest.mark.parametrize("where", ["restore", "due", "measure", "finish"])
 def test_a_failing_monitor_is_switched_off_and_the_others_go_on(where, monkeypatch):
-    said = []
-    monkeypatch.setattr(progress, "say", said.append)
+    lines = []
+    monkeypatch.setattr(progress, "say", lines.append)
     clock = Clock()
 
     class Failing(Fake):
@@ -98,17 +98,17 @@ def test_a_failing_monitor_is_switched_off_and_the_others_go_on(where, monkeypat
     run(monitors, clock, 20)
     assert monitors.finish(lambda: None, 20, clock()) == {"sentence": "healthy after 20 steps"}
     assert other.measured == [10, 20]
-    assert said == ["failing: failed (ValueError: features have no spread); the run goes on without it"]
+    assert lines == ["failing: failed (ValueError: features have no spread); the run goes on without it"]
 
 
 def test_figures_that_json_cannot_hold_switch_the_monitor_off(monkeypatch):
-    said = []
-    monkeypatch.setattr(progress, "say", said.append)
+    lines = []
+    monkeypatch.setattr(progress, "say", lines.append)
     clock = Clock()
     fake = Fake(clock)
     fake.measure = lambda run, at: {"map": object()}
     assert not any(run(Monitors([fake], clock=clock), clock, 20))
-    assert len(said) == 1
+    assert len(lines) == 1
 
 
 def test_a_sentence_stops_the_run():

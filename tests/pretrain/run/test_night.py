@@ -104,10 +104,10 @@ def full(disk):
 
 
 def wait_for(condition, process, seconds=240):
-    until = time.monotonic() + seconds
+    deadline = time.monotonic() + seconds
     while not condition():
         assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < until, "it never came"
+        assert time.monotonic() < deadline, "it never came"
         time.sleep(0.02)
 
 
@@ -207,12 +207,12 @@ def test_a_terminal_that_is_closed_does_not_end_the_run(undisturbed, small_store
         env={**os.environ, "MRI_TRANSFER_TEST": first},
     )
     os.close(theirs)
-    shown = b""
+    output = b""
 
     def trains():
-        nonlocal shown
+        nonlocal output
         with contextlib.suppress(OSError):
-            shown += os.read(ours, 1 << 16)
+            output += os.read(ours, 1 << 16)
         return (out / "metrics.jsonl").is_file()
 
     os.set_blocking(ours, False)
@@ -306,7 +306,7 @@ def test_everything_in_one_night(undisturbed, small_store, disk):
     reference, _ = undisturbed
     out, chance = disk / "run", random.Random(1)
     arguments = ("pretrain", small_store, "--out", out, "--steps", STEPS, *SMALL, "--save-minutes", 1e-6)
-    said = ""
+    output = ""
     slower = "from mri_transfer.pretrain.run.trainer import Trainer as T; import time as t; step = T.step\n"
     slower += "def slow(*a):\n    t.sleep(0.005)\n    return step(*a)\nT.step = slow\n"
     for night in range(3):
@@ -322,10 +322,10 @@ def test_everything_in_one_night(undisturbed, small_store, disk):
                 wait_for(lambda before=before: saved_step(out) > before + 20, process)
             time.sleep(chance.uniform(0, 0.5))
             process.kill()
-        said += process.communicate()[0]
-    said += finish(start(*arguments, first=JUMPING))
-    assert len(re.findall("continuing", said)) == 3
-    assert "could not be saved (No space left on device); training goes on" in said
-    assert "is saved again" in said
+        output += process.communicate()[0]
+    output += finish(start(*arguments, first=JUMPING))
+    assert len(re.findall("continuing", output)) == 3
+    assert "could not be saved (No space left on device); training goes on" in output
+    assert "is saved again" in output
     assert same(reference, out)
     assert read_card(out)["provenance"]["steps"] == STEPS

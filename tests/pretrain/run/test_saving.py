@@ -81,8 +81,8 @@ def test_a_slow_machine_saves_less_often(tmp_path):
     saver = Saver(tmp_path, 1.0, Position())
 
     def slow(folder):
-        until = time.thread_time() + 0.03
-        while time.thread_time() < until:
+        deadline = time.thread_time() + 0.03
+        while time.thread_time() < deadline:
             pass
 
     elapsed, spent_at = 0.0, []
@@ -145,9 +145,9 @@ def test_a_disk_that_gives_back_other_bytes_is_not_believed(tmp_path, monkeypatc
 
     save_state(tmp_path, arrays(1), info(1))
     monkeypatch.setattr(stored, "sha256", lambda path: "0" * 64)
-    with pytest.raises(OSError, match="read back") as caught:
+    with pytest.raises(OSError, match="read back") as error:
         save_state(tmp_path, arrays(2), info(2))
-    assert caught.value.errno == errno.EIO
+    assert error.value.errno == errno.EIO
     assert load_state(tmp_path)[1] == info(1)
 
 

@@ -131,10 +131,10 @@ def test_every_command_refuses_a_wrong_start_in_the_same_words(saved, tmp_path):
         (line,) = lines
         return line
 
-    near = saved.parent / "nihgt"
+    typo = saved.parent / "nihgt"
     forms = f"a start is {initialisation.FORMS}"
-    assert refused("--init", str(near)) == (
-        f"--init {near}: no such folder; {forms}; did you mean --init {saved}?"
+    assert refused("--init", str(typo)) == (
+        f"--init {typo}: no such folder; {forms}; did you mean --init {saved}?"
     )
     assert refused("--init", "imagenett").endswith(f"{forms}; did you mean --init imagenet?")
     assert refused("--init", "nothing") == f"--init nothing: no such folder; {forms}"

@@ -46,9 +46,9 @@ def test_rates_are_a_sorted_list_that_goes_into_the_recipe():
     ],
 )
 def test_impossible_values_are_refused(option, value, capsys):
-    with pytest.raises(SystemExit) as stopped:
+    with pytest.raises(SystemExit) as error:
         parse("t", "--out", "o", f"--{option}", value)
-    assert stopped.value.code == 2
+    assert error.value.code == 2
     assert f"--{option}" in capsys.readouterr().err
 
 

@@ -189,9 +189,9 @@ def main(name: str, folder: str) -> None:
     assert os.waitpid(child, 0)[1] == 0
     for command in before:
         assert end_of(start(command, ""), 600), Path("said").read_text()
-    began = time.monotonic()
+    start_time = time.monotonic()
     assert end_of(start(line, "try_0"), 600)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - start_time
     expected = content(Path("try_0"), patterns)
     assert len(expected) >= len(patterns), Path("said").read_text()
     rng, kills, finished = random.Random(name), 0, 0

@@ -157,19 +157,19 @@ def test_a_large_picture_takes_a_few_bytes_a_pixel(tmp_path, mode):
 
 def test_large_pictures_are_read_one_at_a_time(folder):
     content = encoded(Image.new("L", (2500, 2000)), "PNG")
-    read = threading.Thread(target=lambda: read_in(content))
+    reader = threading.Thread(target=lambda: read_in(content))
 
     def read_in(content):
         with open_image(io.BytesIO(content)):
             pass
 
     with open_image(io.BytesIO(content)):
-        read.start()
+        reader.start()
         read_in(PNG)  # a small one needn't wait
-        read.join(0.2)
-        assert read.is_alive()
-    read.join(10)
-    assert not read.is_alive()
+        reader.join(0.2)
+        assert reader.is_alive()
+    reader.join(10)
+    assert not reader.is_alive()
 
 
 def test_a_picture_read_by_bands_is_the_picture(tmp_path):
@@ -227,25 +227,25 @@ def saved(path: Path, image: Image.Image, **options) -> np.ndarray:
 
 def test_cmyk_jpeg(tmp_path):
     colour = Image.fromarray(np.dstack([picture(1), picture(2), picture(3)]))
-    read = saved(tmp_path / "a.jpg", colour.convert("CMYK"), quality=95)
-    assert np.abs(read.astype(int) - np.asarray(colour.convert("L"))).mean() < 4
+    pixels = saved(tmp_path / "a.jpg", colour.convert("CMYK"), quality=95)
+    assert np.abs(pixels.astype(int) - np.asarray(colour.convert("L"))).mean() < 4
 
 
 def test_palette_with_transparency(tmp_path):
     indexed = Image.fromarray(picture() // 64, "P")
     indexed.putpalette([0, 0, 0, 80, 80, 80, 160, 160, 160, 240, 240, 240])
-    read = saved(tmp_path / "a.png", indexed, transparency=3)
-    assert np.array_equal(read, np.array([0, 80, 160, 0])[picture() // 64])
-    read = saved(tmp_path / "b.png", indexed, transparency=bytes([255, 255, 0, 255]))
-    assert np.array_equal(read, np.array([0, 80, 0, 240])[picture() // 64])
+    pixels = saved(tmp_path / "a.png", indexed, transparency=3)
+    assert np.array_equal(pixels, np.array([0, 80, 160, 0])[picture() // 64])
+    pixels = saved(tmp_path / "b.png", indexed, transparency=bytes([255, 255, 0, 255]))
+    assert np.array_equal(pixels, np.array([0, 80, 0, 240])[picture() // 64])
 
 
 def test_an_animation_counts_as_its_first_picture(tmp_path):
     frames = [Image.fromarray(picture(seed)) for seed in range(3)]
     for name in ("a.gif", "a.png", "a.webp", "a.tif"):
         options = {"lossless": True} if name == "a.webp" else {}
-        read = saved(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], **options)
-        assert np.abs(read.astype(int) - picture(0)).max() <= 2, name
+        pixels = saved(tmp_path / name, frames[0], save_all=True, append_images=frames[1:], **options)
+        assert np.abs(pixels.astype(int) - picture(0)).max() <= 2, name
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -255,9 +255,9 @@ def test_a_turned_jpeg_is_read_as_a_viewer_shows_it(tmp_path, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(undo[orientation - 1](picture())))
-    read = saved(tmp_path / "a.jpg", stored, exif=exif, quality=95)
-    assert read.shape == picture().shape
-    assert np.abs(read.astype(int) - picture()).max() < 12
+    pixels = saved(tmp_path / "a.jpg", stored, exif=exif, quality=95)
+    assert pixels.shape == picture().shape
+    assert np.abs(pixels.astype(int) - picture()).max() < 12
 
 
 @settings(max_examples=40)
@@ -269,8 +269,8 @@ def test_broken_exif_costs_no_picture(noise):
             path = Path(place, "x")
             path.write_bytes(content)
             with quiet_libraries():
-                read = read_grey(path)
-            assert sorted(read.shape) == sorted(picture().shape)
+                pixels = read_grey(path)
+            assert sorted(pixels.shape) == sorted(picture().shape)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 3000), (3000, 1), (2, 2)])

@@ -180,19 +180,19 @@ def test_a_volume_that_ends_its_reader_is_skipped_and_tried_again(tmp_path, volu
 def test_adding_volumes_adds_and_the_rest_is_not_read_again(tmp_path, volumes, monkeypatch):
     assert run(volumes / "p0_T1.nii.gz", volumes / "p1_T1.nii.gz", "--out", tmp_path / "store") == 0
     before = SliceStore.open(tmp_path / "store")
-    read = []
+    reads = []
     real = extract_module.read_volume
     monkeypatch.setattr(
-        extract_module, "read_volume", lambda files, **rest: read.append(files) or real(files, **rest)
+        extract_module, "read_volume", lambda files, **rest: reads.append(files) or real(files, **rest)
     )
     assert run(volumes, "--out", tmp_path / "store") == 0
-    assert len(read) == 6
+    assert len(reads) == 6
     after = SliceStore.open(tmp_path / "store")
     assert len(after.volumes) == 8
     np.testing.assert_array_equal(after.images(range(len(before))), before.images(range(len(before))))
-    read.clear()
+    reads.clear()
     assert run(volumes, "--out", tmp_path / "store") == 0
-    assert read == []
+    assert reads == []
 
 
 def test_a_table_names_subjects_and_may_not_change_its_mind(tmp_path, volumes, capfd):

@@ -32,18 +32,18 @@ def volumes(tmp_path, head, save):
 @pytest.fixture
 def run(volumes, monkeypatch):
     """Runs the command on the collection; returns the summary and the names of the files that were read."""
-    read = []
+    reads = []
     real = extract_module.read_volume
     monkeypatch.setattr(
         extract_module,
         "read_volume",
-        lambda files, **rest: read.append(files[-1].name) or real(files, **rest),
+        lambda files, **rest: reads.append(files[-1].name) or real(files, **rest),
     )
 
     def extract_it(*paths, **options):
-        read.clear()
+        reads.clear()
         options = {"size": 32, "workers": 1, **options}
-        return extract(SlicesConfig(paths or (volumes,), volumes.parent / "store", **options)), sorted(read)
+        return extract(SlicesConfig(paths or (volumes,), volumes.parent / "store", **options)), sorted(reads)
 
     return extract_it
 
@@ -62,8 +62,8 @@ def test_moved_and_renamed_files_are_not_new(volumes, run):
     (volumes / "deep").mkdir()
     (volumes / "p0_T1.nii.gz").rename(volumes / "deep" / "p0_T1.nii.gz")
     (volumes / "p1_T1.nii.gz").rename(volumes / "anna_T1.nii.gz")
-    summary, read = run()
-    assert read == ["anna_T1.nii.gz", "p0_T1.nii.gz"]
+    summary, reads = run()
+    assert reads == ["anna_T1.nii.gz", "p0_T1.nii.gz"]
     assert summary["added_slices"] == 0
     assert (summary["skipped"], summary["missing"]) == ([], [])
     assert summary["moved"] == [
@@ -71,14 +71,14 @@ def test_moved_and_renamed_files_are_not_new(volumes, run):
         {"from": "v/p0_T1.nii.gz", "to": "v/deep/p0_T1.nii.gz"},
     ]
     assert fingerprint(volumes) == before
-    summary, read = run()
-    assert read == []
+    summary, reads = run()
+    assert reads == []
     assert len(summary["moved"]) == 2
     # On to a third place, and back to the first.
     (volumes / "anna_T1.nii.gz").rename(volumes / "berta_T1.nii.gz")
     (volumes / "deep" / "p0_T1.nii.gz").rename(volumes / "p0_T1.nii.gz")
-    summary, read = run()
-    assert read == ["berta_T1.nii.gz"]
+    summary, reads = run()
+    assert reads == ["berta_T1.nii.gz"]
     assert summary["moved"] == [{"from": "v/p1_T1.nii.gz", "to": "v/berta_T1.nii.gz"}]
     assert summary["missing"] == []
     assert fingerprint(volumes) == before
@@ -90,12 +90,12 @@ def test_a_copy_is_named_as_one_as_long_as_its_original_is_there(volumes, run):
     summary, _ = run()
     assert reasons(summary) == {"v/zz_T1.nii.gz": "the same scan as v/p0_T1.nii.gz"}
     (volumes / "p0_T1.nii.gz").unlink()
-    summary, read = run()
-    assert read == []
+    summary, reads = run()
+    assert reads == []
     assert summary["missing"] == ["v/p0_T1.nii.gz"]
     os.utime(volumes / "zz_T1.nii.gz")
-    summary, read = run()
-    assert read == ["zz_T1.nii.gz"]
+    summary, reads = run()
+    assert reads == ["zz_T1.nii.gz"]
     assert summary["moved"] == [{"from": "v/p0_T1.nii.gz", "to": "v/zz_T1.nii.gz"}]
     assert (summary["skipped"], summary["missing"]) == ([], [])
 
@@ -105,8 +105,8 @@ def test_touched_files_are_read_once_more_and_then_known(volumes, run):
     before = fingerprint(volumes)
     for path in volumes.iterdir():
         os.utime(path, ns=(1, 1))
-    summary, read = run()
-    assert len(read) == 4
+    summary, reads = run()
+    assert len(reads) == 4
     assert (summary["added_slices"], summary["skipped"], summary["moved"]) == (0, [], [])
     assert run()[1] == []
     assert fingerprint(volumes) == before
@@ -138,8 +138,8 @@ def test_vanished_files_are_reported_and_their_slices_stay(volumes, run, capfd):
     run()
     before = fingerprint(volumes)
     (volumes / "p2_T1.nii.gz").unlink()
-    summary, read = run()
-    assert (summary["missing"], summary["volumes"], read) == (["v/p2_T1.nii.gz"], 4, [])
+    summary, reads = run()
+    assert (summary["missing"], summary["volumes"], reads) == (["v/p2_T1.nii.gz"], 4, [])
     assert (
         "of the store's volumes, 1 are gone (such as v/p2_T1.nii.gz); their slices stay"
         in capfd.readouterr().err
@@ -161,8 +161,8 @@ def test_broken_files_that_are_mended_come_in_and_those_removed_are_forgotten(vo
     save(volumes.parent / "elsewhere" / "p9_T1.nii", head((24, 28, 26), seed=9), zooms=(4.0, 4.0, 4.0))
     (volumes / "p9_T1.nii").unlink()
     (volumes / "p9_T1.nii").symlink_to("../elsewhere/p9_T1.nii")
-    summary, read = run()
-    assert read == ["p7_T1.nii.gz", "p9_T1.nii"]
+    summary, reads = run()
+    assert reads == ["p7_T1.nii.gz", "p9_T1.nii"]
     assert (summary["skipped"], summary["volumes"]) == ([], 6)
     assert SliceStore.open(volumes.parent / "store").manifest["skipped"] == []
 
@@ -172,8 +172,8 @@ def test_what_was_too_large_is_tried_again_with_a_higher_limit(volumes, run, hea
     summary, _ = run(max_mb=1)
     assert "more than --max-mb allows" in reasons(summary)["v/big_T1.nii"]
     assert run(max_mb=1)[1] == []
-    summary, read = run(max_mb=100)
-    assert read == ["big_T1.nii"]
+    summary, reads = run(max_mb=100)
+    assert reads == ["big_T1.nii"]
     assert (summary["skipped"], summary["volumes"]) == ([], 5)
 
 
@@ -199,8 +199,8 @@ def test_too_little_memory_is_no_lasting_verdict(volumes, run, monkeypatch):
         patch.setattr(extract_module, "cut", cut)
         summary, _ = run()
     assert reasons(summary) == {"v/p0_T1.nii.gz": "needs more memory than there is"}
-    summary, read = run()
-    assert read == ["p0_T1.nii.gz"]
+    summary, reads = run()
+    assert reads == ["p0_T1.nii.gz"]
     assert (summary["skipped"], summary["volumes"]) == ([], 4)
 
 
@@ -217,8 +217,8 @@ def test_a_file_that_may_not_be_read_yet_is_tried_again(volumes, run, monkeypatc
         patch.setattr(Path, "read_bytes", refused)
         summary, _ = run()
     assert reasons(summary) == {"v/p1_T1.nii.gz": "permission denied"}
-    summary, read = run()
-    assert read == ["p1_T1.nii.gz"]
+    summary, reads = run()
+    assert reads == ["p1_T1.nii.gz"]
     assert (summary["skipped"], summary["volumes"]) == ([], 4)
 
 
@@ -228,8 +228,8 @@ def test_a_name_that_is_not_utf8_is_found_again(tmp_path, run, volumes):
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
     run()
-    summary, read = run()
-    assert (read, summary["missing"]) == ([], [])
+    summary, reads = run()
+    assert (reads, summary["missing"]) == ([], [])
 
 
 def test_a_store_from_before_redundancy_opens_and_grows(volumes, run, head, save):
@@ -304,7 +304,7 @@ def test_memory_grows_with_volumes_and_not_with_slices(tmp_path):
 
     tracemalloc.start()
     ledger = Ledger(tmp_path).replay(events())
-    held, _ = tracemalloc.get_traced_memory()
+    memory, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert ledger.slices == 100_000
-    assert held < 100 * 3000
+    assert memory < 100 * 3000

@@ -101,8 +101,8 @@ def test_stopped_at_random_moments(tmp_path, volumes, workers):
         )  # the first stops come early: there are to be several
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(deadline - time.monotonic())
-        how = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-        process.send_signal(how)
+        signum = rng.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+        process.send_signal(signum)
         error = process.communicate(timeout=60)[1]
         if process.returncode == 0:
             break
@@ -122,9 +122,9 @@ def _changed(path: Path, before: int) -> bool:
 
 def test_a_disk_that_is_full_again_and_again(tmp_path, volumes, small_disk, capfd):
     assert main(arguments(volumes, tmp_path / "whole", 1)) == 0
-    needed = sum(path.stat().st_size for path in (tmp_path / "whole").rglob("*") if path.is_file())
+    total = sum(path.stat().st_size for path in (tmp_path / "whole").rglob("*") if path.is_file())
     page = os.sysconf("SC_PAGE_SIZE")
-    failures, sizes = 0, range(3 * page, needed + 60 * page, max(page, needed // 25))
+    failures, sizes = 0, range(3 * page, total + 60 * page, max(page, total // 25))
     for size in sizes:
         store = small_disk(size) / "store"
         capfd.readouterr()

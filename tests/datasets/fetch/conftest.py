@@ -55,7 +55,7 @@ class Site:
         self.plans[path] = list(actions)
 
     def gets(self, path: str) -> list[dict[str, str]]:
-        return [headers for method, where, headers in self.requests if (method, where) == ("GET", path)]
+        return [headers for method, address, headers in self.requests if (method, address) == ("GET", path)]
 
     def next_action(self, path: str) -> tuple | None:
         with self.guard:

@@ -173,8 +173,8 @@ def test_a_damaged_archive_is_fetched_again_once(run, serve, site, tmp_path, con
     assert len(site.gets(path)) == 2
     assert all("disc12/" in name for name in content_of(tmp_path / "out"))
 
-    def rule(where, number):
-        site.put(path, bad if where == path and number <= 3 else good)
+    def rule(address, number):
+        site.put(path, bad if address == path and number <= 3 else good)
 
     site.rule = rule
     assert run(*small.arguments).returncode == 0

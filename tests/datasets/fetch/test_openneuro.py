@@ -123,8 +123,8 @@ def test_a_file_damaged_on_its_way_is_fetched_again(run, site, dataset, tmp_path
     body = bytearray(good.body)
     body[500] ^= 1
 
-    def rule(where, number):
-        if where == path:
+    def rule(address, number):
+        if address == path:
             site.files[path].body = bytes(body) if number == 1 else dataset.served[path]
 
     site.rule = rule

@@ -17,8 +17,8 @@ def slices_of(path, **options):
 
 
 def of_plane(slices, plane):
-    where = [index for index, name in enumerate(slices.plane) if name == plane]
-    return slices.images[where], np.array(slices.position_mm)[where], np.array(slices.position)[where]
+    indices = [index for index, name in enumerate(slices.plane) if name == plane]
+    return slices.images[indices], np.array(slices.position_mm)[indices], np.array(slices.position)[indices]
 
 
 @pytest.mark.parametrize("axes", ["RAS", "LAS", "LPS", "PSR", "ASL", "IPR", "SRA"])

@@ -209,11 +209,11 @@ def test_a_repeated_session_adds_nothing_and_the_figure_is_shown(tmp_path, sessi
         "mri_transfer.datasets.store.summary.store_page.write_page", lambda *about: about[3].touch()
     )
     options = {"size": 48, "workers": 1}
-    everything = extract(SlicesConfig((sessions,), tmp_path / "all", max_correlation=1.0, **options))
+    baseline = extract(SlicesConfig((sessions,), tmp_path / "all", max_correlation=1.0, **options))
     capfd.readouterr()
     summary = extract(SlicesConfig((sessions,), tmp_path / "store", max_correlation=0.97, **options))
-    assert everything["redundant"] == 0
-    assert summary["slices"] + summary["redundant"] == everything["slices"]
+    assert baseline["redundant"] == 0
+    assert summary["slices"] + summary["redundant"] == baseline["slices"]
     assert {skip["file"] for skip in summary["skipped"]} == {
         f"ds/sub-{subject}/ses-2/anat/sub-{subject}_ses-2_T1w.nii.gz" for subject in "ab"
     }
@@ -221,8 +221,8 @@ def test_a_repeated_session_adds_nothing_and_the_figure_is_shown(tmp_path, sessi
     # Two subjects who look the same stay two subjects.
     store = SliceStore.open(tmp_path / "store")
     assert len(set(np.unique(store.table["subject"], return_counts=True)[1].tolist())) == 1
-    share = 100 * summary["redundant"] / everything["slices"]
-    sentence = f"{summary['redundant']} of {everything['slices']} slices dropped as redundant ({share:.1f}%)"
+    share = 100 * summary["redundant"] / baseline["slices"]
+    sentence = f"{summary['redundant']} of {baseline['slices']} slices dropped as redundant ({share:.1f}%)"
     assert sentence in capfd.readouterr().err
     manifest = json.loads((tmp_path / "store" / "manifest.json").read_text())
     assert manifest["settings"]["max_correlation"] == 0.97

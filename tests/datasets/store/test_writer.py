@@ -254,18 +254,18 @@ def test_what_a_killed_process_wrote_is_verified_before_it_is_signed(tmp_path):
 
 def test_shards_that_have_not_changed_are_read_once(tmp_path, monkeypatch):
     finish(tmp_path)
-    read = []
-    monkeypatch.setattr(pixels, "sha256", lambda path: read.append(path.name) or sha256(path))
+    reads = []
+    monkeypatch.setattr(pixels, "sha256", lambda path: reads.append(path.name) or sha256(path))
     SliceStore.open(tmp_path).check_pixels()
-    assert not read  # they were hashed when they were written
+    assert not reads  # they were hashed when they were written
     (tmp_path / pixels.VERIFIED).write_text("[" * 500)
     SliceStore.open(tmp_path).check_pixels()
-    assert len(read) == 6
+    assert len(reads) == 6
     os.utime(tmp_path / "shards" / "00003.npy")
     SliceStore.open(tmp_path).check_pixels()
-    assert read[6:] == ["00003.npy"]
+    assert reads[6:] == ["00003.npy"]
     SliceStore.open(tmp_path).verify()
-    assert len(read) == 13
+    assert len(reads) == 13
 
 
 def test_a_store_of_a_version_without_checksums_is_continued_with_a_word(tmp_path, capsys):

@@ -89,12 +89,12 @@ def test_lesions_are_where_such_lesions_grow(kind):
         add_lesion(head, Lesion.draw(kind, rng))
         changed = np.isin(head.labels, tissues) & ~np.isin(before, tissues)
         assert 0.5e3 < changed.sum() * 4**3 < 2.5e5  # mm³
-        where = [np.array(np.nonzero(changed))[d].mean() * 4 + AXES[d][0] for d in range(3)]
+        centre = [np.array(np.nonzero(changed))[d].mean() * 4 + AXES[d][0] for d in range(3)]
         if kind == "pituitary":
-            assert abs(where[0]) < 12
-            assert where[2] < 0
+            assert abs(centre[0]) < 12
+            assert centre[2] < 0
         if kind == "glioma":
-            assert abs(where[0]) > 8
+            assert abs(centre[0]) > 8
             assert not np.isin(before[changed], (Tissue.BONE, Tissue.MARROW, Tissue.FAT, Tissue.SKIN)).any()
         if kind == "meningioma":
             assert np.isin(before[changed], (Tissue.DURA, Tissue.VESSEL)).any()
@@ -155,5 +155,7 @@ def test_one_slice_of_each_head(tmp_path):
     planted = {name for pair in record.identical + record.near for name in pair[:1]}
     pictures = [read_grey(tmp_path / name) for name in record.files if name not in planted]
     small = np.stack([square(picture, 24).ravel() for picture in pictures]).astype(float)
-    alike = np.corrcoef(small)
-    assert np.abs(alike[np.triu_indices(len(alike), 1)]).max() < 0.99  # no two are neighbours in one head
+    likeness = np.corrcoef(small)
+    assert (
+        np.abs(likeness[np.triu_indices(len(likeness), 1)]).max() < 0.99
+    )  # no two are neighbours in one head

@@ -15,17 +15,17 @@ def tumors(paths, kept, groups, persons=None):
 
 
 def test_the_share_is_a_fifth():
-    chosen = [is_development(f"Training/glioma_tumor/gg ({i}).jpg") for i in range(20_000)]
-    assert abs(np.mean(chosen) - SHARE) < 0.01
+    development = [is_development(f"Training/glioma_tumor/gg ({i}).jpg") for i in range(20_000)]
+    assert abs(np.mean(development) - SHARE) < 0.01
 
 
 def test_groups_are_chosen_whole_and_by_their_first_path():
     paths = [f"Training/a/{i:03d}.jpg" for i in range(200)]
     groups = np.arange(200) // 4
-    chosen = development_images(tumors(paths, range(200), groups))
-    assert 0 < chosen.sum() < 200
+    development = development_images(tumors(paths, range(200), groups))
+    assert 0 < development.sum() < 200
     for group in range(50):
-        members = chosen[groups == group]
+        members = development[groups == group]
         assert members.all() == members.any() == is_development(paths[4 * group])
 
 
@@ -34,11 +34,11 @@ def test_neither_the_order_nor_the_numbers_of_groups_matter():
     paths = [f"Training/a/{i:03d}.jpg" for i in range(60)]
     groups = rng.integers(0, 20, 60)
     groups = np.unique(groups, return_inverse=True)[1]
-    chosen = development_images(tumors(paths, range(60), groups))
+    development = development_images(tumors(paths, range(60), groups))
     order = rng.permutation(60)
     renamed = rng.permutation(groups.max() + 1)[groups]
     shuffled = development_images(tumors([paths[i] for i in order], range(60), renamed[order]))
-    assert np.array_equal(shuffled, chosen[order])
+    assert np.array_equal(shuffled, development[order])
 
 
 def test_copies_count_among_the_paths_of_a_group():
@@ -55,5 +55,5 @@ def test_known_persons_are_drawn_by_who_they_are():
     persons = [f"P{number}" for number in range(100)]
     for prefix in ("Training/a", "renamed/z"):
         paths = [f"{prefix}/{number}.jpg" for number in range(100)]
-        chosen = development_images(tumors(paths, range(100), range(100), persons))
-        assert chosen.tolist() == [is_development(f"figshare/{person}") for person in persons]
+        development = development_images(tumors(paths, range(100), range(100), persons))
+        assert development.tolist() == [is_development(f"figshare/{person}") for person in persons]

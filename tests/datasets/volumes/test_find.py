@@ -47,9 +47,9 @@ def test_a_bids_tree(tmp_path):
     assert "derivatives" in reasons["derivatives/fmriprep/sub-01/anat/sub-01_T1w.nii.gz"]
     assert "mask" in reasons["sub-01/ses-a/anat/sub-01_ses-a_label-L_mask.nii.gz"]
     assert not any(skip.broken for skip in inventory.skipped)
-    inside = find_volumes([root / "derivatives" / "fmriprep"])  # named by the user, so it is wanted
-    assert len(inside.sources) == 1
-    assert inside.sources[0].identity.subject == "ds1/sub-01"
+    derivatives = find_volumes([root / "derivatives" / "fmriprep"])  # named by the user, so it is wanted
+    assert len(derivatives.sources) == 1
+    assert derivatives.sources[0].identity.subject == "ds1/sub-01"
 
 
 def test_pairs_count_once_and_halves_are_named(tmp_path):

@@ -207,11 +207,11 @@ def test_macro_f1_of_the_published_split_is_over_the_classes_that_are_there():
     (published,) = summarise(fewer, draws=50)["published"]
     guesses = fewer.published["imagenet", "probe"].argmax(-1)
     assert (guesses == 2).any()
-    wanted = [
+    scores = [
         reference.f1_score(fewer.published_labels, guess, labels=[0, 1, 3], average="macro")
         for guess in guesses
     ]
-    assert published["all"]["macro_f1"] == pytest.approx(np.mean(wanted))
+    assert published["all"]["macro_f1"] == pytest.approx(np.mean(scores))
 
 
 def test_differences_by_class_are_those_of_sklearns_f1_and_add_up():

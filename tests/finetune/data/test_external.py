@@ -189,12 +189,12 @@ def test_other_pictures_of_persons_in_training_are_left_out(known_set, draw_slic
 
     from mri_transfer.datasets.tumors.persons.originals import figshare_originals, person_of
 
-    folder, where = known_set
+    folder, place_of = known_set
     originals, cache = figshare_originals(), tmp_path / "cache"
-    people = {person_of(originals.patients[place]) for place in where.values()}
+    people = {person_of(originals.patients[place]) for place in place_of.values()}
     siblings = [n for n, patient in enumerate(originals.patients) if person_of(patient) in people]
     others = [n for n, patient in enumerate(originals.patients) if person_of(patient) not in people]
-    new = [n for n in siblings if n not in where.values()][:20]
+    new = [n for n in siblings if n not in place_of.values()][:20]
     for place in new + others[:: len(others) // 30]:
         path = tmp_path / "away" / originals.labels[place] / f"{place}.png"
         path.parent.mkdir(parents=True, exist_ok=True)

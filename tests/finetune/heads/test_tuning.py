@@ -57,29 +57,29 @@ def weights_of(tuning) -> list[np.ndarray]:
 @pytest.fixture(scope="module")
 def finished(pictures):
     """An undisturbed tuning with everything on, what it says, and the trainings it did as (images, rate, epochs)."""
-    begun = []
+    starts = []
     begin = Finetuning.begin
 
     def noted(self, images, labels, probe, **options):
-        begun.append((images, labels, options["rate"], options["epochs"]))
+        starts.append((images, labels, options["rate"], options["epochs"]))
         begin(self, images, labels, probe, **options)
 
     Finetuning.begin = noted
     try:
         tuning = tuning_of(pictures)
-        return tuning, tuning.run(), begun
+        return tuning, tuning.run(), starts
     finally:
         Finetuning.begin = begin
 
 
 def test_no_inner_training_sees_a_group_that_is_held_out(finished, pictures):
-    tuning, _, begun = finished
+    tuning, _, starts = finished
     images, labels, groups, _ = pictures
     fit, held = tuning.inner
     assert not set(groups[fit]) & set(groups[held])
     assert sorted([*fit, *held]) == list(range(45))
     assert set(labels[held]) == {0, 1, 2}
-    *inner, last = begun
+    *inner, last = starts
     assert len(inner) == 3
     for inputs, targets, *_ in inner:
         assert np.array_equal(inputs, images[fit])
@@ -100,12 +100,12 @@ def test_images_held_out_don_t_influence_the_inner_training(pictures):
 
 
 def test_the_rate_that_did_best_is_taken_and_shown(finished):
-    tuning, details, begun = finished
+    tuning, details, starts = finished
     assert list(details["rates"]) == ["0.0001", "0.003"]
     best = min(details["rates"], key=details["rates"].get)
     assert details["rate"] == float(best)
-    assert [rate for *_, rate, _ in begun] == [1e-4, 3e-3, float(best), float(best)]
-    assert [epochs for *_, epochs in begun] == [1, 1, 2, 2]
+    assert [rate for *_, rate, _ in starts] == [1e-4, 3e-3, float(best), float(best)]
+    assert [epochs for *_, epochs in starts] == [1, 1, 2, 2]
     assert tuning.finetuning.schedule.highest[0] == float(best)
 
 

@@ -159,9 +159,9 @@ def test_heat_is_that_of_the_probe_that_did_not_train_on_the_image(tmp_path, tum
 
 def test_what_fine_tuned_networks_saw_is_kept_while_they_exist(tmp_path, tumors, encoder, maps, flat):
     comparison, rows = Comparison(tmp_path, tumors, encoder, maps, "finetune"), np.arange(IMAGES)
-    nothing = comparison.gather(rows)
-    assert not nothing.activation
-    assert [layout.tuned for layout in nothing.layouts] == [False]
+    empty = comparison.gather(rows)
+    assert not empty.activation
+    assert [layout.tuned for layout in empty.layouts] == [False]
     for job in comparison.jobs[:3]:
         classifier = with_probe_head(encoder, comparison.probe(job), CLASSES)
         features = see_and_keep(comparison.insight_path(job), classifier, tumors.images[job.split.test])

@@ -238,8 +238,8 @@ def test_text_can_be_read_on_its_ground(tmp_path, images):
     sample = predictions((*"abcdefg", "random", "imagenet"))
     text = page(tmp_path, images, sample, seen=insight(sample), banner=BANNER, **extras(sample.arms))
     named = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", text))
-    used = re.findall(r"(?<![-a-z])color: (?:var\(--([a-z-]+)\)|(#[0-9a-f]{6}))", text)
-    inks = {named[name] if name else colour for name, colour in used} - {"#ffffff", "#f2f0ea"}
+    colours = re.findall(r"(?<![-a-z])color: (?:var\(--([a-z-]+)\)|(#[0-9a-f]{6}))", text)
+    inks = {named[name] if name else colour for name, colour in colours} - {"#ffffff", "#f2f0ea"}
     assert len(inks) > 4
     for ink in inks:
         for ground in (named["paper"], named["card"]):

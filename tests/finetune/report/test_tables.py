@@ -153,6 +153,8 @@ def test_methods_say_what_was_run(written):
         "deviations": ["Folds: planned 5, done 4."],
     }
     assert "was not followed in 1 point (Folds: planned 5, done 4.)" in methods({**report, "plan": plan})
-    late = {**plan, "followed": True, "before": {"trials": 3, "looks": 1}}
-    assert "2026-01-01, when 3 of its trials had been done already, " in methods({**report, "plan": late})
+    late_plan = {**plan, "followed": True, "before": {"trials": 3, "looks": 1}}
+    assert "2026-01-01, when 3 of its trials had been done already, " in methods(
+        {**report, "plan": late_plan}
+    )
     assert methods(summarise(written[2], draws=50))  # of a report that knows nothing else

@@ -63,11 +63,11 @@ def functions(tmp_path_factory):
 def test_in_order_whoever_is_slow_and_few_at_a_time(tmp_path, functions):
     slow_first = functions.slow_first
     calls = [(tmp_path, number) for number in range(30)]
-    taken = run_calls(Workers(2), slow_first, calls, ordered=True)
-    assert next(taken) == (0, 0)
+    results = run_calls(Workers(2), slow_first, calls, ordered=True)
+    assert next(results) == (0, 0)
     time.sleep(0.3)
     assert len(list(tmp_path.iterdir())) <= 8  # what nobody has taken yet is not piled up
-    assert list(taken) == [(number, number) for number in range(1, 30)]
+    assert list(results) == [(number, number) for number in range(1, 30)]
 
 
 def test_each_has_one_thread():
@@ -88,11 +88,11 @@ def test_what_a_killed_process_was_at_is_done_again(tmp_path, functions):
 
 def test_what_ends_its_process_again_and_again_is_given_up(tmp_path, functions):
     calls = [(tmp_path, number, 99 if number == 3 else 0) for number in range(6)]
-    taken = []
+    results = []
     with pytest.raises(WorkerDied, match="--workers") as died:
-        taken.extend(run_calls(Workers(2), functions.ends, calls, ordered=True))
+        results.extend(run_calls(Workers(2), functions.ends, calls, ordered=True))
     assert died.value.call == 3
-    assert [number for number, _ in taken] == [0, 1, 2]
+    assert [number for number, _ in results] == [0, 1, 2]
     assert len(list(tmp_path.iterdir())) == 3  # once beside others, twice alone
 
 

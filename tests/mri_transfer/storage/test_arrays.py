@@ -106,13 +106,13 @@ def test_a_pickle_inside_is_not_executed(tmp_path):
 
 
 def test_differences_name_the_first_few_and_count_the_rest():
-    wanted = {f"layer{i}/kernel": (3, 3) for i in range(6)}
+    shapes = {f"layer{i}/kernel": (3, 3) for i in range(6)}
     actual = {"layer0/kernel": np.zeros((3, 4)), "other": np.zeros(1)}
-    text = differences(wanted, actual)
+    text = differences(shapes, actual)
     assert "5 missing: layer1/kernel, layer2/kernel, layer3/kernel and 2 more" in text
     assert "1 unexpected: other" in text
     assert "1 of another shape: layer0/kernel (3, 4) instead of (3, 3)" in text
-    assert differences(wanted, {name: np.zeros((3, 3)) for name in wanted}) == ""
+    assert differences(shapes, {name: np.zeros((3, 3)) for name in shapes}) == ""
 
 
 @pytest.mark.parametrize(

@@ -64,19 +64,19 @@ def test_as_many_pairs_as_the_share_says_have_one_and_the_others_are_left_alone(
 def test_greys_stay_in_range_and_are_finite(seed, side):
     x = heads(6, side)
     x[0] = 0  # an empty slice
-    images, _, described = paste(x, numbers(6, seed))
+    images, _, descriptions = paste(x, numbers(6, seed))
     assert np.isfinite(images).all()
     assert images.min() >= 0
     assert images.max() <= 1
-    assert ((described >= 0) & (described <= 1)).all()
+    assert ((descriptions >= 0) & (descriptions <= 1)).all()
 
 
 def test_it_lies_where_it_is_said_to_with_the_radius_that_is_said():
     x = heads(40)
-    images, _, described = paste(x, numbers(40, **PLAIN))
+    images, _, descriptions = paste(x, numbers(40, **PLAIN))
     low, high = pasted_lesions.RADIUS
     for i in range(40):
-        across, down, size, core, rim = described[i]
+        across, down, size, core, rim = descriptions[i]
         opacity = (images[i] - x[i]) / np.maximum(1.0 - x[i], 1e-6)
         y, place = center_of_mass(opacity)
         assert ((place + 0.5) / 80, (y + 0.5) / 80) == pytest.approx((across, down), abs=0.03)
@@ -91,8 +91,8 @@ def test_core_and_rim_have_the_greys_that_are_said():
     """As shares of the head's mean, from a tenth of it to twice it."""
     x = heads(1, side=160)
     look = {**PLAIN, "core": 0.0, "rim": 0.5, "radius": 1.0, "width": 1.0, "x": 0.5, "y": 0.5}
-    images, _, described = paste(x, numbers(1, **look))
-    across, down = (int(160 * place) for place in described[0, :2])
+    images, _, descriptions = paste(x, numbers(1, **look))
+    across, down = (int(160 * place) for place in descriptions[0, :2])
     least, most = pasted_lesions.GREY
     assert images[0, down, across] == pytest.approx(0.5 * least, rel=0.01)
     rim = images[0, down, across + int(160 * pasted_lesions.RADIUS[1] * 0.8)]
@@ -117,6 +117,6 @@ def test_pairs_do_not_depend_on_one_another():
 
 
 def test_everything_about_a_lesion_is_drawn_independently():
-    _, _, described = paste(heads(3000, side=16), numbers(3000))
-    correlation = np.corrcoef(described[:, 2:].T)
+    _, _, descriptions = paste(heads(3000, side=16), numbers(3000))
+    correlation = np.corrcoef(descriptions[:, 2:].T)
     assert np.abs(correlation - np.eye(3)).max() < 0.07

@@ -107,8 +107,8 @@ def test_views_differ_from_one_another(slices):
     first, second = make(views, slices), make(views, slices)
     assert np.abs(first - second).mean() > 5
     # Two of the same slice differ as well: each view is drawn for itself.
-    twice = make(views, np.stack([slices[0], slices[0]]))
-    assert np.abs(twice[0] - twice[1]).mean() > 2
+    pair = make(views, np.stack([slices[0], slices[0]]))
+    assert np.abs(pair[0] - pair[1]).mean() > 2
 
 
 def test_a_view_depends_on_its_own_slice_and_numbers_alone(slices):
@@ -120,10 +120,10 @@ def test_a_view_depends_on_its_own_slice_and_numbers_alone(slices):
     others = slices.copy()
     others[1:] = 255 - others[1:]
     # Sums in another order may round a pixel or a block's cosine to the other side; all others agree.
-    apart = np.abs(np.asarray(views.apply(slices[order], some)) - reference[order])
-    assert (apart < 0.1).mean() > 0.98
-    apart = np.abs(np.asarray(views.apply(others, numbers))[0] - reference[0])
-    assert (apart < 0.1).mean() > 0.98
+    differences = np.abs(np.asarray(views.apply(slices[order], some)) - reference[order])
+    assert (differences < 0.1).mean() > 0.98
+    differences = np.abs(np.asarray(views.apply(others, numbers))[0] - reference[0])
+    assert (differences < 0.1).mean() > 0.98
 
 
 def test_the_seed_repeats_the_views_and_its_state_goes_on(slices):

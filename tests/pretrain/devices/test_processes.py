@@ -137,11 +137,11 @@ def undisturbed(small_store, tmp_path_factory):
 
 def same_curve(out, reference, steps=STEPS):
     ours, theirs = losses(out, steps), losses(reference, steps)
-    apart = np.abs(ours - theirs) / theirs.mean()
-    print(f"losses differ by {apart[0]:.1e} of their mean at first, {apart.max():.1e} at most")
+    differences = np.abs(ours - theirs) / theirs.mean()
+    print(f"losses differ by {differences[0]:.1e} of their mean at first, {differences.max():.1e} at most")
     assert theirs[-10:].mean() < 0.9 * theirs[:3].mean(), "nothing was learned, so equality says little"
-    assert apart[0] < 1e-5
-    assert apart.max() < TOLERANCE
+    assert differences[0] < 1e-5
+    assert differences.max() < TOLERANCE
 
 
 def test_two_processes_give_the_losses_of_one(undisturbed, small_store, tmp_path):
@@ -180,9 +180,9 @@ def test_whatever_ends_one_ends_all_and_the_same_commands_go_on(undisturbed, sma
             assert time.monotonic() < deadline
             time.sleep(0.05)
         two[number].send_signal(sign)
-        began = time.monotonic()
+        start_time = time.monotonic()
         logs = [process.communicate(timeout=400)[1].strip().splitlines() for process in two]
-        print(f"signal {sign} to process {number}: all over after {time.monotonic() - began:.1f} s")
+        print(f"signal {sign} to process {number}: all over after {time.monotonic() - start_time:.1f} s")
         return logs, [process.returncode for process in two]
 
     logs, codes = disturbed(1, signal.SIGTERM)

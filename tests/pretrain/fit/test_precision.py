@@ -71,10 +71,10 @@ def test_a_run_that_must_be_ready_soon_measures_nothing(tmp_path):
         raise AssertionError("measured")
 
     soon = (datetime.datetime.now() + datetime.timedelta(minutes=30)).strftime("%H:%M:%S")
-    later = (datetime.datetime.now() + datetime.timedelta(hours=8)).strftime("%H:%M:%S")
+    time_of_day = (datetime.datetime.now() + datetime.timedelta(hours=8)).strftime("%H:%M:%S")
     for budget in ({"until": soon}, {"minutes": 30.0}, {"steps": 10**6}):
         config = PretrainConfig(store=tmp_path, out=tmp_path, **budget)
         assert _precision(config, fails, fails) == {"precision": "float32"}
-    for budget in ({"until": later}, {"hours": 8.0}):
+    for budget in ({"until": time_of_day}, {"hours": 8.0}):
         with pytest.raises(AssertionError, match="measured"):
             _precision(PretrainConfig(store=tmp_path, out=tmp_path, **budget), fails, fails)

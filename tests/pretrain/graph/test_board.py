@@ -75,9 +75,9 @@ def test_a_budget_in_time_is_used_up_at_its_end_whatever_the_speed(monkeypatch, 
     rng, step, shares = np.random.default_rng(0), 0, []
     while not budget.is_over(step):
         shares.append(budget.progress(step))
-        took = rng.uniform(0.1, 0.4) * (1 + step / 100)  # the machine slows down
-        clock[0] += took
-        budget.note_step(took)
+        duration = rng.uniform(0.1, 0.4) * (1 + step / 100)  # the machine slows down
+        clock[0] += duration
+        budget.note_step(duration)
         step += 1
     assert shares == sorted(shares)
     assert 0.9 < shares[-1] <= 1

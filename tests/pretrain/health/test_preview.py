@@ -69,9 +69,9 @@ def test_options_that_make_no_sense_are_told_so(small_store, cli, capfd, tmp_pat
         ("--view", "jpeg", "NAME=X"),
         ("--positives", "near", "there are adjacent, sequence, same"),
     ):
-        with pytest.raises(SystemExit) as stopped:
+        with pytest.raises(SystemExit) as error:
             cli("pretrain", small_store, "--out", tmp_path / "r", "--steps", 1, option, value)
-        assert stopped.value.code == 2
+        assert error.value.code == 2
         assert says in capfd.readouterr().err.strip().splitlines()[-1]
 
 

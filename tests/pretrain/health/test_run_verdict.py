@@ -198,8 +198,8 @@ def test_what_happens_in_the_warm_up_or_the_first_steps_is_not_held_against_a_ru
 
 
 def test_divergence():
-    stopped = "diverged: the loss was not finite at step 7; start again with a lower --learning-rate"
-    assert verdict(history(GOOD), stopped=stopped)[:2] == (DIVERGED, stopped)
+    sentence = "diverged: the loss was not finite at step 7; start again with a lower --learning-rate"
+    assert verdict(history(GOOD), stopped=sentence)[:2] == (DIVERGED, sentence)
     broken = {
         "step": 40,
         "share": 0.2,

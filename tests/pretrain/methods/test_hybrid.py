@@ -26,8 +26,8 @@ def test_equals_the_formulas():
     known, present = t[:, 0] >= 0, t[:, 2] == 1
     plane = -log_softmax(p[:, :3], axis=1)[np.arange(9), t[:, 0].astype(int)][known].mean() / np.log(3)
     place = ((p[:, 3] + 0.5 - t[:, 1]) ** 2)[known].mean() * 12
-    sure = expit(p[:, 4])
-    lesion = -(present * np.log(sure) + ~present * np.log(1 - sure)).mean() / np.log(2)
+    probability = expit(p[:, 4])
+    lesion = -(present * np.log(probability) + ~present * np.log(1 - probability)).mean() / np.log(2)
     described = ((p[present, 5:] + 0.5 - t[present, 3:]) ** 2).mean() * 12
     assert loss_parts(predicted, targets) == pytest.approx([plane, place, lesion, described], rel=1e-5)
 

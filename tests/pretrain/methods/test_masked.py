@@ -18,11 +18,9 @@ class AsTheyAre(layers.Layer):
 def reference(pixels, images, hidden):
     """Mean over hidden pixels of the squared error in units of each view's own contrast, in float64."""
     errors = []
-    for prediction, image, where in zip(pixels, images.astype(float), hidden, strict=True):
+    for prediction, image, mask in zip(pixels, images.astype(float), hidden, strict=True):
         target = (image - image.mean()) / np.sqrt(image.var() + 1)
-        errors += [
-            (p - t) ** 2 for p, t, h in zip(prediction.flat, target.flat, where.flat, strict=True) if h
-        ]
+        errors += [(p - t) ** 2 for p, t, h in zip(prediction.flat, target.flat, mask.flat, strict=True) if h]
     return np.mean(errors)
 
 
@@ -55,12 +53,12 @@ def test_what_is_visible_does_not_count_and_neither_do_brightness_and_contrast()
 
 def test_drawing_the_mean_is_chance_and_the_image_is_perfect(tiny_encoder):
     _, images, _ = draw()
-    everything = np.ones_like(images)
+    mask = np.ones_like(images)
     chance = Masked(tiny_encoder(), Views(64)).chance(3)
-    assert float(masked_error(0 * images, images, everything)) == pytest.approx(chance, rel=1e-3)
+    assert float(masked_error(0 * images, images, mask)) == pytest.approx(chance, rel=1e-3)
     centred = images - images.mean((1, 2, 3), keepdims=True)
     perfect = centred / np.sqrt(images.var((1, 2, 3), keepdims=True) + 1)
-    assert float(masked_error(perfect, images, everything)) == pytest.approx(0, abs=1e-6)
+    assert float(masked_error(perfect, images, mask)) == pytest.approx(0, abs=1e-6)
 
 
 @pytest.mark.parametrize("size", [64, 80, 160])

@@ -73,10 +73,10 @@ def test_slices_thinned_out_differently_are_matched_by_the_nearest_within_reach(
     columns = table(first, second)
     pairs = partners_of(columns)
     for i, others in enumerate(pairs):
-        away = np.abs(columns["mm"] - columns["mm"][i])[columns["sequence"] != columns["sequence"][i]]
-        assert bool(others) == (away.min() <= SAME_PLACE_MM)
+        distances = np.abs(columns["mm"] - columns["mm"][i])[columns["sequence"] != columns["sequence"][i]]
+        assert bool(others) == (distances.min() <= SAME_PLACE_MM)
         for j in others:
-            assert abs(columns["mm"][i] - columns["mm"][j]) == away.min()
+            assert abs(columns["mm"][i] - columns["mm"][j]) == distances.min()
 
 
 def test_pictures_at_no_known_place_have_no_partners():
@@ -127,9 +127,9 @@ def test_equals_a_search_over_all_pairs(data):
             a, b = ends(columns["volume"][i]), ends(volume)
             if not alike or columns["sequence"][i] == columns["sequence"][j] or a is None or b is None:
                 continue
-            away = np.abs(columns["mm"][rows] - columns["mm"][i])
-            if np.abs(a - b).max() <= SAME_GRID_MM and away.min() <= SAME_PLACE_MM:
-                expected.add((volume, away.min()))
+            distances = np.abs(columns["mm"][rows] - columns["mm"][i])
+            if np.abs(a - b).max() <= SAME_GRID_MM and distances.min() <= SAME_PLACE_MM:
+                expected.add((volume, distances.min()))
         actual = {(columns["volume"][j], abs(columns["mm"][i] - columns["mm"][j])) for j in pairs[i]}
         assert actual == expected
         assert len(pairs[i]) == len(expected)

@@ -268,11 +268,11 @@ def test_two_processes_do_not_share_a_run(config, watched):
         if step == 2:
             with pytest.raises(UserError, match="another process"):
                 pretrain(config)
-            tried.append(step)
+            attempts.append(step)
 
-    tried = []
+    attempts = []
     watched(second)
-    assert tried == [2]
+    assert attempts == [2]
 
 
 # -- the clock

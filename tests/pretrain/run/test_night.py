@@ -127,13 +127,13 @@ def test_killed_at_random_moments_it_ends_with_the_same_bits(undisturbed, small_
     arguments = ("pretrain", small_store, "--out", out, "--steps", STEPS, *SMALL, "--save-minutes", 1e-6)
     steps = []
     for _ in range(KILLS):
-        began, before = time.monotonic(), saved_step(out)
+        start_time, before = time.monotonic(), saved_step(out)
         process = start(*arguments, first=SAVING_ALWAYS)
         if chance.random() < 0.4:  # while it starts, loads, compiles
             time.sleep(chance.uniform(0, startup))
         else:  # while it trains and saves
             wait_for(lambda before=before: saved_step(out) > before, process)
-            startup = time.monotonic() - began
+            startup = time.monotonic() - start_time
             time.sleep(chance.expovariate(1 / 0.2))
         if process.poll() is not None:
             break
@@ -294,9 +294,9 @@ def test_until_a_time_of_day_with_a_kill_in_between(small_store, tmp_path):
     process.communicate()
     time.sleep(5)
     finish(start(*arguments))
-    late = (out / "summary.json").stat().st_mtime - end
-    print(f"ready {late:+.2f} s from {moment}")
-    assert abs(late) < 1.2  # what a minute may be missed by
+    delay = (out / "summary.json").stat().st_mtime - end
+    print(f"ready {delay:+.2f} s from {moment}")
+    assert abs(delay) < 1.2  # what a minute may be missed by
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert lines[-1]["learning_rate"] < 0.01 * 1e-3
 
@@ -311,9 +311,9 @@ def test_everything_in_one_night(undisturbed, small_store, disk):
     slower += "def slow(*a):\n    t.sleep(0.005)\n    return step(*a)\nT.step = slow\n"
     for night in range(3):
         process = start(*arguments, first=SAVING_ALWAYS + JUMPING + slower)
-        already = saved_step(out)
+        step = saved_step(out)
         with half_speed(process, after=3):
-            wait_for(lambda already=already: saved_step(out) > already + 20, process)
+            wait_for(lambda step=step: saved_step(out) > step + 20, process)
             if night == 1:
                 with full(disk):
                     before = saved_step(out)

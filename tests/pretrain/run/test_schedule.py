@@ -58,14 +58,14 @@ def test_a_time_budget_is_kept_whatever_the_speed_and_the_interruptions(
         n += 1
         if stops and budget.elapsed() > stops[0] * seconds:  # killed, and continued an hour later
             before, stops = {"share": budget.progress(n), "step_seconds": budget.step_seconds}, stops[1:]
-            spent = budget.elapsed()
+            elapsed = budget.elapsed()
             clock.now += 3600
-            budget = Budget(steps=None, seconds=seconds, spent=spent, clock=clock, **before)
+            budget = Budget(steps=None, seconds=seconds, spent=elapsed, clock=clock, **before)
             budget.finishing = finishing
-    late = budget.elapsed() + finishing - seconds
-    assert late <= 0.02 * seconds
+    delay = budget.elapsed() + finishing - seconds
+    assert delay <= 0.02 * seconds
     assert (
-        -late <= max(0.02 * seconds, length - 0.015 * seconds) + 1e-6
+        -delay <= max(0.02 * seconds, length - 0.015 * seconds) + 1e-6
     )  # a step of over 3.5% may not fit any more
     assert shares == sorted(shares)
     # So the rate has come down: the last step begins with what a schedule counted in steps would give it.

@@ -45,19 +45,19 @@ def test_no_more_at_once_than_allowed():
 
 def test_leaving_early_begins_no_further_job_and_does_not_wait_for_ever(monkeypatch):
     monkeypatch.setattr(threads, "_LEAVE", 0.1)
-    begun, stop = [], threading.Event()
+    starts, stop = [], threading.Event()
 
     def work(job):
-        begun.append(job)
+        starts.append(job)
         if job == 1:
             time.sleep(30)
 
     results = run_all(range(100), work, 2, stop)
     next(results)
-    began = time.monotonic()
+    start_time = time.monotonic()
     results.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - start_time < 5
     assert stop.is_set()
-    count = len(begun)
+    count = len(starts)
     time.sleep(0.05)
-    assert len(begun) <= count + 1
+    assert len(starts) <= count + 1

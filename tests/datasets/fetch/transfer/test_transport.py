@@ -266,19 +266,19 @@ def test_one_clear_line_where_patience_does_not_help(get, site, tmp_path, action
 
 def test_retry_after_is_honoured_and_bounded(get, site):
     site.plan("/data.bin", ("status", 429, ("Retry-After", "1")))
-    began = time.monotonic()
+    start_time = time.monotonic()
     get()
-    assert time.monotonic() - began >= 1.0
-    later = email.utils.formatdate(time.time() + 3 * 3600, usegmt=True)
-    site.plan("/again.bin", ("status", 503, ("Retry-After", later)))
+    assert time.monotonic() - start_time >= 1.0
+    date = email.utils.formatdate(time.time() + 3 * 3600, usegmt=True)
+    site.plan("/again.bin", ("status", 503, ("Retry-After", date)))
     with pytest.raises(Unreachable, match="asks to wait 180 minutes"):
         get("/again.bin")
     site.put("/never.bin", BODY)
     site.plan("/never.bin", ("status", 429, ("Retry-After", "7200")))
-    began = time.monotonic()
+    start_time = time.monotonic()
     with pytest.raises(Unreachable, match="asks to wait 120 minutes"):
         get("/never.bin")
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - start_time < 1
 
 
 def test_numbers_without_end_are_one_line(get, site):
@@ -304,9 +304,9 @@ def test_a_server_that_asks_to_wait_means_all_connections(site, tmp_path):
     while not site.gets("/a"):
         time.sleep(0.005)
     time.sleep(0.1)
-    began = time.monotonic()
+    start_time = time.monotonic()
     downloader.get(Remote(f"{site.url}/b", home="h"), tmp_path / "b")
-    assert time.monotonic() - began > 0.5
+    assert time.monotonic() - start_time > 0.5
     first.join()
 
 

@@ -132,8 +132,8 @@ def test_flat_images_are_like_nothing():
 
 
 def test_a_neighbouring_picture_is_no_copy():
-    near = np.clip(picture(3) * 0.7 + picture(4) * 0.3, 0, 255).astype(np.uint8)
-    assert found_in(np.stack([thumbnail(picture(3)), thumbnail(near)])) == []
+    neighbour = np.clip(picture(3) * 0.7 + picture(4) * 0.3, 0, 255).astype(np.uint8)
+    assert found_in(np.stack([thumbnail(picture(3)), thumbnail(neighbour)])) == []
 
 
 def test_pairs_come_best_first_and_do_not_depend_on_their_order():

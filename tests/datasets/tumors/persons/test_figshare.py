@@ -201,10 +201,10 @@ def test_the_originals_themselves_change_nothing(known_set, draw_slice, tmp_path
     from mri_transfer.datasets.tumors.persons.originals import figshare_originals
     from mri_transfer.datasets.tumors.tumors import load_tumors
 
-    folder, where = known_set
+    folder, place_of = known_set
     collection = figshare_originals()
     number = {label: n for n, label in LABELS.items()}
-    for place in where.values():
+    for place in place_of.values():
         write_mat(
             tmp_path / f"{collection.names[place]}.mat",
             draw_slice(place),

@@ -107,9 +107,9 @@ def test_near_duplicates_join_across_sequences():
     rng = np.random.default_rng(4)
     images = [smooth(rng).astype(np.uint8) for _ in range(4)]
     thumbs = np.stack([thumbnail(image) for image in [*images, np.ascontiguousarray(images[2][:, ::-1])]])
-    near = near_duplicates(thumbs, threshold=0.97)
-    links, _ = guessed_links(near, {}, np.zeros(5, int), np.arange(5), thumbs)
-    groups = person_groups([""] * 5, near, links)
+    copies = near_duplicates(thumbs, threshold=0.97)
+    links, _ = guessed_links(copies, {}, np.zeros(5, int), np.arange(5), thumbs)
+    groups = person_groups([""] * 5, copies, links)
     assert groups.tolist() == [0, 1, 2, 3, 2]
 
 
@@ -130,13 +130,13 @@ def correlations(thumbs: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("files", [DISTANT, DISTANT + 1, 30])
 def test_what_is_measured_of_a_sequence(files):
     thumbs = stack(patients=6, slices=5, seed=6)[:files]
-    alike, place = correlations(thumbs), np.arange(files)
+    likeness, place = correlations(thumbs), np.arange(files)
     copies = Pairs(np.array([3]), np.array([4]), np.ones(1, np.float32), np.zeros(1, int))
     numbers = np.where(place < 10, place, place + 5)  # five are missing before the eleventh
     runs = {"a": place, "b": place[:1]}
     _, measured = neighbour_links(runs, numbers, place, thumbs, copies)
-    neighbours = np.median([alike[i, i + 1] for i in range(files - 1) if i not in (3, 9)])
-    distant = np.median(np.diagonal(alike, DISTANT)) if files > DISTANT else None
+    neighbours = np.median([likeness[i, i + 1] for i in range(files - 1) if i not in (3, 9)])
+    distant = np.median(np.diagonal(likeness, DISTANT)) if files > DISTANT else None
     assert list(measured) == ["a"]  # one file has no neighbour
     assert measured["a"]["files"] == files
     assert measured["a"]["neighbours"] == pytest.approx(neighbours, abs=1e-5)

@@ -74,14 +74,14 @@ def people(tumors):
 
 
 def test_every_known_slice_is_recognised(loaded, known_set):
-    _, where = known_set
+    _, place_of = known_set
     originals = figshare_originals()
     names = dict(zip(loaded.paths, loaded.known.originals, strict=True))
-    assert {path: originals.names[place] for path, place in where.items()} == {
+    assert {path: originals.names[place] for path, place in place_of.items()} == {
         p: n for p, n in names.items() if n
     }
-    assert loaded.audit["sources"]["bound"] == len(where)
-    assert loaded.audit["sources"]["unknown"] == len(loaded) - len(where)
+    assert loaded.audit["sources"]["bound"] == len(place_of)
+    assert loaded.audit["sources"]["unknown"] == len(loaded) - len(place_of)
     assert loaded.audit["source_conflicts"] == []
 
 
@@ -103,9 +103,9 @@ def test_no_person_is_on_both_sides_of_any_split(loaded):
     assert len(splits) == 75
     for split in splits:
         assert not (set(persons[split.train]) & set(persons[split.test])) - {""}
-    chosen = development_images(loaded)
-    assert chosen.any()
-    assert not (set(persons[chosen]) & set(persons[~chosen])) - {""}
+    development = development_images(loaded)
+    assert development.any()
+    assert not (set(persons[development]) & set(persons[~development])) - {""}
 
 
 def test_a_new_upload_of_the_set_is_grouped_the_same(loaded, known_set, tmp_path, load):
@@ -133,10 +133,12 @@ def test_a_new_upload_of_the_set_is_grouped_the_same(loaded, known_set, tmp_path
 @pytest.fixture
 def misfiled(known_set, tmp_path):
     """A copy of the set in which two pictures of one meningioma, one a mirrored copy, lie among the pituitary ones."""
-    folder, where = known_set
+    folder, place_of = known_set
     shutil.copytree(folder, tmp_path / "set")
     name = next(
-        n for n, place in where.items() if figshare_originals().labels[place] == "meningioma" and "Train" in n
+        n
+        for n, place in place_of.items()
+        if figshare_originals().labels[place] == "meningioma" and "Train" in n
     )
     wrong = tmp_path / "set/Training/pituitary_tumor/wrong.png"
     shutil.move(tmp_path / "set" / name, wrong)
@@ -295,9 +297,9 @@ def test_other_class_names_take_no_label_from_the_source(known_set, tmp_path, lo
 
 
 def test_a_cropped_copy_is_of_the_person_of_its_original(known_set, tmp_path, load):
-    folder, where = known_set
+    folder, place_of = known_set
     shutil.copytree(folder, tmp_path / "set")
-    name, place = next(item for item in where.items() if "Training" in item[0])
+    name, place = next(item for item in place_of.items() if "Training" in item[0])
     picture = Image.open(folder / name)
     copy = tmp_path / "set/Testing" / name.split("/")[1] / "cropped.png"
     picture.crop((20, 22, 170, 176)).save(copy)
@@ -322,8 +324,8 @@ def test_real_pictures_of_the_public_set(real_data, tmp_path):
     sources = tumors.audit["sources"]
     assert sources["persons_in_several_groups"] == sources["groups_of_several_persons"] == 0
     assert tumors.audit["groups"]["largest"][0] < 100
-    persons, chosen = np.array(tumors.persons), development_images(tumors)
-    assert not (set(persons[chosen]) & set(persons[~chosen])) - {""}
+    persons, development = np.array(tumors.persons), development_images(tumors)
+    assert not (set(persons[development]) & set(persons[~development])) - {""}
     for split in grouped_splits(tumors.labels, tumors.groups, folds=5, seeds=range(5)):
         assert not (set(persons[split.train]) & set(persons[split.test])) - {""}
 

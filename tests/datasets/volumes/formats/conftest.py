@@ -376,7 +376,7 @@ MOST_MEMORY = 100 << 20  # the limit, the margin behind it, and what libraries t
 
 def read(files: list[Path], limit: int = LIMIT):
     """The volume or the reason; fails if it takes long or much memory."""
-    began = time.monotonic()
+    start_time = time.monotonic()
     tracemalloc.start()
     try:
         return read_volume(files, limit)
@@ -390,7 +390,7 @@ def read(files: list[Path], limit: int = LIMIT):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < MOST_MEMORY
-        assert time.monotonic() - began < 30
+        assert time.monotonic() - start_time < 30
 
 
 def canonical(scan: Scan) -> np.ndarray:

@@ -16,8 +16,8 @@ def minc(formats, scan, tmp_path):
 
     def make(change, **storage):
         (file,) = formats.minc2(scan, tmp_path / "a.mnc", **storage)
-        with h5py.File(file, "r+") as opened:
-            change(opened)
+        with h5py.File(file, "r+") as hdf:
+            change(hdf)
         return file
 
     return make
@@ -161,9 +161,9 @@ def test_every_storage_of_hdf5_that_minc_may_have_reads_the_same(formats, minc, 
 
 
 def test_a_chunk_with_a_wrong_checksum(formats, minc):
-    file = minc(lambda opened: None, chunks=(17, 18, 16), fletcher32=True)
-    with h5py.File(file) as opened:
-        at = opened[IMAGE].id.get_chunk_info(0).byte_offset
+    file = minc(lambda hdf: None, chunks=(17, 18, 16), fletcher32=True)
+    with h5py.File(file) as hdf:
+        at = hdf[IMAGE].id.get_chunk_info(0).byte_offset
     content = bytearray(file.read_bytes())
     content[at + 1000] ^= 4
     file.write_bytes(content)
@@ -171,9 +171,9 @@ def test_a_chunk_with_a_wrong_checksum(formats, minc):
 
 
 def test_a_chunk_of_a_damaged_compression(formats, minc):
-    file = minc(lambda opened: None)
-    with h5py.File(file) as opened:
-        at = opened[IMAGE].id.get_chunk_info(0).byte_offset
+    file = minc(lambda hdf: None)
+    with h5py.File(file) as hdf:
+        at = hdf[IMAGE].id.get_chunk_info(0).byte_offset
     content = bytearray(file.read_bytes())
     content[at + 60] ^= 4
     file.write_bytes(content)

@@ -86,11 +86,11 @@ def _moved(dataset, up, aside=0.0):
 
 def test_later_time_points_at_the_same_positions_are_left_out(formats, scan, canonical, tmp_path):
     def twice(dataset, index):
-        later = copy.deepcopy(dataset)
-        later.SOPInstanceUID = later.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        later.AcquisitionNumber, later.InstanceNumber = 2, 1  # comes first by number and by name
-        later.PixelData = (later.pixel_array // 2).tobytes()
-        later.save_as(tmp_path / "d" / f"A{index:03d}", enforce_file_format=True)
+        duplicate = copy.deepcopy(dataset)
+        duplicate.SOPInstanceUID = duplicate.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        duplicate.AcquisitionNumber, duplicate.InstanceNumber = 2, 1  # comes first by number and by name
+        duplicate.PixelData = (duplicate.pixel_array // 2).tobytes()
+        duplicate.save_as(tmp_path / "d" / f"A{index:03d}", enforce_file_format=True)
         return dataset
 
     (tmp_path / "d").mkdir()

@@ -135,10 +135,10 @@ def time_points(folder):
     """Writes every slice a second time, as the next time point."""
 
     def change(dataset, index):
-        later = copy.deepcopy(dataset)
-        later.SOPInstanceUID = later.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        later.AcquisitionNumber = 2
-        later.save_as(folder / f"L{index:03d}", enforce_file_format=True)
+        duplicate = copy.deepcopy(dataset)
+        duplicate.SOPInstanceUID = duplicate.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        duplicate.AcquisitionNumber = 2
+        duplicate.save_as(folder / f"L{index:03d}", enforce_file_format=True)
         return dataset
 
     folder.mkdir(exist_ok=True)

@@ -58,11 +58,11 @@ def test_two_echoes_are_two_volumes(formats, scan, canonical, tmp_path):
     }
 
     def second(dataset, index):
-        late = copy.deepcopy(dataset)
-        late.SOPInstanceUID = late.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-        late.EchoTime, late.EchoNumbers = 92.0, 2
-        late.PixelData = (late.pixel_array // 3).tobytes()
-        late.save_as(tmp_path / "d" / f"L{index:03d}", enforce_file_format=True)
+        echo = copy.deepcopy(dataset)
+        echo.SOPInstanceUID = echo.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+        echo.EchoTime, echo.EchoNumbers = 92.0, 2
+        echo.PixelData = (echo.pixel_array // 3).tobytes()
+        echo.save_as(tmp_path / "d" / f"L{index:03d}", enforce_file_format=True)
         return dataset
 
     (tmp_path / "d").mkdir()

@@ -49,7 +49,8 @@ def settings_of(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise UserError(f"{path}: holds no settings ({' or '.join(FILES)}); name a run or a comparison")
         path = file
     content: Any = read_object(path)
-    for config in (content.get("config"), (content.get("settings") or {}).get("options")):
+    report = content.get("settings")
+    for config in (content.get("config"), report.get("options") if isinstance(report, Mapping) else None):
         if isinstance(config, Mapping):
             content = config
             break

@@ -15,7 +15,7 @@ from typing import Any
 from mri_transfer.checkpoints.initialisation import BUILT_IN, IMAGENET, RANDOM, SCALED
 from mri_transfer.finetune.arms.origins import chain, pretraining_hours
 from mri_transfer.finetune.arms.starts import NO_NETWORK
-from mri_transfer.storage.files import object_or_none
+from mri_transfer.storage.files import object_or_none, wrong_fields
 
 CONTROLS = {RANDOM, SCALED, *NO_NETWORK}
 SUBJECTS = {
@@ -100,11 +100,12 @@ def _contents(link: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
     data = link.get("data") or {}
     store = data.get("store") or (link.get("config") or {}).get("store")
     summary, manifest = (_read(store, name) for name in ("summary.json", "manifest.json"))
-    summary = summary or data.get("summary") or {}  # a published encoder's card holds it
-    if (manifest.get("settings") or {}).get("made_from") == "training images of one split":
+    if not summary and isinstance(data.get("summary"), dict):  # a published encoder's card holds it
+        summary = data["summary"]
+    says = not wrong_fields(manifest, {"settings": {"made_from": str}})
+    if says and manifest["settings"]["made_from"] == "training images of one split":
         return (), "tumour images"
-    counts = summary.get("by_sequence")
-    counts = {str(key): value for key, value in counts.items()} if isinstance(counts, Mapping) else {}
+    counts = summary["by_sequence"] if not wrong_fields(summary, {"by_sequence": dict[str, int]}) else {}
     if summary.get("banner"):
         return (), "generated"
     sequences = tuple(sorted(counts, key=lambda key: -counts[key]))

@@ -388,9 +388,16 @@ def check_claim(folder: Path, kind: str) -> bool:
 
 
 def folder_kind(folder: Path) -> str | None:
-    """What a folder was claimed for, or None if it was not claimed by this program."""
-    card = Path(folder) / FOLDER_CARD
-    return read_object(card).get("kind") if card.is_file() else None
+    """What a folder was claimed for, or None if it was not claimed by this program.
+
+    Raises:
+        UserError: its card is damaged.
+    """
+    path = Path(folder) / FOLDER_CARD
+    card = read_object(path) if path.is_file() else {}
+    if wrong_fields(card, {}, {"kind": str}):
+        raise UserError(f"{path}: is damaged (kind); restore it or choose another folder")
+    return card.get("kind")
 
 
 def require_folder(folder: Path, kind: str, made_by: str) -> Path:

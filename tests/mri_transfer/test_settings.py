@@ -70,6 +70,7 @@ def test_a_comparison_comes_back_from_its_report(tmp_path):
         ),
         ({"out": "r"}, "store: is needed"),
         ({"kind": "slice store"}, "holds no settings"),
+        ({"kind": "slice store", "settings": ["options"]}, "holds no settings"),
         (None, "holds no settings (config.json or report.json)"),
     ],
 )

@@ -51,6 +51,16 @@ def test_a_name_says_nothing(name, tmp_path):
     assert "MRI" not in conclusion["sentence"] + description
 
 
+@pytest.mark.parametrize("summary", [["T1"], {"by_sequence": ["T1"]}, {"by_sequence": {"T1": "all"}}])
+@pytest.mark.parametrize("settings", [["made_from"], {"made_from": 3}])
+def test_a_store_that_says_it_in_another_way_says_nothing(tmp_path, summary, settings):
+    (tmp_path / "summary.json").write_text(json.dumps(summary), encoding="utf-8")
+    (tmp_path / "manifest.json").write_text(json.dumps({"settings": settings}), encoding="utf-8")
+    for provenance in (card(store=str(tmp_path)), card(summary=summary)):
+        facts = pretraining_of({"run": provenance})
+        assert (facts["sequences"], facts["modality"]) == ([], "")
+
+
 def test_a_scaled_control_is_no_pretraining():
     conclusion = verdict(report_of("mri-scaled", "scaled", {}))
     assert conclusion["short"] == "The scaled control is the better start"

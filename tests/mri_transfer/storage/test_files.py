@@ -13,13 +13,16 @@ import pytest
 
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import (
+    FOLDER_CARD,
     NewerFormat,
     atomic_write,
     claim_folder,
+    folder_kind,
     read_json,
     read_object,
     require_folder,
     sha256,
+    write_card,
     write_json,
     wrong_fields,
 )
@@ -87,6 +90,13 @@ def test_other_peoples_folders_are_left_alone(tmp_path):
     with pytest.raises(UserError, match="can't be made"):
         claim_folder(tmp_path / "thesis.txt" / "below", "slice store")
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_card_of_another_kind_of_kind_is_damaged(tmp_path):
+    write_card(tmp_path / FOLDER_CARD, {"kind": ["slice store"]})
+    for use in (folder_kind, lambda folder: claim_folder(folder, "slice store")):
+        with pytest.raises(UserError, match=r"folder\.json: is damaged \(kind\)"):
+            use(tmp_path)
 
 
 def test_a_torn_first_claim_can_be_claimed_again(tmp_path):

@@ -1,7 +1,7 @@
 """Encoders: a backbone with its preprocessing in front and average pooling behind, as one flat Keras model.
 
-A backbone is `efficientnet_lite0` or any constructor of `keras.applications` by its snake_case name. Every
-encoder takes (batch, height, width, 1) in 0..255 of any number type and gives (batch, features) in float32.
+A backbone is `efficientnet_lite0` or any constructor of `keras.applications` by its snake_case name. Every encoder
+takes (batch, height, width, 1) in 0..255 of any number type and returns (batch, features) in float32.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from mri_transfer.checkpoints import DEFAULT_BACKBONE, efficientnet_lite
 from mri_transfer.checkpoints.normalization import fuse_batch_normalization
 from mri_transfer.errors import UserError
 
-# Published values (0.99 to 0.9997) average over hundreds to thousands of steps; a pretraining of a few
-# hundred would end on statistics of its start. 0.97 averages over about 33 steps, i.e. thousands of views.
+# Published values (0.99 to 0.9997) average over hundreds to thousands of steps; pretraining for a few hundred would end
+# on statistics from its start. 0.97 averages over about 33 steps, i.e. thousands of views.
 BATCH_NORM_MOMENTUM = 0.97
 RANDOM_KERNELS = {
     "kernel_initializer": "kernel",
@@ -56,7 +56,7 @@ def check_backbone(name: str) -> str:
     """The name itself.
 
     Raises:
-        UserError: there is no such backbone; close matches are named.
+        UserError: no such backbone; the message suggests close matches.
     """
     if name in backbones():
         return name
@@ -71,10 +71,10 @@ def constructor(backbone: str) -> Any:
 
 
 def grey_scaling(backbone: str) -> tuple[list[float], list[float]]:
-    """What the family's own `preprocess_input` does to grey, as scale and offset for each of three channels.
+    """Scale and offset of each of three channels by which the family's `preprocess_input` maps grey.
 
-    All of its modes ("tf", "torch", "caffe", none) are affine in each channel, so black and white tell
-    everything. Families that hold their preprocessing inside give scale 1 and offset 0.
+    All of its modes ("tf", "torch", "caffe", none) are affine per channel, so black and white determine them. Families
+    with built-in preprocessing give scale 1 and offset 0.
     """
     if backbone == efficientnet_lite.NAME:
         return [efficientnet_lite.SCALE] * 3, [efficientnet_lite.OFFSET] * 3
@@ -88,7 +88,7 @@ def grey_scaling(backbone: str) -> tuple[list[float], list[float]]:
 
 
 def _preprocessed(image: Any, backbone: str) -> Any:
-    """Grey to three channels, scaled as the backbone's family wants it; in float32 whatever the policy."""
+    """Grey to three channels, scaled as the backbone's family expects; float32 under any dtype policy."""
     scale, offset = grey_scaling(backbone)
     x = layers.Concatenate(name="grey_to_channels", dtype="float32")([image, image, image])
     if scale == [1.0] * 3 and offset == [0.0] * 3:
@@ -97,17 +97,17 @@ def _preprocessed(image: Any, backbone: str) -> Any:
 
 
 def build_encoder(backbone: str = DEFAULT_BACKBONE, size: int = 160, seed: int = 0) -> keras.Model:
-    """An encoder with random weights that depend on `seed` alone, not on any global random state.
+    """An encoder with random weights that depend only on `seed`, not on global random state.
 
     Args:
         backbone: one of :func:`backbones`.
         size: height and width of the input, pixels.
-        seed: of the random weights.
+        seed: for the random weights.
 
     Returns:
         Functional model named "encoder": (batch, size, size, 1) in 0..255 of any dtype → (batch, features)
-        float32, as the backbone's own average pooling gives them. Its layers are all in `.layers`, in order
-        (ConvNeXt keeps its stem and its down-sampling steps as small Sequential models).
+        float32, from the backbone's own average pooling. `.layers` holds all its layers in order (ConvNeXt keeps its
+        stem and its down-sampling steps as small Sequential models).
 
     Raises:
         UserError: no such backbone, or it can't take images this small.
@@ -137,12 +137,11 @@ def build_encoder(backbone: str = DEFAULT_BACKBONE, size: int = 160, seed: int =
 
 
 def set_normalization(encoder: keras.Model) -> None:
-    """Give input normalisation that is kept as weights ImageNet's figures, in place.
+    """Set input normalisation that is stored as weights to ImageNet's statistics, in place.
 
-    Only the first EfficientNet family does so. Its published files hold the standard deviation where a
-    variance belongs, and keras.applications mends that with one more layer, which it adds with
-    `weights="imagenet"` only. Here both starts have the same layers, so the right variance is set instead;
-    the outcome is the same.
+    Only the first EfficientNet family has one. Its published files store a standard deviation where a variance belongs;
+    keras.applications corrects that with an extra layer, added only with `weights="imagenet"`. Here both starts have
+    the same layers, so we set the right variance instead, with the same result.
     """
     for layer in encoder.layers:
         if isinstance(layer, layers.Normalization) and layer.weights:
@@ -155,8 +154,8 @@ def set_normalization(encoder: keras.Model) -> None:
 def leaf_layers(model: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(path, layer) of every layer that is not itself a model, in order.
 
-    Keras numbers unnamed layers on and on within a process ("conv2d_37"); the paths count from 0 in each
-    model, so that they mean the same layer in every process.
+    Keras numbers unnamed layers consecutively within a process ("conv2d_37"); these paths count from 0 in each model,
+    so they identify the same layer in every process.
     """
     counts: dict[str, int] = {}
     for layer in model.layers:
@@ -186,12 +185,12 @@ def named_weights(model: keras.Model) -> dict[str, Any]:
 
 
 def _derived(seed: int, path: str) -> int:
-    """A seed of 31 bits for one variable, unrelated to that of any other."""
+    """A 31-bit seed for one variable, independent of every other variable's."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{path}".encode()).digest()[:4], "big") >> 1
 
 
 def _seed_weights(model: keras.Model, seed: int) -> None:
-    """Draw every random kernel anew by its own initialiser from (seed, layer), and seed dropout layers."""
+    """Redraw every random kernel with its own initialiser, seeded by (seed, layer), and seed dropout layers."""
     for path, layer in leaf_layers(model):
         config = layer.get_config()
         for key, attribute in RANDOM_KERNELS.items():

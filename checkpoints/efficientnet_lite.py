@@ -107,7 +107,7 @@ def feature_maps(x: Any) -> Any:
 def classifier(size: int = 224) -> Any:
     """The network as published: RGB (batch, size, size, 3) in 0..255 → ImageNet's 1000 probabilities.
 
-    It exists to verify the weights against photographs whose class is known.
+    For verifying the weights on photographs of known class.
     """
     import keras
 
@@ -118,7 +118,7 @@ def classifier(size: int = 224) -> Any:
 
 
 def _torch_names() -> dict[str, str]:
-    """The published file's name of every layer."""
+    """Each layer's name in the published file."""
     names = {"stem_conv": "_conv_stem", "stem_bn": "_bn0", "head_conv": "_conv_head", "head_bn": "_bn1"}
     names["predictions"] = "_fc"
     for index, (name, _, _) in enumerate(_blocks()):

@@ -3,8 +3,8 @@
     FOLDER/encoder.json          the card: backbone, size, how to use it, provenance, SHA-256 of the weights
     FOLDER/encoder-1a2b3c4d.npz  the weights, named after their content
 
-The weights are complete before the card that names them is swapped in, and old weights go only after that, so
-a process killed at any instant leaves a loadable encoder: the old one or the new one.
+The weights are complete before the card naming them is swapped in, and old weights are removed only afterwards, so a
+process killed at any instant leaves a loadable encoder, old or new.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _as_stored(variable: Any) -> np.ndarray:
 
 
 def encoder_arrays(model: keras.Model) -> dict[str, np.ndarray]:
-    """Copies of an encoder's weights by name, so that training can go on while they are written."""
+    """Copies of an encoder's weights by name, so training can continue while they are written."""
     return {name: np.array(_as_stored(variable)) for name, variable in named_weights(model).items()}
 
 
@@ -65,27 +65,27 @@ def save_encoder(
     provenance: dict[str, Any],
     arrays: dict[str, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """Write an encoder, atomically; one that is already there is replaced.
+    """Write an encoder atomically, replacing any existing one.
 
     Args:
-        model: of :func:`~mri_transfer.checkpoints.backbones.build_encoder`, trained or not.
-        folder: made if need be. A run passes RUN/encoder.
+        model: from :func:`~mri_transfer.checkpoints.backbones.build_encoder`, trained or not.
+        folder: created if missing. A run passes RUN/encoder.
         backbone: the model's backbone.
         size: height and width it was trained at, pixels.
         provenance: what made it: start, method, data, seconds, steps, versions, metrics, config.
-        arrays: weights to write instead of those the model has by now, as of :func:`encoder_arrays`.
+        arrays: weights to write instead of the model's current ones, from :func:`encoder_arrays`.
 
     Returns:
-        The card, as :func:`read_card` gives it.
+        The card, as :func:`read_card` returns it.
 
     Raises:
-        OSError: the disk is full or read-only; the encoder that was there still loads.
+        OSError: the disk is full or read-only; the previous encoder still loads.
     """
     check_backbone(backbone)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with contextlib.suppress(UserError):  # no card yet, or a damaged one, which is about to be replaced
-        _remove_stale(folder, read_card(folder)["weights"])  # what a killed process left needs the room
+    with contextlib.suppress(UserError):  # no card yet, or a damaged one about to be replaced
+        _remove_stale(folder, read_card(folder)["weights"])  # leftovers of a killed process take up space
     fresh = folder / "encoder-new.npz"
     digest = write_arrays(fresh, encoder_arrays(model) if arrays is None else arrays)
     weights = folder / f"encoder-{digest[:8]}.npz"
@@ -107,7 +107,7 @@ def save_encoder(
 
 
 def _remove_stale(folder: Path, weights: str) -> None:
-    """Remove weights that no card names, and files that a killed process left half-written."""
+    """Remove weights no card names, and half-written files left by a killed process."""
     for path in folder.iterdir():
         stale = path.name.startswith("encoder") and path.name.endswith((".npz", ".part"))
         if stale and path.name != weights:
@@ -115,7 +115,7 @@ def _remove_stale(folder: Path, weights: str) -> None:
 
 
 def _locate(path: Path) -> Path:
-    """The folder that holds the card: the path itself or the run's subfolder."""
+    """The folder with the card: the path itself or the run's subfolder."""
     path = Path(path)
     for folder in (path, path / FOLDER):
         if (folder / CARD).is_file():
@@ -131,7 +131,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     """The card of an encoder folder or of a run folder that holds one.
 
     Raises:
-        UserError: there is none, it is damaged, or a newer program wrote it.
+        UserError: it is missing, damaged, or was written by a newer program.
     """
     path = _locate(folder) / CARD
     kinds = {
@@ -152,7 +152,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def _wrong_in(provenance: Any) -> list[str]:
-    """Fields of a provenance, or of those of its starts, that are of another type than readers expect."""
+    """Fields of a provenance, or of its starts' provenances, whose type is not what readers expect."""
     while provenance:
         if wrong := wrong_fields(provenance, {}, _OF_PROVENANCE) or wrong_fields(
             provenance.get("config") or {}, {}, _OF_CONFIG
@@ -170,15 +170,15 @@ def load_encoder(folder: Path, size: int | None = None) -> keras.Model:
 
 
 def read_encoder(folder: Path, size: int | None = None) -> tuple[keras.Model, dict[str, Any]]:
-    """An encoder, its content verified, with the card that belongs to just these weights.
+    """An encoder, its content verified, with the card for exactly these weights.
 
     Args:
         folder: the folder, or the run that holds it.
         size: height and width of the input in pixels; None for the size it was trained at.
 
     Raises:
-        UserError: there is none, a byte is not as it was written, or its weights don't fit its backbone; the
-            line says what differs.
+        UserError: it is missing, a byte has changed, or its weights don't fit its backbone; the message says what
+            differs.
     """
     card, arrays = _read(_locate(folder))
     try:
@@ -191,7 +191,7 @@ def read_encoder(folder: Path, size: int | None = None) -> tuple[keras.Model, di
 
 
 class Misfit(Exception):
-    """Weights that are not those of a backbone; says what differs."""
+    """The weights don't fit the backbone; the message says what differs."""
 
 
 def encoder_with(backbone: str, size: int, arrays: Mapping[str, np.ndarray]) -> keras.Model:

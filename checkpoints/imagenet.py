@@ -19,7 +19,7 @@ CLASSES = 1000
 
 
 def packaged_weights() -> Path:
-    """The weights file of the package that holds them, its content verified.
+    """The weights file from its package, content verified.
 
     Raises:
         UserError: the package is missing or its file is damaged.
@@ -50,7 +50,7 @@ def load_imagenet(encoder: keras.Model, backbone: str, weights_file: Path | None
         Where the weights came from: "source", and "weights_sha256" if it was a file.
 
     Raises:
-        UserError: the file is missing, damaged or of another backbone, or there is no way to download.
+        UserError: the file is missing, damaged or for another backbone, or can't be downloaded.
     """
     if weights_file is not None and not Path(weights_file).is_file():
         raise UserError(f"{weights_file}: no such file; it should hold the weights of {backbone}")
@@ -72,7 +72,7 @@ def load_imagenet(encoder: keras.Model, backbone: str, weights_file: Path | None
 def _downloaded(backbone: str) -> keras.Model:
     try:
         return constructor(backbone)(include_top=False, weights="imagenet", input_shape=_shape(backbone))
-    except Exception as error:  # Keras raises a bare Exception, urllib and h5py their own
+    except Exception as error:  # Keras raises a bare Exception; urllib and h5py raise their own
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"ImageNet weights of {backbone} can't be downloaded ({reason}); fetch Keras's file for it on "
@@ -81,12 +81,12 @@ def _downloaded(backbone: str) -> keras.Model:
 
 
 def _shape(backbone: str) -> tuple[int, int, int]:
-    """An input that every backbone takes; convolutional weights do not depend on it."""
+    """An input size every backbone accepts; convolutional weights do not depend on it."""
     return (331, 331, 3) if backbone == "nasnet_large" else (224, 224, 3)
 
 
 def _from_file(backbone: str, path: Path) -> keras.Model:
-    """A reference model of keras.applications filled from a file that was saved with or without its top."""
+    """A keras.applications reference model loaded from a file saved with or without its top."""
     reasons = []
     for top in (False, True):
         options: dict[str, Any] = {"classes": CLASSES} if top else {"input_shape": _shape(backbone)}
@@ -94,7 +94,7 @@ def _from_file(backbone: str, path: Path) -> keras.Model:
         try:
             reference.load_weights(path)
             return reference
-        except Exception as error:  # h5py and Keras raise whatever comes to hand
+        except Exception as error:  # h5py and Keras raise many kinds of exceptions
             reasons.append(" ".join(str(error).split())[:160])
     raise UserError(
         f"{path}: does not hold the weights of {backbone} ({reasons[0]}); give a .h5 or .weights.h5 file "
@@ -103,7 +103,7 @@ def _from_file(backbone: str, path: Path) -> keras.Model:
 
 
 def _copy_weights(reference: keras.Model, encoder: keras.Model) -> None:
-    """Layer by layer in order; the top, which only the reference may have, comes last and stays behind."""
+    """Copy layer by layer in order; the top, which only the reference may have, comes last and is skipped."""
     have = [layer for _, layer in leaf_layers(reference) if layer.weights]
     want = [layer for _, layer in leaf_layers(encoder) if layer.weights]
     for theirs, ours in zip(have, want, strict=False):

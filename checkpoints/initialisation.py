@@ -1,11 +1,11 @@
-"""What training starts from: the one reading of `--init` and of a comparison's arms, for every command.
+"""What training starts from: the single parser of `--init` and of a comparison's arms, for every command.
 
 random      weights drawn from the seed
 imagenet    the backbone's ImageNet weights: from its package, a download, or --imagenet-weights FILE
 NAME        an encoder that comes with this program, see :data:`PUBLISHED`
 FOLDER      an encoder, or a run that holds one
 FILE        weights of the backbone (.h5, or .pth for efficientnet_lite0), under whatever name; in a comparison also a
-            network of one's own (.keras, see own_network.py)
+            custom network (.keras, see own_network.py)
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PUBLISHED: dict[str, Path] = {
     if (folder := Path(__file__).parent / "published" / name).is_dir()
 }
 NETWORK, OWN_WEIGHTS, ENCODER = "network", "weights", "encoder"
-FILES = {NETWORK: (".keras",), OWN_WEIGHTS: (".h5", ".hdf5", ".pth")}  # by the ending of their names
+FILES = {NETWORK: (".keras",), OWN_WEIGHTS: (".h5", ".hdf5", ".pth")}  # by file suffix
 
 # For `--help` and messages.
 FORMS = (
@@ -59,12 +59,12 @@ WEIGHTS = "file with the backbone's ImageNet weights, if they can't be downloade
 
 
 def start(text: str) -> str:
-    """The name of a start whatever its case, unless a folder is called so; anything else as it is."""
+    """The name of a start in its proper case, unless a folder has that name; anything else unchanged."""
     return text.lower() if text.lower() in (*BUILT_IN, *PUBLISHED) and not Path(text).exists() else text
 
 
 def folder_of(origin: str) -> Path | None:
-    """Where an encoder lies that something starts from; None where it starts from none."""
+    """Path of the encoder it starts from; None if it starts from none."""
     return None if origin in BUILT_IN else PUBLISHED.get(origin) or Path(origin)
 
 
@@ -77,14 +77,14 @@ def kind_of(origin: str) -> str:
 
 
 def check(origin: str, option: str = "--init ") -> None:
-    """See whether there is such a start at all, without importing Keras.
+    """Check that the start exists, without importing Keras.
 
     Args:
         origin: as the user wrote it.
-        option: what stands before it on the command line, such as "--init " or "--arm mri=".
+        option: what precedes it on the command line, such as "--init " or "--arm mri=".
 
     Raises:
-        UserError: there is not; a close name is suggested.
+        UserError: it doesn't exist; the message suggests a close name.
     """
     folder = folder_of(origin)
     if origin in PUBLISHED and any(
@@ -102,7 +102,7 @@ def check(origin: str, option: str = "--init ") -> None:
             "--imagenet-weights)"
         )
     names = [*BUILT_IN, *PUBLISHED]
-    with contextlib.suppress(OSError):  # no such parent, or one that can't be listed
+    with contextlib.suppress(OSError):  # the parent is missing or can't be listed
         names += [str(sibling) for sibling in folder.parent.iterdir() if sibling.is_dir()]
     hint = did_you_mean(str(folder), names).replace("did you mean ", f"did you mean {option}")
     noun = "file" if kind_of(origin) in FILES else "folder"
@@ -110,10 +110,10 @@ def check(origin: str, option: str = "--init ") -> None:
 
 
 def check_backbone_of(origin: str, backbone: str, option: str = "--init ") -> None:
-    """See that a file of weights may be of this network: none but the default has its weights in torch files.
+    """Check that a weights file can belong to this network: only the default network has torch weights.
 
     Raises:
-        UserError: it can't be; mostly --backbone was forgotten.
+        UserError: it can't; usually --backbone was forgotten.
     """
     if kind_of(origin) != OWN_WEIGHTS:
         return
@@ -129,10 +129,10 @@ def check_backbone_of(origin: str, backbone: str, option: str = "--init ") -> No
 
 
 def card_of(origin: str, option: str = "--init ") -> dict[str, Any]:
-    """The card of the encoder that something starts from; empty where it starts from none.
+    """The card of the encoder it starts from; empty if it starts from none.
 
-    A file has no card; what is known of it all the same is "file", its name, and "weights_sha256", and of a network
-    also "backbone", a name for its architecture.
+    A file has no card, only "file" (its name) and "weights_sha256"; a network also has "backbone", a name for its
+    architecture.
 
     Raises:
         UserError: there is no such start, or its card is damaged.
@@ -157,14 +157,14 @@ def card_of(origin: str, option: str = "--init ") -> dict[str, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Initialisation:
-    """A start, as a small value that any process can load.
+    """A start, as a small value any process can load.
 
     Attributes:
         origin: "random", "imagenet", a published name, the folder of an encoder or of a run that holds one, or a file.
         backbone: the network's name.
-        seed: of what is random about it.
-        scaled: whether only the scale of these weights is taken, layer by layer, see `rescaling.py`.
-        card: the encoder's, as it was when the start was read; empty where there is none.
+        seed: for its random parts.
+        scaled: whether to take only the scale of these weights, layer by layer; see `rescaling.py`.
+        card: the encoder's, as of when the start was read; empty if there is none.
     """
 
     origin: str
@@ -181,12 +181,12 @@ class Initialisation:
 
         Args:
             origin, option: as of :func:`check`.
-            backbone: as given; None takes the encoder's, or the default.
-            seed: of random weights.
+            backbone: as given; None means the encoder's, or the default.
+            seed: for random weights.
 
         Raises:
-            UserError: no such start, no such backbone, or the encoder has another one; or a network of one's own, which
-                an encoder's folder can't hold.
+            UserError: no such start or backbone, the encoder has a different backbone, or it is a custom network, which
+                an encoder folder can't hold.
         """
         if kind_of(origin) == NETWORK:
             raise UserError(
@@ -212,17 +212,17 @@ class Initialisation:
 
     @property
     def identity(self) -> str:
-        """Names the weights: the SHA-256 of an encoder's, which may lie anywhere, else "random" or "imagenet"."""
+        """Identifies the weights: the SHA-256 of an encoder's, wherever it is stored, else "random" or "imagenet"."""
         return self.card.get("weights_sha256", self.origin)
 
     def digest(self, model: keras.Model) -> str:
-        """What identifies a model that this start gave: its weights, and of a network of one's own also its layers."""
+        """Identifies a model loaded from this start: its weights and, for a custom network, also its layers."""
         digest = weights_digest(model)
         network = self.backbone if self.kind == NETWORK else ""
         return hashlib.sha256(f"{network}/{digest}".encode()).hexdigest() if network else digest
 
     def load(self, size: int, imagenet_weights: Path | None = None) -> tuple[keras.Model, dict[str, Any]]:
-        """The encoder, and where it comes from.
+        """The encoder and its origin.
 
         Args:
             size: height and width of its input, pixels.
@@ -230,12 +230,12 @@ class Initialisation:
 
         Returns:
             The model and a dictionary for provenance, with "init", "backbone" and: "seed" (random), "source" and
-            "weights_sha256" (imagenet), or "path", "weights_sha256" and the encoder's own "provenance", which holds
-            its own start in turn, so that the whole chain can be read; of a file "source" and "weights_sha256". Of a
-            scaled start it is {"init": "scaled", "backbone", "seed", "scale_of": what the scale was taken of}.
+            "weights_sha256" (imagenet), or "path", "weights_sha256" and the encoder's own "provenance", which holds its
+            own start in turn, so the whole chain is recorded; for a file, "source" and "weights_sha256". For a scaled
+            start: {"init": "scaled", "backbone", "seed", "scale_of": the source of the scale}.
 
         Raises:
-            UserError: it is gone or damaged, or has another backbone by now.
+            UserError: it is gone or damaged, or its backbone has changed.
         """
         device.prepare()
         from mri_transfer.checkpoints.backbones import build_encoder
@@ -288,7 +288,7 @@ def weights_digest(model: keras.Model) -> str:
 
 
 def describe_start(description: Mapping[str, Any]) -> str:
-    """What :meth:`Initialisation.load` says, in one line, oldest first.
+    """The provenance from :meth:`Initialisation.load` in one line, oldest first.
 
     For example "ImageNet → simclr (9000 slices of 85 subjects, 480 min)".
     """

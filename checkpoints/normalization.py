@@ -1,8 +1,8 @@
 """Batch normalisation as one operation on TensorFlow.
 
-Keras 3 spells batch normalisation out as means, squared differences and products, each of which reads and writes the
-whole feature map: on a processor 40% of a training step of the default backbone. TensorFlow's fused operation does the
-same in two passes. XLA, and so JAX, fuses by itself.
+Keras 3 computes batch normalisation as means, squared differences and products, each a pass over the whole feature map:
+40% of a training step of the default backbone on a CPU. TensorFlow's fused operation takes two passes. XLA, and so JAX,
+fuses automatically.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ SMALLEST_EPSILON = 1.001e-5  # the fused operation's own limit
 
 
 def fuse_batch_normalization(model: keras.Model) -> None:
-    """Have every batch normalisation of feature maps in `model` run as one operation, in place.
+    """Make every batch normalisation of feature maps in `model` run as one fused operation, in place.
 
-    Numbers change by rounding only. The layers stay Keras' own, so the model is written and read by Keras alone. A
-    clone of the model has to be fused anew. Other backends than TensorFlow have no need of it.
+    Results change only by rounding. The layers stay Keras's own, so plain Keras can save and load the model. A clone of
+    the model must be fused again. Backends other than TensorFlow don't need it.
     """
     if keras.backend.backend() != "tensorflow":
         return
@@ -28,7 +28,7 @@ def fuse_batch_normalization(model: keras.Model) -> None:
         if isinstance(layer, keras.Model):
             fuse_batch_normalization(layer)
         elif type(layer) is layers.BatchNormalization and _fuses(layer):
-            # On the object, not by a class of our own, which Keras could not read back without this package.
+            # Patched on the object: Keras could not load a custom class without this package.
             layer.call = MethodType(_call, layer)
 
 
@@ -48,7 +48,7 @@ def _fuses(layer: layers.BatchNormalization) -> bool:
 def _call(
     self: layers.BatchNormalization, inputs: Any, training: bool | None = None, mask: Any = None
 ) -> Any:
-    """Stands in for `BatchNormalization.call`."""
+    """Replaces `BatchNormalization.call`."""
     import tensorflow as tf
 
     if mask is not None:

@@ -1,8 +1,8 @@
-"""A SavedModel that an older TensorFlow loads: what a newer one has added to it is taken out, or it is refused.
+"""Make a SavedModel loadable by an older TensorFlow: remove what newer releases added, or refuse it.
 
-TensorFlow reads graphs of newer releases as long as they use nothing that was added since, and newer releases add
-attributes to old operations and operations around every variable, mostly hints. What a release knows is written in
-`operations.txt`, made from the releases themselves; a graph is checked against it before anybody carries it to a board.
+TensorFlow reads graphs of newer releases as long as they use nothing added since; but newer releases add attributes to
+old operations, and operations around every variable, mostly hints. `operations.txt`, made from the releases themselves,
+lists what each release knows; a graph is checked against it before anyone copies it to a board.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from mri_transfer.errors import UserError
 from mri_transfer.storage.files import atomic_write
 
 OPERATIONS = Path(__file__).with_name("operations.txt")
-# Releases by the name that `--for` gives them. A board has its JetPack's: 2.7 with JetPack 4.6, 2.12 with 5.1.
+# Releases by their `--for` name. A board's release comes with its JetPack: 2.7 with JetPack 4.6, 2.12 with 5.1.
 TARGETS = {"tf2.6": "2.6", "tf2.7": "2.7", "tf2.12": "2.12"}
 
-# Operations that only hint, and give nothing out; they stand in what saves variables.
+# Operations that are only hints and have no outputs; they occur in the code that saves variables.
 HINTS = {"DisableCopyOnRead"}
-# Attributes that change no number, whatever their value: which operand of a product is a gradient, whether an
-# assignment checks its shape once more, what a variable is called in messages.
+# Attributes that never affect results: which operand of a product is a gradient, whether an assignment rechecks its
+# shape, a variable's name in messages.
 HINT_ATTRIBUTES = {"grad_a", "grad_b", "grad_x", "grad_y", "validate_shape", "debug_name"}
-# Names the function that differentiates a node. Only Python that builds further gradients asks for it, and none are
-# built of a graph that holds its own.
+# Names the gradient function of a node. Only Python code that builds further gradients needs it, and none are built
+# from a graph that contains its own.
 CUSTOM_GRADIENT = "_gradient_op_type"
-# Which generator a stateless random operation uses. "Choose" was new in 2.7, and chooses this one on processors and
-# GPUs: https://www.tensorflow.org/api_docs/python/tf/random/Algorithm
+# Which generator a stateless random operation uses. "Choose" was new in 2.7 and picks this one on CPUs and GPUs:
+# https://www.tensorflow.org/api_docs/python/tf/random/Algorithm
 CHOOSE, PHILOX = 3, 1
 
 
 @cache
 def known_operations(version: str) -> dict[str, frozenset[str]]:
-    """The attributes of every operation that a release knows, by its name.
+    """Attributes of every operation known to a release, by operation name.
 
     Args:
         version: one of the values of TARGETS.
@@ -43,7 +43,7 @@ def known_operations(version: str) -> dict[str, frozenset[str]]:
     for line in OPERATIONS.read_text(encoding="ascii").splitlines():
         if not line.startswith("#"):
             release, name, *attributes = line.split()
-            if _numbers(release) <= target:  # later lines are of later releases, and win
+            if _numbers(release) <= target:  # later lines are from later releases and win
                 operations[name] = frozenset(attributes)
     return operations
 
@@ -56,7 +56,7 @@ def make_loadable(folder: Path, version: str) -> None:
     """Change a SavedModel in place so that a release of TensorFlow loads it; its numbers stay the same.
 
     Args:
-        folder: of the SavedModel.
+        folder: the SavedModel's.
         version: one of the values of TARGETS.
 
     Raises:
@@ -96,7 +96,7 @@ def make_loadable(folder: Path, version: str) -> None:
 def _convert(
     nodes: Any, operations: dict[str, frozenset[str]], functions: set[str], unknown: set[str]
 ) -> set[str]:
-    """Convert the nodes of one graph in place, and add to `unknown` what can't be.
+    """Convert the nodes of one graph in place, adding what can't be converted to `unknown`.
 
     Returns:
         Names of the nodes that were removed.
@@ -145,7 +145,7 @@ def _default(operation: str, attribute: str) -> Any:
 
 
 def _algorithms(node: Any) -> Iterator[str]:
-    """Names of the nodes that tell a random operation which generator to use."""
+    """Names of the nodes that choose a random operation's generator."""
     definition = _definition(node.op) if node.op.startswith("Stateless") else None
     for argument, source in zip(definition.input_arg if definition else (), node.input, strict=False):
         if argument.name == "alg":

@@ -1,8 +1,8 @@
 """Networks of the user's own, as `.keras` files: read in Keras's safe mode, and fitted to grey images of any size.
 
-What goes in is what every encoder here takes, (batch, size, size, 1) in 0..255. A network that takes three channels is
-given the grey value three times; one that takes another size, resized images. It must normalise by itself, or not at
-all. What comes out becomes features: maps are averaged, tokens too, and a softmax at the end is cut off with its layer.
+Inputs are the same as for every encoder here, (batch, size, size, 1) in 0..255. A network with three input channels
+gets the grey value three times; one with another input size, resized images. It must normalise inputs itself, or not at
+all. Outputs become features: maps and tokens are averaged, and a final softmax is removed with its layer.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ MOST_BYTES = 50_000_000  # of a description; that of the largest network of kera
 
 
 def architecture_of(path: Path) -> str:
-    """A name for the architecture in a `.keras` file, the same wherever and how often the network was built.
+    """A name for the architecture in a `.keras` file, independent of where and how often the network was built.
 
     Raises:
-        UserError: the file is none.
+        UserError: it is not a `.keras` file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -37,7 +37,7 @@ def architecture_of(path: Path) -> str:
                 raise ValueError("its description is larger than any network's")
             architecture = json.loads(archive.read("config.json"))
         architecture = {key: architecture[key] for key in ("class_name", "config")}
-    except Exception as error:  # zipfile, zlib and json each raise their own
+    except Exception as error:  # zipfile, zlib and json raise different exceptions
         raise UserError(
             f"{path}: is no network as Keras 3 saves it ({' '.join(str(error).split())[:120]}); write it with "
             "model.save('FILE.keras')"
@@ -50,7 +50,7 @@ def architecture_of(path: Path) -> str:
 
 
 def _layer_names(node: Any) -> Iterator[str]:
-    """Names of layers, in order. Keras counts unnamed ones on and on within a process ("conv2d_37")."""
+    """Layer names, in order. Keras numbers unnamed ones consecutively within a process ("conv2d_37")."""
     if isinstance(node, list):
         for child in node:
             yield from _layer_names(child)
@@ -65,7 +65,7 @@ def _layer_names(node: Any) -> Iterator[str]:
 def _renamed(node: Any, names: dict[str, str]) -> Any:
     if isinstance(node, list):
         return [_renamed(child, names) for child in node]
-    if isinstance(node, dict):  # an object's number within a process says nothing
+    if isinstance(node, dict):  # an object's number within a process is meaningless
         return {key: _renamed(child, names) for key, child in node.items() if key != "shared_object_id"}
     return names.get(node, node) if isinstance(node, str) else node
 
@@ -74,14 +74,14 @@ def load_network(path: Path, size: int) -> keras.Model:
     """The network of a `.keras` file as an encoder, (batch, size, size, 1) in 0..255 to (batch, features) float32.
 
     Raises:
-        UserError: it can't be read without running code of its own, or what it takes or gives is no image or no
+        UserError: it can't be read without running its own code, its input is not an image, or its output is not
             features.
     """
     import keras
 
     try:
         network = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except Exception as error:  # Keras raises whatever comes to hand
+    except Exception as error:  # Keras raises many kinds of exceptions
         raise UserError(f"{path}: {_why(str(error))}") from None
     return fitted(network, size, str(path))
 
@@ -98,15 +98,15 @@ def _why(text: str) -> str:
 
 
 def fitted(network: keras.Model, size: int, name: str) -> keras.Model:
-    """A network with what it needs in front and behind; see the top of this module.
+    """A network with the layers it needs before and after it; see the module docstring.
 
     Args:
-        network: of one input (batch, height, width, channels), with 1 or 3 channels.
+        network: with one input (batch, height, width, channels), with 1 or 3 channels.
         size: side of the images, pixels.
         name: for messages.
 
     Raises:
-        UserError: it takes or gives something else.
+        UserError: its input or output is something else.
     """
     import keras
     from keras import layers
@@ -129,7 +129,7 @@ def fitted(network: keras.Model, size: int, name: str) -> keras.Model:
         x = layers.Concatenate(name="grey_to_channels", dtype="float32")([x, x, x])
     try:
         x = _trunk(network)(x)
-    except Exception as error:  # too small an image, mostly
+    except Exception as error:  # usually the image is too small
         raise UserError(
             f"{name}: can't take images of {size} px ({' '.join(str(error).split())[:160]}); try another --size"
         ) from None
@@ -147,7 +147,7 @@ def fitted(network: keras.Model, size: int, name: str) -> keras.Model:
 
 
 def _trunk(network: keras.Model) -> keras.Model:
-    """The network without a softmax at its end, and without a last average, so that maps can be shown."""
+    """The network without its final softmax and final average, so that maps can be shown."""
     import keras
     from keras import layers
 

@@ -1,9 +1,9 @@
-"""The control of scale: random weights whose every layer has the mean and standard deviation of a trained one's.
+"""The control for scale: random weights with the mean and standard deviation of each trained layer.
 
-Part of what a trained start gives may be that its weights have a good scale, and not what they have learned. Raghu et
-al. 2019 ("Transfusion", arXiv:1902.07208, section 5) tell the two apart by drawing each layer's weights independently
-from a normal distribution with the mean and variance of the trained layer's. A trained start that does no better than
-this was reused for its scale only.
+Part of a trained start's benefit may be the scale of its weights rather than what they have learned. Raghu et al. 2019
+("Transfusion", arXiv:1902.07208, section 5) separate the two by drawing each layer's weights independently from a
+normal distribution with the mean and variance of the trained layer's. If a trained start does no better than this, only
+its scale mattered.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ CALIBRATION_IMAGES = 64
 
 
 def rescale_at_random(model: Any, seed: int) -> None:
-    """Replace what an encoder has learned by noise of the same scale, in place.
+    """Replace an encoder's learned weights with noise of the same scale, in place.
 
-    Every trainable weight (kernel, bias, gain, offset) is drawn anew, and shifted and scaled to exactly the mean and
-    standard deviation it had. Batch normalisation's moving statistics describe activations that are no more; they are
-    taken anew on pictures of noise, so that activations are of the scale that the layer was made for, and no image of
-    any data set is needed.
+    Every trainable weight (kernel, bias, gain, offset) is redrawn, then shifted and scaled to exactly its former mean
+    and standard deviation. Batch normalisation's moving statistics no longer describe the activations; they are
+    recomputed on noise images, so that activations have the scale the layer was made for, and no data set is needed.
 
     Args:
         model: an encoder, (batch, size, size, 1) in 0..255.
@@ -45,7 +44,7 @@ def rescale_at_random(model: Any, seed: int) -> None:
         return
     momenta = [layer.momentum for layer in normalisations]
     for layer in normalisations:
-        layer.momentum = 0.0  # the moving statistics become those of the one batch that follows
+        layer.momentum = 0.0  # the moving statistics become those of the next batch
     try:
         model(noise(CALIBRATION_IMAGES, int(model.input_shape[1]), seed)[..., None], training=True)
     finally:
@@ -54,13 +53,13 @@ def rescale_at_random(model: Any, seed: int) -> None:
 
 
 def like(numbers: np.ndarray, trained: np.ndarray) -> np.ndarray:
-    """Random numbers shifted and scaled to the mean and standard deviation of others; a single one becomes equal."""
+    """Random numbers shifted and scaled to the mean and standard deviation of others; a single number is copied."""
     spread = numbers.std()
     return trained.mean() + (numbers - numbers.mean()) * (trained.std() / spread if spread > 0 else 0.0)
 
 
 def noise(count: int, size: int, seed: int) -> np.ndarray:
-    """Pictures of noise, float32 (count, size, size) in 0..255, with amplitudes that fall as 1/f, as in natural images.
+    """Noise images, float32 (count, size, size) in 0..255, with amplitudes that fall as 1/f, as in natural images.
 
     Field 1987, doi:10.1364/JOSAA.4.002379.
     """

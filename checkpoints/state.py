@@ -1,11 +1,11 @@
-"""Training states: everything a training needs to go on as if it had never stopped, in two generations.
+"""Training states: everything a training needs to resume as if it had never stopped, in two generations.
 
     FOLDER/state-12.npz   weights, optimizer, seed generators (uncompressed)
-    FOLDER/state-12.json  its SHA-256 and whatever the training wants to remember; readable
+    FOLDER/state-12.json  its SHA-256 and whatever the training wants to keep; readable
     FOLDER/state-11.*     the generation before, kept in case a byte of the newest one is lost
 
-The arrays are complete on disk before the JSON file that vouches for them appears, and the third-newest
-generation goes only after that. One process at a time may save into a folder.
+The arrays are complete on disk before the JSON file that vouches for them appears, and only then is the third-newest
+generation removed. Only one process at a time may save into a folder.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ REMEDY = "delete the folder to begin again"
 
 
 def _generations(folder: Path) -> list[int]:
-    """Numbers of the complete generations, newest first."""
+    """Numbers of complete generations, newest first."""
     matches = (CARD_NAME.fullmatch(path.name) for path in folder.iterdir()) if folder.is_dir() else ()
     return sorted((int(match[1]) for match in matches if match), reverse=True)
 
 
 def _info_sha256(info: dict[str, Any]) -> str:
-    """Of the information as JSON without blanks, so that a flipped digit in the readable file is found."""
+    """Digest of the information as JSON without blanks, to detect a flipped digit in the readable file."""
     return hashlib.sha256(to_json(info, indent=None).encode()).hexdigest()
 
 
@@ -47,18 +47,18 @@ def save_state(folder: Path, arrays: dict[str, np.ndarray], info: dict[str, Any]
     """Save a new generation; the one before it is kept, older ones are removed.
 
     Args:
-        folder: made if need be.
-        arrays: as of :func:`model_arrays`, or any numbers by name.
+        folder: created if missing.
+        arrays: from :func:`model_arrays`, or any numbers by name.
         info: JSON values, such as step, elapsed seconds and data position; numbers must be finite.
 
     Raises:
-        OSError: the disk is full or read-only; the generations that were there still load.
+        OSError: the disk is full or read-only; existing generations still load.
         ValueError: an array or value that can't be stored.
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
     before = _generations(folder)
-    _remove_others(folder, before[:KEPT])  # what a killed process left half-written needs the room
+    _remove_others(folder, before[:KEPT])  # half-written files of a killed process take up space
     new = before[0] + 1 if before else 0
     digest = write_arrays(folder / f"state-{new}.npz", arrays)
     card = {"format": FORMAT, "sha256": digest, "info_sha256": _info_sha256(info), "info": info}
@@ -67,7 +67,7 @@ def save_state(folder: Path, arrays: dict[str, np.ndarray], info: dict[str, Any]
 
 
 def _remove_others(folder: Path, numbers: list[int]) -> None:
-    """Remove generations whose number is none of `numbers`, card first, and files that belong to none."""
+    """Remove generations not in `numbers`, card first, and files that belong to no generation."""
     names = {f"state-{number}.{suffix}" for number in numbers for suffix in ("json", "npz")}
     for path in sorted(folder.iterdir()):  # .json sorts before .npz
         if FILE_NAME.fullmatch(path.name) and path.name not in names:
@@ -75,12 +75,12 @@ def _remove_others(folder: Path, numbers: list[int]) -> None:
 
 
 def load_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """The newest generation whose every byte is as it was written, or None if nothing was saved yet.
+    """The newest intact generation, every byte verified, or None if nothing was saved yet.
 
-    A damaged generation is set aside (as damaged.npz and damaged.json) and said so.
+    A damaged generation is set aside (as damaged.npz and damaged.json) and reported.
 
     Raises:
-        UserError: there are generations, and none can be trusted, or a newer program wrote them.
+        UserError: no existing generation is intact, or a newer program wrote them.
     """
     folder = Path(folder)
     problems = []
@@ -102,7 +102,7 @@ def load_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | N
 
 
 def keep_newest(folder: Path) -> bool:
-    """Make room: remove all but the newest generation, if every byte of that one is as it was written.
+    """Make room: remove all but the newest generation, provided that one is intact.
 
     Returns:
         Whether anything was removed.
@@ -128,12 +128,12 @@ def _load(folder: Path, number: int) -> tuple[dict[str, np.ndarray], dict[str, A
 
 
 def _set_aside(folder: Path, number: int) -> None:
-    """Keep a damaged generation for inspection, out of the count of generations."""
+    """Keep a damaged generation for inspection, no longer counted as a generation."""
     for suffix in ("json", "npz"):
         path = folder / f"state-{number}.{suffix}"
         try:
             path.replace(folder / f"damaged.{suffix}")
-        except OSError:  # missing, or a disk that has become read-only: it will be skipped again
+        except OSError:  # missing, or the disk became read-only: it will be skipped again
             continue
 
 
@@ -159,11 +159,11 @@ def named_variables(
 def model_arrays(
     model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
 ) -> dict[str, np.ndarray]:
-    """All that changes while a model trains: weights, moving statistics, seed generators, optimizer.
+    """Everything that changes while a model trains: weights, moving statistics, seed generators, optimizer.
 
-    Names are "model/0012/kernel" or "optimizer/0003/momentum": the position counts, as Keras may number the
-    same layer differently in another process. bfloat16 is widened to float32, which is exact; other types are
-    kept. The arrays are copies, so training can go on while they are written.
+    Names are "model/0012/kernel" or "optimizer/0003/momentum": only the position matters, as Keras may number the same
+    layer differently in another process. bfloat16 is widened to float32, which is exact; other types are kept. The
+    arrays are copies, so training can continue while they are written.
 
     Raises:
         ValueError: the optimizer is not built yet.
@@ -180,10 +180,10 @@ def model_arrays(
 def assign_arrays(
     arrays: dict[str, np.ndarray], model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None
 ) -> None:
-    """Put back what :func:`model_arrays` collected; nothing is set unless everything fits.
+    """Restore what :func:`model_arrays` collected; nothing is set unless everything fits.
 
     Raises:
-        UserError: the arrays are of another model or optimizer; the line says what differs.
+        UserError: the arrays belong to another model or optimizer; the message says what differs.
         ValueError: the optimizer is not built yet.
     """
     from keras import ops

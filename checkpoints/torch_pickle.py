@@ -2,8 +2,8 @@
 
 Such a file is a chain of pickles (magic number, protocol, byte order, the state dict with its tensors left
 out, the list of storage keys), followed by each storage: its length as int64, then its numbers, little
-endian. A pickle can call any function by name, so this reader first refuses every opcode and then every name
-that a state dict does not need. torch is never imported, and nothing from the file is ever called.
+endian. A pickle can call any function by name, so this reader rejects every opcode, then every name, that a state dict
+does not need. torch is never imported, and nothing from the file is ever called.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ OPCODES = frozenset((
     "BINGET", "LONG_BINGET", "BINPUT", "LONG_BINPUT",
 ))
 # fmt: on
-MEMO_LIMIT = 1_000_000  # the unpickler allocates as many slots as the largest index a file names
+MEMO_LIMIT = 1_000_000  # the unpickler allocates as many slots as the largest index in the file
 
 
 class _Refused(Exception):
-    """What is wrong, in words; the caller adds the file's name."""
+    """What is wrong; the caller adds the file name."""
 
 
 class _StateDict(OrderedDict):
-    """Stands for `OrderedDict`; torch hangs version notes on it, which are dropped."""
+    """Replaces `OrderedDict`; torch attaches version notes to it, which are dropped."""
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -57,7 +57,7 @@ class _Storage:
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor as a view of a storage, all in numbers of elements."""
+    """A tensor as a view of a storage; all fields count elements."""
 
     storage: _Storage
     offset: int
@@ -82,7 +82,7 @@ class _Tensor:
 
 
 def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *unused: Any) -> _Tensor:
-    """Stands for `torch._utils._rebuild_tensor_v2`; gradients and hooks have no meaning here."""
+    """Replaces `torch._utils._rebuild_tensor_v2`; gradients and hooks are ignored."""
     if not (isinstance(storage, _Storage) and isinstance(shape, tuple) and isinstance(strides, tuple)):
         raise _Refused("a tensor is not described by a storage, a shape and strides")
     tensor = _Tensor(storage, offset, shape, strides)
@@ -92,7 +92,7 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *unused
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows the four names that a state dict is made of, and no others."""
+    """Allows only the four names that a state dict uses."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
@@ -111,7 +111,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _load_next(file: io.BytesIO) -> Any:
-    """The next pickle of the chain, once all its opcodes are known to be harmless."""
+    """The next pickle of the chain, after checking that all its opcodes are harmless."""
     start = file.tell()
     for opcode, value, _ in pickletools.genops(file):
         if opcode.name not in OPCODES:
@@ -165,6 +165,6 @@ def read_state_dict(path: Path) -> dict[str, np.ndarray]:
         ) from None
     try:
         return _read(io.BytesIO(content))
-    except Exception as error:  # a hostile or cut pickle may fail in any way at all
+    except Exception as error:  # a hostile or truncated pickle may raise anything
         problem = str(error) if isinstance(error, _Refused) else "its pickle is damaged"
         raise UserError(f"{path}: refused as a torch weights file: {problem}; get the file again") from None

@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """Run one command; see :func:`mri_transfer.cli.main`. An interrupt while that is imported is one line, too."""
+    """Run one command; see :func:`mri_transfer.cli.main`. An interrupt during its import also prints one line."""
     try:
         from mri_transfer.cli import main as run
     except KeyboardInterrupt:
@@ -17,7 +17,7 @@ def main() -> int:
 
 
 def _print_any_letter() -> None:
-    """Files and pipes get UTF-8, on Windows too; a terminal that lacks a letter shows a code."""
+    """Use UTF-8 for files and pipes, on Windows too; a terminal that lacks a character shows an escape."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(encoding=None if stream.isatty() else "utf-8", errors="backslashreplace")

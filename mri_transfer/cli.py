@@ -25,7 +25,7 @@ from mri_transfer.options import add_options, did_you_mean, from_arguments
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """One subcommand: its configuration and the function that takes it and returns a summary."""
+    """One subcommand: its configuration, and the function that takes it and returns a summary."""
 
     help: str
     config: str  # "module:Class"
@@ -102,14 +102,14 @@ COMMANDS = {
 
 
 def load(reference: str) -> Any:
-    """What a "module:name" names."""
+    """The object that a "module:name" string names."""
     module, name = reference.split(":")
     return getattr(importlib.import_module(module), name)
 
 
-PATIENCE = 5.0  # seconds of clearing up before a further Ctrl-C ends the program at once
+PATIENCE = 5.0  # seconds of clean-up before another Ctrl-C ends the program at once
 
-# What options are called in other programs.
+# Names of these options in other programs.
 ELSEWHERE = {
     "--batch-size": "--batch",
     "--batch_size": "--batch",
@@ -133,10 +133,10 @@ ELSEWHERE = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints are one line each, with the nearest word that would have done."""
+    """A parser with one-line errors that suggest the closest valid word."""
 
     def parse_known_args(self, args=None, namespace=None):
-        """As argparse does, but what a command doesn't know is told by its own parser, and before what is missing."""
+        """Like argparse, but a command's own parser reports unknown options, and does so before missing ones."""
         required = [action for action in self._actions if action.required]
         try:
             for action in required:
@@ -152,7 +152,7 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where to look; exit with 2."""
+        """Print the error and where to look; exit with 2."""
         unknown = re.match(r"unrecognized arguments: (.*)", message, re.DOTALL)
         if unknown:
             word = unknown[1].split()[0]
@@ -172,11 +172,11 @@ class Parser(argparse.ArgumentParser):
 def build_parser(
     command: str | None = None, defaults: dict[str, Any] | None = None
 ) -> argparse.ArgumentParser:
-    """The parser. Only the named command's options are filled in, so `--help` needs no TensorFlow.
+    """The parser. Only the named command's options are added, so `--help` needs no TensorFlow.
 
     Args:
-        command: the command that is going to run.
-        defaults: of its options, instead of those that they were declared with.
+        command: the command about to run.
+        defaults: for its options, overriding the declared ones.
     """
     parser = Parser(
         prog="mri-transfer",
@@ -225,7 +225,7 @@ def _write_summary(target: Path | None, summary: dict[str, Any]) -> None:
     if target == Path("-"):
         print(
             json.dumps(json.loads(to_json(summary)), indent=2)
-        )  # ASCII: no name of a file gets at a terminal
+        )  # ASCII: no file name can send control codes to a terminal
     elif target:
         clear_parts(target.parent, target.name)
         write_json(target, summary)
@@ -234,16 +234,16 @@ def _write_summary(target: Path | None, summary: dict[str, Any]) -> None:
 def _write_failure(
     parsed: argparse.Namespace, error: str, started: float, cause: BaseException | None = None
 ) -> None:
-    """`--json` of a command that failed: the line that is printed, and what more the error tells."""
+    """`--json` output of a failed command: the printed line, and the error's details."""
     details = cause.details if isinstance(cause, UserError) else {}
     seconds = round(time.monotonic() - started, 2)
     summary = {"command": parsed.command, "error": error, **details, "seconds": seconds}
-    with contextlib.suppress(OSError, UserError):  # perhaps what failed is that nothing can be written
+    with contextlib.suppress(OSError, UserError):  # perhaps writing is what failed
         _write_summary(parsed.json, summary)
 
 
 def _complete() -> None:
-    """Answer a shell's request for completions, if argcomplete is there (extra `[completion]`), and exit."""
+    """Answer a shell's completion request if argcomplete is installed (extra `[completion]`), and exit."""
     import argcomplete
 
     typed = os.environ.get("COMP_LINE", "").split()
@@ -267,7 +267,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _end_quietly() -> None:
-    """A second Ctrl-C doesn't cut the clearing up short, with tracebacks; unless that takes more than seconds."""
+    """Ignore a second Ctrl-C during clean-up, which would print tracebacks, unless clean-up takes many seconds."""
     began = time.monotonic()
 
     def asked_again(*_: object) -> None:
@@ -279,7 +279,7 @@ def _end_quietly() -> None:
 
 
 def _run(arguments: list[str]) -> int:
-    if "_ARGCOMPLETE" in os.environ:  # a shell asks for the words that may follow
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks for completions
         _complete()
     if not arguments:
         build_parser().print_help()
@@ -298,7 +298,7 @@ def _run(arguments: list[str]) -> int:
     parsed = settings.given_in(parser, arguments) if earlier else parser.parse_args(arguments)
     entry = COMMANDS[parsed.command]
     preset = getattr(load(entry.config), "preset", None)
-    if not earlier and preset and (extra := preset(vars(parsed))):  # options given beside them win over these
+    if not earlier and preset and (extra := preset(vars(parsed))):  # given options override these
         parsed = build_parser(command, extra).parse_args(arguments)
     progress.set_quiet(parsed.quiet, stdout_taken=parsed.json == Path("-"))
     started = time.monotonic()

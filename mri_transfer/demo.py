@@ -1,4 +1,4 @@
-"""`mri-transfer demo`: the whole job on generated heads, to see it work before giving it data and a night."""
+"""`mri-transfer demo`: the whole pipeline on generated heads, to try before committing data and a night."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ The heads are drawn from ellipsoids and noise. What comes out says nothing about
 
 
 def demo(config: DemoConfig) -> dict[str, Any]:
-    """Generate, slice, pretrain, audit, compare; a part that is already done is not done again.
+    """Generate, slice, pretrain, audit, compare; finished parts are not repeated.
 
     Returns:
-        The summary, with the path of the page that links all others.
+        The summary, with the path of the page that links to all others.
 
     Raises:
-        UserError: the folder holds something else, or a demo with other settings.
+        UserError: the folder holds something else, or a demo with different settings.
     """
     claim_folder(config.out, "demo")
     with alone_in(config.out):
@@ -118,7 +118,7 @@ def _demo(config: DemoConfig) -> dict[str, Any]:
 
 
 def _write_index(path: Path, config: DemoConfig, summary: dict[str, Any]) -> None:
-    """One page that shows each part of the demo and links to its own page."""
+    """One page that shows each part of the demo and links to that part's page."""
     from mri_transfer.datasets.image_files import read_grey
     from mri_transfer.datasets.store.store import SliceStore
     from mri_transfer.pages.html_pages import data_uri, environment
@@ -154,7 +154,7 @@ def _write_index(path: Path, config: DemoConfig, summary: dict[str, Any]) -> Non
 
 
 def _lead_of(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, float] | None:
-    """How far one start is ahead of another by linear probe, if its interval says that it is."""
+    """How far start `a` leads `b` by linear probe; None unless the interval lies above zero."""
     for pair in pairs:
         if pair["mode"] == "probe" and {pair["a"], pair["b"]} == {a, b}:
             interval = pair["difference"]
@@ -169,7 +169,7 @@ def _lead_of(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, float] | 
 
 
 def _generate(config: DemoConfig, volumes: Path, tumors: Path) -> None:
-    """The data, once: the same seed gives the same heads, so an interrupted generation is simply done again."""
+    """Generate the data once; the same seed gives the same heads, so an interrupted generation simply restarts."""
     from mri_transfer.datasets.synthetic.generate import write_tumors, write_volumes
 
     record, settings = (

@@ -1,7 +1,7 @@
-"""`mri-transfer doctor`: what this machine is, what it can hold, what to fix before a night is spent on it.
+"""`mri-transfer doctor`: what this machine is and can handle, and what to fix before a night-long run.
 
-It reads what the kernel and NVIDIA's tools expose, trains for a minute on noise, writes one temporary file to see how
-fast the disk is, and changes nothing.
+It reads what the kernel and NVIDIA's tools expose, trains for a minute on noise, writes one temporary file to measure
+disk speed, and changes nothing.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ Every finding comes with a remedy. Nothing is changed. The exit code is 0 whatev
 
 
 def doctor(config: DoctorConfig) -> dict[str, Any]:
-    """Look at the machine and say what was found.
+    """Inspect the machine and report findings.
 
     Returns:
-        {"machine", "board": {"model", "l4t", "jetpack"} or None, "findings": [as of :class:`Finding`], "speed",
-        "recommended": {"command", ...}}; the last two are None where nothing was measured.
+        {"machine", "board": {"model", "l4t", "jetpack"} or None, "findings": [as in :class:`Finding`], "speed",
+        "recommended": {"command", ...}}; the last two are None if nothing was measured.
 
     Raises:
-        UserError: `root` or `folder` is no folder.
+        UserError: `root` or `folder` is not a folder.
     """
     for name, path in (("root", config.root), ("folder", config.folder)):
         if not path.is_dir():
@@ -103,7 +103,7 @@ def _line(finding: Finding) -> str:
 
 
 def _speed(seconds: float) -> tuple[Finding, dict[str, Any] | None]:
-    """What a measurement found, and its figures."""
+    """The findings of a measurement, and its figures."""
     limit = memory.default_limit()
     device.limit_memory(limit)
     device.prepare()
@@ -131,7 +131,7 @@ def _speed(seconds: float) -> tuple[Finding, dict[str, Any] | None]:
 
 
 def recommendation(board: Board | None, speed: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings for a night here, from what was measured."""
+    """Settings for an overnight run here, from the measurements."""
     night = "night-orin" if board else "night-8gb"
     views = 8 * 3600 * speed["views_per_second"]
     return {

@@ -1,4 +1,4 @@
-"""`mri-transfer encoders`: the encoders that come with this program, each with its card."""
+"""`mri-transfer encoders`: the encoders shipped with this program, each with its card."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ examples:
 
 
 def encoders(config: EncodersConfig) -> dict[str, Any]:
-    """Say what `--init NAME` knows without a download.
+    """List what `--init NAME` accepts without a download.
 
     Returns:
-        {"encoders": [{"name", "folder", "card"}]}, the card as of :mod:`mri_transfer.checkpoints.encoders`.
+        {"encoders": [{"name", "folder", "card"}]}, the card as in :mod:`mri_transfer.checkpoints.encoders`.
 
     Raises:
         UserError: a card is damaged.
@@ -48,7 +48,7 @@ def described(name: str, card: dict[str, Any]) -> list[str]:
     """A published encoder's card in a few lines.
 
     Args:
-        name: that `--init` takes.
+        name: as `--init` takes it.
         card: with what `benchmarks/publish.py` adds under "provenance" and "published".
     """
     provenance = card["provenance"]

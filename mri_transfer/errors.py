@@ -1,4 +1,4 @@
-"""The one error that is the user's to mend."""
+"""The one error that users can fix themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class UserError(Exception):
     The command line prints it without a traceback and exits with code 2.
 
     Attributes:
-        details: what more a program may want to know; `--json` writes it beside the error.
+        details: more for programs; `--json` writes it beside the error.
     """
 
     def __init__(self, text: str = "", details: dict[str, Any] | None = None):

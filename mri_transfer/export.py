@@ -1,4 +1,4 @@
-"""`mri-transfer export`: what was made here, for machines that can't run this program."""
+"""`mri-transfer export`: networks for machines that can't run this program."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def _as_for_pretrain(name: str, otherwise: str = "", *, of_run: bool = True, def
     """The option of `pretrain` with this name.
 
     Args:
-        name: of the field of PretrainConfig.
-        otherwise: what it is if it is left out, in words; as for `pretrain` if this is empty.
-        of_run: whether it is taken over from a RUN, if there is one.
-        default: of the field here, which says that it was left out.
+        name: the field of PretrainConfig.
+        otherwise: its value if left out, in words; empty means the same as for `pretrain`.
+        of_run: whether it is inherited from a RUN, if there is one.
+        default: the field's default here, marking it as left out.
     """
     field = PretrainConfig.__dataclass_fields__[name]
     text, _, default_text = field.metadata["help"].partition(" (default: ")
@@ -43,7 +43,7 @@ def _as_for_pretrain(name: str, otherwise: str = "", *, of_run: bool = True, def
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportConfig:
-    """What to export, and how. Options that are None are as in the run, or as `pretrain` has them."""
+    """What to export, and how. Options that are None take the run's value, or `pretrain`'s default."""
 
     EXAMPLE: ClassVar[str] = """\
 saved_model, litert, onnx: a classifier of `finetune`, or the encoder of `pretrain`, for another runtime. The result is
@@ -142,14 +142,14 @@ With a RUN its settings are taken, and the training goes on from its encoder. Th
 
 
 def export(config: ExportConfig) -> dict[str, Any]:
-    """Write what `config.format` says.
+    """Export in the format `config.format`.
 
     Returns:
         The summary of the format.
 
     Raises:
-        UserError: options that don't belong to the format, an --out that isn't UTF-8, or what the format's own function
-            raises.
+        UserError: options that don't belong to the format, an --out that isn't UTF-8, or any error of the format's own
+            function.
     """
     try:
         str(config.out).encode()

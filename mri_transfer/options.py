@@ -1,7 +1,7 @@
-"""A stage's configuration is one frozen dataclass; the command line is made from it.
+"""A stage's configuration is one frozen dataclass, from which the command line is generated.
 
 Each field is declared with :func:`option` or :func:`argument`, which carry the help text. The same dataclass
-is stored as JSON in the run folder and travels inside a checkpoint, so there is one place for every default.
+is stored as JSON in the run folder and in checkpoints, so every default has one place.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ def option(
     """A dataclass field that becomes `--its-name`.
 
     Args:
-        default: without one the option is required.
+        default: without it the option is required.
         help: one sentence, with the unit; the default is appended.
         choices: the only accepted values.
-        aliases: what some of them are called elsewhere, for a hint.
-        metavar: what to call the value in `--help`.
+        aliases: names of some of them elsewhere, for hints.
+        metavar: the value's name in `--help`.
         repeat: the option may be given several times; the field is then a tuple.
         parse: turns the text into the value and raises ValueError with a remedy; else the field's type does.
     """
@@ -57,17 +57,17 @@ def argument(
 ) -> Any:
     """A dataclass field that becomes a positional argument; with `many`, one or more of them (a tuple).
 
-    With a default it may be left out; `parse` is as of :func:`option`.
+    With a default it is optional; `parse` is as in :func:`option`.
     """
     metadata = {"help": help, "metavar": metavar, "positional": True, "many": many, "parse": parse}
     return dataclasses.field(default=default, metadata=metadata)
 
 
 def same_as(config: type, name: str, **changes: Any) -> Any:
-    """The option of another configuration that has this name, so that it is said once.
+    """Another configuration's option of this name, so that it is declared only once.
 
     Args:
-        changes: a `default` of its own, or any of what :func:`option` takes.
+        changes: a different `default`, or any other argument of :func:`option`.
     """
     field = next(candidate for candidate in dataclasses.fields(config) if candidate.name == name)
     default = changes.pop("default", field.default)
@@ -106,7 +106,7 @@ def side(text: str) -> int:
 
 
 def time_in(unit: str) -> Callable[[str], float]:
-    """A finite time above zero, in `unit` (h or min) where none is written: for h, 8, 8h and 480min are the same."""
+    """A finite time above zero, in `unit` (h or min) by default: for h, 8, 8h and 480min are the same."""
     seconds = {"s": 1, "sec": 1, "min": 60, "m": 60, "h": 3600, "hours": 3600, "hour": 3600, "minutes": 60}
 
     def parse(text: str) -> float:
@@ -185,7 +185,7 @@ def _explained(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def did_you_mean(text: str, choices: Iterable[str], aliases: Mapping[str, str] | None = None) -> str:
-    """ "; did you mean simclr?" for a word that is close to one of the choices, or called otherwise elsewhere."""
+    """ "; did you mean simclr?" for a word close to one of the choices, or an alias of one."""
     names = {name.lower(): name for name in choices} | {
         key.lower(): name for key, name in (aliases or {}).items()
     }
@@ -194,7 +194,7 @@ def did_you_mean(text: str, choices: Iterable[str], aliases: Mapping[str, str] |
 
 
 def _choice_parser(choices: Collection[str], aliases: Mapping[str, str]) -> Callable[[str], str]:
-    """One of the choices, whatever the case of its letters."""
+    """One of the choices, ignoring case."""
 
     def parse(text: str) -> str:
         choice = {name.lower(): name for name in choices}.get(text.lower())
@@ -216,9 +216,9 @@ _PLAIN: dict[type, Callable[[str], Any]] = {int: _integer, float: _number}
 
 
 def add_options(parser: argparse.ArgumentParser, config: type) -> None:
-    """Add every field of the dataclass `config` to `parser`, under the headings of its `HEADINGS`, if it has any.
+    """Add every field of the dataclass `config` to `parser`, under its `HEADINGS`, if any.
 
-    `HEADINGS` is {heading: names of fields, separated by spaces}; fields that it doesn't name stand above.
+    `HEADINGS` is {heading: names of fields, separated by spaces}; other fields come first.
     """
     annotations = typing.get_type_hints(config)
     parser.usage = _usage(config)
@@ -238,9 +238,7 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
                 field.name, type=kind, metavar=metadata["metavar"], help=metadata["help"], nargs=arity
             )
             continue
-        flag = "--" + field.name.rstrip("_").replace(
-            "_", "-"
-        )  # `for_` is --for, which no field can be called
+        flag = "--" + field.name.rstrip("_").replace("_", "-")  # `for_` is --for, which can't be a field name
         text = metadata["help"].replace("%", "%%")
         place = places.get(field.name, parser)
         if base is bool:
@@ -248,7 +246,7 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
             continue
         default: Any = field.default if has_default else None
         if metadata["repeat"]:
-            default = list(default or ())  # argparse appends to a copy of it, and can't to a tuple
+            default = list(default or ())  # argparse appends to a copy, which can't be a tuple
         if has_default and field.default not in (None, (), ""):
             text += f" (default: {_value_text(field.default)})"
         place.add_argument(
@@ -272,7 +270,7 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
 
 
 def _usage(config: type) -> str:
-    """What must be given; the options are listed below it, and there are too many to be read in one go."""
+    """Usage with required arguments only; the options are listed below, and there are too many for one line."""
     required, words = [], []
     for field in dataclasses.fields(config):
         metadata, has_default = field.metadata, field.default is not dataclasses.MISSING
@@ -302,15 +300,15 @@ def from_arguments(config: type[Config], arguments: argparse.Namespace) -> Confi
 
 
 def configure(config: type[Config], arguments: Sequence[Any], options: dict[str, Any]) -> Config:
-    """The dataclass filled from a Python call: paths may be text, several values any sequence.
+    """The dataclass filled from a Python call: paths may be text, repeated values any sequence.
 
     Args:
         config: declared with :func:`argument` and :func:`option`.
-        arguments: of the positional fields, in order.
-        options: of the others, by name.
+        arguments: values of the positional fields, in order.
+        options: values of the others, by name.
 
     Raises:
-        UserError: a name is unknown, one without a default is missing, or a value is none that the option takes.
+        UserError: a name is unknown, a required one is missing, or an option rejects its value.
     """
     fields = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     annotations = typing.get_type_hints(config)
@@ -330,7 +328,7 @@ def configure(config: type[Config], arguments: Sequence[Any], options: dict[str,
 
 
 def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
-    """A value as the command line would have made it."""
+    """A value as the command line would have parsed it."""
     metadata, base = field.metadata, _base_type(annotation)
     if value is None or "help" not in metadata:
         return value
@@ -342,7 +340,7 @@ def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
     def accept(item: Any) -> Any:
         if metadata.get("parse"):
             parsed = metadata["parse"](_value_text(item))
-            return parsed if isinstance(item, str) else item  # text made of a number has lost digits
+            return parsed if isinstance(item, str) else item  # a number converted to text has lost digits
         if base in (int, float) and not isinstance(item, (int, float)):
             raise ValueError("must be a number")
         return Path(item) if base is Path else item

@@ -1,4 +1,4 @@
-"""Progress: bars for people, on a terminal or in a notebook; a line now and then where the output is a log."""
+"""Progress: bars on a terminal or in a notebook; an occasional line where the output is a log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mri_transfer.words import duration, size_in_words
 
-# In a log: nothing of what is soon over, then a line for each tenth that is done, and one after some minutes anyhow.
+# In a log: nothing for short tasks, then a line for each tenth done, and at least one every few minutes.
 LINE_SECONDS, PATIENCE_SECONDS = 30.0, 300.0
 
 _quiet = False
@@ -22,7 +22,7 @@ _stdout_taken = False
 def set_quiet(quiet: bool, stdout_taken: bool = False) -> None:
     """Silence bars and messages (`--quiet`); errors are still printed.
 
-    With `stdout_taken` (`--json -`) standard output is left to the summary.
+    With `stdout_taken` (`--json -`), standard output is reserved for the summary.
     """
     global _quiet, _stdout_taken
     _quiet, _stdout_taken = quiet, stdout_taken
@@ -30,7 +30,7 @@ def set_quiet(quiet: bool, stdout_taken: bool = False) -> None:
 
 @contextlib.contextmanager
 def in_a_call(quiet: bool) -> Iterator[None]:
-    """While a function is called from Python: results are returned and never printed, and `quiet` silences the rest."""
+    """During a call from Python: results are returned, never printed, and `quiet` silences the rest."""
     before = _quiet, _stdout_taken
     set_quiet(quiet or _quiet, stdout_taken=True)
     try:
@@ -40,18 +40,18 @@ def in_a_call(quiet: bool) -> Iterator[None]:
 
 
 def visible(text: str) -> str:
-    """Text for a terminal: what could move its cursor or change its title, in the name of a file, and bytes that are
-    no text become escapes that show."""
+    """Text safe for a terminal: control characters, as in a file name, and bytes that are not text become visible
+    escapes."""
     return "".join(char if char.isprintable() or char in "\n\t" else _escape(char) for char in text)
 
 
 def _escape(char: str) -> str:
-    byte = ord(char) - 0xDC00  # how Python holds a byte of a name that is no UTF-8
+    byte = ord(char) - 0xDC00  # how Python represents a non-UTF-8 byte in a name
     return f"\\x{byte:02x}" if 0x80 <= byte <= 0xFF else char.encode("unicode_escape").decode()
 
 
 def bar(iterable: Any = None, *, desc: str, unit: str, total: float | None = None, **options: Any) -> tqdm:
-    """A tqdm bar with rate and time left: of text on a terminal, of widgets in a notebook, and lines in a log."""
+    """A tqdm bar with rate and time left: text on a terminal, widgets in a notebook, lines in a log."""
     kind: Any = _Lines
     if sys.stderr.isatty():
         kind = tqdm
@@ -76,14 +76,14 @@ def _in_notebook() -> bool:
 
 
 class _Lines(tqdm):
-    """A bar that writes a whole line now and then, for logs of nohup, SLURM and the like."""
+    """A bar that occasionally writes a whole line, for logs of nohup, SLURM and the like."""
 
     def __init__(self, *arguments: Any, **options: Any):
         self._shown_at, self._shown_tenths = time.monotonic(), 0
         super().__init__(*arguments, **{**options, "mininterval": 1.0, "leave": False})
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
-        """Called by tqdm where it would draw; says how far it is, if that is due."""
+        """Called by tqdm instead of drawing; reports progress if due."""
         waited = time.monotonic() - self._shown_at
         tenths = int(10 * self.n / self.total) if self.total else 0
         if waited < LINE_SECONDS or (tenths <= self._shown_tenths and waited < PATIENCE_SECONDS):
@@ -106,13 +106,13 @@ class _Lines(tqdm):
         return f"{self.desc.rstrip(': ')}: {', '.join(words)}"
 
     def clear(self, nolock: bool = False) -> None:
-        """Nothing is drawn that would have to be wiped."""
+        """Nothing drawn needs clearing."""
 
 
 def say(message: str = "") -> None:
-    """Tell the user something: to standard error, so that standard output stays for results.
+    """Print a message to standard error, keeping standard output for results.
 
-    A terminal that is gone or a log on a full disk must not end what is being told about.
+    A closed terminal or a log on a full disk must not end the work reported on.
     """
     if not _quiet:
         with contextlib.suppress(OSError):

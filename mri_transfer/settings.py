@@ -1,4 +1,4 @@
-"""The settings of an earlier run, fed back: `--config FILE`, or `api.settings(FOLDER)` in Python."""
+"""The settings of an earlier run, reused: `--config FILE`, or `api.settings(FOLDER)` in Python."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def merged(config: type[Config], parsed: argparse.Namespace) -> Config:
     """The configuration of a command line with `--config`: what it says itself wins; of several budgets one is enough.
 
     Args:
-        parsed: of :func:`given_in`.
+        parsed: from :func:`given_in`.
 
     Raises:
-        UserError: the file can't be read, or a setting is none of this command's.
+        UserError: the file can't be read, or a setting doesn't belong to this command.
     """
     names = {field.name: field for field in dataclasses.fields(config)}  # type: ignore[arg-type]
     options = {
@@ -88,15 +88,15 @@ def merged(config: type[Config], parsed: argparse.Namespace) -> Config:
 
 
 def asked_for(arguments: Sequence[str]) -> bool:
-    """Whether a command line names settings of an earlier run."""
+    """Whether a command line refers to an earlier run's settings."""
     return any(word == "--config" or word.startswith("--config=") for word in arguments)
 
 
 def given_in(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """What a command line says itself: nothing is required, and defaults are left out.
+    """The options a command line gives itself: nothing is required, and defaults are left out.
 
     Args:
-        parser: with the command's own as its only filled one; changed.
+        parser: with only the command's own subparser filled in; modified.
     """
     (commands,) = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
     command = commands.choices[next(word.lower() for word in arguments if word.lower() in COMMANDS)]

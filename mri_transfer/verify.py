@@ -1,6 +1,6 @@
-"""`mri-transfer verify`: is what was written still what is there? Stores, runs, encoders, classifiers, comparisons.
+"""`mri-transfer verify`: are stores, runs, encoders, classifiers and comparisons still as they were written?
 
-Nothing is changed, and neither TensorFlow nor the original data are needed. Every byte is read.
+It reads every byte, changes nothing, and needs neither TensorFlow nor the original data.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from mri_transfer.words import counted
 
 ENCODER = "encoder.json"
 CLASSIFIER = "classifier.json"
-# By name of the card: its fields that name a file (or a file's own name) and tell its SHA-256.
+# By name of the card: its fields that name a file (or a file's own name) and give its SHA-256.
 VOUCHED = (
     (ENCODER, "weights", "weights_sha256"),
     (CLASSIFIER, "head", "head_sha256"),
     ("familiarity.json", "=familiarity.npz", "arrays_sha256"),
 )
-OF_ENCODER = (CLASSIFIER, "familiarity.json")  # they belong to one, which they name by its SHA-256
+OF_ENCODER = (CLASSIFIER, "familiarity.json")  # they belong to an encoder, identified by its SHA-256
 RESTORE = "copy it again from where it came, or "
 REMEDIES = {
     STORE: "remove the store and extract it again",
@@ -61,13 +61,13 @@ The exit code is 0 if all is whole, and 2 if anything isn't.
 
 
 def verify(config: VerifyConfig) -> dict[str, Any]:
-    """Read everything and say what is whole, and what isn't.
+    """Read everything and report what is intact and what isn't.
 
     Returns:
         {"paths": [{"path", "kind", "files", "whole", "problems": [{"file", "problem"}], "remedy", "notes"}]}.
 
     Raises:
-        UserError: something isn't whole; `details` has the same.
+        UserError: something isn't intact; `details` has the same.
     """
     reports = [examine(Path(path)) for path in config.paths]
     for report in reports:
@@ -89,8 +89,8 @@ def verify(config: VerifyConfig) -> dict[str, Any]:
 
 
 def examine(folder: Path) -> dict[str, Any]:
-    """Read everything in a folder; the entry of :func:`verify` for it."""
-    problems: dict[str, str] = {}  # by file; the first that is found wrong with it
+    """Read everything in a folder; returns its entry for :func:`verify`."""
+    problems: dict[str, str] = {}  # by file; the first problem found
     notes: list[str] = []
     kind = _kind(folder, problems)
     if kind is not None:
@@ -129,7 +129,7 @@ def _kind(folder: Path, problems: dict[str, str]) -> str | None:
 
 
 def _without(text: str, path: Path) -> str:
-    """An error's line without the file's name, which stands before it anyway, and without its remedy."""
+    """An error message without the file name, which precedes it anyway, and without its remedy."""
     return text.removeprefix(f"{path}: ").partition(";")[0]
 
 
@@ -190,7 +190,7 @@ def _lines(folder: Path, notes: list[str]) -> Iterator[tuple[Path, str]]:
 
 
 def _vouched(folder: Path, notes: list[str]) -> Iterator[tuple[Path, str]]:
-    """Files of which a card tells the SHA-256, and cards that belong to an encoder."""
+    """Check files whose SHA-256 a card gives, and cards that belong to an encoder."""
     for name, field, digest in VOUCHED:
         for path in sorted(folder.rglob(name)):
             card = _card(path)
@@ -219,10 +219,10 @@ def _card(path: Path) -> dict[str, Any]:
 
 
 def _store(folder: Path, problems: dict[str, str]) -> None:
-    """That a store's files belong together; its damage, if any, is not of single files."""
+    """Check that a store's files belong together; such damage doesn't belong to a single file."""
     try:
         store = SliceStore.open(folder)
-        if not (folder / SUMS).is_file():  # else the shards were read already
+        if not (folder / SUMS).is_file():  # otherwise the shards were already read
             store.verify()
     except UserError as error:
         problems[str(folder)] = str(error).removeprefix(f"{folder}: ").partition(";")[0]

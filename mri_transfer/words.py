@@ -1,4 +1,4 @@
-"""Sizes, times and reasons as people say them."""
+"""Sizes, times and reasons in plain words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def counted(number: int, noun: str) -> str:
 
 def size_in_words(size: float) -> str:
     """A number of bytes: "512 bytes", "4.8 GB"."""
-    size = min(size, 1e24)  # what a header claims may be too long for a float
+    size = min(size, 1e24)  # a header may claim a number too long for a float
     for unit in ("bytes", "kB", "MB", "GB"):
         if abs(size) < 1000:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.3g} {unit}"
@@ -19,7 +19,7 @@ def size_in_words(size: float) -> str:
 
 
 def reason_in_words(error: BaseException, limit: int = 200) -> str:
-    """Why something can't be read, in one line of at most so many letters; "" where the error doesn't say."""
+    """Why something can't be read, in one line of limited length; "" if the error doesn't say."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(reason.split())[:limit]
 

@@ -1,13 +1,13 @@
-"""Every command as a function, and what they make as objects: for notebooks and scripts.
+"""Every command as a function, and its results as objects: for notebooks and scripts.
 
     from mri_transfer import api
 
     comparison = api.compare("tumors", out="report", arm=["random", "imagenet", "mri=runs/mri"])
     comparison.verdict, comparison.to_frame(), comparison.figures()["headline"]
 
-Positional arguments and names are those of the command line, with `_` for `-`; what is left out has its default.
-Nothing is printed to standard output; progress goes to standard error, and `quiet=True` silences it. What a command
-would refuse in one line raises :class:`UserError` with that line. docs/python_api.md shows it all at work.
+Positional arguments and names are those of the command line, with `_` for `-` and the same defaults. Nothing is printed
+to standard output; progress goes to standard error, and `quiet=True` silences it. Where a command would print a
+one-line error, the function raises :class:`UserError` with that line. See docs/python_api.md for examples.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ __all__ = [
 ]
 
 
-# What brings SciPy and nibabel, which a script that only trains doesn't need at once.
+# These import SciPy and nibabel, which a script that only trains doesn't need at once.
 _ON_DEMAND = {
     "generate_labelled": "mri_transfer.datasets.synthetic.generate:write_tumors",
     "generate_volumes": "mri_transfer.datasets.synthetic.generate:write_volumes",

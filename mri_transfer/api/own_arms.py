@@ -1,4 +1,4 @@
-"""Arms given as objects: networks and tables of features, written where worker processes can read them."""
+"""Arms given as objects: networks and feature tables, written where worker processes can read them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def as_texts(arms: Any, out: Path) -> tuple[str, ...]:
     Args:
         arms: one or several of: an arm as text, a (name, start) pair, a `keras.Model`; or {name: start}. A start is
             text, a path, a `keras.Model`, or features as a pair (files (n,), array (n, d)).
-        out: the comparison's folder; what is no text is written there.
+        out: the comparison's folder; anything that isn't text is written there.
 
     Raises:
         UserError: an arm is something else.
@@ -64,7 +64,7 @@ def _folder(out: Path) -> Path:
 
 
 def _network(network: Any, path: Path) -> Path:
-    """Write a network; where the same one lies there already, that stays as it is."""
+    """Write a network, unless the same one is already there."""
     fresh = path.with_name(f"new-{path.name}")
     network.save(fresh)
     if path.is_file() and _content(path) == _content(fresh):

@@ -1,7 +1,7 @@
 """Signatures and docstrings of the API, made from the same configurations as the command line.
 
-Running functions carry them (`help`, notebooks); editors and type checkers read them in `__init__.pyi`, which is
-written by `python -m mri_transfer.api` and held against the configurations by a test.
+Running functions carry them (`help`, notebooks); editors and type checkers read them from `__init__.pyi`, written by
+`python -m mri_transfer.api` and tested against the configurations.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mri_transfer.cli import COMMANDS, load
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Parameters that no option of the command line is: name, annotation, default, what it is.
+# Parameters without a command-line option: name, annotation, default, description.
 QUIET = ("quiet", "bool", "False", "Say nothing and draw no bars.")
 EXECUTOR = (
     "executor",
@@ -43,7 +43,7 @@ SPECIAL = {("compare", "arm"): ("Arms", ARMS), ("slices", "subject"): ("str | No
 
 @dataclasses.dataclass(frozen=True)
 class Parameter:
-    """One parameter of a function: its name, annotation and default as text, and what it is."""
+    """One parameter of a function: its name, annotation and default as text, and its description."""
 
     name: str
     annotation: str
@@ -84,7 +84,7 @@ def parameters_of(command: str, more: tuple[tuple[str, str, str, str], ...] = ()
 
 
 def _annotation(hint: Any, metadata: Any) -> str:
-    """What a function accepts where the configuration holds `hint`."""
+    """The type a function accepts where the configuration has `hint`."""
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         (inner,) = (member for member in typing.get_args(hint) if member is not type(None))
         return f"{_annotation(inner, metadata)} | None"
@@ -94,7 +94,7 @@ def _annotation(hint: Any, metadata: Any) -> str:
         return plain if metadata.get("repeat") or inner == "str" else f"str | {plain}"
     if choices := metadata.get("choices"):
         literal = f"Literal[{', '.join(repr(name) for name in choices)}]"
-        return f"{literal} | str" if isinstance(choices, dict) else literal  # methods of one's own may join
+        return f"{literal} | str" if isinstance(choices, dict) else literal  # users may add their own methods
     if hint is float and metadata.get("parse"):
         return "float | str"  # "8h", "10%"
     return {Path: "FilePath"}.get(hint, hint.__name__)
@@ -134,14 +134,14 @@ def from_command(
 
 
 class _Shown(str):
-    """Text that a signature shows as it is."""
+    """Text that a signature shows verbatim."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def docstring(text: str, parameters: list[Parameter], returns: type) -> str:
-    """A docstring of NumPy's kind: the text, whose examples come last, and every parameter."""
+    """A NumPy-style docstring: the text, with its examples moved last, and every parameter."""
     text, _, examples = text.partition("\n\nExamples\n")
     lines = [text, "", "Parameters", "----------"]
     for parameter in parameters:

@@ -1,1 +1,1 @@
-"""Scores of classifiers and how sure they are, for every stage. Works on arrays alone."""
+"""Classifier scores and their uncertainty, for every stage. Works on plain arrays."""

@@ -1,4 +1,4 @@
-"""Features in two dimensions, to be looked at."""
+"""Features projected to two dimensions, for viewing."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy as np
 def tsne(features: np.ndarray, init: Any = "pca", perplexity: float = 30.0) -> np.ndarray:
     """Coordinates (n, 2) in which near neighbours stay near; seconds for 1,000 points.
 
-    t-SNE of scikit-learn (van der Maaten & Hinton 2008, JMLR 9:2579-2605). Distances between groups mean little.
+    t-SNE of scikit-learn (van der Maaten & Hinton 2008, JMLR 9:2579-2605). Distances between groups are not meaningful.
 
     Args:
         features: (n, d).
-        init: where the points begin, (n, 2), or "pca".
-        perplexity: about how many neighbours count.
+        init: initial positions, (n, 2), or "pca".
+        perplexity: roughly the number of neighbours considered.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(1):  # so that sums are made in one order, and the same features give the same map
+    with threadpool_limits(1):  # a fixed summation order, so the same features give the same map
         return TSNE(perplexity=perplexity, init=init, random_state=0).fit_transform(features)

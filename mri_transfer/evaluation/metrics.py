@@ -1,10 +1,9 @@
 """Scores of a classifier, computed from sums over groups so that a bootstrap over groups costs a matrix
 product.
 
-Every score here is a function of numbers that add up over images: confusion counts, summed losses,
-calibration bins, counts of rightly ordered pairs. Summed once for each group, a resample of the groups is a
-weighted sum of them, and thousands of resamples take milliseconds. On the whole set each equals
-scikit-learn's value (see the tests).
+Every score here is a function of sums over images: confusion counts, summed losses, calibration bins, counts of
+correctly ordered pairs. These are summed once per group; a resample of groups is then a weighted sum, and thousands of
+resamples take milliseconds. On the whole set each score equals scikit-learn's (see the tests).
 
 Arrays are named by their axes: `n` images, `seeds`, `groups`, `classes`; `...` is any number of leading axes.
 """
@@ -59,12 +58,12 @@ def mean_of_defined(values: np.ndarray) -> np.ndarray:
 
 
 def accuracy(confusion: np.ndarray) -> np.ndarray:
-    """Share of images classified rightly: (..., classes, classes) -> (...)."""
+    """Share of images classified correctly: (..., classes, classes) -> (...)."""
     return _ratio(np.trace(confusion, axis1=-2, axis2=-1), confusion.sum((-2, -1)))
 
 
 def recall(confusion: np.ndarray) -> np.ndarray:
-    """Share of each class that is found (sensitivity): (..., classes, classes) -> (..., classes)."""
+    """Recall (sensitivity) of each class: (..., classes, classes) -> (..., classes)."""
     return _ratio(np.diagonal(confusion, axis1=-2, axis2=-1), confusion.sum(-1))
 
 
@@ -91,7 +90,7 @@ def macro_f1(confusion: np.ndarray) -> np.ndarray:
 
 
 def macro_f1_of_present(confusion: np.ndarray) -> np.ndarray:
-    """As :func:`macro_f1`, over the classes that there are images of: one that is only predicted isn't counted."""
+    """As :func:`macro_f1`, over classes that have images; a class that is only predicted isn't counted."""
     present = confusion.sum(-1) > 0
     return mean_of_defined(np.where(present, class_f1(confusion), np.nan))
 
@@ -101,9 +100,9 @@ def loss_by_group(
 ) -> np.ndarray:
     """Summed log loss and Brier score of each group.
 
-    Log loss is -ln p(true class), with p clipped to float32 precision as scikit-learn does. The Brier score
-    is the original, summed over classes (Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2): 0
-    is perfect, 2 is certain and wrong.
+    Log loss is -ln p(true class), with p clipped to float32 precision as in scikit-learn. The Brier score is the
+    original, summed over classes (Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2): 0 is perfect, 2 is
+    certain and wrong.
 
     Args:
         probabilities: (seeds, n, classes), rows sum to one.
@@ -126,11 +125,11 @@ def calibration_by_group(
     count: int,
     bins: int = CALIBRATION_BINS,
 ) -> np.ndarray:
-    """What a reliability diagram needs, for each group.
+    """Data for a reliability diagram, for each group.
 
     Returns:
-        (groups, seeds, bins, 3): images, summed confidence, images classified rightly, where confidence is
-        the probability of the predicted class and bins have equal width.
+        (groups, seeds, bins, 3): images, summed confidence, images classified correctly, where confidence is the
+        probability of the predicted class and bins have equal width.
     """
     seeds = probabilities.shape[0]
     confidence = probabilities.max(-1).astype(np.float64)
@@ -156,14 +155,14 @@ def expected_calibration_error(sums: np.ndarray) -> np.ndarray:
 class MacroAuroc:
     """One-vs-rest area under the ROC curve, mean over classes (Fawcett 2006, doi:10.1016/j.patrec.2005.10.010).
 
-    For one class the area is the share of pairs, an image of the class and one of the rest, in which the first is
-    scored higher, ties counting a half (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747). Counted once
-    for each pair of groups, P, it is wᵀPw / (wᵀa)(wᵀb) under weights w of the groups, with a and b the images
-    inside and outside the class. What depends on labels and weights alone is prepared once for all arms.
+    For one class the area is the share of pairs of an image of the class and one of the rest in which the former scores
+    higher, ties counting one half (Hanley & McNeil 1982, doi:10.1148/radiology.143.1.7063747). Counted once for each
+    pair of groups, P, it is wᵀPw / (wᵀa)(wᵀb) under weights w of the groups, with a and b the images inside and outside
+    the class. Everything that depends only on labels and weights is computed once for all arms.
     """
 
     def __init__(self, labels: np.ndarray, groups: np.ndarray, weights: np.ndarray, classes: int) -> None:
-        """`labels` and `groups` int (n,); `weights` (draws, groups): how often each group is counted."""
+        """`labels` and `groups` int (n,); `weights` (draws, groups): how often to count each group."""
         self.draws = len(weights)
         self.classes = [
             self._prepare(labels == k, groups, weights.astype(np.float32)) for k in range(classes)
@@ -171,7 +170,7 @@ class MacroAuroc:
 
     @staticmethod
     def _prepare(inside: np.ndarray, groups: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-        """Images of a class sorted by group, where each group starts, and the weights of either side."""
+        """Images of a class sorted by group, the start of each group, and the weights of both sides."""
         images = np.flatnonzero(inside)
         images = images[np.argsort(groups[images], kind="stable")]
         rows, starts, row_images = np.unique(groups[images], return_index=True, return_counts=True)
@@ -199,7 +198,7 @@ class MacroAuroc:
     def _area(self, scores: np.ndarray, of: dict[str, np.ndarray]) -> np.ndarray:
         if not of["images"].size or not of["others"].size:
             return np.full(self.draws, np.nan)
-        # One pass over the rest, sorted by score: how many images of each group lie below any place in the order.
+        # One pass over the rest, sorted by score: the number of images of each group below each rank.
         order = np.argsort(scores[of["others"]], kind="stable")
         sorted_scores = scores[of["others"]][order]
         below = np.zeros((order.size + 1, of["columns"].shape[1]), dtype=np.float32)

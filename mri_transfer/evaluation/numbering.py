@@ -1,4 +1,4 @@
-"""Groups by number: names and numbers of any kind as 0, 1, 2, ..."""
+"""Groups by number: map any names or numbers to 0, 1, 2, ..."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 def numbered(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values (n,) numbered in the order in which they first appear, so that renaming them changes nothing.
+    """Number values (n,) in order of first appearance, so that renaming them changes nothing.
 
     Returns:
-        int (count,), where each first appears, ascending; and int (n,), the number of each.
+        int (count,), index of each first appearance, ascending; and int (n,), the number of each value.
     """
     _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
     rank = np.empty(len(first), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Draws of whole groups: what is alike moves together."""
+"""Resampling of whole groups, which keeps related images together."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""Which NVIDIA Jetson this is, if it is one, which JetPack it runs, and what trains on that.
+"""Which NVIDIA Jetson this is, if any, which JetPack it runs, and how to train on it.
 
     /proc/device-tree/model   "NVIDIA Jetson Orin Nano Developer Kit", ended by a zero byte
     /etc/nv_tegra_release     "# R36 (release), REVISION: 4.3, GCID: 38968081, BOARD: generic, EABI: aarch64, DATE: ..."
 
 Sources: https://developer.nvidia.com/embedded/jetpack-archive for JetPack by release of Jetson Linux (L4T), and
 https://docs.nvidia.com/deeplearning/frameworks/install-tf-jetson-platform-release-notes/tf-jetson-rel.html for the
-builds of TensorFlow that see the GPU. Those from PyPI run on a Jetson's processor only.
+builds of TensorFlow that see the GPU. Those from PyPI run only on a Jetson's CPU.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mri_transfer.machine.kernel import read_text
 
 MODEL, RELEASE = "proc/device-tree/model", "etc/nv_tegra_release"
 
-# L4T to JetPack; a release that is not listed is named by its family below.
+# L4T to JetPack; the family below names any release not listed.
 JETPACK = {
     "32.6.1": "4.6",
     "32.7.1": "4.6.1",
@@ -45,14 +45,14 @@ JETPACK = {
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """A branch of JetPack, and how this project trains on its boards.
+    """A branch of JetPack, and how to train on its boards.
 
     Attributes:
         jetpack: its name.
         l4t: the first number of its releases of Jetson Linux.
-        boards: that it runs on.
-        python: of its Ubuntu.
-        tensorflow: the newest build of NVIDIA's that sees the GPU.
+        boards: those it runs on.
+        python: its Ubuntu's version.
+        tensorflow: NVIDIA's newest build that sees the GPU.
         keras3: whether that build runs Keras 3, which this program needs.
         how: what to do there, for people.
     """
@@ -114,8 +114,8 @@ class Board:
     """A Jetson.
 
     Attributes:
-        model: as its device tree says; "NVIDIA Jetson" where that can't be read.
-        l4t: release of Jetson Linux, such as "36.4.3"; None where it can't be read.
+        model: from the device tree; "NVIDIA Jetson" if that can't be read.
+        l4t: release of Jetson Linux, such as "36.4.3"; None if it can't be read.
     """
 
     model: str
@@ -123,9 +123,9 @@ class Board:
 
     @property
     def family(self) -> Family | None:
-        """The branch of JetPack, None if the release isn't known or belongs to none of them."""
+        """The branch of JetPack; None if the release is unknown or belongs to none of them."""
         major = int(self.l4t.split(".")[0]) if self.l4t else 0
-        # 7.x counts on from 38; 33 and 34 were previews.
+        # 7.x continues from 38; 33 and 34 were previews.
         newest = max(family.l4t for family in FAMILIES)
         return next((f for f in FAMILIES if major == f.l4t or (f.l4t == newest and major > newest)), None)
 
@@ -138,7 +138,7 @@ class Board:
 
 
 def read_board(root: Path = Path("/")) -> Board | None:
-    """The Jetson whose file system begins at `root`; None for any other machine."""
+    """The Jetson whose file system is mounted at `root`; None for any other machine."""
     model, release = read_text(Path(root) / MODEL), read_text(Path(root) / RELEASE)
     if not (Path(root) / RELEASE).is_file() and not re.search(r"jetson|tegra", model, re.IGNORECASE):
         return None

@@ -1,9 +1,9 @@
-"""What the doctor looks at: each function reads one side of a machine and yields what it found.
+"""The doctor's checks: each function reads one aspect of a machine and yields its findings.
 
-All take the root of a file system, so that a copy of another machine's files can be read as well:
+All take the root of a file system, so they can also read a copy of another machine's files:
 
     /proc/meminfo, /proc/swaps, /proc/[0-9]*/comm    memory, swap, and whether a desktop is running
-    /var/lib/nvpmodel/status, /etc/nvpmodel.conf     a Jetson's power mode (what `nvpmodel -q` tells), and all there are
+    /var/lib/nvpmodel/status, /etc/nvpmodel.conf     a Jetson's power mode (as `nvpmodel -q` shows), and all modes
     /sys/class/thermal, /sys/class/hwmon             see `hardware.py`; fans: pwm1 (0 to 255), before JetPack 5 cur_pwm
 """
 
@@ -34,10 +34,10 @@ GOOD, ADVICE, PROBLEM = "good", "advice", "problem"
 HOT_C = 80.0
 ROOM_BYTES = 10e9  # a store of a few thousand volumes, two generations of a run, and room for the system
 SLOW_DISK = 20e6  # bytes a second; a checkpoint of 60 MB should take seconds, not minutes
-LEAST_MEMORY = 3.0e9  # 64 pairs of 160 px, 16 at once, were measured at 2.4 GB
+LEAST_MEMORY = 3.0e9  # measured: 64 pairs of 160 px, 16 at once, take 2.4 GB
 SMALL_MEMORY = 17e9  # boards of up to 16 GB
 TEST_FILE_BYTES = 64 * 2**20
-# What a fresh interpreter finds; in a process of its own, so that this one stays small and a crash is only a finding.
+# Run in a separate process, so that this one stays small and a crash is only a finding.
 PROBE = """
 import json, os
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
@@ -61,13 +61,13 @@ PROBE_SECONDS = 300
 
 @dataclasses.dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """One finding.
 
     Attributes:
         topic: "board", "software", "memory", "power", "heat", "disk", "clock" or "speed".
         level: GOOD, ADVICE (works, but could be better) or PROBLEM (will fail or waste a night).
-        text: what was found, with its figure.
-        remedy: what to do about it, in one sentence; empty where it is good.
+        text: the finding, with its figure.
+        remedy: what to do about it, in one sentence; empty if all is well.
     """
 
     topic: str
@@ -77,7 +77,7 @@ class Finding:
 
 
 def machine_name(root: Path, board: Board | None) -> str:
-    """The board's or the processor's name."""
+    """Name of the board or processor."""
     if board:
         return board.model
     match = re.search(r"^model name\s*:\s*(.+)$", read_text(root / "proc/cpuinfo"), re.MULTILINE)
@@ -85,7 +85,7 @@ def machine_name(root: Path, board: Board | None) -> str:
 
 
 def of_board(board: Board | None) -> Iterator[Finding]:
-    """What the board and its JetPack mean for this program."""
+    """Findings on the board and its JetPack."""
     if board is None:
         yield Finding("board", GOOD, "not a Jetson")
         return
@@ -121,8 +121,8 @@ def of_board(board: Board | None) -> Iterator[Finding]:
 def probe() -> dict[str, Any]:
     """Backend, versions and GPUs as a fresh interpreter finds them, or {"error": its last line}.
 
-    "computes" is what became of a product of matrices: "" if it was had, else why not. A device can be seen by a build
-    that has no code for it, and then the process may be ended.
+    "computes" is the outcome of a matrix product: "" if it worked, else the reason. A build may see a device that it
+    has no code for, and then the process may be killed.
     """
     try:
         process = subprocess.run(
@@ -141,14 +141,14 @@ def probe() -> dict[str, Any]:
 
 
 def has_nvidia_gpu(root: Path) -> bool:
-    """Whether the kernel's driver of a desktop's GPU is loaded."""
+    """Whether the kernel driver of a desktop GPU is loaded."""
     return (root / "proc/driver/nvidia/version").is_file()
 
 
 def of_software(
     software: Mapping[str, Any], board: Board | None, root: Path = Path("/")
 ) -> Iterator[Finding]:
-    """Whether the installed TensorFlow or JAX starts, and sees the GPU that is there."""
+    """Whether the installed TensorFlow or JAX starts and sees the GPU."""
     if "error" in software:
         yield Finding(
             "software",
@@ -208,7 +208,7 @@ def _swaps(root: Path) -> list[tuple[str, int]]:
 
 
 def of_memory(root: Path, board: Board | None) -> Iterator[Finding]:
-    """How much there is, how much is free, and what happens when it runs short."""
+    """Total and free memory, and what happens when it runs short."""
     total, available = memory.total_bytes(root), memory.available_bytes(root)
     if total is None or available is None:
         yield Finding(
@@ -279,7 +279,7 @@ def of_power(root: Path) -> Iterator[Finding]:
 
 
 def _asked_mode() -> str | None:
-    """The power mode as NVIDIA's tool tells it, where its status file can't be read."""
+    """The power mode from NVIDIA's tool, if its status file can't be read."""
     tool = shutil.which("nvpmodel")
     if tool is None:
         return None
@@ -292,7 +292,7 @@ def _asked_mode() -> str | None:
 
 
 def fastest_mode(modes: Mapping[str, str]) -> str | None:
-    """Number of the mode without a limit (MAXN, MAXN_SUPER), or else of that with most watts; None without modes."""
+    """Number of the unlimited mode (MAXN, MAXN_SUPER), or else the one with the most watts; None without modes."""
 
     def rank(number: str) -> tuple[bool, bool, int]:
         name = modes[number].upper()
@@ -304,7 +304,7 @@ def fastest_mode(modes: Mapping[str, str]) -> str | None:
 
 
 def of_heat(root: Path) -> Iterator[Finding]:
-    """Temperatures now, the fan, and how often a limit was met since the machine was started."""
+    """Current temperatures, the fan, and how often a limit was hit since boot."""
     hardware = Hardware(root)
     reading = hardware.read()
     hottest = reading.get("temperature_c")
@@ -335,14 +335,14 @@ def of_heat(root: Path) -> Iterator[Finding]:
 
 
 def fan_speed(root: Path) -> int | None:
-    """Of the fastest fan in percent of its range; None where no fan tells."""
+    """Speed of the fastest fan in percent of its range; None if no fan reports one."""
     paths = [*root.glob("sys/class/hwmon/hwmon*/pwm1"), root / "sys/devices/pwm-fan/cur_pwm"]
     values = [int(text) for path in paths if (text := read_text(path)) and text.isdigit()]
     return round(100 * min(255, max(values)) / 255) if values else None
 
 
 def of_disk(folder: Path) -> Iterator[Finding]:
-    """Room, and how fast a file is written through to the disk."""
+    """Free space, and write speed with the file flushed to disk."""
     free = shutil.disk_usage(folder).free
     text = f"{size_in_words(free)} free in {folder.resolve()}"
     if free < ROOM_BYTES:
@@ -370,7 +370,7 @@ def of_disk(folder: Path) -> Iterator[Finding]:
 
 
 def write_speed(folder: Path) -> float:
-    """Bytes a second, of one temporary file that is gone afterwards."""
+    """Bytes a second, writing one temporary file that is then removed."""
     block = os.urandom(2**20)
     with tempfile.TemporaryFile(dir=folder) as file:
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""The machine this runs on: threads, memory, and the versions that go into every manifest."""
+"""This machine: threads, memory, and the versions recorded in every manifest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ os.environ.setdefault("ABSL_MIN_LOG_LEVEL", "3")
 
 
 def cores() -> int:
-    """Processor cores this process may use (a container or `taskset` may allow fewer than there are)."""
+    """CPU cores available to this process (a container or `taskset` may allow fewer than exist)."""
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:  # not on macOS
@@ -32,13 +32,13 @@ def cores() -> int:
 
 @contextlib.contextmanager
 def _c_messages_held_back() -> Iterator[None]:
-    """TensorFlow's C++ side prints to the terminal while it is imported, whatever its log level is set to.
+    """Silence TensorFlow's C++ side, which prints to the terminal on import at any log level.
 
-    What it printed is shown after all if the import fails.
+    If the import fails, its output is shown after all.
     """
     sys.stderr.flush()
     terminal = os.dup(2)
-    # In memory where the system can, since a full /tmp must not keep a run from starting.
+    # In memory if possible, since a full /tmp must not keep a run from starting.
     held_back = os.fdopen(os.memfd_create("messages"), "w+b") if hasattr(os, "memfd_create") else None
     with held_back or tempfile.TemporaryFile() as messages:
         os.dup2(messages.fileno(), 2)
@@ -57,7 +57,7 @@ _memory_limit: float | None = None
 
 
 def limit_memory(limit: float | None) -> None:
-    """Set what :func:`prepare` lets a GPU that shares the system's memory take, in bytes; None for the default.
+    """Limit the bytes that :func:`prepare` lets a GPU sharing the system's memory take; None for the default.
 
     Call it before anything imports Keras.
     """
@@ -66,7 +66,7 @@ def limit_memory(limit: float | None) -> None:
 
 
 def _shared_memory_limit() -> float | None:
-    """Bytes that a GPU may take of a memory that it shares with the processor; None where it has its own."""
+    """Bytes a GPU may take of memory shared with the CPU; None if it has its own."""
     if not memory.is_shared_with_gpu():
         return None
     limit = memory.default_limit() if _memory_limit is None else _memory_limit
@@ -74,7 +74,7 @@ def _shared_memory_limit() -> float | None:
 
 
 def _name_a_temporary_folder() -> None:
-    """Keras can't be imported where no temporary folder has room, though all it needs of one is the name."""
+    """Keras can't be imported if no temporary folder has room, though it only needs a folder's name."""
     try:
         tempfile.gettempdir()
     except FileNotFoundError:
@@ -83,10 +83,10 @@ def _name_a_temporary_folder() -> None:
 
 @cache
 def prepare() -> str:
-    """Import Keras with settings that suit a shared-memory board, once.
+    """Import Keras once, with settings that suit a shared-memory board.
 
-    A GPU's memory is taken as it is needed. On boards where processor and GPU share memory, there is also a limit that
-    leaves the system room, since TensorFlow would otherwise go on until the kernel kills something.
+    GPU memory is allocated as needed. On boards where CPU and GPU share memory, a limit also leaves room for the
+    system, since TensorFlow would otherwise allocate until the kernel kills something.
 
     Returns:
         The name of the Keras backend, "tensorflow" or "jax".
@@ -95,10 +95,10 @@ def prepare() -> str:
     limit, total = _shared_memory_limit(), memory.total_bytes()
     if limit is not None and total:
         os.environ.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{limit / total:.3f}")
-        # A device with a limit takes all of it at the start, unless this says otherwise.
+        # Without this, a device with a limit allocates all of it at the start.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     _name_a_temporary_folder()
-    # An interrupt in the middle of these imports comes out as whatever error their C++ side makes of it.
+    # An interrupt during these imports surfaces as an arbitrary error from their C++ side.
     with interrupts.held_back(), _c_messages_held_back():
         import keras
 
@@ -108,7 +108,7 @@ def prepare() -> str:
 
             tf.get_logger().setLevel("ERROR")
             for gpu in tf.config.list_physical_devices("GPU"):
-                # Once TensorFlow has started its devices, a host program has chosen for itself.
+                # If TensorFlow has already initialised its devices, a host program has chosen its own settings.
                 with contextlib.suppress(RuntimeError):
                     if limit is None:
                         tf.config.experimental.set_memory_growth(gpu, True)
@@ -143,12 +143,12 @@ def tensorflow_gpus() -> int:
 
 
 def jit_compile() -> bool | str:
-    """What to give Keras as `jit_compile`: measured, XLA makes TensorFlow on a CPU about ten times slower."""
+    """Value for Keras's `jit_compile`: XLA makes TensorFlow on a CPU about ten times slower, as measured."""
     return "auto" if prepare() != "tensorflow" or has_gpu() else False
 
 
 def versions() -> dict[str, str]:
-    """Versions of Python and of every library whose numbers can differ between releases."""
+    """Versions of Python and of every library whose results can differ between releases."""
     installed = {
         "python": platform.python_version(),
         "machine": platform.machine(),
@@ -172,10 +172,10 @@ def versions() -> dict[str, str]:
 
 @contextlib.contextmanager
 def writes(folder: Path) -> Iterator[None]:
-    """Around what TensorFlow writes into a folder: its errors are none of the system's kind.
+    """Wraps TensorFlow's writes to a folder: its errors are not OSErrors.
 
     Raises:
-        OSError: the disk is full; UserError: it could not be written for another reason.
+        OSError: the disk is full; UserError: writing failed for another reason.
     """
     import tensorflow as tf
 

@@ -1,9 +1,9 @@
-"""What the kernel tells of the machine: temperatures, throttling, clock, power, power mode.
+"""What the kernel reports about the machine: temperatures, throttling, clock, power, power mode.
 
-Read from files, so nothing has to be installed, and only where the kernel exposes them:
+Read from files, so nothing needs installing, and only where the kernel exposes them:
 
     /sys/class/thermal/thermal_zone*/{type,temp}           millidegrees Celsius
-    /sys/class/thermal/cooling_device*/{type,cur_state}    above 0 while a clock is held back
+    /sys/class/thermal/cooling_device*/{type,cur_state}    above 0 while a clock is throttled
     /sys/class/hwmon/hwmon*/oc*_event_cnt                  Jetson: how often power or current went over a limit
     /sys/devices/system/cpu/cpu*/thermal_throttle/package_throttle_count    the same for heat on x86
     /sys/devices/system/cpu/cpu*/cpufreq/scaling_cur_freq  kHz
@@ -12,8 +12,8 @@ Read from files, so nothing has to be installed, and only where the kernel expos
 
 The kernel's names: https://docs.kernel.org/driver-api/thermal/sysfs-api.html, https://docs.kernel.org/hwmon/sysfs-interface.html;
 Jetson's: "Jetson Orin Nano Series, Jetson Orin NX Series and Jetson AGX Orin Series: Platform Power and Performance" in
-NVIDIA's Jetson Linux Developer Guide. A file that can't be read is no error: the parts of a Jetson that are switched
-off answer EAGAIN, and files vanish with their drivers.
+NVIDIA's Jetson Linux Developer Guide. An unreadable file is not an error: parts of a Jetson that are switched off
+return EAGAIN, and files vanish with their drivers.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from typing import Any
 
 from mri_transfer.machine.kernel import read_text
 
-# A board without a battery for its clock starts in 1970 (or when its system was built) until the network tells it.
+# A board without a clock battery starts in 1970 (or at its system's build date) until it syncs over the network.
 EARLIEST_SANE_CLOCK = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc).timestamp()
-# Reading may take this share of the time: a frequency is asked of the firmware, and some answer slowly.
+# Reading may take this share of the time: frequencies come from the firmware, and some answer slowly.
 SHARE = 0.001
 PLAUSIBLE_C = (-40.0, 150.0)
-# Xavier's and Nano's PMIC says 100 degrees always.
+# The PMIC of Xavier and Nano always says 100 degrees.
 NOT_A_SENSOR = {"pmic-die", "pmic_die"}
-# Kinds of cooling device that hold a clock back; a fan is none.
+# Cooling devices that throttle a clock; a fan does not.
 HOLDS_BACK = re.compile(r"throttle|cpufreq|devfreq|processor|intel_powerclamp", re.IGNORECASE)
-WHOLE_MODULE = "VDD_IN"  # the rail through which a Jetson module draws all of its power
+WHOLE_MODULE = "VDD_IN"  # the rail that carries all of a Jetson module's power
 
 
 def _number(path: Path) -> float | None:
@@ -48,15 +48,15 @@ def _number(path: Path) -> float | None:
 
 
 def _number_of(path: Path) -> int:
-    """thermal_zone10 comes after thermal_zone9."""
+    """Natural order: thermal_zone10 comes after thermal_zone9."""
     return int(re.sub(r"\D", "", path.name) or 0)
 
 
 class Hardware:
-    """Reads the machine's state; finds out once what there is to read.
+    """Reads the machine's state; discovers the available sources once.
 
     Args:
-        root: of the file system.
+        root: the file system's.
         clock: monotonic seconds.
     """
 
@@ -96,21 +96,21 @@ class Hardware:
 
     @property
     def power_modes(self) -> dict[str, str]:
-        """Names of a Jetson's power modes by their number; empty on other machines."""
+        """Names of a Jetson's power modes by number; empty on other machines."""
         return dict(self._mode_names)
 
     def counted_since_boot(self) -> int | None:
-        """How often a limit of heat, power or current was met since the machine was started; None if nothing counts."""
+        """How often a heat, power or current limit was hit since boot; None if nothing counts."""
         values = [value for path in self._counters if (value := _number(path)) is not None]
         return int(sum(values)) if values else None
 
     def read(self) -> dict[str, Any]:
-        """What can be read now; empty where nothing can, or if reading is slow and was done a moment ago.
+        """Current readings; empty if there are none, or if reading is slow and was done a moment ago.
 
         Returns:
             Any of "temperatures_c" (by zone), "temperature_c" (the hottest of them), "throttled" (whether a clock is
-            held back now, or was since the last reading), "throttle_events" (counted since the last reading),
-            "cpu_mhz" (mean of the cores), "power_w" (of the module), "power_mode".
+            throttled now, or was since the last reading), "throttle_events" (counted since the last reading), "cpu_mhz"
+            (mean of the cores), "power_w" (of the module), "power_mode".
         """
         began = self._clock()
         if began < self._next:
@@ -143,7 +143,7 @@ class Hardware:
         return reading
 
     def _new_events(self) -> int | None:
-        """Counted since the last call, or None where nothing counts."""
+        """Count since the last call, or None if nothing counts."""
         new = None
         for path in self._counters:
             value, before = _number(path), self._counts[path]
@@ -155,11 +155,11 @@ class Hardware:
 
 
 def summary_of(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the lines of metrics.jsonl say of the machine during a run.
+    """Summary of the machine's state during a run, from the lines of metrics.jsonl.
 
     Returns:
         Any of "peak_temperature_c", "hottest" (the zone), "throttled_share" (of the readings), "throttle_events",
-        "power_w" (mean), "power_modes", and the "sentence" for people; empty if nothing could be read.
+        "power_w" (mean), "power_modes", and a readable "sentence"; empty if nothing could be read.
     """
     hot = [line["temperatures_c"] for line in lines if line.get("temperatures_c")]
     throttled = [bool(line["throttled"]) for line in lines if line.get("throttled") is not None]

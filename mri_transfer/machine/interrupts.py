@@ -1,4 +1,4 @@
-"""Ctrl-C at moments when it would only do harm."""
+"""Deferring Ctrl-C where it would only do harm."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """An interrupt waits until the end.
+    """Defer an interrupt until the end.
 
-    Processes that begin meanwhile never see one: a terminal sends Ctrl-C to them as well, and their parent ends them.
+    Processes started meanwhile ignore it: a terminal sends Ctrl-C to them too, and their parent ends them.
     """
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield

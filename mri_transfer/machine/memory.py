@@ -1,4 +1,4 @@
-"""How much memory a training may take: what is free, less what the system needs to stay alive.
+"""How much memory training may take: what is free, less what the system needs to stay alive.
 
     /proc/meminfo                                    the whole machine
     /sys/fs/cgroup/.../memory.max, memory.current    limits of containers and services (cgroup v2)
@@ -16,14 +16,14 @@ from pathlib import Path, PurePosixPath
 from mri_transfer.machine.boards import read_board
 from mri_transfer.machine.kernel import read_text
 
-# Left to the system, as a share of the machine's memory and at least: a desktop, ssh, and the disk's cache.
+# Reserved for the system (desktop, ssh, disk cache): a share of the machine's memory, and a minimum.
 RESERVED_SHARE, RESERVED_BYTES = 0.08, 400e6
-# What Python, TensorFlow or JAX and CUDA take for themselves beside a device's memory, where both are one. An estimate.
+# Estimated overhead of Python, TensorFlow or JAX, and CUDA beside device memory, where the two are shared.
 PROCESS_BYTES = 1.5e9
 
 
 def _bytes(path: Path) -> int | None:
-    """A number in a file; "max" and what can't be read are none."""
+    """The number in a file; None for "max" or an unreadable file."""
     text = read_text(path)
     return int(text) if text.isdigit() else None
 
@@ -34,7 +34,7 @@ def _meminfo(root: Path) -> dict[str, int]:
 
 
 def _cgroups(root: Path) -> Iterator[tuple[int, int]]:
-    """(limit, used) of every control group that this process is in and that has a limit, in bytes.
+    """(limit, used) of each of this process's control groups that has a limit, in bytes.
 
     Cached files count as used, but the kernel gives them up when memory is short; they are subtracted.
     """
@@ -53,7 +53,7 @@ def _cgroups(root: Path) -> Iterator[tuple[int, int]]:
     member = re.findall(r"^\d+:([^:]*):(.*)$", read_text(root / "proc/self/cgroup"), re.MULTILINE)
     for hierarchy, mount, limit_name, usage_name, inactive in names:
         paths = [path for controllers, path in member if hierarchy in controllers.split(",")]
-        # A container sees its own group as the root, whatever the path says; a limit further up counts too.
+        # A container sees its own group as the root, whatever the path says; limits further up also apply.
         for path in paths or ["/"]:
             inner = PurePosixPath(path.lstrip("/"))
             for folder in (inner, *inner.parents):
@@ -66,17 +66,17 @@ def _cgroups(root: Path) -> Iterator[tuple[int, int]]:
 
 
 def total_bytes(root: Path = Path("/")) -> int | None:
-    """Memory of the machine or of the container; None where the system doesn't tell."""
+    """Memory of the machine or container; None if the system doesn't report it."""
     totals = [limit for limit, _ in _cgroups(Path(root))]
     machine = _meminfo(Path(root)).get("MemTotal")
     return min([*totals, machine]) if machine is not None else None
 
 
 def available_bytes(root: Path = Path("/")) -> int | None:
-    """Memory that this process can still take, in bytes; None where the system doesn't tell.
+    """Memory this process can still take, in bytes; None if the system doesn't report it.
 
     Args:
-        root: of the file system.
+        root: the file system's.
     """
     root = Path(root)
     machine = _meminfo(root).get("MemAvailable")
@@ -86,9 +86,9 @@ def available_bytes(root: Path = Path("/")) -> int | None:
 
 
 def default_limit(root: Path = Path("/")) -> int | None:
-    """What a training may take unless told otherwise: what is available, less a reserve for the system.
+    """Default memory limit for training: what is available, less a reserve for the system.
 
-    Called before anything big is loaded, since what this process holds already counts as used.
+    Call it before loading anything big, since memory this process already holds counts as used.
     """
     total, available = total_bytes(root), available_bytes(root)
     if total is None or available is None:
@@ -97,16 +97,16 @@ def default_limit(root: Path = Path("/")) -> int | None:
 
 
 def is_shared_with_gpu(root: Path = Path("/")) -> bool:
-    """Whether this is a board on which processor and GPU share their memory."""
+    """Whether this is a board whose CPU and GPU share memory."""
     return read_board(root) is not None
 
 
 def oom_kills(root: Path = Path("/")) -> int | None:
-    """How many processes the kernel has killed for memory since it was started; None where it doesn't count."""
+    """Number of processes the kernel has OOM-killed since boot; None if it doesn't count."""
     match = re.search(r"^oom_kill (\d+)$", read_text(Path(root) / "proc/vmstat"), re.MULTILINE)
     return int(match[1]) if match else None
 
 
 def boot_id(root: Path = Path("/")) -> str:
-    """Changes whenever the machine is started."""
+    """Changes with every boot."""
     return read_text(Path(root) / "proc/sys/kernel/random/boot_id")

@@ -1,1 +1,1 @@
-"""How pages and figures look, in every stage. Knows nothing of what they show."""
+"""The look of pages and figures, in every stage. Knows nothing of what they show."""

@@ -1,7 +1,7 @@
-"""How figures look: colours that everyone can tell apart, text that stays text, the same bytes every time.
+"""The look of figures: colours everyone can tell apart, text kept as text, the same bytes every time.
 
-Each figure is narrow enough for a phone; the page sets several side by side where there is room. Figures are
-drawn on `matplotlib.figure.Figure` without pyplot, so nothing here depends on a display or on global state.
+Each figure is narrow enough for a phone; the page sets several side by side if there is room. Figures are drawn on
+`matplotlib.figure.Figure` without pyplot, so nothing here depends on a display or on global state.
 """
 
 from __future__ import annotations
@@ -63,10 +63,10 @@ class Picture:
     Attributes:
         name: file name without suffix, and prefix of the identifiers inside.
         svg: the drawing, without XML declaration.
-        alt: what it shows, for those who can't see it.
+        alt: text alternative for those who can't see it.
         caption: what to look for.
         width: natural width in CSS pixels.
-        figure: what it was made from.
+        figure: the Matplotlib figure it was made from.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Picture:
 def style() -> Iterator[None]:
     """Draw and save inside this."""
     with matplotlib.rc_context(STYLE), warnings.catch_warnings():
-        # Names in other scripts: DejaVu Sans may lack the glyph, the reader's browser does not.
+        # Names in other scripts: DejaVu Sans may lack a glyph that the reader's browser has.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 
@@ -102,7 +102,7 @@ def luminance(colour: Any) -> float:
 
 
 def ink_on(ground: Any) -> str:
-    """The colour for text on a ground: dark or white, whichever contrasts more."""
+    """The text colour for a background: dark or white, whichever contrasts more."""
     light, dark = luminance(PAPER) + 0.05, luminance(INK) + 0.05
     middle = luminance(ground) + 0.05
     return PAPER if light / middle > middle / dark else INK
@@ -136,7 +136,7 @@ def picture(name: str, figure: Figure, alt: str, caption: str) -> Picture:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.S)
-    # A style element inside the drawing would apply to the whole page.
+    # A style element in the drawing would apply to the whole page.
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.S)
     head, rest = svg.split(">", 1)
     head = re.sub(r'\s(?:width|height)="[^"]*"', "", head)

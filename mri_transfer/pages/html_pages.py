@@ -1,4 +1,4 @@
-"""HTML pages: one file each, with every style and picture inside, that can be mailed, printed and read offline."""
+"""HTML pages: one self-contained file each, with styles and pictures, that can be mailed, printed and read offline."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from mri_transfer.pages.figures import class_label, clean
 
 TEMPLATES = Path(__file__).parent / "templates"
 
-# Nothing is loaded, run or sent from a page, whatever a file name or a label in it may hold.
+# A page never loads, runs or sends anything, whatever a file name or label in it contains.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'"
 
 
 def environment(templates: Path) -> Environment:
-    """What turns a template into a page. Whatever is put into a page is escaped.
+    """The template environment for pages. All inserted values are escaped.
 
     Args:
         templates: the folder of the page's own template; it can include `page.css`, the style of all pages.
@@ -65,18 +65,18 @@ def words(key: str) -> str:
 
 
 def short_path(path: str) -> str:
-    """First and last part of a path, as much as tells two images apart beside their class."""
+    """First and last part of a path: enough, with the class, to tell two images apart."""
     parts = Path(path).parts
     return f"{parts[0]} … {parts[-1]}" if len(parts) > 2 else path
 
 
 def code(text: str) -> Markup:
-    """A sentence in which `commands` in backticks are set as code."""
+    """A sentence with `commands` in backticks set as code."""
     return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(clean(text)))))
 
 
 def css_string(text: str) -> Markup:
-    """A quoted CSS string in which nothing but letters, digits and spaces is left unescaped."""
+    """A quoted CSS string with everything but letters, digits and spaces escaped."""
     inner = re.sub(r"[^A-Za-z0-9 ]", lambda match: f"\\{ord(match.group()):x} ", clean(text))
     return Markup(f'"{inner}"')
 

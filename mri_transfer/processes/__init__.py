@@ -1,1 +1,1 @@
-"""Work in other processes, of this machine or of a Dask cluster. Knows nothing of what the work is."""
+"""Work in other processes, on this machine or a Dask cluster. Knows nothing of the work itself."""

@@ -19,12 +19,12 @@ from mri_transfer.processes.workers import GivenExecutor, Workers
 
 CONNECT_SECONDS = 10.0
 LOOK_SECONDS = 5.0
-# A batch system needs a while to give a node again.
+# A batch system takes a while to replace a node.
 WITHOUT_WORKERS_SECONDS = 300.0
 
 
 class Cluster(GivenExecutor):
-    """The processes of a Dask cluster that is there already.
+    """The processes of an existing Dask cluster.
 
     Args:
         client: of `dask.distributed`.
@@ -38,7 +38,7 @@ class Cluster(GivenExecutor):
 
         super().__init__(client.get_executor(pure=False), count=len(_workers_of(client)))
         self.client, self.address = client, address
-        self.ended = (KilledWorker,)  # after several tries, on workers that ended each time
+        self.ended = (KilledWorker,)  # after several tries, each ending its worker
         self._seen_at = time.monotonic()
 
     def start(self, calls: int) -> Executor:
@@ -48,7 +48,7 @@ class Cluster(GivenExecutor):
     def look(self) -> None:
         if self.client.status in ("closed", "closing", "connecting"):
             raise self.gone()
-        # Dask hands what a lost worker was at to another one.
+        # Dask reassigns a lost worker's task to another one.
         if _workers_of(self.client):
             self._seen_at = time.monotonic()
         elif time.monotonic() - self._seen_at > WITHOUT_WORKERS_SECONDS:
@@ -58,7 +58,7 @@ class Cluster(GivenExecutor):
             )
 
     def gone(self) -> UserError:
-        """What to say when the scheduler does not answer any more."""
+        """The error for a scheduler that no longer answers."""
         return UserError(
             f"--cluster {self.address}: the scheduler is gone; start it and run the same command again, it continues"
         )
@@ -66,15 +66,15 @@ class Cluster(GivenExecutor):
 
 @contextlib.contextmanager
 def connect(address: str, folders: Sequence[Path]) -> Iterator[Workers]:
-    """Connect to a scheduler, and make sure that its workers can do what is going to be asked of them.
+    """Connect to a scheduler, and check that its workers can do the work.
 
     Args:
         address: such as "tcp://host:8786".
-        folders: that every worker must see, at the same paths.
+        folders: every worker must see these, at the same paths.
 
     Raises:
-        UserError: Dask is not installed, nothing or something else answers there, no worker is connected, or one has
-            other versions or other files.
+        UserError: Dask is not installed, no scheduler answers there, no worker is connected, or a worker has different
+            versions or files.
     """
     try:
         from distributed import Client
@@ -89,10 +89,10 @@ def connect(address: str, folders: Sequence[Path]) -> Iterator[Workers]:
         nonlocal client, reason
         try:
             client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except Exception as error:  # whatever comes of greeting a server of another kind
+        except Exception as error:  # a server of another kind may cause any error
             reason = " ".join(str(error).split()) or type(error).__name__
 
-    # Dask's time limit is for the connection; for an answer it would wait for ever.
+    # Dask's timeout covers only the connection; it would wait for an answer for ever.
     greeting = threading.Thread(target=greet, daemon=True)
     greeting.start()
     greeting.join(2 * CONNECT_SECONDS)
@@ -114,13 +114,13 @@ def connect(address: str, folders: Sequence[Path]) -> Iterator[Workers]:
 def _workers_of(client: Any) -> dict[str, Any]:
     try:
         return client.scheduler_info(n_workers=-1)["workers"]
-    except TypeError:  # before 2025.1 all are told anyway
+    except TypeError:  # before 2025.1 it returns all of them anyway
         return client.scheduler_info()["workers"]
 
 
 def _check(client: Any, address: str, folders: Sequence[Path]) -> None:
     def ask(function: Any, *arguments: Any) -> dict[str, Any]:
-        """The answer of every worker, by its address; an error is an answer too."""
+        """Every worker's answer, by its address; an error is an answer too."""
         return client.run(function, *arguments, on_error="return")
 
     def different(worker: str, problem: str, remedy: str) -> UserError:
@@ -161,7 +161,7 @@ def _on_jax() -> bool:
 
 
 def _check_shared(client: Any, address: str, folders: Sequence[Path], ask: Any, different: Any) -> None:
-    """A folder of the same name on a disk of the worker's own is not the same folder."""
+    """A folder of the same name on the worker's local disk is not the same folder."""
     writable = [
         Path(folder).absolute() for folder in folders if os.access(folder, os.W_OK) and Path(folder).is_dir()
     ]

@@ -1,7 +1,7 @@
-"""The same work on many things in other processes: of this machine, of a Dask cluster, of any executor.
+"""The same work on many items in other processes: on this machine, a Dask cluster, or any executor.
 
-Every process computes on one thread. Sums are then taken in one order, so numbers depend neither on how many processes
-there are nor on where they are; and several on one core each get more done than one on several.
+Every process computes on one thread. Sums are then taken in a fixed order, so results don't depend on the number or
+place of processes; and several single-core processes get more done than one on several cores.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from mri_transfer.machine import device, interrupts
 
 Result = TypeVar("Result")
 
-AHEAD = 3  # calls that are handed over for each process: what waits in a queue takes memory
+AHEAD = 3  # calls submitted per process: queued calls take memory
 WATCH_SECONDS = 0.5
-# Read when TensorFlow, JAX and the BLAS libraries start.
+# TensorFlow, JAX and the BLAS libraries read these when they start.
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
@@ -37,15 +37,15 @@ ONE_THREAD = {
     "TF_NUM_INTRAOP_THREADS": "1",
     "TF_NUM_INTEROP_THREADS": "1",
 }
-PASSED_ON = ("KERAS_BACKEND",)  # to processes that someone else has started
+PASSED_ON = ("KERAS_BACKEND",)  # for processes started by someone else
 XLA_ON_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 
 
 class WorkerDied(UserError):
-    """A process ended without a result, and again when it did nothing else.
+    """A process ended without a result, and again when the call ran alone.
 
     Attributes:
-        call: the number of the call that it was at.
+        call: the number of the call it was running.
     """
 
     def __init__(self, call: int):
@@ -57,31 +57,31 @@ class WorkerDied(UserError):
 
 
 class Workers:
-    """Processes of this machine, started when there is work and ended after it.
+    """Processes on this machine, started for the work and ended after it.
 
     Args:
-        count: processes at a time; None for one a core.
+        count: processes at a time; None for one per core.
 
     Attributes:
         asked: `count` as it was given.
     """
 
-    patience: float | None = None  # seconds after which :meth:`look` is called again and again
+    patience: float | None = None  # interval in seconds between calls of :meth:`look`
     ended: tuple[type[BaseException], ...] = ()  # the call has ended its process
 
     def __init__(self, count: int | None = None):
         self.asked, self.count = count, count or device.cores()
 
     def start(self, calls: int) -> Executor:
-        """An executor for so many calls."""
-        # loky, which joblib brings, as the standard library's pool runs a user's script again in each worker.
+        """An executor for `calls` calls."""
+        # loky, which comes with joblib, because the standard library's pool reruns the user's script in each worker.
         from joblib.externals.loky import ProcessPoolExecutor
 
-        # loky replaces a process whose memory has grown, as TensorFlow's does, which is nothing to be told of.
+        # loky warns when it replaces a process whose memory has grown, as TensorFlow's does; users needn't know.
         warnings.filterwarnings("ignore", "A worker stopped while some jobs were given", UserWarning)
         env = ONE_THREAD | {"XLA_FLAGS": _xla_flags()}
         processes = max(1, min(self.count, calls))
-        # Or it would be started later, and let interrupts through afterwards (before Python 3.14).
+        # Otherwise it would start later, and let interrupts through afterwards (before Python 3.14).
         if os.name != "nt":
             from multiprocessing.resource_tracker import ensure_running
 
@@ -92,44 +92,44 @@ class Workers:
             )
 
     def restart(self, executor: Executor, calls: int) -> Executor:
-        """Another executor instead of one that is broken."""
+        """A new executor to replace a broken one."""
         self.stop(executor, finished=False)
         return self.start(calls)
 
     @property
     def lost(self) -> tuple[type[BaseException], ...]:
-        """Errors that say that a process is gone, and with it all: a call may be at fault, or somebody."""
+        """Errors raised when a process, and with it the pool, is gone: due to a call or from outside."""
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
         return (TerminatedWorkerError,)
 
     @property
     def local(self) -> bool:
-        """Whether they are this machine's own, which is then not to be given too much work."""
+        """Whether they run on this machine, which then should not be overloaded."""
         return True
 
     def stop(self, executor: Executor, *, finished: bool) -> None:
-        """End its processes, at once if what they are at is not wanted any more."""
+        """End its processes, at once if their work is no longer wanted."""
         executor.shutdown(wait=finished, kill_workers=not finished)  # type: ignore[call-arg]
 
     def call(self, function: Callable[..., Any], arguments: tuple) -> tuple:
-        """What is handed to a process so that it does the call: a function and its arguments."""
+        """The function and arguments to submit so that a process does the call."""
         return function, *arguments
 
     def look(self) -> None:
-        """See whether there is still someone to wait for.
+        """Check that the workers are still there.
 
         Raises:
-            UserError: there is not.
+            UserError: they are not.
         """
 
 
 class GivenExecutor(Workers):
-    """The processes of an executor that someone else has made and will end.
+    """The processes of an executor that the caller owns and will shut down.
 
     Args:
-        executor: any of `concurrent.futures`' kind. Its processes have this package and see the same files.
-        count: calls that it does at a time.
+        executor: any `concurrent.futures` executor whose processes have this package and see the same files.
+        count: calls it runs at a time.
     """
 
     def __init__(self, executor: Executor, count: int | None = None):
@@ -138,7 +138,7 @@ class GivenExecutor(Workers):
 
     @property
     def lost(self) -> tuple[type[BaseException], ...]:
-        return ()  # no other can be started in its place
+        return ()  # it can't be replaced
 
     @property
     def local(self) -> bool:
@@ -163,13 +163,13 @@ def workers_for(
     cluster: str | None = None,
     folders: Sequence[Path] = (),
 ) -> Iterator[Workers]:
-    """Where work is done: by a given executor, a Dask cluster, or processes of this machine.
+    """Where to work: on a given executor, a Dask cluster, or processes of this machine.
 
     Args:
-        count: processes of this machine, or calls that `executor` does at a time; None for the default.
-        executor: of `concurrent.futures`' kind.
+        count: processes of this machine, or calls that `executor` runs at a time; None for the default.
+        executor: any `concurrent.futures` executor.
         cluster: address of a Dask scheduler.
-        folders: that the cluster's workers must see.
+        folders: the cluster's workers must see these.
 
     Raises:
         UserError: the cluster can't be used.
@@ -188,19 +188,19 @@ def workers_for(
 def run_calls(
     workers: Workers, function: Callable[..., Result], calls: Sequence[tuple], *, ordered: bool = False
 ) -> Generator[tuple[int, Result], None, None]:
-    """Call a function with each of many arguments.
+    """Call a function with each of many sets of arguments.
 
-    When a process of this machine is ended from outside, for lack of memory or by someone, the calls that it may have
-    been at are done again one at a time. A call whose process ends twice like that is given up.
+    When a process of this machine is killed, for lack of memory or by someone, the calls it may have been running are
+    repeated one at a time. A call whose process is killed twice is given up.
 
     Args:
         workers: where.
         function: importable by name.
         calls: the arguments, picklable.
-        ordered: whether results come in the order of the calls, instead of as they come.
+        ordered: whether to yield results in the order of the calls rather than of completion.
 
     Yields:
-        The number of a call and its result. Few results are waiting for whoever takes them.
+        The number of a call and its result. Only a few results are buffered.
 
     Raises:
         WorkerDied: a call was given up.
@@ -211,11 +211,11 @@ def run_calls(
         return
     rest = collections.deque(range(len(calls)))
     waiting: dict[Future[Result], int] = {}
-    suspected: dict[int, int] = {}  # calls that are done alone, and how often they have ended a process so
+    suspected: dict[int, int] = {}  # calls to run alone, and how often each has ended a process that way
     finished = False
     executor = workers.start(len(calls))
-    # Ctrl-C is met by the main thread, wherever it is. What starts processes is another one, which always gets to the
-    # end of it: a process that nobody knows of would wait for work for ever, and this one for it.
+    # Ctrl-C interrupts the main thread anywhere. Another thread starts the processes, so that it always finishes: an
+    # untracked process would wait for work for ever, and this one for it.
     starter = ThreadPoolExecutor(1, thread_name_prefix="starting")
     try:
         while rest or waiting:
@@ -236,12 +236,12 @@ def run_calls(
                 continue
             number = waiting.pop(future)
             suspected.pop(number, None)
-            del future  # or it would hold its result while the next is waited for
+            del future  # or it would keep its result alive while waiting for the next
             yield number, result
             del result
         finished = True
     except BrokenExecutor as error:
-        if workers.local:  # something can't be sent to another process: a defect, and no mistake of the user
+        if workers.local:  # something can't be pickled: a bug, not a user error
             raise
         raise UserError(f"the given executor is broken ({error}); make another and go on") from error
     finally:
@@ -257,7 +257,7 @@ def _submit(executor: Executor, handed: tuple) -> Future[Any]:
 
 
 def _has_room(workers: Workers, number: int, waiting: dict[Future[Result], int], suspected: dict) -> bool:
-    """Whether a call may be handed over now."""
+    """Whether another call may be submitted now."""
     at_work = [call for future, call in waiting.items() if not future.done()]
     if number in suspected or not suspected.keys().isdisjoint(at_work):
         return not at_work
@@ -265,7 +265,7 @@ def _has_room(workers: Workers, number: int, waiting: dict[Future[Result], int],
 
 
 def _next(workers: Workers, waiting: dict[Future[Result], int], ordered: bool) -> Future[Result]:
-    """One that is done; of those that were handed over the first, where order matters."""
+    """A finished call; if order matters, the first one submitted."""
     first = [min(waiting, key=waiting.__getitem__)] if ordered else list(waiting)
     while not (done := wait(first, timeout=workers.patience, return_when=FIRST_COMPLETED).done):
         workers.look()
@@ -273,10 +273,10 @@ def _next(workers: Workers, waiting: dict[Future[Result], int], ordered: bool) -
 
 
 def _redo(workers: Workers, waiting: dict[Future[Result], int], suspected: dict[int, int]) -> list[int]:
-    """The calls to be done again, in order; those that were done before the process ended stay in `waiting`.
+    """The calls to repeat, in order; those finished before the process ended stay in `waiting`.
 
     Raises:
-        WorkerDied: one of them has ended two processes that did nothing else.
+        WorkerDied: one of them has ended two processes that ran nothing else.
     """
     numbers = []
     for future, number in list(waiting.items()):
@@ -287,7 +287,7 @@ def _redo(workers: Workers, waiting: dict[Future[Result], int], suspected: dict[
         suspected[numbers[0]] += 1
         if suspected[numbers[0]] >= 2:
             raise WorkerDied(numbers[0])
-    # Calls are begun in the order in which they were handed over.
+    # Calls start in the order in which they were submitted.
     for number in numbers[: workers.count]:
         suspected.setdefault(number, 0)
     progress.say("a worker process was ended from outside; its work is repeated")
@@ -300,15 +300,15 @@ def _xla_flags() -> str:
 
 
 def _become_worker(parent: int) -> None:
-    """Silence, and an end as soon as `parent` is gone."""
-    # Ctrl-C reaches every process of a terminal; this one is ended by the parent.
+    """Silence output, and exit as soon as `parent` is gone."""
+    # Ctrl-C reaches every process of a terminal; the parent ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     progress.set_quiet(True)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
 def _end_with(parent: int) -> None:
-    """A parent that was killed can't end its children; they see that they are another's now."""
+    """A killed parent can't end its children; they notice that they have a new parent."""
     while os.getppid() == parent:
         time.sleep(WATCH_SECONDS)
     os._exit(1)
@@ -328,9 +328,9 @@ def _on_one_thread(
     function: Callable[..., Result],
     *arguments: Any,
 ) -> Result:
-    """The call in a process that was not started for it: in the folder and on the one thread that it expects.
+    """Run a call in a process not started for it: in the folder and on the single thread it expects.
 
-    Calls that several threads of a process are given are done one after the other.
+    Calls given to several threads of one process run one after the other.
     """
     with _ALONE:
         if caller == _process():  # an executor of threads
@@ -339,7 +339,7 @@ def _on_one_thread(
         before = Path.cwd()
         os.environ.update(
             environment | ONE_THREAD | {"XLA_FLAGS": _xla_flags()}
-        )  # for libraries that are yet to start
+        )  # for libraries not yet loaded
         progress.set_quiet(True)
         os.chdir(folder)
         try:

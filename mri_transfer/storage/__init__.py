@@ -1,4 +1,4 @@
-"""What is on disk survives: atomic files, locks, lines of JSON, named arrays.
+"""Crash-safe storage: atomic files, locks, lines of JSON, named arrays.
 
-Knows nothing of what is stored.
+Knows nothing of the content.
 """

@@ -17,14 +17,14 @@ import numpy as np
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import atomic_write, sha256
 
-STORED_KINDS = "biufc"  # truth values and numbers: what .npy holds exactly, without pickling
+STORED_KINDS = "biufc"  # booleans and numbers: what .npy holds exactly, without pickling
 Shape: TypeAlias = tuple[int | str, ...]
-"""A text stands for a length that is the same wherever it occurs."""
-SHOWN = 3  # how many differences are spelled out before the rest is only counted
+"""A string stands for a length that is the same wherever it occurs."""
+SHOWN = 3  # list this many differences and only count the rest
 
 
 class _Hashing:
-    """A file that knows the SHA-256 of what was written to it. It can't seek, so every byte passes once."""
+    """A file that computes the SHA-256 of what is written. It can't seek, so every byte passes once."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.digest = file, hashlib.sha256()
@@ -49,7 +49,7 @@ def _check(arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _pack(file: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
-    # Entries carry zip's earliest date, not today's, so the same arrays are the same bytes.
+    # Entries carry zip's earliest date, so the same arrays give the same bytes.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, array in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as member:
@@ -61,14 +61,14 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
 
     Args:
         path: the file; its folder must exist.
-        arrays: numbers or truth values of any shape; names may hold "/".
+        arrays: numbers or booleans of any shape; names may contain "/".
 
     Returns:
         SHA-256 of the file, hexadecimal.
 
     Raises:
-        ValueError: a name that a zip can't hold, or an array of objects, text or bfloat16.
-        OSError: the disk is full, and what was at `path` is untouched; or it gives back other bytes than it was given.
+        ValueError: a name a zip can't hold, or an array of objects, text or bfloat16.
+        OSError: the disk is full, leaving `path` untouched, or it returns different bytes from those written.
     """
     _check(arrays)
     with atomic_write(path, "wb") as file:
@@ -81,7 +81,7 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _read_back(path: Path) -> str:
-    """SHA-256 of a file as the disk gives it, where the system can be told to forget what it keeps in memory."""
+    """SHA-256 of a file as read from the disk, if the system allows dropping its cached copy."""
     if hasattr(os, "posix_fadvise"):
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -92,15 +92,15 @@ def _read_back(path: Path) -> str:
 
 
 def read_arrays(path: Path, sha256: str, remedy: str = "") -> dict[str, np.ndarray]:
-    """Read what :func:`write_arrays` wrote, once its content is known to be what was written.
+    """Read arrays from :func:`write_arrays` after verifying the file's content.
 
     Args:
         path: the file.
         sha256: the digest it must have.
-        remedy: what the user can do if it has not; ends the error's line. Without one the caller adds it.
+        remedy: what the user can do if it differs; ends the error message. If empty, the caller adds it.
 
     Raises:
-        UserError: the file is missing, unreadable or not the one that was written.
+        UserError: the file is missing, unreadable or changed.
     """
     end = f"; {remedy}" if remedy else ""
     try:
@@ -114,16 +114,16 @@ def read_arrays(path: Path, sha256: str, remedy: str = "") -> dict[str, np.ndarr
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return _unpacked(archive, len(content))
-    except Exception as error:  # zipfile, struct and numpy each raise their own
+    except Exception as error:  # zipfile, struct and numpy raise different exceptions
         raise UserError(f"{path}: holds no arrays ({' '.join(str(error).split())[:120]}){end}") from None
 
 
 def _unpacked(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
-    """Every array of an `.npz`, once what its headers promise is known to be in the file and at most `size` bytes.
+    """Every array of an `.npz`, after checking that what its headers promise is in the file and at most `size` bytes.
 
     Raises:
         ValueError: they promise more.
-        Exception: whatever zipfile, zlib, struct and numpy raise for files that are damaged.
+        Exception: whatever zipfile, zlib, struct and numpy raise for damaged files.
     """
     entries = archive.infolist()
     if sum(entry.file_size for entry in entries) > size:
@@ -144,7 +144,7 @@ def _unpacked(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
 
 
 def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep arrays that can be made again, text among them, as numpy's own `.npz`; atomically, its folder is made."""
+    """Cache reproducible arrays, including text, as numpy's own `.npz`: atomically, creating its folder."""
     path.parent.mkdir(exist_ok=True)
     with atomic_write(path, "wb") as file:
         np.savez(file, **arrays)  # type: ignore[arg-type]
@@ -155,7 +155,7 @@ def load_npz(path: Path, ratio: int = 1) -> dict[str, np.ndarray]:
 
     Args:
         path: the file.
-        ratio: how many times as large as the file its arrays may be; more than 1 for files that may be compressed.
+        ratio: most times larger than the file its arrays may be; more than 1 for files that may be compressed.
 
     Raises:
         ValueError: it is missing, unreadable, holds pickled objects, or would take more memory than that.
@@ -163,19 +163,19 @@ def load_npz(path: Path, ratio: int = 1) -> dict[str, np.ndarray]:
     try:
         with zipfile.ZipFile(path) as archive:
             return _unpacked(archive, ratio * Path(path).stat().st_size)
-    except Exception as error:  # zipfile, zlib, struct and numpy each raise their own
+    except Exception as error:  # zipfile, zlib, struct and numpy raise different exceptions
         raise ValueError(" ".join(str(error).split())[:120] or type(error).__name__) from None
 
 
 def check_shapes(arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[str, Shape]]) -> None:
-    """See that arrays are what their reader works with.
+    """Check that arrays are what their reader expects.
 
     Args:
         arrays: by name.
-        expected: of each, the kinds of number that will do, as in `dtype.kind`, and its shape.
+        expected: for each, the accepted kinds of number, as in `dtype.kind`, and its shape.
 
     Raises:
-        ValueError: one is missing or something else.
+        ValueError: one is missing or differs.
     """
     lengths: dict[int | str, int] = {}
     for name, (kinds, shape) in expected.items():
@@ -194,7 +194,7 @@ def _first_names(names: Iterable[str]) -> str:
 
 
 def differences(expected: Mapping[str, tuple[int, ...]], arrays: Mapping[str, np.ndarray]) -> str:
-    """What keeps `arrays` from filling variables of the shapes `expected`, in words; empty if nothing does."""
+    """Why `arrays` can't fill variables of the shapes `expected`, in words; empty if they can."""
     missing = [name for name in expected if name not in arrays]
     unexpected = [name for name in arrays if name not in expected]
     shapes = [

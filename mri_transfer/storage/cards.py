@@ -5,8 +5,8 @@
       "card_sha256": "9f86d0…"
     }
 
-It is of the bytes, so any change is noticed, and no way of writing numbers has to be agreed upon. Cards of versions
-that wrote none are read as they are.
+It covers the bytes, so any change is noticed and number formatting doesn't matter. Cards of versions that wrote none
+are read unchecked.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FIXED = [place for place, character in enumerate(_TAIL % ("0" * 64)) if charact
 
 
 def sealed(text: str) -> str:
-    """The text of a JSON object that isn't empty, indented by two, with the field at its end."""
+    """The text of a non-empty JSON object, indented by two, with the field at its end."""
     start = text.rstrip().removesuffix("\n}")
     return start + _TAIL % hashlib.sha256(start.encode()).hexdigest()
 
@@ -31,13 +31,13 @@ def is_broken(content: bytes, fields: Mapping[str, Any]) -> bool:
     """Whether a file was changed after it was sealed.
 
     Args:
-        content: of the file.
-        fields: what it holds.
+        content: the file's bytes.
+        fields: the parsed object.
     """
     start, tail = content[:-_LENGTH], content[-_LENGTH:]
     expected = _TAIL % hashlib.sha256(start).hexdigest()
     if tail == expected.encode():
         return False
-    # Written anew by another program, or the field itself is what has changed.
+    # Rewritten by another program, or the field itself has changed.
     matches = sum(tail[place] == ord(expected[place]) for place in _FIXED) if len(tail) == _LENGTH else 0
     return SEAL in fields or 2 * matches > len(_FIXED)

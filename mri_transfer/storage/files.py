@@ -1,4 +1,4 @@
-"""Files that survive being interrupted: written to a temporary name, fsynced and renamed."""
+"""Files that survive interruption: written under a temporary name, fsynced and renamed."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from mri_transfer.storage.cards import SEAL, is_broken, sealed
 FOLDER_CARD = "folder.json"
 DEEPEST = 100  # levels of JSON
 LONGEST_NUMBER = 300  # digits
-LONGEST_NAME = 255  # bytes of a file's, nearly everywhere
+LONGEST_NAME = 255  # bytes of a file name, nearly everywhere
 MOST_BYTES = 100_000_000
-"""Of a card or table that is read as a whole, and of a line of a file of lines. Real ones have some megabytes."""
-BINARY = getattr(os, "O_BINARY", 0)  # for `os.open`: without it Windows changes line ends and stops at Ctrl-Z
+"""Limit for a card or table read as a whole, and for a line of a JSON-lines file. Real ones have a few megabytes."""
+BINARY = getattr(os, "O_BINARY", 0)  # for `os.open`: else Windows converts line ends and stops at Ctrl-Z
 Kind: TypeAlias = type | GenericAlias | tuple[type, ...] | list[Any] | Mapping[str, Any]
-"""What a value of JSON must be: a type or one of several, `[str]` a list, `dict[str, int]`, or an object's fields."""
+"""Expected JSON value: a type or one of several, `[str]` for a list, `dict[str, int]`, or an object's fields."""
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make a rename inside `folder` survive a power cut, where a folder can be opened for that (not on Windows)."""
+    """Make a rename inside `folder` survive a power cut, if folders can be opened for that (not on Windows)."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -46,7 +46,7 @@ def fsync_folder(folder: Path) -> None:
 
 @contextlib.contextmanager
 def names_errors(path: str | Path) -> Iterator[None]:
-    """Give an error of a read or write the file's name, which the operating system leaves out."""
+    """Add the file name, which the operating system leaves out, to a read or write error."""
     try:
         yield
     except OSError as error:
@@ -56,10 +56,10 @@ def names_errors(path: str | Path) -> Iterator[None]:
 
 
 def require_place(path: Path, option: str) -> None:
-    """See that a file can be written there, before the work that it will hold is done.
+    """Check that a file can be written there before doing the work to fill it.
 
     Raises:
-        UserError: its folder isn't there, or it is a folder itself.
+        UserError: its folder doesn't exist, or it is a folder itself.
     """
     if not path.parent.is_dir():
         raise UserError(f"{option} {path}: there is no folder {path.parent}; make it first, or name another")
@@ -68,7 +68,7 @@ def require_place(path: Path, option: str) -> None:
 
 
 def name_with(name: str, end: str) -> str:
-    """A file's name with something behind it, cut where both are longer than the 255 bytes that file systems take."""
+    """A file name with a suffix, cut if the two exceed the 255 bytes that file systems allow."""
     if len(os.fsencode(name + end)) <= LONGEST_NAME:
         return name + end
     end = f"~{hashlib.sha256(os.fsencode(name)).hexdigest()[:8]}{end}"
@@ -79,22 +79,22 @@ def name_with(name: str, end: str) -> str:
 
 @contextlib.contextmanager
 def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Open `path` for writing so that it holds either its old content or all of the new one, never a part.
+    """Open `path` for writing so that it holds either its old content or all of the new, never a part.
 
-    Only regular files are replaced. A link stays one, and its target is written; a device, a pipe or what this
-    process prints to is written to as it stands.
+    Only regular files are replaced. A link is kept and its target written; a device, a pipe or this process's own
+    output is written to directly.
 
     Args:
         path: the final name; its folder must exist.
         mode: "w" for text (UTF-8) or "wb" for bytes.
 
     Raises:
-        OSError: the disk is full or the folder can't be written; the old file is then untouched.
+        OSError: the disk is full or the folder can't be written; the old file is untouched.
     """
     path = Path(path)
     text = "b" not in mode
     encoding, newline = ("utf-8", "") if text else (None, None)
-    # A file's name may be any bytes; Python holds those that are no UTF-8 as surrogates.
+    # File names may be any bytes; Python represents those that are not UTF-8 as surrogates.
     errors = "surrogateescape" if text else None
     stream = _stream(path)
     if stream is not None:
@@ -120,7 +120,7 @@ def atomic_write(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def _stream(path: Path) -> int | None:
-    """A descriptor to write to, where a path leads to a device, a pipe, or what standard output or error go to.
+    """A descriptor to write to, if a path leads to a device, a pipe, or the target of standard output or error.
 
     Raises:
         IsADirectoryError: it leads to a folder.
@@ -141,7 +141,7 @@ def _stream(path: Path) -> int | None:
 
 
 def _plain(value: Any) -> Any:
-    """What JSON can't hold: paths become strings, NumPy scalars and arrays become numbers and lists."""
+    """Convert what JSON can't hold: paths to strings, NumPy scalars and arrays to numbers and lists."""
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, np.generic):
@@ -152,7 +152,7 @@ def _plain(value: Any) -> Any:
 
 
 def finite(value: Any) -> Any:
-    """The same with null for numbers that are not finite, which JSON lacks (the loss of a diverged run)."""
+    """The same, with null for non-finite numbers, which JSON lacks (the loss of a diverged run)."""
     if isinstance(value, dict):
         return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -163,11 +163,11 @@ def finite(value: Any) -> Any:
 
 
 def to_json(value: Any, indent: int | None = 2) -> str:
-    """Readable JSON of dictionaries, paths and NumPy values; a float that is not finite is an error."""
+    """Readable JSON of dictionaries, paths and NumPy values; a non-finite float is an error."""
     text = json.dumps(value, indent=indent, default=_plain, allow_nan=False, ensure_ascii=False)
     try:
         text.encode()
-    except UnicodeEncodeError:  # the name of a file that is no UTF-8: JSON must be, so it is escaped
+    except UnicodeEncodeError:  # a file name that is not UTF-8, which JSON must be, so escape it
         return json.dumps(value, indent=indent, default=_plain, allow_nan=False)
     return text
 
@@ -179,17 +179,17 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_card(path: Path, value: Mapping[str, Any]) -> None:
-    """Write an object that others rely on, atomically and sealed, so that :func:`read_object` notices any change."""
+    """Write an object atomically and sealed, so that :func:`read_object` notices any change."""
     with atomic_write(path) as file:
         file.write(sealed(to_json(value)))
 
 
 def parse_json(content: bytes | str) -> Any:
-    """The one reading of JSON that was not made a moment ago.
+    """The single parser for all JSON read from disk.
 
     Raises:
-        ValueError: it is no UTF-8 or no JSON, holds a number that isn't finite or has more than 300 digits, which no
-            float can hold, or nests more than 100 levels deep.
+        ValueError: it is not UTF-8 or not JSON, holds a number that isn't finite or has more than 300 digits, more than
+            a float can hold, or nests more than 100 levels deep.
     """
     text = content.decode("utf-8") if isinstance(content, bytes) else content
     try:
@@ -228,14 +228,13 @@ def read_json(path: Path, remedy: str = "restore it or make it again") -> Any:
     """Read a JSON file.
 
     Raises:
-        UserError: the file is missing, unreadable or not JSON as :func:`parse_json` takes it; the line ends in the
-            remedy.
+        UserError: the file is missing, unreadable or rejected by :func:`parse_json`; the message ends in the remedy.
     """
     return _content_and_json(path, remedy)[1]
 
 
 def read_whole(path: Path, max_bytes: int = MOST_BYTES) -> bytes:
-    """All of a file, or of what comes through a pipe, if that is no more than `max_bytes` bytes.
+    """All of a file, or of a pipe's content, if at most `max_bytes` bytes.
 
     Raises:
         OSError: it can't be read, or holds more.
@@ -258,7 +257,7 @@ def _content_and_json(path: Path, remedy: str) -> tuple[bytes, Any]:
 
 
 class NewerFormat(UserError):
-    """Not damage: this program is too old for the file."""
+    """The file is not damaged: this program is too old for it."""
 
 
 def read_object(
@@ -273,15 +272,15 @@ def read_object(
 
     Args:
         path: the file.
-        kinds: its fields and what they must be; of an int, a float will not do, nor true or false.
-        newest: the latest format that this program knows, of those that the field "format" counts.
-        fault: what the line says of a file that is otherwise.
-        remedy: how it ends.
+        kinds: its fields and their types; a float, true or false is not accepted for an int.
+        newest: the latest format number, in the field "format", that this program knows.
+        fault: the message's words for a file that differs.
+        remedy: how the message ends.
 
     Raises:
-        NewerFormat: it has a later format.
-        UserError: as of :func:`read_json`, or it holds something else, and the line names the fields; or it was
-            changed after :func:`write_card` wrote it.
+        NewerFormat: its format is later.
+        UserError: as in :func:`read_json`; or its fields differ, and the message names them; or it was changed after
+            :func:`write_card` wrote it.
     """
     content, fields = _content_and_json(path, remedy)
     if newest is not None and not wrong_fields(fields, {"format": int}) and fields["format"] > newest:
@@ -298,7 +297,7 @@ def read_object(
 
 
 def object_or_none(path: Path) -> dict[str, Any] | None:
-    """The object in a JSON file that one can do without; None where it is missing, unreadable or something else."""
+    """The object in an optional JSON file; None if it is missing, unreadable or something else."""
     try:
         return read_object(path)
     except UserError:
@@ -308,7 +307,7 @@ def object_or_none(path: Path) -> dict[str, Any] | None:
 def wrong_fields(
     card: Any, kinds: Mapping[str, Kind], where_given: Mapping[str, Kind] = MappingProxyType({})
 ) -> list[str]:
-    """Which of the fields in `kinds` are missing from what a JSON file held, or are of another type.
+    """The fields in `kinds` that are missing from a parsed JSON file or have another type.
 
     Those in `where_given` may be missing.
     """
@@ -331,7 +330,7 @@ def _is(value: Any, kind: Kind) -> bool:
 def _are(values: Iterable[Any], kind: Any) -> bool:
     if isinstance(kind, (Mapping, list, GenericAlias)):
         return all(_is(value, kind) for value in values)
-    # By the few types that occur: a store's journal has lists of a million numbers.
+    # Check the few types that occur: a store's journal has lists of a million numbers.
     return all(
         issubclass(of, kind) and (of is not bool or kind in (bool, object)) for of in set(map(type, values))
     )
@@ -347,20 +346,20 @@ def sha256(path: Path) -> str:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write all of `data` unbuffered, so that a full disk is met here and not at closing."""
+    """Write all of `data` unbuffered, so that a full disk fails here and not on closing."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def claim_folder(folder: Path, kind: str) -> bool:
-    """Make `folder` ours for one kind of content ("slice store", "pretraining run", ...), or find that it is.
+    """Claim `folder` for one kind of content ("slice store", "pretraining run", ...), or confirm the claim.
 
     Returns:
         True if the folder was already claimed for this kind (so there may be work to resume), False if it is new.
 
     Raises:
-        UserError: it is a file, holds something else, or belongs to another kind of content.
+        UserError: it is a file, holds something else, or is claimed for other content.
     """
     if check_claim(folder, kind):
         return True
@@ -388,7 +387,7 @@ def check_claim(folder: Path, kind: str) -> bool:
 
 
 def folder_kind(folder: Path) -> str | None:
-    """What a folder was claimed for, or None if it was not claimed by this program.
+    """The kind a folder was claimed for, or None if this program didn't claim it.
 
     Raises:
         UserError: its card is damaged.
@@ -401,7 +400,7 @@ def folder_kind(folder: Path) -> str | None:
 
 
 def require_folder(folder: Path, kind: str, made_by: str) -> Path:
-    """The folder itself, once it is known to hold `kind`.
+    """The folder itself, after checking that it holds `kind`.
 
     Raises:
         UserError: there is no such folder, or it holds something else. `made_by` names the command that makes one.

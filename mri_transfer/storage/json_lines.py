@@ -1,11 +1,11 @@
-"""Files of JSON objects, one a line, that only grow: a torn end is dropped, and a changed byte is noticed.
+"""Append-only files of JSON objects, one per line: a torn end is dropped, and a changed byte is detected.
 
-Every line ends in a checksum of what stands before it, as its last field, so it remains JSON that any program reads:
+Every line's last field is a checksum of what precedes it, so it remains JSON that any program can read:
 
     {"kind": "skipped", "path": "a.nii", "crc32": "1f0e9d42"}
 
-CRC-32 finds every single flipped bit and every burst of up to 32 (Koopman 2002, doi:10.1109/DSN.2002.1028931). Lines
-of versions that wrote none are read as they are.
+CRC-32 detects every single flipped bit and every burst of up to 32 (Koopman 2002, doi:10.1109/DSN.2002.1028931). Lines
+of versions that wrote none are read unchecked.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _FIXED = [place for place, byte in enumerate(_TAIL % 0) if byte != ord("0")]
 
 
 class Line(NamedTuple):
-    """A whole line of a file.
+    """A complete line of a file.
 
     Attributes:
         number: from 1.
         end: where it ends in the file, bytes.
-        value: what it holds, or None if it is damaged.
-        content: its bytes, the line feed included.
+        value: the parsed object, or None if it is damaged.
+        content: its bytes, including the line feed.
     """
 
     number: int
@@ -45,7 +45,7 @@ class Line(NamedTuple):
 
 
 def line_of(value: dict[str, Any]) -> bytes:
-    """The line of an object that isn't empty; its numbers must be finite."""
+    """The line for a non-empty object; its numbers must be finite."""
     start = to_json(value, indent=None).encode()[:-1]
     return start + _TAIL % zlib.crc32(start)
 
@@ -54,7 +54,7 @@ def value_of(line: bytes) -> dict[str, Any]:
     """The object of a line.
 
     Raises:
-        ValueError: it is damaged, or no JSON object.
+        ValueError: it is damaged, or not a JSON object.
     """
     start, tail = line[:-_LENGTH], line[-_LENGTH:]
     if _is_tail(tail):
@@ -68,13 +68,13 @@ def value_of(line: bytes) -> dict[str, Any]:
 
 
 def _is_tail(tail: bytes) -> bool:
-    """Whether a line's end is, or was before some of it changed, that of a line with checksum."""
+    """Whether a line ends in a checksum, or did before part of it was changed."""
     expected = _TAIL % 0
     return len(tail) == _LENGTH and 2 * sum(tail[place] == expected[place] for place in _FIXED) > len(_FIXED)
 
 
 def read_lines(file: IO[bytes]) -> Iterator[Line]:
-    """The lines of a file that is open at its start; a torn last one is none.
+    """The lines of a file open at its start; a torn last line doesn't count.
 
     Raises:
         OSError: it can't be read, or a line has more than 100 MB.
@@ -93,19 +93,19 @@ def read_lines(file: IO[bytes]) -> Iterator[Line]:
 
 
 def append(descriptor: int, lines: bytes, sync: bool) -> None:
-    """Put whole lines at the end of a file; on an error, such as a full disk, none of them, nor a part of one."""
+    """Append complete lines to a file: all of them or, on an error such as a full disk, none."""
     end = os.fstat(descriptor).st_size
     try:
         write_all(descriptor, lines)
         if sync:
             os.fsync(descriptor)
-    except OSError:  # not of Ctrl-C, after which the caller goes on as if they were written
+    except OSError:  # not on Ctrl-C, after which the caller continues as if they were written
         os.ftruncate(descriptor, end)
         raise
 
 
 def text_in(content: bytes, field: str) -> str:
-    """What a damaged line seems to say in a field that holds text, or ""."""
+    """The apparent value of a text field in a damaged line, or ""."""
     match = re.search(rb'"%s": ("(?:[^"\\]|\\.)*")' % field.encode(), content)
     try:
         value = parse_json(match[1]) if match else ""
@@ -115,7 +115,7 @@ def text_in(content: bytes, field: str) -> str:
 
 
 class LineFile:
-    """Such a file, which one process at a time may write, with every line on disk when :meth:`add` returns.
+    """Such a file, writable by one process at a time, with every line on disk when :meth:`add` returns.
 
     Raises:
         UserError: another process is writing to its folder.
@@ -142,7 +142,7 @@ class LineFile:
             os.ftruncate(self._file.fileno(), end)
 
     def add(self, lines: Iterable[bytes]) -> None:
-        """Append lines of :func:`line_of`, so that they survive a power cut.
+        """Append lines from :func:`line_of` so that they survive a power cut.
 
         Raises:
             UserError: the file was moved or removed.

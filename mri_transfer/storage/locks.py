@@ -1,4 +1,4 @@
-"""One process at a time in a folder; the kernel lets go of a lock however its process ends."""
+"""One process at a time in a folder; the kernel releases a lock however its process ends."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import IO
 from mri_transfer.errors import UserError
 
 LOCK = "lock"
-# What is locked on Windows: one byte beyond what any of these files holds, as others can't read what is locked.
+# Locked on Windows: one byte past the end of any of these files, as other processes can't read locked bytes.
 BYTE = 2**31 - 2
 
 
 def lock(file: IO[bytes], folder: Path, owner: str = "") -> None:
-    """Keep other processes out of `folder` for as long as `file`, which lies in it, is open.
+    """Keep other processes out of `folder` for as long as `file`, inside it, is open.
 
     Raises:
-        UserError: another process has it; the line names `owner` if that is known.
+        UserError: another process holds it; the message names `owner` if known.
     """
     try:
         _take(file)
@@ -33,7 +33,7 @@ def lock(file: IO[bytes], folder: Path, owner: str = "") -> None:
 
 
 def moved(folder: Path) -> UserError:
-    """What ends a command whose folder is gone: going on would begin a second, incomplete one in its place."""
+    """Ends a command whose folder is gone: continuing would create a second, incomplete one in its place."""
     return UserError(
         f"{folder}: was moved or removed while this was writing to it; bring it back, or give its new place as --out, "
         "and run the same command again, it continues"
@@ -41,7 +41,7 @@ def moved(folder: Path) -> UserError:
 
 
 def require_here(folder: Path) -> None:
-    """End, if a folder that this process writes to is gone.
+    """Stop if a folder this process writes to is gone.
 
     Raises:
         UserError: it is.
@@ -51,7 +51,7 @@ def require_here(folder: Path) -> None:
 
 
 def is_at(file: IO[bytes], path: Path) -> bool:
-    """Whether an open file is still the one of that name."""
+    """Whether an open file is still the one at its path."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), Path(path).stat())
     except OSError:
@@ -59,9 +59,9 @@ def is_at(file: IO[bytes], path: Path) -> bool:
 
 
 def clear_parts(folder: Path, name: str | None = None) -> None:
-    """Remove the temporary files of atomic writes that were killed, of one file in a folder or of all below it.
+    """Remove temporary files left by killed atomic writes, of one file in a folder or of all below it.
 
-    Nobody else may be writing there.
+    No other process may be writing there.
     """
     folder = Path(folder)
     parts = folder.rglob("*.part") if name is None else folder.glob(f"{glob.escape(name)}.*.part")
@@ -88,17 +88,17 @@ def _take(file: IO[bytes]) -> None:
 
 @contextlib.contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold `folder` by a file in it that tells other processes who does.
+    """Lock `folder` with a file in it that tells other processes who holds it.
 
     Raises:
-        UserError: another process holds it; or something failed, and the folder is gone.
+        UserError: another process holds it, or locking failed because the folder is gone.
     """
     path = Path(folder) / LOCK
     with path.open("a+b", buffering=0) as file:
         file.seek(0)
         lock(file, folder, file.read(32).decode(errors="replace").strip())
         file.truncate(0)
-        with contextlib.suppress(OSError):  # a full disk: the lock holds without a name on it
+        with contextlib.suppress(OSError):  # a full disk: the lock works without the owner's name
             file.write(f"pid {os.getpid()}\n".encode())
         clear_parts(folder)
         try:

@@ -1,7 +1,7 @@
-"""SHA256SUMS: what every file of a finished folder holds, as `sha256sum -c SHA256SUMS` reads it too.
+"""SHA256SUMS: the checksums of a finished folder's files, for `sha256sum -c SHA256SUMS` too.
 
-A command that goes on in a finished folder renames the list to SHA256SUMS.before until it is done. In the new list a
-file that the command hasn't touched keeps the sum it had, without being read: what was damaged isn't signed anew.
+A command that continues in a finished folder renames the list to SHA256SUMS.before until it is done. In the new list, a
+file the command hasn't touched keeps its old sum without being read, so damage is never signed.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from mri_transfer.storage.locks import LOCK
 
 SUMS = "SHA256SUMS"
 BEFORE = "SHA256SUMS.before"
-# Not of what a folder holds: who writes to it, and what was seen whole.
+# Not part of a folder's content: who writes to it, and what was last verified.
 LEFT_OUT = (SUMS, BEFORE, LOCK, "verified.json")
 _LINE = re.compile(rb"([0-9a-f]{64})  ([^\n\\]+)\n")
 
 
 def files_in(folder: Path) -> dict[str, Path]:
-    """The files that a list names, by their path in the folder."""
+    """The files a list covers, by their path in the folder."""
     paths = {path.relative_to(folder).as_posix(): path for path in sorted(Path(folder).rglob("*"))}
     return {
         name: path
@@ -36,7 +36,7 @@ def read_sums(path: Path) -> dict[str, str]:
     """SHA-256 by path in the folder.
 
     Raises:
-        ValueError: a line is none of such a list.
+        ValueError: a line is malformed.
         OSError: it can't be read.
     """
     sums = {}
@@ -58,12 +58,12 @@ def write_sums(
     known: Mapping[str, str] = MappingProxyType({}),
     before: Mapping[str, tuple[int, ...]] = MappingProxyType({}),
 ) -> None:
-    """List what a folder holds.
+    """Write the list of a folder's files.
 
     Args:
-        folder: one of ours.
-        known: sums that need not be computed again.
-        before: size, times and inode of files at the time when the former list was still valid.
+        folder: one of this program's.
+        known: sums that needn't be recomputed.
+        before: size, times and inode of files when the former list was still valid.
     """
     folder = Path(folder)
     former: dict[str, str] = {}
@@ -81,10 +81,10 @@ def write_sums(
 
 @contextlib.contextmanager
 def signed(folder: Path, kind: str) -> Iterator[dict[str, str]]:
-    """List what a folder of ours holds, once a command that may go on in a finished one is done without an error.
+    """Write the list of a folder's files once a command, which may continue a finished one, succeeds.
 
     Yields:
-        Sums that are known by then, for the command to fill in.
+        Known sums, for the command to fill in.
     """
     folder = Path(folder)
     before: dict[str, tuple[int, ...]] = {}
@@ -95,9 +95,7 @@ def signed(folder: Path, kind: str) -> Iterator[dict[str, str]]:
     try:
         yield digests
     except BaseException:
-        if (folder / BEFORE).is_file() and _stamps(
-            folder
-        ) == before:  # it refused to go on, and changed nothing
+        if (folder / BEFORE).is_file() and _stamps(folder) == before:  # it refused and changed nothing
             (folder / BEFORE).replace(folder / SUMS)
         raise
     write_sums(folder, digests, before)

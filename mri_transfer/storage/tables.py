@@ -1,8 +1,8 @@
-"""CSV whose cells no spreadsheet takes for formulas, which may run programs or send a table away (CWE-1236).
+"""CSV whose cells no spreadsheet takes for formulas, which can run programs or leak a table (CWE-1236).
 
-A text that begins with one of = + - @, a tab or a carriage return, and is no number, gets an apostrophe before it, as
-spreadsheets themselves mark text. So does one that has apostrophes before that, and so :func:`restored` finds any text
-again; tables of other programs hardly have such cells.
+Text that begins with one of = + - @, a tab or a carriage return, and is not a number, is prefixed with an apostrophe,
+as spreadsheets themselves mark text. So is text with apostrophes before that, so :func:`restored` recovers any text;
+other programs' tables hardly ever have such cells.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
 def defused(cell: Any) -> Any:
-    """What to write for a cell."""
+    """The text to write for a cell."""
     if not isinstance(cell, str) or not _FORMULA.match(cell):
         return cell
     try:
@@ -27,12 +27,12 @@ def defused(cell: Any) -> Any:
 
 
 def restored(cell: str) -> str:
-    """The text of a cell that was written as :func:`defused` says."""
+    """The text of a cell written by :func:`defused`."""
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 class Table:
-    """A file of rows.
+    """A CSV file.
 
     Args:
         file: open for writing text, with newline="".
@@ -49,5 +49,5 @@ class Table:
         self._rows.writerow([defused(cell) for cell in row])
 
     def write_named(self, row: dict[str, Any]) -> None:
-        """Add a row of cells by column; one that it lacks is empty, others are left out."""
+        """Add a row of cells by column; missing ones are empty, unknown ones ignored."""
         self.write(row.get(column, "") for column in self.columns)

@@ -1,1 +1,1 @@
-"""Volumes on disk: found, told whose they are, and read from any format into one orientation."""
+"""Volumes on disk: finding, identifying and reading them from any format into one orientation."""

@@ -1,8 +1,8 @@
-"""What a volume's numbers show: a label map, a tissue map, phase, CT — or, as far as numbers can tell, a scan.
+"""What a volume's values show: a label map, a tissue map, phase, CT — or, as far as values can tell, a scan.
 
-Every rule is made so that a true scan stays in, also one that is skull-stripped, has few grey levels, was scaled to
-0..1 or standardised, or is padded or shifted below zero. What can't be told from such a scan is left to names and
-headers: probability maps that are nowhere sure, masked statistical maps, maps of relaxation times.
+Every rule keeps true scans, even if skull-stripped, with few grey levels, scaled to 0..1 or standardised, padded or
+shifted below zero. What can't be distinguished from such a scan is left to names and headers: probability maps without
+certain voxels, masked statistical maps, maps of relaxation times.
 """
 
 from __future__ import annotations
@@ -12,18 +12,16 @@ import numpy as np
 from mri_transfer.datasets.volumes.formats.stored import Evidence
 from mri_transfer.datasets.volumes.mp2rage import is_uniform_image
 
-_SAMPLE = 1 << 15  # voxels that distributions are judged by
-_BLOCK = 48  # voxels along a side of the middle in which neighbours are compared
-_FLAT = 0.55  # of the brighter voxels lie between two equal ones; in scans of 24 grey levels up to 0.46
-_FEW_LABELS = 6  # of so many levels no scan is worth having
+_SAMPLE = 1 << 15  # voxels sampled to judge distributions
+_BLOCK = 48  # side, in voxels, of the central cube whose neighbours are compared
+_FLAT = 0.55  # of the brighter voxels lie between equal ones; up to 0.46 in scans of 24 grey levels
+_FEW_LABELS = 6  # a scan with this few levels is worthless
 _MOST_LABELS = 4096
-_GAPS = 0.25  # of the steps from one level to the next are wider than the least one
-_JUMPS = 0.42  # of the unequal neighbours are labels that other labels lie between; in scans of 12 levels up to 0.4
-_FEWEST = 64  # voxels that a share is taken of
-_FA_LIMIT = float(
-    np.sqrt(1.5)
-)  # FSL's dtifit leaves noise up to the greatest value that its formula can give
-# Where one turn of phase begins and ends, as scanners and converters scale it.
+_GAPS = 0.25  # of the steps between levels are wider than the smallest one
+_JUMPS = 0.42  # of the unequal neighbours have other levels in between; up to 0.4 in scans of 12 levels
+_FEWEST = 64  # fewest voxels to take a share of
+_FA_LIMIT = float(np.sqrt(1.5))  # FSL's dtifit leaves noise up to the largest value its formula can yield
+# Ranges to which scanners and converters scale one turn of phase.
 _TURNS = (
     *((-np.pi, np.pi), (0.0, 2 * np.pi), (-180.0, 180.0), (0.0, 360.0), (-1000 * np.pi, 1000 * np.pi)),
     *((-4096.0, 4095.0), (-2048.0, 2047.0), (0.0, 4095.0)),
@@ -31,14 +29,14 @@ _TURNS = (
 
 
 def no_scan(voxels: np.ndarray, scale: tuple[float, float] = (1.0, 0.0)) -> Evidence | None:
-    """Why a volume is no anatomical MR scan, by its numbers, or None.
+    """Why a volume's values show that it is not an anatomical MR scan, or None.
 
     Args:
         voxels: (x, y, z), finite.
-        scale: slope, above zero, and intercept that make real values of them.
+        scale: slope, above zero, and intercept that convert them to real values.
     """
     sample = _sample(voxels)
-    # NumPy's stable sort of one or two bytes is a radix sort, many times as fast.
+    # NumPy's stable sort of 1- or 2-byte integers is a radix sort, many times faster.
     ordered = np.sort(sample, kind="stable" if sample.dtype.itemsize <= 2 else None)
     begin = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))  # of each value
     counts = np.diff(begin, append=len(ordered))
@@ -76,7 +74,7 @@ def _sample(voxels: np.ndarray) -> np.ndarray:
 
 
 def _share(rising: np.ndarray, low: float, high: float) -> float:
-    """How many of values in rising order lie from `low` to `high`."""
+    """Number of sorted values from `low` to `high`."""
     first, last = np.searchsorted(rising, low, side="left"), np.searchsorted(rising, high, side="right")
     return float(last - first) / len(rising)
 
@@ -84,9 +82,9 @@ def _share(rising: np.ndarray, low: float, high: float) -> float:
 def _is_labels(voxels: np.ndarray, background: np.generic, white: np.generic) -> bool:
     """Whether few values fill regions: most voxels above the median lie between two equal ones, along most axes.
 
-    The darker half does not count, as the air of a scan with few grey levels is as flat as a label, nor do background
-    and white, where a scan may be cut off. Where a scan's brain is flat, too, neighbouring voxels have neighbouring
-    levels, and levels equal distances; labels that touch have any numbers, or are numbered with gaps.
+    The darker half is ignored, as the air of a scan with few grey levels is as flat as a label; so are background and
+    white, where a scan may be clipped. If a scan's brain is flat too, neighbouring voxels have adjacent, evenly spaced
+    levels; touching labels have arbitrary numbers, or gaps in their numbering.
     """
     middle = voxels[tuple(_middle(count) for count in voxels.shape)].copy(order="K")  # no axis runs backwards
     mask = (middle != background) & (middle != white)
@@ -95,7 +93,7 @@ def _is_labels(voxels: np.ndarray, background: np.generic, white: np.generic) ->
         mask = (middle != background) & (middle != white)
     other = middle[mask]
     if len(other) < _FEWEST:
-        return 1 < len(np.unique(voxels)) <= _FEW_LABELS  # a small lesion in nothing
+        return 1 < len(np.unique(voxels)) <= _FEW_LABELS  # a small lesion on empty background
     other = other[:: max(1, len(other) // 4096)]
     mask &= middle >= np.partition(other, len(other) // 2)[len(other) // 2]
     flat: list[float] = []
@@ -126,7 +124,7 @@ def _middle(count: int) -> slice:
 
 
 def _flat_share(voxels: np.ndarray, mask: np.ndarray, axis: int) -> float | None:
-    """Of the voxels that are counted, how many equal both neighbours along an axis; None along a few thick slices."""
+    """Share of the counted voxels that equal both neighbours along an axis; None along a few thick slices."""
     if voxels.shape[axis] < 8:
         return None
     along, inner = np.moveaxis(voxels, axis, 0), np.moveaxis(mask, axis, 0)[1:-1]
@@ -138,10 +136,10 @@ def _flat_share(voxels: np.ndarray, mask: np.ndarray, axis: int) -> float | None
 
 
 def _is_probability(real: np.ndarray) -> bool:
-    """Whether values from 0 to 1 lie mostly at the ends.
+    """Whether values from 0 to 1 lie mostly near the ends.
 
-    Of a scan that was scaled to 0..1 next to nothing lies near 1, where its brightest voxel is; where its bright end
-    was cut off, as much as was cut off.
+    In a scan scaled to 0..1, almost nothing lies near 1, the level of its brightest voxel; if its bright end was
+    clipped, only the clipped share does.
     """
     if real[0] < -1e-3 or not 0.9 <= real[-1] <= 1.0 + 1e-3 or _share(real, -1.0, 0.05) < 0.6:
         return False
@@ -151,9 +149,9 @@ def _is_probability(real: np.ndarray) -> bool:
 
 
 def _is_ct(real: np.ndarray) -> bool:
-    """Whether values are Hounsfield units of a head: air at -1000, a narrow peak of soft tissue, and bone.
+    """Whether values are Hounsfield units of a head: air at -1000, a narrow soft-tissue peak, and bone.
 
-    A scan that was shifted below zero has no narrow peak at 0 to 80, where brain, blood and water lie in CT.
+    A scan shifted below zero has no narrow peak at 0 to 80, where brain, blood and water lie in CT.
     """
     if real[-1] < 300 or _share(real, -1100, -900) < 0.02:
         return False
@@ -164,7 +162,7 @@ def _is_ct(real: np.ndarray) -> bool:
 
 
 def _is_phase(real: np.ndarray, background: float, share: float) -> bool:
-    """Whether values fill one turn evenly, as noise in the air does; masked phase is zero where the mask is."""
+    """Whether values fill one turn evenly, as noise in air does; masked phase is zero outside the mask."""
     other = real[real != background] if share > 0.05 else real
     if len(other) < _FEWEST:
         return False
@@ -173,17 +171,17 @@ def _is_phase(real: np.ndarray, background: float, share: float) -> bool:
         near = 0.03 * (stop - start)
         if abs(low - start) < near and abs(high - stop) < near:
             if share > 0.05 and (start >= 0 or abs(background) > near):
-                return False  # a scan that fills twelve bits, around it a background of one value
+                return False  # a scan that fills 12 bits, on a constant background
             counts = np.histogram(other, bins=8, range=(start, stop))[0]
             return bool(counts.min() >= 0.3 * counts.mean())
     return False
 
 
 def _is_signed(real: np.ndarray, background: float, share: float) -> bool:
-    """Whether there is as much below zero as above, and of the same sizes, in the air as well.
+    """Whether values are distributed symmetrically about zero, in air as well.
 
-    What was standardised after skull-stripping is so, too, but for its background of one value; what was standardised
-    with its air has that on one side.
+    A scan standardised after skull-stripping is symmetric too, except for its constant background; one standardised
+    with its air has the air on one side.
     """
     if share > 0.05 and background == 0.0:
         return False

@@ -1,4 +1,4 @@
-"""Finding volumes and pictures: files, folders, BIDS trees, DICOM series; whose they are, and what is left out."""
+"""Finding volumes and pictures: files, folders, BIDS trees, DICOM series; their subjects, and what is left out."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class Source:
 
     Attributes:
         files: absolute; one, a header and its image, or the slices of a DICOM series.
-        name: what it is called in tables: its path from the folder that was given, that folder included.
+        name: its name in tables: the path from the given folder, that folder included.
         identity: subject, session and sequence.
-        bytes, mtime_ns: total size and latest change of its files, to recognise it later without reading.
+        bytes, mtime_ns: total size and latest change of its files, to recognise it later without reading it.
         plane: which plane a picture shows, or "unknown"; empty for a volume.
         is_series: whether it is a DICOM series.
-        evidence: what its path and its tags say about whose it is.
-        stated: what of its identity a table says.
+        evidence: what its path and tags say about its subject.
+        stated: the parts of its identity that a table gives.
     """
 
     files: tuple[Path, ...]
@@ -65,13 +65,13 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """The file that stands for the volume."""
+        """The file that represents the volume."""
         return self.files[-1]
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that is not used. `broken` tells a bad file from one that is left out by rule."""
+    """A file that is not used. `broken` distinguishes a bad file from one left out by a rule."""
 
     path: Path
     name: str
@@ -80,7 +80,7 @@ class Skipped:
 
 
 class NothingFound(UserError):
-    """There is no volume, or no picture, where one was looked for; `skipped` lists what was left out."""
+    """No volume, or no picture, was found; `skipped` lists what was left out."""
 
     def __init__(self, text: str, skipped: Sequence[Skipped]):
         entries = [{"file": skip.name, "reason": skip.reason} for skip in skipped]
@@ -93,7 +93,7 @@ class NothingFound(UserError):
 
 @dataclass
 class Inventory:
-    """What was found, in a fixed order; `remarks` are lines for the user."""
+    """The results, in a fixed order; `remarks` are lines for the user."""
 
     sources: list[Source] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -109,15 +109,15 @@ def find_volumes(
 ) -> Inventory:
     """Look for volumes, or for pictures.
 
-    Hidden files and folders are passed over in silence. Named files are taken whatever they are called; in
-    folders, BIDS folders of other kinds of data, derivatives, masks and label images are left out.
+    Hidden files and folders are skipped silently. Files given explicitly are taken whatever their names; within
+    folders, BIDS folders of other data types, derivatives, masks and label images are left out.
 
     Args:
         paths: files and folders, searched to any depth.
-        table: CSV or TSV with the columns file, subject, session, sequence, plane, which overrides what names say.
-        include: of :data:`left_out.KINDS`, what is wanted nevertheless.
-        pictures: look for pictures (PNG, JPEG, ...), each one slice, and not for volumes.
-        subject: where in a path the person stands; what it doesn't match is decided as without it.
+        table: CSV or TSV with the columns file, subject, session, sequence, plane, which overrides names.
+        include: kinds in :data:`left_out.KINDS` to keep nevertheless.
+        pictures: look for pictures (PNG, JPEG, ...), each one slice, instead of volumes.
+        subject: pattern locating the person in a path; paths it doesn't match are decided as without it.
 
     Raises:
         NothingFound: there is nothing to use.
@@ -133,7 +133,7 @@ def find_volumes(
             raise NothingFound(f"{places}: {NO_PYDICOM}", inventory.skipped)
         skipped = sorted(
             inventory.skipped, key=lambda skip: not skip.broken
-        )  # a bad file before what a rule leaves out
+        )  # bad files before those left out by a rule
         first = (
             f"; {len(skipped)} left out, the first {skipped[0].name}: {skipped[0].reason}" if skipped else ""
         )
@@ -149,7 +149,7 @@ def find_volumes(
 
 
 def identified(sources: Sequence[Source]) -> list[Source]:
-    """Sources with their identities, which are decided over all of them at once."""
+    """Sources with their identities, decided over all of them at once."""
     persons = decide([source.evidence for source in sources if source.evidence])
     return [
         replace(
@@ -178,7 +178,7 @@ def _check_pattern(inventory: Inventory, subject: Pattern) -> None:
 
 
 def _by_header(path: Path) -> str | None:
-    """What the header of a file that is left out by its name says itself, which is the better reason."""
+    """The reason from the header of a file left out by name, which is more informative."""
     if not path.name.lower().endswith((".nii", ".nii.gz")) or not path.is_file():
         return None
     from mri_transfer.datasets.volumes.formats.nifti import says_what_it_is
@@ -188,7 +188,7 @@ def _by_header(path: Path) -> str | None:
 
 
 def _other_kind(paths: Sequence[Path], pictures: bool) -> str:
-    """What a folder without volumes may have been meant for."""
+    """What a folder without volumes may be intended for."""
     if not pictures and any(
         file.suffix.lower() in PICTURES
         for path in paths
@@ -218,7 +218,7 @@ class _Search:
         self._dicom: dict[Path, tuple[PurePosixPath, Path | None]] = {}
 
     def look(self, path: Path) -> None:
-        """Take a file, or all that is wanted of a folder."""
+        """Take a file, or everything wanted in a folder."""
         if path.is_dir():
             before = self._met()
             self._look_into(path)
@@ -244,7 +244,7 @@ class _Search:
             raise UserError(f"{path}: no such file or folder")
 
     def finish(self) -> Inventory:
-        """All that was found, once all paths were looked at."""
+        """All results, once all paths are searched."""
         if self._dicom:
             self._group_dicom()
         names = [source.name for source in self.inventory.sources]
@@ -266,7 +266,7 @@ class _Search:
         return len(self._visited) + len(self.inventory.skipped) + len(self._dicom)
 
     def _has_met(self, root: Path) -> bool:
-        """Whether another of the given paths has shown a file below this one before."""
+        """Whether another given path has already yielded a file below this one."""
         skipped = (skip.path for skip in self.inventory.skipped)
         return any(root in path.parents for path in (*self._visited, *self._dicom, *skipped))
 
@@ -275,7 +275,7 @@ class _Search:
         return next((suffix for suffix in self.suffixes if name.endswith(suffix)), None)
 
     def _is_lone_dicom(self, path: Path) -> bool:
-        """Old scanners call a DICOM slice IMG0001.img; a pair has a header beside it."""
+        """Old scanners name a DICOM slice IMG0001.img; a pair has a header beside it."""
         is_img = not self.pictures and path.suffix.lower() == ".img"
         return is_img and partner_of(path) is None and looks_like_dicom(path)
 
@@ -336,7 +336,7 @@ class _Search:
                 self.inventory.skipped.append(Skipped(path, str(name), str(error), broken=True))
                 return
             except OSError:
-                detached = None  # said below, or by the reader
+                detached = None  # reported below, or by the reader
             files = (path,) if detached is None else (path, detached)
         self._take(files, name, dataset)
 
@@ -361,7 +361,7 @@ class _Search:
     def _evidence(
         self, path: Path, name: PurePosixPath, dataset: Path | None, is_folder: bool = False, first: str = ""
     ) -> File:
-        """What a path says; `name` is that of a file, or of the folder of a series whose first file is `first`."""
+        """Evidence from a path; `name` is that of a file, or of the folder of a series whose first file is `first`."""
         stem = name.name if is_folder else stem_of(name.name) or name.name
         folder = path.parent if is_folder else path
         top = folder.parents[len(name.parts) - 2] if len(name.parts) > 1 else folder
@@ -389,13 +389,13 @@ class _Search:
             first, dataset = self._dicom[scan.files[0]]
             name = first if len(scan.files) == 1 else first.parent / printable(scan.label)
             counts[str(name)] += 1
-            if counts[str(name)] > 1:  # series of two studies with one number
+            if counts[str(name)] > 1:  # series of two studies with the same number
                 name = name.with_name(f"{name.name} ({counts[str(name)]})")
             state = state_of(scan.files)
             if isinstance(state, str):
                 self.inventory.skipped.append(Skipped(scan.files[0], str(name), state, broken=True))
                 continue
-            # A single file may be named for the person; of several the folder is.
+            # A single file may be named after the person; with several, the folder is.
             alone = len(scan.files) == 1
             evidence = replace(
                 self._evidence(

@@ -1,4 +1,4 @@
-"""Folders and files as they lie on disk: walking, naming, telling what belongs together and what is DICOM."""
+"""Folders and files on disk: walking, naming, and recognising what belongs together and what is DICOM."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from mri_transfer.datasets.volumes.not_here import absent
 
 
 def printable(text: str) -> str:
-    """A file name as valid text: bytes that are not UTF-8 become question marks in a box."""
+    """A file name as valid text: bytes that are not UTF-8 become replacement characters."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def name_below(root: Path, path: Path) -> str:
-    """The path of a file from the folder `root` on, that folder included, as text."""
+    """The path of a file from the folder `root`, that folder included, as text."""
     return printable(PurePosixPath(root.name, *path.relative_to(root).parts).as_posix())
 
 
 def walk(root: Path, unreadable: Callable[[Path, str], None]) -> Iterator[tuple[Path, list[Path]]]:
-    """Every folder below `root` with its files, in a fixed order; links are followed, once, hidden ones passed over.
+    """Every folder below `root` with its files, in a fixed order; links are followed once, hidden folders skipped.
 
     Args:
-        unreadable: is told of each folder that can't be read, and why.
+        unreadable: called with each folder that can't be read, and why.
     """
-    visited: set[tuple[int, int]] = set()  # so that a link to a folder above ends the walk
+    visited: set[tuple[int, int]] = set()  # so that a link to a parent folder ends the walk
 
     def report(error: OSError) -> None:
         unreadable(Path(error.filename), (error.strerror or str(error)).lower())
@@ -42,7 +42,7 @@ def walk(root: Path, unreadable: Callable[[Path, str], None]) -> Iterator[tuple[
 
 
 def state_of(files: tuple[Path, ...]) -> tuple[int, int] | str:
-    """Total size and latest change of files, or why they can't be looked at."""
+    """Total size and latest modification of files, or why they can't be accessed."""
     for file in files:
         if (reason := absent(file)) is not None:
             return reason
@@ -67,7 +67,7 @@ def partner_of(path: Path) -> Path | None:
     return None
 
 
-# DICOM files often have no suffix or a number for one, so all others are looked into but these.
+# DICOM files often have no suffix or a numeric one, so all files except these are checked.
 _NEVER_DICOM = {
     *(".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".gif"),
     *(".json", ".tsv", ".csv", ".txt", ".md", ".rst", ".pdf", ".html", ".xml", ".yml", ".yaml", ".log"),
@@ -77,12 +77,12 @@ _NEVER_DICOM = {
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether a file has DICOM's magic behind its preamble, or is named as those without one are."""
+    """Whether a file has DICOM's magic after its preamble, or is named like those without one."""
     suffix = path.suffix.lower()
     if suffix in _NEVER_DICOM or path.name.upper() == "DICOMDIR":
         return False
     try:
-        if not path.is_file():  # opening a pipe would wait for its other end
+        if not path.is_file():  # opening a pipe would block
             return False
         with path.open("rb") as file:
             start = file.read(132)
@@ -92,7 +92,7 @@ def looks_like_dicom(path: Path) -> bool:
 
 
 def dataset_of(folder: Path) -> Path | None:
-    """The BIDS dataset around a folder; of derivatives, which may be described as well, the one they are made from."""
+    """The BIDS dataset around a folder; for derivatives, which may be datasets too, the one they derive from."""
     dataset = None
     for above in (folder, *folder.parents):
         if (above / "dataset_description.json").is_file():
@@ -103,7 +103,7 @@ def dataset_of(folder: Path) -> Path | None:
 
 
 def nearest_dataset(root: Path, folder: Path, outer: Path | None) -> Path | None:
-    """The BIDS dataset of a folder at or below `root`, whose own is `outer`."""
+    """The BIDS dataset of a folder at or below `root`, whose own dataset is `outer`."""
     while folder != root:
         derived = outer is not None and "derivatives" in folder.relative_to(root).parts
         if not derived and (folder / "dataset_description.json").is_file():

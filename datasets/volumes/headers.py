@@ -1,4 +1,4 @@
-"""What a volume's header tells about the slices it would give; the voxels are not read."""
+"""Estimate the slices a volume would give from its header, without reading voxels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mri_transfer.datasets.volumes.find import Source
 from mri_transfer.datasets.volumes.planes import AXES, has_usable_pixels, no_usable_plane
 from mri_transfer.datasets.volumes.volume import describe_volume
 
-# Of the slices that fit into a volume, the part with enough head in them: 0.83 in 255 scans from three collections.
+# Share of the slices fitting into a volume that show enough head: 0.83 in 255 scans from three collections.
 _HEAD = 0.8
 
 
@@ -29,7 +29,7 @@ def read_geometry(source: Source, max_bytes: int, include: Collection[str] | Non
     """The geometry of a volume; `include` as in :func:`describe_volume`.
 
     Raises:
-        BadVolume: the header shows that it can't be used.
+        BadVolume: the header shows that the volume can't be used.
     """
     description = describe_volume(source.files, max_bytes, include)
     return _canonical(description.shape, description.affine)
@@ -37,7 +37,7 @@ def read_geometry(source: Source, max_bytes: int, include: Collection[str] | Non
 
 def _canonical(shape: Sequence[int], affine: np.ndarray) -> Geometry:
     zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    to = nib.io_orientation(affine)[:, 0].astype(int)  # where each stored axis leads
+    to = nib.io_orientation(affine)[:, 0].astype(int)  # direction of each stored axis
     lengths, sizes = [0, 0, 0], [0.0, 0.0, 0.0]
     for axis in range(3):
         lengths[to[axis]], sizes[to[axis]] = int(shape[axis]), float(zooms[axis])
@@ -45,7 +45,7 @@ def _canonical(shape: Sequence[int], affine: np.ndarray) -> Geometry:
 
 
 def expected_slices(geometry: Geometry, planes: Sequence[str], spacing: float) -> dict[str, int]:
-    """About how many slices of each plane would be cut, before redundant ones are left out.
+    """Approximate number of slices per plane, before dropping redundant ones.
 
     Raises:
         BadVolume: no plane has usable pixels.

@@ -1,4 +1,4 @@
-"""A user's table that says whose images files are, and what they show, where names don't."""
+"""A user's table that gives the subjects and contents of image files where names don't."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _PLANES = ("axial", "coronal", "sagittal", "unknown")
 
 
 def override(sources: list[Source], table: Path) -> list[Source]:
-    """Identities from a table; an empty cell, or a missing column, leaves what the name says.
+    """Identities from a table; where a cell or column is missing, the name decides.
 
-    A row names a file by its path from the table's folder or by its bare name where that is unique; a DICOM
-    series by its folder, any of its files, or its name as the summary lists it.
+    A row names a file by its path from the table's folder, or by its bare name if unique; a DICOM series by its folder,
+    any of its files, or its name in the summary.
 
     Raises:
         UserError: the table can't be read, or none of its rows names a source.
@@ -43,7 +43,7 @@ def override(sources: list[Source], table: Path) -> list[Source]:
         places = [*source.files, source.path.parent] if source.is_series else source.files
         row = next((by_path[place] for place in places if place in by_path), None)
         row_of_source.append(row or in_full.get(source.name))
-    # Rows that name no path as it is here: by the bare name, where one row and one file have it.
+    # Rows whose path doesn't exist here: match by the bare name, if one row and one file have it.
     placed = {id(row) for row in row_of_source if row}
     rest = _unique((_base(row["file"]), row) for row in rows if id(row) not in placed)
     by_name = _unique((source.path.name, at) for at, source in enumerate(sources) if not source.is_series)
@@ -77,7 +77,7 @@ def _base(file: str) -> str:
 
 
 def _unique(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
-    """Pairs whose first is met once."""
+    """Pairs whose first element is unique."""
     pairs = list(pairs)
     counts = Counter(name for name, _ in pairs)
     return {name: value for name, value in pairs if counts[name] == 1}

@@ -1,4 +1,4 @@
-"""What is not wanted among the files of a folder, by names: other kinds of data, maps, copies of one scan."""
+"""Unwanted files of a folder, by name: other kinds of data, maps, copies of one scan."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from mri_transfer.datasets.volumes.names_of_maps import by_folder, by_name
 from mri_transfer.datasets.volumes.naming import stem_of, words_of
 
-# Kinds that are left out unless asked for, and the folders (BIDS's names) that hold them.
+# Kinds left out unless requested, and the folders (BIDS names) that hold them.
 KINDS = ("derivatives", "func", "dwi", "fmap", "perf", "pet", "sourcedata", "derived", "ct", "labels", "maps")
 _FOLDERS = {
     **{name: name for name in KINDS[:7]},
@@ -32,8 +32,8 @@ _NAMED = {
     "perf": "a perfusion image",
     "ct": "CT",
 }
-# One scan in several states, and which of them counts: the least processed that is in one piece. OASIS-1's
-# SUBJ_111 is the mean of a session's RAW repeats at 1 mm; T88_111 is that, warped to an atlas.
+# Several processing states of one scan, and the one to use: the least processed one in a single file. OASIS-1's
+# SUBJ_111 is the mean of a session's RAW repeats at 1 mm; T88_111 is that mean, warped to an atlas.
 _OASIS = re.compile(r"(?P<scan>OAS1_\d{4}_MR\d+)/(?P<state>RAW|PROCESSED/MPRAGE/(?:SUBJ_111|T88_111))/[^/]+$")
 _OASIS_STATES = ("PROCESSED/MPRAGE/SUBJ_111", "RAW", "PROCESSED/MPRAGE/T88_111")
 _FREESURFER = re.compile(r"(?P<scan>[^/]+/mri)/(?:orig/)?(?P<state>[^/]+)\.(?:mgz|mgh)$")
@@ -41,11 +41,11 @@ _FREESURFER_STATES = ("orig", "rawavg", "001", "T1", "nu", "orig_nu", "norm", "b
 
 
 def left_out(name: PurePosixPath, include: Iterable[str] = ()) -> str | None:
-    """Why a file in a folder is not wanted, by its name and the folders below the one that was given.
+    """Why a file is not wanted, judged by its name and the folders below the given one.
 
     Args:
         name: the file's path from the given folder, that folder included.
-        include: of :data:`KINDS`, what is wanted nevertheless.
+        include: kinds in :data:`KINDS` to keep nevertheless.
     """
     kinds = set(include)
     for folder in name.parts[1:-1]:
@@ -72,10 +72,10 @@ def left_out(name: PurePosixPath, include: Iterable[str] = ()) -> str | None:
 
 
 def same_scans(names: list[str]) -> dict[str, str]:
-    """Which of `names` are another state of a scan that is used: name → the name that counts.
+    """Those of `names` that are another state of a scan in use: name → the name to use.
 
-    OASIS-1 and FreeSurfer keep one scan in several states; the rules are above. Of equal states (OASIS-1's RAW
-    repeats) the first counts.
+    OASIS-1 and FreeSurfer keep one scan in several states; the rules are above. Of equal states (OASIS-1's RAW repeats)
+    the first is used.
     """
     scans: dict[str, list[tuple[int, str]]] = {}
     for name in names:

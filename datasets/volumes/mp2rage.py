@@ -1,35 +1,33 @@
-"""MP2RAGE's uniform image told from phase, which has the same numbers in the air.
+"""Distinguish MP2RAGE's uniform image from phase, which has the same values in air.
 
 The ratio Re(S1* S2) / (|S1|² + |S2|²) of two echoes (J. P. Marques et al., "MP2RAGE, a self bias-field corrected
 sequence for improved segmentation and T1-mapping at high field", NeuroImage, 2010) is spread evenly from -1/2 to 1/2
-where both are noise, just as phase is over its turn. In the head it is a T1 contrast: steps between tissues that lie a
-few voxels apart, over most of the range. Phase follows the field there, which changes slowly and starts anew at every
-turn; once the field is filtered out, little of the range is left.
+where both are noise, just as phase is over its turn. In the head it has T1 contrast: steps between tissues a few voxels
+apart, over most of the range. Phase follows the field there, which varies slowly and wraps at every turn; with the
+field filtered out, little of the range is left.
 
-The limits stand between ratios and phase that were simulated on T1 heads of six people at 2 mm and two at 1 mm: ratios
-with noise of 1.5 to 8% of the signal, and phase of 0.4 to 30 turns, filtered and not, with noise of 1.5 to 15%. All 40
-ratios came out as such, and none of 144 images of phase and 16 real parts.
+The limits separate ratios and phase simulated on T1 heads of six people at 2 mm and two at 1 mm: ratios with noise of
+1.5 to 8% of the signal, and phase of 0.4 to 30 turns, filtered or not, with noise of 1.5 to 15%. All 40 ratios were
+recognised, and none of 144 phase images and 16 real parts was.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-_BLOCK = 160  # voxels along a side of the middle that is looked at
-_NEIGHBOURS = (
-    0.25  # of the range: less apart, around the turn or not, neighbours are of something and not of noise
-)
-_RESTART = 0.7  # of the range: as far apart, neighbours are on either side of a turn's end
-_RESTARTS = 0.0005  # of the neighbours; more are phase
-_EVEN = 0.3  # of the mean is the least count of an eighth of the range in noise
+_BLOCK = 160  # side, in voxels, of the central cube examined
+_NEIGHBOURS = 0.25  # of the range: neighbours closer than this, modulo a turn, are signal and not noise
+_RESTART = 0.7  # of the range: neighbours this far apart lie on either side of a wrap
+_RESTARTS = 0.0005  # of the neighbours; more means phase
+_EVEN = 0.3  # of the mean; in noise, the smallest count in any eighth of the range
 _LEAST = 0.03  # of the voxels are tissue
 _SPREAD = 0.4  # of the range, from the tenth to the ninetieth percentile of tissue
-_LOCAL = 0.09  # of the variance of tissue that is left around means over `_BOX` voxels
+_LOCAL = 0.09  # of tissue variance remaining around means over `_BOX` voxels
 _BOX = 9
 
 
 def is_uniform_image(voxels: np.ndarray) -> bool:
-    """Whether a volume that is as even as phase in its air shows tissues.
+    """Whether a volume with phase-like even air shows tissues.
 
     Args:
         voxels: (x, y, z), finite.
@@ -67,7 +65,7 @@ def is_uniform_image(voxels: np.ndarray) -> bool:
 
 
 def _restarts(values: np.ndarray, tissue: np.ndarray) -> float:
-    """Of the neighbours within tissue, how many are a turn apart."""
+    """Share of neighbours within tissue that are a turn apart."""
     restarts = total = 0
     for axis in range(3):
         along, inside = np.moveaxis(values, axis, 0), np.moveaxis(tissue, axis, 0)

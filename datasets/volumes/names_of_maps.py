@@ -1,4 +1,4 @@
-"""What a file's name says that is no scan: label maps, maps of quantities and of statistics, tissue classes, phase."""
+"""Names of files that are not scans: label, quantitative and statistical maps, tissue classes, phase."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from mri_transfer.datasets.volumes.naming import sequence_of, stem_of, words_of
 
-# Wherever they stand in a name.
+# Anywhere in a name.
 _LABELS = {
     *(
         "mask",
@@ -145,7 +145,7 @@ _FIELD_MAPS = {
 _FUNCTIONAL = {"bold", "fmri", "rsfmri", "rfmri", "tfmri", "sbref", "ep2d"}
 _DIFFUSION = {"dwi", "dti", "dki", "dsi", "hardi", "tracew", "nodif"}
 _PERFUSION = {"asl", "pcasl", "pasl", "m0scan", "pwi"}
-# Where no sequence is named behind them: `lesion_T1` is a scan, `T1_lesion` is not.
+# Unless a sequence follows: `lesion_T1` is a scan, `T1_lesion` is not.
 _WEAK_LABELS = {
     *(
         "wmh",
@@ -184,7 +184,7 @@ _LAST_MAPS = {
     *("whitematter", "mtr", "snr", "stdev", "bias", "trace", "chi", "t2starmap", "s0", "b1"),
     *("oef", "cmro2", "kurtosis", "fod", "fodf", "mwf", "ratio"),
 }
-# A name that is nothing else, also with a number behind: `rest.nii` and `rest_1.nii`, `con_0001.nii` may be a person.
+# The whole name, also with a number: `rest.nii` and `rest_1.nii`; but `con_0001.nii` may be a person.
 _WHOLE = (
     ("func", re.compile(r"(rest|restingstate|func|functional)(run)?\d*")),
     ("maps", re.compile(r"ad|rd|mk|ak|rk|kfa|beta\d{4}|whitematter|gr[ea]ymatter|biasfield|r[12]star|ratio")),
@@ -192,7 +192,7 @@ _WHOLE = (
     ("fmap", re.compile(r"phase|imag|imaginary")),
     ("dwi", re.compile(r"b0|b[1-9]000|b[5-9]00")),
 )
-# Behind a name that says what the file is: gre_phase_e2, phase_image.
+# Following a name that identifies the file: gre_phase_e2, phase_image.
 _BEHIND = re.compile(r"e\d{1,2}|echo\d{0,2}|image|img|part")
 _LAST_PHASE = {"phase", "ph", "pha", "phs", "real", "imag", "imaginary", "unwrapped"}
 _TENSOR = {
@@ -215,7 +215,7 @@ _TENSOR = {
     "b0",
 }
 _TOWARDS = {"to", "in", "into", "on", "2", "space", "reg", "registered"}  # `T1_to_atlas` is a scan
-# Phases in which a contrast agent is, and numbers of a study's phases.
+# Contrast-agent phases, and numbered phases of a study.
 _TIMES = {
     "arterial",
     "venous",
@@ -233,20 +233,20 @@ _LABEL_FOLDER = re.compile(
     r"ground_?truth|gt)(_?(tr|ts|va|val|test|train|training))?",
     re.IGNORECASE,
 )
-# SPM's and CAT12's tissue classes are the scan's name behind a prefix: c1, wc1, mwc1, rc2, p1, mwp1, ...
+# SPM and CAT12 name tissue classes by prefixing the scan's name: c1, wc1, mwc1, rc2, p1, mwp1, ...
 _CLASS = re.compile(
     r"^(?P<how>s?\d?m?0?(?:w|r|u_rc)?)(?P<letter>[cp])(?P<number>[0-9])(?P<rest>.+)$", re.IGNORECASE
 )
 
 
 def by_folder(folder: str) -> str | None:
-    """What a folder of this name holds, in few words, if it is label maps."""
+    """A short description of a folder's content by its name, if it is label maps."""
     return "label maps" if _LABEL_FOLDER.fullmatch(folder) else None
 
 
 def by_name(name: str) -> tuple[str, str] | None:
-    """The kind, of :data:`left_out.KINDS`, that a file's name says it is, and the word that says so; or None."""
-    stem = re.sub(r"(?:^|(?<=_))(?:sub|ses)-[0-9A-Za-z]+", "", stem_of(name))  # a person may be called so
+    """The kind in :data:`left_out.KINDS` given by a file's name, and the word that says so; or None."""
+    stem = re.sub(r"(?:^|(?<=_))(?:sub|ses)-[0-9A-Za-z]+", "", stem_of(name))  # may be a person's name
     words = words_of(re.sub(r"(?<=[a-z])(?=[A-Z][a-z])", " ", stem))
     whole = words_of(stem)
     if (match := _PART.search(stem)) is not None:
@@ -269,7 +269,7 @@ def by_name(name: str) -> tuple[str, str] | None:
     if joined.endswith(("fieldmapping", "biasfield")):
         return ("fmap" if joined.endswith("mapping") else "maps"), "_".join(whole[-2:])
     last = whole[-1] if not whole[-1].isdigit() or len(whole) < 2 else whole[-2]
-    if sequence_of(last) is None:  # `bold_to_T1.nii` is what it is, but `dti_study_T1.nii` a T1
+    if sequence_of(last) is None:  # `bold_to_T1.nii` is BOLD, but `dti_study_T1.nii` a T1
         for kind, words_of_kind in (("func", _FUNCTIONAL), ("dwi", _DIFFUSION), ("perf", _PERFUSION)):
             if hit := next((piece for piece in whole if piece in words_of_kind), ""):
                 if kind == "dwi" and (last in _LAST_MAPS or last in _TENSOR - {"b0", "eddy"}):
@@ -285,7 +285,7 @@ def by_name(name: str) -> tuple[str, str] | None:
             ):
                 return "labels", word
         before = whole[whole.index(last) - 1] if whole.index(last) else ""
-        # FNIRT's fields are called T1_to_MNI_warp, and have a fourth dimension; T1_warp is a scan that was warped.
+        # FNIRT names its fields T1_to_MNI_warp, with a fourth dimension; T1_warp is a warped scan.
         warped = last == "warp" and _TOWARDS.isdisjoint(whole) and any(map(sequence_of, whole))
         if last in _LAST_MAPS and before not in _TOWARDS and not warped:
             return "maps", last
@@ -305,13 +305,13 @@ def by_name(name: str) -> tuple[str, str] | None:
 
 
 def _is_of_study(word: str, whole: list[str]) -> bool:
-    """Whether a kind of map names a study in front of a person's number and a sequence: qsm_001_T1."""
+    """Whether a kind of map is a study's name before a person's number and a sequence: qsm_001_T1."""
     behind = whole[whole.index(word) + 1 :] if word in whole else []
     return len(behind) > 1 and behind[0].isdigit() and sequence_of(behind[-1]) is not None
 
 
 def tissue_classes(names: Iterable[str]) -> dict[str, str]:
-    """Which files are tissue classes of a scan among them, by the prefixes of SPM and CAT12: name → the scan's name.
+    """Files that are tissue classes of another by SPM's and CAT12's prefixes: name → the scan's name.
 
     `c1T1.nii` is one beside `T1.nii`, or beside `c2T1.nii` and `c3T1.nii`; `c1_T1.nii` and `p1_T1.nii` are people.
     """

@@ -1,4 +1,4 @@
-"""Who and what a volume shows, by its name: BIDS entities, habits of public collections, or a plain stem."""
+"""A volume's subject and content by its name: BIDS entities, conventions of public collections, or a plain stem."""
 
 from __future__ import annotations
 
@@ -31,8 +31,7 @@ _SEQUENCE_WORDS = {
     "T2": {"t2", "t2w", "t2tse"},
     "PD": {"pd", "pdw"},
 }
-# Words written as one with a sequence: inplaneT2, AXT1, 3DFLAIR, T1wSag. A quantity that is measured (T1rho, T2star,
-# T1map) is no such.
+# Words joined to a sequence: inplaneT2, AXT1, 3DFLAIR, T1wSag; but not a measured quantity (T1rho, T2star, T1map).
 _PLANE = r"ax(?:ial)?|sag(?:ittal)?|cor(?:onal)?|tra(?:nsversal)?|obl|inplane"
 _KIND = r"[23]d|anat|img|image|iso|hires|fs|fatsat|se|tse|fse|ir|space|cube|vista|gre|mpr(?:age)?|spgr|vibe"
 _TOGETHER = re.compile(
@@ -40,7 +39,7 @@ _TOGETHER = re.compile(
 )
 _QUANTITIES = {"star", "starw", "rho", "map", "maps", "mapping", "relax"}
 
-# Subjects (and sessions) as public collections write them, wherever they stand in the file name.
+# Subjects (and sessions) as public collections write them, anywhere in the file name.
 _COLLECTIONS = (
     re.compile(r"(?P<subject>IXI\d{3,4})(?![0-9])(?:-(?P<site>Guys|HH|IOP)\b)?"),
     re.compile(r"(?P<subject>TCGA[-_][A-Z0-9]{2}[-_][A-Z0-9]{4})(?:[-_](?P<session>\d{8}))?", re.IGNORECASE),
@@ -49,7 +48,7 @@ _COLLECTIONS = (
 )
 _ENTITY = re.compile(r"(?:^|_)(sub|ses|ce)-([^_/]+)")
 _DATE = re.compile(r"(?<!\d)(?:19|20)\d{6}(?!\d)")
-# Names that say nothing about whose head it is; the folder above does.
+# Names that don't identify the subject; the parent folder does.
 _ANYONE = re.compile(
     r"(scan|image|img|series|volume|vol|brain|head|anat|mri?|orig|nu|raw|nifti|data|se|s)?[-_ ]?\d{0,3}",
     re.IGNORECASE,
@@ -58,7 +57,7 @@ _ANYONE = re.compile(
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose volume it is. `subject` is never empty, `session` and `site` (where it was made) may be.
+    """The identity of a volume. `subject` is never empty; `session` and `site` (where it was made) may be.
 
     `sequence` is in :data:`SEQUENCES`; `dataset` is the collection, and `how` the evidence, in words.
     """
@@ -78,7 +77,7 @@ def stem_of(name: str) -> str:
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a name in lower case: `T1_post-Gd` has t1, post and gd."""
+    """The words of a name in lower case: `T1_post-Gd` gives t1, post and gd."""
     return [word for word in re.split(r"[^0-9a-z]+", text.lower()) if word]
 
 
@@ -103,7 +102,7 @@ def sequence_of(name: str) -> str | None:
 
 
 def _of_word(word: str) -> list[str]:
-    """The sequence that one word names, in a list; an empty one if it names none."""
+    """The sequence one word names, in a list; empty if none."""
     if not any(word in words for words in _SEQUENCE_WORDS.values()):
         match = _TOGETHER.fullmatch(word)
         word = match["sequence"] if match else ""
@@ -114,9 +113,9 @@ def identify(path: PurePosixPath, dataset: str | None = None) -> Identity:
     """Subject, session and sequence of a volume.
 
     Args:
-        path: the file, with the folders above it that may tell something, root first.
-        dataset: name of the BIDS dataset it belongs to. `sub-01` of two datasets are two people, so it goes
-            into the subject.
+        path: the file, with any informative parent folders, root first.
+        dataset: name of the BIDS dataset it belongs to. `sub-01` in two datasets are two people, so it becomes part of
+            the subject.
     """
     stem = stem_of(path.name)
     folders = path.parts[:-1]

@@ -1,4 +1,4 @@
-"""Files that stand for a volume that is not here yet: pointers of git-annex and Git LFS, and archives to unpack."""
+"""Placeholders for volumes not here yet: pointers of git-annex and Git LFS, and archives to unpack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _POINTER_BYTES = 1024  # the longest pointer file; git-annex and Git LFS both wr
 _LFS = b"version https://git-lfs.github.com/spec/"
 _ANNEX_FILE = re.compile(rb"^(?:[^\n]*/)?annex/objects/[^\n]+\n?")
 _ANNEX_LINK = re.compile(r"(?:^|/)annex/objects/")
-# How a compressed or packed file is made into what it holds, by the end of its name.
+# How to unpack a compressed or archived file, by suffix.
 _UNPACK = {
     ".tar.gz": "tar -xzf {}",
     ".tgz": "tar -xzf {}",
@@ -29,10 +29,10 @@ _ALONE = (".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar", ".7z", ".rar
 
 
 def absent(path: Path) -> str | None:
-    """Why a file's content is not here, with the command that gets it, or None if it seems to be.
+    """Why a file's content is missing, with the command that gets it, or None if it seems to be here.
 
     Args:
-        path: of a file, or of a link to one that may be missing.
+        path: a file, or a link whose target may be missing.
     """
     name = shlex.quote(path.name)
     if path.is_symlink() and _ANNEX_LINK.search(os.fspath(path.readlink()).replace("\\", "/")):
@@ -40,12 +40,12 @@ def absent(path: Path) -> str | None:
             return None
         return f"only git-annex's link, its content is not here; get it with: git annex get {name} (or datalad get)"
     try:
-        if not path.is_file() or path.stat().st_size > _POINTER_BYTES:  # a pipe would wait for its other end
+        if not path.is_file() or path.stat().st_size > _POINTER_BYTES:  # a pipe would block
             return None
         with path.open("rb") as file:
             start = file.read(_POINTER_BYTES)
     except OSError:
-        return None  # said by whoever opens it next
+        return None  # reported when it is next opened
     if start.startswith(_LFS):
         return f'only a pointer of Git LFS; get its content with: git lfs pull --include "{path.name}"'
     if _ANNEX_FILE.match(start):
@@ -54,11 +54,11 @@ def absent(path: Path) -> str | None:
 
 
 def packed(path: Path, suffixes: tuple[str, ...]) -> str | None:
-    """How to unpack a file that is compressed in a way that no reader takes, or an archive; None for all others.
+    """How to unpack an archive, or a file compressed in a way no reader supports; None for others.
 
     Args:
-        path: of the file.
-        suffixes: of the files that are looked for. A file that is compressed by itself is told only if it is one.
+        path: the file.
+        suffixes: those searched for. A single compressed file is reported only if it has one.
     """
     name = path.name.lower()
     for ending, command in _UNPACK.items():

@@ -1,4 +1,4 @@
-"""Which planes a volume can be cut along, and how its axes lie in the pictures."""
+"""The planes along which a volume can be cut, and the orientation of its axes in the pictures."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ AXES = {"axial": (2, 1, 0), "coronal": (1, 2, 0), "sagittal": (0, 2, 1)}
 
 
 def is_usable(volume: Volume, plane: str) -> bool:
-    """Whether a plane's pixels are square enough, and enough of them, to be shown."""
+    """Whether a plane has enough pixels, and square enough, to be shown."""
     return has_usable_pixels(volume.voxels.shape, volume.zooms, plane)
 
 
 def has_usable_pixels(shape: Sequence[int], zooms: Sequence[float], plane: str) -> bool:
-    """:func:`is_usable` by the shape (x, y, z) of a volume and the size of its voxels, mm."""
+    """:func:`is_usable` from a volume's shape (x, y, z) and voxel size, mm."""
     _, down, along = AXES[plane]
     short, long = sorted((zooms[down], zooms[along]))
     fewest = min(shape[down], shape[along])
@@ -32,7 +32,7 @@ def has_usable_pixels(shape: Sequence[int], zooms: Sequence[float], plane: str) 
 
 
 def no_usable_plane(shape: Sequence[int], zooms: Sequence[float]) -> BadVolume:
-    """The reason to raise where :func:`is_usable` is true of no plane."""
+    """The reason to raise if :func:`is_usable` is false for every plane."""
     sizes = " x ".join(f"{zoom:.3g}" for zoom in zooms)
     return BadVolume(
         f"no wanted plane has usable pixels ({' x '.join(map(str, shape))} voxels of {sizes} mm)"

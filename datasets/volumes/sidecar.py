@@ -18,18 +18,18 @@ _TEXTS = (
     *("Modality", "Manufacturer", "SeriesDescription", "ProtocolName", "SequenceName", "PulseSequenceName"),
     *("ScanningSequence", "SequenceVariant", "ContrastBolusAgent", "ComplexImageComponent", "AngioFlag"),
 )
-# BIDS has seconds, DICOM milliseconds. A number beyond what anyone waits for in seconds is in milliseconds already.
+# BIDS uses seconds, DICOM milliseconds. A number implausibly large for seconds is already in milliseconds.
 _TIMES = {"EchoTime": 1.0, "RepetitionTime": 60.0, "InversionTime": 20.0}
 _OTHER_UNITS = {"rad": "phase", "hz": "a field map", "rad/s": "a field map", "tesla": "a field map"}
 
 
 @dataclass(frozen=True)
 class SidecarFacts:
-    """What a JSON beside a volume tells.
+    """The content of a JSON beside a volume.
 
     Attributes:
         sequence: in :data:`naming.SEQUENCES`.
-        reason: why the volume is no anatomical MR image, or None.
+        reason: why the volume is not an anatomical MR image, or None.
     """
 
     sequence: str
@@ -45,19 +45,19 @@ def beside(path: Path) -> Path | None:
 
 
 def read(path: Path, volume: str, include: Collection[str]) -> SidecarFacts | None:
-    """What a JSON file tells of the volume beside it, or None if it is none of those.
+    """What a JSON file says about the volume beside it, or None if it is not such a file.
 
     Args:
-        path: of the JSON.
+        path: the JSON file.
         volume: name of the volume's file.
-        include: kinds that are wanted, of :data:`left_out.KINDS`.
+        include: kinds in :data:`left_out.KINDS` to keep.
     """
     try:
         if path.stat().st_size > _MOST_BYTES:
             return None
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError):
-        return None  # another file that happens to lie there
+        return None  # an unrelated file
     if not isinstance(content, dict):
         return None
     header = _header(content)
@@ -84,7 +84,7 @@ def _reason(content: dict[str, Any], header: Header, volume: str, include: Colle
 
 
 def _header(content: dict[str, Any]) -> Header:
-    """The JSON's fields as DICOM has them."""
+    """The JSON's fields in DICOM's form."""
     tags = {}
     for keyword in _TEXTS:
         if text := _text(content.get(keyword)):

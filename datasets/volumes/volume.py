@@ -37,7 +37,7 @@ from mri_transfer.words import size_in_words
 __all__ = ["BadVolume", "NotAScan", "Volume", "describe_volume", "read_volume"]
 
 
-# The ratio that MP2RAGE makes of two echoes: in the air it is as even as phase.
+# MP2RAGE's ratio of two echoes: in air it is as evenly distributed as phase.
 _UNIFORM = re.compile(r"mp2rage|(?<![a-z])uni(?![a-z])|unit1", re.IGNORECASE)
 _FEWEST_PADDING = 0.001  # of the voxels; fewer are outliers
 
@@ -47,14 +47,13 @@ class Volume:
     """A volume in canonical orientation: axes run to the patient's right, front and top (RAS+).
 
     Attributes:
-        voxels: (x, y, z) in the numbers stored in the file. A positive scale factor and an offset that all
-            voxels share are left out, as everything made from the voxels is invariant under both; a negative
-            one is honoured.
+        voxels: (x, y, z) as stored in the file. A positive scale factor and an offset shared by all voxels are not
+            applied, as everything made from the voxels is invariant under both; a negative factor is applied.
         zooms: distance between voxel centres along x, y and z, mm.
         origins: position of the first layer of voxels along each axis, mm, in scanner coordinates on that
             axis.
         sha256: of the files' bytes, one file after the other.
-        notes: what was assumed or mended on the way.
+        notes: what was assumed or fixed.
     """
 
     voxels: np.ndarray
@@ -67,14 +66,13 @@ class Volume:
 def read_volume(
     files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT, include: Collection[str] | None = None
 ) -> Volume:
-    """Read a volume in any of the known formats, which are told apart by their content.
+    """Read a volume in any known format, recognised by content.
 
     Args:
         files: one file; a header and its image; or the slices of a DICOM series.
-        max_bytes: files, or headers that promise voxels, beyond this are refused before anything is
-            allocated.
-        include: kinds of :data:`left_out.KINDS` that are wanted though they are no anatomical scans; None does
-            not ask what the volume shows.
+        max_bytes: larger files, or headers that promise more voxels, are rejected before anything is allocated.
+        include: kinds in :data:`left_out.KINDS` to keep though they are not anatomical scans; None skips the check of
+            what the volume shows.
 
     Raises:
         NotAScan: the header or the voxels show another kind.
@@ -104,7 +102,7 @@ def read_volume(
 def describe_volume(
     files: Sequence[Path], max_bytes: int = DEFAULT_LIMIT, include: Collection[str] | None = None
 ) -> Described:
-    """What the header of a volume says, read from the start of its first file where the format allows.
+    """What the header of a volume says, read from the start of its first file if the format allows.
 
     Args:
         files, max_bytes, include: as in :func:`read_volume`.
@@ -125,7 +123,7 @@ def describe_volume(
 
 @contextlib.contextmanager
 def _reasons() -> Iterator[None]:
-    """What readers and their libraries raise, as a BadVolume with a reason in few words."""
+    """Turn what readers and their libraries raise into a BadVolume with a short reason."""
     try:
         yield
     except BadVolume:
@@ -140,17 +138,17 @@ def _reasons() -> Iterator[None]:
         raise BadVolume(reason) from None
     except (OSError, EOFError, zlib.error) as error:
         raise BadVolume(_why_unreadable(error)) from None
-    except Exception as error:  # a damaged header makes the libraries raise many kinds
+    except Exception as error:  # a damaged header makes the libraries raise many kinds of errors
         raise BadVolume(f"header not understood ({' '.join(str(error).split())[:100]})") from None
 
 
 def _reader(start: bytes, files: Sequence[Path]) -> Any:
-    """The module that reads files, by how the first one begins."""
+    """The module that reads files, by the first one's leading bytes."""
     return importlib.import_module(f"mri_transfer.datasets.volumes.formats.{_format(start, files)}")
 
 
 def _format(start: bytes, files: Sequence[Path]) -> str:
-    """The module in `formats` that reads a file, by its content or else by its name."""
+    """The module in `formats` that reads a file, by content or else by name."""
     head = start_of(start, 544)
     if not start:
         raise BadVolume("empty file")
@@ -167,7 +165,7 @@ def _format(start: bytes, files: Sequence[Path]) -> str:
     if head.startswith(struct.pack(">i", 1)) and files[0].name.lower().endswith((".mgh", ".mgz", ".mgh.gz")):
         return "mgh"
     if len(files) > 2 or files[0].suffix.lower() in (".dcm", ".dicom", ".ima"):
-        return "dicom.volume"  # without preamble, as some archives keep them
+        return "dicom.volume"  # without preamble, as some archives store them
     if not head:
         raise BadVolume("truncated: the file ends before its data do")
     raise BadVolume("not a volume in a known format, whatever its name says")
@@ -191,7 +189,7 @@ def _canonical(stored: Stored, sha256: str) -> Volume:
         low, notes = voxels.min(), notes + padded
     if low == high:
         raise BadVolume("all voxels are zero" if low == 0 else f"all voxels have the same value, {low:g}")
-    turn = io_orientation(stored.affine)  # as nibabel.as_closest_canonical does with an image
+    turn = io_orientation(stored.affine)  # as nibabel.as_closest_canonical does for images
     affine = stored.affine @ inv_ornt_aff(turn, voxels.shape)
     columns = affine[:3, :3]
     zooms = np.sqrt((columns**2).sum(axis=0))
@@ -209,14 +207,14 @@ def _canonical(stored: Stored, sha256: str) -> Volume:
 def _without_padding(
     voxels: np.ndarray, low: np.generic, high: np.generic
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Voxels in which a value far below all others, such as -32768 outside the field of view, is background; a note."""
+    """Voxels with a value far below all others (-32768 outside the field of view) made background; and a note."""
     middle = (float(low) + float(high)) / 2
     outside = voxels < middle
     share = np.count_nonzero(outside) / outside.size
     if not _FEWEST_PADDING <= share < 1 or (voxels[outside] != low).any():
         return voxels, ()
     lowest = voxels[~outside].min()
-    if lowest == high:  # a mask, which is told as such
+    if lowest == high:  # a mask, which is reported as such
         return voxels, ()
     return np.where(outside, lowest, voxels), (
         f"{np.count_nonzero(outside)} voxels of {low:g}, far below all others, taken as background",

@@ -91,7 +91,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     """Lock `folder` with a file in it that tells other processes who holds it.
 
     Raises:
-        UserError: another process holds it, or locking failed because the folder is gone.
+        UserError: another process holds it, or an error occurred and the folder is gone.
     """
     path = Path(folder) / LOCK
     with path.open("a+b", buffering=0) as file:

@@ -1,4 +1,4 @@
-"""Decompression that never makes more than was asked for, whatever the compressed bytes would become."""
+"""Decompression that never yields more than requested, whatever the compressed bytes expand to."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def start_of(blob: bytes, count: int) -> bytes:
 
 
 def voxel_bytes(blob: bytes, offset: int, count: int) -> tuple[memoryview, tuple[str, ...]]:
-    """`count` bytes from `offset` on of a plain or a gzipped file, whose checksum is then verified; and notes.
+    """`count` bytes from `offset` of a plain or gzipped file, whose checksum is verified; and notes.
 
     Raises:
         EOFError: there are fewer.
-        BadVolume: far more is behind them, as in a decompression bomb.
+        BadVolume: far more follow, as in a decompression bomb.
         zlib.error: the compression is damaged.
     """
     if blob[:2] == GZIP:
@@ -41,7 +41,7 @@ def voxel_bytes(blob: bytes, offset: int, count: int) -> tuple[memoryview, tuple
 def _gunzipped(blob: bytes, offset: int, count: int) -> tuple[memoryview, tuple[str, ...]]:
     """One or several gzip members; zlib itself checks their checksums.
 
-    What lies behind them and is no member, as some servers and tools append it, is told and left alone.
+    Trailing data that is not a member, appended by some servers and tools, is noted and ignored.
     """
     if offset < 0:
         raise EOFError
@@ -74,7 +74,7 @@ def _gunzipped(blob: bytes, offset: int, count: int) -> tuple[memoryview, tuple[
 
 
 def stream_bytes(stream: IO[bytes] | gzip.GzipFile, offset: int, count: int) -> memoryview:
-    """The same from a stream that decompresses; it is read to its end, where the checksum is."""
+    """The same from a decompressing stream, read to its end, where the checksum is."""
     if offset < 0:
         raise EOFError
     position = 0
@@ -102,7 +102,7 @@ def whole_bytes(blob: bytes, max_bytes: int) -> bytes:
     """All of a plain or gzipped file.
 
     Raises:
-        BadVolume: it would become more than `max_bytes` and a margin.
+        BadVolume: it would expand beyond `max_bytes` and a margin.
         EOFError, zlib.error, gzip.BadGzipFile: the compression is cut off or damaged.
     """
     if blob[:2] != GZIP:
@@ -121,7 +121,7 @@ def inflate(packed: bytes, count: int, window_bits: int = zlib.MAX_WBITS) -> byt
     """A zlib (or, by `window_bits`, raw deflate) stream of at most `count` bytes.
 
     Raises:
-        BadVolume: it would become more.
+        BadVolume: it would expand to more.
         EOFError, zlib.error: it is cut off or damaged.
     """
     unpacker = zlib.decompressobj(window_bits)

@@ -1,7 +1,7 @@
 """MetaImage: `.mha`, and `.mhd` headers with their data beside them, as ITK, elastix and 3D Slicer write them.
 
-Fields and their meaning: ITK's MetaIO documentation ("MetaIO/Documentation", itk.org/Wiki/MetaIO). The header is short
-and plain, so it is read here; reading it by SimpleITK would bring 50 MB and decompress whatever a file claims.
+Field definitions: ITK's MetaIO documentation ("MetaIO/Documentation", itk.org/Wiki/MetaIO). The header is short and
+plain, so it is parsed here; SimpleITK would add 50 MB and decompress whatever a file claims.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MOST_AXES = 8
 
 
 def is_metaimage(head: bytes) -> bool:
-    """Whether a file begins as MetaImage headers do, with a field that only they have."""
+    """Whether a file begins like a MetaImage header, with a field that only they have."""
     match = _LINE.match(head)
     return match is not None and match[1] in (b"ObjectType", b"NDims", b"Comment") and b"NDims" in head[:4096]
 
@@ -44,7 +44,7 @@ def data_file(header: Path) -> Path | None:
     """The file that holds the voxels of a `.mhd`, or None if the header's own file does.
 
     Raises:
-        BadVolume: there are several, or it is missing, or lies elsewhere.
+        BadVolume: there are several, or it is missing or in another folder.
         OSError: the header can't be read.
     """
     with header.open("rb") as file:
@@ -55,7 +55,7 @@ def data_file(header: Path) -> Path | None:
 
 
 def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
-    """What the header at the start of a file says; `max_bytes` bounds the voxels that it may promise."""
+    """What the header at the start of a file says; `max_bytes` bounds the voxels it may promise."""
     return _describe(*_parse(start), max_bytes)
 
 
@@ -86,7 +86,7 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
 
 
 def _parse(blob: bytes) -> tuple[dict[str, str], int]:
-    """Fields of the header, and where the data begin behind its last line, which names their file."""
+    """Fields of the header, and the data offset after its last line, which names the data file."""
     fields: dict[str, str] = {}
     at = 0
     while match := _LINE.match(blob, at, HEADER_BYTES):
@@ -102,7 +102,7 @@ def _flag(fields: dict[str, str], *names: str) -> bool:
 
 
 def _numbers(fields: dict[str, str], names: Sequence[str], count: int) -> np.ndarray | None:
-    """The values of the first of several fields that is there."""
+    """The values of the first of several fields that is present."""
     text = next((fields[name] for name in names if name in fields), None)
     if text is None:
         return None
@@ -141,10 +141,10 @@ def _describe(fields: dict[str, str], end: int, max_bytes: int) -> Described:
     count = min(axes, 3)
     matrix = (
         np.eye(axes) if directions is None else directions.reshape(axes, axes).T
-    )  # a row an axis of voxels
+    )  # one row per voxel axis
     affine[:count, :count] = (matrix * np.abs(spacing))[:count, :count]
     affine[:count, 3] = 0.0 if origin is None else origin[:count]
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # its world is LPS, as ITK's
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # world coordinates are LPS, as in ITK
     check_affine(affine)
     promised_bytes(shape, dtype, max_bytes)
     return Described(shape, dtype, affine, end, notes=notes)

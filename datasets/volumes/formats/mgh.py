@@ -1,4 +1,4 @@
-"""FreeSurfer's `.mgh` and `.mgz`, on nibabel's header."""
+"""FreeSurfer's `.mgh` and `.mgz`, using nibabel's header."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
     if len(head) < DATA_OFFSET:
         raise EOFError
     header = MGHHeader(head)
-    # The header object reports only as many axes as are in use; an empty one must be seen.
+    # The header object reports only axes in use, but an empty one must be detected.
     shape = spatial_shape(header["dims"])
     try:
         dtype = header.get_data_dtype()
@@ -43,7 +43,7 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
 
 
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
-    """Read one volume; `max_bytes` bounds the voxels that its header may promise."""
+    """Read one volume; `max_bytes` bounds the voxels its header may promise."""
     description = describe(blobs[0], files, max_bytes)
     content, notes = voxel_bytes(
         blobs[0], description.offset, promised_bytes(description.shape, description.dtype, max_bytes)

@@ -1,6 +1,6 @@
-"""MINC1 (netCDF-3) and MINC2 (HDF5) `.mnc`: geometry by nibabel, voxels by readers that are bounded.
+"""MINC1 (netCDF-3) and MINC2 (HDF5) `.mnc`: geometry by nibabel, voxels by memory-bounded readers.
 
-How stored numbers become real ones: "MINC1 programmer's guide", section "Pixel values and real values", on
+Conversion of stored to real values: "MINC1 programmer's guide", section "Pixel values and real values", on
 en.wikibooks.org/wiki/MINC.
 """
 
@@ -34,14 +34,14 @@ NETCDF = (b"CDF\x01", b"CDF\x02")
 
 @dataclass(frozen=True)
 class Parts:
-    """What a MINC file of either kind says.
+    """The content of a MINC file of either kind.
 
     Attributes:
-        voxels: as stored, one axis for each of `names`.
-        names: of the axes, such as "zspace".
-        affine: from indices of the three spatial axes, in the order of the file, to RAS mm.
-        valid_range: the file's own words on which stored numbers are valid, or None.
-        real_low, real_high: to which real numbers these ends belong; one number, or one for each slice.
+        voxels: as stored, one axis per name in `names`.
+        names: axis names, such as "zspace".
+        affine: from indices of the three spatial axes, in file order, to RAS mm.
+        valid_range: the range of valid stored values according to the file, or None.
+        real_low, real_high: real values of these ends; one number, or one per slice.
         range_names: the axes of the latter two.
     """
 
@@ -55,7 +55,7 @@ class Parts:
 
 
 def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
-    """What a header says. It lies anywhere in such a file, so all of it is read, if `max_bytes` allows."""
+    """What a header says. It may be anywhere in the file, so the whole file is read, if `max_bytes` allows."""
     if files[0].stat().st_size > max_bytes + SLACK_BYTES:
         raise BadVolume(f"file of {size_in_words(files[0].stat().st_size)}, more than --max-mb allows")
     stored = read([files[0].read_bytes()], files, max_bytes)
@@ -63,7 +63,7 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
 
 
 def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Stored:
-    """Read one volume, gzipped or not; `max_bytes` bounds what it may become."""
+    """Read one volume, gzipped or not; `max_bytes` bounds its decompressed size."""
     blob = whole_bytes(blobs[0], max_bytes)
     if blob.startswith(HDF5):
         from mri_transfer.datasets.volumes.formats.minc2 import open_minc2
@@ -81,7 +81,7 @@ def _open_minc1(blob: bytes) -> Parts:
         file = netcdf_file(io.BytesIO(blob), mmap=False)
     except MemoryError:
         raise
-    except Exception as error:  # the parser raises whatever a damaged header leads to
+    except Exception as error:  # a damaged header may make the parser raise anything
         if any(word in str(error) for word in ("reshape", "buffer", "out of bounds")):
             raise EOFError from None
         raise BadVolume("damaged netCDF header") from None
@@ -105,7 +105,7 @@ def _open_minc1(blob: bytes) -> Parts:
 
 
 def _as_stored(parts: Parts, max_bytes: int) -> Stored:
-    """Real numbers in three axes; whole numbers are left as they are where all slices share one scale."""
+    """Real values on three axes; integers are kept if all slices share one scale."""
     voxels, names = parts.voxels, parts.names
     if "vector_dimension" in names:
         raise BadVolume("colour or vector voxels, not intensities")
@@ -132,6 +132,6 @@ def _as_stored(parts: Parts, max_bytes: int) -> Stored:
         voxels = np.clip(voxels, int(low), int(high))
     if np.ptp(slope) == 0 and np.ptp(offset) == 0 and slope.flat[0] != 0:
         return Stored(voxels.reshape(shape), parts.affine, negative=bool(slope.flat[0] < 0))
-    per_slice = (..., *[None] * (voxels.ndim - slope.ndim))  # a slice's range is for all voxels in it
+    per_slice = (..., *[None] * (voxels.ndim - slope.ndim))  # a slice's range applies to all its voxels
     real = voxels * slope[per_slice].astype(np.float32) + offset[per_slice].astype(np.float32)
     return Stored(real.astype(np.float32, copy=False).reshape(shape), parts.affine)

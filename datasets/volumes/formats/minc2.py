@@ -1,8 +1,7 @@
-"""The HDF5 side of MINC2: what is needed of it, read from memory, with every chunk looked at before.
+"""The HDF5 side of MINC2: the parts needed, read from memory, with every chunk checked first.
 
-HDF5's own filter doubles its buffer until a chunk fits, so a small file could fill any memory; and links,
-external and virtual data sets could lead to other files. Layout: "MINC2.0 file format reference" on
-en.wikibooks.org/wiki/MINC.
+HDF5's own filter doubles its buffer until a chunk fits, so a small file could exhaust memory; and links, external and
+virtual data sets could lead to other files. Layout: "MINC2.0 file format reference" on en.wikibooks.org/wiki/MINC.
 """
 
 from __future__ import annotations
@@ -25,21 +24,21 @@ _DEFLATE, _CHECKSUM = h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32
 
 
 def open_minc2(blob: bytes, max_bytes: int) -> Parts:
-    """Take a file apart.
+    """Parse a file.
 
     Args:
         blob: its content.
-        max_bytes: a larger image is refused before anything is allocated.
+        max_bytes: a larger image is rejected before anything is allocated.
 
     Raises:
-        BadVolume: it is too large, or holds its data in another file or in a way that can't be bounded.
+        BadVolume: it is too large, or stores its data in another file or in a way that can't be bounded.
     """
     try:
         with h5py.File(h5py.h5f.open_file_image(blob), "r") as file:
             return _parts(file, max_bytes, len(blob))
     except (BadVolume, EOFError, MemoryError, zlib.error):
         raise
-    except Exception:  # HDF5 says in many ways that its structure is damaged, nibabel that an attribute is
+    except Exception:  # HDF5 raises many errors for damaged structure, nibabel for damaged attributes
         raise BadVolume("truncated or damaged HDF5 structure, or none of MINC's") from None
 
 
@@ -72,7 +71,7 @@ def _names(dataset: Any) -> tuple[str, ...]:
 
 
 def _check_link(file: Any, name: str) -> None:
-    """Refuse a path that leads through anything but hard links, which stay in the file."""
+    """Reject a path through anything but hard links, which stay in the file."""
     parts = name.split("/")
     for end in range(1, len(parts) + 1):
         path = "/".join(parts[:end])
@@ -84,7 +83,7 @@ def _check_link(file: Any, name: str) -> None:
 
 
 def _dataset(dataset: Any, max_bytes: int, file_bytes: int) -> np.ndarray:
-    """A data set as an array, in memory that its shape promises and no more."""
+    """A data set as an array, using no more memory than its shape promises."""
     if not isinstance(dataset, h5py.Dataset):
         raise BadVolume("not a MINC file: its image is no data set")
     if dataset.shape is None or any(length < 1 for length in dataset.shape):
@@ -105,7 +104,7 @@ def _dataset(dataset: Any, max_bytes: int, file_bytes: int) -> np.ndarray:
 
 
 def _check_chunks(dataset: Any, plan: Any, file_bytes: int) -> None:
-    """See that every chunk is there and becomes no more than it should, before HDF5 is let at it."""
+    """Check that every chunk exists and expands no further than it should, before HDF5 reads it."""
     chunk = dataset.chunks
     size = int(np.prod(chunk, dtype=object)) * dataset.dtype.itemsize
     if size > dataset.nbytes + SLACK_BYTES:
@@ -129,5 +128,5 @@ def _check_chunks(dataset: Any, plan: Any, file_bytes: int) -> None:
             if code == _CHECKSUM:
                 piece = piece[:-4]
             elif code == _DEFLATE:
-                inflate(piece, size + 4)  # a checksum may be inside
+                inflate(piece, size + 4)  # may include a checksum
                 break

@@ -1,4 +1,4 @@
-"""NIfTI-1 and -2 (`.nii`, `.nii.gz`, pairs) and Analyze 7.5 pairs, on nibabel's headers."""
+"""NIfTI-1 and -2 (`.nii`, `.nii.gz`, pairs) and Analyze 7.5 pairs, using nibabel's headers."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from mri_transfer.datasets.volumes.formats.stored import (
     zooms_text,
 )
 
-# Where the axes of an Analyze image lead, by the header's "orient": Mayo's Analyze 7.5 format description, with
-# left and right as its own software and FreeSurfer's mri_convert read it.
+# Axis directions of an Analyze image by the header's "orient": Mayo's Analyze 7.5 format description, with left and
+# right as interpreted by its own software and FreeSurfer's mri_convert.
 ANALYZE_AXES = {
     0: "LAS",  # transverse unflipped
     1: "LSA",  # coronal unflipped
@@ -42,9 +42,9 @@ _DIRECTIONS = {
     **{"R": (1, 0, 0), "A": (0, 1, 0), "S": (0, 0, 1)},
     **{"L": (-1, 0, 0), "P": (0, -1, 0), "I": (0, 0, -1)},
 }
-# OASIS-1 stores RAW and SUBJ_111 sagittally, T88_111 transversely, as its fact sheet says ("Sag", "Tra"). The
-# affines that others use for the former (brainder.org, "Converting OASIS brains to NIfTI", 2011: rows
-# 0 0 -1.25, 1 0 0, 0 1 0; Clinica's oasis-to-bids: 0 0 -1, 1 0 0, 0 1 0) are ASL, as by Mayo's table.
+# OASIS-1 stores RAW and SUBJ_111 sagittally, T88_111 transversely, as its fact sheet says ("Sag", "Tra"). The affines
+# others use for the former (brainder.org, "Converting OASIS brains to NIfTI", 2011: rows 0 0 -1.25, 1 0 0, 0 1 0;
+# Clinica's oasis-to-bids: 0 0 -1, 1 0 0, 0 1 0) are ASL, as in Mayo's table.
 _OASIS_SAGITTAL = re.compile(r"OAS1_\d{4}_MR\d+.*(_mpr-\d+_anon|_sbj_111)\.", re.IGNORECASE)
 _ORIENT = 252  # offset of "orient" in an Analyze header
 _MAT_BYTES = 1 << 14  # SPM's .mat beside an image is a few hundred bytes
@@ -72,14 +72,14 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
     Args:
         start: of the file, or of a pair's header file, at least a kilobyte; possibly gzipped.
         files: for names; an SPM `.mat` beside an Analyze image is read too.
-        max_bytes: a header that promises more voxels is refused.
+        max_bytes: a header that promises more voxels is rejected.
     """
     head = start_of(start, 544)
     kind = _header_class(head)
     if kind is None:
         raise BadVolume("not a volume in a known format, whatever its name says")
     size = kind.template_dtype.itemsize
-    # nibabel mends sizes of zero and below on loading, and refuses voxels that begin within the header of a .nii.
+    # nibabel fixes sizes of zero and below on loading, and rejects voxels that begin within the header of a .nii.
     raw = kind(head[:size], check=False)
     notes: list[str] = []
     if kind in (Nifti1Header, Nifti2Header):
@@ -112,7 +112,7 @@ def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
 
 
 def says_what_it_is(path: Path) -> Evidence | None:
-    """What the header of a file says that shows it to be no anatomical scan; None also where it can't be read."""
+    """What in a file's header shows that it is not an anatomical scan; None also if it can't be read."""
     try:
         with path.open("rb") as file:
             head = start_of(file.read(1 << 12), 544)
@@ -120,7 +120,7 @@ def says_what_it_is(path: Path) -> Evidence | None:
         if kind is None:
             return None
         return evidence_of(kind(head[: kind.template_dtype.itemsize], check=False))
-    except Exception:  # whoever reads it, says why
+    except Exception:  # reading it reports why
         return None
 
 
@@ -147,11 +147,11 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
 
 
 def _first_voxel(header: Any, head: bytes, notes: list[str]) -> int:
-    """Where the voxels of a single file begin: behind the header and what extends it, if it names an earlier place."""
+    """Voxel offset in a single file: after the header and its extensions, if the header gives an earlier one."""
     offset, size = float(header["vox_offset"]), header.template_dtype.itemsize
     least = size + 4
     if not np.isfinite(offset) or offset < 0 or offset >= least:
-        return int(offset)  # int() refuses what is no number
+        return int(offset)  # int() rejects non-numbers
     if len(head) > size and head[size]:  # extensions follow, each with its own size first
         raise BadVolume(f"voxel offset of {offset:g}, within the header")
     notes.append(f"voxel offset of {offset:g} in the header, taken as {least}")
@@ -161,7 +161,7 @@ def _first_voxel(header: Any, head: bytes, notes: list[str]) -> int:
 def _analyze_affine(
     header: Spm99AnalyzeHeader, head: bytes, shape: tuple[int, ...], image: Path
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Where the voxels lie, and what was assumed for it."""
+    """The affine, and what was assumed for it."""
     if (affine := _spm_affine(image)) is not None:
         return affine, ()
     code = head[_ORIENT]
@@ -174,12 +174,12 @@ def _analyze_affine(
     zooms = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64))
     affine = np.eye(4)
     affine[:3, :3] = np.transpose([_DIRECTIONS[letter] for letter in axes]) * zooms
-    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)  # nothing says where it lies: in the middle
+    affine[:3, 3] = -affine[:3, :3] @ ((np.array(shape) - 1) / 2)  # position unknown: centre it
     return affine, notes
 
 
 def _spm_affine(image: Path) -> np.ndarray | None:
-    """The affine that SPM99 and SPM2 keep in a `.mat` beside an image, or None."""
+    """The affine that SPM99 and SPM2 store in a `.mat` beside an image, or None."""
     path = image.with_suffix(".mat")
     if not path.is_file() or path.stat().st_size > _MAT_BYTES:
         return None
@@ -187,11 +187,11 @@ def _spm_affine(image: Path) -> np.ndarray | None:
 
     try:
         variables = loadmat(io.BytesIO(path.read_bytes()), variable_names=("mat", "M"))
-    except Exception:  # damaged, or a file of another kind that happens to lie there
+    except Exception:  # damaged, or an unrelated file
         return None
     if "mat" in variables:
         affine = np.asarray(variables["mat"])
-    elif "M" in variables:  # the older one is for an image that is flipped along x
+    elif "M" in variables:  # the older one is for an image flipped along x
         affine = np.diag([-1.0, 1.0, 1.0, 1.0]) @ np.asarray(variables["M"])
     else:
         return None

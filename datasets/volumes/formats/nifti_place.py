@@ -1,4 +1,4 @@
-"""Where the voxels of a NIfTI image lie: its two forms, which may be empty or contradict, and its units."""
+"""Position of a NIfTI image's voxels: its two forms, which may be empty or contradictory, and its units."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _SAME_PLACE = 1.0  # mm
 
 
 def affine_of(header: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, bool, list[str]]:
-    """The affine to RAS mm; whether it rests on the header's voxel sizes; and what was chosen or mended.
+    """The affine to RAS mm; whether it relies on the header's voxel sizes; and what was chosen or fixed.
 
-    As everyone reads it, the sform counts, else the qform, else the voxel sizes alone.
+    By convention the sform counts, else the qform, else the voxel sizes alone.
     """
     notes: list[str] = []
     sform, qform = (_form(header, which) for which in ("sform", "qform"))
@@ -46,10 +46,10 @@ def _form(header: Any, which: str) -> np.ndarray | None:
 
 
 def _difference(sform: np.ndarray, qform: np.ndarray, header: Any, shape: tuple[int, ...]) -> str:
-    """In what two forms contradict, or "".
+    """How two forms contradict each other, or "".
 
-    They may describe two spaces, as their codes then say: a scanner's and an atlas's. Sizes and directions must agree
-    all the same, and places as well where they claim to be in one space.
+    They may describe two spaces, as their codes then say: a scanner's and an atlas's. Sizes and directions must still
+    agree, and positions too if they claim the same space.
     """
     if not (np.isfinite(sform).all() and np.isfinite(qform).all()):
         return ""
@@ -72,7 +72,7 @@ def _difference(sform: np.ndarray, qform: np.ndarray, header: Any, shape: tuple[
 
 
 def _in_mm(affine: np.ndarray, unit: int) -> tuple[np.ndarray, list[str]]:
-    """The affine in mm, where its unit is another one and its sizes are meant so."""
+    """The affine in mm, converted from the header's unit unless only mm gives plausible sizes."""
     if unit not in _UNITS:
         return affine, []
     name, factor = _UNITS[unit]

@@ -1,4 +1,4 @@
-"""What a NIfTI header says of its contents: statistical maps, label maps, tissue classes."""
+"""What a NIfTI header says about its contents: statistical maps, label maps, tissue classes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from nibabel.nifti1 import intent_codes
 from mri_transfer.datasets.volumes.formats.stored import Evidence
 
 # nifti1.h: 2 to 24 are distributions and p-values, 1001 estimates; 1002 and 1003 are labels; 1004 to 1007 matrices,
-# displacements and vectors. Codes beyond describe meshes, or, as 1011 ("dimensionless"), nothing that matters here.
+# displacements and vectors. Higher codes describe meshes or, like 1011 ("dimensionless"), nothing relevant here.
 _STATISTICS = {*range(2, 25), 1001}
 _LABELS = {1002, 1003}
 _FIELDS = {1004, 1005, 1006, 1007}
-# What SPM writes into the description of its results. dcm2niix writes "TE=3;Time=120000;phase=1" into that of plain
-# scans, where phase is the polarity of phase encoding.
+# SPM writes these into the description of its results. dcm2niix writes "TE=3;Time=120000;phase=1" for plain scans,
+# where phase is the polarity of phase encoding.
 _DESCRIPTIONS = (
     (re.compile(r"^\s*SPM\{\w+", re.IGNORECASE), "maps", "a statistical map"),
     (
@@ -30,7 +30,7 @@ _DESCRIPTIONS = (
 
 
 def evidence_of(header: Any) -> Evidence | None:
-    """Why a header of NIfTI-1 or -2 belongs to no anatomical scan, or None."""
+    """Why a NIfTI-1 or -2 header does not belong to an anatomical scan, or None."""
     if "intent_code" in header:
         code = int(header["intent_code"])
         name = str(intent_codes.label[code]) if code in intent_codes.label else str(code)

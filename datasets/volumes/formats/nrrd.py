@@ -1,6 +1,6 @@
-"""`.nrrd`, and `.nhdr` headers with their data beside them, on pynrrd's header parser (extra `[nrrd]`).
+"""`.nrrd`, and `.nhdr` headers with their data beside them, using pynrrd's header parser (extra `[nrrd]`).
 
-Fields and their meaning: "Definition of NRRD File Format", teem.sourceforge.net/nrrd/format.html.
+Field definitions: "Definition of NRRD File Format", teem.sourceforge.net/nrrd/format.html.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def data_file(header: Path) -> Path | None:
     """The file that holds the voxels of a detached header, or None if the header's own file does.
 
     Raises:
-        BadVolume: it is named in a way that leads out of the header's folder, or is not there.
+        BadVolume: its name leads out of the header's folder, or it doesn't exist.
         OSError: the header can't be read.
     """
     with header.open("rb") as file:
@@ -72,7 +72,7 @@ def data_file(header: Path) -> Path | None:
 
 
 def _header_lines(blob: bytes) -> tuple[bytes, int]:
-    """The header's lines, and where the data begin behind the empty line that ends it."""
+    """The header's lines, and the data offset after the empty line that ends it."""
     start = 0
     while (end := blob.find(b"\n", start, HEADER_BYTES)) >= 0:
         if not blob[start:end].strip():
@@ -82,7 +82,7 @@ def _header_lines(blob: bytes) -> tuple[bytes, int]:
 
 
 def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
-    """What the header at the start of a file says; `max_bytes` bounds the voxels that it may promise."""
+    """What the header at the start of a file says; `max_bytes` bounds the voxels it may promise."""
     return _describe(*_parse(start), max_bytes)
 
 
@@ -96,7 +96,7 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
 
 
 def _parse(blob: bytes) -> tuple[dict[str, Any], int]:
-    """Fields of the header, spelled without blanks, and where the data begin."""
+    """Fields of the header, spelled without blanks, and the data offset."""
     import nrrd
 
     lines, start = _header_lines(blob)
@@ -140,7 +140,7 @@ def _is_text(header: dict[str, Any]) -> bool:
 
 
 def _geometry(header: dict[str, Any], sizes: list[int]) -> tuple[np.ndarray, list[int], tuple[str, ...]]:
-    """Affine to RAS mm, which axes are spatial, and what had to be assumed."""
+    """Affine to RAS mm, the spatial axes, and assumptions made."""
     space = str(header.get("space", "")).lower().removesuffix("-time").removesuffix("t")
     notes: tuple[str, ...] = ()
     if space not in _TO_RAS:
@@ -150,7 +150,7 @@ def _geometry(header: dict[str, Any], sizes: list[int]) -> tuple[np.ndarray, lis
         directions = np.asarray(header["spacedirections"], dtype=np.float64)
         if directions.ndim != 2 or directions.shape[1] != 3 or len(directions) != len(sizes):
             raise BadVolume("space directions are not one 3-D vector for each axis")
-        # An axis without direction is a list of values in each voxel, or of moments.
+        # An axis without direction lists several values per voxel, or time points.
         axes = [axis for axis in range(len(sizes)) if not np.isnan(directions[axis]).all()]
         affine[:3, : len(axes)] = directions[axes].T[:, :3] if len(axes) <= 3 else np.nan
         origin = np.asarray(header.get("spaceorigin", (0, 0, 0)), dtype=np.float64)
@@ -168,13 +168,13 @@ def _geometry(header: dict[str, Any], sizes: list[int]) -> tuple[np.ndarray, lis
             affine[:3, :3] = np.diag(np.nan_to_num(spacings[:3], nan=1.0))
     others = [sizes[axis] for axis in range(len(sizes)) if axis not in axes]
     if any(length != 1 for length in others):
-        axes = list(range(len(sizes)))  # several values a voxel: reported as the series it is
+        axes = list(range(len(sizes)))  # several values per voxel: reported as a series
     flips = np.diag([*_TO_RAS.get(space, _TO_RAS["lps"]), 1]).astype(np.float64)
     return flips @ affine, axes, notes
 
 
 def _voxels(header: dict[str, Any], raw: bytes, start: int, dtype: np.dtype, count: int) -> np.ndarray:
-    """The voxels in one row from what begins at `start`, with no more than `count` bytes made of them."""
+    """The voxels as one row, decoded from `start` into at most `count` bytes."""
     skip_lines, skip = int(header.get("lineskip", 0)), int(header.get("byteskip", 0))
     encoding = str(header["encoding"]).lower()
     if skip_lines < 0 or skip < -1 or (skip == -1 and encoding != "raw"):

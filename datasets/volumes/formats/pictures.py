@@ -1,4 +1,4 @@
-"""Pictures of single slices (PNG, JPEG, ...): each becomes one slice of a store as it is, grey and square."""
+"""Pictures of single slices (PNG, JPEG, ...): each becomes one slice of a store, unchanged but grey and square."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ _FEWEST_PIXELS = 8  # along a side
 
 
 _TIFF_CHANNELS_DIFFER = 16  # grey levels, of 256
-_DIFFERENT = 0.2  # of the pixels that show something differ by more than that between two channels
-_ALIKE = 0.99  # a tint or a colour map makes of one picture channels that correlate more
+_DIFFERENT = 0.2  # of the non-empty pixels differ by more than that between two channels
+_ALIKE = 0.99  # channels of a tinted or colour-mapped picture correlate more
 
 
 def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple[np.ndarray, str, str]:
-    """Read a picture the way round a viewer shows it, padded to a square in its middle.
+    """Read a picture in the orientation a viewer shows, centred on a square.
 
-    Nothing says how large its pixels are in millimetres, nor which grey levels its maker cut off, so it is taken
-    as it is. The channels of a TIFF that are several sequences of one slice, as some data sets store them, are
-    pictures of their own: mixed to one grey, they would show what no scanner does.
+    Neither the pixel size in millimetres nor the original grey window is known, so it is taken unchanged. TIFF channels
+    that hold several sequences of one slice, as in some data sets, become separate pictures: mixed to one grey, they
+    would show what no scanner does.
 
     Args:
-        path: of the file.
+        path: the file.
         size: side of the result, pixels.
-        max_bytes: a picture that takes more when decoded is refused before it is.
+        max_bytes: a picture that decodes to more is rejected beforehand.
 
     Returns:
         uint8 (n, size, size), where n is 1 for most; SHA-256 of the file; digest of shape and grey levels, the same
         for every copy.
 
     Raises:
-        BadVolume: it is no picture, damaged, too large, or one grey.
+        BadVolume: it is not a picture, damaged, too large, or uniform.
     """
     try:
         content = read_bytes(path)
@@ -55,7 +55,7 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
         raise
     except MemoryError:
         raise BadVolume("needs more memory than there is") from None
-    except Exception as error:  # Pillow's readers raise nearly anything for damaged files
+    except Exception as error:  # Pillow's readers raise almost anything on damaged files
         raise BadVolume(reason_in_words(error, 100) or "damaged picture") from None
     if min(grey[0].shape) < _FEWEST_PIXELS:
         raise BadVolume(f"a picture of {grey[0].shape[1]} x {grey[0].shape[0]} pixels")
@@ -70,7 +70,7 @@ def read_picture(path: Path, size: int, max_bytes: int = DEFAULT_LIMIT) -> tuple
 
 
 def _sequences(pixels: np.ndarray) -> list[np.ndarray]:
-    """The channels that show something of their own, if they are no colours of one picture; else none.
+    """The channels with their own content, if they are not colours of one picture; else none.
 
     Args:
         pixels: uint8 (rows, columns, 3).
@@ -83,7 +83,7 @@ def _sequences(pixels: np.ndarray) -> list[np.ndarray]:
 
 
 def _differ(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two channels are pictures of different contrast."""
+    """Whether two channels are pictures with different contrast."""
     shows = np.maximum(a, b) > _TIFF_CHANNELS_DIFFER
     first, second = a[shows].astype(np.float64), b[shows].astype(np.float64)
     if len(first) < _FEWEST_PIXELS**2 or np.mean(np.abs(first - second) > _TIFF_CHANNELS_DIFFER) < _DIFFERENT:

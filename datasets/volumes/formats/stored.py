@@ -1,4 +1,4 @@
-"""What every reader returns, the error that all of them raise, and the checks that they share."""
+"""What every reader returns, the error they all raise, and the checks they share."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import numpy as np
 
 from mri_transfer.words import size_in_words
 
-SLACK_BYTES = 1 << 26  # a file, or what comes behind the voxels, may exceed the limit on voxels by this
-LONGEST_ZOOM = 1000.0  # mm; beyond, the header is in other units or broken
+SLACK_BYTES = 1 << 26  # a file, or data after the voxels, may exceed the voxel limit by this
+LONGEST_ZOOM = 1000.0  # mm; above this, the header is in other units or broken
 DEFAULT_LIMIT = 1 << 30
-HEADER_BYTES = 1 << 18  # within which the header of any format that can be described lies
+HEADER_BYTES = 1 << 18  # bytes that contain the header of any format that can be described
 
 
 class BadVolume(Exception):
-    """A file that can't be used. The text says why, in a few words and without the file's name."""
+    """A file that can't be used. The text says briefly why, without the file name."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What shows that a file holds no anatomical scan.
+    """Evidence that a file is not an anatomical scan.
 
     Attributes:
-        kind: of :data:`left_out.KINDS`, by which it can be asked for nevertheless.
+        kind: in :data:`left_out.KINDS`, to request it nevertheless.
         reason: in a few words.
     """
 
@@ -38,7 +38,7 @@ class Evidence:
 
 
 class NotAScan(BadVolume):
-    """A sound file that holds something else than an anatomical scan, and can be asked for by `--include`."""
+    """A valid file that is not an anatomical scan, and can be requested by `--include`."""
 
     def __init__(self, evidence: Evidence):
         super().__init__(f"{evidence.reason}; see --include {evidence.kind}")
@@ -46,25 +46,25 @@ class NotAScan(BadVolume):
 
 
 def require_scan(evidence: Evidence | None, include: Collection[str]) -> None:
-    """Refuse what is no scan, unless its kind was asked for.
+    """Reject what is not a scan, unless its kind was requested.
 
     Raises:
-        NotAScan: there is evidence that it is none.
+        NotAScan: there is evidence that it is not a scan.
     """
     if evidence is not None and evidence.kind not in include:
         raise NotAScan(evidence)
 
 
 def beside(header: Path, name: str, alone: str) -> Path:
-    """The data file that a header names, which lies in the header's folder or below.
+    """The data file that a header names, in the header's folder or below.
 
     Args:
         header: that names it.
         name: as written there.
-        alone: suffix of the form of the format that has header and data in one file, for the remedy.
+        alone: suffix of the single-file variant of the format, for the remedy.
 
     Raises:
-        BadVolume: it is several files, named in a way that leads out of the header's folder, or not there.
+        BadVolume: it is several files, its name leads out of the header's folder, or it doesn't exist.
     """
     if name.upper().startswith("LIST") or "%" in name:
         raise BadVolume(f"its voxels lie in several files; convert it to one {alone}")
@@ -78,12 +78,12 @@ def beside(header: Path, name: str, alone: str) -> Path:
 
 @dataclass(frozen=True)
 class Described:
-    """What a header says, checked: three axes of real numbers, not too many, at a place in space.
+    """A header's content, validated: three axes of real numbers, not too many, with a position in space.
 
     Attributes:
-        shape, dtype: of the voxels.
+        shape, dtype: those of the voxels.
         affine: (4, 4), from voxel indices to RAS mm.
-        offset: where in the (decompressed) file the voxels begin.
+        offset: of the voxels in the (decompressed) file.
         negative, notes, evidence: as in :class:`Stored`.
     """
 
@@ -99,15 +99,15 @@ class Described:
 
 @dataclass(frozen=True)
 class Stored:
-    """A volume as it lies in a file, before it is brought into canonical orientation.
+    """A volume as stored in a file, before reorientation to canonical axes.
 
     Attributes:
-        voxels: 3-D, in the numbers and the byte order of the file.
+        voxels: 3-D, in the file's number type and byte order.
         affine: (4, 4), from voxel indices to mm; axes run to the patient's right, front and top (RAS+).
-        negative: larger numbers are darker, by a negative scale factor or by the photometric interpretation.
-        notes: what was assumed or mended.
-        evidence: what the header says that shows it to be no anatomical scan.
-        scale: slope and intercept that make real intensities of the stored numbers.
+        negative: larger values are darker, by a negative scale factor or the photometric interpretation.
+        notes: what was assumed or fixed.
+        evidence: what in the header shows that it is not an anatomical scan.
+        scale: slope and intercept that convert stored values to real intensities.
     """
 
     voxels: np.ndarray
@@ -120,9 +120,9 @@ class Stored:
 
 @contextlib.contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """No warnings and log lines of libraries on the terminal: what is wrong with a file is said once, by us.
+    """Suppress library warnings and log lines on the terminal: we report a file's faults ourselves, once.
 
-    nibabel mends headers and says so in its log, which Python prints where no handler takes it.
+    nibabel fixes headers and logs it, which Python prints if there is no handler.
     """
     levels = {name: logging.getLogger(name).level for name in ("nibabel", "nibabel.global", "pydicom", "PIL")}
     try:
@@ -137,7 +137,7 @@ def quiet_libraries() -> Iterator[None]:
 
 
 def promised_bytes(shape: Sequence[int], dtype: np.dtype, max_bytes: int) -> int:
-    """How many bytes of voxels a header promises.
+    """The number of bytes of voxels a header promises.
 
     Raises:
         BadVolume: more than `max_bytes`.
@@ -149,7 +149,7 @@ def promised_bytes(shape: Sequence[int], dtype: np.dtype, max_bytes: int) -> int
 
 
 def spatial_shape(shape: Sequence[int]) -> tuple[int, ...]:
-    """The shape without trailing axes of length one beyond the third.
+    """The shape without trailing length-one axes after the third.
 
     Raises:
         BadVolume: an axis is empty, or there are not three.
@@ -167,7 +167,7 @@ def spatial_shape(shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def check_voxel_type(dtype: np.dtype) -> None:
-    """Refuse voxels that are no real numbers."""
+    """Reject voxels that are not real numbers."""
     if dtype.fields is not None:
         raise BadVolume("colour (RGB) voxels, not intensities")
     if dtype.kind not in "iuf":
@@ -175,7 +175,7 @@ def check_voxel_type(dtype: np.dtype) -> None:
 
 
 def check_affine(affine: np.ndarray | None) -> None:
-    """Refuse an affine that is no change of coordinates in millimetres."""
+    """Reject an affine that is not a coordinate transform in millimetres."""
     if affine is None or not np.isfinite(affine).all():
         raise BadVolume("affine is not finite")
     zooms = np.sqrt((affine[:3, :3].astype(np.float64) ** 2).sum(axis=0))

@@ -1,1 +1,1 @@
-"""Whose scan is it: decided over a whole collection, shown with the evidence, and corrected by a pattern or a table."""
+"""The subject of each scan: decided over a whole collection, shown with evidence, correctable by a pattern or table."""

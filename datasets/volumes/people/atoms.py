@@ -1,4 +1,4 @@
-"""One folder's or file's name taken apart: what in it could be a person, a session, a site, and what is neither."""
+"""Parse one folder or file name: parts that could be a person, a session or a site, and the rest."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from dataclasses import dataclass, field
 from mri_transfer.datasets.volumes.people import vocabulary
 from mri_transfer.datasets.volumes.people.tokens import Token, tokens_of
 
-# How much an atom looks like a person, by itself.
+# How much an atom by itself looks like a person.
 COUNTER, WORD, NUMBER, CODE, MARKED = 1, 2, 3, 4, 5
 
 _PIECES = re.compile(r"\d+|[^\W\d_]+")
 # Folders of examinations and of series in the Cancer Imaging Archive: a date or a number, words, part of a UID.
 _ARCHIVED = re.compile(r"(?:(?P<date>\d\d-\d\d-\d{4}|\d{4}-\d\d-\d\d)-.*|\d+\.\d{6}-.*)-\d{5}", re.DOTALL)
-# HNSCC-01-0001 and 900-00-1961, but not a month and a year behind a name.
+# HNSCC-01-0001 and 900-00-1961, but not a month and a year after a name.
 _TRIPLE = re.compile(r"(?:[A-Za-z]{2,}|\d{3})-(?!(?:0[1-9]|1[0-2])-(?:19|20))\d\d-\d{4}")
 _NAMED = ("sub", "subj", "subject", "patient", "participant")  # before a name as well: subject anna
 
 
 @dataclass(frozen=True)
 class Atom:
-    """What may say who a person is.
+    """Part of a name that may identify a person.
 
     Attributes:
         rank: COUNTER to MARKED.
-        shape: atoms of one shape stand for the same kind of thing.
-        key: what makes it the same as another, whatever its case, separators and zeros in front.
-        start, end: where it stands in the name.
+        shape: atoms of one shape denote the same kind of thing.
+        key: equal for equal atoms, ignoring case, separators and leading zeros.
+        start, end: its position in the name.
         widths: digits of its last number, 0 without one.
     """
 
@@ -52,16 +52,16 @@ class Atom:
 
 @dataclass
 class Parsed:
-    """A name taken apart.
+    """A parsed name.
 
     Attributes:
-        atoms: in order, those that may be persons.
-        sessions: words that tell scans of a person apart, as written.
-        sites: keys of sites, groups and data sets, which scope the ids below and beside them.
-        split: it is a part of a split (train, test), and nothing else.
+        atoms: those that may be persons, in order.
+        sessions: words that distinguish scans of a person, as written.
+        sites: keys of sites, groups and data sets, which scope ids below and beside them.
+        split: it is only a part of a split (train, test).
         fold: that split is one of cross-validation.
-        site_text: the sites as they are written.
-        letters: sessions of one letter and a number (M17, V2), which may be people where nothing else is.
+        site_text: the sites as written.
+        letters: sessions of one letter and a number (M17, V2), which may be people if nothing else is.
     """
 
     atoms: list[Atom] = field(default_factory=list)
@@ -74,13 +74,13 @@ class Parsed:
 
     @property
     def is_empty(self) -> bool:
-        """Whether it names neither a person, a site nor a part of a split."""
+        """Whether it names no person, site or part of a split."""
         return not self.atoms and not self.sites and not self.split
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def parse(text: str) -> Parsed:
-    """Take a folder's name, or a file's without its suffixes, apart."""
+    """Parse a folder name, or a file name without suffixes."""
     return _Reading(text).read()
 
 
@@ -98,7 +98,7 @@ class _Reading:
         if _TRIPLE.fullmatch(self.text):
             self.parsed.atoms.append(Atom(CODE, "hash", (self.text.lower(),), 0, len(self.text)))
             return self.parsed
-        # The number of a fold is none of a person: fold_1
+        # A fold's number is not a person's: fold_1
         numbered = [at for at, token in enumerate(self.tokens) if at and token.kind == "number"]
         numbered = [at for at in numbered if self.tokens[at - 1].text in vocabulary.FOLD]
         kinds = {token.kind for at, token in enumerate(self.tokens) if at not in numbered}
@@ -113,7 +113,7 @@ class _Reading:
         return self.parsed
 
     def _take(self, at: int) -> int:
-        """Take a token in, and those that belong to it; returns how many."""
+        """Consume a token and those that belong to it; returns their number."""
         token, following = self.tokens[at], self._token(at + 1)
         kind = token.kind
         bound = following if token.binds and following and following.kind in ("number", "letter") else None
@@ -125,7 +125,7 @@ class _Reading:
             self.after_date = self.after_date or (kind == "date" and at > 0)
         elif kind == "hash":
             self.parsed.atoms.append(Atom(CODE, "hash", (token.text,), token.start, token.end))
-        elif kind == "uid":  # of an examination or a series; of a person where nothing else is
+        elif kind == "uid":  # an examination or a series; a person if nothing else is
             self.parsed.atoms.append(Atom(COUNTER, "uid", (token.text,), token.start, token.end))
         elif kind == "session":
             return self._session(token, bound)
@@ -159,7 +159,7 @@ class _Reading:
 
     def _session(self, token: Token, bound: Token | None) -> int:
         count = 2 if bound else 1
-        # Of T1_pre and reg_T1_run_2 they tell of contrast and repeats; alone, they tell sessions apart.
+        # In T1_pre and reg_T1_run_2 they denote contrast and repeats; alone, they distinguish sessions.
         if token.text not in vocabulary.CONTRAST | {"repeat", "run", "runs"} or len(self.tokens) == count:
             self.parsed.sessions.append(self._text(token, bound))
             if len(token.text) == 1 and token.number is not None:
@@ -185,14 +185,16 @@ class _Reading:
             self._add(CODE, "a9", (token.text, following.number or 0), token, following)
             return 2
         if self.parsed.atoms and token.text not in vocabulary.PLACE:
-            self.parsed.sessions.append(self._text(token, last))  # P01_study2, P01_scanner2: one person twice
+            self.parsed.sessions.append(
+                self._text(token, last)
+            )  # P01_study2, P01_scanner2: the same person again
         else:
             self.parsed.sites.append(value)
             self.parsed.site_text.append(self._text(token, last))
         return count
 
     def _counter(self, token: Token, bound: Token | None, kind: str) -> int:
-        """A number that counts pictures, scans or series; it may count people where nothing else does."""
+        """A number that counts pictures, scans or series; it may count people if nothing else does."""
         if token.text in vocabulary.FOLD:
             return 2 if bound else 1
         if _numbers_people(token):
@@ -209,7 +211,7 @@ class _Reading:
         return 2 if counts is not None and counts is bound else 1
 
     def _marker(self, at: int) -> int:
-        """What stands before a person's number or name: sub-01, patient7, subject_anna, case A-12."""
+        """A word before a person's number or name: sub-01, patient7, subject_anna, case A-12."""
         token, following = self.tokens[at], self._token(at + 1)
         strong = token.text in vocabulary.STRONG_MARKER
         rank, shape = (MARKED, f"mark {token.text}") if strong else (CODE, "a9")
@@ -217,7 +219,7 @@ class _Reading:
             digits = re.findall(r"\d+", self._text(token))[-1]
             if not (self.after_step and len(token.text) == 1 and len(digits) == 1):
                 self._add(rank, shape, (token.text, token.number), token)
-            return 1  # p2 and s3 behind a sequence: acceleration, series
+            return 1  # p2 and s3 after a sequence: acceleration, series
         if following and following.kind in ("number", "code", "letter", "hash", "word"):
             if following.kind == "word" and token.text not in _NAMED:
                 return 1
@@ -255,7 +257,7 @@ class _Reading:
         return 1
 
     def _unknown(self, at: int) -> int:
-        """Unknown words, or those and a number: anna, BRATS_001, M2006, UPENN-GBM-00001."""
+        """Unknown words, with or without a number: anna, BRATS_001, M2006, UPENN-GBM-00001."""
         first = last = self.tokens[at]
         key: list[str | int] = [
             int(piece) if piece.isdigit() else piece for piece in _PIECES.findall(first.text)
@@ -279,7 +281,7 @@ class _Reading:
         return 1
 
     def _number_follows(self, at: int) -> bool:
-        """Whether the unknown words from here on end in a number."""
+        """Whether the unknown words from here end in a number."""
         rest = (token.kind for token in self.tokens[at:])
         return next((kind for kind in rest if kind not in ("word", "letter", "split")), "") == "number"
 
@@ -305,6 +307,6 @@ def _counts_time(tokens: list[Token], at: int) -> bool:
 
 
 def _is_initials(token: Token, following: Token | None) -> bool:
-    """Two letters and a number, such as NO-01, that are a person's though the letters are also a known word."""
+    """Two letters and a number, such as NO-01, that are a person's even though the letters are a known word."""
     is_known = token.text in ("mr", "se", "im", "sr") or any(letter.isdigit() for letter in token.text)
     return bool(following and following.kind == "number" and len(token.text) == 2 and not is_known)

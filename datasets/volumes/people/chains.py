@@ -1,4 +1,4 @@
-"""From a path to the chain of atoms that the tree's shape is judged by."""
+"""From a path to the chain of atoms used to judge the tree's shape."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mri_transfer.datasets.volumes.people.atoms import COUNTER, MARKED, NUMBER, 
 from mri_transfer.datasets.volumes.people.evidence import File
 from mri_transfer.datasets.volumes.people.tree import Chain
 
-_MOST_VISITS = 6  # M1 to M6 may be visits; of more, people
+_MOST_VISITS = 6  # M1 to M6 may be visits; more are people
 
 
 def chains_of(files: Sequence[File], parsed: Sequence[Sequence[Parsed]], side_by_side: bool) -> list[Chain]:
@@ -19,20 +19,20 @@ def chains_of(files: Sequence[File], parsed: Sequence[Sequence[Parsed]], side_by
 
     Args:
         files: the files.
-        parsed: the parts of each path, taken apart.
-        side_by_side: several folders were given that lie in one, as when each is a person's.
+        parsed: the parsed parts of each path.
+        side_by_side: several sibling folders were given, as when each is a person's.
     """
     chains = [_chain(file, names, side_by_side) for file, names in zip(files, parsed, strict=True)]
     return _with_letters(_without_series(files, chains), parsed)
 
 
 def _without_series(files: Sequence[File], chains: list[Chain]) -> list[Chain]:
-    """Without the numbers of series, `alice/3_t1` and `alice/5_t2`: in each folder all numbers and all names differ."""
+    """Drop series numbers, as in `alice/3_t1` and `alice/5_t2`: in each folder all numbers and all names differ."""
     folders: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for number, (file, chain) in enumerate(zip(files, chains, strict=True)):
         last = len(file.parts) - 1
         own_atom = chain.atoms[-1] if chain.parts[-1:] == (last,) and not file.picture else None
-        alone = last not in chain.parts[:-1]  # the only atom of its name, and another one stands above
+        alone = last not in chain.parts[:-1]  # the only atom of its name, with another one above
         if (
             own_atom
             and alone
@@ -59,14 +59,14 @@ def _without_series(files: Sequence[File], chains: list[Chain]) -> list[Chain]:
 
 
 def _chain(file: File, parsed: Sequence[Parsed], side_by_side: bool) -> Chain:
-    """The atoms of a path; an id that is repeated below (P01/P01_T1) counts once."""
+    """The atoms of a path; an id repeated below (P01/P01_T1) counts once."""
     atoms: list[Atom] = []
     parts: list[int] = []
     for number, name in enumerate(parsed):
         last = number == len(parsed) - 1
         candidates = name.atoms
         if number == 0:
-            # The folder that was given is the same for all; it is a person only if it says so.
+            # The given folder is the same for all; it is a person only if it says so.
             candidates = [
                 atom
                 for atom in candidates
@@ -82,7 +82,7 @@ def _chain(file: File, parsed: Sequence[Parsed], side_by_side: bool) -> Chain:
 
 
 def _with_letters(chains: list[Chain], parsed: Sequence[Sequence[Parsed]]) -> list[Chain]:
-    """Where nothing else can be a person, M17/ and M18/ are, if there are sessions below or more than visits go on."""
+    """If nothing else can be a person, M17/ and M18/ are, given sessions below or more of them than visits."""
     letter_of: dict[int, tuple[Atom, int]] = {}
     sessions_below: set[str] = set()
     values: dict[str, set[tuple[str | int, ...]]] = defaultdict(set)
@@ -115,7 +115,7 @@ def _with_letters(chains: list[Chain], parsed: Sequence[Sequence[Parsed]]) -> li
 
 
 def _without_slice(atoms: list[Atom], text: str) -> list[Atom]:
-    """Of a picture's name without what counts slices: the last number, unless a person's word stands before it."""
+    """Drop the slice counter of a picture's name: the last number, unless a word for a person precedes it."""
     core = [atom for atom in atoms if atom.rank > COUNTER]
     if core and core[-1].rank in (NUMBER,):
         return core[:-1]

@@ -1,7 +1,7 @@
-"""Who is who in a whole collection: every file's data set, subject, session and sequence, with the evidence for it.
+"""Identify a whole collection: every file's data set, subject, session and sequence, with evidence.
 
-The evidence, strongest first: what the user says (`--subject`; the table comes later), BIDS entities, DICOM's patient
-ID, ids of well-known collections anywhere in the path, and the shape of the tree.
+Evidence, strongest first: the user (`--subject`; the table comes later), BIDS entities, DICOM's patient ID, ids of
+well-known collections anywhere in the path, and the shape of the tree.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from mri_transfer.datasets.volumes.people.scopes import Scope, mirrors, scope_of
 from mri_transfer.datasets.volumes.people.stated import join_known, session_of, stated
 from mri_transfer.datasets.volumes.people.tree import Chain, Chosen, choose
 
-_PREFIXES = "wmrusa"  # of SPM: warped, corrected for bias, resliced, unwarped, smoothed, timed
+_PREFIXES = "wmrusa"  # SPM's: warped, corrected for bias, resliced, unwarped, smoothed, timed
 _NUMBERED = re.compile(r"[A-Za-z]+[-_]?\d")
 
 
 def decide(files: Sequence[File]) -> list[Whose]:
-    """Whose each file is.
+    """Decide each file's identity.
 
-    All files of a collection must be given at once, those that a store holds already as well.
+    All files of a collection must be given at once, including those already in a store.
 
     Returns:
-        One entry a file, in order.
+        One entry per file, in order.
     """
     files = _without_prefixes(_without_placeholders(files))
     tops = _named_tops(files)
@@ -50,7 +50,7 @@ def decide(files: Sequence[File]) -> list[Whose]:
 
 
 def _without_placeholders(files: Sequence[File]) -> list[File]:
-    """Without patient IDs that stand in the folders of several people, such as REMOVED for all."""
+    """Drop patient IDs that occur in the folders of several people, such as REMOVED for all."""
     people: dict[str, set[Key]] = defaultdict(set)
     for file in files:
         if file.patient:
@@ -61,7 +61,7 @@ def _without_placeholders(files: Sequence[File]) -> list[File]:
 
 
 def _without_prefixes(files: Sequence[File]) -> list[File]:
-    """What SPM made of a file beside it, `wmP001` of `P001`, with the name of that file."""
+    """Files SPM derived from a file beside them, such as `wmP001` from `P001`, with that file's name."""
     paths = {(file.top, file.parts) for file in files if not file.is_folder}
 
     def plain(file: File) -> File:
@@ -79,7 +79,7 @@ def _without_prefixes(files: Sequence[File]) -> list[File]:
 
 
 def _named_tops(files: Sequence[File]) -> dict[str, str]:
-    """A short name for each given folder: its own, with as many folders above it as tell it from the others."""
+    """A short name for each given folder: its own, with enough parent folders to be unique."""
     tops = {file.top for file in files} | {file.dataset for file in files if file.dataset}
     names: dict[str, str] = {}
     for top in tops:
@@ -93,10 +93,10 @@ def _named_tops(files: Sequence[File]) -> dict[str, str]:
 
 
 def _by_tree(files: Sequence[File], tops: Mapping[str, str]) -> list[Guess]:
-    """People whom the shape of the tree tells."""
+    """People identified by the shape of the tree."""
     parsed = [[parse(part) for part in file.parts] for file in files]
     roots = {file.top for file in files}
-    # Of several given folders each is a collection by itself, unless they lie side by side as people's folders do.
+    # Each of several given folders is its own collection, unless they are siblings, as people's folders are.
     side_by_side = len(roots) > 1 and len({root.rsplit("/", 1)[0] for root in roots}) == 1
     homes = [collection_of(file, names[0].is_empty) for file, names in zip(files, parsed, strict=True)]
     chains = chains_of(files, parsed, side_by_side)
@@ -121,7 +121,7 @@ def _by_tree(files: Sequence[File], tops: Mapping[str, str]) -> list[Guess]:
 
 
 def _nobody(file: File, dataset: str, scope: Scope) -> Guess:
-    """Nothing in the path can be a person: all of the given folder is one."""
+    """Nothing in the path can be a person: the whole given folder is one."""
     *above, name = (file.parts[0] or "unnamed", *scope.texts)
     key = ("nobody", file.top, scope.firm, scope.soft)
     return Guess(key, name, above[::-1], dataset, session_of(file), "the folder given")
@@ -156,7 +156,7 @@ def _somebody(
 
 
 def _end_of_name(chain: Chain, person: int) -> int:
-    """Where the unknown words end that follow an id in its part of the path: nvr_stroke and not nvr."""
+    """End of the unknown words that follow an id in its part of the path: nvr_stroke and not nvr."""
     end = chain.atoms[person].end
     for atom, depth in list(zip(chain.atoms, chain.parts, strict=True))[person + 1 :]:
         if depth != chain.parts[person] or atom.rank not in (WORD, CODE):
@@ -166,7 +166,7 @@ def _end_of_name(chain: Chain, person: int) -> int:
 
 
 def _inner_session(file: File, chain: Chain, choice: Chosen) -> str:
-    """A folder below the person that isn't explained otherwise, such as the 2 of P01/2/T1."""
+    """An otherwise unexplained folder below the person, such as the 2 of P01/2/T1."""
     for index in range(choice.person + 1, len(chain.atoms)):
         atom, depth = chain.atoms[index], chain.parts[index]
         if atom.rank == NUMBER and chain.parts[choice.person] < depth < len(file.parts) - 1:

@@ -1,4 +1,4 @@
-"""What is known of a file, and what comes of it."""
+"""Evidence about a file, and conclusions from it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 Key = tuple[Hashable, ...]
-"""What people are told apart by: equal keys are one person."""
+"""Identifies people: equal keys are one person."""
 
 
 @dataclass(frozen=True)
 class File:
-    """What is known of a file, or of a DICOM series, before anyone looks into it.
+    """What is known of a file or DICOM series before it is opened.
 
     Attributes:
-        parts: its path from the folder that was given, that folder first, and its name without suffixes last; of a
-            series the folders only.
-        top: absolute path of the folder that was given.
-        dataset: absolute path of the BIDS data set it lies in, or "".
-        patient: DICOM's patient ID where it says something, or "".
-        study: DICOM's date of the study, or "".
-        sequence: what DICOM's tags say, or "unknown".
+        parts: its path from the given folder, that folder first, and its name without suffixes last; for a series the
+            folders only.
+        top: absolute path of the given folder.
+        dataset: absolute path of its BIDS data set, or "".
+        patient: DICOM's patient ID if informative, or "".
+        study: DICOM's study date, or "".
+        sequence: from DICOM tags, or "unknown".
         beside: the sequence that a JSON file beside it names, or "unknown".
-        picture: a picture of one slice, of which a person has many; numbers in its name count slices.
-        told: what a pattern of the user says: subject, and perhaps session, sequence and dataset.
+        picture: a picture of one slice, of which a person has many; numbers in its name may count slices.
+        told: values from the user's pattern: subject, and perhaps session, sequence and dataset.
         is_folder: the last part is a folder, that of a series.
     """
 
@@ -41,15 +41,15 @@ class File:
 
 @dataclass(frozen=True)
 class Whose:
-    """Whose a file is, and what it shows.
+    """A file's subject and content.
 
     Attributes:
         dataset: name of the data set, for tables.
-        subject: a name that no other person has.
+        subject: a unique name of the person.
         session, sequence: as in `naming.Identity`.
         site: where it was made, or "".
         how: the evidence in words.
-        key: what persons are told apart by; equal keys are one person.
+        key: identifies the person; equal keys are one person.
     """
 
     dataset: str
@@ -63,14 +63,14 @@ class Whose:
 
 @dataclass
 class Guess:
-    """Whose a file is, before that person has a name that nobody else has.
+    """A file's subject, before that person has a unique name.
 
     Attributes:
         key: of the person.
-        name: as it stands in the path.
-        scopes: what tells the name from others', the nearest first: a site, a folder, the data set.
+        name: as written in the path.
+        scopes: what distinguishes the name from others', nearest first: a site, a folder, the data set.
         dataset, session, site, how: as in :class:`Whose`.
-        longer: the name with the words that follow it, which is better if it is the same in all the person's files.
+        longer: the name with the words that follow it, preferred if the same in all the person's files.
     """
 
     key: Key
@@ -84,7 +84,7 @@ class Guess:
 
 
 def collection_of(file: File, says_nothing: bool) -> str:
-    """What an id is looked for in: the given folder; of T1/ and T2/, given one by one, the folder they lie in.
+    """Where an id is unique: the given folder; for T1/ and T2/, given separately, their parent folder.
 
     Args:
         file: the file.

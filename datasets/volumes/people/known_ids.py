@@ -1,4 +1,4 @@
-"""Ids of well-known collections, which say who a person is wherever in a path they stand."""
+"""Ids of well-known collections, which identify a person anywhere in a path."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _START, _END = r"(?<![0-9A-Za-z])", r"(?![0-9A-Za-z])"
 
 @dataclass(frozen=True)
 class KnownId:
-    """An id with its collection, session and place of making (if its name has them), and where it stands."""
+    """An id with its collection, its session and site (if the name has them), and its position."""
 
     collection: str
     subject: str
@@ -21,7 +21,7 @@ class KnownId:
     start: int
 
 
-# Each is specific enough never to be met by chance. Behind BraTS's and UPENN's ids stands the time point.
+# Each is too specific to occur by chance. A time point follows BraTS and UPENN ids.
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("IXI", re.compile(r"(?P<subject>IXI\d{3,4})(?![0-9])(?:-(?P<site>Guys|HH|IOP)\b)?")),
     (
@@ -71,7 +71,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
 
 
 def known_id(parts: Sequence[str]) -> KnownId | None:
-    """The id of a known collection in a path: in the file's name, else in the folder nearest to it.
+    """The id of a known collection in a path: in the file name, else in the nearest folder.
 
     Args:
         parts: folders, and the file's name without suffixes.
@@ -98,5 +98,5 @@ def same_id(first: str, second: str) -> bool:
 
 
 def key_of_id(text: str) -> str:
-    """An id without what differs between copies of one collection: case and separators."""
+    """An id normalised for what differs between copies of a collection: case and separators."""
     return re.sub(r"[^0-9a-z]+", "-", text.lower())

@@ -1,4 +1,4 @@
-"""A name for every person that no other has."""
+"""A unique name for every person."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mri_transfer.datasets.volumes.people.evidence import Guess, Key
 
 
 def names_of(guesses: Sequence[Guess]) -> dict[Key, str]:
-    """A name for each key: the id as it is written most often, and before it as much of its scope as is needed."""
+    """A name for each key: the id in its most frequent spelling, prefixed with as much scope as needed."""
     longer: dict[Key, set[str]] = defaultdict(set)
     for guess in guesses:
         longer[guess.key].add(guess.longer)
@@ -21,7 +21,7 @@ def names_of(guesses: Sequence[Guess]) -> dict[Key, str]:
 
 
 def _unique(names: Mapping[Key, tuple[str, Sequence[str]]]) -> dict[Key, str]:
-    """A name for each person: its own, and before it its scopes, the nearest first, for as long as others have it."""
+    """A name for each person: its own, prefixed with its scopes, nearest first, until unique."""
     final = {key: name for key, (name, _) in names.items()}
     depth: dict[Key, int] = dict.fromkeys(names, 0)
     while True:
@@ -39,7 +39,7 @@ def _unique(names: Mapping[Key, tuple[str, Sequence[str]]]) -> dict[Key, str]:
         if not grown:
             break
     counts = Counter()
-    for key in sorted(names, key=repr):  # what is left differs in case or separators only
+    for key in sorted(names, key=repr):  # the remaining ones differ only in case or separators
         base, number = final[key], 1
         while counts[final[key]]:
             number += 1

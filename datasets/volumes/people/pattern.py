@@ -1,4 +1,4 @@
-"""`--subject PATTERN`: the user says where in a path the person stands."""
+"""`--subject PATTERN`: the user's pattern for locating the person in a path."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\{([^{}]*)\}|[{}]")
 
 @dataclass(frozen=True)
 class Pattern:
-    """A path with places to read off, such as `{subject}/*/T1`."""
+    """A path with placeholders, such as `{subject}/*/T1`."""
 
     text: str
     regex: re.Pattern[str]
 
     def match(self, paths: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-        """What the first of several ways to write a path says, as (place, text) pairs; empty if none matches."""
+        """The (place, text) pairs from the first matching spelling of a path; empty if none matches."""
         for path in paths:
             if match := self.regex.fullmatch(path):
                 return tuple((place, text) for place, text in match.groupdict().items() if text)
@@ -26,13 +26,13 @@ class Pattern:
 
 
 def subject_pattern(text: str) -> Pattern:
-    """Read a pattern: `{subject}`, `{session}`, `{sequence}` and `{dataset}` stand for a part of one level of the path.
+    """Read a pattern: `{subject}`, `{session}`, `{sequence}` and `{dataset}` match a part of one path level.
 
-    `*` is anything within a level, `**` any number of levels. A place takes as little as fits, and one that comes again
-    must have the same text.
+    `*` is anything within a level, `**` any number of levels. A place matches as little as possible, and a repeated one
+    must match the same text.
 
     Raises:
-        ValueError: it names no subject, or an unknown place.
+        ValueError: it has no subject, or an unknown place.
     """
     built, seen, at = "", set(), 0
     text = text.strip().strip("/")
@@ -64,9 +64,9 @@ def ways_to_write(name: PurePosixPath, stem: str, is_folder: bool, file: str = "
     """The paths a pattern may mean: below the given folder, without and with suffix.
 
     Args:
-        name: path from the given folder on, that folder included; of a series the folder it lies in.
+        name: path from the given folder, that folder included; for a series, its folder.
         stem: the last part without suffixes.
-        is_folder: it is a series' folder.
+        is_folder: whether it is a series' folder.
         file: the name of a series' first file.
     """
     ways = ([name, name / file] if file else [name]) if is_folder else [name.with_name(stem), name]

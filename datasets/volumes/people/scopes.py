@@ -1,4 +1,4 @@
-"""What an id holds within: the site, the group, the folder in which numbers begin anew."""
+"""The scope of an id: the site, the group, the folder in which numbering restarts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from mri_transfer.datasets.volumes.people.atoms import COUNTER, NUMBER, Atom, Pa
 from mri_transfer.datasets.volumes.people.evidence import File
 from mri_transfer.datasets.volumes.people.tree import Chain, Chosen
 
-_MOST_COMPARED = 500  # folders, each with each
+_MOST_COMPARED = 500  # folders compared pairwise
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What an id holds within.
+    """The scope of an id.
 
     Attributes:
         firm: keys of sites, groups and data sets, which always count.
-        soft: keys of unknown folders and of splits: they count where numbers begin anew in them.
-        texts: both as they are written.
+        soft: keys of unknown folders and of splits: they count if numbering restarts in them.
+        texts: both as written.
     """
 
     firm: tuple[Hashable, ...] = ()
@@ -31,10 +31,10 @@ class Scope:
 def scope_of(
     file: File, parsed: Sequence[Parsed], chain: Chain, choice: Chosen, retested: bool = False
 ) -> Scope:
-    """What the chosen person's id holds within; the given folder is no part of it, nor is what lies in derivatives/.
+    """The scope of the chosen person's id, without the given folder and anything in derivatives/.
 
     Args:
-        file, parsed, chain, choice: the file, its path taken apart, what may be a person in it, and what is.
+        file, parsed, chain, choice: the file, its parsed path, the candidates for a person, and the one chosen.
         retested: the collection has a `retest`, so `test` is a session and not a part of a split.
     """
     firm: list[Hashable] = []
@@ -62,7 +62,7 @@ def scope_of(
         if number < person_part and _counts_sessions(atom, chain.atoms[choice.person]):
             continue
         soft.append(atom.key)
-        if number != person_part:  # else it is part of the name
+        if number != person_part:  # otherwise it is part of the name
             texts.append(file.parts[number][atom.start : atom.end])
     return Scope(tuple(firm), tuple(soft), tuple(texts))
 
@@ -75,14 +75,14 @@ def _counts_sessions(atom: Atom, person: Atom) -> bool:
 def mirrors(
     homes: Sequence[str], chains: Sequence[Chain], chosen: Sequence[Chosen], scopes: Sequence[Scope]
 ) -> Mapping[tuple[Hashable, ...], tuple[Hashable, ...]]:
-    """Folders that hold the same people as another: their ids agree, and no counting from 1 explains that.
+    """Folders with the same people as another: their ids agree, and not just by counting from 1.
 
     Args:
         homes: the collection of each file.
         chains, chosen, scopes: of each file.
 
     Returns:
-        (home, firm, soft) → the soft scope that stands for all of its mirrors.
+        (home, firm, soft) → the soft scope that represents all its mirrors.
     """
     ids_by_scope: dict[tuple[Hashable, ...], dict[tuple[Hashable, ...], set[tuple[str | int, ...]]]] = (
         defaultdict(lambda: defaultdict(set))
@@ -106,7 +106,7 @@ def mirrors(
 
 
 def _are_counted(keys: set[tuple[str | int, ...]]) -> bool:
-    """Whether ids follow one another, as where numbering begins anew."""
+    """Whether ids are consecutive, as when numbering restarts."""
     numbers = sorted(key[-1] for key in keys if isinstance(key[-1], int))
     if len(numbers) < len(keys):
         return False

@@ -1,4 +1,4 @@
-"""People whom something names outright: the user, BIDS entities, DICOM's patient ID, an id of a known collection."""
+"""People named explicitly: by the user, BIDS entities, DICOM's patient ID or an id of a known collection."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mri_transfer.datasets.volumes.people.known_ids import key_of_id, known_id
 
 _SUB = re.compile(r"(?:^|(?<=[^0-9A-Za-z]))sub-([0-9A-Za-z]+)")
 _SES = re.compile(r"(?:^|(?<=[^0-9A-Za-z]))ses-([0-9A-Za-z]+)")
-_NO_LABEL = re.compile(r"[^0-9a-z]+")  # what a BIDS label can't have
-_LONG_ID = 6  # characters of a patient's ID that two hospitals don't share by chance
+_NO_LABEL = re.compile(r"[^0-9a-z]+")  # not allowed in a BIDS label
+_LONG_ID = 6  # characters of a patient ID that two hospitals won't share by chance
 
 
 def stated(file: File, tops: Mapping[str, str]) -> Guess | None:
-    """The person that is named outright, or None.
+    """The person named explicitly, or None.
 
     Args:
         file: the file.
@@ -42,9 +42,9 @@ def stated(file: File, tops: Mapping[str, str]) -> Guess | None:
 
 
 def join_known(guesses: Sequence[Guess]) -> None:
-    """Make one person of an id of a known collection and of what its BIDS form calls so: OAS30003 and sub-OAS30003.
+    """Unify an id of a known collection with its BIDS form: OAS30003 and sub-OAS30003.
 
-    Where only the BIDS form is there, nothing changes.
+    If there is only the BIDS form, nothing changes.
     """
     known: dict[str, Guess] = {}
     for guess in guesses:
@@ -75,7 +75,7 @@ def _bids(file: File, key: str, dataset: str) -> Guess | None:
     folds = any(parse(part).fold for part in file.parts[1:first])
     for part in file.parts[1:first]:
         if part.lower() == "derivatives":
-            break  # whatever was made of them, they are the same people
+            break  # derived files show the same people
         if folds and parse(part).split:
             continue  # fold0/train and fold1/val hold the same people
         if _scopes(parse(part)) and bare not in part.lower():  # OAS30001_MR_d0129/anat/sub-OAS30001_T1w
@@ -99,7 +99,7 @@ def _scopes(parsed: Parsed) -> bool:
 
 
 def session_of(file: File) -> str:
-    """What tells scans of one person apart in a path: explicit words first, else the last date."""
+    """The session in a path: explicit words first, else the last date."""
     words: list[str] = []
     dates: list[str] = []
     for part in file.parts[1:]:

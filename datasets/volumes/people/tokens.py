@@ -39,8 +39,8 @@ class Token:
     Attributes:
         kind: sequence, session, site, split, proc, generic, marker, unit, month; date, uid, hash; number; or, if it is
             unknown, word, code (letters and digits) or letter.
-        text: in lower case, without a number that is attached.
-        start, end: where it stands in the name.
+        text: in lower case, without an attached number.
+        start, end: its position in the name.
         number: its own, or the one attached to a word: session1, scan01.
         binds: a free number after it belongs to it.
         letter: that of siteA.
@@ -108,9 +108,9 @@ def _tokens_of_run(text: str, start: int) -> list[Token]:
         ):
             kind = "generic"  # echoes, repeats, images
         elif word == "i" and len(match[2]) >= 5:
-            kind = "generic"  # ADNI's numbers of images
+            kind = "generic"  # ADNI's image numbers
         elif len(word) == 2 and (len(match[2]) > 2 or kind == "proc" or word in ("op", "rt", "tx", "dx")):
-            kind = ""  # initials, and not a sequence, a site or a step that is written alike
+            kind = ""  # initials, and not a sequence, site or step spelled the same
         if not kind and (_class_of(word) or word in vocabulary.SESSION_LETTERS):
             return [_code(lower, start, end)]
         if kind:
@@ -144,7 +144,7 @@ def _tokens_of_run(text: str, start: int) -> list[Token]:
                     tokens.append(Token(kind, piece.lower(), at, stop, binds=True))
             return tokens
         if known and kinds[0] in ("sequence", "proc", "marker", "generic", "site") and "number" not in kinds:
-            # brainT1Anna: what is unknown in it stands alone
+            # brainT1Anna: the unknown part is separate
             return [
                 Token(kind or "word", piece.lower(), at, at + len(piece), binds=bool(kind))
                 for (piece, at), kind in zip(pieces, kinds, strict=True)
@@ -160,10 +160,10 @@ def _counts_series(word: str, digits: str) -> bool:
 
 
 def _is_run_together(lower: str) -> bool:
-    """Whether a name is known words written as one, a sequence among them: axt1, inplanet2, 3dflair, t1sag."""
+    """Whether a name is joined known words including a sequence: axt1, inplanet2, 3dflair, t1sag."""
     if not any(core in lower for core in vocabulary.CORE_SEQUENCE):
         return False
-    # By length: is lower[:n] made of known words, and was one of them a sequence?
+    # By length: is lower[:n] made of known words, and is one of them a sequence?
     reached: dict[int, bool] = {0: False}
     for start in range(len(lower)):
         if start in reached:
@@ -185,7 +185,7 @@ def _code(lower: str, start: int, end: int) -> Token:
 
 
 def tokens_of(text: str) -> list[Token]:
-    """The words of a name in order, without BIDS's entities, whose values name no person."""
+    """The words of a name in order, without BIDS entities, whose values name no person."""
     tokens: list[Token] = []
     at = 0
     for match in (*_SPECIAL.finditer(text), None):
@@ -203,7 +203,7 @@ def tokens_of(text: str) -> list[Token]:
 
 
 def _without_entities(text: str, tokens: list[Token]) -> list[Token]:
-    """Without `acq-highres`, `run-2` and their like."""
+    """Without `acq-highres`, `run-2` and the like."""
     result: list[Token] = []
     at = 0
     while at < len(tokens):

@@ -1,9 +1,9 @@
-"""The shape of a tree says who is who: the level whose values differ while everything below repeats is the person's.
+"""Identify people by a tree's shape: the person is the level whose values differ while everything below repeats.
 
-A path is read as a chain of atoms, from its first folder to the end of the file's name: words and numbers that may be
-a person, without those that are known to be something else. Going down, one atom is held to be the person; the next
-takes its place where it tells people apart better, and the held one becomes what scopes it, such as a site. So it goes
-for whole groups of paths whose atoms look alike, never for one path by itself.
+A path is read as a chain of atoms, from its first folder to the end of the file's name: words and numbers that may be a
+person, without those known to be something else. Going down, one atom is taken as the person; the next replaces it if
+it distinguishes people better, and the former becomes its scope, such as a site. This is decided for whole groups of
+paths with similar atoms, never for a single path.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from mri_transfer.datasets.volumes.people.atoms import CODE, COUNTER, MARKED, NUMBER, WORD, Atom
 
-_PADDED = 3  # digits of a counter that counts people
-_MANY = 8  # values below one that are too many to be one person's sessions
+_PADDED = 3  # digits of a counter of people
+_MANY = 8  # this many values below one are too many for one person's sessions
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Which atoms of a chain are the person, and what scopes it: indices into the chain; -1 if there is none."""
+    """Indices in a chain of the person's atom and of its scope; -1 if there is none."""
 
     person: int
     scope: tuple[int, ...] = ()
@@ -28,14 +28,14 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Chain:
-    """The atoms of a path, and for each the number of the part of the path that it stands in."""
+    """The atoms of a path, each with the index of its part of the path."""
 
     atoms: tuple[Atom, ...]
     parts: tuple[int, ...]
 
 
 def choose(chains: Sequence[Chain]) -> list[Chosen]:
-    """For each path which of its atoms is the person."""
+    """The person's atom in each path."""
     result = [Chosen(-1)] * len(chains)
     first: dict[str, list[int]] = defaultdict(list)
     for number, chain in enumerate(chains):
@@ -54,7 +54,7 @@ def _descend(
     scope: tuple[int, ...],
     result: list[Chosen],
 ) -> None:
-    """Decide for paths whose atom `current` is of one shape whether the atom `following` takes its place."""
+    """For paths whose atom `current` has one shape, decide whether the atom `following` replaces it."""
     rest: dict[str, list[int]] = defaultdict(list)
     ended: set[tuple] = set()
     everyone: set[tuple] = set()
@@ -88,7 +88,7 @@ def _replaces(
     everyone: set[tuple],
     ended: set[tuple],
 ) -> bool:
-    """Whether the following atom is the person, and the held one only where the person was seen."""
+    """Whether the following atom is the person, and the held one only the place of the scan."""
     above, below = chains[members[0]].atoms[current], chains[members[0]].atoms[following]
     same_name = chains[members[0]].parts[current] == chains[members[0]].parts[following]
     values: dict[tuple, set[tuple]] = defaultdict(set)  # of the held atom → of the following one
@@ -109,7 +109,7 @@ def _replaces(
     if below.shape == "uid" and (rank > COUNTER or above.shape == "uid"):
         return False  # examinations and series
     if len(everyone) > 1 and 2 * len(ended) >= len(everyone):
-        return False  # most of those above are whole without it
+        return False  # most of those above are complete without it
     if rank == COUNTER and new > COUNTER:
         return not (below.is_small_s and high_count > 1)
     if low_count == 1 and len(everyone) > 1:
@@ -123,7 +123,7 @@ def _replaces(
             return pairs > 1
         if _width(chains, members, following) < _PADDED:
             return mean > _MANY and mean > 3 * high_count
-        new = NUMBER  # img_0001 and on: nobody numbers one person's scans so
+        new = NUMBER  # img_0001 and on: nobody numbers one person's scans like this
     wider = _width(chains, members, following) - _width(chains, members, current)
     if high_count == 1 and len(everyone) == 1:
         if pairs == 1:
@@ -152,7 +152,7 @@ def _replaces(
         return not few and not (len(everyone) >= 4 and mean < len(everyone) / 2)
     if rank == WORD:
         # MGH_anna, MGH_bert: a site's name before the person's.
-        # john_smith, john_doe, jane_smith: there are as many second words as first ones, and not each with each.
+        # john_smith, john_doe, jane_smith: as many second words as first ones, and not in all combinations.
         full_names = same_name and low_count >= high_count > 1 and high_count < pairs < high_count * low_count
         return full_names or mean > (high_count if same_name else max(_MANY, 3 * high_count))
     if new == WORD:
@@ -163,7 +163,7 @@ def _replaces(
 
 
 def _counts_up(under: dict[tuple, set[tuple]]) -> bool:
-    """Whether numbers go 1, 2, 3, as sessions do."""
+    """Whether numbers run 1, 2, 3, as sessions do."""
     numbers = sorted(key[-1] for key in under if isinstance(key[-1], int))
     return numbers in (list(range(1, len(numbers) + 1)), list(range(len(numbers))))
 

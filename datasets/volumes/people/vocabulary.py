@@ -1,7 +1,7 @@
-"""Words of file names that are no persons: sequences, sessions, sites, processing steps, and what holds files.
+"""Words in file names that are not persons: sequences, sessions, sites, processing steps, and containers of files.
 
-The lists settle the common cases at once and at any size of a collection. Words that are not listed are judged by
-the shape of the tree, see `tree.py`.
+The lists settle common cases at once, for collections of any size. Other words are judged by the shape of the tree, see
+`tree.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ SEQUENCE = _words(
     t1img t1anat dual mag real imag
     """
 )
-# Those by which several words written as one are recognised: axt1, 3DFLAIR, sagT2fs.
+# Words recognised when several are joined: axt1, 3DFLAIR, sagT2fs.
 CORE_SEQUENCE = _words(
     """
     t1 t1w t1c t1ce t1gd t2 t2w flair mprage mpr spgr fspgr bravo dwi swi mp2rage pd pdw t2star dti adc
@@ -35,7 +35,7 @@ CORE_SEQUENCE = _words(
 )
 CONTRAST = frozenset({"pre", "post", "ce", "gd"})
 
-# Between scans of one person; with a number or without.
+# Distinguish scans of one person, with or without a number.
 SESSION = _words(
     """
     ses sess session sessions visit vis tp timepoint timepoints time baseline base bl screening followup
@@ -68,9 +68,9 @@ SITE = _words(
     ped tumor tumour tumors healthycontrols normals cases volunteers
     """
 )
-# Sites in the strict sense, which scope ids also from behind: 001_siteB.
+# Sites in the strict sense, which also scope ids before them: 001_siteB.
 PLACE = _words("site sites center centre hospital hosp clinic institute institution")
-# Those whose number is their own; of the others (HC_01, patients_3) it is a person's.
+# Words with their own number; after other words (HC_01, patients_3) it is a person's.
 NUMBERED_SITE = PLACE | _words(
     """
     study inst univ university lab scanner location cohort dataset ds group grp batch arm part subset chunk disc
@@ -83,7 +83,7 @@ SPLIT = _words(
     holdout
     """
 )
-# Of cross-validation: the same people in other parts.
+# Cross-validation: the same people in different parts.
 FOLD = _words("fold folds kfold")
 SPLIT |= FOLD
 
@@ -111,7 +111,7 @@ PROCESSED = _words(
     """
 )
 
-# Folders and words that hold or count files, whosever they are.
+# Folders and words that hold or count files of anyone.
 GENERIC = _words(
     """
     scan scans image images imgs picture pictures pic photo series ser volume volumes vol vols head
@@ -124,7 +124,7 @@ GENERIC = _words(
     """
 )
 
-# What stands before a person's number or name.
+# Words before a person's number or name.
 MARKER = _words(
     """
     sub subj subject patient pat pt participant person case cas volunteer proband respondent
@@ -140,7 +140,7 @@ UNITS = {
         "h hr hrs m mo mos mon month months mth w wk wks week weeks y yr yrs year years d day days nd rd st th"
     ),
 }
-# BIDS entities whose value says nothing about whose head it is.
+# BIDS entities whose value doesn't identify the subject.
 ENTITIES = _words(
     """
     acq ce rec dir run echo part flip inv mt space desc res den label hemi split recording chunk task

@@ -1,1 +1,1 @@
-"""DICOM: headers to series, series to stacks, and whose they are (extra `[dicom]`)."""
+"""DICOM: headers to series, series to stacks, and their subjects (extra `[dicom]`)."""

@@ -1,4 +1,4 @@
-"""Which sequence a DICOM series shows: by its description, or by contrast agent and timing."""
+"""The sequence of a DICOM series: from its description, or from contrast agent and timing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from mri_transfer.datasets.volumes.naming import sequence_of, words_of
 
 _ANGIOGRAPHY = {"tof", "mra", "angio", "venography", "mrv", "pc", "fl3d1rtra"}
 _OTHER = {"swi", "swan", "t2star", "hemo", "gre", "medic", "mt", "mtr", "qsm", "fiesta", "ciss", "trufi"}
-_LONG_INVERSION = 1500  # ms, which nulls fluid
+_LONG_INVERSION = 1500  # ms; nulls fluid
 _SHORT_ECHO = 50  # ms
 
 
 def sequence_of_tags(header: Header) -> str:
-    """The sequence in :data:`naming.SEQUENCES`, "unknown" where the tags leave it open.
+    """The sequence in :data:`naming.SEQUENCES`, "unknown" if the tags don't determine it.
 
-    A description that names one wins, as it is what the radiographer chose; where it names PD and T2, as of a double
-    echo, the echo time decides, and T2 with a long inversion time is FLAIR ("tirm dark-fluid"). Else timing decides,
-    within the customary ranges: spin echo with TE below 30 ms and TR below 1000 ms is T1, with TE above 70 ms and TR
-    above 2000 ms T2, with a short TE and a long TR PD; an inversion time above 1500 ms beside a long TE is FLAIR; a
-    gradient echo with TE below 6 ms, spoiled by its TR below 50 ms or prepared by inversion, T1.
+    A description that names one wins, as the radiographer chose it; if it names PD and T2, as in a double echo, the
+    echo time decides, and T2 with a long inversion time is FLAIR ("tirm dark-fluid"). Otherwise timing decides, within
+    the usual ranges: spin echo with TE below 30 ms and TR below 1000 ms is T1, with TE above 70 ms and TR above 2000 ms
+    T2, with a short TE and a long TR PD; an inversion time above 1500 ms beside a long TE is FLAIR; a gradient echo
+    with TE below 6 ms, spoiled by its TR below 50 ms or prepared by inversion, T1.
     """
     tags = header.tags
     agent = tags.get("ContrastBolusAgent", "").strip().lower()

@@ -1,7 +1,6 @@
-"""What the tags of one DICOM file say, as plain values; nothing is read that the file does not hold.
+"""The tags of one DICOM file as plain values; never reads more than the file holds.
 
-Tags and their meaning: DICOM PS3.3, sections C.7.6 (images), C.8.3 (MR), C.7.6.16 (multi-frame functional
-groups).
+Tag definitions: DICOM PS3.3, sections C.7.6 (images), C.8.3 (MR), C.7.6.16 (multi-frame functional groups).
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ _TAGS = [
 
 
 class _Clamped(io.BufferedReader):
-    """A file that, asked for more bytes than it has, does not first make room for them."""
+    """A file that, asked for more bytes than it has, does not allocate them first."""
 
     def __init__(self, path: Path):
         super().__init__(io.FileIO(path))
@@ -55,7 +54,7 @@ class _Clamped(io.BufferedReader):
 
 
 def read_header(path: Path, max_bytes: int) -> Header:
-    """The header of a file on disk; the pixels are not read.
+    """The header of a file on disk, without reading pixels.
 
     Raises:
         BadVolume: it is no DICOM image, or damaged.
@@ -70,7 +69,7 @@ def read_header(path: Path, max_bytes: int) -> Header:
 
 
 def read_dataset(blob: bytes, max_bytes: int, pixels: bool = True) -> Dataset:
-    """A file from memory; without `pixels`, only the tags that :func:`header_of` looks at.
+    """A file from memory; without `pixels`, only the tags that :func:`header_of` uses.
 
     Raises:
         BadVolume: it is no DICOM image, or damaged, or would inflate to more than `max_bytes`.
@@ -84,7 +83,7 @@ def read_dataset(blob: bytes, max_bytes: int, pixels: bool = True) -> Dataset:
 
 @contextlib.contextmanager
 def _named_damage() -> Iterator[None]:
-    """A damaged file makes pydicom raise many kinds of errors, at once or when a tag is looked at."""
+    """A damaged file makes pydicom raise many kinds of errors, at once or when a tag is accessed."""
     try:
         with quiet_libraries():
             yield
@@ -100,7 +99,7 @@ def _parse(stream: Any, **options: Any) -> Dataset:
     dataset = pydicom.dcmread(stream, force=True, **options)
     if "SOPClassUID" not in dataset:
         raise BadVolume("not a DICOM image: it names no SOP class")
-    if "TransferSyntaxUID" not in dataset.file_meta:  # kept without preamble; pydicom saw how it is encoded
+    if "TransferSyntaxUID" not in dataset.file_meta:  # stored without preamble; pydicom detected its encoding
         implicit, little = dataset.original_encoding
         plain = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
         dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else plain
@@ -108,7 +107,7 @@ def _parse(stream: Any, **options: Any) -> Dataset:
 
 
 def _transfer_syntax(blob: bytes) -> tuple[str, int]:
-    """Transfer syntax of a file, and where its data set begins, read without trusting any length."""
+    """Transfer syntax of a file and the start of its data set, read without trusting any length."""
     syntax, at = "", 132
     while blob[at : at + 2] == b"\x02\x00" and at + 12 <= len(blob):
         long = blob[at + 4 : at + 6] in _LONG_VRS
@@ -121,7 +120,7 @@ def _transfer_syntax(blob: bytes) -> tuple[str, int]:
 
 
 def _check_deflated(blob: bytes, max_bytes: int) -> None:
-    """pydicom inflates all at once; see first that it is not a decompression bomb."""
+    """pydicom inflates all at once; first check that it is not a decompression bomb."""
     try:
         inflate(blob[_transfer_syntax(blob)[1] :], max_bytes + SLACK_BYTES, -zlib.MAX_WBITS)
     except (zlib.error, EOFError):
@@ -132,7 +131,7 @@ def header_of(dataset: Dataset) -> Header:
     """Plain values of a data set.
 
     Raises:
-        BadVolume: it has no pixels that make sense.
+        BadVolume: it has no meaningful pixels.
     """
     tags = {}
     for keyword in _TAGS:
@@ -162,7 +161,7 @@ def _text(dataset: Dataset, keyword: str) -> str:
             return ""
         many = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
         return "\\".join(map(str, value)).strip() if many else str(value).strip()
-    except Exception:  # a value that does not fit its type
+    except Exception:  # a value that doesn't match its type
         return ""
 
 
@@ -173,7 +172,7 @@ def _floats(dataset: Dataset | None, keyword: str, count: int) -> tuple[float, .
     try:
         value = dataset.get(keyword)
         numbers = tuple(float(number) for number in (value if count > 1 else (value,)))
-    except Exception:  # absent, or a value that does not fit its type
+    except Exception:  # absent, or a value that doesn't match its type
         return None
     finite = all(abs(number) < 1e12 for number in numbers)
     return numbers if len(numbers) == count and finite else None
@@ -203,7 +202,7 @@ def _first(dataset: Dataset | None, keyword: str) -> Dataset | None:
 
 
 def _frame(dataset: Dataset, shared: Dataset | None, per_frame: Dataset | None, number: int) -> Frame:
-    """One slice of a file: its tags lie at the top, or in functional groups of the frame or of all frames."""
+    """One slice of a file: its tags are at the top level, or in per-frame or shared functional groups."""
 
     def group(keyword: str) -> Dataset:
         return _first(per_frame, keyword) or _first(shared, keyword) or dataset
@@ -224,7 +223,7 @@ def _frame(dataset: Dataset, shared: Dataset | None, per_frame: Dataset | None, 
         position=_floats(group("PlanePositionSequence"), "ImagePositionPatient", 3),
         orientation=_floats(group("PlaneOrientationSequence"), "ImageOrientationPatient", 6),
         spacing=_floats(group("PixelMeasuresSequence"), "PixelSpacing", 2),
-        slope=slope if slope else 1.0,  # zero would leave nothing; as in NIfTI it means none
+        slope=slope if slope else 1.0,  # zero would erase everything; as in NIfTI it means no scaling
         intercept=intercept or 0.0,
         echo=f"{echo_time:g}" if echo_time else "",
         order=(

@@ -1,7 +1,7 @@
-"""Which PatientIDs of a collection tell people apart, and which are placeholders that an anonymiser gave to everyone.
+"""Which PatientIDs of a collection identify people, and which are placeholders an anonymiser gave to everyone.
 
-A placeholder is recognised by what it does: its studies show several dates of birth, sexes or heights, were numbered by
-several organisations, or lie in folders that look like those of several people.
+A placeholder is recognised by its studies: they show several dates of birth, sexes or heights, have UIDs from several
+organisations, or are in folders that look like those of several people.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path, PurePath
 from mri_transfer.datasets.volumes.formats.dicom.series_tags import Header
 from mri_transfer.datasets.volumes.naming import sequence_of
 
-_LONGEST_ID = 64  # characters, of DICOM's "long string"
+_LONGEST_ID = 64  # characters in DICOM's "long string"
 _SAYS_NOTHING = re.compile(
     r"(pseudo)?(anon\w*|de-?identified|removed|redacted|unknown|none|null|n/?a|no|x+|blank|default)"
     r"([-_ ^]*(patient|subject|id|name|pt))*|(patient|subject)([-_ ]?(id|name))?",
     re.IGNORECASE,
 )
-_TALLER = 0.12  # m, by which heights of one person over some visits hardly differ
-_REGISTERED = 4  # first parts of a UID, which say what organisation gave it
-# What folders of sessions, series, places and parts of the body are called; those of people have other names.
+_TALLER = 0.12  # m; heights of one person rarely differ by more between visits
+_REGISTERED = 4  # first parts of a UID, which identify the organisation
+# Names of folders for sessions, series, places and body parts, as opposed to people.
 _NOT_PEOPLE = {
     *(
         "ses",
@@ -135,31 +135,31 @@ _NOT_PEOPLE = {
         "dec",
     ),
 }
-_FEWEST_NUMBERED = 3  # folders with mere numbers that are taken for people, if all have one PatientID
+_FEWEST_NUMBERED = 3  # numbered folders that are taken for people if all share one PatientID
 
 
 @dataclass(frozen=True)
 class _Body:
-    """What tags tell of a body: date of birth, sex, height in m; "" or 0 where they say nothing."""
+    """The body according to tags: date of birth, sex, height in m; "" or 0 if not given."""
 
     born: str = ""
     sex: str = ""
     height: float = 0.0
 
     def may_be(self, other: _Body) -> bool:
-        """Whether nothing speaks against both being one person."""
+        """Whether both could be one person."""
         same = all(not a or not b or a == b for a, b in ((self.born, other.born), (self.sex, other.sex)))
         return same and (not self.height or not other.height or abs(self.height - other.height) <= _TALLER)
 
 
 def people(members: Sequence[tuple[Path, Header]]) -> dict[tuple[str, str], str]:
-    """Whose each study is.
+    """The person of each study.
 
     Args:
         members: all files of a collection with their headers.
 
     Returns:
-        By PatientID and StudyInstanceUID the person that the tags name, "" where the folder has to tell.
+        By PatientID and StudyInstanceUID, the person named by the tags, or "" if the folder must decide.
     """
     of_id: dict[str, dict[str, list[tuple[Path, Header]]]] = {}
     for path, header in members:
@@ -178,13 +178,13 @@ def people(members: Sequence[tuple[Path, Header]]) -> dict[tuple[str, str], str]
 
 
 def _printable(patient: str) -> str:
-    """A PatientID fit for a table, or "" where its very text names nobody."""
+    """A PatientID fit for a table, or "" if its text identifies nobody."""
     text = "".join(filter(str.isprintable, patient))[:_LONGEST_ID].strip()
     return "" if not re.search(r"[1-9A-Za-z]", text) or _SAYS_NOTHING.fullmatch(text) else text
 
 
 def _bodies(studies: dict[str, list[tuple[Path, Header]]]) -> dict[str, int]:
-    """By study, which of the people that share an id it shows, numbered from 1."""
+    """For each study, which of the people sharing an id it shows, numbered from 1."""
     persons: list[_Body] = []
     numbers = {}
     for study, files in sorted(studies.items()):
@@ -200,7 +200,7 @@ def _bodies(studies: dict[str, list[tuple[Path, Header]]]) -> dict[str, int]:
 
 
 def _apart_by_folder(studies: dict[str, list[tuple[Path, Header]]], bodies: dict[str, int]) -> bool:
-    """Whether no folder holds files of two people, so that folders can tell whose they are."""
+    """Whether no folder holds files of two people, so that folders can identify people."""
     within: dict[Path, set[int]] = {}
     for study, files in studies.items():
         for path, _ in files:
@@ -209,10 +209,10 @@ def _apart_by_folder(studies: dict[str, list[tuple[Path, Header]]], bodies: dict
 
 
 def _is_shared(studies: dict[str, list[tuple[Path, Header]]], alone: bool) -> bool:
-    """Whether one id's studies seem to be several people's.
+    """Whether one id's studies seem to belong to several people.
 
     Args:
-        studies: its files.
+        studies: the id's files.
         alone: whether there is no other id in the collection.
     """
     if len(studies) < 2:

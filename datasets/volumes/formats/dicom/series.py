@@ -1,4 +1,4 @@
-"""DICOM files to the series worth reading: grouped, named, and with a reason for all that is left out."""
+"""From DICOM files to the series worth reading: grouped, named, with a reason for everything left out."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Series:
     """Files that make one volume.
 
     Attributes:
-        files: sorted by name; the reader puts them in order.
-        label: of the series within its folder: number, description and echo.
-        patient: patient's ID, or "" where it says nothing.
+        files: sorted by name; the reader orders them.
+        label: the series' label within its folder: number, description and echo.
+        patient: patient's ID, or "" if uninformative.
         session: date of the study, or "".
         sequence: in :data:`naming.SEQUENCES`.
     """
@@ -43,7 +43,7 @@ class Series:
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Files of one series, or one file, that make no volume. `broken` tells bad files from those left out by rule."""
+    """Files of one series, or one file, that make no volume. `broken`: bad files, not ones left out by a rule."""
 
     files: tuple[Path, ...]
     label: str
@@ -55,11 +55,11 @@ def group_series(files: Sequence[Path], include: Collection[str] = ()) -> tuple[
     """Read the headers of DICOM files and group them.
 
     Args:
-        files: each has looked like DICOM.
-        include: of :data:`left_out.KINDS`, what is wanted though it is no plain anatomical MR image.
+        files: those that look like DICOM.
+        include: kinds in :data:`left_out.KINDS` to keep though not plain anatomical MR images.
 
     Returns:
-        Series by the name of their first file, and what was left out with the reason.
+        Series by the name of their first file, and what was left out, with reasons.
     """
     series: list[Series] = []
     out: list[LeftOut] = []
@@ -74,7 +74,7 @@ def group_series(files: Sequence[Path], include: Collection[str] = ()) -> tuple[
             out.append(LeftOut((path,), "", (error.strerror or str(error)).lower(), broken=True))
             continue
         if header.tags.get("SOPClassUID") == DIRECTORY:
-            continue  # an index of files that are found anyway
+            continue  # an index of files found anyway
         uid = header.tags.get("SeriesInstanceUID")
         key = (header.tags.get("StudyInstanceUID", ""), uid) if uid else ("", str(path.parent))
         groups.setdefault(key, []).append((path, header))
@@ -92,7 +92,7 @@ def _take_apart(
     series: list[Series],
     out: list[LeftOut],
 ) -> None:
-    """One series: what is no plain anatomical image, then stacks by orientation, size and echo."""
+    """Split one series: first drop what is not a plain anatomical image, then stack by orientation, size and echo."""
     usable: list[tuple[Path, Header]] = []
     refused: dict[str, list[Path]] = {}
     instances: dict[str, Frame] = {}
@@ -151,7 +151,7 @@ def _take_apart(
 def _stacks(
     members: list[tuple[Path, Header]], label: str, out: list[LeftOut]
 ) -> list[list[tuple[Path, Header]]]:
-    """Parallel images of one size, a list for each echo; of several orientations or sizes the prevailing one."""
+    """Parallel images of one size, a list per echo, in the most common orientation and size."""
     for feature, split in (
         ("orientation", lambda members: by_orientation([header.frames[0] for _, header in members])),
         ("size", lambda members: by_key([_size(header) for _, header in members])),
@@ -192,7 +192,7 @@ def _is_time_series(
     include: Collection[str],
     out: list[LeftOut],
 ) -> bool:
-    """Whether echo-planar images lie where others do, as in functional imaging; then that is noted."""
+    """Whether echo-planar images share positions, as in functional imaging; if so, notes it."""
     repeat_count = repeats([frame for header in headers for frame in header.frames if frame.is_plain])
     if "func" in include or not repeat_count or not headers[0].is_echo_planar:
         return False
@@ -209,7 +209,7 @@ def _series(
 
 
 def label_of(header: Header) -> str:
-    """The series' number and description, fit for a line of a table."""
+    """The series' number and description, fit for a table row."""
     description = header.tags.get("SeriesDescription") or header.tags.get("ProtocolName", "")
     words = " ".join(re.sub(r"[^\w .+*-]", " ", description[:_LONGEST_NAME]).split())
     number = header.tags.get("SeriesNumber", "")

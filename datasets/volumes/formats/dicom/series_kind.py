@@ -1,4 +1,4 @@
-"""What a DICOM image is, by its tags: an anatomical MR image, or a reason why not."""
+"""The kind of a DICOM image, by its tags: an anatomical MR image, or a reason why not."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ _FUNC_WORDS = {"bold", "fmri", "ep2d", "epi"}
 _DIFFUSION_WORDS = {"dwi", "dti", "adc", "trace", "tracew", "diff", "diffusion", "ep2ddiff"}
 _PERFUSION_WORDS = {"asl", "perf", "perfusion", "pwi", "cbf", "cbv", "mtt", "ttp", "dsc"}
 _FIELD_MAP_WORDS = {"fieldmap", "fieldmapping", "b0map"}
-# Of the name of an examination rather than of a series.
+# Words in the name of an examination rather than of a series.
 _EXAMINATION_WORDS = {
     *("brain", "head", "neuro", "routine", "protocol", "exam", "study", "mri", "w", "wo", "wwo", "without"),
 }
 
 
 def reason_of_kind(header: Header, include: Collection[str]) -> str | None:
-    """Why a DICOM image is no plain anatomical MR image, or None.
+    """Why a DICOM image is not a plain anatomical MR image, or None.
 
     Args:
-        header: of the image.
-        include: of :data:`left_out.KINDS`, what is wanted nevertheless.
+        header: the image's header.
+        include: kinds in :data:`left_out.KINDS` to keep nevertheless.
     """
     tags, kinds = header.tags, set(header.image_type)
     modality, sop_class = tags.get("Modality", ""), tags.get("SOPClassUID", "")
@@ -55,13 +55,13 @@ def reason_of_series(header: Header, include: Collection[str], name: str = "") -
 
     Args:
         header, include: as in :func:`reason_of_kind`.
-        name: what else names the series, such as its file.
+        name: another name of the series, such as its file's.
     """
     tags, kinds, words = header.tags, set(header.image_type), _words_of_series(header)
     of_frames = [set(frame.kinds) for frame in header.frames if frame.kinds]
     if of_frames and len(of_frames) == len(
         header.frames
-    ):  # what all of them say; single ones are left out later
+    ):  # what all frames say; single ones are left out later
         kinds |= set.intersection(*of_frames)
     if "LOCALIZER" in kinds or _LOCALISER_WORDS & words:
         return "a localiser"
@@ -88,10 +88,9 @@ def reason_of_series(header: Header, include: Collection[str], name: str = "") -
 
 
 def _words_of_series(header: Header) -> set[str]:
-    """Words of the series' description, and of the protocol's name where that belongs to the series.
+    """Words of the series' description, and of the protocol name if it belongs to the series.
 
-    GE's names the whole examination, and some others do; where the description names a sequence, nothing more is
-    asked.
+    GE's and some others' protocol name covers the whole examination; if the description names a sequence, it suffices.
     """
     description, protocol = (header.tags.get(key, "") for key in ("SeriesDescription", "ProtocolName"))
     words, more = set(words_of(description)), set(words_of(protocol))

@@ -1,10 +1,10 @@
-"""Plain values of one image of a series, whether they come from DICOM tags or from the JSON of a converter."""
+"""Plain values of one image of a series, from DICOM tags or from a converter's JSON."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-GREY = ("MONOCHROME2", "MONOCHROME1")  # photometric interpretations; in the latter, large numbers are dark
+GREY = ("MONOCHROME2", "MONOCHROME1")  # photometric interpretations; in the latter, larger values are darker
 
 PARTS = {
     **dict.fromkeys(("P", "PHASE", "PHASE MAP", "PHASE_MAP", "VELOCITY", "VELOCITY MAP"), "phase"),
@@ -15,7 +15,7 @@ _MAGNITUDE = {"M", "MAGNITUDE"}
 
 
 def part_of(kinds: tuple[str, ...]) -> str:
-    """Which part of complex numbers an image shows: "magnitude", "phase", ..., or "" where its type does not say.
+    """The part of complex numbers an image shows: "magnitude", "phase", ..., or "" if its type does not say.
 
     Args:
         kinds: values of ImageType, FrameType and ComplexImageComponent, in upper case.
@@ -37,11 +37,11 @@ class Frame:
         position: of the first pixel's centre, mm, in DICOM's LPS+; None if the tags do not say.
         orientation: directions of a row and of a column (six numbers), or None.
         spacing: distance between rows and between columns, mm, or None.
-        slope, intercept: make real intensities of stored ones.
+        slope, intercept: convert stored intensities to real ones.
         echo: which of several echoes, or "".
-        order: of acquisition: time point, acquisition, instance.
-        kinds: of a multi-frame file, values of the frame's own FrameType and ComplexImageComponent.
-        diffusion: of a multi-frame file, the frame's b-value.
+        order: acquisition order: time point, acquisition, instance.
+        kinds: in a multi-frame file, the frame's own FrameType and ComplexImageComponent.
+        diffusion: in a multi-frame file, the frame's b-value.
     """
 
     number: int
@@ -57,7 +57,7 @@ class Frame:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing that the frame says of itself makes it another image than a magnitude as it was measured."""
+        """Whether nothing in the frame says it is anything but a magnitude as measured."""
         return (
             part_of(self.kinds) in ("", "magnitude") and self.kinds[:1] != ("DERIVED",) and not self.diffusion
         )
@@ -82,14 +82,14 @@ class Header:
 
     @property
     def parts(self) -> set[str]:
-        """Which parts of complex numbers the frames show, each by its own word or else by the file's."""
+        """The parts of complex numbers the frames show, from each frame's tags or else the file's."""
         whole = (*self.image_type[2:], self.tags.get("ComplexImageComponent", "").upper())
         of_file = part_of(whole)
         return {part_of(frame.kinds) or of_file for frame in self.frames} or {of_file}
 
     @property
     def is_echo_planar(self) -> bool:
-        """Whether the tags say that all lines of an image were read after one excitation."""
+        """Whether the tags say that all lines of an image were acquired after one excitation."""
         scanning = self.tags.get("ScanningSequence", "").upper().split("\\")
         name = self.tags.get("SequenceName", "").lower().lstrip("*")
         planar = self.tags.get("EchoPlanarPulseSequence", "").upper() == "YES"

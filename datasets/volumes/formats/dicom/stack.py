@@ -1,4 +1,4 @@
-"""Slices to a stack: which belong together, in which order, how far apart, and which is missing."""
+"""From slices to a stack: which belong together, their order and spacing, and which are missing."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from mri_transfer.datasets.volumes.formats.stored import BadVolume
 FEWEST = 3  # slices that make a volume
 _SAME_DIRECTION = 0.01  # of a unit vector's components
 _SAME_PLACE = 0.05  # of the distance between slices
-_MOST_ORIENTATIONS = 100  # of a radial series; comparing each with each would take for ever
-_UNEVEN = 0.15  # of it, by which a gap may differ
-_MISSING = 0.1  # of the slices may be missing, and one in any case
+_MOST_ORIENTATIONS = 100  # as in a radial series; comparing all pairs would take for ever
+_UNEVEN = 0.15  # of it; tolerance for gaps
+_MISSING = 0.1  # of the slices may be missing, and always one
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -26,10 +26,10 @@ class Stack:
     """Slices in order.
 
     Attributes:
-        chosen: which of the given frames, from the first position to the last.
-        places: at which slice of the volume each lies; numbers left out are slices that are missing.
+        chosen: indices of the given frames, from the first position to the last.
+        places: the slice of the volume at which each lies; skipped numbers are missing slices.
         affine: (4, 4), from (column, row, slice) to mm, RAS+.
-        extra: how many frames lie where another one was chosen.
+        extra: number of frames at a position where another one was chosen.
         missing_mm: positions of missing slices along the normal, mm.
     """
 
@@ -41,7 +41,7 @@ class Stack:
 
 
 def by_orientation(frames: Sequence[Frame]) -> list[list[int]]:
-    """Indices of frames that lie parallel, the largest group first; all must state their orientation.
+    """Indices of parallel frames, the largest group first; all must state their orientation.
 
     Raises:
         BadVolume: there are far too many orientations.
@@ -69,10 +69,10 @@ def by_key(keys: Sequence[Key]) -> list[list[int]]:
 
 
 def stack(frames: Sequence[Frame]) -> Stack:
-    """Put parallel frames of one size in order along their normal.
+    """Order parallel frames of one size along their normal.
 
     Raises:
-        BadVolume: they say too little about where they lie, are too few, uneven, or too many are missing.
+        BadVolume: positions are insufficient, frames are too few or uneven, or too many are missing.
     """
     if any(frame.position is None or frame.orientation is None or frame.spacing is None for frame in frames):
         raise BadVolume("no position, orientation or pixel spacing in its tags")
@@ -117,13 +117,13 @@ def stack(frames: Sequence[Frame]) -> Stack:
 
 
 def repeats(frames: Sequence[Frame]) -> int:
-    """How many frames lie exactly where another one of the same orientation and echo does."""
+    """Number of frames at exactly the same position as another of the same orientation and echo."""
     keys = {(frame.orientation, frame.position, frame.echo) for frame in frames}
     return len(frames) - len(keys)
 
 
 def _one_for_each_place(frames: Sequence[Frame], depth: np.ndarray) -> list[int]:
-    """Indices along the normal; where several frames lie at one place, of the first time point and acquisition."""
+    """Indices along the normal; of several frames at one position, the first time point and acquisition."""
     order = sorted(range(len(frames)), key=lambda index: (depth[index], frames[index].order))
     distinct = np.unique(np.round(depth, 2))
     near = _SAME_PLACE * float(np.median(np.diff(distinct))) if len(distinct) > 1 else 0.0

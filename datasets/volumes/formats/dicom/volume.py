@@ -1,4 +1,4 @@
-"""A DICOM series, or one multi-frame file, to a volume (extra `[dicom]`: pydicom)."""
+"""From a DICOM series, or one multi-frame file, to a volume (extra `[dicom]`: pydicom)."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _PLUGINS = 'pip install "pylibjpeg[all]", or decompress it (gdcmconv --raw)'
 
 @dataclass(frozen=True)
 class _Selection:
-    """Which images of the files make the volume.
+    """The images of the files that make the volume.
 
     Attributes:
-        frames: of every file, copies left out.
-        owners: which file each frame is in.
-        used: which frames are taken, in the order of the stack.
+        frames: frames of every file, without copies.
+        owners: the file of each frame.
+        used: the frames taken, in stack order.
         shape: rows and columns.
-        stack: how they lie.
+        stack: their geometry.
         notes: what was left out.
     """
 
@@ -45,7 +45,7 @@ class _Selection:
 
 
 def describe(start: bytes, files: Sequence[Path], max_bytes: int) -> Described:
-    """What the headers of a series' files say; 16 bits a voxel are assumed."""
+    """What the headers of a series' files say, assuming 16 bits per voxel."""
     selection = _select([read_header(path, max_bytes) for path in files])
     check_affine(selection.stack.affine)
     shape = (selection.shape[1], selection.shape[0], selection.stack.places[-1] + 1)
@@ -57,10 +57,10 @@ def read(blobs: Sequence[bytes], files: Sequence[Path], max_bytes: int) -> Store
     """Read one volume.
 
     Args:
-        blobs: the files of one series, in any order. Of images that don't fit together (other orientations,
-            sizes or echoes) the most numerous are taken.
+        blobs: the files of one series, in any order. If images don't fit together (different orientations, sizes or
+            echoes), the largest group is taken.
         files: their names.
-        max_bytes: more voxels than that are refused before any is decoded.
+        max_bytes: more voxels are rejected before decoding any.
     """
     headers = []
     for blob in blobs:
@@ -86,7 +86,7 @@ def _select(headers: Sequence[Header]) -> _Selection:
     for number, header in enumerate(headers):
         for frame in header.frames:
             instance = header.tags.get("SOPInstanceUID", str(number)), frame.number
-            if instance not in seen:  # else a second copy of a file
+            if instance not in seen:  # otherwise a second copy of a file
                 seen.add(instance)
                 owners.append(number)
                 frames.append(frame)
@@ -112,7 +112,7 @@ def _select(headers: Sequence[Header]) -> _Selection:
 def _plain(
     frames: list[Frame], owners: list[int], shapes: list[tuple[int, int]]
 ) -> tuple[list[Frame], list[int], list[tuple[int, int]], list[str]]:
-    """Frames that are magnitudes as they were measured, if there are any; and a note on the others."""
+    """Frames that are magnitudes as measured, if any; and a note on the others."""
     indices = [at for at, frame in enumerate(frames) if frame.is_plain]
     if not indices or len(indices) == len(frames):
         return frames, owners, shapes, []
@@ -126,7 +126,7 @@ def _plain(
 
 
 def _check_pixels(dataset: Dataset, frames: int) -> None:
-    """Refuse pixels that are no intensities, or not as many as the header's frames."""
+    """Reject pixels that are not intensities, or whose frame count differs from the header."""
     if dataset.get("SamplesPerPixel", 1) != 1:
         raise BadVolume("colour pixels, not intensities")
     if dataset.get("PhotometricInterpretation", GREY[0]) not in GREY:
@@ -198,7 +198,7 @@ def _pixels(dataset: Dataset, shape: tuple[int, int]) -> np.ndarray:
 
 
 def _fill(voxels: np.ndarray, stacked: Stack) -> str:
-    """Put the mean of its neighbours, weighted by distance, where a slice is missing; returns a note."""
+    """Fill missing slices with the distance-weighted mean of their neighbours; returns a note."""
     present = np.asarray(stacked.places)
     for place in sorted(set(range(len(voxels))) - set(stacked.places)):
         at = int(np.searchsorted(present, place))

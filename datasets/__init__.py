@@ -1,1 +1,1 @@
-"""Data: public volumes to slices to a slice store; the tumour set; copies, groups, folds and leaks."""
+"""Data: from public volumes to slices to a slice store; the tumour set; copies, groups, folds and leaks."""

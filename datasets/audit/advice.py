@@ -1,4 +1,4 @@
-"""What the findings mean in plain words: which numbers on this set mean nothing, and what to do instead."""
+"""The findings in plain words: which numbers on this set are meaningless, and what to do instead."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from mri_transfer.datasets.audit.shortcuts import ALL
 from mri_transfer.datasets.tumors.persons.recognised import origin_tells_class, sentences
 from mri_transfer.words import counted
 
-SHOWN = 10  # lines of a list that are printed; all of it is in audit.json
+SHOWN = 10  # lines of a list to print; audit.json has them all
 
 
 def headline(findings: dict[str, Any]) -> str:
-    """The finding that matters most, in one sentence."""
+    """The most important finding, in one sentence."""
     test, leaky = findings["test_files"], findings["test_near_duplicate"]
     if test and leaky:
         return f"{leaky / test:.0%} of the test images can be answered from memory"

@@ -51,7 +51,7 @@ class AuditConfig:
     strict: bool = option(
         False, help="treat an unreadable image as an error instead of listing it in the summary"
     )
-    banner: str = ""  # not an option: what the demo writes across its page
+    banner: str = ""  # not an option: the banner of the demo's page
 
     EXAMPLE: ClassVar[str] = (
         "example:\n"
@@ -62,7 +62,7 @@ class AuditConfig:
 
 
 def audit(config: AuditConfig) -> dict[str, Any]:
-    """Read the folder, write what was found, print the gist, return it.
+    """Read the folder, write the findings, print a summary and return it.
 
     Raises:
         UserError: a folder, the store, the table or `--out` can't be used.
@@ -71,7 +71,7 @@ def audit(config: AuditConfig) -> dict[str, Any]:
     if store is not None:
         store.check_pixels()
     originals, unread = read_figshare(config.figshare) if config.figshare else (None, [])
-    layout = read_layout(config.folder)  # first: a wrong folder leaves no trace
+    layout = read_layout(config.folder)  # first, so that a wrong folder leaves no trace
     claim_folder(config.out, "audit")
     with alone_in(config.out):
         return _audit(config, layout, store, originals, unread)
@@ -104,7 +104,7 @@ def _audit(
     write_groups(config.out / "groups.csv", tumors)
     write_json(config.out / "audit.json", findings)
     write_json(config.out / "summary.json", advice.counts(findings))
-    # It brings Matplotlib, which neither `--help` nor the signatures of the Python API need.
+    # Imports Matplotlib, which neither `--help` nor the signatures of the Python API need.
     from mri_transfer.datasets.audit.audit_page import write_page
 
     page = config.out / "audit.html"

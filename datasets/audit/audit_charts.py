@@ -17,7 +17,7 @@ _TICKS = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999)
 
 
 def _depth(correlation: Any) -> np.ndarray:
-    """The scale of the figure: correlations near 1 are spread out."""
+    """The figure's scale, which spreads out correlations near 1."""
     return -np.log10(np.maximum(1 - np.asarray(correlation, float), 3e-4))
 
 
@@ -66,7 +66,7 @@ def threshold(tumors: TumorSet) -> Picture:
 
 
 def _named_rows(axes: Axes, labels: Sequence[str], texts: Sequence[str], height: float) -> None:
-    """Labels above each row at the left, figures at the right, the first row on top."""
+    """Labels above each row on the left, figures on the right, the first row on top."""
     across = blended_transform_factory(axes.transAxes, axes.transData)
     for y, (label, text) in enumerate(zip(labels, texts, strict=True)):
         axes.text(0, y - 0.38, label, transform=across, va="center", ha="left", color=INK)
@@ -79,7 +79,7 @@ def _named_rows(axes: Axes, labels: Sequence[str], texts: Sequence[str], height:
 
 
 def shortcuts(findings: dict[str, Any], limit: int = 9) -> Picture | None:
-    """How well the most telling features name the class, beside a guess."""
+    """How well the most predictive features identify the class, compared with guessing."""
     entries = findings["features"][:limit]
     if not entries:
         return None
@@ -106,7 +106,7 @@ def shortcuts(findings: dict[str, Any], limit: int = 9) -> Picture | None:
 
 
 def nearest(findings: dict[str, Any]) -> Picture | None:
-    """What the raw-pixel nearest neighbour scores, part by part."""
+    """Scores of the raw-pixel nearest neighbour, part by part."""
     rows: list[tuple[str, float, str]] = []
     published = findings["published"]
     if published:

@@ -25,7 +25,7 @@ from mri_transfer.storage.files import atomic_write
 TEMPLATES = Path(__file__).parent / "templates"
 SIDE = 200  # pixels of a picture on the page
 PAIRS = 12  # shown of each kind
-MARKED = 12  # pictures shown of those with markings, and of those that look like something else
+MARKED = 12  # pictures shown with markings, and of those that look like something else
 
 
 def write_page(
@@ -39,12 +39,12 @@ def write_page(
     """Write the page.
 
     Args:
-        path: of the page.
-        findings: as from :func:`mri_transfer.datasets.audit.examination.examine`, with "advice" and, if there is a
-            store, "against".
+        path: the page's.
+        findings: from :func:`mri_transfer.datasets.audit.examination.examine`, with "advice" and, given a store,
+            "against".
         tumors: the images.
-        store: the slices that `findings["against"]` speaks of.
-        command: that made it.
+        store: the slices that `findings["against"]` refers to.
+        command: the one that made it.
         banner: a warning for the top of the page.
     """
     charts = {
@@ -79,7 +79,7 @@ def write_page(
 
 
 def _by_class(findings: dict[str, Any], tumors: TumorSet) -> list[dict[str, Any]]:
-    """One row a class: how many files, how many distinct, how many test images repeat training images."""
+    """One row per class: files, distinct images, and test images that repeat training images."""
     files = Counter(file.label for file in tumors.files)
     _, test = published([file.split for file in tumors.files])
     return [
@@ -115,14 +115,14 @@ def _pair(folder: Path, pair: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spread(pairs: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """A few of them, evenly from the list, so that the first and the last are among them."""
+    """A few evenly spaced items of the list, including the first and the last."""
     if len(pairs) <= count:
         return list(pairs)
     return [pairs[place] for place in np.linspace(0, len(pairs) - 1, count).round().astype(int)]
 
 
 def _galleries(folder: Path, findings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Pairs to look at, in the order of how bad they are."""
+    """Pairs to inspect, worst first."""
     conflicts = [pair for pair in findings["pairs"] if pair["first_class"] != pair["second_class"]]
     conflicts += [pair for pair in findings["copies"] if pair["first_class"] != pair["second_class"]]
     across = [pair for pair in findings["copies"] if pair["across"]]
@@ -162,7 +162,7 @@ def _galleries(folder: Path, findings: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _source_conflicts(folder: Path, findings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Pictures whose source gives another label, each once, beside what the package knows of the original."""
+    """Pictures whose source gives another label, each once, with what the package knows about the original."""
     originals = figshare_originals()
     place = {f"{originals.source} {name}": n for n, name in enumerate(originals.names)}
     cards: dict[str, dict[str, Any]] = {}
@@ -190,7 +190,7 @@ def _cards(findings: dict[str, Any], key: str) -> list[dict[str, Any]]:
 
 
 def _one_group(folder: Path, tumors: TumorSet) -> dict[str, Any]:
-    """A group of middling size, as an example: what belongs together and may not be parted."""
+    """A medium-sized group as an example of images that must stay together."""
     sizes = np.bincount(tumors.groups)
     group = int(np.argmin(np.abs(sizes - 8) + (sizes < 2) * 1000))
     members = np.flatnonzero(tumors.groups == group)[:10]
@@ -208,7 +208,7 @@ def _one_group(folder: Path, tumors: TumorSet) -> dict[str, Any]:
 
 
 def _against(folder: Path, against: dict[str, Any] | None, store: SliceStore | None) -> list[dict[str, Any]]:
-    """Images beside the slices of a store that are most like them."""
+    """Images beside the most similar slices of a store."""
     if against is None or store is None:
         return []
     entries = [*against["leaks"][: 2 * PAIRS], *against["closest"][: PAIRS // 2]]

@@ -1,4 +1,4 @@
-"""Everything the audit finds, as one dictionary that goes into `audit.json`."""
+"""All findings of the audit, as one dictionary for `audit.json`."""
 
 from __future__ import annotations
 
@@ -16,22 +16,20 @@ from mri_transfer.datasets.audit.shortcuts import find_shortcuts
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.datasets.tumors.tumors import TumorSet
 
-CLOSEST = (
-    12  # pairs below the line, and slices of a store, that are listed although they are not the same picture
-)
+CLOSEST = 12  # pairs below the threshold, and slices of a store, listed although not the same picture
 
 
 def examine(folder: Path, tumors: TumorSet) -> dict[str, Any]:
-    """What is wrong with a set of images, copies and groups included.
+    """The faults of a set of images, including copies and groups.
 
     Args:
-        folder: of the images.
+        folder: the images' folder.
         tumors: as loaded from it.
 
     Returns:
         JSON-able: what `tumors.audit` holds, "folder", "classes", "fingerprint", "copies", "pairs" (of the same
-        picture), "next_pairs" (the most alike that are not), "shortcuts", "markings", "others" and "nearest", each
-        as its module describes.
+        picture), "next_pairs" (the most similar that are not), "shortcuts", "markings", "others" and "nearest", each as
+        its module describes.
     """
     files, image_of = tumors.files, tumors.image_of
     labels = np.array([file.label for file in files], dtype=int)
@@ -55,9 +53,9 @@ def examine(folder: Path, tumors: TumorSet) -> dict[str, Any]:
 
 
 def _copies(tumors: TumorSet) -> list[dict[str, Any]]:
-    """Files that were dropped because another one shows the same pixels; those across splits first.
+    """Files dropped because another has the same pixels; those across splits first.
 
-    Classes are those of the folders, as the files lie there: the source's label would make copies look contradictory.
+    Classes are those of the folders: the source's labels would make copies look contradictory.
     """
     copies = []
     for file, image in zip(tumors.files, tumors.image_of, strict=True):
@@ -90,11 +88,11 @@ def _pairs(tumors: TumorSet, positions: Any) -> list[dict[str, Any]]:
 
 
 def examine_against(tumors: TumorSet, store: SliceStore) -> dict[str, Any]:
-    """Which images a slice store holds, and which come closest to it without being in it.
+    """The images that a slice store contains, and those closest to it without being in it.
 
     Returns:
         JSON-able: "store", "fingerprint", "slices", "leaks" and "closest" (of the others), each a list of findings as
-        of :func:`mri_transfer.datasets.audit.leaks.leaks_between`.
+        from :func:`mri_transfer.datasets.audit.leaks.leaks_between`.
     """
     closest = closest_slices(tumors.thumbs, store)
     order = np.argsort(-closest["correlation"], kind="stable")

@@ -13,22 +13,22 @@ from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.machine.device import cores
 from mri_transfer.progress import bar
 
-CHUNK = 1 << 16  # slices held at a time, as thumbnails of 4 KB
+CHUNK = 1 << 16  # slices held in memory, as 4 KB thumbnails
 READ = 1 << 10  # slices read at a time
 
 
 def leaks_between(tumors: TumorSet, store: SliceStore, threshold: float | None = None) -> list[dict]:
-    """Tumour images of which a slice store holds the same picture, in any flip or quarter turn.
+    """Tumour images that a slice store also contains, in any flip or quarter turn.
 
     Args:
         tumors: the labelled images.
         store: the slices an encoder was or will be pretrained on.
-        threshold: correlation after alignment from which on a pair counts; None: as calibrated on the images.
+        threshold: least correlation after alignment for a pair to count; None: calibrated on the images.
 
     Returns:
-        One finding an image, its most alike slice, worst first: {"image", "class", "slice" (row in the store's
-        table), "subject", "sequence", "plane", "position_mm", "source", "correlation", "orientation"}; empty if there
-        is no leak.
+        One finding per image, with its most similar slice, worst first: {"image", "class", "slice" (row in the store's
+        table), "subject", "sequence", "plane", "position_mm", "source", "correlation", "orientation"}; empty without
+        leaks.
     """
     if threshold is None:
         threshold = tumors.calibration.threshold
@@ -40,10 +40,10 @@ def leaks_between(tumors: TumorSet, store: SliceStore, threshold: float | None =
 
 
 def closest_slices(thumbs: np.ndarray, store: SliceStore) -> np.ndarray:
-    """The most alike slice of each image.
+    """The most similar slice for each image.
 
     Args:
-        thumbs: uint8 (n, side, side), as from :func:`mri_transfer.datasets.tumors.copies.thumbnails.thumbnail`.
+        thumbs: uint8 (n, side, side), from :func:`mri_transfer.datasets.tumors.copies.thumbnails.thumbnail`.
 
     Returns:
         Structured (n,): "slice" (row in the store's table), "correlation" after alignment, "orientation".
@@ -72,7 +72,7 @@ def _thumbnails(store: SliceStore, start: int, stop: int) -> np.ndarray:
 
 
 def finding(tumors: TumorSet, store: SliceStore, image: int, closest: np.void) -> dict:
-    """An image and the slice that is most like it; see :func:`leaks_between`."""
+    """An image and its most similar slice; see :func:`leaks_between`."""
     row = int(closest["slice"])
     table = store.table
     return {

@@ -1,19 +1,19 @@
-"""Letters, arrows and frames burnt into the picture, found without reading them.
+"""Letters, arrows and frames burnt into the picture, detected without reading them.
 
-What a program draws differs from anatomy in its edges: they are one or two pixels wide on all sides, around a level
-that hardly changes, and stand alone. Three kinds are looked for:
+Drawn shapes differ from anatomy in their edges: one or two pixels wide on all sides, around a nearly constant level,
+and isolated. There are three kinds:
 
 - letters: small bright shapes in the black outside the convex hull of the head, side by side, or crisp if single;
-- graphics: crisp, flat, isolated shapes anywhere: arrows, pointers, letters upon the head;
+- graphics: crisp, flat, isolated shapes anywhere: arrows, pointers, letters on the head;
 - frames: thin straight bright lines along an edge of the picture.
 
-Each mark has a score from 0 to 1, how crisp it is; it orders the list and is no probability. Marks are hints to look
-at. A marking that one class has more often than others is a shortcut.
+Each mark has a score from 0 to 1 for its crispness, which orders the list and is not a probability. Marks are hints to
+inspect. A marking more frequent in one class than in others is a shortcut.
 
-Measured on the public four-class set, looked at one by one: of 31 images flagged for letters or graphics 24 have some
-(page numbers, a patient's name, arrows, a pointer), of 96 flagged for frames all have a line along an edge. Drawn upon
+Measured on the public four-class set, inspected one by one: of 31 images flagged for letters or graphics, 24 have some
+(page numbers, a patient's name, arrows, a pointer); all 96 flagged for frames have a line along an edge. When drawn on
 60 unmarked images and re-compressed at quality 60 and 90, letters of 3-6% of the side were found in 97-100%, white
-arrows of 4-8% upon the head in 85-90%; the missed ones touch something as bright.
+arrows of 4-8% on the head in 85-90%; the missed ones touch something as bright.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
     from mri_transfer.datasets.audit.measure import Measurements
     from mri_transfer.datasets.tumors.images import ImageFile
 
-REDUCED = 80  # pixels of the picture on which the head is found
-WHITE = 180  # the level at which graphics are cut out
-FAINT = 64  # the level at which letters are cut out of the black
+REDUCED = 80  # pixels of the picture used to find the head
+WHITE = 180  # the threshold for segmenting graphics
+FAINT = 64  # the threshold for segmenting letters from black
 LARGEST = 0.15  # of the longer side: larger shapes are anatomy
-SPAN = 70  # levels at least between a mark and what surrounds it
-GRAPHIC = 0.83  # blur of graphics at most; see _Shape.blur
-FLAT = 0.58  # share of nearly equal pixels of graphics at least
+SPAN = 70  # least grey levels between a mark and its surroundings
+GRAPHIC = 0.83  # most blur of graphics; see _Shape.blur
+FLAT = 0.58  # least share of nearly equal pixels in graphics
 SINGLE = 0.95  # of a letter that stands alone
 IN_ROW = 1.4  # of letters side by side
-COLOURED = 0.0005  # share of coloured pixels from which on a picture counts as coloured: a small arrow
+COLOURED = 0.0005  # least share of coloured pixels in a coloured picture: a small arrow
 KINDS = {
     "colour": "colour",
     "letters": "letters or signs beside the head",
@@ -52,7 +52,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Mark:
-    """Something drawn upon the picture."""
+    """Something drawn on the picture."""
 
     kind: str  # "letters", "graphics" or "frame"
     box: tuple[int, int, int, int]  # left, top, right, bottom in pixels
@@ -62,8 +62,8 @@ class Mark:
 @dataclass(frozen=True)
 class _Shape:
     box: tuple[int, int, int, int]
-    blur: float  # half-bright pixels for each pixel of outline: 0 drawn without smoothing, above 1 anatomy
-    alone: float  # 0 if it stands on even ground, 1 if something else as bright touches it
+    blur: float  # half-bright pixels per outline pixel: 0 drawn without smoothing, above 1 anatomy
+    alone: float  # 0 on an even background, 1 if something equally bright touches it
 
     @property
     def height(self) -> int:
@@ -75,7 +75,7 @@ class _Shape:
 
 
 def outside_head(grey: np.ndarray) -> np.ndarray:
-    """Where the picture lies outside the convex hull of everything large in it, bool like `grey`.
+    """Mask of the picture outside the convex hull of everything large in it, bool like `grey`.
 
     Args:
         grey: uint8 (height, width).
@@ -99,14 +99,14 @@ def outside_head(grey: np.ndarray) -> np.ndarray:
 
 
 def _shapes(grey: np.ndarray, bright: np.ndarray, level: int, flattest: float, shortest: int) -> list[_Shape]:
-    """Small connected parts of `bright` with what tells drawings from anatomy.
+    """Small connected parts of `bright`, with features that distinguish drawings from anatomy.
 
     Args:
         grey: uint8 (height, width).
         bright: bool, like `grey`.
-        level: from which on a pixel is bright.
-        flattest: share of a part's pixels, at least, that are about as bright as its brightest.
-        shortest: of a part's longer side, pixels.
+        level: least value of a bright pixel.
+        flattest: least share of a part's pixels that are about as bright as its brightest.
+        shortest: least length of a part's longer side, pixels.
     """
     from scipy import ndimage
 
@@ -168,7 +168,7 @@ def _letters(grey: np.ndarray) -> list[Mark]:
 
 
 def _in_a_row(shape: _Shape, other: _Shape) -> bool:
-    """Side by side, as letters are: of like height, on one line, and not further apart than they are high."""
+    """Side by side like letters: of similar height, on one line, no further apart than they are high."""
     tall = max(shape.height, other.height)
     overlap = min(shape.box[3], other.box[3]) - max(shape.box[1], other.box[1])
     gap = max(shape.box[0], other.box[0]) - min(shape.box[2], other.box[2])
@@ -181,7 +181,7 @@ def _in_a_row(shape: _Shape, other: _Shape) -> bool:
 
 
 def _graphics(grey: np.ndarray) -> list[Mark]:
-    # Upon bright tissue an arrow stands out only close to white.
+    # On bright tissue an arrow stands out only near white.
     tissue = np.cumsum(np.bincount(grey[::3, ::3].ravel(), minlength=256)[FAINT:])
     common = FAINT + int(np.searchsorted(tissue, 0.75 * tissue[-1]))
     level = min(max(WHITE, (common + 255) // 2), 225)
@@ -194,10 +194,10 @@ def _graphics(grey: np.ndarray) -> list[Mark]:
 
 
 def _frame(grey: np.ndarray) -> list[Mark]:
-    """Straight lines within 4% of an edge that are brighter than what lies 3 pixels to both sides, as one mark."""
+    """Straight lines within 4% of an edge brighter than the pixels 3 away on both sides, as one mark."""
     height, width = grey.shape
     best = 0.0
-    for turn in range(4):  # the edge in question is the first row
+    for turn in range(4):  # the edge is the first row
         picture = np.rot90(grey, turn)
         strip = picture[: max(1, round(0.04 * len(picture))) + 3].astype(np.int16)
         if len(strip) >= 8:
@@ -212,7 +212,7 @@ def _crispness(blur: float) -> float:
 
 
 def find_marks(grey: np.ndarray) -> list[Mark]:
-    """Everything in one picture that looks drawn, the crispest first.
+    """Everything in one picture that looks drawn, crispest first.
 
     Args:
         grey: uint8 (height, width), at the file's own resolution: letters do not survive shrinking.
@@ -226,11 +226,11 @@ def find_marks(grey: np.ndarray) -> list[Mark]:
 
 
 def find_markings(measurements: Measurements, files: Sequence[ImageFile], classes: Sequence[str]) -> dict:
-    """Which files carry colour, letters, graphics or frames, and whether some classes do more than others.
+    """Files with colour, letters, graphics or frames, and whether some classes have more of them.
 
     Args:
-        measurements: of the files.
-        files: as from :func:`mri_transfer.datasets.tumors.images.list_images`.
+        measurements: the files'.
+        files: from :func:`mri_transfer.datasets.tumors.images.list_images`.
         classes: names.
 
     Returns:

@@ -1,4 +1,4 @@
-"""One pass over the image files at their own resolution: what the checks beyond copies need to know of each."""
+"""One pass over the image files at full resolution: measurements for all checks other than copies."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from mri_transfer.machine.device import cores
 from mri_transfer.progress import bar
 
 CHROMA_NOISE = 16
-"""Levels by which Cb and Cr of a grey pixel may stray from 128. Grey content does not stray at all, at any quality of
-JPEG; the primary colours and their mixtures stray by more than 100 (ITU-R BT.601)."""
+"""Levels by which Cb and Cr of a grey pixel may deviate from 128. Grey content never deviates, at any JPEG quality; the
+primary colours and their mixtures deviate by more than 100 (ITU-R BT.601)."""
 
 SIDE = 48
-"""Pixels of the small pictures, as of the published figures for raw-pixel nearest neighbours."""
+"""Pixels of the small pictures, as in the published figures for raw-pixel nearest neighbours."""
 
-_BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}  # every other mode of Pillow's has 8
+_BITS = {"1": 1, "I;16": 16, "I;16B": 16, "I;16L": 16, "I": 32, "F": 32}  # every other Pillow mode has 8
 
 # The luminance table of ITU-T T.81, annex K, that libjpeg scales by its quality setting.
 _LUMINANCE = np.fromstring(
@@ -46,7 +46,7 @@ _LUMINANCE = np.fromstring(
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """One entry a file, in the order of the files; NaN (and "" for the mode) where a file can't be read."""
+    """One entry per file, in file order; NaN (and "" for the mode) if a file can't be read."""
 
     width: np.ndarray  # float (n,), pixels
     height: np.ndarray  # float (n,), pixels
@@ -54,18 +54,18 @@ class Measurements:
     number: np.ndarray  # float (n,), in the file's name, 0 if there is none
     mean: np.ndarray  # float (n,), intensity, 0..255
     contrast: np.ndarray  # float (n,), standard deviation of intensity
-    entropy: np.ndarray  # float (n,), bits a pixel of the histogram
+    entropy: np.ndarray  # float (n,), entropy of the histogram, bits per pixel
     sharpness: np.ndarray  # float (n,), mean step between neighbours, as a share of the contrast
-    border: np.ndarray  # float (n,), share of the picture outside the box of its content
-    offset_x: np.ndarray  # float (n,), left less right margin, as a share of the width
-    offset_y: np.ndarray  # float (n,), upper less lower margin, as a share of the height
-    quality: np.ndarray  # float (n,), libjpeg's quality setting, 1 to 100; 0 if the file is no JPEG
+    border: np.ndarray  # float (n,), share of the picture outside its content's bounding box
+    offset_x: np.ndarray  # float (n,), left minus right margin, as a share of the width
+    offset_y: np.ndarray  # float (n,), upper minus lower margin, as a share of the height
+    quality: np.ndarray  # float (n,), libjpeg's quality setting, 1 to 100; 0 if not a JPEG
     colour: np.ndarray  # float (n,), share of pixels that are not grey
-    depth: np.ndarray  # float (n,), bits a channel
+    depth: np.ndarray  # float (n,), bits per channel
     mode: np.ndarray  # str (n,), Pillow's name for the channels
-    marks: tuple[tuple[Mark, ...], ...]  # what looks drawn upon each picture
-    hints: tuple[tuple[str, ...], ...]  # what each picture looks like, other than an MRI slice of a head
-    small: np.ndarray  # uint8 (n, SIDE, SIDE), padded to a square; black where a file can't be read
+    marks: tuple[tuple[Mark, ...], ...]  # what looks drawn on each picture
+    hints: tuple[tuple[str, ...], ...]  # non-MRI content each picture looks like
+    small: np.ndarray  # uint8 (n, SIDE, SIDE), padded to a square; black if a file can't be read
 
     def __len__(self) -> int:
         return len(self.width)
@@ -80,7 +80,7 @@ class Measurements:
 def _scaled_tables() -> np.ndarray:
     """int (100, 64): libjpeg's luminance table for each quality from 1 to 100, sorted.
 
-    Sorted, because releases of Pillow differ in whether they give a file's table in zigzag order.
+    Sorted, because Pillow releases differ in whether they return a file's table in zigzag order.
     """
     quality = np.arange(1, 101)[:, None]
     scale = np.where(quality < 50, 5000 // quality, 200 - 2 * quality)  # jpeg_quality_scaling of jcparam.c
@@ -88,9 +88,9 @@ def _scaled_tables() -> np.ndarray:
 
 
 def jpeg_quality(table: Sequence[int]) -> int:
-    """The quality setting, 1 to 100, whose luminance table is nearest to a file's.
+    """The quality setting, 1 to 100, with the luminance table nearest to a file's.
 
-    Exact for files that libjpeg wrote with its own tables; other programs have tables of their own.
+    Exact for files written by libjpeg with its own tables; other programs use different tables.
     """
     distance = np.abs(_scaled_tables() - np.sort(np.asarray(table, dtype=int)))
     return int(distance.sum(axis=1).argmin()) + 1
@@ -102,7 +102,7 @@ def coloured_share(picture: Image.Image) -> float:
         return 0.0
     picture = picture.convert("YCbCr")
     strayed = np.abs(np.array(picture.getextrema()[1:]) - 128)
-    if strayed.max() <= CHROMA_NOISE:  # nearly always, and found in a tenth of the time
+    if strayed.max() <= CHROMA_NOISE:  # almost always, and ten times faster
         return 0.0
     chroma = np.asarray(picture)[..., 1:].astype(np.int16) - 128
     return float((np.abs(chroma).max(axis=-1) > CHROMA_NOISE).mean())
@@ -117,7 +117,7 @@ def _measure(path: Path, number: int) -> dict | None:
             mode = file.mode
             tables = getattr(file, "quantization", None)
             picture = upright(file, "YCbCr")
-        except Exception:  # of nearly any kind, for damaged files; `decode` tells the reason
+        except Exception:  # of almost any kind, for damaged files; `decode` reports the reason
             return None
         grey = np.asarray(picture.convert("L"))
         height, width = grey.shape
@@ -142,10 +142,10 @@ def measure(folder: Path, files: Sequence[ImageFile]) -> Measurements:
     """Measure every file, in parallel.
 
     Args:
-        folder, files: as given to and by :func:`mri_transfer.datasets.tumors.images.list_images`.
+        folder, files: the argument and result of :func:`mri_transfer.datasets.tumors.images.list_images`.
 
     Returns:
-        One entry a file; files that can't be read have NaN.
+        One entry per file; NaN for files that can't be read.
     """
     folder = Path(folder)
     with quiet_libraries(), ThreadPoolExecutor(cores()) as pool:

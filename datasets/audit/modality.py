@@ -1,8 +1,8 @@
-"""Images that look like something else than a slice of an MRI of one head: hints, by rules that can be read.
+"""Images that don't look like an MRI slice of one head: hints, from readable rules.
 
-All of it is measured on the picture reduced to 96 pixels, where hi is the level of its brightest 0.5%.
+Everything is measured on the picture reduced to 96 pixels, where hi is the level of its brightest 0.5%.
 
-- CT: the brightest part goes round the picture and is wide (8% of what it encloses) and clipped to one level, and what
+- CT: the brightest part forms a ring that is wide (8% of what it encloses) and clipped to one level, and what
   it encloses begins without a dark gap: bone is bright in CT, while in MRI fat is, with dark bone inside it.
 - diffusion: a convex shape on an even ground, as bright at its rim as inside, without scalp, bone or fluid around it.
 - montage: two or more separate parts of like size, or a grid of panels that resemble each other.
@@ -10,10 +10,10 @@ All of it is measured on the picture reduced to 96 pixels, where hi is the level
 - inverted: bright ground, as on paper.
 - empty: hardly any variation.
 
-Measured on the public four-class set, every flagged image looked at: of 73 images hinted at as CT 71 are, 58 of these
-in "no_tumor"; of 9 hinted at as diffusion 7 are, all in "no_tumor", though only four distinct pictures, so that little
-can be said of other sets. No montage, photograph or inverted image was found in it. Two CT images are known to be
-missed, whose skull is thin at the sides. Other parts of the body, and MRI sequences, are not told apart.
+Measured on the public four-class set, every flagged image looked at: of 73 images flagged as CT 71 are, 58 of these in
+"no_tumor"; of 9 flagged as diffusion 7 are, all in "no_tumor", though only four distinct pictures, so this says little
+about other sets. No montage, photograph or inverted image was found. It is known to miss two CT images whose skull is
+thin at the sides. It doesn't distinguish other body parts or MRI sequences.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from mri_transfer.datasets.tumors.images import ImageFile
 
 SIDE = 96  # pixels of the longer side
-DIRECTIONS = 36  # in which a ring is looked for
-GAP = 0.65  # of the level inside a ring: darker below it is the bone of an MRI
+DIRECTIONS = 36  # in which to look for a ring
+GAP = 0.65  # of the level inside a ring: anything darker under the ring is bone in MRI
 GRIDS = ((1, 2), (2, 1), (2, 2), (1, 3), (3, 1), (2, 3), (3, 2), (3, 3), (3, 4), (4, 3), (4, 4))
 KINDS = {
     "CT": "look like CT",
@@ -45,7 +45,7 @@ KINDS = {
 
 
 def looks_like(grey: np.ndarray, colour: float = 0.0) -> tuple[str, ...]:
-    """Which of :data:`KINDS` a picture looks like; empty for what looks like an MRI slice of a head.
+    """The :data:`KINDS` a picture looks like; empty if it looks like an MRI slice of a head.
 
     Args:
         grey: uint8 (height, width).
@@ -108,7 +108,7 @@ def _ct(small: np.ndarray, high: float) -> bool:
     turn = np.arctan2(rows - centre[0], columns - centre[1]) / (2 * np.pi) * DIRECTIONS
     if len(np.unique(np.floor(turn).astype(int) % DIRECTIONS)) < 0.8 * DIRECTIONS:
         return False
-    # From the ring inwards, layer by layer; only what lies well within the hull, where the ring may have gaps.
+    # From the ring inwards, layer by layer; only well within the hull, as the ring may have gaps.
     depth = np.where(ndimage.binary_erosion(hull, iterations=3), ndimage.distance_transform_edt(~ring), 0)
     if (depth > 3).sum() < 100:
         return False
@@ -172,7 +172,7 @@ def _montage(small: np.ndarray, high: float) -> bool:
 
 
 def _panels(small: np.ndarray, rows: int, columns: int) -> float:
-    """The least correlation of two panels, if the picture is a grid of them."""
+    """The lowest correlation between panels, if the picture is a grid of them."""
     height, width = small.shape[0] // rows, small.shape[1] // columns
     if min(height, width) < 16 or not 0.7 < height / width < 1.45:  # no head
         return 0.0
@@ -187,11 +187,11 @@ def _panels(small: np.ndarray, rows: int, columns: int) -> float:
 
 
 def find_others(measurements: Measurements, files: Sequence[ImageFile], classes: Sequence[str]) -> dict:
-    """Which files look like something else, and whether some classes have more of them.
+    """Files that look like something else, and whether some classes have more of them.
 
     Args:
-        measurements: of the files.
-        files: as from :func:`mri_transfer.datasets.tumors.images.list_images`.
+        measurements: the files'.
+        files: from :func:`mri_transfer.datasets.tumors.images.list_images`.
         classes: names.
 
     Returns:

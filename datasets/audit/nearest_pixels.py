@@ -1,9 +1,9 @@
-"""The raw-pixel nearest neighbour: a classifier that can only remember, as an alarm for leaks.
+"""The raw-pixel nearest neighbour: a classifier that can only memorise, as an alarm for leaks.
 
-The recipe: pictures in grey, padded to a square with black, resized to 48x48 with anti-aliasing, each brought to
-mean 0 and length 1; an image gets the class of the training image at the smallest Euclidean distance, which is the
-one that correlates most. It knows nothing about disease. Where it scores high on a test split, that split holds
-images which are almost in the training split, and any other score on it means as little.
+Pictures are converted to grey, padded to a square with black, resized to 48x48 with anti-aliasing, and normalised to
+mean 0 and length 1; an image gets the class of the training image at the smallest Euclidean distance, i.e. the most
+correlated one. The classifier knows nothing about disease. If it scores high on a test split, that split has
+near-copies of training images, and any other score on it means as little.
 
 Measured on the public four-class set: 78.2% of its published test split, 100% on the 251 test images that are copies
 of training images, 39.9% on the other 143.
@@ -22,24 +22,24 @@ from mri_transfer.errors import UserError
 from mri_transfer.evaluation import metrics
 
 MOST = 10_000
-"""Images that are cross-validated, and test images that are scored, at most: the work grows with their square."""
+"""Most images to cross-validate, and most test images to score: the work grows quadratically."""
 
-GAP = 0.05  # in accuracy, between folds that ignore groups and folds that keep them: worth a warning
+GAP = 0.05  # accuracy gap between folds that ignore groups and folds that keep them, worth a warning
 
 
 def nearest_neighbour(
     images: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, *, chunk: int = 1024
 ) -> np.ndarray:
-    """The class of the most alike training image, for each test image.
+    """The class of the most similar training image, for each test image.
 
     Args:
         images: uint8 (n, side, side).
         labels: int (n,).
-        train, test: int, which images; one that is in both finds itself.
-        chunk: images compared at a time; memory grows with its square.
+        train, test: int indices of images; one in both finds itself.
+        chunk: images compared at a time; memory grows quadratically.
 
     Returns:
-        int (test,): predicted labels; of equally alike images the first counts.
+        int (test,): predicted labels; ties go to the first image.
     """
     train, test = np.asarray(train), np.asarray(test)
     predicted = np.empty(len(test), dtype=int)
@@ -69,23 +69,23 @@ def leak_alarm(
     folds: int = 5,
     seed: int = 0,
 ) -> dict:
-    """What the nearest neighbour scores: on the published test split, and in folds with and without groups.
+    """Scores of the nearest neighbour: on the published test split, and in folds with and without groups.
 
     Args:
         images: uint8 (files, side, side), as `Measurements.small`.
         labels: int (files,).
         distinct: int (files,), the same number for files that show the same pixels; negative: left out (unreadable).
-        groups: int (files,), of what belongs together.
+        groups: int (files,), the group of related images.
         splits: str (files,), as :func:`mri_transfer.datasets.tumors.layout.published` takes them.
         classes: names.
         folds: how many; fewer where a class has fewer groups.
-        seed: of the folds, and of the draw where there are more than `MOST` images.
+        seed: of the folds, and of the draw if there are more than `MOST` images.
 
     Returns:
         JSON-able: "published" (None without splits) with "all", "copies" (pixels are in training), "rest" and
-        "unrelated" (nothing of their group is in training), each {"images", "accuracy"}; "ungrouped" and "grouped":
-        {"accuracy", "balanced_accuracy"} over distinct images, None where they can't be cross-validated;
-        "alarm" (bool) and "sentences".
+        "unrelated" (none of their group is in training), each {"images", "accuracy"}; "ungrouped" and "grouped":
+        {"accuracy", "balanced_accuracy"} over distinct images, None if they can't be cross-validated; "alarm" (bool)
+        and "sentences".
     """
     rng = np.random.default_rng(seed)
     usable = np.flatnonzero(np.asarray(distinct) >= 0)

@@ -1,4 +1,4 @@
-"""Scores of classifiers from counts, with intervals that come from drawing whole groups."""
+"""Scores of classifiers from counts, with intervals from resampling whole groups."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def scores(
         labels: int (n,).
         predictions: int (classifiers, n).
         groups: int (n,).
-        classes: how many.
+        classes: their number.
         confidence: of each interval.
         seed: of the draws, which are the same for every classifier.
 
@@ -38,7 +38,7 @@ def scores(
     _, group = np.unique(groups, return_inverse=True)
     group = group.reshape(-1)
     count = int(group.max()) + 1
-    # How often each group has each pair of true and predicted class, the classifiers side by side.
+    # Counts per group of each pair of true and predicted class, for all classifiers side by side.
     counts = (
         confusion_by_group(labels, predictions, group, count, classes).reshape(count, -1).astype(np.float32)
     )
@@ -67,5 +67,5 @@ def scores(
 
 
 def recalls(counts: np.ndarray) -> list[float | None]:
-    """The recall of each class of a confusion; None for a class without images."""
+    """The recall of each class in a confusion matrix; None for a class without images."""
     return [None if np.isnan(value) else float(value) for value in recall(counts)]

@@ -1,4 +1,4 @@
-"""How often images of each class have some property that should not depend on the class."""
+"""The frequency in each class of a property that should not depend on the class."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-DIFFERENCE = 0.02  # between the shares of two classes, for a warning
+DIFFERENCE = 0.02  # between two classes' shares, for a warning
 SIGNIFICANCE = 0.01
 
 
 def shares_of_classes(
     mask: np.ndarray, labels: np.ndarray, readable: np.ndarray, classes: Sequence[str]
 ) -> dict:
-    """How many images are marked, their share of each class, and whether that is more than chance makes of it.
+    """The number of marked images, their share in each class, and whether it differs by more than chance.
 
     Args:
         mask: bool (files,).
         labels: int (files,).
-        readable: bool (files,); the others do not count.
+        readable: bool (files,); others are ignored.
         classes: names.
 
     Returns:

@@ -1,15 +1,14 @@
-"""Shortcuts: can a classifier name the class from the file alone, without a look at the anatomy?
+"""Shortcuts: can a classifier predict the class from the file alone, without looking at anatomy?
 
-A feature that should say nothing about the disease, such as the size of the picture, is a shortcut if it predicts
-the class: a network may learn it, and its score then says nothing about other hospitals' images. Each feature is
-tried alone with a shallow decision tree, and all of them together with a random forest, both with the classes
-weighted equally, in stratified folds that keep groups whole. The score is balanced accuracy (the mean of
-the classes' recalls), which is 1/classes for any rule that ignores the class; macro-F1 stands beside it. Intervals
-come from resampling whole groups.
+A feature unrelated to the disease, such as the picture's size, is a shortcut if it predicts the class: a network may
+learn it, and its score then says nothing about other hospitals' images. Each feature is tested alone with a shallow
+decision tree, and all together with a random forest, both with classes weighted equally, in stratified folds that keep
+groups whole. The score is balanced accuracy (the mean of the classes' recalls), which is 1/classes for any rule that
+ignores the class; macro-F1 is given too. Intervals come from resampling whole groups.
 
-Measured on the public four-class set, where a guess has 0.25: all together 0.79 (0.75 to 0.84), bytes per pixel 0.57,
-file size 0.53, sharpness 0.52; the rule "512 pixels high" learnt in training finds every glioma there and 18% of those
-in the test split. On generated figures that say nothing, of 60 groups, 2 of 20 sets raised a false alarm.
+Measured on the public four-class set, where guessing scores 0.25: all together 0.79 (0.75 to 0.84), bytes per pixel
+0.57, file size 0.53, sharpness 0.52; the rule "512 pixels high" learnt in training finds every glioma there and 18% of
+those in the test split. On generated uninformative features of 60 groups, 2 of 20 sets raised a false alarm.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ from mri_transfer.evaluation.metrics import balanced_accuracy, confusion
 if TYPE_CHECKING:
     from mri_transfer.datasets.audit.measure import Measurements
 
-CONFIDENCE = 0.95  # of all intervals together: each feature's own is Bonferroni's
+CONFIDENCE = 0.95  # of all intervals jointly: each feature's is Bonferroni-corrected
 MARGIN = 0.05
-"""Above chance, at least, for a shortcut that is worth a warning."""
-DROP = 0.3  # of recall between splits, or of a size's share between classes, that is worth a sentence
+"""Least margin above chance for a shortcut worth a warning."""
+DROP = 0.3  # gap in recall between splits, or in a size's share between classes, worth a sentence
 LEAVES = 12  # of the decision tree
 LEAST_LEAF = 10  # images
 
@@ -55,10 +54,10 @@ FEATURES = {
     "entropy": "entropy of intensity",
     "sharpness": "sharpness",
 }
-"""Features that are tried, by what to call them."""
+"""The features tested, with their display names."""
 
 CONTENT = ("border", "offset_x", "offset_y", "mean", "contrast", "entropy", "sharpness")
-"""Features of the picture, which plane and anatomy move as well; the others belong to the file alone."""
+"""Features of the picture, which plane and anatomy also affect; the others concern only the file."""
 
 ALL = "all"
 
@@ -108,12 +107,12 @@ def find_shortcuts(
     """How well each feature, and all of them together, predict the class.
 
     Args:
-        measurements: of the files; those that could not be read are left out.
+        measurements: the files'; unreadable ones are left out.
         labels: int (files,).
-        groups: int (files,), of what belongs together; negative: left out.
+        groups: int (files,), the group of related images; negative: left out.
         splits: str (files,), such as "Training"; see :func:`mri_transfer.datasets.tumors.layout.published`.
         classes: names.
-        folds: how many; fewer are made where a class has fewer groups.
+        folds: their number; fewer if a class has fewer groups.
         seed: of folds, trees and bootstrap.
 
     Returns:
@@ -187,7 +186,7 @@ def find_shortcuts(
 def _home_folds(
     labels: np.ndarray, groups: np.ndarray, train: np.ndarray, folds: int, seed: int
 ) -> np.ndarray | None:
-    """Folds of the training split alone; None without splits, or with too few groups of training images."""
+    """Folds within the training split; None without splits, or with too few groups of training images."""
     if not train.any():
         return None
     try:
@@ -206,7 +205,7 @@ def _transfer(
     home: np.ndarray,
     classes: int,
 ) -> dict:
-    """The rule learnt on the training split: out of fold there, on the test split, and on what is new in that."""
+    """The rule learnt on the training split: out of fold there, on the test split, and on its new images."""
     at_home = _out_of_fold(model, values[train], labels[train], home)
     away = model.fit(values[train], labels[train]).predict(values[test])
     new = ~np.isin(groups[test], groups[train])
@@ -229,7 +228,7 @@ def _transfer(
 def common_sizes(
     width: np.ndarray, height: np.ndarray, labels: np.ndarray, splits: np.ndarray, classes: Sequence[str]
 ) -> dict:
-    """The most common size of all images, and how many have it, by split and class.
+    """The most common image size, and how many images have it, by split and class.
 
     Returns:
         {"size": [width, height] or None, "table": [{"split", "class", "images", "share"}]}.
@@ -264,7 +263,7 @@ def _score_in_words(entry: dict, chance: float) -> str:
 
 
 def _sentences(findings: dict, classes: Sequence[str]) -> list[str]:
-    """The findings in plain words: all together, the best of the file and of the picture, transfer, size."""
+    """The findings in plain words: all features, the best of the file and of the picture, transfer, size."""
     chance = findings["chance"]
     shortcuts = [entry for entry in findings["features"] if entry["shortcut"]]
     if not shortcuts:

@@ -1,1 +1,1 @@
-"""The command `slices`: volumes on disk to a slice store, in parallel, interrupted at any instant and resumed."""
+"""The command `slices`: volumes on disk to a slice store, in parallel, interruptible and resumable at any instant."""

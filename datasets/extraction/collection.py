@@ -1,4 +1,4 @@
-"""What a store already knows of the files that were found: used, moved, touched, replaced, tried in vain, gone."""
+"""What a store already knows of the files found: used, moved, touched, replaced, tried in vain, gone."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from mri_transfer.errors import UserError
 
 
 def key_of(source: Source) -> dict[str, Any]:
-    """By what a file is recognised without reading it."""
+    """Identifies a file without reading it."""
     return {"path": printable(str(source.path)), "bytes": source.bytes, "mtime_ns": source.mtime_ns}
 
 
 def reader_versions(max_mb: int, include: Sequence[str] = ()) -> str:
-    """What decides, besides a file itself, whether it can be used; after a change, what could not is tried again."""
+    """What, besides a file itself, decides whether it can be used; after a change, failed files are retried."""
     names = ("mri-transfer", "nibabel", "pydicom", "pynrrd")
     versions = []
     for name in names:
@@ -34,22 +34,22 @@ def reader_versions(max_mb: int, include: Sequence[str] = ()) -> str:
 
 @dataclass(frozen=True)
 class Recognised:
-    """A volume that is known: `reason` why it is not used, or "" and what to note in the store."""
+    """A known volume: the `reason` it is not used, or "" and what to note in the store."""
 
     reason: str
     note: dict[str, Any] | None = None
 
 
 class Collection:
-    """Compares the files that were found with those a store knows.
+    """Compares the files found with those a store knows.
 
     Args:
-        ledger: of the store.
-        inventory: what was found this time.
-        readers: of :func:`reader_versions`.
+        ledger: the store's.
+        inventory: the files found this time.
+        readers: from :func:`reader_versions`.
 
     Raises:
-        UserError: the store's people and those that are found now don't go together, or it was not made of volumes.
+        UserError: the store's people conflict with those found now, or it was not made from volumes.
     """
 
     def __init__(self, ledger: Ledger, inventory: Inventory, readers: str):
@@ -70,14 +70,14 @@ class Collection:
         for entry in ledger.used:
             self.add(entry)
         for entry in ledger.known.values():
-            if entry["of"] in self._by_path:  # or it is a note on a volume that is none of the store's
+            if entry["of"] in self._by_path:  # otherwise it notes a volume that is not in the store
                 self._names.setdefault(entry["of"], {})[entry["path"]] = entry["source"]
 
     def new(self) -> list[Source]:
-        """The volumes to read: unknown ones, and those that could not be used and may now.
+        """The volumes to read: unknown ones, and unusable ones that may be usable now.
 
         Raises:
-            UserError: a volume of the store would now be another subject's or of another sequence.
+            UserError: a volume of the store would now have another subject or sequence.
         """
         skips = {
             entry["path"]: entry for entry in self.ledger.skipped if entry.get("readers") == self.readers
@@ -111,7 +111,7 @@ class Collection:
             )
 
     def recognise(self, source: Source, sha256: str, content: str) -> Recognised | None:
-        """Why a volume that was read is not to be added, or None if it is new."""
+        """Why a volume that was read should not be added, or None if it is new."""
         key = key_of(source)
         twin = self._by_content.get(content) or self._by_content.get(sha256)
         if twin is None:
@@ -136,12 +136,12 @@ class Collection:
         return self._of_subject.get((subject, sequence), [])
 
     def _place(self, entry: dict[str, Any]) -> str | None:
-        """Where a volume of the store lies now: the file it was read from, another that held it later, or nowhere."""
+        """A store volume's current file: the one it was read from, a later one with the same content, or none."""
         paths = (entry["path"], *reversed(self._names.get(entry["path"], {})))
         return next((path for path in paths if self._exists(path)), None)
 
     def moved(self) -> list[dict[str, str]]:
-        """Volumes that were read from another file than the one that holds them now: "from" and "to"."""
+        """Volumes read from a different file than the one that holds them now: "from" and "to"."""
         moves = []
         for path, names in self._names.items():
             entry = self._by_path[path]
@@ -151,7 +151,7 @@ class Collection:
         return moves
 
     def missing(self) -> list[str]:
-        """Volumes of the store whose files are no longer there; their slices are."""
+        """Volumes of the store whose files are gone, though their slices remain."""
         return [entry["source"] for entry in self.ledger.used if self._place(entry) is None]
 
 

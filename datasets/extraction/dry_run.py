@@ -1,4 +1,4 @@
-"""`mri-transfer slices --dry-run`: what would be used, what not and why, from names and headers; nothing is written."""
+"""`mri-transfer slices --dry-run`: what would be used or skipped, and why, from names and headers; writes nothing."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 def plan(config: SlicesConfig) -> dict[str, Any]:
-    """Look at names, headers and the store's journal, and say what the command would do.
+    """Inspect names, headers and the store's journal, and report what the command would do.
 
     Returns:
-        Counts of volumes and subjects that would be read, by sequence and source, about how many slices and MB they
-        would give, how many volumes the store has already, and every file that would be skipped.
+        Counts of volumes and subjects to read, by sequence and source; the approximate slices and MB they would give;
+        the number of volumes already in the store; and every file that would be skipped.
 
     Raises:
         UserError: as the command itself would.
@@ -91,7 +91,7 @@ def plan(config: SlicesConfig) -> dict[str, Any]:
 
 
 def _ledger(folder: Path, settings: dict[str, Any]) -> Ledger:
-    """What a store knows already; empty if there is none yet."""
+    """What a store already knows; empty if there is none yet."""
     ledger = Ledger(folder)
     journal = folder / JOURNAL
     if check_claim(folder, KIND) and journal.is_file():

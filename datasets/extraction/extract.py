@@ -52,7 +52,7 @@ def planes(text: str) -> tuple[str, ...]:
 
 
 def kinds(text: str) -> tuple[str, ...]:
-    """Comma-separated kinds of images that are left out unless they are asked for."""
+    """Comma-separated kinds of images left out unless requested."""
     names = {name.strip().lower() for name in text.split(",")}
     if not names <= set(KINDS):
         raise ValueError(f"name some of {','.join(KINDS)}")
@@ -148,10 +148,10 @@ class SlicesConfig:
         help="say what would be used, what would be skipped and why, from names and headers; write nothing",
     )
     strict: bool = option(False, help="stop at the first file that can't be used")
-    banner: str = ""  # not an option: what the demo writes across its pictures and its page
+    banner: str = ""  # not an option: the banner on the demo's pictures and page
 
     def settings(self) -> dict[str, Any]:
-        """What must stay the same for as long as a store grows."""
+        """What must stay the same as long as a store grows."""
         return {
             "size": self.size,
             "spacing": self.spacing,
@@ -163,10 +163,9 @@ class SlicesConfig:
 
 @dataclasses.dataclass(frozen=True)
 class _Result:
-    """What a worker makes of one volume: slices, or why there are none.
+    """A worker's result for one volume: slices, or why there are none.
 
-    `passing` tells a reason that another try may not find, such as too little memory; `by_rule` that the file is
-    sound and shows something else than a scan.
+    `passing` marks a transient reason, such as too little memory; `by_rule` a valid file that is not a scan.
     """
 
     slices: Slices | None = None
@@ -179,15 +178,15 @@ class _Result:
 
 
 def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str, Any]:
-    """Read volumes and write their slices into a store; an existing one with the same settings is continued.
+    """Read volumes and write their slices into a store, continuing an existing one with the same settings.
 
     Args:
         config: the settings.
-        executor: of `concurrent.futures`' kind, to read volumes in instead of processes of its own.
+        executor: a `concurrent.futures` executor for reading volumes, instead of own processes.
 
     Returns:
-        The summary, also written to `summary.json`: counts by plane, sequence and source, subjects, what was
-        redundant, skipped files, and files of the store that have moved or are gone.
+        The summary, also written to `summary.json`: counts by plane, sequence and source, subjects, redundant slices,
+        skipped files, and files of the store that have moved or are gone.
 
     Raises:
         UserError: nothing can be used, the store has other settings or is damaged, a worker process died, or
@@ -226,7 +225,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
             raise nothing_used(config.out, len(inventory.sources), failed, skipped)
         added = writer.slices - before
         sheet, page = config.out / CONTACT_SHEET, config.out / PAGE
-        if writer.changed:  # and if this is as far as it gets, the next run finds that they are missing
+        if writer.changed:  # if the run ends here, the next one notices that they are missing
             sheet.unlink(missing_ok=True)
             page.unlink(missing_ok=True)
         manifest = writer.finish()
@@ -249,7 +248,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
         if not sheet.is_file():
             write_contact_sheet(SliceStore.open(config.out), sheet, config.banner)
         if not page.is_file():
-            # It brings what workers, and a run without news, do not need.
+            # Its imports are not needed by workers or by a run with nothing new.
             from mri_transfer.datasets.store.summary.store_page import write_page
 
             write_page(SliceStore.open(config.out), summary, summary["licences"], page, config.banner)
@@ -262,7 +261,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
 
 
 def _open(config: SlicesConfig, inventory: Inventory) -> StoreWriter:
-    """The store's writer; where a line of its journal is damaged, that volume is read anew first."""
+    """The store's writer; first rereads any volume whose journal line is damaged."""
     try:
         return StoreWriter(config.out, config.settings())
     except DamagedJournal:
@@ -274,7 +273,7 @@ def _open(config: SlicesConfig, inventory: Inventory) -> StoreWriter:
 def _read_again(
     config: SlicesConfig, source: Source, ledger: Ledger
 ) -> tuple[dict[str, Any], np.ndarray] | None:
-    """Journal entry and slices of a volume, as they would come behind what a ledger holds."""
+    """Journal entry and slices of a volume, as they would follow a ledger's content."""
     result = _extract_one(source, config)
     if result.slices is None:
         return None
@@ -293,7 +292,7 @@ def _read_again(
 def _earlier(
     of_subject: Callable[[str, str], Iterable[dict[str, Any]]], read: Callable[[int, int], np.ndarray]
 ) -> Callable[[str, str], Iterator[tuple[list[str], np.ndarray]]]:
-    """Planes and images of the scans of a subject and sequence that a store has."""
+    """Planes and images of a store's scans of a subject and sequence."""
 
     def earlier(subject: str, sequence: str) -> Iterator[tuple[list[str], np.ndarray]]:
         for entry in of_subject(subject, sequence):
@@ -315,7 +314,7 @@ def _extract_all(
 
     repeats = Repeats(config.max_correlation, _earlier(collection.of_subject, writer.read))
     with (
-        threadpool_limits(1),  # the processor is for the workers
+        threadpool_limits(1),  # leave the CPU to the workers
         contextlib.closing(_results(config, workers, todo)) as results,
         bar(total=len(todo), desc="volumes", unit="volume") as progress,
     ):
@@ -329,8 +328,8 @@ def _extract_all(
 def _results(
     config: SlicesConfig, workers: Workers, todo: list[Source]
 ) -> Generator[tuple[Source, _Result], None, None]:
-    """Every volume with what became of it, in order; one that ends the process that reads it has a reason, too."""
-    if workers.local and min(workers.count, len(todo)) <= 1:  # a process would take longer to start
+    """Every volume with its result, in order; one that kills the process reading it gets a reason, too."""
+    if workers.local and min(workers.count, len(todo)) <= 1:  # starting a process would take longer
         for source in todo:
             yield source, _extract_one(source, config)
         return
@@ -343,7 +342,7 @@ def _results(
                     yield todo[begin + number], result
             return
         except WorkerDied as died:
-            # All before it were taken: the results come in order.
+            # All earlier ones were consumed: results come in order.
             begin += died.call
             yield todo[begin], _Result(reason=ENDS_PROCESSES, passing=True)
             begin += 1
@@ -357,7 +356,7 @@ def _take(
     collection: Collection,
     repeats: Repeats,
 ) -> None:
-    """Put the slices of a volume into the store, or note why not."""
+    """Add a volume's slices to the store, or note why not."""
     reason = result.reason
     if reason and config.strict and not result.by_rule:
         raise UserError(f"{source.path}: {reason}")
@@ -402,7 +401,7 @@ def _entry(source: Source, result: _Result, slices: Slices) -> dict[str, Any]:
 
 
 def _skip(writer: StoreWriter, entry: dict[str, Any]) -> None:
-    """Note a skipped file, unless the store has it so."""
+    """Note a skipped file, unless the store already has that note."""
     if writer.ledger.skip_of(entry["path"]) != entry:
         writer.skip(entry)
 
@@ -424,13 +423,13 @@ def _extract_one(source: Source, config: SlicesConfig) -> _Result:
 
 
 def _may_pass(cause: BaseException | None) -> bool:
-    """Whether a file that could not be read may be readable next time, though neither its size nor its date changes."""
-    # An error of the system has a number; one of a format, such as of bad gzip data, is an OSError without.
+    """Whether an unreadable file may be readable next time even if its size and date stay the same."""
+    # System errors have an errno; format errors, such as for bad gzip data, are OSErrors without one.
     return isinstance(cause, MemoryError) or (isinstance(cause, OSError) and cause.errno is not None)
 
 
 def _picture(source: Source, config: SlicesConfig) -> _Result:
-    """One slice, or several sequences of it, at no known place: a volume's positions are left open."""
+    """One slice, or several sequences of it, without a known position."""
     if source.plane in PLANES and source.plane not in config.planes:
         raise BadVolume(f"{source.plane}, a plane that --planes leaves out")
     images, sha256, content = read_picture(source.path, config.size, config.max_mb * 1_000_000)

@@ -1,4 +1,4 @@
-"""The licences that lie beside volumes, so that whoever looks at a store sees what may be done with it."""
+"""The licences found beside volumes, so that a store shows how it may be used."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from mri_transfer.datasets.fetch.openneuro import licence_of
 _NAMES = re.compile(r"(un)?licen[cs]e|copying|terms|data[-_ ]?use|dua\b", re.IGNORECASE)
 _TEXT = {"", ".txt", ".md", ".rst"}
 _DESCRIPTION = "dataset_description.json"
-_LONGEST = 2000  # characters of a licence that are kept
+_LONGEST = 2000  # characters of a licence to keep
 _OF_FETCH = "TERMS-*.txt"
 
 
 def find_licences(paths: Iterable[Path]) -> list[dict[str, str]]:
-    """Licence files in the given folders, right below, and of the BIDS dataset around them, and what `fetch` left.
+    """Licence files directly in the given folders and in the BIDS dataset around them, and those left by `fetch`.
 
-    Others above are not looked at: a folder of volumes may lie in a project with a licence of its own.
+    Other parent folders are ignored: a folder of volumes may be in a project with its own licence.
 
     Returns:
-        "file" and the beginning of its "text", each once.
+        "file" and the beginning of its "text", without duplicates.
     """
     files: list[Path] = []
     for path in paths:
@@ -38,7 +38,7 @@ def find_licences(paths: Iterable[Path]) -> list[dict[str, str]]:
 def _children(folder: Path) -> list[Path]:
     try:
         return sorted(folder.iterdir())
-    except OSError:  # no licence that we may read
+    except OSError:  # not a licence we may read
         return []
 
 

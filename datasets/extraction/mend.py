@@ -1,7 +1,7 @@
-"""A store whose journal has a damaged line: the volume it counted is read anew, and its line written again.
+"""Repair a store whose journal has a damaged line: reread its volume and rewrite the line.
 
-The volume's slices are in the shards, between those of its neighbours. A file takes the damaged line's place only if it
-gives exactly these slices again.
+The volume's slices are in the shards, between those of its neighbours. A file replaces the damaged line only if it
+yields exactly these slices again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Read = Callable[[Source, Ledger], tuple[dict[str, Any], np.ndarray] | None]
 
 
 def ledger_of_whole_lines(folder: Path) -> Ledger:
-    """What a journal tells without its damaged lines; where slices lie may be wrong."""
+    """A journal's content without its damaged lines; slice positions may be wrong."""
     ledger = Ledger(folder)
     with (folder / JOURNAL).open("rb") as file:
         for line in read_lines(file):
@@ -37,15 +37,15 @@ def ledger_of_whole_lines(folder: Path) -> Ledger:
 
 
 def mend(folder: Path, sources: Sequence[Source], read: Read) -> None:
-    """Write a journal anew, with the lines of volumes in place of damaged ones.
+    """Rewrite a journal with volumes' lines in place of damaged ones.
 
     Args:
-        folder: of the store; no process writes to it.
-        sources: where the lost volumes may be.
-        read: gives the journal entry of a volume and its slices, as they come behind what the ledger holds, or None.
+        folder: the store's; no process may be writing to it.
+        sources: where to look for the lost volumes.
+        read: returns a volume's journal entry and slices, as they follow the ledger's content, or None.
 
     Raises:
-        DamagedJournal: none of the sources gives the slices that a damaged line counted.
+        DamagedJournal: no source yields the slices that a damaged line counted.
     """
     path = folder / JOURNAL
     with LineFile(path) as file:
@@ -70,7 +70,7 @@ def mend(folder: Path, sources: Sequence[Source], read: Read) -> None:
 
 
 def _volumes_before(event: dict[str, Any], lost: Sequence[Line], ledger: Ledger) -> Iterator[Line]:
-    """For each volume that must have stood before the one of `event`, a damaged line that may have been its own."""
+    """For each volume that must have preceded the one of `event`, a damaged line that may be its."""
     if "first" not in event:  # an earlier version's line
         yield from (line for line in lost if b'"planes"' in line.content or b'"volume"' in line.content)
         return
@@ -83,7 +83,7 @@ def _volumes_before(event: dict[str, Any], lost: Sequence[Line], ledger: Ledger)
 def _read_again(
     path: Path, line: Line, ledger: Ledger, sources: Sequence[Source], read: Read
 ) -> dict[str, Any]:
-    """The event that a damaged line told of, which the ledger takes in."""
+    """The event recorded by a damaged line, which the ledger absorbs."""
     used_paths, path_in_line = {entry["path"] for entry in ledger.used}, text_in(line.content, "path")
     for source in sorted(sources, key=lambda source: printable(str(source.path)) != path_in_line):
         extracted = None if printable(str(source.path)) in used_paths else read(source, ledger)

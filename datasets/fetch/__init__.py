@@ -1,1 +1,1 @@
-"""Public sources on the network: what they are, what their licence asks, and how they come here whole."""
+"""Public sources on the network: what they are, what their licences require, and how to fetch them intact."""

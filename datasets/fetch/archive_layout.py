@@ -1,4 +1,4 @@
-"""Which members of a source's archives are wanted, where they go, and whose they are."""
+"""The wanted members of a source's archives, their destinations and their subjects."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from mri_transfer.storage.files import atomic_write
 from mri_transfer.storage.tables import Table
 
 Place = Callable[[PurePosixPath], "PurePosixPath | None"]
-"""Where a member goes below the folder, or None if it is not wanted."""
+"""A member's path below the folder, or None if unwanted."""
 
 TABLE = "volumes.csv"
 
 _IXI = re.compile(r"(?P<subject>IXI\d+)-(?P<site>[A-Za-z]+)-\d+-(?P<modality>T1|T2|PD|MRA)\.nii(\.gz)?")
 _OASIS = re.compile(r"(?:^|/)(?:(?P<disc>disc\d+)/)?(?P<session>OAS1_\d{4}_MR\d+)/(?P<rest>.+)$")
-# RAW holds three or four repeats, SUBJ_111 their average, T88_111 that average in atlas space, with and
-# without its skull: one scan. Exactly one of them is taken.
+# RAW holds three or four repeats, SUBJ_111 their average, T88_111 that average in atlas space, with and without its
+# skull: all one scan, so exactly one is taken.
 _OASIS_VARIANTS = {
     "subj111": re.compile(r"PROCESSED/MPRAGE/SUBJ_111/OAS1[\w.-]+\.(hdr|img)", re.ASCII),
     "raw": re.compile(r"RAW/OAS1[\w.-]+_mpr-1_anon\.(hdr|img)", re.ASCII),
@@ -49,9 +49,9 @@ def place_oasis(variant: str) -> Place:
 
 
 def place_tumors(path: PurePosixPath) -> PurePosixPath | None:
-    """`Training/<class>/<image>` and `Testing/...`, whatever folders are above them.
+    """`Training/<class>/<image>` and `Testing/...`, under any folders.
 
-    Left out is what macOS adds to a zip: `__MACOSX/` and files that begin with a dot.
+    Leaves out what macOS adds to a zip: `__MACOSX/` and files that begin with a dot.
     """
     if path.name.startswith(".") or "__MACOSX" in path.parts:
         return None
@@ -63,13 +63,13 @@ def place_tumors(path: PurePosixPath) -> PurePosixPath | None:
 
 
 def write_table(folder: Path, files: Iterable[str]) -> int:
-    """Write `volumes.csv`: one row a volume, which `mri-transfer slices --table` accepts.
+    """Write `volumes.csv`: one row per volume, which `mri-transfer slices --table` accepts.
 
     Args:
-        files: paths below `folder`; of an Analyze pair the image counts.
+        files: paths below `folder`; for an Analyze pair, the image.
 
     Returns:
-        How many volumes there are.
+        The number of volumes.
     """
     names = sorted(name for name in files if name.endswith((".nii", ".nii.gz", ".img")))
     with atomic_write(folder / TABLE) as file:

@@ -1,4 +1,4 @@
-"""The sources that come in archives: each downloaded, checked, unpacked, noted and removed."""
+"""Sources that come as archives: download, check, unpack, record and remove each."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from mri_transfer.words import size_in_words
 
 @dataclass(frozen=True)
 class ArchiveJob:
-    """One archive to be had; `selection` names what is taken from it."""
+    """One archive to fetch; `selection` names what to take from it."""
 
     archive: Archive
     remote: Remote
@@ -43,7 +43,7 @@ class ArchiveJob:
 
 
 def fetch_archives(run: Run) -> dict[str, Any]:
-    """Bring the archives that the settings ask for, or unpack the user's own.
+    """Fetch the archives the settings request, or unpack the user's own.
 
     Returns:
         The summary.
@@ -96,7 +96,7 @@ def fetch_archives(run: Run) -> dict[str, Any]:
 
 
 def archive_jobs(config: FetchConfig, home: str, base: str) -> list[ArchiveJob]:
-    """The archives that the settings ask for."""
+    """The archives the settings request."""
 
     def job(archive: Archive, place: Place, selection: str = "", denied: str = "") -> ArchiveJob:
         url = base + (archive.address or archive.name)
@@ -112,7 +112,7 @@ def archive_jobs(config: FetchConfig, home: str, base: str) -> list[ArchiveJob]:
 
 
 def check_selection(jobs: Sequence[ArchiveJob], folder: Path, receipts: Receipts) -> None:
-    """See that the folder holds nothing else of these archives: `slices` would take the same scan twice.
+    """Check that the folder holds nothing else from these archives: `slices` would take the same scan twice.
 
     Raises:
         UserError: it does.
@@ -126,7 +126,7 @@ def check_selection(jobs: Sequence[ArchiveJob], folder: Path, receipts: Receipts
 
 
 def _is_finished(job: ArchiveJob, run: Run) -> bool:
-    """Whether an archive has been unpacked to what is still there."""
+    """Whether an archive was unpacked and its files are still there."""
     entry = run.receipts.get(job.archive.name)
     if entry is None or not run.is_whole(entry["files"]):
         return False
@@ -136,10 +136,10 @@ def _is_finished(job: ArchiveJob, run: Run) -> bool:
 
 
 def _check_space(jobs: Sequence[ArchiveJob], run: Run) -> int:
-    """See that archives and what is unpacked of them fit on the disk.
+    """Check that archives and their unpacked files fit on the disk.
 
     Returns:
-        Bytes to download, about.
+        Approximate bytes to download.
 
     Raises:
         UserError: they don't fit.
@@ -148,12 +148,12 @@ def _check_space(jobs: Sequence[ArchiveJob], run: Run) -> int:
     for job in jobs:
         target = run.out / job.archive.name
         size = run.downloader.size(job.remote) if answers else None
-        answers = size is not None  # a server that tells nothing is not asked twelve times
+        answers = size is not None  # don't ask an unresponsive server twelve times
         total = size or job.archive.bytes or 0
         downloaded = target.stat().st_size if target.is_file() else Part(target).size()
         downloads.append(max(0, total - downloaded))
         contents += total * job.archive.unpacked
-    # An archive is removed once it is unpacked, so only as many are there as are worked on.
+    # An archive is removed once unpacked, so only those being worked on take space.
     at_once = downloads if run.config.keep_archives else sorted(downloads)[-run.config.parallel :]
     purpose = f"{run.source.name} ({size_in_words(sum(downloads))} to download, then unpacked)"
     need_space(run.out, sum(at_once) + contents, purpose)
@@ -161,10 +161,10 @@ def _check_space(jobs: Sequence[ArchiveJob], run: Run) -> int:
 
 
 def bring_archive(job: ArchiveJob, run: Run) -> None:
-    """Download, unpack and note one archive; a damaged one is downloaded a second time.
+    """Download, unpack and record one archive; a damaged one is downloaded a second time.
 
     Raises:
-        Refused: it can't be had, is damaged twice, or holds nothing that is wanted.
+        Refused: it is unavailable, damaged twice, or holds nothing wanted.
         Unreachable, UserError, OSError, Stopped: see :class:`Downloader` and :func:`unpack`.
     """
     target, url = run.out / job.archive.name, job.remote.url
@@ -196,13 +196,13 @@ def bring_archive(job: ArchiveJob, run: Run) -> None:
 
 
 def unpack_own(archive: Path, folder: Path, place: Place, receipts: Receipts) -> dict[str, Any]:
-    """Unpack an archive that the user already has, and leave it where it is.
+    """Unpack an archive the user already has, leaving it in place.
 
     Returns:
         Its entry in the receipt.
 
     Raises:
-        UserError: it is damaged, or holds nothing that is wanted.
+        UserError: it is damaged, or holds nothing wanted.
     """
     try:
         with archive.open("rb") as file:

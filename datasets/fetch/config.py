@@ -1,4 +1,4 @@
-"""Everything that `mri-transfer fetch` can be told."""
+"""Options of `mri-transfer fetch`."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def check_number(text: str | None) -> str:
     """The accession number of a data set, such as ds000001.
 
     Raises:
-        UserError: it is none.
+        UserError: it is invalid.
     """
     number = (text or "").strip().lower()
     if not re.fullmatch(r"ds\d{6}", number):
@@ -122,10 +122,10 @@ what can't be fetched is skipped and listed in summary.json (--strict makes it a
     strict: bool = option(False, help="treat a file that can't be fetched or unpacked as an error")
 
     def check(self) -> None:
-        """See that the options make sense together.
+        """Check that the options are consistent.
 
         Raises:
-            UserError: they don't.
+            UserError: they aren't.
         """
         if self.source not in SOURCES:
             hint = did_you_mean(self.source, SOURCES)

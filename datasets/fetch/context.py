@@ -1,4 +1,4 @@
-"""What all sources share while they are fetched: settings, folder, receipt, downloader, progress bar."""
+"""What all sources share during a fetch: settings, folder, receipt, downloader, progress bar."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Run:
     """One call of the command.
 
     Attributes:
-        base: address that files are downloaded from below, with a slash at its end.
-        gained: bytes of the files that this call downloaded, continued ones as a whole.
+        base: base address of the files, ending in a slash.
+        gained: bytes of the files this call downloaded, resumed ones in full.
     """
 
     def __init__(self, config: FetchConfig, source: Source, receipts: Receipts):
@@ -67,14 +67,14 @@ class Run:
         total: int,
         name_of: Callable[[Job], str],
     ) -> list[dict[str, str]]:
-        """Do the jobs, several at the same time.
+        """Run the jobs, several at a time.
 
         Args:
-            total: bytes to download, about.
+            total: approximate bytes to download.
 
         Returns:
-            The name and the reason of each file that can't be had. With `strict` the first such, and always any
-            other trouble, ends them all with its error.
+            The name and reason of each unavailable file. With `strict`, the first of these, and in any case any other
+            error, ends all jobs by raising it.
         """
         failed: list[dict[str, str]] = []
         if not jobs:
@@ -95,10 +95,10 @@ class Run:
         return failed
 
     def is_whole(self, files: dict[str, Any]) -> bool:
-        """Whether all files of a receipt are there, by size, and with `--verify` by checksum too.
+        """Whether all files of a receipt exist, by size, and with `--verify` by checksum too.
 
         Args:
-            files: below the folder, with size in bytes and SHA-256.
+            files: paths below the folder, with size in bytes and SHA-256.
         """
         for name, (size, digest) in files.items():
             path = self.out / name

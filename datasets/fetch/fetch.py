@@ -1,4 +1,4 @@
-"""`mri-transfer fetch`: public data to a folder, whole, checked, and with their terms beside them."""
+"""`mri-transfer fetch`: public data to a folder, complete, checked, and with their terms."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from mri_transfer.storage.files import claim_folder, write_json
 from mri_transfer.words import counted, size_in_words
 
 SUMMARY = "summary.json"
-SHOWN = 8  # lines of a list that are printed; all of it goes into the summary
+SHOWN = 8  # lines of a list to print; the summary has them all
 
 
 def fetch(config: FetchConfig) -> dict[str, Any]:
-    """Download a source into a folder; what is there already is not downloaded again.
+    """Download a source into a folder, skipping what is already there.
 
     Returns:
         The summary, also written to `summary.json`: files, bytes, what was skipped, the next command.
 
     Raises:
-        UserError: an option is wrong, terms are not accepted, the folder can't be used, the disk is too small, or
-            the source can't be reached or can't be had.
+        UserError: an option is wrong, terms are not accepted, the folder can't be used, the disk is too small, or the
+            source can't be reached or is unavailable.
         OSError: the folder can't be written, or is full.
     """
     config.check()
@@ -47,7 +47,7 @@ def fetch(config: FetchConfig) -> dict[str, Any]:
         write_json(config.out / SUMMARY, summary)
     _tell(config.out, summary)
     failed, skipped = summary["failed"], summary["skipped"]
-    # Of a listing, one bad file among many is left out; an archive was asked for by name.
+    # One bad file among many in a listing is left out; an archive was requested by name.
     if failed and (config.strict or config.source != "openneuro" or not summary["files"]):
         more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         raise UserError(failed[0]["reason"] + more)

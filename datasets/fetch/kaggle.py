@@ -17,7 +17,7 @@ HOW = (
 
 
 class Bearer(requests.auth.AuthBase):
-    """A token in the Authorization header. On a redirect to another host, requests takes it away again."""
+    """A token in the Authorization header. On a redirect to another host, requests drops it."""
 
     def __init__(self, token: str):
         self.token = token
@@ -28,7 +28,7 @@ class Bearer(requests.auth.AuthBase):
 
 
 def credentials() -> requests.auth.AuthBase:
-    """What Kaggle's client would use: a token or a name and key, from the environment or its folder.
+    """The credentials Kaggle's client would use: a token, or a name and key, from the environment or its folder.
 
     Raises:
         UserError: there is none, or its file can't be read.
@@ -52,7 +52,7 @@ def credentials() -> requests.auth.AuthBase:
 
 
 def _folders() -> list[Path]:
-    """Where Kaggle's client looks, first one first."""
+    """Where Kaggle's client looks, in order."""
     if folder := os.environ.get("KAGGLE_CONFIG_DIR"):
         return [Path(folder)]
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")

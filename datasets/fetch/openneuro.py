@@ -1,4 +1,4 @@
-"""Which files of an OpenNeuro data set are anatomical images, by the listing of its public bucket."""
+"""The anatomical images of an OpenNeuro data set, from the listing of its public bucket."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class Listed:
-    """A file of the listing that is wanted; `etag` tells its content apart from an earlier or later one."""
+    """A wanted file of the listing; `etag` distinguishes its content from earlier or later versions."""
 
     path: PurePosixPath
     bytes: int
     etag: str
 
     def remote(self, base: str, dataset: str) -> Remote:
-        """Where it lies. The entity tag of an object that was stored in one part is its MD5."""
+        """Where to get it. The entity tag of an object stored in one part is its MD5."""
         return Remote(
             url=base + urllib.parse.quote(f"{dataset}/{self.path}"),
             home=f"https://openneuro.org/datasets/{dataset}",
@@ -53,7 +53,7 @@ class Listed:
 
 
 def fetch_dataset(run: Run) -> dict[str, Any]:
-    """Bring one data set, into a folder of its number, by which `slices` tells its subjects from others'.
+    """Fetch one data set into a folder named by its number, by which `slices` distinguishes its subjects.
 
     Returns:
         The summary.
@@ -74,7 +74,7 @@ def fetch_dataset(run: Run) -> dict[str, Any]:
         return run.is_whole({name_of(file): (file.bytes, entry["sha256"])})
 
     def bring(file: Listed) -> None:
-        known = receipts.get(name_of(file)) is not None  # then it is damaged, or has another content by now
+        known = receipts.get(name_of(file)) is not None  # then it is damaged, or its content has changed
         entry = run.downloader.get(file.remote(run.base, number), out / name_of(file), adopt=not known)
         receipts.add({"file": name_of(file), **entry, "etag": file.etag})
 
@@ -83,7 +83,7 @@ def fetch_dataset(run: Run) -> dict[str, Any]:
 
     todo = [file for file in files if not is_here(file)]
     need_space(out, sum(file.bytes for file in todo), f"{number} ({len(todo)} files)")
-    # Its licence is to be read before its images are fetched.
+    # Users should see its licence before its images are fetched.
     failed = bring_all([file for file in todo if file.path.as_posix() == DESCRIPTION])
     licence = licence_of(out / number / DESCRIPTION)
     terms = keep_terms(
@@ -107,7 +107,7 @@ def fetch_dataset(run: Run) -> dict[str, Any]:
 
 
 def list_anatomy(downloader: Downloader, base: str, dataset: str) -> list[Listed]:
-    """Every anatomical image with its sidecar, and what describes the data set as a whole.
+    """Every anatomical image with its sidecar, and the files describing the whole data set.
 
     Raises:
         UserError: there is no such data set, or nothing anatomical in it, or its listing can't be read.
@@ -133,7 +133,7 @@ def list_anatomy(downloader: Downloader, base: str, dataset: str) -> list[Listed
 
 
 def _objects(downloader: Downloader, base: str, dataset: str) -> Iterator[tuple[str, int, str]]:
-    """Key, size and entity tag of every object, page after page (S3's ListObjectsV2)."""
+    """Key, size and entity tag of every object, page by page (S3's ListObjectsV2)."""
     token: str | None = None
     for _ in range(_MOST_PAGES):
         query = {"list-type": "2", "prefix": f"{dataset}/"}

@@ -1,4 +1,4 @@
-"""The one table of addresses: what each source is, where it lies, what its licence asks, and who says so."""
+"""The single table of sources: what each is, its addresses, what its licence requires, and the references."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class Archive:
     """One archive of a source.
 
     Attributes:
-        name: of the file on disk, and, unless `address` says otherwise, below the source's base address.
+        name: of the file on disk and, unless `address` is given, below the source's base address.
         md5: as published, or None.
-        bytes: its size when last looked at; used for the check of space where the server tells no size.
-        unpacked: bytes that we unpack for each byte of the archive, about; for the check of space.
+        bytes: its size when last checked; used for the space check if the server gives no size.
+        unpacked: approximate bytes we unpack per byte of the archive; for the space check.
         address: below the base address.
     """
 
@@ -36,12 +36,12 @@ class Source:
     """A public collection.
 
     Attributes:
-        base: address that files lie below; `--mirror` overrides it.
-        home: the page to read, and to look at when something has moved.
-        found_at: where the addresses and checksums below come from.
-        terms: what a user may do and must do, in our words; the owners' own words count.
-        kind: what a folder of it is claimed for.
-        ask: whether the owners want agreement before anything is downloaded.
+        base: base address of its files; `--mirror` overrides it.
+        home: its home page, also for when something has moved.
+        found_at: source of the addresses and checksums below.
+        terms: what users may and must do, in our words; the owners' wording is binding.
+        kind: the kind its folder is claimed for.
+        ask: whether the owners require agreement before any download.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Source:
     ask: bool = False
 
     def base_of(self, mirror: str | None) -> str:
-        """The address that files lie below, with a slash at its end."""
+        """The base address of the files, ending in a slash."""
         return (split_credentials(mirror)[0] if mirror else self.base).rstrip("/") + "/"
 
 
@@ -113,7 +113,7 @@ SOURCES = {
     ),
 }
 
-# Sizes: as the server states them (files of October 2014).
+# Sizes as stated by the server (files of October 2014).
 IXI_ARCHIVES = {
     "T1": Archive("IXI-T1.tar", "34901a0593b41dd19c1a1f746eac2d58", 4_840_816_640),
     "T2": Archive("IXI-T2.tar", "e3140d78730ecdd32ba92da48c0a9aaa", 3_853_445_120),

@@ -1,4 +1,4 @@
-"""What a licence asks: shown before anything is downloaded, and kept beside the data."""
+"""Licence terms: shown before anything is downloaded, and kept beside the data."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ def terms_text(source: Source, title: str, base: str, stated: str | None = None)
     """The terms of a source.
 
     Args:
-        title: of the data.
-        base: address that is downloaded from.
-        stated: what the data set itself says.
+        title: the data's.
+        base: the download address.
+        stated: terms stated by the data set itself.
     """
     lines = [
         title,
@@ -31,7 +31,7 @@ def terms_text(source: Source, title: str, base: str, stated: str | None = None)
 
 
 def keep_terms(folder: Path, name: str, text: str) -> Path:
-    """Show the terms, and write them into the folder.
+    """Show the terms and write them into the folder.
 
     Returns:
         The file, `TERMS-<name>.txt`.

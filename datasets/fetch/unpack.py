@@ -1,4 +1,4 @@
-"""Unpacking member by member: each to a temporary name and then renamed, nothing outside the folder."""
+"""Unpack member by member: each under a temporary name, then renamed; nothing outside the folder."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _BLOCK = 1 << 20  # bytes
 
 @dataclass
 class Unpacked:
-    """What came of an archive.
+    """The result of unpacking an archive.
 
     Attributes:
-        files: below the folder, with size in bytes and SHA-256.
-        skipped: members that are wanted and can't be had: name, reason, and whether it is damage.
-        left_out: how many members are not wanted.
+        files: paths below the folder, with size in bytes and SHA-256.
+        skipped: wanted members that failed: name, reason, and whether it is damage.
+        left_out: number of unwanted members.
     """
 
     files: dict[str, tuple[int, str]] = field(default_factory=dict)
@@ -57,23 +57,22 @@ def unpack(
     stop: threading.Event | None = None,
     tick: Callable[[], None] = lambda: None,
 ) -> Unpacked:
-    """Make the folder hold what the archive does, as far as it is wanted.
+    """Unpack the wanted members of an archive into the folder.
 
-    A file that is there already is compared and left alone if it is the same, so an interrupted unpacking is
-    continued by unpacking again. A member with an unsafe name, a link, a special file, an encrypted or damaged
-    one is not unpacked, but listed; so is one whose name differs from an earlier one's only in case, as it would
-    overwrite it on many disks.
+    An existing file is compared and kept if identical, so unpacking again resumes an interrupted run. A member with an
+    unsafe name, a link, a special file, an encrypted or damaged one is listed instead of unpacked; so is one whose name
+    differs from an earlier one's only in case, as it would overwrite it on many disks.
 
     Args:
         archive: tar, tar.gz or zip.
         folder: an existing folder; nothing is written outside of it.
-        place: where a member goes, or None if it is not wanted.
-        stop: ends the work between two blocks when it is set.
+        place: returns a member's destination, or None if unwanted.
+        stop: when set, ends the work between two blocks.
         tick: called after each member.
 
     Raises:
         DamagedArchive: as a whole. Members before the damage may have been unpacked.
-        UserError: the disk has not the room that the archive says it needs.
+        UserError: the disk lacks the room the archive says it needs.
         OSError: it can't be written.
         Stopped: `stop` was set.
     """
@@ -130,7 +129,7 @@ def unpack(
 
 
 def _make_folders(root: Path, path: PurePosixPath, folders: set[Path]) -> None:
-    """Make the folders above `path`; a link among them would lead elsewhere."""
+    """Create the parent folders of `path`; a link among them would lead elsewhere."""
     parent = root / path.parent
     if parent in folders:
         return
@@ -148,7 +147,7 @@ def _make_folders(root: Path, path: PurePosixPath, folders: set[Path]) -> None:
 
 
 def _bring(member: Member, target: Path, scratch: Path, stop: threading.Event | None) -> tuple[int, str]:
-    """Make `target` hold the member's content; returns its size and SHA-256."""
+    """Write the member's content to `target`; returns its size and SHA-256."""
     if target.is_dir():
         raise _BadMember("a folder has its name")
     if target.is_file() and not target.is_symlink() and target.stat().st_size == member.size:
@@ -185,7 +184,7 @@ def _damaged(reason: str) -> _BadMember:
 
 
 def _blocks(stream: IO[bytes], size: int, stop: threading.Event | None) -> Iterator[bytes]:
-    """The member's bytes, exactly as many as were promised, to the end where its checksum is."""
+    """The member's bytes, exactly as many as promised, read to the end to verify its checksum."""
     left = size
     while True:
         if stop is not None and stop.is_set():

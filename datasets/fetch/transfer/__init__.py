@@ -1,1 +1,1 @@
-"""Bytes from a server to the disk: resumed, verified, unpacked safely. Knows no source by name."""
+"""Transfers from a server to disk: resumed, verified, unpacked safely. Knows no particular source."""

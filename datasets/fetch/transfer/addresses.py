@@ -1,4 +1,4 @@
-"""Addresses without what must not be read over a shoulder: a name and password, or a signed query."""
+"""Addresses without secrets: a name and password, or a signed query."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import requests.auth
 
 
 def split_credentials(address: str) -> tuple[str, requests.auth.HTTPBasicAuth | None]:
-    """An address without a name and password in it, and these, if there were any.
+    """An address without its name and password, and those, if any.
 
     Raises:
-        ValueError: it is no address.
+        ValueError: it is not an address.
     """
     parts = urllib.parse.urlsplit(address)
     if "@" not in parts.netloc:
@@ -23,7 +23,7 @@ def split_credentials(address: str) -> tuple[str, requests.auth.HTTPBasicAuth | 
 
 
 def shown(address: str) -> str:
-    """An address to be shown or kept: without credentials, query and fragment, which may be signatures or tokens."""
+    """An address fit to show or store: without credentials, query and fragment, which may be signatures or tokens."""
     try:
         parts = urllib.parse.urlsplit(split_credentials(address)[0])
     except ValueError:

@@ -1,4 +1,4 @@
-"""Asking a server, and sorting its answers into those to take, those that may be other ones later, and refusals."""
+"""HTTP requests, and sorting responses into usable, retryable and refused ones."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from mri_transfer.datasets.fetch.transfer.addresses import shown
 from mri_transfer.datasets.fetch.transfer.part import Remote
 from mri_transfer.errors import UserError
 
-_MOST_DIGITS = 18  # of a number of bytes or seconds; Python refuses to read one of more than 4,300 digits
+_MOST_DIGITS = 18  # of a number of bytes or seconds; Python refuses to parse more than 4,300 digits
 _PAGE = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 
 
 class Refused(UserError):
-    """This file can't be had; others may."""
+    """This file is unavailable; others may be available."""
 
 
 class Unreachable(UserError):
-    """The server does not answer, for now."""
+    """The server does not answer for now."""
 
 
 class Again(Exception):
-    """Something that may be different the next time; `wait` seconds are what the server asks for."""
+    """A transient failure; `wait` is the delay in seconds the server requests."""
 
     def __init__(self, reason: str, wait: float = 0.0):
         super().__init__(reason)
@@ -40,13 +40,13 @@ class Again(Exception):
 
 
 class Client:
-    """Connections of several threads, a session each.
+    """Connections of several threads, with one session each.
 
     Args:
-        timeout: seconds without a byte after which a connection counts as dead.
+        timeout: seconds without data after which a connection counts as dead.
 
     Attributes:
-        auth: for the first host; requests does not let it follow a redirect to another one.
+        auth: for the first host; requests drops it on a redirect to another one.
     """
 
     def __init__(self, timeout: float):
@@ -58,18 +58,18 @@ class Client:
     def ask(
         self, remote: Remote, headers: dict[str, str], method: str = "GET"
     ) -> Iterator[requests.Response]:
-        """A response whose body is still to be read.
+        """A response whose body is unread.
 
         Raises, also while the body is read:
-            Again: what may pass: no connection, a dropped one, silence.
-            Refused: what will not: no address, a certificate that is not trusted, redirects without end.
+            Again: transient failures: no connection, a dropped one, silence.
+            Refused: permanent ones: an invalid address, an untrusted certificate, endless redirects.
         """
         timeout = self._timeout
         try:
             with self._request(
                 method,
                 remote.url,
-                # Bytes as they are stored: a range of a compressed transfer would be a range of something else.
+                # Bytes as stored: with a compressed transfer, ranges would refer to other bytes.
                 headers={"Accept-Encoding": "identity", **headers},
                 stream=True,
                 timeout=(min(30.0, timeout), timeout),
@@ -87,7 +87,7 @@ class Client:
             requests.exceptions.MissingSchema,
             urllib3.exceptions.LocationValueError,
         ):
-            # What is wrong is quoted in the error, and may be a redirect with a signature in it.
+            # The error quotes the fault, which may be a redirect containing a signature.
             raise Refused(
                 f"{remote.url}: no address to download from, or it redirects to none; see {remote.home}"
             ) from None
@@ -109,7 +109,7 @@ class Client:
     def _request(self, method: str, address: str, **options: Any) -> requests.Response:
         try:
             return self._session().request(method, address, **options)
-        except ValueError as error:  # the standard library's, of a redirect that is no address
+        except ValueError as error:  # from the standard library, if a redirect is not an address
             if isinstance(error, (requests.RequestException, urllib3.exceptions.HTTPError)):
                 raise
             raise requests.exceptions.InvalidURL from None
@@ -123,11 +123,11 @@ class Client:
 
 
 def check_status(response: requests.Response, remote: Remote) -> None:
-    """See that a response brings what was asked for.
+    """Check that a response delivers what was requested.
 
     Raises:
         Again: the server is busy or broken.
-        Refused: it does not have the file, does not give it, or sends a web page.
+        Refused: the server lacks the file, denies it, or sends a web page.
     """
     code = response.status_code
     if code in (200, 206):
@@ -150,19 +150,19 @@ def check_status(response: requests.Response, remote: Remote) -> None:
 
 
 def length_of(response: requests.Response) -> int | None:
-    """Bytes that a response announces, if it does."""
+    """The number of bytes a response announces, if any."""
     text = response.headers.get("Content-Length", "").strip()
     return int(text) if text.isdecimal() and len(text) <= _MOST_DIGITS else None
 
 
 def is_page(response: requests.Response, start: bytes = b"") -> bool:
-    """Whether a response is a web page, by what it says or by how its body starts."""
+    """Whether a response is a web page, by its headers or the start of its body."""
     kind = response.headers.get("Content-Type", "").lower()
     return kind.startswith(("text/html", "application/xhtml")) or bool(_PAGE.match(start))
 
 
 def page_instead(response: requests.Response, remote: Remote) -> Refused:
-    """The error to raise for a web page in place of a file."""
+    """The error to raise for a web page instead of a file."""
     where = f" ({shown(response.url)})" if response.url != remote.url else ""
     return Refused(
         f"{remote.url}: a web page came instead of the file, probably one to log in or to agree to terms{where}; "
@@ -171,7 +171,7 @@ def page_instead(response: requests.Response, remote: Remote) -> Refused:
 
 
 def _retry_after(text: str) -> float:
-    """Seconds that a Retry-After header asks for (RFC 9110, 10.2.3: seconds or a date)."""
+    """Delay in seconds requested by a Retry-After header (RFC 9110, 10.2.3: seconds or a date)."""
     text = text.strip()
     if text.isdecimal():
         return float(text[:_MOST_DIGITS])
@@ -182,7 +182,7 @@ def _retry_after(text: str) -> float:
 
 
 def _cause(error: BaseException) -> str:
-    """The innermost reason of an error that wraps others, in a few words."""
+    """The innermost cause of a nested error, in a few words."""
     reason: Any = error
     while True:
         inner = [getattr(reason, "reason", None), *getattr(reason, "args", ())[:1]]

@@ -1,4 +1,4 @@
-"""What lies in an archive: safe names, and members one after another, as files to read."""
+"""The contents of an archive: safe names, and members one by one, as readable files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-# tarfile reads a long name or a pax header in one go, whatever length it claims to have.
+# tarfile reads a long name or a pax header at once, whatever length it claims.
 _LONGEST_READ = 16 << 20  # bytes
 _BLOCK = 1 << 20  # bytes
 _LONGEST_NAME = 255  # bytes, of most file systems
 _LONGEST_PATH = 1024  # bytes
 
-# What a crafted or damaged archive makes its readers raise. Of OSErrors those count that no disk raises.
+# What a crafted or damaged archive makes its readers raise. OSErrors count only if no disk raises them.
 _READ_ERRORS = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, struct.error),
     *(ValueError, OverflowError, IndexError, KeyError, RuntimeError),
@@ -33,12 +33,12 @@ _NOT_OF_A_DISK = (None, errno.EINVAL)  # bz2 and gzip; a seek to before the star
 
 
 class DamagedArchive(Exception):
-    """The archive as a whole can't be read, or ends too early."""
+    """The archive as a whole is unreadable or truncated."""
 
 
 @contextlib.contextmanager
 def reading(damage: Callable[[str], Exception]) -> Iterator[None]:
-    """Turn whatever reading damaged data raises into `damage(reason)`; errors of the disk remain."""
+    """Turn whatever reading damaged data raises into `damage(reason)`; disk errors pass through."""
     try:
         yield
     except (*_READ_ERRORS, OSError) as error:
@@ -48,7 +48,7 @@ def reading(damage: Callable[[str], Exception]) -> Iterator[None]:
 
 
 class UnsafeName(Exception):
-    """A member's name that would not be a file below the folder."""
+    """A member name that would not be a file below the folder."""
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,9 @@ class Member:
     """One file of an archive.
 
     Attributes:
-        name: as the archive has it.
-        path: the same, known to be safe, or None.
-        size: in bytes, as the archive states it.
+        name: as in the archive.
+        path: the same, verified safe, or None.
+        size: in bytes, as stated by the archive.
         reason: why it can't be unpacked, or "".
         open: opens its content; may be called again.
     """
@@ -71,7 +71,7 @@ class Member:
 
 
 def safe_path(name: str) -> PurePosixPath:
-    """A member's name as a path below the folder it is unpacked to.
+    """A member's name as a path below the destination folder.
 
     Backslashes count as separators, as in archives made on Windows.
 
@@ -100,10 +100,10 @@ def safe_path(name: str) -> PurePosixPath:
 
 
 def members_of(archive: Path) -> Iterator[Member]:
-    """The files of a tar, tar.gz or zip, known by its first bytes, in their order; folders are passed over.
+    """The files of a tar, tar.gz or zip, recognised by its first bytes, in order; folders are skipped.
 
     Raises:
-        DamagedArchive: it is none of these, or its structure is damaged or ends too early.
+        DamagedArchive: it is none of these, or its structure is damaged or truncated.
         OSError: it can't be read.
     """
     with archive.open("rb") as file:
@@ -119,7 +119,7 @@ def members_of(archive: Path) -> Iterator[Member]:
 
 
 def _old_tar(start: bytes) -> bool:
-    """Tar before POSIX has no magic; its header's checksum tells."""
+    """Pre-POSIX tar has no magic; its header checksum identifies it."""
     try:
         tarfile.TarInfo.frombuf(start, "utf-8", "surrogateescape")
     except tarfile.TarError:
@@ -128,7 +128,7 @@ def _old_tar(start: bytes) -> bool:
 
 
 class _Bounded:
-    """A file that refuses to be read in enormous pieces."""
+    """A file that refuses enormous reads."""
 
     def __init__(self, file: IO[bytes]):
         self._file = file
@@ -150,11 +150,11 @@ def _tar(archive: Path, open_file: Callable[..., Any]) -> Iterator[Member]:
                 raise DamagedArchive(f"has a member of negative size ({info.name})")
             if not info.isdir():
                 yield _tar_member(tar, info)
-        # tarfile takes a damaged header for the end; the true end is a block of zeros.
+        # tarfile mistakes a damaged header for the end; the true end is a block of zeros.
         bounded.seek(tar.offset)
         if bounded.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
             raise DamagedArchive("ends too early or has a damaged header")
-        while file.read(_BLOCK):  # a gzip file's checksum stands at its end
+        while file.read(_BLOCK):  # a gzip file's checksum is at its end
             pass
 
 

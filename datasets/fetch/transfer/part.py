@@ -1,4 +1,4 @@
-"""A file that has arrived in part, and the card beside it that says of what it is the beginning."""
+"""A partially downloaded file, and the card beside it that identifies the whole."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Remote:
 
     Attributes:
         url: its address.
-        home: the page to look at when it can't be had.
-        bytes, md5: what it must have, where that is published.
+        home: the page to consult if it is unavailable.
+        bytes, md5: its expected size and checksum, if published.
         denied: what to do when the server refuses access.
     """
 
@@ -44,7 +44,7 @@ class Remote:
 class Part:
     """`<name>.part` and its card `<name>.part.json`: address, validators, total size.
 
-    The part never holds bytes of a content other than the card's: a new content begins by emptying the part.
+    The part never mixes in bytes of content other than the card's: new content first empties the part.
     """
 
     def __init__(self, target: Path):
@@ -58,7 +58,7 @@ class Part:
                 self.card = read_object(self._card_path, {"url": str})
 
     def size(self) -> int:
-        """Bytes that are here."""
+        """Bytes received so far."""
         try:
             return self.path.stat().st_size
         except FileNotFoundError:
@@ -66,18 +66,18 @@ class Part:
 
     @property
     def total(self) -> int | None:
-        """Bytes that the whole has, as far as the server said."""
+        """Total bytes, if the server stated them."""
         total = self.card.get("bytes")
         return total if isinstance(total, int) and total >= 0 else None
 
     def begins(self, remote: Remote) -> bool:
-        """Whether it can be continued: same address, or a published checksum that will tell."""
+        """Whether it can be resumed: same address, or a published checksum to verify the result."""
         if not self.card or (self.total is not None and self.size() > self.total):
             return False
         return self.card["url"] == remote.url or remote.md5 is not None
 
     def validator(self, remote: Remote) -> str | None:
-        """What an If-Range header may hold (RFC 9110, 13.1.5: no weak entity tags)."""
+        """A valid value for an If-Range header (RFC 9110, 13.1.5: no weak entity tags)."""
         if self.card.get("url") != remote.url:
             return None
         etag, modified = self.card.get("etag"), self.card.get("last_modified")
@@ -86,7 +86,7 @@ class Part:
         return modified if isinstance(modified, str) else None
 
     def restart(self, card: dict[str, Any]) -> None:
-        """Forget what is here, and expect the content that `card` describes."""
+        """Discard the part, and expect the content that `card` describes."""
         self.close()
         with names_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ class Part:
         self.note(card)
 
     def note(self, card: dict[str, Any]) -> None:
-        """Keep the card."""
+        """Save the card."""
         self.card = card
         with names_errors(self._card_path):
             write_json(self._card_path, card)
@@ -108,13 +108,13 @@ class Part:
         return self._descriptor
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
 
     def finish(self) -> None:
-        """Give the part its final name; its content is on disk before."""
+        """Give the part its final name, after syncing its content to disk."""
         with names_errors(self.path):
             os.fsync(self.descriptor())
         self.close()
@@ -131,7 +131,7 @@ class Part:
 
 
 def digests(path: Path) -> dict[str, Any]:
-    """Size, MD5 and SHA-256 of a file, in one reading."""
+    """Size, MD5 and SHA-256 of a file, in one pass."""
     md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
     with names_errors(path), path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -142,12 +142,11 @@ def digests(path: Path) -> dict[str, Any]:
 
 
 def fault_of(path: Path, name: str, digest: dict[str, Any], remote: Remote) -> str | None:
-    """What is wrong with a received file, or None.
+    """The fault of a received file, or None.
 
     Args:
-        path: where it is now.
-        name: what it will be called; by it a gzip file is known, whose own checksum serves where none is
-            published.
+        path: its current path.
+        name: its final name; identifies a gzip file, whose own checksum serves if none is published.
         digest: its :func:`digests`.
     """
     if remote.bytes is not None and digest["bytes"] != remote.bytes:
@@ -160,7 +159,7 @@ def fault_of(path: Path, name: str, digest: dict[str, Any], remote: Remote) -> s
 
 
 def gzip_fault(path: Path) -> str | None:
-    """Whether a gzip file is whole, by its own checksum; the fault, or None."""
+    """Check a gzip file by its own checksum; returns the fault, or None."""
     limit = most_unpacked(path)
     unpacked = 0
     try:

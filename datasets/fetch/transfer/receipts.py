@@ -1,4 +1,4 @@
-"""What has been received, in a file that survives being cut off, and the lock that keeps two processes apart."""
+"""A crash-safe record of received files, and the lock that keeps other processes out."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ RECEIPT = "receipt.jsonl"
 
 
 class Receipts:
-    """One line of JSON a received file, in the order of receipt; of several lines of a file the last counts.
+    """One line of JSON per received file, in order of receipt; a file's last line counts.
 
-    Only a finished file has a line. A line that was half written when the power went is dropped at the next
-    start. While it is open no other process can write to the folder.
+    Only a finished file has a line. A line half-written at a power cut is dropped at the next start. While the receipt
+    is open, no other process can write to the folder.
     """
 
     def __init__(self, folder: Path):
-        """Open or begin the folder's receipt.
+        """Open or create the folder's receipt.
 
         Raises:
             UserError: another process writes to the folder, or the receipt is damaged.
@@ -63,7 +63,7 @@ class Receipts:
         return iter(list(self._entries.values()))
 
     def add(self, entry: dict[str, Any]) -> None:
-        """Note a file whose content is safe on disk; `entry["file"]` names it."""
+        """Record a file whose content is safely on disk; `entry["file"]` names it."""
         with self._guard:
             self._file.add([line_of(entry)])
             self._entries[entry["file"]] = entry

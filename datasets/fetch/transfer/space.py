@@ -1,4 +1,4 @@
-"""How much may be written: what the disk has room for, and what a packed file can sensibly hold."""
+"""Limits on writing: free disk space, and what a compressed file can plausibly hold."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from pathlib import Path
 from mri_transfer.errors import UserError
 from mri_transfer.words import size_in_words
 
-# Compression can reach a thousand; scans are packed to a quarter of their size, flat label images to a hundredth.
+# Compression ratios can reach a thousand; scans shrink to a quarter of their size, flat label images to a hundredth.
 _MOST = 100
-_SMALL = 1 << 30  # bytes; less than this is no bomb
+_SMALL = 1 << 30  # bytes; anything smaller is not a bomb
 
 
 def most_unpacked(archive: Path) -> int:
-    """Bytes that a packed file may unpack to before it counts as a bomb."""
+    """Bytes a compressed file may unpack to before it counts as a bomb."""
     return max(_SMALL, _MOST * archive.stat().st_size)
 
 
 def need_space(path: Path, size: float, name: str) -> None:
-    """See that `size` more bytes fit on the disk that `path` is or will be on.
+    """Check that `size` more bytes fit on the disk of `path`, which need not exist yet.
 
     Raises:
         UserError: they don't; `name` says what needs them.

@@ -1,4 +1,4 @@
-"""A few threads that work on jobs and can be left behind at once."""
+"""A few worker threads that can be abandoned at once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Generic, TypeVar
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_LEAVE = 1.0  # second that threads get to end by themselves
-# Seconds between two looks for a signal: one that arrives just before the queue is waited for would not end the wait.
+_LEAVE = 1.0  # seconds that threads get to finish by themselves
+# Seconds between checks for a signal: one arriving just before a wait on the queue would not end the wait.
 _LOOK = 0.5
 
 
@@ -36,10 +36,10 @@ class Done(Generic[Job, Result]):
 def run_all(
     jobs: Sequence[Job], work: Callable[[Job], Result], parallel: int, stop: threading.Event
 ) -> Generator[Done[Job, Result], None, None]:
-    """Do all jobs, `parallel` at a time, and yield each as it is done.
+    """Run all jobs, `parallel` at a time, and yield each as it finishes.
 
-    When the consumer leaves early, `stop` is set, and no further job is begun. The threads are daemons: a
-    pool's would keep Ctrl-C waiting for a server that says nothing.
+    If the consumer leaves early, `stop` is set and no further job starts. The threads are daemons: a pool's threads
+    would keep Ctrl-C waiting for a silent server.
     """
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     results: queue.SimpleQueue[Done[Job, Result]] = queue.SimpleQueue()

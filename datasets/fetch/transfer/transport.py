@@ -1,7 +1,7 @@
-"""One address to one file: resumed, verified, patient with servers, and clear where patience does not help.
+"""Download one address to one file: resumed, verified, with retries, and clear errors where retrying won't help.
 
-pooch, parfive and fsspec begin again after an interruption, and huggingface_hub's resume checks neither that the
-content is still the same nor which range it was sent; so requests does HTTP, and what it takes to resume is here.
+pooch, parfive and fsspec restart after an interruption, and huggingface_hub's resume checks neither that the content is
+still the same nor the range it received; so we use requests for HTTP and resume here.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from mri_transfer.storage.files import names_errors, write_all
 
 T = TypeVar("T")
 
-_BLOCK = 1 << 15  # bytes; what a reset connection can lose
+_BLOCK = 1 << 15  # bytes; the most a reset connection can lose
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.IGNORECASE)
-_WRONG_RANGES = 2  # after so many, a server's ranges are not asked for again
-_WRONG_SIZES = 3  # so many other sizes than the listed one in a row are no slip
+_WRONG_RANGES = 2  # after this many, stop requesting ranges from a server
+_WRONG_SIZES = 3  # this many sizes in a row that differ from the listing are not an accident
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to go on.
+    """Retry limits.
 
     Attributes:
-        tries: failures in a row, without a byte gained, after which to give up.
-        backoff: seconds before the second try; doubled with each further one.
-        longest: most seconds to wait, whatever a server asks for.
-        timeout: seconds without a byte after which a connection counts as dead.
+        tries: consecutive failures without progress before giving up.
+        backoff: seconds before the second try; doubled each time.
+        longest: most seconds to wait, whatever a server requests.
+        timeout: seconds without data after which a connection counts as dead.
     """
 
     tries: int = 8
@@ -70,17 +70,17 @@ class _Transfer:
         self._counted_bytes = 0
 
     def count(self, size: int) -> None:
-        """Tell the progress bar how much is here."""
+        """Update the progress bar."""
         self._tick(size - self._counted_bytes)
         self._counted_bytes = size
 
 
 class Downloader:
-    """Downloads for several threads, which share one patience.
+    """Downloads for several threads, which share retry limits.
 
     Args:
-        stop: once set, downloads end with :class:`Stopped`; what has arrived is kept.
-        tick: is told of bytes gained, or lost (negative) where a file begins again.
+        stop: once set, downloads end with :class:`Stopped`; received data is kept.
+        tick: called with bytes gained, or lost (negative) if a file restarts.
     """
 
     def __init__(
@@ -88,19 +88,19 @@ class Downloader:
     ):
         self.client = Client(patience.timeout)
         self._patience, self._stop, self._tick = patience, stop, tick
-        self._not_before = 0.0  # a server that asks to wait means all of our connections
+        self._not_before = 0.0  # a server's request to wait applies to all our connections
 
     def get(self, remote: Remote, target: Path, adopt: bool = True) -> dict[str, Any]:
-        """Download a file; continue what an earlier call left; replace the target once the new one is whole.
+        """Download a file, resuming an earlier call's part; replace the target once the new file is complete.
 
         Args:
-            adopt: take a target that is there and has nothing wrong, as left by a call that was killed after it.
+            adopt: accept an existing intact target, as left by a call killed after finishing it.
 
         Returns:
-            What goes into the receipt: url, bytes, md5, sha256, how it was checked, when.
+            The receipt entry: url, bytes, md5, sha256, how it was checked, when.
 
         Raises:
-            Refused: the server refuses it, sends something else, or twice sends it damaged.
+            Refused: the server refuses, sends something else, or sends damaged data twice.
             Unreachable: the server does not answer; the part is kept.
             OSError: it can't be written; the part is kept.
             Stopped: see `stop`.
@@ -152,7 +152,7 @@ class Downloader:
         return self._persist(remote, once, lambda: 0)
 
     def size(self, remote: Remote) -> int | None:
-        """Bytes of a file as the server announces them, or None if it tells nothing; asked once."""
+        """A file's size as announced by the server, or None if unknown; asked once."""
         try:
             with self.client.ask(remote, {}, "HEAD") as response:
                 plain = response.status_code == 200 and not is_page(response)
@@ -161,7 +161,7 @@ class Downloader:
             return None
 
     def _persist(self, remote: Remote, action: Callable[[], T], progress: Callable[[], int]) -> T:
-        """Do `action` until it works; a try that got further than any before does not count as a failure."""
+        """Retry `action` until it works; a try that got further than any before does not count as a failure."""
         failures, best = 0, progress()
         while True:
             self._sleep_until(self._not_before)
@@ -193,7 +193,7 @@ class Downloader:
             raise Stopped
 
     def _receive(self, remote: Remote, transfer: _Transfer) -> None:
-        """One request for what is missing; returns when the part is as long as the server says."""
+        """One request for the missing data; returns when the part has the length the server states."""
         part = transfer.part
         offset = part.size() if part.begins(remote) and transfer.wrong_ranges < _WRONG_RANGES else 0
         if offset and offset == part.total:
@@ -239,7 +239,7 @@ class Downloader:
         part, began = transfer.part, False
         for block in response.raw.stream(_BLOCK, decode_content=False):
             if not began:
-                if offset == 0:  # only now: what is here is not thrown away for a login page
+                if offset == 0:  # only now: don't discard the part for a login page
                     if is_page(response, block):
                         raise page_instead(response, remote)
                     self._begin(response, remote, transfer, total)
@@ -275,7 +275,7 @@ class Downloader:
 
 
 def _receipt(remote: Remote, digest: dict[str, Any], name: str) -> dict[str, Any]:
-    """What a receipt says of a received file."""
+    """The receipt entry of a received file."""
     checks = ["published MD5"] if remote.md5 else ["gzip checksum"] if name.endswith((".gz", ".tgz")) else []
     checks += ["listed size"] if remote.bytes is not None else []
     now = datetime.datetime.now(datetime.timezone.utc)
@@ -283,7 +283,7 @@ def _receipt(remote: Remote, digest: dict[str, Any], name: str) -> dict[str, Any
 
 
 def _changed(response: requests.Response, part: Part, remote: Remote) -> bool:
-    """Whether an answer is of another content than the part, as far as its validators tell."""
+    """Whether a response has different content from the part, judging by its validators."""
     for header, key in (("ETag", "etag"), ("Last-Modified", "last_modified")):
         before, now = part.card.get(key), response.headers.get(header)
         if before and now:
@@ -292,7 +292,7 @@ def _changed(response: requests.Response, part: Part, remote: Remote) -> bool:
 
 
 def _check_range(response: requests.Response, remote: Remote, transfer: _Transfer, offset: int) -> int:
-    """The total size that a partial answer states, once it is known to continue what is here."""
+    """The total size stated by a partial response, after checking that it continues the part."""
     part = transfer.part
     match = _RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     total = int(match[2]) + 1 if match and match[3] == "*" else int(match[3]) if match else 0
@@ -307,7 +307,7 @@ def _check_range(response: requests.Response, remote: Remote, transfer: _Transfe
 
 
 def _settle_end(response: requests.Response, remote: Remote, transfer: _Transfer) -> None:
-    """The server says that nothing comes after what is here: then it is whole, or of another file."""
+    """The server says nothing follows the part: it is complete, or belongs to another file."""
     part = transfer.part
     match = re.fullmatch(r"bytes \*/(\d{1,18})", response.headers.get("Content-Range", "").strip())
     if match and int(match[1]) == part.size():

@@ -1,4 +1,4 @@
-"""Image files, whatever they hold: opened within limits, turned upright, padded to a square."""
+"""Image files of any content: opened within limits, turned upright, padded to a square."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from PIL import Image, ImageOps
 
 from mri_transfer.words import size_in_words
 
-# What files whose names are read may hold. Pillow tries every format it knows otherwise, and hands one of them, EPS, to
+# Formats accepted from files. Otherwise Pillow tries every format it knows, and passes one of them, EPS, to
 # Ghostscript, which runs programs.
 FORMATS = ("JPEG", "PNG", "BMP", "DIB", "TIFF", "WEBP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
 
 MOST_PIXELS = 40_000_000
-"""Of an image file. A slice has 2 million at most; a few kilobytes can promise billions."""
+"""Of an image file. A slice has at most 2 million; a file of a few kilobytes can promise billions."""
 
 
 LARGE = 4_000_000
-"""Pixels of an image that takes hundreds of megabytes while it is read, up to 16 bytes a pixel."""
+"""Pixels of an image that needs hundreds of megabytes to read, at up to 16 bytes per pixel."""
 
 
 TOO_LARGE = "promises {size} pixels, and more than 40 million are refused"
@@ -48,10 +48,10 @@ MAGIC = {
 def read_bytes(path: Path) -> bytes:
     """All of an image file.
 
-    Pillow reads from memory, because of a file on disk it reads as much at once as a header in it promises.
+    Pillow reads from memory, because from a file on disk it reads as much at once as a header promises.
 
     Raises:
-        ValueError: it is no regular file, or larger than any picture; OSError: it can't be read.
+        ValueError: it is not a regular file, or larger than any picture; OSError: it can't be read.
     """
     if path.is_symlink() and not path.exists():
         raise ValueError("a link that leads nowhere")
@@ -68,13 +68,13 @@ _ONE_AT_A_TIME = threading.Lock()
 
 @contextlib.contextmanager
 def open_image(file: IO[bytes]) -> Iterator[Image.Image]:
-    """Open an image file, only its header read so far; the pixels come with :func:`upright`.
+    """Open an image file, reading only its header; :func:`upright` reads the pixels.
 
-    Of images with more than `LARGE` pixels, one is open at a time; other threads wait.
+    Only one image with more than `LARGE` pixels is open at a time; other threads wait.
 
     Raises:
         ValueError: it promises more than `MOST_PIXELS` pixels.
-        PIL.UnidentifiedImageError: it is no image; the text says what it is instead.
+        PIL.UnidentifiedImageError: it is not an image; the text says what it is instead.
         Exception: whatever Pillow raises for files that are damaged.
     """
     try:
@@ -100,17 +100,17 @@ def _unidentified(content: bytes) -> str:
 
 
 def upright(file: Image.Image, mode: str) -> Image.Image:
-    """The picture of an opened file as plain grey or colour, the way round a viewer shows it.
+    """The picture of an opened file as plain grey or colour, in the orientation a viewer shows.
 
-    Transparency lies on black; deeper than 8 bits becomes grey, stretched from its own range; of several frames
-    the first counts.
+    Transparency is composited on black; more than 8 bits becomes grey, rescaled from its own range; of several frames
+    the first is used.
 
     Args:
-        file: as from :func:`open_image`.
-        mode: "L" or "YCbCr", what the caller will convert to; a JPEG is decoded to it directly.
+        file: from :func:`open_image`.
+        mode: "L" or "YCbCr", the caller's target; a JPEG is decoded to it directly.
 
     Returns:
-        Of mode "L", "RGB" or `mode`.
+        An image of mode "L", "RGB" or `mode`.
     """
     # A JPEG's luma and chroma need no trip through RGB; equal for grey content, and faster.
     file.draft(mode, file.size)
@@ -136,7 +136,7 @@ def upright(file: Image.Image, mode: str) -> Image.Image:
 
 
 def _bands(image: Image.Image) -> Iterator[Image.Image]:
-    # Rows by rows: what is done to a whole picture with more than 8 bits or transparency takes a multiple of its size.
+    # In blocks of rows: processing a whole picture with more than 8 bits or transparency takes a multiple of its size.
     rows = max(1, (1 << 20) // image.width)
     for top in range(0, image.height, rows):
         yield image.crop((0, top, image.width, min(top + rows, image.height)))
@@ -161,9 +161,9 @@ def _on_black(image: Image.Image) -> Image.Image:
 
 
 def read_grey(path: Path) -> np.ndarray:
-    """An image file as grey, uint8 (height, width), the way round a viewer shows it.
+    """An image file as grey, uint8 (height, width), in the orientation a viewer shows.
 
-    Colour becomes luma; transparency lies on black; deeper than 8 bits is stretched from its own range.
+    Colour becomes luma; transparency is composited on black; more than 8 bits is rescaled from its own range.
 
     Raises:
         Exception: whatever Pillow raises for files that are damaged or no images.

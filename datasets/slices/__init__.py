@@ -1,1 +1,1 @@
-"""From a volume to the slices worth keeping: windowed, resampled, cut, without repeats."""
+"""From a volume to the slices worth keeping: windowed, resampled, cut, deduplicated."""

@@ -1,4 +1,4 @@
-"""By what the same scan is recognised, however it is stored."""
+"""Recognise the same scan however it is stored."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import hashlib
 
 import numpy as np
 
-_ALONG = 40  # voxels looked at along an axis
+_ALONG = 40  # voxels sampled along an axis
 
 
 def scan_digest(voxels: np.ndarray) -> str:
     """Digest of a volume's shape and of which of its voxels are brighter than others.
 
-    The order of values survives every change that keeps the scan what it is: another data type, byte order, file
-    format, compression or order of axes, a positive scale factor and an offset, also where these round differently.
-    (R. Zabih and J. Woodfill, "Non-parametric local transforms for computing visual correspondence", 1994, compare
-    images so.) A digest of values, or of slices, would differ as soon as one of them rounds the other way.
+    The order of values survives every change that preserves the scan: data type, byte order, file format, compression
+    or axis order, a positive scale factor and an offset, even with different rounding. (R. Zabih and J. Woodfill,
+    "Non-parametric local transforms for computing visual correspondence", 1994, compare images this way.) A digest of
+    values, or of slices, would differ as soon as one rounded differently.
 
-    Up to 64,000 voxels on a regular grid are compared, each with the next one on it: noise makes any two scans differ
-    in about half of the comparisons that fall into a head, and more voxels would only make it likelier that rounding
-    turns two values into one.
+    Up to 64,000 voxels on a regular grid are compared, each with the next one: noise makes any two scans differ in
+    about half of the comparisons inside a head, and more voxels would only make it likelier that rounding merges two
+    values.
 
     Args:
         voxels: (x, y, z), canonical (RAS+).

@@ -1,4 +1,4 @@
-"""One volume to its 2-D slices, in the orientation, geometry and intensities that all slices share."""
+"""From one volume to its 2-D slices, in a common orientation, geometry and intensity scale."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mri_transfer.datasets.slices.resample import resample_stack
 from mri_transfer.datasets.volumes.planes import AXES, PLANES, is_usable, no_usable_plane
 from mri_transfer.datasets.volumes.volume import BadVolume, Volume
 
-_STACK = 8  # slices in floating point at a time, which a processor's cache holds
+_STACK = 8  # floating-point slices at a time, to fit in a CPU cache
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Slices:
         images: uint8 (n, size, size).
         plane: n names.
         position_mm: n positions across the plane, mm, in scanner coordinates: to the right, front or top.
-        position: the same as a fraction of the volume, 0..1.
-        redundant: how many more were cut and left out because a kept one shows the same.
+        position: the same, as a fraction of the volume, 0..1.
+        redundant: number of further slices cut but left out because a kept one shows the same.
     """
 
     images: np.ndarray
@@ -45,9 +45,9 @@ def cut(
 
     Args:
         size: side of a slice, pixels.
-        spacing: kept slices of a plane stand at least this far apart, mm.
+        spacing: least distance between kept slices of a plane, mm.
         planes: which of :data:`PLANES` to cut, if the voxels allow it.
-        min_foreground: least share of the padded square that must be foreground.
+        min_foreground: least foreground share of the padded square.
 
     Raises:
         BadVolume: nothing in it can be used.
@@ -86,7 +86,7 @@ def cut(
 
 
 def _selected_layers(stack: np.ndarray, layers: np.ndarray) -> np.ndarray:
-    """Some layers of a stack; without a copy where they are evenly spaced, as they mostly are."""
+    """Some layers of a stack, without copying if evenly spaced, as they usually are."""
     first, last = int(layers[0]), int(layers[-1])
     step = int(layers[1]) - first if len(layers) > 1 else 1
     evenly = range(first, last + 1, step)
@@ -94,15 +94,15 @@ def _selected_layers(stack: np.ndarray, layers: np.ndarray) -> np.ndarray:
 
 
 def keep(volume: Volume, inside: np.ndarray, plane: str, spacing: float, min_foreground: float) -> np.ndarray:
-    """Numbers of the slices worth keeping: with enough head, and apart from each other.
+    """Indices of the slices worth keeping: with enough head, and far enough apart.
 
     Args:
         inside: boolean (x, y, z), the foreground.
         spacing, min_foreground: as in :func:`cut`.
 
     Returns:
-        Rising indices along the volume's axis across `plane`: the first slice with enough foreground, and every
-        next one at least `spacing` mm further.
+        Rising indices along the volume's axis across `plane`: the first slice with enough foreground, then each next
+        one at least `spacing` mm further.
     """
     across, down, along = AXES[plane]
     height, width = (volume.voxels.shape[axis] * volume.zooms[axis] for axis in (down, along))
@@ -117,19 +117,19 @@ def keep(volume: Volume, inside: np.ndarray, plane: str, spacing: float, min_for
 
 
 def _count_along(inside: np.ndarray, axis: int) -> np.ndarray:
-    """How many voxels are true in each layer across an axis.
+    """Number of true voxels in each layer across an axis.
 
-    Bytes that lie next to one another in memory are counted first, which a processor does many at once.
+    Bytes adjacent in memory are counted first, which a CPU does many at a time.
     """
     turned = turn_forward(inside)
     order = sorted(range(3), key=lambda dimension: -abs(inside.strides[dimension]))
     inside = inside[turned]
     layers = np.moveaxis(inside, axis, 0)
-    if order[0] == axis:  # each layer is in one piece
+    if order[0] == axis:  # each layer is contiguous
         return np.array([np.count_nonzero(layer) for layer in layers], dtype=np.int64)[turned[axis]]
     outer = np.moveaxis(inside.view(np.uint8), order[0], 0)
     total = np.zeros(outer.shape[1:], dtype=np.uint32)
-    for start in range(0, len(outer), 255):  # as far as a byte counts
+    for start in range(0, len(outer), 255):  # the range of a byte
         total += np.add.reduce(outer[start : start + 255], axis=0, dtype=np.uint8)
     place = [dimension for dimension in range(3) if dimension != order[0]].index(axis)
     return total.sum(axis=1 - place, dtype=np.int64)[turned[axis]]

@@ -1,4 +1,4 @@
-"""From a scanner's arbitrary numbers to 0..255: what is head, and which intensities to show."""
+"""From a scanner's arbitrary units to 0..255: the foreground, and the intensities to show."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from mri_transfer.datasets.volumes.volume import BadVolume
 
 PERCENTILES = (0.5, 99.5)  # of the foreground of the whole volume
 
-# Otsu's threshold alone would cut the ventricles and sulci out of a T1 head, where fluid is darker than the
-# middle between air and tissue. At this fraction of the way from the background to it, fluid stays in on T1,
-# T2 and FLAIR and scanner noise stays out; at 0.2 the noise of many FLAIR volumes comes in.
+# Otsu's threshold alone would cut the ventricles and sulci out of a T1 head, where fluid is darker than the midpoint
+# between air and tissue. At this fraction of the way from the background to it, T1, T2 and FLAIR keep fluid and exclude
+# scanner noise; 0.2 admits the noise of many FLAIR volumes.
 _OTSU_FRACTION = 0.35
 
 _BINS = 256
-_SAMPLE = 1 << 22  # voxels; larger volumes of floats are judged from a regular grid of them
+_SAMPLE = 1 << 22  # voxels; larger float volumes are sampled on a regular grid
 
 
 @dataclass(frozen=True)
 class Window:
-    """How intensities become grey levels.
+    """The mapping from intensities to grey levels.
 
     Attributes:
         level: voxels above it are foreground.
-        low, high: become 0 and 255.
-        hole: a value in the middle of the range that stands for "no data" and becomes 0, or None.
+        low, high: map to 0 and 255.
+        hole: a value inside the range that means "no data" and maps to 0, or None.
     """
 
     level: float
@@ -36,11 +36,11 @@ class Window:
     hole: float | None = None
 
     def foreground(self, voxels: np.ndarray) -> np.ndarray:
-        """Boolean array, true where there is head; it lies in memory as `voxels` do."""
+        """Boolean array, true in the head, with the memory layout of `voxels`."""
         turned = turn_forward(voxels)
         voxels = voxels[turned]
         level: float | np.integer = self.level
-        if voxels.dtype.kind in "iu":  # whole numbers are compared with one, without making floats of them
+        if voxels.dtype.kind in "iu":  # compare integers with an integer, without converting to float
             bounds = np.iinfo(voxels.dtype)
             if bounds.min <= level < bounds.max:
                 level = voxels.dtype.type(math.floor(level))
@@ -51,9 +51,7 @@ class Window:
 
     def grey(self, voxels: np.ndarray) -> np.ndarray:
         """float32 copy of `voxels`, clipped to the window and scaled to 0..255."""
-        short = (
-            voxels.dtype.kind in "iu" and voxels.dtype.itemsize <= 2
-        )  # the fewer bytes to move and to clip
+        short = voxels.dtype.kind in "iu" and voxels.dtype.itemsize <= 2  # fewer bytes to move and clip
         clipped = np.array(voxels, dtype=voxels.dtype if short else np.float32, order="C")
         low, high = clipped.dtype.type(self.low), clipped.dtype.type(self.high)
         if self.hole is not None:
@@ -66,15 +64,15 @@ class Window:
 
 
 def turn_forward(array: np.ndarray) -> tuple[slice, ...]:
-    """An index that turns around the axes that run backwards in memory, and the result back again.
+    """An index that reverses axes running backwards in memory, and also reverts the result.
 
-    Turning a volume to canonical axes leaves such axes, and along them NumPy takes elements one by one.
+    Reorienting a volume to canonical axes creates such axes, along which NumPy processes elements one by one.
     """
     return tuple(slice(None, None, -1 if stride < 0 else 1) for stride in array.strides)
 
 
 class _Distribution:
-    """Values in rising order and how often each occurs."""
+    """Sorted distinct values and their counts."""
 
     def __init__(self, values: np.ndarray, counts: np.ndarray | None):
         self.values = values
@@ -86,21 +84,21 @@ class _Distribution:
         return _Distribution(self.values[keep], np.diff(self.below, prepend=0)[keep])
 
     def percentile(self, percent: float, start: int = 0) -> float:
-        """The smallest value with `percent` of what lies from index `start` on at or below it."""
+        """The smallest value with `percent` of the values from index `start` at or below it."""
         before = int(self.below[start - 1]) if start else 0
         rank = before + percent / 100.0 * (int(self.below[-1]) - before)
         index = int(np.searchsorted(self.below, max(rank, before + 1), side="left"))
         return float(self.values[min(index, len(self.values) - 1)])
 
     def histogram(self, edges: np.ndarray) -> np.ndarray:
-        """Counts between `edges`, with everything outside in the first and last bin."""
+        """Counts between `edges`, with outliers in the first and last bin."""
         index = np.searchsorted(self.values, edges[1:-1], side="left")
         below = np.concatenate([[0], self.below])[index]
         return np.diff(np.concatenate([[0], below, [self.below[-1]]]))
 
 
 def _of_bytes(flat: np.ndarray) -> _Distribution:
-    """Of single bytes, which are counted in pairs: half as many numbers to count."""
+    """For single bytes, counted in pairs: half as many numbers to count."""
     even = flat.size // 2 * 2
     pairs = np.zeros(1 << 16, dtype=np.int64)
     for start in range(0, even, 1 << 20):
@@ -147,15 +145,15 @@ def otsu(counts: np.ndarray) -> int:
 
 
 def find_window(voxels: np.ndarray) -> Window:
-    """Threshold of the foreground, and the 0.5 and 99.5 percentiles of what lies above it.
+    """Foreground threshold, and the 0.5 and 99.5 percentiles above it.
 
-    The result follows a positive scale and a shift of the intensities: it makes the same grey levels.
+    The result is equivariant to a positive scale and a shift of the intensities: grey levels stay the same.
 
     Args:
         voxels: (x, y, z), finite, not all equal.
 
     Raises:
-        BadVolume: there are only two values, so this is a mask and no scan.
+        BadVolume: there are only two values, so this is a mask, not a scan.
     """
     distribution = _distribution(voxels)
     hole = _hole(voxels, distribution)
@@ -179,7 +177,7 @@ def find_window(voxels: np.ndarray) -> Window:
 def _hole(voxels: np.ndarray, distribution: _Distribution) -> float | None:
     """The constant background of a volume that was standardised after skull-stripping: zeros among negatives.
 
-    It is the value in all eight corners, of at least a fifth of all voxels, with true voxels below it.
+    It is the value in all eight corners and of at least a fifth of all voxels, with true voxels below it.
     """
     corners = np.unique(voxels[:: max(voxels.shape[0] - 1, 1), :: max(voxels.shape[1] - 1, 1), [0, -1]])
     if len(corners) > 1:

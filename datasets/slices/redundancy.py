@@ -1,15 +1,15 @@
-"""Slices that show what a kept one already shows are left out.
+"""Drop slices that show the same as one already kept.
 
 D. Wolf et al., "Less is more: selective reduction of CT data for self-supervised pre-training of deep learning models
 with contrastive learning improves downstream classification performance", Computers in Biology and Medicine, 2024
 (arXiv:2410.14524): without near-identical slices, contrastive pretraining was up to nine times faster and AUC rose
-downstream (0.78 to 0.83, 0.73 to 0.83, 0.97 to 0.98). Slices are visited in order, and each is kept unless it is too
-similar to one that is kept already, as there; similarity here is the correlation of two small pictures.
+downstream (0.78 to 0.83, 0.73 to 0.83, 0.97 to 0.98). As there, slices are visited in order, and each is kept unless it
+is too similar to one already kept; similarity here is the correlation of two small pictures.
 
-The default, 0.97, is where slices of other heads begin: on 40 T1 heads cut every 4 mm, the most similar slice of all
-other heads correlates at up to 0.974 (axial), 0.967 (coronal) and 0.933 (sagittal) for 99% of slices. Two slices of
-one head above it differ less than those of two people do. It left out 7% of the slices of 153 subjects cut every 4 mm
-(12% axial and 15% coronal of the 2 mm T1 volumes, 1% of the thick slices), and 35% of those cut as close as they lie.
+The default, 0.97, is roughly where slices of other heads begin: on 40 T1 heads cut every 4 mm, the most similar slice
+of all other heads correlates at up to 0.974 (axial), 0.967 (coronal) and 0.933 (sagittal) for 99% of slices. Two slices
+of one head above it differ less than those of two people. It left out 7% of the slices of 153 subjects cut every 4 mm
+(12% axial and 15% coronal of the 2 mm T1 volumes, 1% of the thick slices), and 35% of those cut at full density.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import numpy as np
 
 from mri_transfer.datasets.slices.cut import Slices
 
-_SIDE = 32  # pixels of a small picture, about
-_LATEST = 2000  # slices of a subject, sequence and plane that a new one is compared with
-_SUBJECTS = 64  # whose small pictures are held, a few megabytes each at most
+_SIDE = 32  # approximate pixels of a small picture
+_LATEST = 2000  # slices of a subject, sequence and plane to compare a new one with
+_SUBJECTS = 64  # whose small pictures are held in memory, a few megabytes each at most
 
 
 def thumbnails(images: np.ndarray) -> np.ndarray:
@@ -34,8 +34,7 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
         images: uint8 (n, size, size).
 
     Returns:
-        float32 (n, p), whole numbers below 2**24, so that every sum is exact and no slice is kept on one machine
-        and left out on another.
+        float32 (n, p), integers below 2**24, so that every sum is exact and all machines keep the same slices.
     """
     n, size, _ = images.shape
     box = max(1, round(size / _SIDE))
@@ -54,8 +53,8 @@ def thumbnails(images: np.ndarray) -> np.ndarray:
 def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Pearson's correlation of every picture of `a` (n, p) with every one of `b` (m, p): float64 (n, m).
 
-    Zero where a picture is of one value. The products of whole numbers are exact in float64 in whatever order they
-    are added up, so the result has the same bits everywhere.
+    Zero if a picture is constant. Sums of integer products are exact in float64 in any order, so the result is
+    bit-identical everywhere.
     """
     is_same = b is a
     a = a.astype(np.float64)
@@ -68,7 +67,7 @@ def correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def neighbour_correlations(pictures: np.ndarray) -> np.ndarray:
-    """Of every picture (n, p) with the next one: float64 (n - 1,)."""
+    """Correlation of every picture (n, p) with the next one: float64 (n - 1,)."""
     a = pictures.astype(np.float64)
     total, spread = _moments(a)
     scale = np.sqrt(spread[1:] * spread[:-1])
@@ -77,7 +76,7 @@ def neighbour_correlations(pictures: np.ndarray) -> np.ndarray:
 
 
 def _moments(pictures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sum, and number of pixels squared times the variance, of each picture."""
+    """The sum of each picture, and its variance times the squared number of pixels."""
     total = pictures.sum(axis=1)
     return total, pictures.shape[1] * np.einsum("ij,ij->i", pictures, pictures) - total**2
 
@@ -95,7 +94,7 @@ def distinct(pictures: np.ndarray, limit: float) -> np.ndarray:
 
 
 def of_planes(planes: Iterable[str]) -> dict[str, np.ndarray]:
-    """Where the slices of each plane stand, in the order in which planes first occur."""
+    """Positions of each plane's slices, in order of the planes' first occurrence."""
     names = np.asarray(list(planes), dtype=object)
     return {name: np.flatnonzero(names == name) for name in dict.fromkeys(names.tolist())}
 
@@ -115,7 +114,7 @@ def subset(slices: Slices, indices: np.ndarray) -> Slices:
 
 
 def without_redundant(slices: Slices, limit: float) -> Slices:
-    """The slices of a volume that differ from one another in their plane; all of them at a limit of 1."""
+    """The slices of a volume that differ from each other within their plane; all of them at a limit of 1."""
     if limit >= 1:
         return slices
     pictures = thumbnails(slices.images)
@@ -127,11 +126,11 @@ class Repeats:
     """Compares the scans of one subject and sequence: repeated sessions, the same scan in two forms.
 
     Scans of another sequence are not compared: a lesion that takes up contrast is a small part of a slice and all
-    that matters in it. Of a subject with very many scans the latest kept slices count, so that time stays linear.
+    that matters in it. With very many scans of a subject, only the latest kept slices count, so time stays linear.
 
     Args:
         limit: as in :func:`distinct`; at 1, everything is kept.
-        earlier: gives, for a subject and sequence, planes and images of its scans in the store, in order.
+        earlier: returns planes and images of a subject's and sequence's scans in the store, in order.
     """
 
     def __init__(
@@ -144,12 +143,12 @@ class Repeats:
     def filter(self, slices: Slices, subject: str, sequence: str) -> Slices:
         """The slices of a new scan that differ from those of the subject's earlier ones.
 
-        To be called for each scan, already without what is redundant in itself, just before it is added.
+        Call it for each scan, after removing redundancy within the scan, just before adding it.
         """
         if self.limit >= 1:
             return slices
         by_plane = self._of(subject, sequence)
-        if not by_plane:  # the first scan; if there is a second, its pictures are made then
+        if not by_plane:  # the first scan; its pictures are made only if there is a second
             return slices
         pictures = thumbnails(slices.images)
         chunks = []

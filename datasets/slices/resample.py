@@ -1,9 +1,9 @@
 """Resizing whole stacks of slices at once, as two matrix products.
 
 Bicubic resizing with anti-aliasing is linear and separable: every output row is a fixed weighted sum of input
-rows, and the same holds for columns. The change from voxels to isotropic millimetres, the padding to a square
-and the resize to the final size are therefore folded into one small matrix per axis, and a stack of n slices
-becomes two products of a matrix library instead of n calls of an image library.
+rows, and the same holds for columns. So the change from voxels to isotropic millimetres, the padding to a square and
+the final resize combine into one small matrix per axis, and a stack of n slices takes two matrix products instead of n
+calls of an image library.
 
 The weights follow Pillow's `Image.resize(..., BICUBIC)`: Keys' cubic with a = -1/2 (R. Keys, "Cubic
 convolution interpolation for digital image processing", 1981), its support stretched by the scale when
@@ -19,13 +19,13 @@ import numpy as np
 
 _A = -0.5  # Keys' parameter
 _SUPPORT = 2.0
-# Rows of an axis matrix that are multiplied at once: the fewer, the fewer zeros are, but as columns of a product they
-# have to fill a processor's vectors.
+# Rows of an axis matrix multiplied at once: fewer rows mean fewer zeros, but as columns of a product they must fill a
+# CPU's vectors.
 _ACROSS, _DOWN = 32, 16
 
 
 def cubic(distance: np.ndarray) -> np.ndarray:
-    """Keys' cubic kernel at `distance` (in samples), zero from 2 on."""
+    """Keys' cubic kernel at `distance` (in samples), zero from 2."""
     x = np.abs(distance)
     near = ((_A + 2.0) * x - (_A + 3.0)) * x * x + 1.0
     far = (((x - 5.0) * x + 8.0) * x - 4.0) * _A
@@ -39,8 +39,8 @@ def axis_matrix(count: int, spacing: float, extent: float, size: int, flip: bool
     Args:
         count: input samples along the axis.
         spacing: distance between them, mm.
-        extent: side of the output square, mm, at least `count * spacing`; the input lies in its middle and
-            what is added on both sides counts as zero.
+        extent: side of the output square, mm, at least `count * spacing`; the input is centred in it and the padding
+            counts as zero.
         size: output samples along the axis.
         flip: reverse the axis.
 
@@ -50,7 +50,7 @@ def axis_matrix(count: int, spacing: float, extent: float, size: int, flip: bool
     """
     scale = extent / spacing / size  # input samples per output sample
     margin = max((extent / spacing - count) / 2.0, 0.0)
-    # Where the division of millimetres is off by its rounding, a whole number of samples is meant.
+    # Snap to a whole number of samples where the division of millimetres is off by rounding.
     if abs(margin - round(margin)) < 1e-6:
         margin = float(round(margin))
     border = int(np.ceil(margin))
@@ -66,9 +66,9 @@ def axis_matrix(count: int, spacing: float, extent: float, size: int, flip: bool
 
 @dataclass(frozen=True)
 class _Block:
-    """Neighbouring rows of an axis matrix, without the columns in which all of them are zero.
+    """Adjacent rows of an axis matrix, without the columns that are zero in all of them.
 
-    The weights are kept both ways round, each in one piece: a matrix library turns small matrices slowly.
+    The weights are stored contiguously in both orders: matrix libraries transpose small matrices slowly.
     """
 
     made: slice
@@ -81,12 +81,12 @@ class _Block:
 def _blocks(
     count: int, spacing: float, extent: float, size: int, flip: bool, block_rows: int
 ) -> tuple[slice, tuple[_Block, ...]]:
-    """:func:`axis_matrix` in pieces: a few samples decide each output, so most of the matrix is zero.
+    """:func:`axis_matrix` in blocks: each output depends on a few samples, so most of the matrix is zero.
 
-    Rows in the padding are zero throughout; they are in no block.
+    Rows in the padding are all zero and belong to no block.
 
     Returns:
-        The rows that are not padding, and blocks of up to `block_rows` of them, counted from the first one on.
+        The rows that are not padding, and blocks of up to `block_rows` of them, counted from the first.
     """
     matrix = axis_matrix(count, spacing, extent, size, flip)
     filled = np.flatnonzero(matrix.any(axis=1))
@@ -105,7 +105,7 @@ def _blocks(
 def resample_stack(
     stack: np.ndarray, spacing: tuple[float, float], size: int, flip: tuple[bool, bool] = (False, False)
 ) -> np.ndarray:
-    """Bring slices to isotropic pixels, pad them to a square with zeros and resize, with anti-aliasing.
+    """Resample slices to isotropic pixels, zero-pad to a square and resize, with anti-aliasing.
 
     Args:
         stack: float32 (n, rows, columns).

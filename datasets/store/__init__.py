@@ -1,1 +1,1 @@
-"""The slice store: filled from a collection of volumes, interrupted at any instant, read at random."""
+"""The slice store: filled from a collection of volumes, interruptible at any instant, with random access."""

@@ -1,4 +1,4 @@
-"""The journal of an extraction: one JSON line an event, appended and fsynced, so that a crash costs the last second."""
+"""The journal of an extraction: one JSON line per event, appended and fsynced, so a crash loses only seconds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mri_transfer.storage.json_lines import Line, LineFile, line_of, text_in
 
 
 class DamagedJournal(UserError):
-    """A line is damaged that counts, or may count, slices which stand before those of a later line."""
+    """A damaged line counts, or may count, slices that precede those of a later line."""
 
 
 class Journal:
@@ -29,12 +29,12 @@ class Journal:
         self._pending: list[bytes] = []
 
     def replay(self) -> Iterator[dict[str, Any]]:
-        """Every event that was written, in order; a torn last line, of a crash, is cut off.
+        """Every event written, in order; a torn last line from a crash is cut off.
 
-        So is what begins with a damaged line, if none of it is a volume: what it noted is found anew.
+        So is everything from a damaged line on, if it includes no volume: its notes will be made again.
 
         Raises:
-            DamagedJournal: a volume stands behind a damaged line.
+            DamagedJournal: a volume follows a damaged line.
             UserError: the first line, the settings, is damaged.
         """
         end = 0
@@ -45,26 +45,26 @@ class Journal:
             os.truncate(self.path, end)
 
     def log(self, kind: str, event: dict[str, Any]) -> None:
-        """Note an event, to be written with the next :meth:`commit`."""
+        """Record an event, to be written by the next :meth:`commit`."""
         self._pending.append(line_of({"kind": kind, **event}))
 
     def commit(self) -> None:
-        """Make what was noted survive a power cut."""
-        # Taken away before it is written: interrupted from the keyboard, the next commit must not write it again.
+        """Make recorded events survive a power cut."""
+        # Cleared before writing: after a keyboard interrupt, the next commit must not write it again.
         pending, self._pending = self._pending, []
         if pending:
             self._file.add(pending)
 
     def close(self) -> None:
-        """Let other processes write; what was not committed is lost."""
+        """Let other processes write; uncommitted events are lost."""
         self._file.close()
 
 
 def events(lines: Iterable[Line], path: Path) -> Iterator[tuple[Line, dict[str, Any]]]:
-    """The events of a journal's lines, up to a damaged one behind which no volume stands.
+    """The events of a journal's lines, up to a damaged one not followed by a volume.
 
     Raises:
-        DamagedJournal: a volume stands behind a damaged line.
+        DamagedJournal: a volume follows a damaged line.
         UserError: the first line, the settings, is damaged.
     """
     damaged: list[Line] = []
@@ -85,6 +85,6 @@ def events(lines: Iterable[Line], path: Path) -> Iterator[tuple[Line, dict[str, 
 
 
 def described(line: Line) -> str:
-    """A damaged line, by its number and the file that it seems to name."""
+    """A damaged line, by its number and the file it seems to name."""
     name = text_in(line.content, "source") or text_in(line.content, "path")
     return f"line {line.number}" + (f", of {name}," if name else "")

@@ -1,4 +1,4 @@
-"""What the journal of a slice store says, in memory: settings, volumes in use, files that are not, and counts."""
+"""A slice store's journal in memory: settings, volumes in use, unused files, and counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mri_transfer.datasets.store.store import FORMAT
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import Kind, wrong_fields
 
-OF_SLICES = ("planes", "position_mm", "position")  # lists of a journal line that are not held in memory
+OF_SLICES = ("planes", "position_mm", "position")  # lists of a journal line not held in memory
 
 _OF_VOLUME = ("source", "subject", "session", "sequence", "sha256")
 _FIELDS: dict[str, dict[str, Kind]] = {  # by kind of event
@@ -35,21 +35,21 @@ _IN_EVIDENCE_WHERE_GIVEN: dict[str, Kind] = {
     **{"picture": bool, "is_folder": bool, "told": [[str]]},
 }
 
-# What a store was made with before the setting existed.
+# Values used by stores made before the setting existed.
 _EARLIER_SETTINGS = {"max_correlation": 1.0}
 
 
 class Ledger:
     """The sum of a journal's events.
 
-    Its size grows with the number of volumes, about a kilobyte each, and not with that of slices.
+    Its size grows with the number of volumes, about a kilobyte each, not with that of slices.
 
     Attributes:
-        settings: those the store was begun with; empty before that.
-        used: one dictionary a volume in the store, in order: its journal line, with the number of its first slice
-            ("first") and how many follow one another in a plane ("runs") in place of the lists.
-        known: by path, files that hold a volume of the store and are not, or no longer, the one it was read from.
-        slices: how many slices the used volumes have.
+        settings: those the store was created with; empty before that.
+        used: one dictionary per volume in the store, in order: its journal line, with the number of its first slice
+            ("first") and the run lengths of planes ("runs") in place of the lists.
+        known: by path, files that hold a volume of the store but are not, or no longer, the one it was read from.
+        slices: number of slices of the used volumes.
     """
 
     def __init__(self, folder: Path):
@@ -61,10 +61,10 @@ class Ledger:
         self._skips: dict[str, dict[str, Any]] = {}
 
     def replay(self, events: Iterable[dict[str, Any]]) -> Ledger:
-        """Take in a journal's events.
+        """Absorb a journal's events.
 
         Raises:
-            UserError: there is one that this version does not know.
+            UserError: this version does not know one of them.
         """
         for event in events:
             kind = event["kind"]
@@ -81,7 +81,7 @@ class Ledger:
         return self
 
     def note(self, kind: str, entry: dict[str, Any]) -> None:
-        """Take in one event."""
+        """Absorb one event."""
         entry = {key: value for key, value in entry.items() if key != "kind"}
         if kind == "settings":
             self.settings = entry
@@ -93,7 +93,7 @@ class Ledger:
             self._skips.pop(entry.get("path", ""), None)
         elif kind == "skipped":
             key = entry.get("path") or f"{entry['source']}: {entry['reason']}"
-            self._skips.pop(key, None)  # the latest word on a file counts
+            self._skips.pop(key, None)  # a file's latest event counts
             self._skips[key] = entry
         elif kind == "known":
             self.known[entry["path"]] = entry
@@ -111,10 +111,10 @@ class Ledger:
         return self._skips.get(path)
 
     def check_settings(self, settings: dict[str, Any]) -> None:
-        """See that a store is continued as it was begun.
+        """Check that a store is continued with the settings it was created with.
 
         Raises:
-            UserError: something differs; the line says what.
+            UserError: something differs; the message says what.
         """
         now = {**_EARLIER_SETTINGS, "format": FORMAT, **settings}
         before = {**_EARLIER_SETTINGS, **self.settings}
@@ -132,7 +132,7 @@ class Ledger:
             raise UserError(f"{self.folder}: was made with {differences}; {advice}another --out")
 
     def counts(self) -> dict[str, Any]:
-        """Slices, volumes and subjects, in all and by plane, sequence and source, and what was redundant."""
+        """Slices, volumes and subjects, in total and by plane, sequence and source, and redundant slices."""
         planes: Counter[str] = Counter()
         sequences: Counter[str] = Counter()
         sources: Counter[str] = Counter()
@@ -153,13 +153,13 @@ class Ledger:
         }
 
     def about(self) -> dict[str, Any]:
-        """What a manifest tells beside what the store holds."""
+        """A manifest's information beyond the store's content."""
         notes = ((entry["source"], note) for entry in self.used for note in entry.get("notes", ()))
         asked_for = [entry["source"] for entry in self.used if entry.get("asked_for")]
         return {
             "counts": self.counts(),
             "people_decided_together": all("evidence" in entry for entry in self.used),
-            # Their names say that they are no scans, and the user wanted them.
+            # Their names say that they are not scans, but the user wanted them.
             **({"asked_for": asked_for} if asked_for else {}),
             "notes": [{"file": file, "note": note} for file, note in notes],
             "skipped": [{"file": entry["source"], "reason": entry["reason"]} for entry in self.skipped],
@@ -167,12 +167,12 @@ class Ledger:
 
 
 def source_of(entry: dict[str, Any]) -> str:
-    """The collection that a volume comes from: the folder that was given on the command line."""
+    """The collection of a volume: the folder given on the command line."""
     return str(entry["source"]).split("/")[0]
 
 
 def _fault_of(event: dict[str, Any]) -> str:
-    """What is not as it should be in a line of the journal: its kind or its fields; or ""."""
+    """The fault in a journal line, in its kind or its fields; or ""."""
     kind = event["kind"]
     if not isinstance(kind, str) or kind not in _FIELDS:
         return f"kind {kind!r}"[:80]

@@ -1,7 +1,7 @@
-"""Are the pixels of a store those that were written? Read once per change, before something relies on them.
+"""Verify a store's pixels: read once per change, before anything relies on them.
 
-STORE/verified.json tells which shards were read and found whole, with size, times and inode as they were then: while
-these stay, a shard isn't read again. Without the file, or where it can't be written, all of them are.
+STORE/verified.json lists the shards found intact, with their size, times and inode at that time: while these stay the
+same, a shard isn't read again. Without the file, or if it can't be written, all shards are.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mri_transfer.errors import UserError
 from mri_transfer.storage.files import object_or_none, sha256, write_card
 
 VERIFIED = "verified.json"
-CHECKSUM = "pixels"  # of a volume's slices, in its line of the journal
+CHECKSUM = "pixels"  # of a volume's slices, in its journal line
 
 
 def checksum_of(images: Any) -> int:
@@ -26,22 +26,22 @@ def checksum_of(images: Any) -> int:
 
 
 def _stamp(path: Path) -> list[int]:
-    """What changes when a file's bytes do, unless somebody hides it or the disk decays."""
+    """Changes when a file's bytes do, unless someone hides it or the disk decays."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def check_shards(folder: Path, shards: Iterable[Mapping[str, Any]], remedy: str, again: bool = False) -> None:
-    """See that shards are what a manifest says; those that haven't changed since they were last read are not read.
+    """Check that shards match a manifest; those unchanged since last read are not read again.
 
     Args:
-        folder: of the store.
+        folder: the store's.
         shards: the manifest's entries: "file" and "sha256".
-        remedy: ends an error's line.
-        again: whether to read all of them.
+        remedy: ends an error message.
+        again: whether to reread all of them.
 
     Raises:
-        UserError: one is not; the line names it.
+        UserError: one does not; the message names it.
     """
     folder = Path(folder)
     stamps = _read_stamps(folder)
@@ -65,7 +65,7 @@ def check_shards(folder: Path, shards: Iterable[Mapping[str, Any]], remedy: str,
 
 
 def remember_shards(folder: Path, shards: Iterable[Mapping[str, Any]]) -> None:
-    """Note that shards were read and found whole just now."""
+    """Record that shards were just found intact."""
     _remember(folder, {shard["file"]: [*_stamp(folder / shard["file"]), shard["sha256"]] for shard in shards})
 
 
@@ -75,5 +75,5 @@ def _read_stamps(folder: Path) -> dict[str, Any]:
 
 
 def _remember(folder: Path, shards: Mapping[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # a read-only or full disk: they are read again next time
+    with contextlib.suppress(OSError):  # a read-only or full disk: they will be reread next time
         write_card(folder / VERIFIED, {"shards": shards})

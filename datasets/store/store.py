@@ -8,9 +8,9 @@ STORE/volumes.jsonl     the journal of the extraction, one line a file
 STORE/verified.json     which shards were read and found whole, see pixels.py
 STORE/contact_sheet.png, STORE/summary.html, STORE/summary.json
 
-Slices are read with one call to the system each and not from a memory map. A map is up to half as fast again for pages
-that it has met before, and less than half as fast for those that it meets for the first time; and a file that is cut
-short or a disk that fails ends the process with a bus error instead of a message.
+Slices are read with one system call each, not from a memory map. A map is up to 50% faster for pages already mapped,
+but less than half as fast for new ones; and a truncated file or failing disk ends the process with a bus error instead
+of a message.
 """
 
 from __future__ import annotations
@@ -54,12 +54,12 @@ def shard_rows(size: int) -> int:
 
 
 def shard_path(folder: Path, number: int) -> Path:
-    """Where shard `number` lies."""
+    """The path of shard `number`."""
     return Path(folder) / SHARDS / f"{number:05d}.npy"
 
 
 def shard_header(rows: int, size: int) -> bytes:
-    """The header of an `.npy` file (format 1.0), of a length that does not depend on the number of rows.
+    """The header of an `.npy` file (format 1.0), with a length independent of the number of rows.
 
     So a shard can grow without being rewritten.
     """
@@ -69,7 +69,7 @@ def shard_header(rows: int, size: int) -> bytes:
 
 
 def fingerprint_of(manifest: dict[str, Any]) -> str:
-    """Identity of a store's content: the same settings, table and pixels give the same, on any machine."""
+    """Identity of a store's content: the same for the same settings, table and pixels, on any machine."""
     content = {key: manifest[key] for key in ("format", "settings", "table", "shards")}
     return hashlib.sha256(to_json(content, indent=None).encode()).hexdigest()
 
@@ -78,12 +78,12 @@ class SliceStore:
     """Slices in shards on disk, with a table that says where each comes from.
 
     Attributes:
-        folder: where it lies.
+        folder: the store's.
         manifest: settings, versions, counts, hashes and skipped files.
         fingerprint: identity of the content, for provenance.
-        table: one array a column, one entry a slice: subject, session, sequence, plane, position_mm (float),
+        table: one array per column, one entry per slice: subject, session, sequence, plane, position_mm (float),
             position (float, 0..1 of the volume), volume (int, index into `volumes`), source, source_sha256.
-        volumes: one dictionary a volume: subject, session, sequence, source, source_sha256.
+        volumes: one dictionary per volume: subject, session, sequence, source, source_sha256.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class SliceStore:
 
     @classmethod
     def open(cls, folder: Path) -> SliceStore:
-        """Open a finished store; see whether its table, shards and manifest belong together.
+        """Open a finished store, checking that its table, shards and manifest belong together.
 
-        The table is hashed, of the shards only sizes and headers are looked at: :meth:`check_pixels` reads those
-        that have changed, :meth:`verify` all of them.
+        The table is hashed; only sizes and headers of the shards are checked: :meth:`check_pixels` reads changed ones,
+        :meth:`verify` all of them.
 
         Raises:
-            UserError: it is no store, not finished, or damaged; the line names the file.
+            UserError: it is not a store, unfinished or damaged; the message names the file.
         """
         folder = require_folder(folder, KIND, "slices")
         path = folder / MANIFEST
@@ -138,7 +138,7 @@ class SliceStore:
         return len(self.table["volume"])
 
     def images(self, indices: np.ndarray | list[int] | slice) -> np.ndarray:
-        """Slices by their row in the table, in the order asked for.
+        """Slices by their row in the table, in the order requested.
 
         Returns:
             uint8 (n, size, size), a copy.
@@ -154,7 +154,7 @@ class SliceStore:
         result = np.empty((len(positions), self._size, self._size), dtype=np.uint8)
         order = np.argsort(
             positions, kind="stable"
-        )  # along the files, which a disk likes and memory does not mind
+        )  # in file order, which suits disks and doesn't matter in memory
         numbers, rows = np.divmod(positions[order], self._rows)
         offsets = SHARD_HEADER_BYTES + rows * self._size**2
         places = list(result)
@@ -165,25 +165,25 @@ class SliceStore:
     def _shard(self, number: int) -> _Shard:
         shard = self._open.get(number)
         if shard is None:
-            # What another thread still reads stays open until it is done: its own reference keeps it.
+            # A file another thread is reading stays open until it is done: its own reference keeps it.
             while len(self._open) >= self._most_open:
                 self._open.pop(next(iter(self._open)), None)
             shard = self._open[number] = _Shard(self.folder / self.manifest["shards"][number]["file"])
         return shard
 
     def check_pixels(self) -> None:
-        """Read the shards that have changed since they were last read, before something relies on them.
+        """Reread shards changed since they were last read, before anything relies on them.
 
         Raises:
-            UserError: one is damaged; the line names it.
+            UserError: one is damaged; the message names it.
         """
         check_shards(self.folder, self.manifest["shards"], REMEDY)
 
     def verify(self) -> None:
-        """Read everything again and compare it with the hashes in the manifest.
+        """Reread everything and compare it with the hashes in the manifest.
 
         Raises:
-            UserError: a file is damaged; the line names it.
+            UserError: a file is damaged; the message names it.
         """
         check_shards(self.folder, self.manifest["shards"], REMEDY, again=True)
         path = self.folder / TABLE
@@ -192,7 +192,7 @@ class SliceStore:
 
 
 def _open_shards() -> int:
-    """How many files a store holds open: a quarter of what the system allows the process, often 256 of 1,024."""
+    """Number of files a store keeps open: a quarter of the process's limit, often 256 of 1,024."""
     try:
         import resource
     except ImportError:  # Windows
@@ -201,7 +201,7 @@ def _open_shards() -> int:
 
 
 class _Shard:
-    """A file that is read at given places, by any number of threads."""
+    """A file read at given offsets, by any number of threads."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -213,7 +213,7 @@ class _Shard:
             self._file.close()
 
     def read_into(self, place: np.ndarray, offset: int) -> None:
-        """Fill a contiguous array with the bytes from `offset` on."""
+        """Fill a contiguous array with the bytes from `offset`."""
         if hasattr(os, "preadv"):
             count = os.preadv(self._file.fileno(), [place.data], offset)
         else:  # Windows
@@ -225,7 +225,7 @@ class _Shard:
 
 
 def _check_shard(path: Path, rows: int, size: int) -> None:
-    """See that a shard has the size and the header that the manifest tells."""
+    """Check that a shard has the size and header stated by the manifest."""
     if not path.is_file():
         raise UserError(f"{path}: missing; {REMEDY}")
     expected = SHARD_HEADER_BYTES + rows * size * size

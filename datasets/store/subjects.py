@@ -1,4 +1,4 @@
-"""The people of a store stay who they are while it grows."""
+"""Keep the identities of a store's people stable while it grows."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mri_transfer.datasets.volumes.people.decide import decide
 from mri_transfer.datasets.volumes.people.evidence import File
 from mri_transfer.errors import UserError
 
-_STATED = ("known", "bids", "dicom", "told")  # evidence that names a person the same way every time
+_STATED = ("known", "bids", "dicom", "told")  # evidence that always names a person the same way
 
 
 def to_record(evidence: File | None) -> dict[str, Any]:
-    """Evidence as it is kept in a store's journal: what differs from the default."""
+    """Evidence as stored in a journal: fields that differ from the default."""
     if evidence is None:
         return {}
     record = {}
@@ -32,7 +32,7 @@ def to_record(evidence: File | None) -> dict[str, Any]:
 
 
 def from_record(record: dict[str, Any]) -> File:
-    """Evidence out of a journal."""
+    """Evidence from a journal."""
     names = {field.name for field in dataclasses.fields(File)}
     values = {key: value for key, value in record.items() if key in names}
     texts = tuple((str(place), str(text)) for place, text in values.pop("told", ()))
@@ -40,14 +40,14 @@ def from_record(record: dict[str, Any]) -> File:
 
 
 def keep_people(ledger: Ledger, inventory: Inventory) -> None:
-    """Give the files that were found the names that a store has for their people already.
+    """Give files found now the names that a store already has for their people.
 
-    Who is who is decided over the store's files and those that were found. A volume keeps the subject, session and
-    sequence it was stored with; a new file of a person that the store knows gets that person's name; a new person never
-    gets a name that is taken.
+    People are identified over the store's files and those found now. A volume keeps the subject, session and sequence
+    it was stored with; a new file of a known person gets that person's name; a new person never gets a name already in
+    use.
 
     Raises:
-        UserError: two people of the store would be one by now, or one would be two.
+        UserError: two people of the store would now be one, or one would be two.
     """
     if not ledger.used:
         return
@@ -73,10 +73,10 @@ def keep_people(ledger: Ledger, inventory: Inventory) -> None:
         stated_fields = set(source.stated)
         values: dict[str, str] = {}
         if entry is None and (before_it_moved := moved.get(printable(str(source.path)))):
-            # Its slices are in the store already, under the name it had; its new path changes nobody.
+            # Its slices are already in the store under its old name; the new path changes no identities.
             values = {key: before_it_moved[key] for key in ("subject", "session", "sequence")}
         elif entry is not None and entry.get("how") == BY_TABLE and not stated_fields:
-            values = {}  # made with a table that is not given now: the collection says so, if it matters
+            values = {}  # made with a table not given now: `collection` reports it, if it matters
         elif entry is not None:
             values = {
                 key: entry[key] for key in ("subject", "session", "sequence") if key not in stated_fields
@@ -106,7 +106,7 @@ def keep_people(ledger: Ledger, inventory: Inventory) -> None:
 def _free_name(
     name: str, dataset: str, key: tuple[Hashable, ...], used_names: set[str], untold: set[str]
 ) -> str:
-    """A name that no other person of the store has; that of a person whom the same evidence names is the same."""
+    """A name unique in the store; a person named by the same evidence keeps theirs."""
     if name not in used_names or (key[0] in _STATED and name in untold):
         return name
     longer = f"{dataset}/{name}"
@@ -129,19 +129,19 @@ def _refuse(ledger: Ledger, changed: Sequence[tuple[Source, str, str]]) -> None:
 
 
 def outdated(volumes: Sequence[dict[str, str]]) -> str:
-    """What a store's own file names say against its subjects, in one line; empty if nothing.
+    """How a store's own file names contradict its subjects, in one line; empty if they don't.
 
     For stores made before subjects were decided over all files.
 
     Args:
-        volumes: of a :class:`SliceStore`: source and subject each.
+        volumes: of a :class:`SliceStore`, each with source and subject.
     """
     files, subjects, names = [], [], []
     for volume in volumes:
         path = PurePosixPath(volume["source"])
         stem = stem_of(path.name)
         if stem == path.name or len(path.parts) < 2:
-            continue  # a DICOM series, of which the tags are not known
+            continue  # a DICOM series, whose tags are unknown
         files.append(File((*path.parts[:-1], stem), f"/{path.parts[0]}"))
         subjects.append(volume["subject"])
         names.append(volume["source"])

@@ -1,4 +1,4 @@
-"""Volumes of a store that were taken by older rules, and that today's would leave out by their names."""
+"""Volumes accepted into a store by older rules that current rules would leave out by name."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ REMEDY = "unless they were asked for, make the store again with another --out"
 
 
 def is_unwanted(name: str) -> bool:
-    """Whether a file would be left out by its name, unless it is asked for."""
+    """Whether a file would be left out by its name unless requested."""
     return bool(left_out(PurePosixPath(name)))
 
 
 def unwanted(names: Sequence[str], asked_for: Collection[str] = ()) -> str:
-    """Which volumes would be left out today, in one line without the remedy; empty if none.
+    """The volumes that would be left out today, in one line without the remedy; empty if none.
 
     Args:
         names: the sources of a store's volumes.
-        asked_for: those of them that the user wanted nevertheless.
+        asked_for: those the user wanted nevertheless.
     """
-    # A DICOM series has no suffix; its file's names were looked at, which are not known any more.
+    # A DICOM series has no suffix; the names of its files, which were checked, are no longer known.
     files = [name for name in names if stem_of(PurePosixPath(name).name) != PurePosixPath(name).name]
     wanted_names = set(asked_for)
     classes = {name: f"a tissue class of {scan} by its name" for name, scan in tissue_classes(files).items()}

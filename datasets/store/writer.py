@@ -1,10 +1,9 @@
-"""Writing a slice store so that it can be interrupted at any instant.
+"""Write a slice store, interruptible at any instant.
 
-Pixels go to the end of the last shard and are fsynced before the journal's line that counts them. What a
-shard holds beyond the journal is cut off at the next start, and a half-written last line is dropped. The
-manifest, which alone makes a store readable, is taken away before the shards change and written last. Nothing
-depends on time or on how often the work was interrupted, so table and shards come out identical to the last
-byte.
+Pixels are appended to the last shard and fsynced before the journal line that counts them. Anything in a shard beyond
+the journal is cut off at the next start, and a half-written last line is dropped. The manifest, without which a store
+is unreadable, is removed before the shards change and written last. Nothing depends on time or on the number of
+interruptions, so table and shards are byte-identical.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ COMMIT_SECONDS = 1.0  # an fsync can take half a second on an SD card; at most t
 
 
 def read_slices(folder: Path, first: int, count: int, size: int) -> np.ndarray:
-    """Slices in the shards of a store that need not be finished: uint8 (count, size, size), or as many as there are."""
+    """Slices in the shards of a possibly unfinished store: uint8 (count, size, size), or fewer if it has fewer."""
     result = np.empty((count, size, size), dtype=np.uint8)
     position = 0
     while position < count:
@@ -78,11 +77,11 @@ class StoreWriter:
     """Adds volumes to a slice store, one process at a time.
 
     Attributes:
-        ledger: what the store holds, and which files are not used.
+        ledger: the store's content, and unused files.
     """
 
     def __init__(self, folder: Path, settings: dict[str, Any]):
-        """Claim the folder, or go on where a former extraction with the same settings ended.
+        """Claim the folder, or resume an earlier extraction with the same settings.
 
         Raises:
             UserError: the folder holds something else, other settings, is damaged, or is being written to.
@@ -94,8 +93,8 @@ class StoreWriter:
         self._rows = shard_rows(self._size)
         self._shard: IO[bytes] | None = None
         self._shard_number = -1
-        self._full_shards: dict[str, str] = {}  # name: SHA-256; they never change again
-        self._verified = 0  # volumes of which the pixels were seen to be those that were written
+        self._full_shards: dict[str, str] = {}  # name: SHA-256; full shards never change again
+        self._verified = 0  # volumes whose pixels were verified
         self._committed = time.monotonic()
         self._changed = False
         self._journal = Journal(self.folder / JOURNAL)
@@ -124,7 +123,7 @@ class StoreWriter:
 
     @property
     def slices(self) -> int:
-        """How many slices the store has."""
+        """Number of slices in the store."""
         return self.ledger.slices
 
     @property
@@ -136,8 +135,8 @@ class StoreWriter:
         """Append one volume.
 
         Args:
-            entry: a journal entry with subject, session, sequence, source, sha256, and of each slice its
-                plane ("planes"), "position_mm" and "position".
+            entry: a journal entry with subject, session, sequence, source, sha256, and for each slice its plane
+                ("planes"), "position_mm" and "position".
             images: uint8 (n, size, size).
         """
         if self._shard is None:
@@ -156,11 +155,11 @@ class StoreWriter:
         self._log("volume", {**entry, "first": first, CHECKSUM: checksum_of(images)})
 
     def skip(self, entry: dict[str, Any]) -> None:
-        """Note a file that is not used; `entry` has "source" and "reason"."""
+        """Note an unused file; `entry` has "source" and "reason"."""
         self._log("skipped", entry)
 
     def recognise(self, entry: dict[str, Any]) -> None:
-        """Note a file that holds a volume of the store under another name or date; `entry` has "path"."""
+        """Note a file with a volume of the store under another name or date; `entry` has "path"."""
         self._log("known", entry)
 
     def forget(self, path: str) -> None:
@@ -174,7 +173,7 @@ class StoreWriter:
         return read_slices(self.folder, first, count, self._size)
 
     def commit(self) -> None:
-        """Make everything so far survive a power cut: first the pixels, then the lines that count them."""
+        """Make everything so far survive a power cut: first pixels, then the lines that count them."""
         if self._shard is not None:
             with names_errors(self._shard.name):
                 self._shard.flush()
@@ -219,10 +218,10 @@ class StoreWriter:
         return {key: value for key, value in self.ledger.settings.items() if key != "format"}
 
     def _verify_volumes(self) -> None:
-        """See that no pixels are signed but those that were cut, whichever process wrote them.
+        """Check that only pixels as they were cut are signed, whichever process wrote them.
 
         Raises:
-            UserError: those of a volume have changed since.
+            UserError: a volume's pixels have changed since.
         """
         unknown = 0
         for entry in self.ledger.used[self._verified :]:
@@ -240,7 +239,7 @@ class StoreWriter:
         self._verified = len(self.ledger.used)
 
     def _finish_shard(self, number: int) -> dict[str, Any]:
-        """Make the header of a shard say how many slices it has; the manifest's entry for it."""
+        """Update a shard's header to its number of slices; returns its manifest entry."""
         rows = min(self._rows, self.slices - number * self._rows)
         path = shard_path(self.folder, number)
         name = path.relative_to(self.folder).as_posix()
@@ -254,7 +253,7 @@ class StoreWriter:
         return {"file": name, "slices": rows, "sha256": self._full_shards.get(name) or sha256(path)}
 
     def _replay(self, settings: dict[str, Any]) -> None:
-        """Take in the journal, and see that the shards hold what it counts."""
+        """Load the journal, and check that the shards hold what it counts."""
         self.ledger.replay(self._journal.replay())
         if not self.ledger.settings:
             self._log("settings", {"format": FORMAT, **settings})
@@ -284,7 +283,7 @@ class StoreWriter:
         }
 
     def _check_shards(self) -> None:
-        """See that no shard holds less than the journal counts."""
+        """Check that no shard holds less than the journal counts."""
         last, rows = divmod(self.slices, self._rows)
         for number in range(last + bool(rows)):
             path = shard_path(self.folder, number)
@@ -294,7 +293,7 @@ class StoreWriter:
                 raise UserError(f"{path}: {state}; remove the store and extract it again")
 
     def _cut_leftovers(self) -> None:
-        """Take away the manifest, so that the store is unfinished, and pixels that no journal line counts."""
+        """Remove the manifest, marking the store unfinished, and pixels that no journal line counts."""
         (self.folder / MANIFEST).unlink(missing_ok=True)
         folder = self.folder / SHARDS
         folder.mkdir(exist_ok=True)
@@ -329,7 +328,7 @@ class StoreWriter:
             self.commit()
 
     def _write_table(self, file: IO[str]) -> None:
-        """From the journal and not from memory, which a table of millions of slices would fill."""
+        """From the journal, as a table of millions of slices would fill memory."""
         table = Table(file, COLUMNS)
         number = 0
         for entry in self._journal.replay():

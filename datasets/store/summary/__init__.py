@@ -1,4 +1,4 @@
-"""What a store shows of itself: its page, figures, contact sheet and table of people.
+"""A store's presentation: its page, figures, contact sheet and table of people.
 
 Reads stores, writes none.
 """

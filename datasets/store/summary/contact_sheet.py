@@ -1,4 +1,4 @@
-"""One picture of what a slice store holds, to see at a glance that heads are upright and contrast is sane."""
+"""One picture of a slice store's content, to see at a glance that heads are upright and contrast is sane."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def write_contact_sheet(store: SliceStore, path: Path, banner: str = "") -> None
 
     Args:
         store: the slices.
-        path: of the PNG.
-        banner: what must be read above the slices, such as that they were generated.
+        path: the PNG's.
+        banner: a notice above the slices, such as that they were generated.
     """
     rows: list[list[int]] = []
-    for plane in (*PLANES, "unknown"):  # pictures may not say which they show
+    for plane in (*PLANES, "unknown"):  # pictures may not state their plane
         selection = choose(store, plane, _COLUMNS * _ROWS_OF_A_PLANE)
         rows += [selection[start : start + _COLUMNS] for start in range(0, len(selection), _COLUMNS)]
     width = _GAP + _COLUMNS * (_TILE + _GAP)
@@ -53,7 +53,7 @@ def write_contact_sheet(store: SliceStore, path: Path, banner: str = "") -> None
 
 
 def choose(store: SliceStore, plane: str, count: int) -> list[int]:
-    """Rows of the table: sequences in turn, subjects evenly within each, low, middle and high positions."""
+    """Table rows: sequences in turn, subjects evenly within each, low, middle and high positions."""
     candidates = np.flatnonzero(store.table["plane"] == plane)
     if not len(candidates):
         return []

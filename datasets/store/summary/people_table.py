@@ -1,4 +1,4 @@
-"""A table of people by data set, for the user to check: how many, how often, how a path was read, and what is odd."""
+"""A table of people by data set for the user to check: counts, scans, how paths were read, and what is odd."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from mri_transfer.datasets.volumes.naming import stem_of
 from mri_transfer.datasets.volumes.people.atoms import parse
 
 _MOST_ROWS = 40
-_MOST_EXAMPLES = 8  # data sets of which an example is told
-_FEW = 4  # scans; of fewer nothing is odd
+_MOST_EXAMPLES = 8  # data sets to give an example of
+_FEW = 4  # scans; fewer are never odd
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Scan:
 
 
 def scans_of(sources: Iterable[Source]) -> list[Scan]:
-    """Of files that were found."""
+    """From files found."""
     return [
         Scan(
             source.identity.dataset or source.name.split("/")[0],
@@ -44,7 +44,7 @@ def scans_of(sources: Iterable[Source]) -> list[Scan]:
 
 
 def scans_in(ledger: Ledger) -> list[Scan]:
-    """Of volumes that a store has."""
+    """From volumes in a store."""
     return [
         Scan(
             entry.get("dataset") or source_of(entry),
@@ -56,11 +56,11 @@ def scans_in(ledger: Ledger) -> list[Scan]:
 
 
 def overview(scans: Sequence[Scan]) -> dict[str, Any]:
-    """Who is who, for people to check.
+    """The people, for the user to check.
 
     Returns:
-        "rows": one a data set: dataset, people, sessions, scans, scans_a_person [fewest, median, most], read [{"how",
-        "scans", "file", "subject"}, ...] with an example each; "odd": sentences on what looks wrong.
+        "rows": one per data set: dataset, people, sessions, scans, scans_a_person [fewest, median, most], read [{"how",
+        "scans", "file", "subject"}, ...] with an example each; "odd": sentences about what looks wrong.
     """
     by_dataset: dict[str, list[Scan]] = defaultdict(list)
     for scan in scans:
@@ -136,9 +136,9 @@ def _odd(by_dataset: dict[str, list[Scan]]) -> list[str]:
 
 
 def _has_folders_of_one_scan(scans: Sequence[Scan]) -> bool:
-    """Whether the outermost folders that differ, apart from sites and the like, are one for each scan: P01/T1, P02/T1.
+    """Whether each scan has its own outermost differing folder, apart from sites and the like: P01/T1, P02/T1.
 
-    Then each is a person's, and that there is one scan of each is as it should be.
+    Then each folder is a person's, and one scan per person is normal.
     """
     paths = [PurePosixPath(scan.name).parts[:-1] for scan in scans]
     for level in range(1, min(map(len, paths))):
@@ -149,7 +149,7 @@ def _has_folders_of_one_scan(scans: Sequence[Scan]) -> bool:
 
 
 def table_lines(table: dict[str, Any]) -> list[str]:
-    """The table as text: heading, a line a data set, what was read from where, what is odd."""
+    """The table as text: heading, one line per data set, sources of identities, oddities."""
     rows = table["rows"][:_MOST_ROWS]
     heading = ("data set", "people", "sessions", "scans", "scans a person")
     cells = [
@@ -173,6 +173,6 @@ def table_lines(table: dict[str, Any]) -> list[str]:
 
 
 def range_text(row: dict[str, Any]) -> str:
-    """Scans a person: `2`, or `1 to 5`."""
+    """Scans per person: `2`, or `1 to 5`."""
     fewest, _, most = row["scans_a_person"]
     return str(fewest) if fewest == most else f"{fewest} to {most}"

@@ -11,7 +11,7 @@ from mri_transfer.datasets.slices.redundancy import neighbour_correlations, of_p
 from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.pages.figures import COLOURS, INK, MUTED, PAPER, Picture, canvas, picture, short, style
 
-_SLICES = 300  # of a sequence, whose grey levels are counted
+_SLICES = 300  # per sequence, whose grey levels are counted
 _VOLUMES = 200  # whose neighbours are compared
 _MOST_ROWS = 12
 
@@ -126,7 +126,7 @@ def _intensities(store: SliceStore) -> list[Picture]:
 
 
 def neighbour_likeness(store: SliceStore) -> np.ndarray:
-    """How much slices that lie next to each other in a volume and plane correlate, in up to 200 volumes."""
+    """Correlations of adjacent slices in a volume and plane, in up to 200 volumes."""
     volumes = np.unique(np.linspace(0, len(store.volumes) - 1, _VOLUMES).round().astype(int))
     first = np.searchsorted(store.table["volume"], volumes, side="left")
     last = np.searchsorted(store.table["volume"], volumes, side="right")
@@ -172,7 +172,7 @@ def _neighbours(store: SliceStore, max_correlation: float) -> list[Picture]:
 
 
 def galleries(store: SliceStore, indices_of: dict[str, list[int]]) -> dict[str, list[dict[str, Any]]]:
-    """What to show of each plane: picture, and what it is of."""
+    """What to show for each plane: picture and description."""
     from mri_transfer.pages.html_pages import data_uri
 
     return {

@@ -1,4 +1,4 @@
-"""`summary.html`: one self-contained page that shows what a slice store holds and what was left out of it."""
+"""`summary.html`: one self-contained page that shows a slice store's content and what was left out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mri_transfer.storage.files import atomic_write
 
 TEMPLATES = Path(__file__).parent / "templates"
 _SHOWN = 16  # slices of a plane
-_MOST_FILES = 1000  # of a reason that are named; the rest is in summary.json
+_MOST_FILES = 1000  # files named per reason; the rest are in summary.json
 _MOST_SOURCES = 40
 
 
@@ -35,10 +35,10 @@ def write_page(
 
     Args:
         store: the slices.
-        summary: of the command `slices`.
-        licences: of :func:`mri_transfer.datasets.extraction.licences.find_licences`.
-        path: of the page.
-        banner: what must be read above everything, such as that the heads were generated.
+        summary: from the command `slices`.
+        licences: from :func:`mri_transfer.datasets.extraction.licences.find_licences`.
+        path: the page's.
+        banner: a notice at the top, such as that the heads were generated.
     """
     limit = float(store.manifest["settings"].get("max_correlation", 1.0))
     templates = environment(TEMPLATES)
@@ -66,7 +66,7 @@ def write_page(
 
 
 def _sources(store: SliceStore) -> dict[str, Any]:
-    """Each collection with its sequences, and how many scans, subjects and slices they have."""
+    """Each collection with its sequences, and their numbers of scans, subjects and slices."""
     slices = np.bincount(store.table["volume"], minlength=len(store.volumes))
     totals: dict[tuple[str, str], dict[str, Any]] = {}
     for number, volume in enumerate(store.volumes):

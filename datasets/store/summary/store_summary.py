@@ -1,4 +1,4 @@
-"""What the command `slices` tells at its end."""
+"""The final report of the command `slices`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ CONTACT_SHEET = "contact_sheet.png"
 PAGE = "summary.html"
 SUMMARY = "summary.json"
 SAME_SCAN = "the same scan as "
-_REASONS = 8  # that are told; all are in the summary
+_REASONS = 8  # to print; all are in the summary
 
 
 def tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
-    """Say what a store holds now, what was left out of it, and what to look at."""
+    """Print a store's content, what was left out of it, and what to look at."""
 
     def in_words(counts: dict[str, int]) -> str:
         return ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -45,13 +45,13 @@ def tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
 def nothing_used(
     out: Path, count: int, failed: Sequence[dict[str, str]], skipped: Sequence[dict[str, str]]
 ) -> UserError:
-    """The error to raise where no volume can be used; it names one that was tried, not one left out before.
+    """The error to raise if no volume can be used; it names one that was tried, not one left out earlier.
 
     Args:
-        out: folder of the store.
-        count: how many volumes were found.
-        failed: those of them that could not be used, as {"file", "reason"}.
-        skipped: all files that are not used, for programs.
+        out: the store's folder.
+        count: number of volumes found.
+        failed: the unusable ones, as {"file", "reason"}.
+        skipped: all unused files, for programs.
     """
     first = (failed or skipped)[0]
     text = f"{out}: none of {count} volumes can be used; the first, {first['file']}: {first['reason']}"
@@ -59,7 +59,7 @@ def nothing_used(
 
 
 def by_reason(entries: Sequence[dict[str, str]], key: str = "reason") -> dict[str, list[str]]:
-    """Files by what is said of them, the commonest first; copies in one group, each with what it is a copy of."""
+    """Files by reason, most common first; copies in one group, each with its original."""
     groups: dict[str, list[str]] = {}
     for entry in entries:
         reason, file = entry[key], entry["file"]
@@ -70,7 +70,7 @@ def by_reason(entries: Sequence[dict[str, str]], key: str = "reason") -> dict[st
 
 
 def say_skipped(skipped: Sequence[dict[str, str]], what: str, where: str) -> None:
-    """Say how many files are not used, and the commonest reasons."""
+    """Print the number of unused files and the most common reasons."""
     if not skipped:
         return
     say(f"{len(skipped)} files {what}; {where}:")

@@ -1,1 +1,1 @@
-"""Generated heads, for demos and tests; nothing learned from them is evidence."""
+"""Generated heads for demos and tests; results on them are not evidence."""

@@ -1,8 +1,8 @@
 """Generated heads: tissue at each point of a grid, from ellipsoids, capsules and band-limited noise.
 
-Nothing here is measured on anybody. The heads exist so that the program can be tried and tested without data;
-they show nothing about real MRI. Coordinates are millimetres in a frame like RAS (x to the right, y to the front,
-z up) whose origin is the middle of the brain.
+Nothing here was measured on anyone. The heads exist for trying and testing the program without data; they say nothing
+about real MRI. Coordinates are millimetres in a frame like RAS (x to the right, y to the front, z up) whose origin is
+the centre of the brain.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Point = tuple[float, float, float]
 
 
 class Tissue(IntEnum):
-    """What a voxel holds; :mod:`mri_transfer.datasets.synthetic.contrasts` gives each a brightness."""
+    """A voxel's tissue; :mod:`mri_transfer.datasets.synthetic.contrasts` gives each a brightness."""
 
     AIR = 0
     SKIN = 1
@@ -43,7 +43,7 @@ class Tissue(IntEnum):
 
 @dataclass(frozen=True)
 class Shape:
-    """How one head differs from the next."""
+    """Parameters in which heads differ."""
 
     scale: Point
     tilt: float  # radians, chin towards the chest
@@ -81,9 +81,9 @@ def smooth_noise(
     """Band-limited noise of unit variance on a grid of any planes: random B-spline coefficients, interpolated.
 
     Args:
-        axes: the grid's planes, mm; any subset of a grid's planes sees the same field.
-        wavelength: mm; knots are half as far apart.
-        rng: draws the coefficients, as many whatever the grid.
+        axes: the grid's planes, mm; any subset of a grid's planes samples the same field.
+        wavelength: mm; knots are spaced at half of it.
+        rng: draws the coefficients, the same number for any grid.
         slopes: also return the derivatives along x, y and z, per mm.
 
     Returns:
@@ -95,7 +95,7 @@ def smooth_noise(
     weights = rng.standard_normal((len(knots),) * 3, dtype=np.float32) * np.float32(0.48**-1.5)
     values, derivatives = [], []
     for d, axis in enumerate(axes):
-        # Only the knots that touch this grid; the spline is zero two knots away.
+        # Only knots that affect this grid; the spline is zero two knots away.
         near = (knots > np.min(axis) - 2 * spacing) & (knots < np.max(axis) + 2 * spacing)
         weights = np.compress(near, weights, axis=d)
         u = (np.asarray(axis)[None] - knots[near, None]) / spacing
@@ -107,7 +107,7 @@ def smooth_noise(
     fields = []
     for which in range(4 if slopes else 1):
         field = weights
-        for d in range(3):  # each turn replaces the first axis, of knots, by a last one, of planes
+        for d in range(3):  # each pass replaces the first axis, of knots, by a last one, of planes
             spline = (derivatives if which == d + 1 else values)[d].astype(np.float32)
             field = np.tensordot(field, spline, (0, 0))
         fields.append(field)
@@ -138,7 +138,7 @@ class Head:
         _paint_head(self)
 
     def box(self, centre: Point, reach: float) -> tuple[slice, slice, slice]:
-        """The part of the grid within `reach` mm of a point in head coordinates, with room for the bending."""
+        """The part of the grid within `reach` mm of a point in head coordinates, with a margin for the bending."""
         world = self._rotation @ (np.asarray(centre) * np.asarray(self.shape.scale))
         reach = reach * max(self.shape.scale) + 9
         slices = []
@@ -215,7 +215,7 @@ def _rotation(shape: Shape) -> np.ndarray:
 
 
 def _union(first: np.ndarray, second: np.ndarray, blend: float) -> np.ndarray:
-    """Smooth minimum of two distances: shapes run into each other over `blend` mm."""
+    """Smooth minimum of two distances: shapes blend over `blend` mm."""
     mix = np.clip(0.5 + (second - first) / (2 * blend), 0, 1)
     return second + (first - second) * mix - blend * mix * (1 - mix)
 
@@ -234,9 +234,7 @@ def cranial_cavity(head: Head) -> np.ndarray:
     x, y, z = head.x, head.y, head.z
     # The back of the head is wider than the forehead.
     ovoid = head.ellipsoid((0, 0, 0), (67, 87, 70)) + _taper(head)
-    front = -30 + 24 * np.exp(
-        -((x / 22) ** 2)
-    )  # the pit of cerebellum and brainstem reaches further forward midway
+    front = -30 + 24 * np.exp(-((x / 22) ** 2))  # the posterior fossa reaches further forward in the middle
     floor = -20 - 20 * _step((24 - y) / 4) - 26 * _step((front - y) / 4)
     sella = 9 * np.exp(-((x / 13) ** 2) - ((y - 12) / 16) ** 2)
     base = floor + sella - z
@@ -251,7 +249,7 @@ def _paint_head(head: Head) -> None:
     fine = smooth_noise(head.axes, 16, head.rng)[0]
     broad = smooth_noise(head.axes, 50, head.rng)[0]
 
-    # Outer surface: cranium, face, nose, chin, neck and ears run into each other.
+    # Outer surface: cranium, face, nose, chin, neck and ears blend together.
     skull = head.ellipsoid((0, 0, 0), (75, 95, 78)) + _taper(head)
     scalp = np.float32(shape.scalp)
     outer = skull - scalp
@@ -334,7 +332,7 @@ def _paint_face(head: Head) -> None:
         head.paint(t.MUSCLE, (mirror * 31, 75, -29), (13, 13, 13))
         head.paint(t.VITREOUS, (mirror * 31, 75, -29), (11.5, 11.5, 11.5))
         head.paint(t.MUSCLE, (mirror * 31, 84, -29), (5, 2.5, 5))  # lens
-    # Spine: vertebral bodies before the canal, a dark rim around the canal.
+    # Spine: vertebral bodies in front of the canal, a dark rim around the canal.
     head.rod(t.BONE, (0, -14, -66), (0, -8, -150), 13)
     head.rod(t.MARROW, (0, -10, -70), (0, -4, -150), 9)
     for level in (-90, -108, -126):
@@ -369,9 +367,7 @@ def _paint_brain(head: Head, cavity: np.ndarray) -> None:
     sulcus = np.where(lateral, np.minimum(sulcus, sylvian + 0.3), sulcus)
 
     callosum = np.sqrt(((y + 6) / 41) ** 2 + ((z - 1) / 29) ** 2)
-    medial = side + 50 * (
-        (callosum < 1) & (z > -30)
-    )  # the hemispheres touch, but for what lies under the callosum
+    medial = side + 50 * ((callosum < 1) & (z > -30))  # the hemispheres touch, except below the callosum
     surface = np.minimum(np.minimum(depth, medial - 0.2), np.where(y < -22, z - tent, 99))
 
     labels[cerebrum] = t.WHITE

@@ -1,6 +1,6 @@
 """Generated heads on disk: NIfTI volumes to pretrain on, and class folders of JPEG slices to classify.
 
-They stand in for data where there is none: in the demo and in tests. Every file or folder says so.
+They substitute for data in the demo and in tests. Every file or folder says so.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ def write_volumes(
 ) -> list[Path]:
     """Write a BIDS-like folder of generated heads, two or three contrasts each, half of them with a lesion.
 
-    Most are stored as RAS; every second subject's arrays lie another way round, and every FLAIR has slices three
-    times as thick, as scans from hospitals do.
+    Most are stored as RAS; every second subject's arrays have another orientation, and every FLAIR has slices three
+    times as thick, like hospital scans.
 
     Args:
-        folder: made if missing.
-        subjects: how many heads.
+        folder: created if missing.
+        subjects: number of heads.
         seed: the same seed gives the same heads.
         spacing: mm between voxels.
 
@@ -66,7 +66,7 @@ def write_volumes(
     with (
         threadpool_limits(1),
         ThreadPoolExecutor(cores()) as pool,
-    ):  # NumPy lets go of the interpreter in its loops
+    ):  # NumPy releases the GIL in its loops
         work = pool.map(lambda number: _write_subject(folder, number, rngs[number], spacing), range(subjects))
         return [
             path
@@ -120,7 +120,7 @@ class Written:
 
     files: list[str]
     identical: list[tuple[str, str]]  # (test, training) with the same pixels
-    near: list[tuple[str, str]]  # (test, training) with nearly the same picture
+    near: list[tuple[str, str]]  # (test, training) with almost the same picture
 
 
 def write_tumors(
@@ -128,16 +128,16 @@ def write_tumors(
 ) -> Written:
     """Write `Training` and `Testing` folders of generated slices in the four classes, with leaks planted.
 
-    Each head gives three to five neighbouring slices in one plane, with consecutive numbers. Contrast, plane, size
-    in pixels and level are drawn alike for all classes. In every class one test image repeats a training image
+    Each head gives three to five neighbouring slices in one plane, with consecutive numbers. Contrast, plane, size in
+    pixels and level have the same distribution in all classes. In every class one test image repeats a training image
     pixel for pixel (every second one in a file with other bytes), and one is a shrunk, re-compressed training image.
 
     Args:
-        folder: made if missing.
-        per_class: images of each class in both splits together, before the two planted ones.
+        folder: created if missing.
+        per_class: images per class in both splits together, excluding the two planted ones.
         seed: the same seed gives the same images.
-        one_each: one slice of each head, axial and after contrast agent, instead: as many people as images, so that
-            few images say as much as they can.
+        one_each: instead one slice per head, axial and contrast-enhanced: as many people as images, so that few images
+            are as informative as possible.
     """
     folder = Path(folder)
     _write_note(folder)
@@ -167,7 +167,7 @@ def write_tumors(
             f"Training/{name}/{PREFIXES[name]}{n}).jpg" for n in (1 + train // 3, 1 + train * 2 // 3)
         )
         copy, other = (f"Testing/{name}/image({first + k}).jpg" for k in range(2))
-        # A comment in the file changes its bytes and none of its pixels.
+        # A comment in the file changes its bytes but not its pixels.
         content = (folder / copied).read_bytes()
         remark = b"\xff\xfe\x00\x0bgenerated" if label % 2 else b""
         (folder / copy).write_bytes(content[:2] + remark + content[2:])
@@ -186,13 +186,13 @@ def _write_slices(
     """Neighbouring slices of one head in one plane, through the lesion if there is one.
 
     Args:
-        plain: axial and after contrast agent, whatever the numbers drawn say.
+        plain: axial and contrast-enhanced, whatever the random draws.
     """
     kind = CLASSES[label].split("_")[0]
     shape = Shape.draw(rng)
-    # Heads without a lesion are cut where one might have been.
+    # Heads without a lesion are cut where one could have been.
     lesion = Lesion.draw(kind if kind in KINDS else str(rng.choice(KINDS)), rng)
-    plane = int(rng.integers(3))  # the axis the slices are stacked along: sagittal, coronal, axial
+    plane = int(rng.integers(3))  # stacking axis of the slices: sagittal, coronal, axial
     plane = 2 if plain else plane
     spacing = rng.uniform(1.2, 1.6)
     axes = list(_grid(spacing))

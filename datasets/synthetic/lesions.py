@@ -1,4 +1,4 @@
-"""Three kinds of lesions for generated heads, each where and how it would be expected."""
+"""Three kinds of lesions for generated heads, each with its typical place and appearance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BRAIN = (Tissue.WHITE, Tissue.GREY, Tissue.DEEP_GREY, Tissue.CSF)
 
 @dataclass(frozen=True)
 class Lesion:
-    """One lesion; drawn without knowing the grid, so that slices and volumes show the same."""
+    """One lesion, drawn independently of the grid, so that slices and volumes show the same."""
 
     kind: str
     centre: Point  # head coordinates, mm
@@ -34,7 +34,7 @@ class Lesion:
             centre = np.array([side * rng.uniform(18, 42), rng.uniform(-52, 48), rng.uniform(-6, 42)])
             radii = radius * rng.uniform(0.8, 1.25, 3)
         elif kind == "meningioma":
-            # Against the inner skull, so that a third of it is cut off by the bone.
+            # Against the inner skull, so that bone cuts off a third of it.
             direction = rng.normal(size=3)
             direction[2] = abs(direction[2]) * 0.9 - 0.1
             direction /= np.linalg.norm(direction)

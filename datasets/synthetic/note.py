@@ -1,4 +1,4 @@
-"""What tells generated data from real ones, wherever they lie: a note beside them."""
+"""A note beside generated data that distinguishes them from real data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FILE = "README"
 
 
 def banner_of(folder: Path) -> str:
-    """What to write across whatever is made from a folder of images or volumes: nothing, unless they are generated."""
+    """The banner for anything made from a folder of images or volumes: empty unless they are generated."""
     try:
         with (Path(folder) / FILE).open(encoding="utf-8") as file:
             return BANNER if file.read(len(NOTE)) == NOTE else ""

@@ -1,1 +1,1 @@
-"""The labelled images: read, compared, grouped, and split without leaks."""
+"""The labelled images: reading, comparing, grouping, and splitting without leaks."""

@@ -1,4 +1,4 @@
-"""What classes are called elsewhere: `Glioma Tumor` and `glioma_tumor` are one, as are `notumor` and `healthy`."""
+"""Synonyms of class names: `Glioma Tumor` and `glioma_tumor` are the same, as are `notumor` and `healthy`."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _PADDING = re.compile(r"^(brain|mri|tumors?)+|(tumors?|cancer|mri|images?|scans?
 
 
 def plain(name: str) -> str:
-    """Letters and digits only, small, in American spelling: "No Tumour" becomes "notumor"."""
+    """Letters and digits only, in lower case and American spelling: "No Tumour" becomes "notumor"."""
     return re.sub(r"[\W_]+", "", name.casefold()).replace("tumour", "tumor")
 
 
 def kind(name: str) -> str | None:
-    """What a class of brain tumour images shows, whatever it is called; None if that can't be told.
+    """The content of a class of brain tumour images under any name; None if unclear.
 
     >>> kind("Glioma Tumour"), kind("notumor"), kind("NORMAL"), kind("pituitary-tumor"), kind("yes")
     ('glioma', 'no tumor', 'no tumor', 'pituitary', None)
@@ -42,19 +42,19 @@ def kind(name: str) -> str | None:
 def match_classes(
     theirs: Sequence[str], ours: Sequence[str], given: Mapping[str, str], option: str
 ) -> dict[str, str | None]:
-    """Which of our classes each of theirs is.
+    """Map their classes to ours.
 
     Args:
         theirs, ours: names of classes.
-        given: by their name, ours, or "" for a class that is to be left out; what is said here counts. Names of
-            classes that are not among `theirs` are passed over, as one table may serve several folders.
-        option: what to call the folder in an error, such as "--external DIR".
+        given: by their name, ours, or "" for a class to leave out; takes precedence. Names not in `theirs` are ignored,
+            as one table may serve several folders.
+        option: the folder's name in an error, such as "--external DIR".
 
     Returns:
         By their name, ours or None (left out).
 
     Raises:
-        UserError: a name that can't be understood or is understood in two ways.
+        UserError: a name is unknown or ambiguous.
     """
     by_plain = {plain(name): (name, meant) for name, meant in given.items()}
     matches: dict[str, str | None] = {}
@@ -78,7 +78,7 @@ def match_classes(
 
 
 def _one_of(name: str, ours: Sequence[str]) -> str | None:
-    """The class that a name means; None if there is none, or more than one."""
+    """The class a name means; None if there is none, or more than one."""
     if name in ours:
         return name
     candidates = [candidate for candidate in ours if plain(candidate) == plain(name)]
@@ -91,7 +91,7 @@ def class_map(pairs: Sequence[str]) -> dict[str, str]:
     """`their name=our name` pairs, as `--class-map` takes them.
 
     Raises:
-        UserError: one without an equals sign or a name before it, or one name twice with different meanings.
+        UserError: one lacks an equals sign or a name before it, or a name occurs twice with different meanings.
     """
     mapping: dict[str, str] = {}
     for pair in pairs:

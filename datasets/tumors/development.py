@@ -1,8 +1,7 @@
-"""Which groups of tumour images may steer choices: a fixed fifth, which no headline figure is scored on.
+"""Groups of tumour images for making choices: a fixed fifth, on which no headline figure is scored.
 
-Whoever compares methods, settings or defaults by their tumour score tunes on the images it is computed from. So a fifth
-of the groups, which are persons where persons are known, is set apart for that, the same on every machine, and results
-to be believed come from the rest.
+Comparing methods, settings or defaults by tumour score tunes on the images scored. So a fifth of the groups (persons,
+where known), the same on every machine, is reserved for that, and reported results come from the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ SHARE = 0.2
 
 
 def is_development(name: str) -> bool:
-    """Whether the group that is known by `name` is one of the fifth, by the SHA-256 of its name."""
+    """Whether the group `name` is in that fifth, by the SHA-256 of its name."""
     return (
         int.from_bytes(hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()[:8], "big") / 2**64
         < SHARE
@@ -25,10 +24,10 @@ def is_development(name: str) -> bool:
 
 
 def development_images(tumors: TumorSet) -> np.ndarray:
-    """Which images belong to development groups, bool (n,).
+    """The images in development groups, bool (n,).
 
-    A person whom a source names is known by source and person, so that the same people are set apart whatever the
-    files are called; any other group by the first of its files' paths in alphabetical order, copies included.
+    A person named by a source is identified by source and person, so that the same people are reserved whatever the
+    file names; any other group by the alphabetically first path of its files, copies included.
     """
     names: dict[int, str] = {}
     known = tumors.known

@@ -17,7 +17,7 @@ def grouped_folds(
     Args:
         labels: int (n,), the class of each image.
         groups: int (n,), the group of each image; see :mod:`mri_transfer.datasets.tumors.persons.groups`.
-        folds: how many, at least 2.
+        folds: their number, at least 2.
         seed: the same seed gives the same folds.
         classes: names of the classes, for error messages.
 
@@ -25,7 +25,7 @@ def grouped_folds(
         int (n,): the fold of each image, 0 to `folds` - 1; every fold holds images of every class.
 
     Raises:
-        UserError: too few groups, in all or in one class, for so many folds.
+        UserError: too few groups, in total or in one class, for this many folds.
     """
     # scikit-learn takes a second to import, and `--help` must not wait for it.
     from sklearn.model_selection import StratifiedGroupKFold
@@ -46,7 +46,7 @@ def grouped_folds(
                 f"use fewer --folds or add patients of that class"
             )
     fold = np.full(len(labels), -1)
-    # Shuffled here: `shuffle=True` loses the stratification in older releases, and would make folds differ by release.
+    # Shuffled here: `shuffle=True` breaks stratification in older releases and would make folds vary by release.
     names, members = np.unique(groups, return_inverse=True)
     shuffled = np.random.default_rng(seed).permutation(len(names))[members.reshape(-1)]
     splitter = StratifiedGroupKFold(n_splits=folds)

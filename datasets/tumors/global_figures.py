@@ -1,6 +1,6 @@
-"""Global figures of a picture: brightness, contrast, margins, sharpness. None of them looks at the anatomy.
+"""Global figures of a picture: brightness, contrast, margins, sharpness. None depends on anatomy.
 
-The audit asks with them whether shortcuts name the class; a comparison has a floor made of them.
+The audit uses them to test for shortcuts; a comparison, as a floor.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ DARK, BRIGHT, EDGE = 16, 200, 24  # grey levels
 
 
 def picture_measures(grey: np.ndarray) -> dict[str, float]:
-    """What the audit measures of a picture.
+    """The audit's measurements of a picture.
 
     Args:
         grey: uint8 (height, width).
 
     Returns:
-        "mean" and "contrast" (standard deviation) of intensity, 0..255; "entropy" of its histogram, bits a pixel;
+        "mean" and "contrast" (standard deviation) of intensity, 0..255; "entropy" of its histogram, bits per pixel;
         "sharpness", the mean step between neighbours as a share of the contrast; "border", the share of the picture
-        outside the box of its content; "offset_x" and "offset_y", left less right and upper less lower margin, as a
-        share of the side.
+        outside its content's box; "offset_x" and "offset_y", left minus right and upper minus lower margin, as a share
+        of the side.
     """
     height, width = grey.shape
     share = np.bincount(grey.ravel(), minlength=256) / grey.size

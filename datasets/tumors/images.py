@@ -1,4 +1,4 @@
-"""A folder of labelled images: finding the files, and decoding each once to what the rest needs of it."""
+"""A folder of labelled images: finding the files, and decoding each once for all later steps."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CACHED = ("rows", "images", "thumbs", "fine", "pixels", "bytes")  # arrays of a 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One labelled image file; a numbered name is taken apart, "gg (12).jpg" into "gg (" and 12.
+    """One labelled image file; a numbered name is split, "gg (12).jpg" into "gg (" and 12.
 
     A folder within the class is part of the prefix.
     """
@@ -45,15 +45,15 @@ class ImageFile:
 
 @dataclass(frozen=True, eq=False)
 class Decoded:
-    """What was read, one row a file that could be read."""
+    """Decoded data, one row per readable file."""
 
     rows: np.ndarray  # int (n,), positions in the list of files
     images: np.ndarray  # uint8 (n, size, size), padded to a square
     thumbs: np.ndarray  # uint8 (n, side, side)
-    fine: np.ndarray  # uint8 (n, side, side), the whole picture, to recognise it by
+    fine: np.ndarray  # uint8 (n, side, side), the whole picture, for recognising it
     pixels: np.ndarray  # str (n,), SHA-256 of the decoded pixels and their shape
     bytes: np.ndarray  # str (n,), SHA-256 of the file
-    skipped: list[dict]  # {"file", "reason"} of each file that could not
+    skipped: list[dict]  # {"file", "reason"} of each unreadable file
 
 
 def _numbered(stem: str) -> tuple[str, int]:
@@ -63,7 +63,7 @@ def _numbered(stem: str) -> tuple[str, int]:
 
 
 def list_images(folder: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
-    """Every image below `folder`, in an order that does not depend on the machine, and the class names.
+    """Every image below `folder`, in a machine-independent order, and the class names.
 
     Args:
         folder: laid out as :mod:`mri_transfer.datasets.tumors.layout` says; within a class, folders may be nested.
@@ -72,7 +72,7 @@ def list_images(folder: Path) -> tuple[list[ImageFile], tuple[str, ...]]:
         Files, training first, each class in the order of its file numbers; class names, sorted.
 
     Raises:
-        UserError: as of :func:`mri_transfer.datasets.tumors.layout.read_layout`.
+        UserError: as in :func:`mri_transfer.datasets.tumors.layout.read_layout`.
     """
     layout = read_layout(Path(folder))
     return images_of(layout, Path(folder)), layout.classes
@@ -96,13 +96,13 @@ def images_of(layout: Layout, folder: Path) -> list[ImageFile]:
 
 
 def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str] | str:
-    """Small image, thumbnail, whole picture, hash of pixels and hash of bytes; or the reason why not."""
+    """Small image, thumbnail, whole picture, hash of pixels and hash of bytes; or the reason for failure."""
     with contextlib.ExitStack() as opened:
         try:
             content = read_bytes(path)
             file = opened.enter_context(open_image(io.BytesIO(content)))
             grey = np.asarray(upright(file, "L").convert("L"))
-        except Exception as error:  # Pillow's readers raise nearly anything for damaged files
+        except Exception as error:  # Pillow's readers raise almost anything on damaged files
             return reason_in_words(error) or type(error).__name__
         pixels = hashlib.sha256(repr(grey.shape).encode())
         pixels.update(np.ascontiguousarray(grey))
@@ -114,9 +114,9 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
     """Read every file, in parallel; with `cache`, only once for this list of files and this size.
 
     Args:
-        folder, files: as given to and by :func:`list_images`.
+        folder, files: the argument and result of :func:`list_images`.
         size: pixels of the small images.
-        cache: a folder to keep the result in; a damaged or outdated cache is made anew.
+        cache: a folder for caching the result; a damaged or outdated cache is rebuilt.
     """
     folder = Path(folder)
     cache_file = None
@@ -132,7 +132,7 @@ def decode(folder: Path, files: Sequence[ImageFile], size: int, cache: Path | No
     hashes = []
     rows: list[int] = []
     skipped: list[dict] = []
-    # Pillow and hashlib let go of the interpreter while they work.
+    # Pillow and hashlib release the GIL while they work.
     with quiet_libraries(), ThreadPoolExecutor(cores()) as pool:
         results = pool.map(lambda file: _decode(folder / file.path, size), files)
         for position, result in enumerate(
@@ -168,7 +168,7 @@ def _state(folder: Path, files: Sequence[ImageFile], size: int) -> str:
     for file in files:
         try:
             status = (folder / file.path).stat()
-        except OSError:  # a link that leads nowhere: told by `_decode`
+        except OSError:  # a broken link: reported by `_decode`
             status = (folder / file.path).lstat()
         digest.update(
             f"\0{file.path}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape")

@@ -1,8 +1,8 @@
-"""How a folder of labelled images is laid out: which folders are splits, which are classes, and what is neither.
+"""The layout of a folder of labelled images: folders that are splits, that are classes, and the rest.
 
-Understood are class folders, with or without splits above them (`Training/glioma`) or below (`glioma/train`), and one
-folder around all of it, as archives often have. A folder that may hold anything else is asked about, never trained on:
-`plots`, `pred` or a second set beside the first would otherwise be a class of its own.
+It understands class folders, with or without splits above them (`Training/glioma`) or below (`glioma/train`), and one
+enclosing folder, as archives often have. Any other folder raises an error and is never trained on: `plots`, `pred` or a
+second set beside the first would otherwise become a class.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ UNREAD = (
     ),
     *(".ppm", ".pgm", ".pnm", ".tga", ".nii", ".gz", ".mha", ".nrrd", ".raw", ".psd"),
 )
-"""Other names of pictures: these are counted and told."""
+"""Other suffixes of pictures, which are counted and reported."""
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"BM")
 
 NO_CLASS = frozenset(
@@ -84,11 +84,11 @@ NO_CLASS = frozenset(
         ),
     )
 )
-"""Names of folders that hold something else than a class, whatever pictures are in them."""
+"""Names of folders that are not classes, whatever pictures they hold."""
 JUNK = frozenset(
     ("__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "__pycache__")
 )
-"""Folders that programs leave behind."""
+"""Folders left behind by programs."""
 
 _AFTER = r"(?:[\W_]*(?:set|sets|data|dataset|split|images?|imgs?))*[\W_]*"
 _SPLITS = {
@@ -113,13 +113,13 @@ class Place:
 
 @dataclass(frozen=True)
 class Layout:
-    """What lies where.
+    """The parsed layout.
 
     Attributes:
         places: training first, then validation and test; by class within a split.
         classes: names, sorted.
-        left_out: sentences on what is passed over.
-        unread: pictures in class folders whose names end in what is not read, by that ending.
+        left_out: sentences about what is skipped.
+        unread: pictures in class folders with unsupported suffixes, by suffix.
     """
 
     places: tuple[Place, ...]
@@ -129,7 +129,7 @@ class Layout:
 
 
 def split_kind(name: str) -> str | None:
-    """ "train", "validation" or "test", for a folder called that or nearly so, in any case; None for other names.
+    """ "train", "validation" or "test", for a folder with that or a similar name, in any case; None for other names.
 
     >>> split_kind("Training"), split_kind("VAL"), split_kind("test_set"), split_kind("testosterone")
     ('train', 'validation', 'test', None)
@@ -138,13 +138,13 @@ def split_kind(name: str) -> str | None:
 
 
 def published(splits: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which images the published split trains on, and which it tests on.
+    """The training and test images of the published split.
 
-    A validation split is neither, as its images have been looked at while choosing; where there is no test split it is
-    what others report on, so it is taken for it.
+    A validation split is neither, as its images were used for making choices; without a test split it is what others
+    report on, so it is used as such.
 
     Args:
-        splits: str (n,), as of :class:`Place`.
+        splits: str (n,), as in :class:`Place`.
 
     Returns:
         Two masks, bool (n,).
@@ -156,7 +156,7 @@ def published(splits: Sequence[str] | np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 class _Folder:
-    """A folder, looked at no further than needed."""
+    """A folder, explored lazily."""
 
     def __init__(self, path: Path):
         self.path, self.name = path, path.name
@@ -181,9 +181,9 @@ class _Folder:
 
     @cached_property
     def _below(self) -> tuple[list[Path], Counter[str]]:
-        """Image files here and below, and endings of other pictures; links to folders may lead back: not followed.
+        """Image files here and below, and suffixes of others; links to folders may be circular: not followed.
 
-        What can't be read, such as a link that leads nowhere, is among them, to be told and not lost.
+        Unreadable files, such as broken links, are included, to be reported and not lost.
         """
         images, unread = [], Counter[str]()
 
@@ -211,7 +211,7 @@ class _Folder:
 
     @property
     def pictures(self) -> int:
-        """How many there are here and below, of any kind."""
+        """Number of pictures here and below, of any kind."""
         return len(self.images) + self.unread.total()
 
     @cached_property
@@ -230,7 +230,7 @@ class _Folder:
 
     @property
     def is_set(self) -> bool:
-        """Whether it may hold classes: nearly all pictures lie in its folders, and these are not named like parts."""
+        """Whether it may hold classes: almost all pictures are in its folders, which are not named like parts."""
         inner, loose = self.filled, len(self.loose)
         return (
             bool(inner)
@@ -249,7 +249,7 @@ def _unlisted(folder: Path, error: OSError) -> UserError:
 
 
 def _is_picture(path: Path) -> bool:
-    """Whether a file that is not read is a picture all the same, by the end of its name or its first bytes."""
+    """Whether an unsupported file is a picture nevertheless, by its suffix or first bytes."""
     suffix = path.suffix.lower()
     if suffix in UNREAD:
         return suffix != ".gz" or path.name.lower().endswith(".nii.gz")
@@ -273,7 +273,7 @@ def _is_picture(path: Path) -> bool:
 
 @dataclass
 class _Reading:
-    """What has been understood so far."""
+    """The layout as understood so far."""
 
     root: _Folder
     places: list[tuple[str, str, _Folder]] = field(default_factory=list)  # split, class, folder
@@ -283,7 +283,7 @@ class _Reading:
         return folder.path.relative_to(self.root.path).as_posix()
 
     def look_beside(self, folder: _Folder) -> None:
-        """Tell what lies beside the folders that are used: leftovers, folders without images, loose images."""
+        """Report what is beside the folders used: leftovers, folders without images, loose images."""
         if folder.junk:
             self.remarks.append(f"{', '.join(folder.junk)}: left behind by a program, passed over")
         if folder.empty:
@@ -297,10 +297,10 @@ class _Reading:
             self.remarks.append(f"{subject} beside the class folders and has no class, passed over: {first}")
 
     def refuse_or_pass(self, extra: Sequence[_Folder], others: str) -> None:
-        """Pass over copies of what is used; refuse any other folder of pictures.
+        """Skip copies of what is used; reject any other folder of pictures.
 
         Raises:
-            UserError: a folder holds pictures that are not among those used.
+            UserError: a folder holds pictures not among those used.
         """
         by_key: dict[tuple[str, str, int], list[Path]] = {}
         for path in (path for _, _, folder in self.places for path in folder.images):
@@ -324,14 +324,14 @@ class _Reading:
 
 
 def _key(path: Path) -> tuple[str, str, int]:
-    """What two copies of an image in two sets have in common: class folder, name and size."""
+    """Identifies copies of an image across sets: class folder, name and size."""
     return path.parent.name, path.name, path.lstat().st_size
 
 
 def _have_same_content(first: Path, second: Path) -> bool:
     try:
         return cmp(first, second, shallow=False)
-    except OSError:  # links that lead nowhere
+    except OSError:  # broken links
         return False
 
 
@@ -339,11 +339,11 @@ def read_layout(folder: Path) -> Layout:
     """Find splits and classes.
 
     Args:
-        folder: holds one folder a class, or splits which do; or one folder that does.
+        folder: holds one folder per class, or splits that do; or one folder that does.
 
     Raises:
-        UserError: no such folder, no class folders, one missing in a split or without images, a folder that can't be
-            listed, or one that is neither split nor class nor a copy.
+        UserError: no such folder, no class folders, a class missing from a split or without images, a folder that can't
+            be listed, or one that is neither split, class nor copy.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -394,7 +394,7 @@ def read_layout(folder: Path) -> Layout:
 
 
 def _unwrapped(reading: _Reading) -> _Folder:
-    """The folder that holds splits or classes, where other folders are around it."""
+    """The folder with splits or classes, inside any enclosing folders."""
     inner = reading.root
     for _ in range(DEEPEST):
         filled = inner.filled
@@ -419,7 +419,7 @@ def _read_splits(reading: _Reading, inner: _Folder, splits: Sequence[_Folder]) -
         if not split.pictures:
             raise UserError(f"{split.path}: holds no images; add some or remove the folder")
         place, filled = split, split.filled
-        # An archive in an archive: Training/Training/glioma.
+        # A nested archive: Training/Training/glioma.
         if len(filled) == 1 and split_kind(filled[0].name) == split_kind(split.name) and filled[0].is_set:
             place, filled = filled[0], filled[0].filled
         if not filled:
@@ -440,7 +440,7 @@ def _read_splits(reading: _Reading, inner: _Folder, splits: Sequence[_Folder]) -
 
 
 def _holds(folder: _Folder, names: set[str]) -> bool:
-    """Whether a folder beside class folders is a set itself: of splits, or of folders with the same names."""
+    """Whether a folder beside class folders is a set itself: with splits, or folders of the same names."""
     inner = {plain(child.name) for child in folder.filled}
     return folder.has_splits or (not folder.loose and bool(inner) and inner <= names and len(inner) > 1)
 
@@ -479,7 +479,7 @@ def _read_classes(reading: _Reading, inner: _Folder) -> None:
 
 
 def _refuse_splits_by_other_names(inner: _Folder, classes: Sequence[_Folder]) -> None:
-    """Folders which all hold the same folders are splits, folds or sets rather than classes."""
+    """Folders that all contain the same folders are splits, folds or sets rather than classes."""
     parts = [frozenset(plain(split.name) for split in folder.filled) for folder in classes]
     if (
         len(classes) < 2
@@ -504,7 +504,7 @@ def _refuse_empty_classes(inner: _Folder) -> None:
 
 
 def _perhaps_within(places: Sequence[_Folder]) -> str:
-    """A hint, where the only class holds folders that may be the classes."""
+    """A hint if the only class holds folders that may be the classes."""
     if len(places) != 1 or len(places[0].filled) < 2:
         return ""
     return f"; if the folders in it are the classes, name {places[0].path}"
@@ -530,7 +530,7 @@ def _require_every_class(reading: _Reading, classes: Sequence[str]) -> None:
 
 
 def _perhaps_volumes(folder: Path) -> str:
-    """What to do where volumes lie instead of labelled pictures."""
+    """What to do about volumes in place of labelled pictures."""
     return (
         "; it holds what looks like volumes: `mri-transfer slices` reads those"
         if any(path.name.lower().endswith((*VOLUMES, ".dcm")) for path in folder.rglob("*"))

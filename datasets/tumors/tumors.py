@@ -1,4 +1,4 @@
-"""The labelled tumour images: distinct ones, in groups of what belongs together, and an account of leaks."""
+"""The labelled tumour images: distinct ones, in groups of related images, and an account of leaks."""
 
 from __future__ import annotations
 
@@ -64,29 +64,29 @@ CLASSES = ("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
 class TumorSet:
     """`n` distinct labelled images.
 
-    `published_train` and `published_test` index the images as the published split uses them, copies and
-    leaks included (so with repeats); both are empty where the folder has no splits, and images of a validation split
-    are in neither unless it stands for a missing test split. The published split is about the folder's labels:
-    `folder_labels` train, `published_labels` are scored.
+    `published_train` and `published_test` index the images as the published split uses them, copies and leaks included
+    (so with repeats); both are empty if the folder has no splits, and images of a validation split are in neither
+    unless it substitutes for a missing test split. The published split uses the folder's labels: `folder_labels` train,
+    `published_labels` are scored.
     """
 
     images: np.ndarray  # uint8 (n, size, size), padded to a square with black
     files: tuple[ImageFile, ...]  # every readable one, copies included
     image_of: np.ndarray  # int (files,), the image that each file shows
-    labels: np.ndarray  # int (n,), the source's where it is known, unless the folder's were asked for
+    labels: np.ndarray  # int (n,), the source's if known, unless the folder's were requested
     folder_labels: np.ndarray  # int (n,), by the class folder of the kept copy
-    groups: np.ndarray  # int (n,), persons where they are known
-    persons: tuple[str, ...]  # of each image, "" where it is not known
-    known: Known  # what sources say of the images
+    groups: np.ndarray  # int (n,), persons where known
+    persons: tuple[str, ...]  # of each image, "" if unknown
+    known: Known  # what sources say about the images
     paths: tuple[str, ...]  # relative to the folder, of the kept copies
     classes: tuple[str, ...]
     split: np.ndarray  # str (n,), of the kept copies
     published_train: np.ndarray  # int
     published_test: np.ndarray  # int
     published_labels: np.ndarray  # int, by the folder of each test file itself
-    thumbs: np.ndarray  # uint8 (n, side, side), to compare by
-    candidates: Pairs  # every pair that was compared closely, best first
-    calibration: Calibration  # from where on a pair is the same picture
+    thumbs: np.ndarray  # uint8 (n, side, side), for comparing
+    candidates: Pairs  # every pair compared closely, best first
+    calibration: Calibration  # least correlation of a pair of the same picture
     audit: dict
     content: str  # fingerprint of images, labels and splits
     digests: np.ndarray  # str (files,), SHA-256 of each
@@ -102,7 +102,7 @@ class TumorSet:
 
     @property
     def names(self) -> list[tuple[str, ...]]:
-        """Of each image, what the files that show it go by, the kept copy first: FOLDER/path, path, and SHA-256."""
+        """Names of the files that show each image, the kept copy first: FOLDER/path, path, and SHA-256."""
         names: list[list[str]] = [[] for _ in range(len(self))]
         for file, image, digest in zip(self.files, self.image_of, self.digests, strict=True):
             names[image] += [f"{self.folder}/{file.path}", file.path, str(digest)]
@@ -110,7 +110,7 @@ class TumorSet:
 
     @property
     def fingerprint(self) -> str:
-        """Of images, labels, splits and groups: the same on any machine."""
+        """Fingerprint of images, labels, splits and groups, the same on any machine."""
         return _fingerprint(self.content, self.groups)
 
 
@@ -126,23 +126,23 @@ def load_tumors(
     originals: Sequence[Originals] = (),
     layout: Layout | None = None,
 ) -> TumorSet:
-    """Read a folder of tumour images, drop pixel-identical copies, and group what belongs together.
+    """Read a folder of tumour images, drop pixel-identical copies, and group related images.
 
-    Images are recognised as slices of the collection that the package knows (:mod:`.originals`). Where that names the
-    person, the person is the group; only the other images are grouped by copies, file numbers and likeness.
+    Images are recognised as slices of the collection the package knows (:mod:`.originals`). If that names the person,
+    the person is the group; only other images are grouped by copies, file numbers and similarity.
 
     Args:
-        folder: holds one folder a class, or `Training` and `Testing` which do.
+        folder: holds one folder per class, or `Training` and `Testing`, which do.
         size: pixels of the square images.
         strict: an unreadable image is an error; otherwise it is skipped, counted and listed in `audit`.
         cache: a folder for the decoded images, so that the next call starts at once.
-        groups_from: a table of groups, as `mri-transfer audit` writes it, to be used instead of those inferred here.
-            A person in it, or one that a source names, comes before a group; copies and near-duplicates are joined all
-            the same: they may never be parted.
-        force_groups: take a table, or `originals`, although a group holds more than a quarter of a class.
-        labels_from: "source", to take a source's label where it is known, or "folder".
-        originals: further collections to recognise images in; they are believed before the package's own.
-        layout: of the folder, where it has been read already.
+        groups_from: a table of groups, as written by `mri-transfer audit`, to use instead of those inferred here. A
+            person in it, or named by a source, takes precedence over a group; copies and near-duplicates are still
+            joined: they may never be split.
+        force_groups: accept a table, or `originals`, even if a group holds more than a quarter of a class.
+        labels_from: "source", to use a source's label if known, or "folder".
+        originals: further collections to recognise images in; they take precedence over the package's own.
+        layout: the folder's, if already read.
 
     Raises:
         UserError: the folder is missing or not laid out like this, a class has no readable image, an image is
@@ -166,7 +166,7 @@ def load_tumors(
                 f"{folder}: no image of class {name} can be read; put whole ones there or remove the class"
             )
 
-    # Files come training first, so the first of several copies is Training's where there is one.
+    # Training files come first, so the first of several copies is Training's if there is one.
     originals_at, image_of = numbered(decoded.pixels)
     thumbs = decoded.thumbs[originals_at]
     paths = [folder / files[original].path for original in originals_at]
@@ -248,9 +248,9 @@ def _describe(groups: np.ndarray, thumbs: np.ndarray, labels: np.ndarray, classe
 def _find_alike(
     thumbs: np.ndarray, fine: np.ndarray, pixels: np.ndarray, paths: Sequence[Path], cache: Path | None
 ) -> tuple[Pairs, Calibration, Binding]:
-    """Pairs that may be the same picture, from where on they are, and which known slices the images show.
+    """Candidate pairs of the same picture, the threshold for them, and the known slices the images show.
 
-    That is the slow part; it is kept for these very pixels.
+    This is the slow part; it is cached for exactly these pixels.
     """
     cache_file = None
     if cache is not None:
@@ -266,7 +266,7 @@ def _find_alike(
             binding = Binding(arrays["original"], arrays["correlation"])
             return pairs, calibrate(pairs, arrays["planted"]), binding
         except (ValueError, KeyError):
-            pass  # not there yet, or damaged: made again
+            pass  # missing or damaged: rebuild
     pairs = near_duplicates(thumbs)
     sample = np.sort(np.random.default_rng(0).permutation(len(paths))[:SAMPLE])
     planted = planted_copies([read_grey(paths[place]) for place in sample], among=thumbs, rows=sample)
@@ -279,7 +279,7 @@ def _find_alike(
 
 
 def _check_pairs(arrays: Mapping[str, np.ndarray], pictures: int) -> None:
-    """See that kept arrays are pairs of these pictures and what they show; raises ValueError."""
+    """Check that cached arrays are pairs of these pictures and the slices they show; raises ValueError."""
     whole, pairs, per_picture = "iu", ("pairs",), (pictures,)
     expected: dict[str, tuple[str, Shape]] = {
         **{
@@ -320,9 +320,9 @@ def _account(
     test: np.ndarray,
     near: Pairs,
 ) -> dict:
-    """What is wrong with the set, in figures and lists. Arrays have one entry a readable file."""
+    """The faults of the set, in figures and lists. Arrays have one entry per readable file."""
     identical = test & np.isin(image_of, image_of[train])
-    # A test image leaks if the picture itself, or one that is nearly the same, is a training image.
+    # A test image leaks if the picture itself, or a near-duplicate, is a training image.
     in_training = np.zeros(len(originals), bool)
     in_training[image_of[train]] = True
     leaky = in_training | near.beside(in_training)
@@ -357,7 +357,7 @@ def _account(
 def _conflicts(
     files: Sequence[ImageFile], labels: np.ndarray, image_of: np.ndarray, originals: np.ndarray, near: Pairs
 ) -> list[dict]:
-    """Pictures that carry two labels: identical copies first, then near-duplicates."""
+    """Pictures with two labels: identical copies first, then near-duplicates."""
     entries = [
         {
             "first": files[originals[image_of[row]]].path,

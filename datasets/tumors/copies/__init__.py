@@ -1,1 +1,1 @@
-"""Which images are the same picture: thumbnails, alignment, and the threshold found anew on every set."""
+"""Images that are the same picture: thumbnails, alignment, and a threshold determined for each set."""

@@ -1,4 +1,4 @@
-"""How alike two thumbnails are once small differences of crop, and of tone, are undone."""
+"""Similarity of two thumbnails after undoing small differences of crop and tone."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 ROUNDS = 8
-FURTHEST = 0.35  # largest change of scale, and shift in half sides
-BATCH_PIXELS = (
-    1 << 18
-)  # at a time: more do not fit into the processor's cache, and cost three times as much a pair
+FURTHEST = 0.35  # largest change of scale, and shift in half-sides
+BATCH_PIXELS = 1 << 18  # at a time: more don't fit into the CPU cache and cost three times as much per pair
 
 
 def align(
@@ -19,19 +17,19 @@ def align(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Shift and scale the second of each pair of pictures along both axes to fit the first.
 
-    The four numbers are found by Gauss-Newton steps on the brightness, whose gain and offset are free (the
-    enhanced correlation coefficient of Evangelidis and Psarakis, 2008, has the same optimum). Only where both
-    pictures have pixels is compared, and an overlap below 60% counts as unlike.
+    The four parameters are found by Gauss-Newton steps on brightness, with free gain and offset (the enhanced
+    correlation coefficient of Evangelidis and Psarakis, 2008, has the same optimum). Only the overlap of the pictures
+    is compared; below 60% overlap they count as dissimilar.
 
     Args:
         first, second: uint8 or float (pairs, side, side).
-        begin: float (pairs, 4), where to begin: change of scale and shift along x, then along y, on axes from -1 to
-            1 across the picture. None: with the pictures as they are.
-        rounds: how many steps.
+        begin: float (pairs, 4), the starting point: change of scale and shift along x, then along y, on axes from -1 to
+            1 across the picture. None: the pictures as they are.
+        rounds: number of steps.
 
     Returns:
-        float32 (pairs,), the best correlation met, never below that at the beginning; and where it was met,
-        float32 (pairs, 4), as `begin`.
+        float32 (pairs,), the best correlation found, never below that at the start; and its parameters, float32 (pairs,
+        4), as `begin`.
     """
     if begin is None:
         begin = np.zeros((len(first), 4))
@@ -63,7 +61,7 @@ def _align(
         mask = inside.reshape(pairs, -1).astype(np.float32)
         count = np.maximum(mask.sum(axis=1), 1)[:, None]
 
-        # Bilinear sampling, and the slopes that belong to it.
+        # Bilinear sampling, and its derivatives.
         u, v = np.clip(u, 0, side - 1.001), np.clip(v, 0, side - 1.001)
         column, row = u.astype(np.int32), v.astype(np.int32)
         across, down = (u - column)[:, None, :], (v - row)[:, :, None]
@@ -94,26 +92,24 @@ def _align(
         normal = (
             jacobian @ jacobian.transpose(0, 2, 1) - total[:, :, None] * total[:, None, :] / count[:, :, None]
         )
-        # A little damping keeps pictures without structure from running away.
+        # Slight damping keeps structureless pictures from diverging.
         damping = 1e-3 * np.trace(normal, axis1=1, axis2=2)[:, None, None] * np.eye(4, dtype=np.float32)
         change = np.linalg.solve(normal + damping + ridge, jacobian @ rest[:, :, None])[..., 0]
         warp = np.clip(warp + change / half, -FURTHEST, FURTHEST)
     return np.minimum(best, 1), best_warp
 
 
-FINE = 1.0  # pixels: detail below may have been sharpened or blurred
-DEGREE = (
-    3  # of the tone curve: a gamma of 0.5 to 2 is met to 0.998, and a curve says little of what is not there
-)
+FINE = 1.0  # pixels: finer detail may have been sharpened or blurred
+DEGREE = 3  # of the tone curve: fits a gamma of 0.5 to 2 with 0.998, yet can hardly invent content
 
 
 def tone_free(first: np.ndarray, second: np.ndarray, warp: np.ndarray) -> np.ndarray:
-    """How alike pictures are that :func:`align` has fitted, whatever was done to the tones of one of them.
+    """Similarity of pictures aligned by :func:`align`, whatever was done to the tones of one of them.
 
-    The second picture is passed through the polynomial that makes it most like the first, and the other way round,
-    as a clipped tone can be foretold from the whole one only; the better of both multiple correlations counts. Its fine
-    detail has a weight of its own, as sharpening gives it. None of this knows where a pixel is, so other anatomy comes
-    out hardly more alike: on the public four-class set at 0.984 at most, where copies are at 0.991 or more.
+    The second picture is mapped through the polynomial that best fits the first, and vice versa, as a clipped tone can
+    only be predicted from the unclipped one; the better of both multiple correlations counts. Its fine detail has a
+    separate weight, to model sharpening. None of this depends on pixel positions, so different anatomy becomes hardly
+    more similar: at most 0.984 on the public four-class set, where copies are at 0.991 or more.
 
     Args:
         first, second: uint8 or float (pairs, side, side).
@@ -134,7 +130,7 @@ def tone_free(first: np.ndarray, second: np.ndarray, warp: np.ndarray) -> np.nda
 
 
 def _moved(pictures: np.ndarray, warp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Pictures (pairs, side, side) where `warp` puts them, and 1 where they have pixels; both (pairs, pixels)."""
+    """Pictures (pairs, side, side) moved by `warp`, and 1 where they have pixels; both (pairs, pixels)."""
     pairs, side, _ = pictures.shape
     half = np.float32((side - 1) / 2)
     grid = (np.arange(side, dtype=np.float32) - half) / half
@@ -153,7 +149,7 @@ def _moved(pictures: np.ndarray, warp: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def _explained(a: np.ndarray, b: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """R squared of a polynomial in b that foretells a, over the pixels of a mask; all (pairs, pixels)."""
+    """R squared of a polynomial in b that predicts a, over the pixels of a mask; all (pairs, pixels)."""
     count = np.maximum(mask.sum(axis=1, keepdims=True), 1)
     a = (a - (a * mask).sum(axis=1, keepdims=True) / count) * mask
     b = b - (b * mask).sum(axis=1, keepdims=True) / count

@@ -1,17 +1,17 @@
-"""Images that are the same picture: found among all pairs, in all flips and quarter turns, cropped or framed.
+"""Find images that are the same picture among all pairs, in all flips and quarter turns, cropped or framed.
 
-The likeness of two images is the normalised correlation (Pearson's r over pixels) of their thumbnails, so
-brightness and contrast do not matter; nor do other tones, as gamma, a tint, sharpening or a negative (see
-:func:`~mri_transfer.datasets.tumors.copies.alignment.tone_free`). It is found in two steps.
+Similarity is the normalised correlation (Pearson's r over pixels) of thumbnails, so brightness and contrast do not
+matter; nor do other tones, such as gamma, a tint, sharpening or a negative (see
+:func:`~mri_transfer.datasets.tumors.copies.alignment.tone_free`). It takes two steps.
 
 1. *Neighbours.* Thumbnails of 12 pixels, 144 numbers each, are compared by matrix products: each image, in eight
-   orientations, with every other in sixteen windows, which leave out a strip at any of the four sides. So an image
-   that lost a strip still meets its original. Of each image the most similar others are kept.
-2. *Alignment.* Those few are compared again on finer thumbnails, shifted and scaled to fit: a copy then stands out
-   from a neighbouring slice of the same patient, which it does not before.
+   orientations, with every other in sixteen windows, which leave out a strip at any of the four sides, so that an image
+   that lost a strip still matches its original. The most similar others of each image are kept.
+2. *Alignment.* These are compared again on finer thumbnails, shifted and scaled to fit: only then does a copy stand out
+   from a neighbouring slice of the same patient.
 
-The first step costs time that grows with the square of the number of images but not with their pixels; the second,
-and memory, grow with the number of images.
+The first step's time is quadratic in the number of images but independent of their pixels; the second's, and memory,
+are linear.
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from mri_transfer.progress import bar
 
 SMALL = 12  # pixels
 NEAREST = 10
-"""Neighbours kept of each image. Measured on the public four-class set, with copies of 150 images among its 3,264: at
-least 98% are among the ten nearest of their originals when cropped by up to 15% a side, and 99-100% when shrunk,
-compressed, framed or turned, or all of these with a crop of up to 10%; 97% when letters were written on them. Of all
-but the last, 96-100% are then told from neighbours; so are 98-100% of copies in other tones (60 each with a gamma of
+"""Neighbours kept per image. Measured on the public four-class set, with copies of 150 images among its 3,264: at least
+98% are among the ten nearest of their originals when cropped by up to 15% per side, and 99-100% when shrunk,
+compressed, framed or turned, or all of these with a crop of up to 10%; 97% with letters written on them. Of all but the
+last, 96-100% are then distinguished from neighbours; so are 98-100% of copies in other tones (60 each with a gamma of
 0.5 to 2, stretched, sharpened, tinted or inverted), cropped, framed, turned and compressed too."""
 
-STRIP = 0.08  # of a side, left out by a window: crops of up to 12% are met half-way
+STRIP = 0.08  # of a side, left out by a window: crops of up to 12% are at most half a strip away
 _SIDES = ((0.0, 0.0), (STRIP, 0.0), (0.0, STRIP), (STRIP, STRIP))
 WINDOWS = tuple((x, y) for y in _SIDES for x in _SIDES)  # left out left and right, at top and bottom
 _CHUNK = 1024  # images compared at a time
 
 ROUGH = 16  # pixels, of the first alignment
 ROUGH_ROUNDS = 5
-WORTH = 0.85  # correlation after the first alignment from which on there is a second
+WORTH = 0.85  # least correlation after the first alignment for a second one
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of alike images, best first; :func:`turned` by `orientation` makes `second` look like `first`."""
+    """Pairs of similar images, best first; :func:`turned` by `orientation` makes `second` look like `first`."""
 
     first: np.ndarray  # int (pairs,)
     second: np.ndarray  # int (pairs,)
@@ -64,15 +64,15 @@ class Pairs:
         return len(self.first)
 
     def fields(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """The arrays, in the order in which they are declared."""
+        """The arrays, in order of declaration."""
         return self.first, self.second, self.correlation, self.orientation
 
     def where(self, mask: np.ndarray) -> Pairs:
-        """Some of the pairs, by a mask or their positions."""
+        """Some of the pairs, by mask or index."""
         return Pairs(*(field[mask] for field in self.fields()))
 
     def beside(self, rows: np.ndarray) -> np.ndarray:
-        """Which images are in a pair with one of those chosen, bool (n,) of bool (n,)."""
+        """The images paired with a chosen one, bool (n,) from bool (n,)."""
         mask = np.zeros(len(rows), bool)
         mask[self.first[rows[self.second]]] = True
         mask[self.second[rows[self.first]]] = True
@@ -84,7 +84,7 @@ class Pairs:
 
 
 def _bins(left_out: tuple[float, float]) -> np.ndarray:
-    """float32 (SMALL, THUMBNAIL): means over equal parts of what a window leaves of one axis."""
+    """float32 (SMALL, THUMBNAIL): means over equal parts of a window's share of one axis."""
     edges = np.linspace(left_out[0], 1 - left_out[1], SMALL + 1)[:, None] * THUMBNAIL
     pixel = np.arange(THUMBNAIL)
     overlap = np.minimum(edges[1:], pixel + 1) - np.maximum(edges[:-1], pixel)
@@ -92,13 +92,13 @@ def _bins(left_out: tuple[float, float]) -> np.ndarray:
     return (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
 
 
-# On an axis from -1 to 1 a window is smaller by what it leaves out, and shifted by half the difference.
+# On an axis from -1 to 1, a window is smaller by the parts it leaves out, and shifted by half their difference.
 _WINDOW_WARPS = np.array([(-(x + x1), x - x1, -(y + y1), y - y1) for (x, x1), (y, y1) in WINDOWS], np.float32)
 _ALL_BINS = np.concatenate([_bins(sides) for sides in _SIDES])  # (4 SMALL, THUMBNAIL)
 
 
 def _windows(thumbs: np.ndarray) -> np.ndarray:
-    """What is compared of images (n, THUMBNAIL, THUMBNAIL): float32 (n, windows, SMALL, SMALL), the first whole."""
+    """Features of images (n, THUMBNAIL, THUMBNAIL) to compare: float32 (n, windows, SMALL, SMALL), the first whole."""
     n = len(thumbs)
     all_bins = _ALL_BINS @ thumbs.astype(np.float32) @ _ALL_BINS.T
     parts = all_bins.reshape(n, len(_SIDES), SMALL, len(_SIDES), SMALL).transpose(0, 1, 3, 2, 4)
@@ -126,14 +126,14 @@ def _likeness(wholes: np.ndarray, windows: np.ndarray) -> np.ndarray:
 
 
 class _Nearest:
-    """The most similar others of each of `n` images, as they are met."""
+    """Running record of the most similar others of each of `n` images."""
 
     def __init__(self, n: int, count: int):
         self.value = np.full((n, count), -np.inf, np.float32)
         self.other = np.full((n, count), -1, int)
 
     def meet(self, rows: slice, likeness: np.ndarray, others: np.ndarray) -> None:
-        """Let images `rows` meet `others`, int (m,); likeness (rows, m)."""
+        """Update images `rows` with `others`, int (m,); similarity (rows, m)."""
         value = np.concatenate([self.value[rows], likeness], axis=1)
         other = np.concatenate([self.other[rows], np.broadcast_to(others, likeness.shape)], axis=1)
         best = np.argpartition(-value, self.value.shape[1] - 1, axis=1)[:, : self.value.shape[1]]
@@ -141,21 +141,21 @@ class _Nearest:
         self.other[rows] = np.take_along_axis(other, best, axis=1)
 
     def pairs(self) -> np.ndarray:
-        """Each image beside each of its neighbours; int (pairs, 2)."""
+        """Each image paired with each of its neighbours; int (pairs, 2)."""
         valid = self.other >= 0
         return np.stack([np.nonzero(valid)[0], self.other[valid]], axis=1)
 
 
 def neighbours(thumbs: np.ndarray, others: np.ndarray | None = None, nearest: int = NEAREST) -> np.ndarray:
-    """Pairs worth a closer look: each image with those most similar to it, once.
+    """Pairs worth a closer look: each image with those most similar to it, without repeats.
 
     Args:
-        thumbs: uint8 (n, THUMBNAIL, THUMBNAIL), as from :func:`thumbnail`.
+        thumbs: uint8 (n, THUMBNAIL, THUMBNAIL), from :func:`thumbnail`.
         others: uint8 (m, THUMBNAIL, THUMBNAIL) to compare with; None: `thumbs` with themselves.
-        nearest: how many others are kept of each of `thumbs`.
+        nearest: number of others to keep for each of `thumbs`.
 
     Returns:
-        int (pairs, 2), sorted; the first of a pair is the smaller where images are compared with themselves.
+        int (pairs, 2), sorted; the smaller index first where images are compared with themselves.
     """
     alone = others is None
     pool = thumbs if others is None else others
@@ -189,7 +189,7 @@ def neighbours(thumbs: np.ndarray, others: np.ndarray | None = None, nearest: in
 
 
 def aligned(thumbs: np.ndarray, pairs: np.ndarray, others: np.ndarray | None = None) -> Pairs:
-    """How alike given pairs are once turned, shifted and scaled to fit each other.
+    """Similarity of given pairs after turning, shifting and scaling to fit each other.
 
     Args:
         thumbs, others: as in :func:`neighbours`.
@@ -208,7 +208,7 @@ def aligned(thumbs: np.ndarray, pairs: np.ndarray, others: np.ndarray | None = N
         correlation[rows], orientation[rows] = _fit(first, second)
 
     starts = range(0, len(pairs), _CHUNK)
-    with ThreadPoolExecutor(cores()) as threads:  # NumPy lets go of the interpreter while it computes
+    with ThreadPoolExecutor(cores()) as threads:  # NumPy releases the GIL while it computes
         for _ in bar(
             threads.map(fit, starts), desc="aligning pairs", unit="block", total=len(starts), leave=False
         ):
@@ -240,16 +240,16 @@ def _fit(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _beginnings(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where alignment begins, four ways, because it may go astray from any one.
+    """Four starting points for alignment, since it may fail from any one.
 
-    The most alike orientation begins with the best window of the second picture, with the best of the first, and
-    without one. The second most alike is tried too: a head is nearly as like to its mirror image as to a cropped copy.
+    The most similar orientation starts with the best window of the second picture, with the best of the first, and
+    without one. The second most similar is tried too: a head resembles its mirror image almost as much as a crop.
 
     Returns:
-        Orientation, int (n, 4); window, int (n, 4), where those of the first picture count from `len(WINDOWS)` on; and
-        whether one of them looks like the negative of the other, bool (n, 4).
+        Orientation, int (n, 4); window, int (n, 4), where those of the first picture start at `len(WINDOWS)`; and
+        whether one looks like the negative of the other, bool (n, 4).
     """
-    # By the orientation that makes the second picture look like the first.
+    # Indexed by the orientation that makes the second picture look like the first.
     signed = np.stack(
         [_views_alike(first, second)[:, opposite(np.arange(8))], _views_alike(second, first)], axis=2
     )  # (n, 8, 2, windows)
@@ -276,7 +276,7 @@ def _views_alike(whole: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _pictures(
     first: np.ndarray, second: np.ndarray, orientation: np.ndarray, swapped: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The picture that stays, and the one that is moved to fit it, where `orientation` makes second like first."""
+    """The fixed picture, and the one moved to fit it, where `orientation` makes second like first."""
     target = np.where(swapped[:, None, None], second, first)
     moving = np.where(swapped[:, None, None], first, second)
     turn = np.where(swapped, orientation, opposite(orientation))
@@ -292,13 +292,13 @@ def near_duplicates(
 
     Args:
         thumbs, others, nearest: as in :func:`neighbours`.
-        threshold: correlation after alignment from which on a pair is returned.
+        threshold: least correlation after alignment of returned pairs.
     """
     return aligned(thumbs, neighbours(thumbs, others, nearest), others).above(threshold)
 
 
 def rough(thumbs: np.ndarray) -> np.ndarray:
-    """Thumbnails of `ROUGH` pixels, by means of blocks; float32 (n, ROUGH, ROUGH)."""
+    """Thumbnails of `ROUGH` pixels, by block means; float32 (n, ROUGH, ROUGH)."""
     return block_means(thumbs, ROUGH)
 
 

@@ -1,10 +1,9 @@
-"""From which correlation on two images are the same picture: found anew on every set of images.
+"""The least correlation at which two images are the same picture, determined for each set of images.
 
-How like its original a copy still is depends on the images: on their size, noise and sharpness. How like each other
-different pictures are depends on them too: neighbouring slices of one patient may be few millimetres apart or many.
-So copies of some of the images are made as the web makes them, compressed, shrunk, cropped, framed and turned, half
-of them in other tones, and the threshold is set where it misses few of those, and where the set's own pairs leave the
-widest gap.
+The similarity of a copy to its original depends on the images' size, noise and sharpness. So does that of different
+pictures: neighbouring slices of one patient may be few or many millimetres apart. So some images are copied as on the
+web, compressed, shrunk, cropped, framed and turned, half of them in other tones, and the threshold is set where it
+misses few of those and where the set's own pairs leave the widest gap.
 """
 
 from __future__ import annotations
@@ -19,25 +18,25 @@ from PIL import Image, ImageFilter, ImageOps
 from mri_transfer.datasets.tumors.copies.duplicates import Pairs, aligned, neighbours
 from mri_transfer.datasets.tumors.copies.thumbnails import thumbnail, turned
 
-SAMPLE = 200  # images that are copied
-MISSED = 0.05  # at most, of the planted copies
-LOWEST, HIGHEST = 0.95, 0.995  # of the threshold: a line outside these would part something else
+SAMPLE = 200  # number of images to copy
+MISSED = 0.05  # of the planted copies at most
+LOWEST, HIGHEST = 0.95, 0.995  # of the threshold: one outside these would separate something else
 USUAL = 0.985
-"""The threshold of the public four-class set, taken where a set is too small to be measured: there 133 pairs of
-distinct files correlate at 0.989 or more, and all that were looked at are the same picture; the next, at 0.980, are
-neighbouring slices."""
+"""The threshold of the public four-class set, used if a set is too small to measure: there 133 pairs of distinct files
+correlate at 0.989 or more, and all those inspected are the same picture; the next, at 0.980, are neighbouring
+slices."""
 
-FEWEST = 20  # images: below, `USUAL` is taken
+FEWEST = 20  # images; with fewer, `USUAL` is used
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where the line was drawn, and what it rests on.
+    """The threshold and its basis.
 
     Attributes:
-        threshold: correlation after alignment from which on two images are the same picture.
-        gap: the correlations next to it among the set's own pairs, below and above; either may be missing.
-        share_found: share of the planted copies that meet their originals and reach the threshold; None if it was not
+        threshold: least correlation after alignment for two images to be the same picture.
+        gap: the nearest correlations among the set's own pairs, below and above; either may be missing.
+        share_found: share of the planted copies that match their originals and reach the threshold; None if not
             measured.
         planted: correlations of the planted copies with their originals, sorted.
     """
@@ -86,14 +85,14 @@ TONES = {
     "gamma": _gamma,  # 0.5 to 2
     "stretched": _stretched,  # up to 2% of the pixels clipped at each end
     "sharpened": _sharpened,  # by an unsharp mask of 1 to 3 pixels, 50 to 200%
-    "tinted": _tinted,  # each channel a gamma of its own
+    "tinted": _tinted,  # a separate gamma for each channel
     "negative": _negative,
 }
-"""What copies undergo besides: each takes a grey picture, and what decides how much."""
+"""Further changes to copies: each takes a grey picture and a random generator."""
 
 
 def copied(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A copy as it may be met on the web.
+    """A copy as found on the web.
 
     Args:
         image: uint8 (height, width).
@@ -109,7 +108,7 @@ def copied(image: np.ndarray, random: np.random.Generator) -> np.ndarray:
     left, right = (random.uniform(0, 0.08, 2) * width).astype(int)
     picture = Image.fromarray(image[top : height - bottom, left : width - right])
     scale = max(random.uniform(0.5, 1.0), 96 / min(picture.size))
-    scale = min(scale, max(1.0, 1024 / max(picture.size)))  # a strip a few pixels wide stays one
+    scale = min(scale, max(1.0, 1024 / max(picture.size)))  # a strip a few pixels wide stays a strip
     picture = picture.resize((round(picture.width * scale), round(picture.height * scale)))
     if random.random() < 0.5:
         picture = TONES[list(TONES)[random.integers(len(TONES))]](picture, random)
@@ -130,13 +129,13 @@ def planted_copies(
     among: np.ndarray | None = None,
     rows: np.ndarray | None = None,
 ) -> np.ndarray:
-    """How like their originals copies of images are found to be.
+    """Measured similarity of copies to their originals.
 
     Args:
         images: uint8 (height, width) each.
-        seed: of the copies.
-        among: uint8 (n, side, side), thumbnails of the whole set, in which the copies have to find their originals.
-        rows: int (images,), where the originals are in it.
+        seed: for the copies.
+        among: uint8 (n, side, side), thumbnails of the whole set, among which copies must find their originals.
+        rows: int (images,), the originals' indices in it.
 
     Returns:
         float32 (n,), sorted: correlation after alignment; 0 for a copy whose original is not among its neighbours.
@@ -155,14 +154,14 @@ def planted_copies(
 
 
 def calibrate(pairs: Pairs, planted: np.ndarray) -> Calibration:
-    """The threshold between different pictures and the same.
+    """The threshold between different and identical pictures.
 
     It is the middle of the widest gap among the pairs' correlations r, in terms of -log(1 - r), between `LOWEST` and
-    the correlation that 5% of the planted copies stay below.
+    the 5th percentile of the planted copies' correlations.
 
     Args:
-        pairs: every pair of the set that may be the same picture, with correlations after alignment.
-        planted: as from :func:`planted_copies`.
+        pairs: every candidate pair of the set, with correlations after alignment.
+        planted: from :func:`planted_copies`.
     """
     correlations = np.unique(pairs.correlation.astype(float))
     if len(planted) < FEWEST:

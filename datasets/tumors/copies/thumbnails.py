@@ -1,4 +1,4 @@
-"""Small versions of images, to compare them by: without frame and border, in every flip and quarter turn."""
+"""Small versions of images for comparison: without frame and border, in every flip and quarter turn."""
 
 from __future__ import annotations
 
@@ -7,26 +7,26 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 THUMBNAIL = 64  # pixels
-COARSE = 32  # pixels, where groups are compared
+COARSE = 32  # pixels, for comparing groups
 
 BLUR = 0.7
-"""Standard deviation in pixels: copies that were shrunk or compressed lack the finest detail of their originals. Of
-0, 0.7, 1 and 1.5, measured on the public four-class set, this parts copies best from neighbouring slices."""
+"""Standard deviation in pixels: shrunk or compressed copies lack the finest detail of their originals. Of 0, 0.7, 1 and
+1.5, measured on the public four-class set, this best separates copies from neighbouring slices."""
 
-DARK = 0.17  # of white: few heads are darker in their box, and neighbouring slices stay apart
-_FRAMES = 4  # within each other
+DARK = 0.17  # of white: few heads are darker in their box, and neighbouring slices stay distinct
+_FRAMES = 4  # nested
 _FRAME = 24  # grey levels by which a frame may vary: JPEG compression smears its edge
 _ENOUGH = (
-    256  # pixels of the longer side to find content in; of larger images every second or third is looked at
+    256  # pixels of the longer side for finding content; larger images are sampled at every second or third
 )
-_GAP = 0.03  # of a side: a shorter dark gap does not end the picture
+_GAP = 0.03  # of a side: shorter dark gaps don't end the picture
 
 
 def _without_frame(image: np.ndarray, dark: bool = False) -> tuple[int, int, int, int]:
     """The box (left, top, right, bottom) inside plain margins of any one colour, as screenshots have them.
 
-    Margins may lie within each other, as where a picture with a white frame was padded with black. With `dark`, dark
-    margins are left out as well where nothing bright is outside of them.
+    Margins may be nested, as when a picture with a white frame was padded with black. With `dark`, dark margins are
+    removed too, if nothing bright is outside them.
     """
     bounds = [0, len(image), 0, image.shape[1]]  # top, bottom, left, right
     framed = list(bounds)
@@ -40,7 +40,7 @@ def _without_frame(image: np.ndarray, dark: bool = False) -> tuple[int, int, int
             inside = np.flatnonzero(~plain)
             if len(inside) and inside[0]:
                 bounds[side] += int(inside[0]) * (-1 if side % 2 else 1)
-                # The air around a head is dark as well: dark margins count only outside bright ones.
+                # The air around a head is dark too: dark margins count only outside bright ones.
                 if dark or colour > _FRAME:
                     framed = list(bounds)
         if bounds == before:
@@ -50,7 +50,7 @@ def _without_frame(image: np.ndarray, dark: bool = False) -> tuple[int, int, int
 
 
 def _longest_run(flags: np.ndarray) -> tuple[int, int] | None:
-    """First and one past the last of the longest run of true values, short gaps included."""
+    """Start and end (exclusive) of the longest run of true values, including short gaps."""
     places = np.flatnonzero(flags)
     if not len(places):
         return None
@@ -62,12 +62,12 @@ def _longest_run(flags: np.ndarray) -> tuple[int, int] | None:
 
 
 def content_box(image: np.ndarray) -> tuple[int, int, int, int]:
-    """The box (left, top, right, bottom) around what the image shows; the whole image if nothing stands out.
+    """The box (left, top, right, bottom) around the image's content; the whole image if nothing stands out.
 
-    Plain margins of any colour are cut off first. Then a row or column belongs to the border while less than 2% of
-    it is brighter than a fifth of the bright parts of the image (its 99th percentile): noise in the air does not
-    count as content, nor does the outermost 2%, where screenshots have lines. Of several bright stretches the longest
-    counts, so that letters in the border are left out.
+    Plain margins of any colour are cut off first. Then a row or column belongs to the border if less than 2% of it is
+    brighter than a fifth of the bright parts of the image (its 99th percentile): noise in the air does not count as
+    content, nor does the outermost 2%, where screenshots have lines. The longest of several bright stretches counts, so
+    that letters in the border are left out.
 
     Args:
         image: uint8 (height, width).
@@ -118,14 +118,14 @@ def thumbnail(image: np.ndarray) -> np.ndarray:
 
 
 def positive(image: np.ndarray) -> np.ndarray:
-    """The image, inverted where it seems to be a negative: inside all margins bright all around, and mostly bright.
+    """The image, inverted if it seems to be a negative: bright all around inside all margins, and mostly bright.
 
     Args:
         image: uint8 (height, width).
     """
     step = max(1, max(image.shape) // _ENOUGH)
     small = image[::step, ::step]
-    if (small > 127).mean() < 0.2:  # soon told of nearly all positives: margins take less than that
+    if (small > 127).mean() < 0.2:  # quick exit for almost all positives: margins take less than that
         return image
     left, top, right, bottom = _without_frame(small, dark=True)
     inner = small[top:bottom, left:right]
@@ -139,14 +139,14 @@ def positive(image: np.ndarray) -> np.ndarray:
 
 
 def lifted(image: np.ndarray, box: tuple[int, int, int, int] | None = None) -> np.ndarray:
-    """A dark image with the gamma at which the mean of its content is `DARK`; others as they are.
+    """A dark image, gamma-corrected to a content mean of `DARK`; others unchanged.
 
-    Dark tissue would be taken for border otherwise. This has to be done before an image is made smaller, as the mean
-    of pixels is not that of their powers.
+    Otherwise dark tissue would be taken for border. Do this before shrinking an image, as the mean of pixels is not
+    that of their powers.
 
     Args:
         image: uint8 (height, width).
-        box: around its content, where that is known.
+        box: around its content, if known.
     """
     left, top, right, bottom = content_box(image) if box is None else box
     step = max(1, max(image.shape) // _ENOUGH)
@@ -162,18 +162,18 @@ def lifted(image: np.ndarray, box: tuple[int, int, int, int] | None = None) -> n
 
 
 def turned(images: np.ndarray, orientation: int) -> np.ndarray:
-    """One of the eight flips and quarter turns of square images (..., side, side); 0 leaves them alone."""
+    """One of the eight flips and quarter turns of square images (..., side, side); 0 is the identity."""
     flipped = images[..., ::-1] if orientation >= 4 else images
     return np.rot90(flipped, orientation % 4, axes=(-2, -1))
 
 
 def opposite(orientation: np.ndarray) -> np.ndarray:
-    """The orientation that undoes one; a turn after a flip undoes itself. int, any shape."""
+    """The inverse of an orientation; a turn after a flip is its own inverse. int, any shape."""
     return np.where(orientation >= 4, orientation, -orientation % 4)
 
 
 def normalised(images: np.ndarray) -> np.ndarray:
-    """Vectors of mean 0 and length 1, so that a matrix product of two gives correlations.
+    """Vectors of mean 0 and length 1, so that matrix products are correlations.
 
     A flat image has no pattern to compare and becomes zeros.
 
@@ -190,12 +190,12 @@ def normalised(images: np.ndarray) -> np.ndarray:
 
 
 def coarse(thumbs: np.ndarray) -> np.ndarray:
-    """Thumbnails of `COARSE` pixels from those of `THUMBNAIL`, by means of blocks; float32 (..., COARSE, COARSE)."""
+    """Thumbnails of `COARSE` pixels from those of `THUMBNAIL`, by block means; float32 (..., COARSE, COARSE)."""
     return block_means(thumbs, COARSE)
 
 
 def block_means(images: np.ndarray, side: int) -> np.ndarray:
-    """Square images, of a multiple of `side` pixels, by means of blocks; float32 (..., side, side)."""
+    """Square images of a multiple of `side` pixels, by block means; float32 (..., side, side)."""
     step = images.shape[-1] // side
     blocks = images.reshape(*images.shape[:-2], side, step, side, step)
     return blocks.mean(axis=(-3, -1), dtype=np.float32)

@@ -1,9 +1,9 @@
-"""Which slice of a public collection a picture shows: matched by small grey signatures, in two steps.
+"""Identify the slice of a public collection that a picture shows, by small grey signatures, in two steps.
 
-1. *As a whole.* The picture is shrunk to the size of the signatures and compared with all of them in eight
-   orientations. That finds slices that were resized, compressed, turned, mirrored, tinted or inverted.
-2. *A closer look*, at what that left over: lost strips at the sides are tried against all signatures, and the best
-   candidates are shifted and scaled to fit, each time from the finer picture, and tried with other gammas.
+1. *As a whole.* The picture is shrunk to signature size and compared with all signatures in eight orientations. This
+   finds slices that were resized, compressed, turned, mirrored, tinted or inverted.
+2. *A closer look* at the rest: lost strips at the sides are tried against all signatures, and the best candidates are
+   shifted and scaled to fit, always from the finer picture, and tried with other gammas.
 
 Measured on the 2,870 distinct pictures of "Brain Tumor Classification (MRI)", of which 2,292 are known to be slices of
 Figshare 1512427: see `BOUND` and `CLOSE`.
@@ -23,41 +23,41 @@ from mri_transfer.datasets.tumors.copies.thumbnails import block_means, normalis
 from mri_transfer.datasets.tumors.persons.originals import SIDE, Originals
 
 FINE = 64
-"""Pixels of the picture that signatures are made from."""
+"""Pixels of the picture from which signatures are made."""
 
 BOUND = 0.99
-"""Correlation from which on a whole picture is the slice. Known slices reach 0.9997 (one, trimmed and squeezed, 0.866),
-and 0.998 at 128 px and JPEG quality 40; the most alike of the 578 other pictures reaches 0.976. Two different slices
-reach 0.997 at most, so that the best match is the right one."""
+"""Least correlation for a whole picture to be the slice. Known slices reach 0.9997 (one, trimmed and squeezed, 0.866),
+and 0.998 at 128 px and JPEG quality 40; the most similar of the 578 other pictures reaches 0.976. Two different slices
+reach 0.997 at most, so the best match is the right one."""
 
 CLOSE = 0.989
-"""The same after a closer look, in which the trimmed one reaches 0.991 and other pictures 0.987 at most, whatever was
-done to their tones."""
+"""The same after a closer look, where the trimmed one reaches 0.991 and other pictures at most 0.987, whatever was done
+to their tones."""
 
 DETAIL = 0.96
-"""Correlation that what is left without the coarse pattern has to have, too. Heads are bright ovals on black, and an
-oval with nothing in it reaches 0.992 as a whole, but 0.88 in its detail; known slices reach 0.98 as a whole picture.
-Of 1,500 drawn ovals none is bound; at 0.93 five were."""
+"""Least correlation of the residual detail without the coarse pattern. Heads are bright ovals on black, and an empty
+oval reaches 0.992 as a whole, but 0.88 in its detail; known slices reach 0.98 as a whole picture. None of 1,500 drawn
+ovals is bound; at 0.93 five were."""
 
-UNSURE = 0.98  # what a likeness without such detail counts for at most
+UNSURE = 0.98  # cap on similarity without matching detail
 
 TONES = (0.4, 0.5, 0.6, 0.7, 0.85, 1.2, 1.4, 1.7, 2.0, 2.5)
-"""Exponents of the grey values that are tried, to undo a change of gamma."""
+"""Exponents of grey values to try, to undo a change of gamma."""
 
-CANDIDATES = 3  # originals that are tried with other gammas, and as many that are shifted and scaled
+CANDIDATES = 3  # originals to try with other gammas, and as many to shift and scale
 ROUNDS = 3  # of fitting
 STRIPS = tuple((share * left, share * (1 - left)) for share in (0.05,) for left in (0, 0.5, 1))
 TRIMS = tuple((*x, *y) for x in ((0, 0), *STRIPS) for y in ((0, 0), *STRIPS))
-"""What may be missing left, right, at top and at bottom, as shares of the original's side."""
+"""Possible losses on the left, right, top and bottom, as shares of the original's side."""
 
-SCALES, SHIFTS = (0.85, 1.3), (-0.3, 0.3)  # of axes from -1 to 1, that fitting may end at
-_COARSE = 8  # pixels, where trims are tried
+SCALES, SHIFTS = (0.85, 1.3), (-0.3, 0.3)  # on axes from -1 to 1; limits of fitting
+_COARSE = 8  # pixels, for trying trims
 _CHUNK = 1024  # pictures compared at a time
 
 
 @dataclass(frozen=True, eq=False)
 class Binding:
-    """Which original each of `n` pictures shows."""
+    """The original that each of `n` pictures shows."""
 
     original: np.ndarray  # int (n,), position in Originals; -1: none
     correlation: np.ndarray  # float32 (n,), of the best match, bound or not
@@ -73,16 +73,16 @@ def fine(image: np.ndarray) -> np.ndarray:
 
 
 def signatures(pictures: np.ndarray) -> np.ndarray:
-    """What originals are known by: uint8 (n, SIDE, SIDE) of uint8 (n, FINE, FINE)."""
+    """Signatures: uint8 (n, SIDE, SIDE) from uint8 (n, FINE, FINE)."""
     return np.round(block_means(pictures, SIDE)).astype(np.uint8)
 
 
 def bind(pictures: np.ndarray, originals: Originals) -> Binding:
-    """The original that each picture shows: the most alike one, if it is alike enough.
+    """The original that each picture shows: the most similar one, if similar enough.
 
     Args:
-        pictures: uint8 (n, FINE, FINE), as from :func:`fine`.
-        originals: to look among.
+        pictures: uint8 (n, FINE, FINE), from :func:`fine`.
+        originals: those to search.
     """
     original, correlation = np.full(len(pictures), -1), np.full(len(pictures), -1, np.float32)
     for start in range(0, len(pictures) if len(originals) else 0, _CHUNK):
@@ -99,7 +99,7 @@ def bind(pictures: np.ndarray, originals: Originals) -> Binding:
 
 
 def _likeness(sampled: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Correlation of pairs of signatures, float32 (n,), as far as their detail agrees as well."""
+    """Correlation of pairs of signatures, float32 (n,), capped unless their detail agrees too."""
     whole, detail = (
         (normalised(change(sampled)) * normalised(change(target))).sum(axis=1)
         for change in (np.asarray, _detail)
@@ -113,7 +113,7 @@ def _detail(small: np.ndarray) -> np.ndarray:
 
 
 def _as_a_whole(pictures: np.ndarray, originals: Originals) -> tuple[np.ndarray, np.ndarray]:
-    """The most alike original of each picture, int (n,), and its likeness, float32 (n,)."""
+    """The most similar original of each picture, int (n,), and its similarity, float32 (n,)."""
     small, vectors = block_means(pictures, SIDE), normalised(originals.signatures).T
     original, correlation = np.zeros(len(pictures), int), np.full(len(pictures), -1, np.float32)
     upright = small.copy()
@@ -130,7 +130,7 @@ def _as_a_whole(pictures: np.ndarray, originals: Originals) -> tuple[np.ndarray,
 
 
 def _closer(pictures: np.ndarray, originals: Originals) -> tuple[np.ndarray, np.ndarray]:
-    """As :func:`_as_a_whole`, for pictures that lost strips or changed their gamma."""
+    """As :func:`_as_a_whole`, for pictures with lost strips or changed gamma."""
     n = len(pictures)
     whole = _candidates(pictures, originals, SIDE, TRIMS[:1])
     trimmed = _candidates(pictures, originals, _COARSE, TRIMS)
@@ -183,7 +183,7 @@ def _candidates(
 
 
 def _fit(pictures: np.ndarray, target: np.ndarray, axes: np.ndarray) -> np.ndarray:
-    """Correlation, float32 (n,), of each picture with its target once shifted and scaled to fit, from `axes` on.
+    """Correlation, float32 (n,), of each picture with its target after shifting and scaling to fit, starting at `axes`.
 
     Args:
         pictures: uint8 (n, FINE, FINE), upright.
@@ -203,14 +203,14 @@ def _fit(pictures: np.ndarray, target: np.ndarray, axes: np.ndarray) -> np.ndarr
 
 
 def _axes(trim: Sequence[float]) -> np.ndarray:
-    """From axes of the original, -1 to 1, to those of a picture that lacks such shares of it, for :func:`_sampled`."""
+    """From the original's axes, -1 to 1, to those of a picture lacking these shares of it, for :func:`_sampled`."""
     left, right, top, bottom = trim
     width, height = 1 - left - right, 1 - top - bottom
     return np.array([1 / width, (right - left) / width, 1 / height, (bottom - top) / height])
 
 
 def _sampled(pictures: np.ndarray, axes: np.ndarray, side: int) -> np.ndarray:
-    """Block means over the original's frame; what lies outside a picture is black.
+    """Block means over the original's frame; black outside a picture.
 
     Args:
         pictures: (n, FINE, FINE).

@@ -1,9 +1,9 @@
-"""Figshare's originals of the tumour images, where somebody has them: read for their pictures, labels and patients.
+"""Read pictures, labels and patients from Figshare's originals of the tumour images, if available.
 
-Cheng's collection (Figshare 1512427, 3,064 slices of 233 patient ids) comes as MATLAB v7.3 files, that is HDF5 behind a
+Cheng's collection (Figshare 1512427, 3,064 slices of 233 patient ids) comes as MATLAB v7.3 files, that is HDF5 after a
 block of 512 bytes, one slice each: a group `cjdata` with `label` (1 meningioma, 2 glioma, 3 pituitary tumour; float64
 1x1), `PID` (the patient id, a column of uint16 character codes), `image` (int16, stored by columns), `tumorBorder` and
-`tumorMask`. A file `cvind.mat` beside them holds folds and no image. The package knows these slices already
+`tumorMask`. A file `cvind.mat` beside them holds folds, not an image. The package already knows these slices
 (:mod:`mri_transfer.datasets.tumors.persons.originals`); other collections in the same form are read as well.
 """
 
@@ -35,7 +35,7 @@ def read_figshare(folder: Path) -> tuple[Originals, list[dict[str, str]]]:
         folder: where the downloaded zip files were unpacked.
 
     Returns:
-        The slices that could be read, named by their files; and {"file", "reason"} of each that could not.
+        The readable slices, named by their files; and {"file", "reason"} of each unreadable file.
 
     Raises:
         UserError: no such folder, or no original slice in it.
@@ -77,10 +77,10 @@ def read_figshare(folder: Path) -> tuple[Originals, list[dict[str, str]]]:
 
 
 def _read(path: Path) -> tuple[str, int, np.ndarray] | str:
-    """Patient, label and signature; or the reason why not."""
+    """Patient, label and signature; or the reason for failure."""
     import h5py
 
-    if not path.is_file():  # opening a pipe would never end
+    if not path.is_file():  # opening a pipe would block
         return "no regular file, or a link that leads nowhere"
     if not path.stat().st_size:
         return "an empty file"
@@ -116,7 +116,7 @@ def _read(path: Path) -> tuple[str, int, np.ndarray] | str:
 
 
 def _values(record: Any, name: str, max_size: int) -> np.ndarray:
-    """A dataset of numbers that lies in the file itself, once it is known to be small."""
+    """A numeric dataset stored in the file itself, after checking that it is small."""
     import h5py
 
     if not isinstance(record.get(name, getlink=True), h5py.HardLink):
@@ -126,6 +126,6 @@ def _values(record: Any, name: str, max_size: int) -> np.ndarray:
         raise ValueError(f"{name} is no plain array")
     if data.dtype.kind not in "iuf" or data.size is None or not 0 < data.size <= max_size:
         raise ValueError(f"{name} holds {data.size} values of type {data.dtype}")
-    if math.prod(data.chunks or ()) > MOST_PIXELS**2:  # decompressed as a whole, however little of it counts
+    if math.prod(data.chunks or ()) > MOST_PIXELS**2:  # decompressed as a whole, however little of it is used
         raise ValueError(f"{name} is stored in blocks of {math.prod(data.chunks)} values")
     return np.asarray(data[()])

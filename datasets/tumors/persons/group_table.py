@@ -1,4 +1,4 @@
-"""Groups as a table that a person can read and correct: `groups.csv`, one row an image."""
+"""Groups as a table for people to read and correct: `groups.csv`, one row per image."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ COLUMNS = ("file", "split", "class", "group", "person", "patient", "source", "or
 
 @dataclass(frozen=True, eq=False)
 class GroupTable:
-    """What a table says of `n` images."""
+    """A table's information about `n` images."""
 
     persons: tuple[str, ...]  # "" where it names none
     members: dict[str, list[int]]  # images of each of its groups
 
     def links(self, persons: Sequence[str]) -> np.ndarray:
-        """Pairs of images in one group, int (links, 2), among those whose person is not known."""
+        """Pairs of images in one group, int (links, 2), among those whose person is unknown."""
         unknown = [[image for image in images if not persons[image]] for images in self.members.values()]
         return np.array([pair for images in unknown for pair in pairwise(images)], int).reshape(-1, 2)
 
 
 def write_groups(path: Path, tumors: TumorSet) -> None:
-    """One row a distinct image: file, split, class, group, and what is known of its person and source."""
+    """One row per distinct image: file, split, class, group, and what is known of its person and source."""
     known = tumors.known
     with atomic_write(path) as file:
         table = Table(file, COLUMNS)
@@ -55,11 +55,11 @@ def write_groups(path: Path, tumors: TumorSet) -> None:
 
 
 def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) -> GroupTable:
-    """The groups and persons that a table gives to images; copies of one image join what all their rows say.
+    """The groups and persons a table assigns to images; copies of one image combine all their rows.
 
     Args:
-        path: CSV, as programs of any country save it, with the columns file (relative to the folder of images) and
-            group (any text), person, or patient (in which a letter at the end is another visit of the same person).
+        path: CSV in any locale's format, with the columns file (relative to the folder of images) and group (any text),
+            person, or patient (where a final letter is another visit of the same person).
         files: the readable image files.
         image_of: int (files,), the distinct image that each shows.
 
@@ -116,10 +116,10 @@ def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) ->
 
 
 def _rows(content: bytes) -> list[dict[str, str]]:
-    """The rows of a table by their headings in small letters.
+    """The rows of a table by their headings in lower case.
 
-    Spreadsheets save UTF-8 or UTF-16, and semicolons where the comma is the decimal sign. Bytes that are no UTF-8 are
-    kept, as `write_groups` writes them in names of files.
+    Spreadsheets save UTF-8 or UTF-16, with semicolons where the comma is the decimal sign. Non-UTF-8 bytes are kept, as
+    `write_groups` writes them in file names.
     """
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16") if wide else content.decode("utf-8-sig", errors="surrogateescape")

@@ -1,22 +1,22 @@
-"""Which images may show one person, where no source says who they show: guessed from file numbers and likeness.
+"""Images that may show one person, if no source identifies them: guessed from file numbers and similarity.
 
-Known persons come first (:mod:`mri_transfer.datasets.tumors.persons.persons`); this is for the rest. The guess is a
-poor one: of 202 persons known behind 2,292 pictures of the public four-class set, it parts 163, and 176 of its groups
-mix several persons. It was made from what the set's 2,870 distinct images show:
+Known persons come first (:mod:`mri_transfer.datasets.tumors.persons.persons`); this is for the rest. The guess is poor:
+of 202 persons known in 2,292 pictures of the public four-class set, it splits 163, and 176 of its groups mix several
+persons. It was derived from the set's 2,870 distinct images:
 
-- Numbers follow the patients in most of its file sequences: consecutive numbers correlate 0.83-0.93 (median),
+- Numbers follow patients in most of its file sequences: consecutive numbers correlate 0.83-0.93 (median),
   numbers twenty apart 0.45-0.55. In others (the test folders, "no_tumor", prefix "m1") they hardly do: 0.23-0.55
   against 0.20-0.46.
-- Neighbouring slices of one patient mostly correlate above 0.70, and below where patient or plane changes.
+- Neighbouring slices of one patient mostly correlate above 0.70, and below it where patient or plane changes.
 - Above 0.965, in any two files, both images show the same patient. Down to 0.94 most still do, but slices near the
   vertex of different patients begin, and linking those would chain a hundred images together.
 
-So three kinds of links are made, beside those of copies:
+So three kinds of links are made, besides those of copies:
 
-1. consecutive numbers of one sequence that correlate at least `NEIGHBOUR`;
+1. consecutive numbers of one sequence that correlate by at least `NEIGHBOUR`;
 2. in a sequence whose numbers follow patients, a run of neighbours shorter than `BLOCK` is joined with the
-   next run until it has that many: the slices of one patient seldom fall on both sides of such a seam;
-3. any two images that correlate at least `SAME_PATIENT`.
+   next run until it has that many: such a seam seldom splits the slices of one patient;
+3. any two images that correlate by at least `SAME_PATIENT`.
 
 With plain blocks of ten numbers 214 images of 1,978 have their most similar image, a numbered neighbour, in another
 group; with these rules 12 do.
@@ -37,17 +37,17 @@ NEIGHBOUR = 0.70
 SAME_PATIENT = 0.965
 BLOCK = 10
 FOLLOWS = (
-    0.15  # numbers follow patients if neighbours' median correlation exceeds that of distant numbers by this
+    0.15  # if neighbours' median correlation exceeds that of distant numbers by this, numbers follow patients
 )
-DISTANT = 20  # numbers apart
+DISTANT = 20  # difference between distant numbers
 
 
 def connected(links: np.ndarray, n: int) -> np.ndarray:
-    """The group of each of `n` things, from pairs that belong together; numbered by first appearance.
+    """The group of each of `n` items, from pairs that belong together; numbered by first appearance.
 
     Args:
         links: int (links, 2).
-        n: how many things.
+        n: number of items.
 
     Returns:
         int (n,).
@@ -62,7 +62,7 @@ def connected(links: np.ndarray, n: int) -> np.ndarray:
 
 
 def sequences(keys: Sequence[tuple[str, str, str]], numbers: Sequence[int]) -> dict[str, np.ndarray]:
-    """Files that are numbered together, in the order of their numbers.
+    """Files numbered together, in order of their numbers.
 
     Args:
         keys: (split, class, prefix) of each file.
@@ -90,14 +90,14 @@ def neighbour_links(
     """Links 1 and 2 of the module's list.
 
     Args:
-        runs: as from :func:`sequences`.
+        runs: from :func:`sequences`.
         numbers: int (files,).
         image_of: int (files,), the distinct image that each file shows.
         thumbs: uint8 (images, side, side).
-        near: pairs of the same picture; they say nothing about whether numbers follow patients.
+        near: pairs of the same picture; they don't show whether numbers follow patients.
 
     Returns:
-        Links between distinct images, int (links, 2), and what was measured for each sequence.
+        Links between distinct images, int (links, 2), and the measurements of each sequence.
     """
     links: list[tuple[int, int]] = []
     copies = set(zip(near.first.tolist(), near.second.tolist(), strict=True))
@@ -134,7 +134,7 @@ def neighbour_links(
 
 
 def alike_links(thumbs: np.ndarray, chunk: int = 1024) -> np.ndarray:
-    """Link 3 of the module's list: pairs that correlate as they are; int (links, 2)."""
+    """Link 3 of the module's list: pairs that correlate without alignment; int (links, 2)."""
     vectors = normalised(coarse(thumbs))
     links = [np.empty((0, 2), int)]
     for start in range(0, len(vectors), chunk):
@@ -158,14 +158,14 @@ def guessed_links(
         runs, numbers, kept, thumbs: as in :func:`neighbour_links`.
 
     Returns:
-        int (links, 2), and what was measured for each sequence of files.
+        int (links, 2), and the measurements of each sequence of files.
     """
     neighbours, figures = neighbour_links(runs, numbers, image_of, thumbs, near)
     return np.concatenate([neighbours, alike_links(thumbs)]), figures
 
 
 def describe(groups: np.ndarray, thumbs: np.ndarray, chunk: int = 1024) -> dict:
-    """Sizes of groups, and how alike images of different groups still are (upright, without borders)."""
+    """Sizes of groups, and remaining similarity of images in different groups (upright, without borders)."""
     sizes = np.sort(np.bincount(groups))[::-1]
     vectors = normalised(coarse(thumbs))
     outside = np.empty(len(groups), np.float32)

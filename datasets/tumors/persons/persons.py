@@ -1,8 +1,8 @@
-"""Whose picture each image is: the person where a source names one, and what must not be parted where none does.
+"""The person each image shows, if a source names one, and otherwise the images that must stay together.
 
-Where a person is known, the person *is* the group. What is inferred from file numbers and likeness (see
-:mod:`mri_transfer.datasets.tumors.persons.groups`) joins only images whose person is not known: a guess must neither
-add to what is known nor contradict it.
+A known person *is* the group. Inference from file numbers and similarity (see
+:mod:`mri_transfer.datasets.tumors.persons.groups`) joins only images whose person is unknown: a guess must neither add
+to what is known nor contradict it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ LARGEST = 0.25  # of a class, in one group of a table
 
 @dataclass(frozen=True, eq=False)
 class Known:
-    """What sources say of `n` images. "" and -1 stand for what none of them knows.
+    """What sources say about `n` images. "" and -1 mean unknown.
 
     Attributes:
-        sources: the collection that each image comes from.
-        originals: what its slice is called there.
-        patients: id of the patient there: of one visit.
-        persons: the human being, over visits.
+        sources: each image's collection.
+        originals: its slice's name there.
+        patients: id of the patient there, for one visit.
+        persons: the person, across visits.
         planes: "axial", "coronal" or "sagittal".
         tumours: "glioma", "meningioma" or "pituitary".
     """
@@ -43,11 +43,11 @@ class Known:
 
     @property
     def bound(self) -> np.ndarray:
-        """bool (n,), of images whose original is known."""
+        """bool (n,), the images whose original is known."""
         return np.array([source != UNKNOWN for source in self.sources], bool)
 
     def labels(self, classes: Sequence[str]) -> np.ndarray:
-        """The class that the source gives each image, int (n,); -1 where it is not known or no class is named so."""
+        """Each image's class by its source, int (n,); -1 if unknown or if no class has that name."""
         number = {tumour: _class_of(tumour, classes) for tumour in set(self.tumours)}
         return np.array([number[tumour] for tumour in self.tumours], int)
 
@@ -58,13 +58,12 @@ def _class_of(tumour: str, classes: Sequence[str]) -> int:
 
 
 def recognise(bindings: Iterable[tuple[Originals, Binding]], near: Pairs, n: int) -> Known:
-    """What collections of originals say of `n` images.
+    """What collections of originals say about `n` images.
 
     Args:
-        bindings: collections, and which of their slices each image shows; later ones are believed where several know
-            an image.
-        near: images that are the same picture: what is known of one holds for the other.
-        n: how many images.
+        bindings: collections, and the slice each image shows; later ones win if several know an image.
+        near: pairs of the same picture: what is known of one holds for the other.
+        n: number of images.
     """
     rows: list[tuple[str, str, str, str, str]] = [(UNKNOWN,) * 5] * n
     for originals, binding in bindings:
@@ -84,7 +83,7 @@ def recognise(bindings: Iterable[tuple[Originals, Binding]], near: Pairs, n: int
 
 
 def _hand_on(rows: list[tuple[str, str, str, str, str]], near: Pairs) -> None:
-    """What is known of a picture is known of its copies, too; the most alike copy first."""
+    """Extend what is known of a picture to its copies; the most similar copy first."""
     while True:
         before = len(rows) - rows.count((UNKNOWN,) * 5)
         for first, second in zip(near.first.tolist(), near.second.tolist(), strict=True):
@@ -100,13 +99,13 @@ def _hand_on(rows: list[tuple[str, str, str, str, str]], near: Pairs) -> None:
 def person_groups(
     persons: Sequence[str], near: Pairs, guessed: np.ndarray, *, sure: np.ndarray | None = None
 ) -> np.ndarray:
-    """Groups that are persons where persons are known.
+    """Groups, which are persons where known.
 
     Args:
-        persons: of each of `n` images; "" where it is not known.
-        near: pairs of images that are the same picture. They stay together, unless both images are `sure`: then they
-            are known to be two pictures, however alike.
-        guessed: int (links, 2), pairs that may show one person; they join only images whose person is not known.
+        persons: of each of `n` images; "" if unknown.
+        near: pairs of images that are the same picture. They stay together unless both images are `sure`: then they are
+            known to be two pictures, however similar.
+        guessed: int (links, 2), pairs that may show one person; they join only images whose person is unknown.
         sure: bool (n,), of images whose original is known; None: of none.
 
     Returns:
@@ -128,11 +127,11 @@ def person_groups(
 def too_large(
     labels: np.ndarray, groups: np.ndarray, usual: np.ndarray, classes: Sequence[str]
 ) -> str | None:
-    """What is wrong with given groups of which one holds more than `LARGEST` of a class; None if none does.
+    """The fault of given groups if one holds more than `LARGEST` of a class, else None.
 
     Args:
         labels, groups: int (n,).
-        usual: int (n,), groups without what was given: what is as large in them is not the giver's fault.
+        usual: int (n,), groups without the given ones: if as large there, the given groups are not at fault.
         classes: names of the labels.
     """
     for label, name in enumerate(classes):

@@ -1,4 +1,4 @@
-"""What recognised images say of a set: how many, of whom, whose label is contradicted, and who is on both sides."""
+"""What recognised images reveal about a set: counts, persons, contradicted labels, and persons in both splits."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def account(
         files: every readable one.
         image_of: int (files,), the distinct image that each shows.
         classes: names of the labels.
-        known: of the `n` distinct images.
-        persons: of the distinct images, "" where not known.
+        known: for the `n` distinct images.
+        persons: of the distinct images, "" if unknown.
         groups: int (n,).
         train, test: bool (files,), the published split.
 
@@ -100,15 +100,15 @@ COLLECTIONS = {
     FIGSHARE: "Cheng's collection (Figshare 1512427, CC BY 4.0, doi 10.6084/m9.figshare.1512427; cite doi "
     "10.1371/journal.pone.0140381)"
 }
-"""What to call the sources."""
+"""Display names of the sources."""
 
 
 def sentences(audit: dict[str, Any]) -> list[str]:
     """The account in words.
 
     Args:
-        audit: of a set, with "sources" as from :func:`account`, "source_conflicts" as from :func:`conflicts`,
-            "labels" ({"from", "changed"}) and "groups" ("from": "inferred", or the table that they are from).
+        audit: of a set, with "sources" from :func:`account`, "source_conflicts" from :func:`conflicts`, "labels"
+            ({"from", "changed"}) and "groups" ("from": "inferred", or their table).
     """
     sources, conflicts, labels = audit["sources"], audit["source_conflicts"], audit["labels"]
     table = None if audit["groups"]["from"] == "inferred" else audit["groups"]["from"]
@@ -168,9 +168,9 @@ def sentences(audit: dict[str, Any]) -> list[str]:
 
 
 def origin_tells_class(sources: dict[str, Any]) -> str | None:
-    """Why the class can be told by where a picture comes from; None where it can't, or nothing is known.
+    """Why a picture's origin predicts its class; None if it doesn't, or nothing is known.
 
-    It is so where a class is entirely from one place, and others are mostly from another.
+    This holds if a class is entirely from one place and others are mostly from another.
     """
     shares = {
         name: (sum(count.values()) - count.get("unknown", 0)) / max(1, sum(count.values()))
@@ -195,7 +195,7 @@ def _words(names: Sequence[str]) -> str:
 def conflicts(
     files: Sequence[ImageFile], image_of: np.ndarray, classes: Sequence[str], known: Known
 ) -> list[dict[str, Any]]:
-    """Files that lie in another class than their source says: {"file", "label", "source_label", "source"}."""
+    """Files in a different class from the one their source says: {"file", "label", "source_label", "source"}."""
     source_labels = known.labels(classes)
     return [
         {

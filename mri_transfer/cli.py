@@ -102,7 +102,7 @@ COMMANDS = {
 
 
 def load(reference: str) -> Any:
-    """The object that a "module:name" string names."""
+    """The object named by "module:name"."""
     module, name = reference.split(":")
     return getattr(importlib.import_module(module), name)
 

@@ -79,7 +79,7 @@ def _named_rows(axes: Axes, labels: Sequence[str], texts: Sequence[str], height:
 
 
 def shortcuts(findings: dict[str, Any], limit: int = 9) -> Picture | None:
-    """How well the most predictive features identify the class, compared with guessing."""
+    """How well the most predictive features identify the class, beside a guess."""
     entries = findings["features"][:limit]
     if not entries:
         return None

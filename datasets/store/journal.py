@@ -1,4 +1,4 @@
-"""The journal of an extraction: one JSON line per event, appended and fsynced, so a crash loses only seconds."""
+"""The journal of an extraction: one JSON line per event, appended and fsynced, so a crash costs the last second."""
 
 from __future__ import annotations
 

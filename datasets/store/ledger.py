@@ -111,7 +111,7 @@ class Ledger:
         return self._skips.get(path)
 
     def check_settings(self, settings: dict[str, Any]) -> None:
-        """Check that a store is continued with the settings it was created with.
+        """Check that a store keeps the settings it began with.
 
         Raises:
             UserError: something differs; the message says what.

@@ -1,4 +1,4 @@
-"""The planes along which a volume can be cut, and the orientation of its axes in the pictures."""
+"""The planes a volume can be cut along, and how its axes lie in the pictures."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import numpy as np
 def tsne(features: np.ndarray, init: Any = "pca", perplexity: float = 30.0) -> np.ndarray:
     """Coordinates (n, 2) in which near neighbours stay near; seconds for 1,000 points.
 
-    t-SNE of scikit-learn (van der Maaten & Hinton 2008, JMLR 9:2579-2605). Distances between groups are not meaningful.
+    t-SNE of scikit-learn (van der Maaten & Hinton 2008, JMLR 9:2579-2605). Distances between groups mean little.
 
     Args:
         features: (n, d).

@@ -48,7 +48,7 @@ def _number(path: Path) -> float | None:
 
 
 def _number_of(path: Path) -> int:
-    """Natural order: thermal_zone10 comes after thermal_zone9."""
+    """thermal_zone10 comes after thermal_zone9."""
     return int(re.sub(r"\D", "", path.name) or 0)
 
 

@@ -63,10 +63,10 @@ class Picture:
     Attributes:
         name: file name without suffix, and prefix of the identifiers inside.
         svg: the drawing, without XML declaration.
-        alt: text alternative for those who can't see it.
+        alt: text alternative.
         caption: what to look for.
         width: natural width in CSS pixels.
-        figure: the Matplotlib figure it was made from.
+        figure: its Matplotlib source.
     """
 
     name: str

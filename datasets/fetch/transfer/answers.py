@@ -24,7 +24,7 @@ _PAGE = re.compile(rb"\s*(<!doctype html|<html)", re.IGNORECASE)
 
 
 class Refused(UserError):
-    """This file is unavailable; others may be available."""
+    """This file is unavailable; others may not be."""
 
 
 class Unreachable(UserError):

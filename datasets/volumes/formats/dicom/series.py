@@ -92,7 +92,7 @@ def _take_apart(
     series: list[Series],
     out: list[LeftOut],
 ) -> None:
-    """Split one series: first drop what is not a plain anatomical image, then stack by orientation, size and echo."""
+    """Split one series: drop all but plain anatomical images, then stack by orientation, size and echo."""
     usable: list[tuple[Path, Header]] = []
     refused: dict[str, list[Path]] = {}
     instances: dict[str, Frame] = {}

@@ -21,7 +21,7 @@ HELP = "take the settings of an earlier run: its folder or config.json; options 
 
 
 def settings_of(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """The settings of an earlier run of `pretrain` or `finetune`, or of a comparison, to be given again.
+    """The settings of an earlier run of `pretrain` or `finetune`, or of a comparison, for reuse.
 
     Parameters
     ----------

@@ -108,7 +108,7 @@ def _run(
 
 @from_command("doctor", returns=Doctor)
 def doctor(*, quiet: bool = False, **options: Any) -> Doctor:
-    """Look at this machine: what it can hold, and what to mend.
+    """Check this machine: what it can handle, and what to fix.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def slices(*paths: Any, executor: Executor | None = None, quiet: bool = False, *
 
 @from_command("audit", returns=Audit)
 def audit(*folder: Any, quiet: bool = False, **options: Any) -> Audit:
-    """Look for copies, neighbours and leaks in a folder of labelled images.
+    """Find copies, neighbours and leaks in a folder of labelled images.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def audit(*folder: Any, quiet: bool = False, **options: Any) -> Audit:
 def pretrain(
     *store: Any, callbacks: Sequence[Callback] = (), quiet: bool = False, **options: Any
 ) -> Pretraining:
-    """Train an encoder without labels. Called again, an interrupted run goes on.
+    """Train an encoder without labels. Call again to resume an interrupted run.
 
     Examples
     --------
@@ -166,7 +166,7 @@ def pretrain(
 
 @from_command("finetune", returns=Finetuned)
 def finetune(*tumors: Any, quiet: bool = False, **options: Any) -> Finetuned:
-    """Make a classifier of an encoder.
+    """Train a classifier from an encoder.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def finetune(*tumors: Any, quiet: bool = False, **options: Any) -> Finetuned:
 def compare(
     *tumors: Any, executor: Executor | None = None, quiet: bool = False, **options: Any
 ) -> Comparison:
-    """Compare starts on the same folds, with intervals and a report. Called again, it goes on.
+    """Compare starts on the same folds, with intervals and a report. Call again to resume.
 
     Examples
     --------
@@ -190,7 +190,7 @@ def compare(
 
 @from_command("predict", returns=Predictions)
 def predict(*run_and_images: Any, quiet: bool = False, **options: Any) -> Predictions:
-    """Class probabilities of image files and volumes; `load_classifier` does pictures in memory.
+    """Class probabilities of image files and volumes; for pictures in memory use `load_classifier`.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def predict(*run_and_images: Any, quiet: bool = False, **options: Any) -> Predic
 
 @from_command("verify", returns=Verified)
 def verify(*paths: Any, quiet: bool = False, **options: Any) -> Verified:
-    """See whether stores, runs and comparisons are still as they were written.
+    """Verify that stores, runs and comparisons are still as they were written.
 
     Examples
     --------
@@ -213,7 +213,7 @@ def verify(*paths: Any, quiet: bool = False, **options: Any) -> Verified:
 
 @from_command("encoders", returns=Encoders)
 def encoders(*, quiet: bool = False, **options: Any) -> Encoders:
-    """The encoders that come with this program, with their cards.
+    """The encoders shipped with this program, with their cards.
 
     Examples
     --------
@@ -235,7 +235,7 @@ def export(*run: Any, quiet: bool = False, **options: Any) -> Result:
 
 @from_command("import-graph", returns=Result)
 def import_graph(*folder: Any, quiet: bool = False, **options: Any) -> Result:
-    """Take back what an exported training graph has learned.
+    """Import what an exported training graph has learned.
 
     Examples
     --------

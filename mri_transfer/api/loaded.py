@@ -1,4 +1,4 @@
-"""Encoders and classifiers to use on pictures of one's own."""
+"""Encoders and classifiers for your own pictures."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from mri_transfer.finetune.heads.classifier import Classifier as InMemory
     from mri_transfer.finetune.prediction.out_of_distribution import InDistribution
 
-SIZE = 160  # pixels, where neither the user nor the encoder says
+SIZE = 160  # pixels, if neither the user nor the encoder sets it
 
 
 class Encoder:
-    """Makes features of pictures.
+    """Computes features of pictures.
 
     Attributes
     ----------
     model : keras.Model
-        Takes grey values 0..255 of any number type, (batch, size, size, 1), and normalises them itself; gives float32
+        Takes grey values 0..255 of any number type, (batch, size, size, 1), and normalises them itself; returns float32
         (batch, features).
     size : int
         Side of the images, in pixels.
     about : dict
-        Where the weights come from.
+        Provenance of the weights.
     """
 
     def __init__(self, model: keras.Model, about: Mapping[str, Any]):
@@ -62,7 +62,7 @@ class Encoder:
 class Classifier:
     """A fine-tuned classifier, with the conventions of scikit-learn.
 
-    A pickle of it, such as joblib sends to its workers, names the run's folder and doesn't hold the weights.
+    Its pickle, such as joblib sends to workers, names the run's folder instead of holding the weights.
 
     Attributes
     ----------
@@ -87,13 +87,13 @@ class Classifier:
         return self.classes_[self.predict_proba(images).argmax(axis=1)]
 
     def score(self, images: Any, labels: Any) -> float:
-        """The share of pictures whose class is found."""
+        """The share of pictures classified correctly."""
         return float((self.predict(images) == np.asarray(labels)).mean())
 
     def is_unlike_training(self, images: Any) -> np.ndarray:
         """Whether each picture's features are unusually far from those of the training images, bool (n,).
 
-        The classes of such pictures mean nothing. That one is not unlike them says nothing about a disease.
+        Predicted classes of such pictures are meaningless. Not being flagged says nothing about a disease.
         """
         from mri_transfer.finetune.heads.features import extract_features
 
@@ -121,7 +121,7 @@ class Classifier:
 def load_encoder(
     start: str | os.PathLike[str], size: int | None = None, backbone: str | None = None
 ) -> Encoder:
-    """An encoder, to make features of pictures.
+    """An encoder for computing features of pictures.
 
     Parameters
     ----------
@@ -129,9 +129,9 @@ def load_encoder(
         Folder of a run or an encoder, or a start by name, such as "imagenet"; also a `.keras` file with a network of
         your own, or a file of weights.
     size : int, optional
-        Side of the images, in pixels; by default what the encoder was trained at, or 160.
+        Side of the images, in pixels; by default the encoder's training size, or 160.
     backbone : str, optional
-        The network, where `start` doesn't say it.
+        The network, if `start` doesn't determine it.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def load_encoder(
 
 
 def load_classifier(run: str | os.PathLike[str]) -> Classifier:
-    """A classifier that `finetune` made, as scikit-learn has them.
+    """A classifier made by `finetune`, with scikit-learn's interface.
 
     Parameters
     ----------
@@ -166,7 +166,7 @@ def load_classifier(run: str | os.PathLike[str]) -> Classifier:
     Raises
     ------
     UserError
-        There is none, or it is damaged.
+        It doesn't exist, or it is damaged.
 
     Examples
     --------

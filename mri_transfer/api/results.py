@@ -1,6 +1,6 @@
-"""What the functions of the API return: a command's summary with attributes, tables, figures and a page.
+"""Return values of the API: a command's summary with attributes, tables, figures and a page.
 
-Each is a dictionary too, with the entries of the command's `summary.json`.
+Each is also a dictionary, with the entries of the command's `summary.json`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HEIGHT = 640  # pixels of a page in a notebook
 
 
 class Result(dict[str, Any]):
-    """A command's summary; its entries are attributes as well.
+    """A command's summary; its entries are also attributes.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class Result(dict[str, Any]):
 
 
 class Slices(Result):
-    """A store of slices: counts by plane and sequence, and what was left out. Its table has a row a slice."""
+    """A store of slices: counts by plane and sequence, and what was left out. Its table has one row per slice."""
 
     PAGE = "summary.html"
 
@@ -101,7 +101,7 @@ class Slices(Result):
 
 
 class Audit(Result):
-    """What is wrong with a folder of labelled images. Its table has a row a file, with its group."""
+    """Faults of a folder of labelled images. Its table has one row per file, with its group."""
 
     PAGE = "audit.html"
 
@@ -110,31 +110,31 @@ class Audit(Result):
 
 
 class Doctor(Result):
-    """What a machine is and what to mend. Its table has a row a finding."""
+    """A machine's description and what to fix. Its table has one row per finding."""
 
     ROWS = "findings"
 
 
 class Encoders(Result):
-    """The encoders that come with this program. Its table has a row an encoder."""
+    """The encoders shipped with this program. Its table has one row per encoder."""
 
     ROWS = "encoders"
 
 
 class Verified(Result):
-    """What is whole. Its table has a row a folder."""
+    """Results of a verification. Its table has one row per folder."""
 
     ROWS = "paths"
 
 
 class Predictions(Result):
-    """Classes of images and slices. Its table has a row each, with the probability of every class."""
+    """Classes of images and slices. Its table has one row each, with the probability of every class."""
 
     ROWS = "images"
 
 
 class Pretraining(Result):
-    """A pretraining run. Its table has a row for each line of metrics.
+    """A pretraining run. Its table has one row per line of metrics.
 
     Attributes
     ----------
@@ -239,7 +239,7 @@ def _flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _csv(folder: Path | None, name: str) -> list[dict[str, Any]]:
-    """The rows of a table that a command wrote; numbers as numbers."""
+    """The rows of a table written by a command; numbers as numbers."""
     import csv
 
     path = folder / name if folder is not None else None

@@ -10,12 +10,12 @@ from keras import ops
 from mri_transfer.pretrain.augmentations.tensors import dct_matrix, shoulder
 
 # Slices larger than this many times the view are shrunk first, without aliasing. Bilinear sampling, which reads two
-# pixels a side, then hardly skips any; and zoomed-in views lose little of their sharpness.
+# pixels a side, then skips hardly any, and zoomed-in views stay nearly as sharp.
 LARGEST_STEP = 1.25
 
 
 def shrink(x: Any, size: int) -> Any:
-    """Slices (n, side, side) not much larger than views of `size` pixels: the lowest of their cosines."""
+    """Shrink slices (n, side, side) to not much more than `size` pixels by keeping their lowest cosines."""
     side, target = x.shape[1], round(LARGEST_STEP * size)
     if side <= target:
         return x
@@ -33,17 +33,17 @@ def move(
     Args:
         x: float (n, side, side).
         size: side of the result, pixels.
-        zoom: (n,) side of the field of view as a share of the slice's; 1 shows all of it.
-        stretch: (n,) natural logarithm by which it is wider, and as much less high.
-        angle: (n,) radians by which it is turned.
+        zoom: (n,) side of the field of view as a fraction of the slice's; 1 shows all of it.
+        stretch: (n,) log (base e) of the factor by which width grows and height shrinks.
+        angle: (n,) rotation in radians.
         mirror: (n,) -1 exchanges left and right, 1 does not.
-        shift_x, shift_y: (n,) its centre, as shares of the slice's side from the slice's centre.
+        shift_x, shift_y: (n,) offset of its centre from the slice's, as fractions of the side.
 
     Returns:
         float (n, size, size).
     """
     side = x.shape[1]
-    step = zoom * (side / size)  # pixels of the slice for one of the view
+    step = zoom * (side / size)  # slice pixels per view pixel
     wide, high = step * ops.exp(stretch), step * ops.exp(-stretch)
     cos, sin = ops.cos(angle), ops.sin(angle)
     # View pixel (u, v) -> slice pixel (a u + b v + x0, c u + d v + y0).
@@ -55,7 +55,7 @@ def move(
     zero = ops.zeros_like(a)
     transform = ops.stack([a, b, x0, c, d, y0, zero, zero], axis=1)
     x = ops.expand_dims(x, -1)
-    # The operation's output is as large as its input: give it the larger of both, and keep the corner.
+    # The operation's output is as large as its input: use the larger size for both, and keep the corner.
     if (grow := size - side) > 0:
         x = ops.pad(x, [[0, 0], [0, grow], [0, grow], [0, 0]])
     warped = ops.image.affine_transform(

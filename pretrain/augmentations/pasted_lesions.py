@@ -1,13 +1,13 @@
-"""Lesions that are pasted on slices: random blobs, so that finding and describing them can be learnt without a label.
+"""Lesions pasted onto slices: random blobs, so that finding and describing them can be learnt without labels.
 
-Healthy slices with something foreign pasted on are a known pretext and a known stand-in for pathology: CutPaste (Li et
+Pasting foreign patches onto healthy slices is an established pretext task and stand-in for pathology: CutPaste (Li et
 al., CVPR 2021, https://arxiv.org/abs/2104.04015), foreign patch interpolation (Tan et al., 2020,
 https://arxiv.org/abs/2011.05197), and tumours made by hand on healthy scans (Hu et al., "Label-Free Liver Tumor
 Segmentation", CVPR 2023, https://arxiv.org/abs/2303.14869).
 
-It is a prior, and has to be said where its results are: that a lesion is one blob, with a core, a rim and something
-around it, each of a grey of its own. Nothing else is assumed of what a class of lesions looks like: place, size, shape
-and all greys are drawn independently of one another, and evenly over the whole head.
+This is a prior, to be stated wherever its results are: a lesion is one blob with a core, a rim and surroundings, each
+with its own grey. Nothing else is assumed about how a class of lesions looks: place, size, shape and greys are drawn
+independently, and uniformly over the whole head.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from keras import ops
 from mri_transfer.pretrain.augmentations.scanner import head_mean
 from mri_transfer.pretrain.augmentations.tensors import dct_matrix, per_image
 
-# Radius as a share of the slice's side, drawn evenly on a logarithmic scale. A head fills about 0.8 of the side.
+# Radius as a fraction of the slice's side, log-uniform. A head fills about 0.8 of the side.
 RADIUS = (0.03, 0.15)
-# Cells of a side of the grid that centres are drawn from, and how bright a cell is at least, as a share of the head's
-# mean: it lies in the head.
+# Cells per side of the grid that centres are drawn from, and the minimum brightness, as a fraction of the head's mean,
+# for a cell to count as inside the head.
 GRID, INSIDE = 16, 0.6
-# Grey of core and rim as shares of the head's mean; the surroundings are lightened or darkened by up to HALO of it.
+# Grey of core and rim as fractions of the head's mean; HALO is the most by which surroundings change.
 GREY, HALO = (0.1, 2.0), 0.4
-# Cosines a side that outline and texture are made of; the slowest are left out, which hardly vary within a lesion.
+# Cosines per side for outline and texture, without the slowest, which hardly vary within a lesion.
 WAVES, SLOWEST = 20, 3
-# Numbers that say what a lesion is like, see `paste`.
+# Numbers that describe a lesion, see `paste`.
 DESCRIBED = ("across", "down", "radius", "core", "rim")
 _UNIFORM = (
     *("there", "x", "y", "radius", "core", "rim", "width", "halo", "reach", "stretch", "angle", "rough"),
@@ -38,7 +38,7 @@ _UNIFORM = (
 
 
 def uniform_numbers(n: Any, random: Any) -> tuple[Any, Any, Any]:
-    """What :func:`paste` makes lesions of: (n, numbers), (n, cells) in [0, 1) and normal (n, 2, waves, waves).
+    """Random input of :func:`paste`: (n, numbers), (n, cells) in [0, 1) and normal (n, 2, waves, waves).
 
     Args:
         n: number of lesions.
@@ -54,17 +54,17 @@ def uniform_numbers(n: Any, random: Any) -> tuple[Any, Any, Any]:
 
 
 def paste(x: Any, numbers: tuple[Any, Any, Any], share: float) -> tuple[Any, Any, Any]:
-    """Slices of pairs with a lesion each, the same at the same place of both, on some of the pairs.
+    """Paste lesions on some of the pairs, the same lesion at the same place of both slices.
 
     Args:
         x: (2 * n, side, side) in 0..1, the first slices of all pairs before the second ones.
-        numbers: of :func:`uniform_numbers`.
-        share: of the pairs that get one.
+        numbers: from :func:`uniform_numbers`.
+        share: fraction of pairs that get one.
 
     Returns:
-        The slices; 1.0 for a pair with a lesion and 0.0 for the others, (n,); and what the lesion is like, (n, 5),
-        by the names in DESCRIBED: its place from left to right and from top to bottom as shares of the side, its
-        radius on its logarithmic scale, and the greys of core and rim, all in 0..1.
+        The slices; 1.0 for a pair with a lesion and 0.0 for the others, (n,); and the lesion's description, (n, 5), in
+        the order of DESCRIBED: its place from left and from top as fractions of the side, its radius on the logarithmic
+        scale, and the greys of core and rim, all in 0..1.
     """
     uniform, cells, waves = numbers
     u = dict(zip(_UNIFORM, ops.unstack(uniform, num=len(_UNIFORM), axis=1), strict=True))
@@ -84,7 +84,7 @@ def paste(x: Any, numbers: tuple[Any, Any, Any], share: float) -> tuple[Any, Any
     along = (dx * per_image(cos) + dy * per_image(sin)) * per_image(stretch)
     perpendicular = (dy * per_image(cos) - dx * per_image(sin)) / per_image(stretch)
     field = _smooth(waves, side)
-    # 1 at the outline of the lesion, which the field makes irregular.
+    # 1 at the lesion's outline, which the field makes irregular.
     distance = ops.sqrt(along * along + perpendicular * perpendicular) * (
         1.0 + 0.35 * per_image(u["rough"]) * ops.tanh(field[:, 0])
     )
@@ -92,7 +92,7 @@ def paste(x: Any, numbers: tuple[Any, Any, Any], share: float) -> tuple[Any, Any
     soft = 0.5 * (1 / side) / radius + 0.05  # half the width of an edge: about half a pixel, or more
 
     def within(limit: Any) -> Any:
-        """1 inside of `limit` times the outline, 0 outside of it, a slope between."""
+        """1 inside `limit` times the outline, 0 outside, a slope between."""
         return ops.clip(0.5 + 0.5 * (per_image(limit) - distance) / per_image(soft), 0.0, 1.0)
 
     least, most = GREY
@@ -101,9 +101,9 @@ def paste(x: Any, numbers: tuple[Any, Any, Any], share: float) -> tuple[Any, Any
     width = 0.4 * ops.maximum(0.0, 1.5 * u["width"] - 0.5)
     body, inner = within(ops.ones_like(width)), within(1.0 - width)
     grey = (rim + (core - rim) * inner) * (1.0 + 0.35 * per_image(u["texture"]) * field[:, 1])
-    # Through half of them, what they lie on is seen, up to a half.
+    # Half of them are translucent, by up to a half.
     opaque = 1.0 - ops.maximum(0.0, u["through"] - 0.5)
-    # Half of them change what is around them, which fades away with the distance.
+    # Half of them change their surroundings, fading with distance.
     reach = 1.0 + 1.5 * u["reach"]
     around = ops.clip((per_image(reach) - distance) / per_image(reach - 0.9), 0.0, 1.0)
     lighter = HALO * ops.sign(u["halo"] - 0.5) * ops.maximum(0.0, 4.0 * ops.abs(u["halo"] - 0.5) - 1.0)
@@ -112,7 +112,7 @@ def paste(x: Any, numbers: tuple[Any, Any, Any], share: float) -> tuple[Any, Any
         return ops.concatenate([values, values], axis=0)
 
     presence = per_image(present)
-    x = x * (1.0 + twice(presence * per_image(lighter) * around))  # what is black around it stays so
+    x = x * (1.0 + twice(presence * per_image(lighter) * around))  # black surroundings stay black
     body = presence * body * per_image(opaque)
     x = x * twice(1.0 - body) + twice(body * grey)
     descriptors = ops.stack([across, down, u["radius"], u["core"], u["rim"]], axis=1)
@@ -120,14 +120,14 @@ def paste(x: Any, numbers: tuple[Any, Any, Any], share: float) -> tuple[Any, Any
 
 
 def _places(x: Any, mean: Any, cells: Any, right: Any, below: Any) -> tuple[Any, Any]:
-    """A place in the head of each slice, as shares of the side: any bright cell of a grid, and any place within it."""
+    """A random place in each slice's head, as fractions of the side: a bright grid cell, and a point within it."""
     side = x.shape[1]
     edges = np.arange(side) * GRID // side
     pooled = (edges[None, :] == np.arange(GRID)[:, None]).astype("float32")
     pooled /= pooled.sum(axis=1, keepdims=True)
     grey = ops.reshape(ops.matmul(ops.matmul(pooled, x), pooled.T), (-1, GRID * GRID))
     inside = ops.cast(grey > INSIDE * ops.expand_dims(mean, 1), "float32")
-    cell = ops.argmax(cells + inside, axis=1)  # the largest number of those inside, if there are any
+    cell = ops.argmax(cells + inside, axis=1)  # the largest number inside, if any
     row = ops.cast(cell // GRID, "float32")
     column = ops.cast(cell % GRID, "float32")
     return (column + right) / GRID, (row + below) / GRID

@@ -1,7 +1,6 @@
-"""What another scanner, coil or protocol would have made of the same slice.
+"""Augmentations that imitate another scanner, coil or protocol.
 
-All functions take float slices (n, size, size) in 0..1, one parameter a slice, and leave a slice whose parameters are
-neutral as it is.
+All functions take float slices (n, size, size) in 0..1 and one parameter per slice; neutral parameters change nothing.
 """
 
 from __future__ import annotations
@@ -17,23 +16,23 @@ BIAS_ORDERS = 3  # cosines along each axis: constant, half a wave, a whole one
 BIAS_TERMS = BIAS_ORDERS**2 - 1  # without the constant, which is brightness
 _DARKEST = 1e-8  # instead of 0, which has no logarithm
 _STEPS = 4096.0  # half of the 23 bits that a random float32 has
-_AIR = 0.04  # grey from which on a pixel counts as head altogether
+_AIR = 0.04  # from this grey on, a pixel counts fully as head
 
 
 def low_pass(x: Any, *, blur: Any, fewer_rows: Any, fewer_columns: Any) -> Any:
-    """Blur, and lower the resolution as a scanner does: by measuring less of k-space.
+    """Blur, and lower the resolution as a scanner does, by measuring less of k-space.
 
     The picture's cosine transform (Fourier's, with mirrored edges) is multiplied by the transfer function of a
-    Gaussian, exp(-2 pi² sigma² f²), and by a window that ends at the cut-off with a smooth shoulder, as scanners
-    apply against ringing.
+    Gaussian, exp(-2 pi² sigma² f²), and by a window with a smooth shoulder at the cut-off, which scanners use against
+    ringing.
 
     Args:
         blur: (n,) standard deviation, pixels; 0 is none.
-        fewer_rows, fewer_columns: (n,) how many times less resolution along the columns and along the rows; 1 is all.
+        fewer_rows, fewer_columns: (n,) factors by which resolution drops along the columns and rows; 1 keeps all.
     """
     size = x.shape[1]
     transform = dct_matrix(size)
-    frequency = (np.arange(size, dtype=np.float32) / (2 * size))[None, :]  # cycles a pixel, below 0.5
+    frequency = (np.arange(size, dtype=np.float32) / (2 * size))[None, :]  # cycles per pixel, below 0.5
 
     def transfer(factor: Any) -> Any:
         sigma = ops.reshape(blur, (-1, 1))
@@ -60,17 +59,17 @@ def bias_field(terms: Any, size: int) -> Any:
 def regrade(x: Any, *, bias: Any, gamma: Any, contrast: Any, brightness: Any) -> Any:
     """Coil shading, grey curve, window width and level; air stays black.
 
-    Curve and shading leave the mean of the head as it was, as who sets the window does. Without that, bright slices
-    would turn white under a steep curve, and dark ones black.
+    Curve and shading preserve the head's mean, as someone setting the window does. Otherwise a steep curve would turn
+    bright slices white and dark ones black.
 
     Args:
         bias: (n, BIAS_TERMS) coefficients of the logarithm of the coil's gain, see :func:`bias_field`.
         gamma: (n,) exponent of the grey values.
         contrast: (n,) factor about the mean.
-        brightness: (n,) by what share all greys become brighter. Added instead, it would turn dark brains black.
+        brightness: (n,) relative change of all greys; an additive one would turn dark brains black.
     """
     field = bias_field(bias, x.shape[1])
-    # exp(gamma log x): a fifth of the time that the power takes.
+    # exp(gamma log x) takes a fifth of the time of the power.
     graded = ops.exp(ops.log(ops.maximum(x, _DARKEST)) * per_image(gamma) + field)
     head = _head(x)
     before, after = _mean(x, head), _mean(graded, head)
@@ -80,7 +79,7 @@ def regrade(x: Any, *, bias: Any, gamma: Any, contrast: Any, brightness: Any) ->
 
 
 def _head(x: Any) -> Any:
-    """How much each pixel counts as head, 0 to 1: all but air."""
+    """How much each pixel counts as head rather than air, 0 to 1."""
     return ops.clip(x * (1 / _AIR), 0.0, 1.0)
 
 
@@ -97,8 +96,8 @@ def add_rician_noise(x: Any, sigma: Any, uniform: Any) -> Any:
     """The magnitude of a complex signal with normal noise in both parts (Gudbjartsson & Patz, MRM 1995).
 
     With noise (r cos t, r sin t), where r² = -2 sigma² log u and t is a random angle (Box & Muller 1958), the
-    magnitude of x + r cos t + i r sin t is the root of x² + 2 x r cos t + r². Random numbers are most of the cost, and
-    the leading half of a number's bits serves as u, the other as the angle: noise up to 4.2 sigma in 4096 steps.
+    magnitude of x + r cos t + i r sin t is the root of x² + 2 x r cos t + r². Random numbers are most of the cost, so
+    the leading half of a number's bits serves as u, the rest as the angle: noise up to 4.2 sigma in 4096 steps.
 
     Args:
         sigma: (n,) standard deviation of either part; 0 is none.

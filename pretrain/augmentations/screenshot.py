@@ -1,7 +1,7 @@
-"""What a program, a web page or a file format would have made of the same picture.
+"""Augmentations that imitate what programs, web pages and file formats do to pictures.
 
-All functions take float pictures (n, size, size) in 0..1, one parameter a picture, and leave a picture whose
-parameters are neutral as it is.
+All functions take float pictures (n, size, size) in 0..1 and one parameter per picture; neutral parameters change
+nothing.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def lift_black(x: Any, haze: Any) -> Any:
 
 
 def fill_outside(x: Any, *, left: Any, right: Any, top: Any, bottom: Any, grey: Any) -> Any:
-    """Overwrite strips along the edges by one grey: a frame, or bars that pad another aspect to a square.
+    """Overwrite strips along the edges with one grey: a frame, or bars that pad another aspect to a square.
 
     Args:
-        left, right, top, bottom: (n,) how wide, as shares of the side; 0 is none.
+        left, right, top, bottom: (n,) widths as fractions of the side; 0 is none.
         grey: (n,) in 0..1.
     """
     at = ((np.arange(x.shape[1], dtype=np.float32) + 0.5) / x.shape[1])[None, :]
@@ -52,7 +52,7 @@ def fill_outside(x: Any, *, left: Any, right: Any, top: Any, bottom: Any, grey: 
 
 
 def hide(x: Any, *, side: Any, left: Any, top: Any) -> Any:
-    """Blacken a square: its side and the room to its left and above, (n,) shares of the picture's side."""
+    """Blacken a square: its side, left and top are (n,) fractions of the picture's side."""
     at = ((np.arange(x.shape[1], dtype=np.float32) + 0.5) / x.shape[1])[None, :]
 
     def within(low: Any) -> Any:
@@ -76,9 +76,9 @@ def jpeg_table(quality: Any) -> Any:
 
 
 def jpeg(x: Any, quality: Any) -> Any:
-    """What JPEG's compression loses: cosine coefficients of blocks of 8 x 8 pixels are rounded to multiples of a table.
+    """Imitate JPEG's loss: cosine coefficients of 8 x 8 pixel blocks are rounded to multiples of a table's entries.
 
-    ITU-T T.81 (1992). Pictures whose side is no multiple of 8 are continued by mirroring.
+    ITU-T T.81 (1992). Sides that are not a multiple of 8 are padded by mirroring.
 
     Args:
         quality: (n,) 1..100; 0 leaves a picture as it is.
@@ -88,11 +88,11 @@ def jpeg(x: Any, quality: Any) -> Any:
     padded = ops.pad(x, [[0, 0], [0, missing], [0, missing]], mode="symmetric") if missing else x
     blocks = (size + missing) // BLOCK
     basis = dct_matrix(BLOCK)
-    transform = np.kron(basis, basis)  # (frequency, place) of a block whose rows are laid one after the other
+    transform = np.kron(basis, basis)  # (frequency, place) of a block, flattened row by row
     pixels = ops.transpose(ops.reshape(padded, (-1, blocks, BLOCK, blocks, BLOCK)), (0, 1, 3, 2, 4))
     pixels = ops.reshape(pixels, (-1, blocks * blocks, BLOCK * BLOCK))
     steps = ops.expand_dims(jpeg_table(quality), 1)
-    # Grey is stored around 0, from -128 on; only the rounding of the mean notices.
+    # JPEG stores greys from -128 on, around 0; that only affects the rounding of the mean.
     coefficients = ops.matmul(pixels * 255.0 - 128.0, transform.T)
     quantised = ops.round(coefficients / steps) * steps
     pixels = (ops.matmul(quantised, transform) + 128.0) / 255.0

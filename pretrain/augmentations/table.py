@@ -1,8 +1,8 @@
-"""The augmentations of a view: what each stands for, how strong it is and how often it happens.
+"""The augmentations of a view: purpose, strength and frequency of each.
 
-Strengths and shares were set by eye beside the pictures that an encoder will meet: screenshots of many scanners,
-collected from the web, where air may be grey, frames and bars are common, and letters and inverted contrast are rare
-enough (about one in a hundred) not to be imitated.
+Strengths and frequencies were set by eye against the pictures that an encoder will meet: screenshots of many scanners
+from the web, where air may be grey and frames and bars are common; letters and inverted contrast are too rare (about
+one in a hundred) to be imitated.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ class Augmentation:
     """One thing that differs between two pictures of the same anatomy.
 
     Attributes:
-        name: on the command line.
-        amount: the most it does at strength 1; every view draws uniformly between that and nothing.
-        unit: what that comes to, in words; braces take the amount.
-        share: of the views that have it.
+        name: as on the command line.
+        amount: maximum at strength 1; every view draws uniformly between that and nothing.
+        unit: the amount in words; braces take the number.
+        share: fraction of views that get it.
         stands_for: the artefact or difference it imitates.
     """
 
@@ -37,7 +37,7 @@ class Augmentation:
         return self.unit.format(self.amount)
 
 
-# In the order in which they are applied: the patient, the scanner, the program that showed and stored the picture.
+# In order of application: patient, scanner, then the program that showed and stored the picture.
 AUGMENTATIONS = (
     Augmentation("crop", 0.65, "{:.0%} of the area cut away", 1.0, "another field of view or zoom"),
     Augmentation("stretch", 0.15, "factor exp({:g}) in aspect, either way", 1.0, "pixels that are not square"),
@@ -80,17 +80,17 @@ def view_strength(text: str) -> str:
 
 
 def strengths_of(settings: Iterable[str]) -> dict[str, float]:
-    """Strengths by name from `NAME=X` settings; of two for the same name the later counts."""
+    """Strengths by name from `NAME=X` settings; the last one for a name counts."""
     pairs = (view_strength(text).split("=") for text in settings)
     return {name: float(value) for name, value in pairs}
 
 
 def amounts(strength: float, strengths: dict[str, float]) -> dict[str, float]:
-    """What each augmentation does at most, by name.
+    """Maximum amount of each augmentation, by name.
 
     Args:
-        strength: of all.
-        strengths: factors of single ones, by name.
+        strength: factor for all.
+        strengths: factors for single ones, by name.
 
     Raises:
         ValueError: an unknown name.

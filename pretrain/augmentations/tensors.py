@@ -1,4 +1,4 @@
-"""Small things that several augmentations need."""
+"""Helpers shared by several augmentations."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from keras import ops
 
 
 def per_image(parameter: Any) -> Any:
-    """One number a slice, (n,), in a shape (n, 1, 1) that goes with pictures."""
+    """One number per slice, (n,), reshaped to (n, 1, 1) to broadcast over pictures."""
     return ops.reshape(parameter, (-1, 1, 1))
 
 
@@ -24,10 +24,10 @@ def dct_matrix(size: int) -> np.ndarray:
 def shoulder(place: Any, library: Any = ops) -> Any:
     """The window of a low-pass filter: 1 up to 0.8 of the cut-off, 0 from the cut-off on, half a cosine between.
 
-    An edge there would leave ripples beside every edge of the picture.
+    A sharp cut-off would leave ripples beside every edge of the picture.
 
     Args:
-        place: frequencies as shares of the cut-off.
+        place: frequencies as fractions of the cut-off.
         library: `keras.ops` or NumPy.
     """
     return 0.5 + 0.5 * library.cos(np.pi * library.clip((place - 0.8) / 0.2, 0.0, 1.0))

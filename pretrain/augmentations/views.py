@@ -1,10 +1,9 @@
-"""Random views of slices, made on the device, in the graph, a whole batch at once.
+"""Random views of slices, made on the device, in the graph, for a whole batch at once.
 
-A view imitates what differs between two pictures of one slice: the head's position and the field of view, the
-scanner's contrast, shading, noise and resolution, and what programs and file formats do to screenshots; the table in
-`augmentations/table.py` lists it. Numbers are drawn first (:meth:`Views.draw`) and then applied
-(:meth:`Views.apply`), which is a pure function. Everything is `keras.ops` and `keras.random`, so it runs on the device
-and on every backend, and its randomness is one saved seed.
+A view imitates the differences between two pictures of one slice: head position and field of view, scanner contrast,
+shading, noise and resolution, and artefacts of programs and file formats; `augmentations/table.py` lists them.
+:meth:`Views.draw` draws random numbers and the pure function :meth:`Views.apply` applies them. Everything uses
+`keras.ops` and `keras.random`, so it runs on the device and on every backend, and its randomness is one saved seed.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from mri_transfer.pretrain.augmentations.table import AUGMENTATIONS, amounts
 
 Parameters = dict[str, Any]
 
-# One uniform number a view each, drawn whether it is used or not: switching one augmentation off leaves the others'
-# draws as they were. An augmentation's own column says whether and how much, the others where and which.
+# One uniform number per view for each, drawn whether used or not, so that switching one augmentation off leaves the
+# others' draws unchanged. An augmentation's own column decides whether and how much, the others where and which.
 _COLUMNS = (
     *(augmentation.name for augmentation in AUGMENTATIONS),
     *("crop_x", "crop_y", "resolution_axis"),
@@ -37,14 +36,14 @@ class Views(keras.layers.Layer):
     """One random view of every slice in a batch.
 
     Called on uint8 or float images (batch, side, side) in 0..255; returns float32 (batch, size, size, 1) in 0..255.
-    With `strength` 0 the images are only resampled to `size`. A view depends on its own slice and random numbers
-    alone. The only variable is the state of the seed generator, whatever the size.
+    With `strength` 0 the images are only resampled to `size`. A view depends only on its own slice and random numbers.
+    The only variable, at any size, is the seed generator's state.
 
     Args:
         size: side of the views in pixels.
-        strength: multiplies what every augmentation does at most; 1 is what the table says.
-        seed: of all randomness; the generator's state is a variable and is saved with the model.
-        strengths: further factors of single augmentations, by name.
+        strength: multiplies the maximum of every augmentation; 1 is the table's.
+        seed: for all randomness; the generator's state is a variable, saved with the model.
+        strengths: further factors for single augmentations, by name.
 
     Raises:
         ValueError: a name in `strengths` is not in the table.
@@ -58,7 +57,7 @@ class Views(keras.layers.Layer):
         strengths: Mapping[str, float] | None = None,
         **options: Any,
     ):
-        super().__init__(**{**options, "dtype": "float32"})  # whatever the policy of the network
+        super().__init__(**{**options, "dtype": "float32"})  # whatever the network's policy
         self.size, self.strength, self.seed = size, strength, seed
         self.strengths = dict(strengths or {})
         self.amounts = amounts(strength, self.strengths)
@@ -84,36 +83,36 @@ class Views(keras.layers.Layer):
 
         Args:
             n: number of views.
-            full: the name of an augmentation that every view is to have as strong as it gets, for pictures of it.
+            full: name of an augmentation to apply to every view at its maximum, for illustrations.
         """
         columns = ops.unstack(
             keras.random.uniform((n, len(_COLUMNS)), seed=self.random), num=len(_COLUMNS), axis=1
         )
         uniform = dict(zip(_COLUMNS, columns, strict=True))
         if full is not None:
-            # Those that go either way, to one end and the other in turn.
+            # Two-sided ones alternate between their ends.
             end = ops.cast(ops.arange(n) % 2, "float32") if full in _EITHER_WAY else 0.0
             uniform[full] = ops.zeros_like(uniform[full]) + end
         parameters = self._parameters(uniform)
         if self.amounts["noise"]:
             parameters["noise_uniform"] = keras.random.uniform((n, self.size, self.size), seed=self.random)
         else:
-            self.random.next()  # so that the next batch's numbers are those that they would be with noise
+            self.random.next()  # so that the next batch's numbers are the same as with noise
         return parameters
 
     def _parameters(self, uniform: dict[str, Any]) -> Parameters:
-        """What uniform numbers in [0, 1), (n,) each by the names of _COLUMNS, come to in the units of the parts."""
+        """Convert uniform numbers in [0, 1), (n,) each by the names of _COLUMNS, to each part's units."""
         amount_of = self.amounts
 
         def sometimes(name: str, limit: float = math.inf) -> Any:
-            """0 in those views that do not have it, else uniform up to the amount."""
+            """0 in views without it, else uniform up to the amount."""
             return ops.maximum(0.0, 1.0 - uniform[name] / _SHARE[name]) * min(amount_of[name], limit)
 
         def either_way(name: str, limit: float = math.inf) -> Any:
             return (2.0 * uniform[name] - 1.0) * min(amount_of[name], limit)
 
         def grey(name: str, black: float, white: float) -> Any:
-            """Black and white in such shares, any grey in the rest."""
+            """Black and white with these frequencies, any grey in the rest."""
             return ops.clip((uniform[name] - black) / (1.0 - black - white), 0.0, 1.0)
 
         zoom = ops.sqrt(1.0 - sometimes("crop", 0.9))
@@ -124,7 +123,7 @@ class Views(keras.layers.Layer):
         quality, bits = sometimes("jpeg", 99.0), sometimes("depth", 7.0)
         hidden = sometimes("cutout", 0.9)
         edge = sometimes("border", 0.2)
-        # Each edge has the frame as often as not.
+        # Each edge has the frame half of the time.
         sides = {
             f"border_{side}": edge * ops.cast(uniform[f"border_{side}"] < 0.5, "float32")
             for side in ("left", "right", "top", "bottom")
@@ -136,7 +135,7 @@ class Views(keras.layers.Layer):
             "stretch": either_way("stretch"),
             "angle": either_way("rotation") * (math.pi / 180),
             "mirror": ops.where(mirrored, -1.0, 1.0),
-            # The field of view moves as far as the slice leaves room.
+            # The field of view moves as far as the slice allows.
             "shift_x": (uniform["crop_x"] - 0.5) * (1.0 - zoom),
             "shift_y": (uniform["crop_y"] - 0.5) * (1.0 - zoom),
             "blur": sometimes("blur") * self.size,
@@ -164,7 +163,7 @@ class Views(keras.layers.Layer):
         }
 
     def apply(self, images: Any, parameters: Parameters) -> Any:
-        """The views of images (batch, side, side) in 0..255 that parameters, one each, come to.
+        """Apply one set of parameters to each of the images (batch, side, side) in 0..255.
 
         Augmentations of strength 0 are left out of the graph, whatever their parameters.
         """
@@ -178,7 +177,7 @@ class Views(keras.layers.Layer):
         if self._any("bias", "gamma", "contrast", "brightness"):
             x = scanner.regrade(x, **_pick(parameters, "bias gamma contrast brightness"))
         if self._any("noise"):
-            sigma = parameters["noise"] * scanner.head_mean(x)  # of white, it would drown dark slices
+            sigma = parameters["noise"] * scanner.head_mean(x)  # white-relative, it would drown dark slices
             x = scanner.add_rician_noise(x, sigma, parameters["noise_uniform"])
         if self._any("haze"):
             x = screenshot.lift_black(x, parameters["haze"])

@@ -1,4 +1,4 @@
-"""Everything a pretraining run is told."""
+"""Settings of a pretraining run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from mri_transfer.pretrain.pairs.positives import mixture_text
 
 
 def _of_methods(name: str, help: str, *, default: Any = None, **how: Any) -> Any:
-    """An option that only some methods take: which do, and what it is if it is not given, METHODS says."""
+    """An option that only some methods take; METHODS says which, and its default."""
     values: dict[Any, list[str]] = {}
     for method in takers(name):
         values.setdefault(METHODS[method].options[name], []).append(method)
@@ -54,7 +54,7 @@ def _warmup(text: str) -> float:
 
 
 def _clock(text: str) -> str:
-    """A time of day; kept as it was given, for config.json."""
+    """A time of day; kept as given, for config.json."""
     try:
         datetime.time.fromisoformat(text)
     except ValueError:
@@ -126,7 +126,7 @@ augmentations of views, for --view, each with what it stands for:
     method: str = option(
         "simclr",
         help="; ".join(f"{name} {method.about}" for name, method in METHODS.items()),
-        choices=METHODS,  # not a copy: methods of one's own join
+        choices=METHODS,  # not a copy: registered methods join
     )
     backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
     init: str = option(RANDOM, help=f"starting weights: {FORMS}", metavar="START", parse=start)
@@ -257,7 +257,7 @@ augmentations of views, for --view, each with what it stands for:
     preview: Path | None = option(
         None, help="draw slices and their views into this PNG, and stop", metavar="FILE"
     )
-    banner: str = ""  # not an option: what the demo writes across its page
+    banner: str = ""  # not an option: the demo's banner across its page
 
     def __post_init__(self) -> None:
         if self.first_size and self.size and self.first_size > self.size:
@@ -287,35 +287,35 @@ augmentations of views, for --view, each with what it stands for:
         return recipes.settings_of(given["recipe"], given) if given.get("recipe") else {}
 
     def size_at(self, used: float, full: int) -> int:
-        """Side of the views in pixels once a share `used` of the budget is used, where `full` is the last size."""
+        """Side of the views in pixels after a fraction `used` of the budget; `full` is the final size."""
         return self.first_size if self.first_size is not None and used < self.first_share else full
 
     @property
     def until_time(self) -> datetime.time:
-        """The time of day at which the run must be ready."""
+        """The time of day by which the run must be ready."""
         assert self.until is not None
         return datetime.time.fromisoformat(self.until)
 
     @property
     def trained_start(self) -> bool:
-        """Whether the weights it starts from were trained on something."""
+        """Whether the starting weights are pretrained."""
         return self.init != RANDOM
 
     @property
     def default_rate(self) -> float:
-        """Peak learning rate where none is given."""
+        """Default peak learning rate."""
         rate = METHODS[self.method].rate
         return min(rate, TRAINED_RATE) if self.trained_start else rate
 
     @property
     def method_options(self) -> dict[str, Any]:
-        """Those options of methods that were given."""
+        """The method options that were given."""
         options = {name: getattr(self, name) for name in METHOD_OPTIONS}
         return {name: value for name, value in options.items() if value is not None and value is not False}
 
     @property
     def strengths(self) -> dict[str, float]:
-        """Factors of single augmentations, by name."""
+        """Factors for single augmentations, by name."""
         return strengths_of(self.view)
 
     @property

@@ -1,4 +1,4 @@
-"""Picks what a run trains with."""
+"""Picks the devices a run trains on."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class Devices:
     """One device.
 
     Attributes:
-        rank: of this process in its group. Rank 0 runs the loop and writes; the others :meth:`follow`.
-        processes: in the group.
+        rank: this process's, in its group. Rank 0 runs the loop and writes; the others :meth:`follow`.
+        processes: size of the group.
     """
 
     rank, processes = 0, 1
 
     def trainer(self, *arguments: Any, **options: Any) -> Trainer:
-        """A trainer for whatever there is; arguments as of :class:`Trainer`."""
+        """A trainer for these devices; arguments as for :class:`Trainer`."""
         return Trainer(*arguments, **options)
 
     def follow(self, config: PretrainConfig, sampler: PairSampler) -> dict[str, Any]:
@@ -38,11 +38,11 @@ class Devices:
 
 @contextlib.contextmanager
 def chosen_devices(config: PretrainConfig, store: SliceStore, interrupts: Interrupts) -> Iterator[Devices]:
-    """Whatever this run trains with.
+    """The devices this run trains on.
 
     Args:
-        config, store: of the run.
-        interrupts: what the user or the system asks for.
+        config, store: the run's.
+        interrupts: stop requests from the user or the system.
 
     Raises:
         UserError: processes don't find one another or don't agree, devices can't share the batch, or the backend

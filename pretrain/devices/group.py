@@ -1,12 +1,12 @@
 """A process group: rank 0 runs the loop as if it were alone, and the other ranks do each step with it.
 
-Whatever all must do together (make the method, take these numbers, do a step) rank 0 says just before it does it
-itself, by a collective operation that the others wait in. So decisions by the clock, by memory or by a monitor are
-taken once, and the loop knows nothing of it. What the others have to say (they were asked to stop, they can't read
-slices any more) comes back by the same operation.
+Just before rank 0 does anything that all must do together (make the method, take these numbers, do a step), it
+announces it through a collective operation that the others wait in. So decisions based on the clock, memory or a
+monitor are taken once, unknown to the loop. The same operation carries the others' reports (asked to stop, slices
+unreadable) back.
 
-That a process is gone is found out by JAX: a collective operation fails, or heartbeats are missed and JAX ends the
-process. All are started again then.
+JAX detects a lost process: a collective operation fails, or heartbeats are missed and JAX ends the process. All must
+then be restarted.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from mri_transfer.pretrain.run.continuing import FREE_TO_CHANGE
 from mri_transfer.pretrain.run.stop_signals import Interrupts
 from mri_transfer.pretrain.run.trainer import Trainer
 
-# How long the first process waits for the last; without a sign of life, one counts as gone; the end is waited for.
+# Timeouts: for the last process to join, for a heartbeat, and for the others at the end.
 GATHERING_SECONDS, HEARTBEAT_SECONDS, LEAVING_SECONDS = 300, 30, 30
-# What an exchange and the first one send of every rank, in bytes of JSON; and of an error's line, in characters.
+# Sizes per rank, in bytes of JSON, of an exchange and of the first one; and of an error's line, in characters.
 WORDS, ALL_SETTINGS, LINE = 2048, 1 << 15, 400
-# Other versions of these may give other numbers.
+# Other versions of these may compute different numbers.
 SAME_VERSIONS = ("mri-transfer", "keras", "jax")
 AGAIN = "run the same command again on every host, it"
 
@@ -52,12 +52,12 @@ Words = dict[str, Any]
 
 
 class ProcessGroup(SeveralDevices):
-    """One process of several. Entered, it has found the others, and they agree on what to do.
+    """One process of several. Once entered, it has found the others, and they agree on what to do.
 
     Args:
-        config, store: of the run.
-        membership: of this process.
-        interrupts: what the user or the system asks for.
+        config, store: the run's.
+        membership: this process's.
+        interrupts: stop requests from the user or the system.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class ProcessGroup(SeveralDevices):
     ):
         self.config, self._store, self._membership, self._interrupts = config, store, membership, interrupts
         self.rank = membership.rank
-        self._together = False  # in something that all do together, so that others may wait for this process
+        self._together = False  # in a joint operation, so others may be waiting for this process
         self._ended = False
         self._memory_was_short = False
 
@@ -75,13 +75,13 @@ class ProcessGroup(SeveralDevices):
             super().__init__()
             self._agree()
             self.share(self.config.batch)
-        except UserError:  # which all come to
+        except UserError:  # all processes raise it
             self._leave()
             raise
         return self
 
     def _agree(self) -> None:
-        """That all have the same settings, slices and versions.
+        """Check that all have the same settings, slices and versions.
 
         Raises:
             UserError: they don't; all ranks say the same.
@@ -108,11 +108,11 @@ class ProcessGroup(SeveralDevices):
                     "need the same settings, slices and package"
                 )
 
-    # -- what all do together
+    # -- joint operations
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Around what all ranks do at once; after an error in it, they can't be spoken to."""
+        """Wraps a joint operation; after an error in it, the other ranks can't be reached."""
         self._together = True
         try:
             yield
@@ -124,7 +124,7 @@ class ProcessGroup(SeveralDevices):
         self._together = False
 
     def exchange(self, words: Words, most: int = WORDS) -> list[Words]:
-        """What every rank has to say, by rank, as JSON values; of at most so many bytes, the same for all."""
+        """Gather a JSON value from every rank, by rank; `most` bytes each, the same for all."""
         from jax.experimental import multihost_utils
 
         text = json.dumps(words, ensure_ascii=False).encode(errors="replace")
@@ -134,20 +134,20 @@ class ProcessGroup(SeveralDevices):
         return [json.loads(bytes(row)) for row in np.asarray(rows)]
 
     def say(self, do: str, **more: Any) -> None:
-        """Rank 0 says what all do next, and hears of what the others met with.
+        """Rank 0 announces the next operation and collects the others' problems.
 
         Raises:
             UserError: one of them can't go on.
         """
         if self.rank:
-            return  # it has heard of it
+            return  # it knows
         for rank, answer in enumerate(self.exchange({"do": do, **more})[1:], 1):
             if answer.get("failed"):
                 raise UserError(f"process {rank}: {answer['failed']}; {AGAIN} continues from the last save")
             self._interrupts.asked |= answer["asked"]
 
     def of_rank_0(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Those of rank 0, on all; they have the same names and shapes everywhere."""
+        """Broadcast rank 0's arrays; names and shapes are the same everywhere."""
         from jax.experimental import multihost_utils
 
         flat = np.concatenate(
@@ -165,7 +165,7 @@ class ProcessGroup(SeveralDevices):
 
     def trainer(self, *arguments: Any, **options: Any) -> Trainer:
         trainer = GroupTrainer(*arguments, devices=self, **options)
-        trainer.assign(trainer.arrays())  # all begin with what this process has
+        trainer.assign(trainer.arrays())  # all begin with this process's numbers
         return trainer
 
     # -- the others
@@ -182,9 +182,9 @@ class ProcessGroup(SeveralDevices):
             if message["do"] == "end":
                 break
             if failed:
-                continue  # rank 0 has heard of it just now, and ends
+                continue  # rank 0 has just learnt of it, and ends
             if message["do"] == "make":
-                trainer = None  # its memory is needed
+                trainer = None  # frees its memory
                 gc.collect()
                 trainer = GroupTrainer(config, encoder=None, devices=self, **message["arguments"])
                 continue
@@ -216,12 +216,12 @@ class ProcessGroup(SeveralDevices):
         code = 0 if error is None else 130 if isinstance(error, KeyboardInterrupt) else 2
         line = " ".join(str(error or "").split())
         if self.rank == 0 and not self._together:
-            with contextlib.suppress(UserError):  # one is gone meanwhile
+            with contextlib.suppress(UserError):  # one is gone by now
                 self.exchange({"do": "end", "code": code, "line": line[:LINE]})
                 self._ended = True
         if self._ended or error is None:
             return self._leave()
-        # The others are in the middle of something, and so is JAX: it can't be left in order.
+        # The others, and JAX, are in the middle of an operation: an orderly exit is impossible.
         if self._memory_was_short and self.rank == 0:
             fewer = None
             with contextlib.suppress(Exception):
@@ -245,7 +245,7 @@ class ProcessGroup(SeveralDevices):
 
 
 class GroupTrainer(ShardedTrainer):
-    """A trainer of rank 0, which tells the others what it does, or one of theirs; arguments as of ShardedTrainer."""
+    """The trainer of rank 0, which announces what it does, or of another rank; arguments as for ShardedTrainer."""
 
     devices: ProcessGroup
 
@@ -259,7 +259,7 @@ class GroupTrainer(ShardedTrainer):
         super().assign(self.devices.of_rank_0(arrays))
 
     def step(self, batch: Mapping[str, Any], rate: float, share: float) -> float:
-        """As of :class:`Trainer`; the loss is that of all rows."""
+        """As for :class:`Trainer`; the loss is over all rows."""
         self.devices.say("step", rate=rate, share=share)
         with self.devices.together():
             return super().step(batch, rate, share)
@@ -269,13 +269,13 @@ def _connect(membership: Membership) -> None:
     """Let JAX find the other processes.
 
     Raises:
-        UserError: they don't come, or the coordinator's address is no good.
+        UserError: they don't join, or the coordinator's address is invalid.
     """
     import jax
 
     for name, value in (
         ("jax_cpu_collectives_implementation", "gloo"),
-        ("jax_enable_preemption_service", False),  # it would take SIGTERM for itself
+        ("jax_enable_preemption_service", False),  # it would intercept SIGTERM
     ):
         with contextlib.suppress(AttributeError, ValueError):  # not in every version
             jax.config.update(name, value)
@@ -283,10 +283,10 @@ def _connect(membership: Membership) -> None:
         "initialization_timeout": GATHERING_SECONDS,
         "heartbeat_timeout_seconds": HEARTBEAT_SECONDS,
         "shutdown_timeout_seconds": LEAVING_SECONDS,
-        "cluster_detection_method": "deactivate",  # the rank is known; and a process uses all devices that it sees
+        "cluster_detection_method": "deactivate",  # the rank is known; a process uses all devices it sees
     }
     if membership.coordinator.startswith(("127.", "localhost")):
-        options["coordinator_bind_address"] = membership.coordinator  # or else it is open to the network
+        options["coordinator_bind_address"] = membership.coordinator  # otherwise it listens on all interfaces
     parameters = inspect.signature(jax.distributed.initialize).parameters
     rank, processes = membership.rank, membership.processes
     progress.say(f"process {rank} of {processes} waits for the others at {membership.coordinator}")
@@ -303,5 +303,5 @@ def _connect(membership: Membership) -> None:
             f"({' '.join(str(error).split())[:LINE]}); start all within {GATHERING_SECONDS // 60} minutes, with an "
             "address of process 0's host whose port is free and let through"
         ) from None
-    for number in (signal.SIGINT, signal.SIGTERM):  # in case JAX took one after all
+    for number in (signal.SIGINT, signal.SIGTERM):  # in case JAX replaced one after all
         signal.signal(number, signal.getsignal(number))

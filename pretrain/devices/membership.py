@@ -1,4 +1,4 @@
-"""Which rank of how many processes this one is."""
+"""This process's rank, and the number of processes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.config import PretrainConfig
 
-# What launchers tell each process that they start: how many there are, and its rank. (JAX would look these up itself,
-# but takes it that each process has one GPU.)
+# Environment variables that launchers set: number of processes, and rank. (JAX would look these up itself, but assumes
+# one GPU per process.)
 LAUNCHERS = (
     ("SLURM_NTASKS", "SLURM_PROCID"),
     ("OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
@@ -20,12 +20,12 @@ LAUNCHERS = (
 
 @dataclasses.dataclass(frozen=True)
 class Membership:
-    """Of one process in a group that trains together.
+    """Membership of one process in a group that trains together.
 
     Attributes:
-        coordinator: host and port at which JAX of rank 0 is to be found.
-        processes: how many there are.
-        rank: of this one, from 0.
+        coordinator: host and port of rank 0's JAX.
+        processes: size of the group.
+        rank: this one's, from 0.
     """
 
     coordinator: str
@@ -34,7 +34,7 @@ class Membership:
 
 
 def membership_of(config: PretrainConfig, environment: Mapping[str, str] = os.environ) -> Membership | None:
-    """As options say, and SLURM or MPI where the numbers are left out; None for a process alone.
+    """From the options, or from SLURM or MPI where numbers are left out; None for a single process.
 
     Raises:
         UserError: something is missing or makes no sense.

@@ -1,8 +1,8 @@
-"""Several devices on JAX: weights on every device, rows of a batch on one each.
+"""Several devices on JAX: weights on every device, each row of a batch on one.
 
-`keras.distribution.DataParallel` says how arrays are laid out, and XLA makes of a step one program for all devices: it
-sees the whole batch, so losses, batch normalisation and correlations over a batch are those of a single device, and
-random numbers don't depend on the layout.
+`keras.distribution.DataParallel` lays out the arrays, and XLA compiles a step into one program for all devices. It sees
+the whole batch, so losses, batch normalisation and correlations over a batch match a single device's, and random
+numbers don't depend on the layout.
 """
 
 from __future__ import annotations
@@ -26,10 +26,9 @@ if TYPE_CHECKING:
 
 
 class ByRows(keras.distribution.DataParallel):
-    """Data parallelism in which layers of an encoder, and views, give their output by rows.
+    """Data parallelism in which views and an encoder's layers output shards by row.
 
-    What is concatenated or cut from batches no longer says where its rows should be, and all devices would do the same
-    work.
+    Concatenating or slicing batches loses the row layout, and all devices would do the same work.
     """
 
     def __init__(self) -> None:
@@ -37,15 +36,15 @@ class ByRows(keras.distribution.DataParallel):
         self.layers: set[str] = set()
 
     def get_tensor_layout(self, path: str) -> Any:
-        """By the path of a layer, with "/output" behind it."""
+        """Look up by a layer's path followed by "/output"."""
         return self.get_data_layout((None,)) if path.split("/")[-2] in self.layers else None
 
 
 class SeveralDevices(Devices):
-    """All devices of all processes, which share each batch equally.
+    """All devices of all processes; they share each batch equally.
 
     Attributes:
-        count: of all devices.
+        count: number of devices.
 
     Raises:
         UserError: processes have different numbers of devices.
@@ -64,10 +63,10 @@ class SeveralDevices(Devices):
         self.everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
     def share(self, batch: int) -> None:
-        """That every device gets as many pairs.
+        """Check that every device gets the same number of pairs.
 
         Raises:
-            UserError: the batch can't be shared out evenly.
+            UserError: the batch can't be split evenly.
         """
         if batch % self.count:
             fewer = batch // self.count * self.count
@@ -87,8 +86,8 @@ class ShardedTrainer(Trainer):
     """Trains on several devices.
 
     Args:
-        devices: that share each batch.
-        (others): as of :class:`Trainer`.
+        devices: those that share each batch.
+        (others): as for :class:`Trainer`.
     """
 
     def __init__(self, *arguments: Any, devices: SeveralDevices, **options: Any):
@@ -107,10 +106,10 @@ class ShardedTrainer(Trainer):
         return [*self._method.variables, *self._method.metrics_variables, *self.optimizer.variables]
 
     def _train(self, batch: Mapping[str, Any]) -> float:
-        """A step on this process's rows of a batch, and at the same time on the others'."""
+        """A step on this process's rows of a batch, concurrent with the others'."""
         devices = self.devices
         for variable in self._variables():
-            if variable.value.sharding != devices.everywhere:  # such as the rate, or what was gathered
+            if variable.value.sharding != devices.everywhere:  # such as the rate, or gathered variables
                 value = np.asarray(variable.value)
                 variable.assign(
                     jax.make_array_from_callback(value.shape, devices.everywhere, value.__getitem__)
@@ -123,7 +122,7 @@ class ShardedTrainer(Trainer):
 
     @property
     def method(self) -> Method:
-        """The method with the numbers of now on this process's first device, where others take no part."""
+        """The method with its current numbers on this process's first device alone."""
         for variable in self._variables():
             if len(variable.value.sharding.device_set) > 1:
                 variable.assign(variable.value.addressable_data(0))

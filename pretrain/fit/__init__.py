@@ -1,1 +1,1 @@
-"""How a training step fits this machine: precision, recomputation, micro-batches, speed."""
+"""How a training step is fitted to this machine: precision, recomputation, micro-batches, speed."""

@@ -1,15 +1,14 @@
-"""How a training step is fitted into memory: recomputed early activations, or micro-batches, or neither.
+"""Fits a training step into memory: by recomputing early activations, by micro-batches, or neither.
 
-Nearly all memory of a step is activations that wait for the backward pass. Two ways to keep fewer of them, both exact
+Activations kept for the backward pass take nearly all of a step's memory. Two ways keep fewer, both with exact
 derivatives of what they compute:
 
 - *Recomputing* (:mod:`~mri_transfer.pretrain.fit.recompute`) stores a few early tensors and computes the rest twice.
-  The numbers do not change, and half of the memory remains.
-- *Micro-batches* encode so many views at a time, keep only their features, and encode each micro-batch a second time
-  when its gradient is known. The loss still sees the whole batch: Gao, Zhang, Han & Callan, "Scaling Deep Contrastive
-  Learning Batch Size under Memory Limited Setup", 2021, https://arxiv.org/abs/2101.06983. Memory no longer grows with
-  the batch. Batch normalisation sees one micro-batch at a time, so the numbers differ a little; the run folder says
-  which size was used.
+  The numbers do not change, and memory halves.
+- *Micro-batches* encode a few views at a time, keep only their features, and encode each again once its gradient is
+  known. The loss still sees the whole batch: Gao, Zhang, Han & Callan, "Scaling Deep Contrastive Learning Batch Size
+  under Memory Limited Setup", 2021, https://arxiv.org/abs/2101.06983. Memory no longer grows with the batch. Batch
+  normalisation sees one micro-batch at a time, so the numbers differ a little; the run folder records the size used.
 """
 
 from __future__ import annotations
@@ -26,15 +25,15 @@ from mri_transfer.pretrain.methods.method import Plan
 
 # Above this many bytes of stored activations `--recompute auto` recomputes them.
 RECOMPUTE_ABOVE = 2e9
-# Of `step_bytes`: the program itself and what the loop over micro-batches adds, bytes; what is held of all
-# activations; float32 copies of views while made.
+# For `step_bytes`: bytes of the program and of the micro-batch loop; fraction of activations held; float32 copies of
+# views while they are made.
 PROGRAM, MICRO_BATCHES = 0.95e9, 0.35e9
 STORED, STORED_RECOMPUTING = 1.25, 0.58
 VIEW_COPIES = 6
 
 
 def recomputes(recompute: str, encoder: keras.Model, batch: int) -> bool:
-    """Whether early activations are recomputed: as told, or for "auto" where a batch of pairs would store too much."""
+    """Whether to recompute early activations: as set, or for "auto" if a batch of pairs would store too much."""
     return recompute == "always" or (
         recompute == "auto" and 2 * batch * activation_bytes(encoder) > RECOMPUTE_ABOVE
     )
@@ -44,7 +43,7 @@ def memory_plan(recompute: bool = False, micro_batch: int | None = None) -> Plan
     """How training calls an encoder.
 
     Args:
-        recompute: compute early activations twice; of no consequence with micro-batches, which recompute everything.
+        recompute: compute early activations twice; ignored with micro-batches, which recompute everything.
         micro_batch: pairs whose activations are held at a time, or None for the whole batch.
 
     Returns:
@@ -77,7 +76,7 @@ def _in_micro_batches(model: keras.Model, micro_batch: int) -> Callable[[Any], A
 
 
 def _remat_chunks(pure: Callable[..., Any], trainable: list, state: list, chunks: Any) -> tuple[Any, list]:
-    """XLA orders operations so that memory is low; nothing has to be said about it."""
+    """XLA orders operations to keep memory low; nothing to do."""
     outputs = []
     for i in range(chunks.shape[0]):
         y, state = keras.remat(pure)(trainable, state, chunks[i])
@@ -88,7 +87,7 @@ def _remat_chunks(pure: Callable[..., Any], trainable: list, state: list, chunks
 def _tensorflow_chunks(
     dtype: str, pure: Callable[..., Any], trainable: list, state: list, chunks: Any
 ) -> tuple[Any, list]:
-    """TensorFlow runs whatever is ready, all micro-batches at once if it may, so loops put them one after another."""
+    """TensorFlow runs whatever is ready, even all micro-batches at once, so loops run them one after another."""
     import tensorflow as tf
 
     parts = chunks.shape[0]
@@ -98,7 +97,7 @@ def _tensorflow_chunks(
             lambda i, *_: i < parts, body, (0, *start), parallel_iterations=1, maximum_iterations=parts
         )[1:]
 
-    # Of the state, random generators decide what a second computation gives; moving averages only record.
+    # Only random generators affect a second computation; moving averages just record.
     generators = [i for i, value in enumerate(state) if not value.dtype.is_floating]
 
     @tf.custom_gradient
@@ -141,18 +140,18 @@ def _tensorflow_chunks(
 def step_bytes(encoder: keras.Model, batch: int, *, recompute: bool, micro_batch: int | None) -> int:
     """Expected peak memory of a training process, in bytes, everything included.
 
-    The constants were fitted to measurements of the default backbone on TensorFlow and a processor, at 128 and 160 px
-    and 8 to 64 pairs at once (1.8 to 5.3 GB), which vary by a tenth from run to run; other backbones may differ.
+    The constants were fitted to measurements of the default backbone on TensorFlow on a CPU, at 128 and 160 px and 8 to
+    64 pairs at once (1.8 to 5.3 GB), which vary by 10% from run to run; other backbones may differ.
 
     Args:
-        encoder: flat functional model at the size of the views.
+        encoder: flat functional model at the views' size.
         batch: pairs in a step.
-        recompute, micro_batch: as of :func:`memory_plan`.
+        recompute, micro_batch: as in :func:`memory_plan`.
     """
     pairs, stored, program = batch, STORED, PROGRAM
     if micro_batch is not None and micro_batch < batch:
         pairs = micro_batch
-        # The loop's own share is small where all there is to hold is small.
+        # The loop's overhead is small if the rest is.
         program += min(MICRO_BATCHES, 0.2 * 2 * batch * STORED * activation_bytes(encoder))
     elif recompute:
         stored = STORED_RECOMPUTING

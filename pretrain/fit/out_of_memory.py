@@ -1,9 +1,8 @@
-"""When memory is short: found out, remembered, and answered by encoding fewer pairs at once.
+"""Out of memory: detected, remembered, and answered by encoding fewer pairs at once.
 
-A step that fails for want of memory raises an exception on a GPU. On a processor, or on a board whose GPU shares the
-processor's memory, the kernel kills the process instead, without a word to it. What tells the next process is a
-marker in the run folder that holds the kernel's count of such kills; a power cut or `kill -9` does not raise that
-count.
+On a GPU, a step that runs out of memory raises an exception. On a CPU, or a board whose GPU shares the CPU's memory,
+the kernel kills the process without warning. The next process learns of it from a marker in the run folder with the
+kernel's count of such kills, which a power cut or `kill -9` does not raise.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from mri_transfer.storage.files import object_or_none, write_json, wrong_fields
 from mri_transfer.words import size_in_words
 
 MARKER = "running.json"
-# Pairs; statistics of batch normalisation over fewer than eight views are mostly noise.
+# Pairs; batch-normalisation statistics over fewer than eight views are mostly noise.
 SMALLEST = 4
 REMEDY = "give a smaller --batch or --size, or a smaller --backbone"
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception of Python, TensorFlow or JAX says that memory was short."""
+    """Whether a Python, TensorFlow or JAX exception means out of memory."""
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return True
     text = str(error)
@@ -34,10 +33,10 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def smaller(micro_batch: int | None, batch: int) -> int | None:
-    """Half as many pairs at once, or None if there are too few already.
+    """Half as many pairs at once, or None if that would be too few.
 
     Args:
-        micro_batch: pairs at once so far; None for all of a batch.
+        micro_batch: pairs at once so far; None for the whole batch.
         batch: pairs in a step.
     """
     half = min(micro_batch or batch, batch) // 2
@@ -50,15 +49,15 @@ def largest_that_fits(
     """The most pairs at once (all, half of them, a quarter, ...) with which a step stays within `limit` bytes.
 
     Args:
-        bytes_with: memory of a training with so many pairs at once.
+        bytes_with: memory of a training, given its pairs at once.
         batch: pairs in a step.
-        limit: in bytes; None if it isn't known.
+        limit: in bytes; None if unknown.
 
     Returns:
-        Pairs at once; None for all of them.
+        Pairs at once; None for the whole batch.
 
     Raises:
-        UserError: not even the fewest fit.
+        UserError: not even the minimum fits.
     """
     micro_batch: int | None = None
     while limit is not None and (needed := bytes_with(micro_batch)) > limit:
@@ -73,10 +72,10 @@ def largest_that_fits(
 
 
 def remember_fewer(out: Path, batch: int) -> int | None:
-    """Let the next process of a run encode half as many pairs at once; returns how many.
+    """Halve the pairs that a run's next process encodes at once; returns the new number.
 
     Args:
-        out: the run folder, in which nobody else saves at the moment.
+        out: the run folder; nobody else may be saving there.
         batch: pairs in a step.
     """
     from mri_transfer.checkpoints.state import load_state, save_state
@@ -92,15 +91,15 @@ def remember_fewer(out: Path, batch: int) -> int | None:
 
 
 class Marker:
-    """A file that is in the run folder while a process works on it, to find out what became of the process.
+    """A file that stays in the run folder while a process works on it, to find out how the process ended.
 
     Args:
         out: the run folder.
-        root: of the file system.
+        root: root of the file system.
 
     Attributes:
-        killed: once entered, whether the process before this one seems to have been killed by the kernel because memory
-            was short: its marker is left, the machine was not started anew since, and the kernel has killed something.
+        killed: once entered, whether the kernel seems to have killed the previous process for lack of memory: its
+            marker is left, the machine has not been rebooted since, and the kernel has killed something.
     """
 
     def __init__(self, out: Path, root: Path = Path("/")):
@@ -114,7 +113,7 @@ class Marker:
             self.killed = (
                 before.get("boot_id") == record["boot_id"] and before["oom_kills"] < record["oom_kills"]
             )
-        with contextlib.suppress(OSError):  # a run that can be resumed on a full disk is worth more
+        with contextlib.suppress(OSError):  # resuming on a full disk matters more
             write_json(self.path, {"pid": os.getpid(), **record})
         return self
 

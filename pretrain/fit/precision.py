@@ -1,8 +1,8 @@
 """Float32 or bfloat16? Whichever is faster here: measured when a run starts, not assumed.
 
-bfloat16 halves memory traffic and uses the matrix units of GPUs from Ampere on (a Jetson Orin's among them). On
-processors that only emulate it, it is slower. Weights, their updates, statistics and losses stay float32 in either
-case (`mixed_bfloat16` of Keras), and bfloat16 has float32's range, so no loss has to be scaled.
+bfloat16 halves memory traffic and uses the tensor cores of GPUs from Ampere on (including a Jetson Orin's). CPUs that
+only emulate it are slower. Weights, updates, statistics and losses stay float32 either way (Keras's `mixed_bfloat16`),
+and bfloat16 has float32's range, so no loss scaling is needed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 PRECISIONS = tuple(POLICIES)
-# Measuring compiles two graphs more, half a minute or so on a small processor.
+# Measuring compiles two more graphs, about half a minute on a small CPU.
 WORTH_SECONDS = 3600.0
-# Half the digits are given up only for a gain that is more than the noise of the measurement.
+# Halving the precision must gain more than the measurement's noise.
 LEAST_GAIN = 1.1
 STEPS = 3
 
 
 @contextlib.contextmanager
 def policy(precision: str) -> Iterator[None]:
-    """Layers made inside compute in this precision."""
+    """Layers created inside compute in this precision."""
     import keras
 
     before = keras.config.dtype_policy()
@@ -42,12 +42,12 @@ def policy(precision: str) -> Iterator[None]:
 def measured(
     trainer_of: Callable[[str], Trainer], batch: Mapping[str, Any], seconds: float = 0.0
 ) -> dict[str, float]:
-    """Seconds that a step takes in each precision, the median of three or more after the one that compiles.
+    """Seconds per step in each precision: the median of three or more after the compiling one.
 
     Args:
-        trainer_of: makes a trainer that may be spoilt, for a precision.
-        batch: as a method takes it.
-        seconds: to spend on steps at least, for all precisions together.
+        trainer_of: makes a disposable trainer for a precision.
+        batch: a method's input.
+        seconds: minimum to spend on steps, all precisions together.
     """
     medians = {}
     for precision in PRECISIONS:
@@ -65,5 +65,5 @@ def measured(
 
 
 def fastest(seconds: Mapping[str, float]) -> str:
-    """The precision to use: bfloat16 where a step is faster by a tenth at least."""
+    """The precision to use: bfloat16 if a step is at least a tenth faster."""
     return "bfloat16" if seconds["float32"] >= LEAST_GAIN * seconds["bfloat16"] else "float32"

@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-# Where a stage's side has shrunk to this share of the input's, what is left to store is small.
+# Once a stage's side has shrunk to this fraction of the input's, little is left to store.
 EARLY_SIDE = 1 / 8
 
 
@@ -23,7 +23,7 @@ def _elements(layer: keras.layers.Layer) -> int:
 
 
 def activation_bytes(encoder: keras.Model) -> int:
-    """Bytes of activations that training keeps for one float32 image: what convolutions and activations give out."""
+    """Bytes of activations that training keeps per float32 image: outputs of convolutions and activations."""
     layer_types = (
         keras.layers.Conv2D,
         keras.layers.DepthwiseConv2D,
@@ -34,9 +34,9 @@ def activation_bytes(encoder: keras.Model) -> int:
 
 
 def early_cuts(encoder: keras.Model) -> list[keras.layers.Layer]:
-    """Layers of a flat functional encoder after which one small tensor carries all that the rest needs.
+    """Layers of a flat functional encoder after which the rest needs only one small tensor.
 
-    Ordered, within the early part; between two of them lies at least four times what they keep.
+    In order, within the early part; at least four times what they keep lies between two of them.
     """
     layers = encoder.layers
     used_by: dict[str, list[int]] = {layer.name: [] for layer in layers}
@@ -51,7 +51,7 @@ def early_cuts(encoder: keras.Model) -> list[keras.layers.Layer]:
         busy_until = max([busy_until, *used_by[layer.name]])
         if len(layer.output.shape) != 4 or layer.output.shape[1] < side * EARLY_SIDE:
             continue
-        # A block begins where the network widens or where a residual branches off.
+        # A block begins where the network widens or a residual branches off.
         begins = _elements(layers[i + 1]) > _elements(layer) or len(used_by[layer.name]) > 1
         if alone and begins and elements >= 4 * _elements(layer):
             cuts.append(layer)
@@ -60,16 +60,16 @@ def early_cuts(encoder: keras.Model) -> list[keras.layers.Layer]:
 
 
 def without_side_effects(model: keras.Model, run: Callable[..., tuple[Any, Any]], x: Any) -> Any:
-    """A training-mode call of `model` in which state goes in and comes out as values, so that computing twice is safe.
+    """A training-mode call of `model` with state passed in and out as values, so that computing twice is safe.
 
     Args:
         model: functional model.
-        run: given (pure, weights, state, x), where pure(weights, state, x) -> (y, state) is the model as a function;
+        run: takes (pure, weights, state, x), where pure(weights, state, x) -> (y, state) is the model as a function;
             returns (y, state).
-        x: what it is called on.
+        x: its input.
 
     Returns:
-        y; the model's state is set to what `run` returned, once.
+        y; the model's state is set once, to the one `run` returned.
     """
 
     def pure(weights: Any, state: Any, x: Any) -> Any:

@@ -1,5 +1,5 @@
-"""Training where Keras 3 can't run: the training step as a graph that an older TensorFlow trains.
+"""Training where Keras 3 can't run: an older TensorFlow runs the training step as a graph.
 
-`exporting` makes the folder on a modern machine, `board/` is copied into it and runs on the board with TensorFlow and
-NumPy alone, `importing` makes an ordinary run of what comes back.
+`exporting` makes the folder on a modern machine, `board/` is copied into it and runs on the board with only TensorFlow
+and NumPy, `importing` turns the result into an ordinary run.
 """

@@ -1,10 +1,10 @@
-"""`mri-transfer export --format training-graph`: the whole training step in a folder that a board trains.
+"""`mri-transfer export --format training-graph`: the whole training step in a folder, to train on a board.
 
 FOLDER/graph/        SavedModel: train_step, embed, and every variable that they change
 FOLDER/runner.py     trains it, with slices.py, states.py, training.py; Python 3.6, TensorFlow and NumPy
-FOLDER/graph.json    what it is, what it was made of, SHA-256 of the graph's files; written last
+FOLDER/graph.json    description, origin, SHA-256 of the graph's files; written last
 FOLDER/README.txt    what to type on the board
-FOLDER/state/        what was trained, once the runner has begun
+FOLDER/state/        the trained state, once the runner has begun
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
     """Write the folder.
 
     Returns:
-        The summary: folder, bytes, what the graph is.
+        The summary: folder, bytes, description of the graph.
 
     Raises:
-        UserError: `--for` is missing, settings that a graph can't have, a start that isn't there, a folder that holds
-            something else or a graph with other settings, or an operation that the older TensorFlow doesn't know.
+        UserError: `--for` is missing, a graph can't have these settings, the start doesn't exist, the folder holds
+            something else or a graph with other settings, or the older TensorFlow lacks an operation.
     """
     from mri_transfer.checkpoints.older_tensorflow import TARGETS, make_loadable
 
@@ -126,11 +126,11 @@ def _trainer(settings: PretrainConfig) -> tuple[Trainer, dict[str, Any]]:
 
 
 def described(trainer: Trainer, start: dict[str, Any]) -> dict[str, Any]:
-    """What graph.json says of the training.
+    """The training's entries in graph.json.
 
     Returns:
-        Settings that the runner needs, "state" (name, shape and type of every variable, in the order of the module's)
-        and "encoder" (the name in it of each of the encoder's weights).
+        Settings that the runner needs, "state" (name, shape and type of every variable, in the module's order) and
+        "encoder" (the name there of each of the encoder's weights).
     """
     from mri_transfer.checkpoints.backbones import named_weights
     from mri_transfer.checkpoints.state import named_variables
@@ -160,15 +160,15 @@ def described(trainer: Trainer, start: dict[str, Any]) -> dict[str, Any]:
 
 
 def training_module(trainer: Trainer, slice_size: int) -> tf.Module:
-    """The training as a module of TensorFlow's, to be saved.
+    """The training as a TensorFlow module, to be saved.
 
     Its functions are train_step(a, b: uint8 (batch, side, side), subject: int32 (batch,), rate, share: float32) → the
-    loss before the step, and embed(images: uint8 (n, side, side)) → float32 (n, features). Its `state` is a list of
-    all variables that change, those of the optimizer and of random generators included.
+    loss before the step, and embed(images: uint8 (n, side, side)) → float32 (n, features). Its `state` lists all
+    variables that change, including those of the optimizer and random generators.
 
     Args:
-        trainer: what is trained.
-        slice_size: side of the slices, pixels.
+        trainer: to export.
+        slice_size: side of slices, pixels.
     """
     import tensorflow as tf
     from keras import ops

@@ -1,4 +1,4 @@
-"""`mri-transfer import-graph`: an ordinary run of what a board has trained."""
+"""`mri-transfer import-graph`: turns a board's training into an ordinary run."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
         The summary that is also written to RUN/summary.json.
 
     Raises:
-        UserError: the folder is no training graph, wasn't trained yet, is damaged, or its weights are of another graph;
-            or RUN holds something else.
+        UserError: the folder is no training graph, isn't trained yet, is damaged, or has another graph's weights; or
+            RUN holds something else.
     """
     device.prepare()
     from mri_transfer.checkpoints.encoders import save_encoder
@@ -99,7 +99,7 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
         raise UserError(f"{out}: holds another run; choose another --out")
     write_card(out / "imported.json", origin)
     budget = info["budget"]
-    # Where the same slices lie on this machine, so that `compare` can look for tumour images among them.
+    # Path of the same slices on this machine, so that `compare` can look for tumour images among them.
     store = card["slices"]["store"] if card["slices"]["fingerprint"] == info["fingerprint"] else None
     facts = {
         "config": {**card["config"], **budget, "store": store or info["data"]["store"], "out": str(out)},
@@ -162,7 +162,7 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
 
 
 def _card(folder: Path) -> dict[str, Any]:
-    """graph.json, once the graph is known to be the one that it describes."""
+    """graph.json, after checking that it describes this graph."""
     from mri_transfer.pretrain.graph.exporting import CARD, FORMAT
 
     path = folder / CARD

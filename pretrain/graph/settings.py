@@ -1,4 +1,4 @@
-"""Which pretraining a graph is exported for: what the options say, and for the rest what the run does."""
+"""The pretraining a graph is exported for: options, and the run's settings for the rest."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from mri_transfer.pretrain.pairs.positives import mixture
 if TYPE_CHECKING:
     from mri_transfer.export import ExportConfig
 
-# Of no consequence on the board.
+# Irrelevant on the board.
 _LEFT_OUT = ("out", "store", "preview", "banner")
 
 
 def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
-    """The pretraining with its backbone and size, and what is known of the slices.
+    """The pretraining with its backbone and size, and facts about the slices.
 
     Returns:
-        The settings, and {"size": side of the slices in pixels, "store", "fingerprint": of the store, or None}.
+        The settings, and {"size": side of slices in pixels, "store", "fingerprint": the store's, or None}.
 
     Raises:
-        UserError: no such run or store, settings that `pretrain` refuses or the runner on a board can't have, or the
-            size of the slices is not known.
+        UserError: no such run or store, settings that `pretrain` or the board's runner doesn't support, or unknown size
+            of slices.
     """
     from mri_transfer.checkpoints.encoders import read_card
     from mri_transfer.pretrain.run.continuing import backbone_of

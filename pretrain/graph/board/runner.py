@@ -35,7 +35,7 @@ def effective_rank(features):
 
 
 def read_card(folder):
-    """graph.json, once the files that it names are known to be those that were exported with it."""
+    """graph.json, after checking that the files it names are those exported with it."""
     path = folder / "graph.json"
     card = states.read_json(path)
     if not isinstance(card, dict) or card.get("format") != FORMAT:
@@ -52,7 +52,7 @@ def read_card(folder):
 
 
 def tensorflow_for(card):
-    """The TensorFlow of this board, if it can run the graph."""
+    """This board's TensorFlow, if it can run the graph."""
     required = card["tensorflow"]
     try:
         import tensorflow as tf
@@ -68,9 +68,9 @@ def tensorflow_for(card):
             f"--for tf{'.'.join(version.split('.')[:2])} if there is such a choice, or update TensorFlow"
         )
     tf.get_logger().setLevel("ERROR")
-    tf.config.set_soft_device_placement(True)  # what a GPU has no kernel for runs on the processor
+    tf.config.set_soft_device_placement(True)  # operations without a GPU kernel run on the CPU
     for gpu in tf.config.list_physical_devices("GPU"):
-        tf.config.experimental.set_memory_growth(gpu, True)  # the processor has the same memory
+        tf.config.experimental.set_memory_growth(gpu, True)  # the CPU shares its memory
     return tf
 
 
@@ -79,8 +79,8 @@ class Graph:
 
     Args:
         tf: the module.
-        folder: of the runner.
-        card: what graph.json holds.
+        folder: the runner's.
+        card: content of graph.json.
     """
 
     def __init__(self, tf, folder, card):
@@ -126,7 +126,7 @@ class Graph:
         return arrays if fine else None
 
     def assign(self, arrays):
-        """Go on from the numbers that :meth:`arrays` gave."""
+        """Continue from numbers returned by :meth:`arrays`."""
         for name, variable in self.variables.items():
             array = arrays.get(name)
             if array is None or array.shape != tuple(variable.shape.as_list()):
@@ -139,7 +139,7 @@ class Graph:
 
 
 def check_same_training(info, card, options, slices):
-    """A training is continued with the graph, the budget and the slices it was begun with, or not at all."""
+    """Only continue a training with the graph, budget and slices it began with."""
     if info["graph"] != graph_id(card):
         raise Problem(
             "state/: is of another graph; put it back beside the graph it was trained with, or remove it"
@@ -189,7 +189,7 @@ def parse(arguments):
 
 
 def lock(folder):
-    """Two runners that save into one folder would remove each other's states. Held until the file is closed."""
+    """Lock the folder until the file is closed: two runners would remove each other's states."""
     import fcntl
 
     try:
@@ -205,7 +205,7 @@ def lock(folder):
 
 
 def run(options):
-    """What the command line asks for."""
+    """The command line's options."""
     folder = Path(__file__).resolve().parent
     card = read_card(folder)
     slices = Slices(options.store)

@@ -1,7 +1,7 @@
-"""Slices on a board: a reader of the slice store, and which pairs of slices a step sees.
+"""Slices on a board: reads the slice store and draws each step's pairs.
 
-The store is the folder that `mri-transfer slices` made, and the pairs are those that `mri-transfer pretrain` would
-draw from it with the same seed. Python 3.6 and NumPy are enough.
+The store is a folder made by `mri-transfer slices`, and the pairs are those that `mri-transfer pretrain` would draw
+from it with the same seed. Python 3.6 and NumPy are enough.
 """
 
 import csv
@@ -39,10 +39,10 @@ class Slices:
         fingerprint: identity of the content.
 
     Args:
-        folder: where it lies.
+        folder: its path.
 
     Raises:
-        Problem: it is no store, not finished, or damaged.
+        Problem: it is no store, unfinished, or damaged.
     """
 
     def __init__(self, folder):
@@ -117,7 +117,7 @@ class Slices:
 
 
 class Pairs:
-    """Which slices the pairs of a step are: a pure function of (seed, step), as in `pretrain/pairs/positives.py`.
+    """Draws a step's pairs of slices: a pure function of (seed, step), as in `pretrain/pairs/positives.py`.
 
     Subjects are drawn with a probability proportional to the square root of their number of slices, then a slice of
     the subject, then its partner: "same" is the slice itself, "adjacent" any slice of the same volume and plane at
@@ -125,14 +125,14 @@ class Pairs:
 
     Args:
         slices: a :class:`Slices`.
-        positives: shares by kind, adding up to 1; in a mixture the kind is drawn for every pair.
+        positives: shares by kind, summing to 1; in a mixture the kind is drawn per pair.
         max_mm: in mm.
         batch: pairs in a step.
-        seed: of the drawing.
-        negatives: whether the method contrasts subjects, and so needs two of them.
+        seed: for drawing.
+        negatives: whether the method contrasts subjects and so needs two.
 
     Raises:
-        Problem: all slices are of one subject where `negatives` are needed.
+        Problem: `negatives` are needed but all slices are of one subject.
     """
 
     def __init__(self, slices, positives, max_mm, batch, seed, negatives):

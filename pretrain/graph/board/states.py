@@ -1,11 +1,11 @@
-"""Training states on a board: everything that changes, in two generations, and lines of figures.
+"""Training states on a board: everything that changes, in two generations, and metrics.
 
     state/state-12.npz   every variable of the graph (uncompressed)
-    state/state-12.json  its SHA-256, and where the training was; readable
+    state/state-12.json  its SHA-256, and the position in training; readable
     state/state-11.*     the generation before, kept in case a byte of the newest one is lost
 
-The format is that of mri-transfer's own runs, which reads these files. The arrays are on disk before the JSON file
-that vouches for them appears, and the third-newest generation goes only after that. Python 3.6 and NumPy are enough.
+The format is that of mri-transfer's own runs, so it can read these files. The arrays are on disk before the JSON file
+that vouches for them appears; only then is the third-newest generation removed. Python 3.6 and NumPy are enough.
 """
 
 import contextlib
@@ -29,9 +29,9 @@ class Problem(Exception):
 
 
 def say(message):
-    """To standard error; a terminal that is gone must not end what is being told about."""
+    """Print to standard error; a closed terminal must not end the training."""
     try:
-        # Names of files may hold what a terminal would obey.
+        # File names may contain terminal control sequences.
         printable = "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in message)
         sys.stderr.write(printable + "\n")
         sys.stderr.flush()
@@ -40,10 +40,10 @@ def say(message):
 
 
 def read_json(path):
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Raises:
-        Problem: it is missing or no JSON.
+        Problem: it is missing or not JSON.
     """
     try:
         with open(str(path), encoding="utf-8") as file:
@@ -65,7 +65,7 @@ def sha256(path):
 
 @contextlib.contextmanager
 def atomic_write(path):
-    """A binary file that holds either its old content or all of the new one, also after a power cut."""
+    """A binary file that holds either its old content or all of the new, even after a power cut."""
     part = path.with_name(path.name + ".part")
     try:
         with open(str(part), "wb") as file:
@@ -85,7 +85,7 @@ def atomic_write(path):
 
 
 def _encoded(value, indent=None):
-    """JSON as mri-transfer writes it: escaped only where a folder's name is no UTF-8."""
+    """JSON as mri-transfer writes it: escaped only where a folder's name isn't UTF-8."""
     try:
         return json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False).encode("utf-8")
     except UnicodeEncodeError:
@@ -104,7 +104,7 @@ def _generations(folder):
 
 
 def _remove_others(folder, numbers):
-    """Remove generations whose number is none of `numbers`, card first, and what a killed process left half-written."""
+    """Remove generations not in `numbers`, card first, and half-written files of a killed process."""
     names = {f"state-{number}.{suffix}" for number in numbers for suffix in ("json", "npz")}
     for name in sorted(os.listdir(str(folder))):
         if FILE_NAME.fullmatch(name) and name not in names:
@@ -113,14 +113,14 @@ def _remove_others(folder, numbers):
 
 
 def save(folder, arrays, info):
-    """Save a new generation; the one before it is kept, older ones are removed.
+    """Save a new generation; keep the previous one, remove older ones.
 
     Raises:
-        OSError: the disk is full or read-only; the generations that were there still load.
+        OSError: the disk is full or read-only; existing generations still load.
     """
     folder.mkdir(exist_ok=True)
     before = _generations(folder)
-    _remove_others(folder, before[:KEPT])  # what a killed process left needs the room
+    _remove_others(folder, before[:KEPT])  # frees what a killed process left
     new = before[0] + 1 if before else 0
     path = folder / f"state-{new}.npz"
     # In memory first: on a full disk, NumPy leaves a zip file behind that complains once its file is closed.
@@ -135,11 +135,11 @@ def save(folder, arrays, info):
 
 
 def load(folder, say):
-    """The newest generation whose every byte is as it was written, as (arrays, info); None if nothing was saved yet.
+    """The newest intact generation, as (arrays, info); None if nothing was saved yet.
 
     Args:
-        folder: of the states.
-        say: tells the user that an older one is taken.
+        folder: of states.
+        say: tells the user that an older one is used.
 
     Raises:
         Problem: there are generations, and none can be trusted.
@@ -179,11 +179,11 @@ def _load(folder, number):
 
 
 class Lines:
-    """metrics.jsonl: a line of figures now and then; lines of steps that were undone are dropped.
+    """metrics.jsonl: a line of figures now and then; lines of undone steps are dropped.
 
     Args:
         path: of the file.
-        step: where the training is.
+        step: current step.
     """
 
     def __init__(self, path, step):
@@ -191,7 +191,7 @@ class Lines:
         self.drop_after(step)
 
     def drop_after(self, step):
-        """Forget lines of later steps, and what a power cut tore. A full disk is no reason to stop."""
+        """Drop lines of later steps and torn ones. A full disk is no reason to stop."""
         lines = []
         with contextlib.suppress(OSError):
             for line in self.path.read_bytes().splitlines(True):

@@ -17,18 +17,18 @@ from states import Problem, say
 
 STARTED = time.monotonic()
 REPORT_SECONDS = 5.0
-# Saving may keep the training from its work for this share of the time; where it is slow it is done less often.
+# Saving may block training for this share of the time; if saves are slow, there are fewer.
 SAVING_SHARE = 0.01
-# Slices whose features tell whether the encoder has collapsed.
+# Number of slices used to detect a collapsed encoder.
 LOOKED_AT = 128
-# A finished training waits so long for a disk that has no room.
+# How long a finished training waits for space on a full disk.
 PATIENCE_SECONDS, RETRY_SECONDS = 3600.0, 10.0
 
 
 class Interrupts:
-    """Ctrl-C and SIGTERM set `asked`, so that what is saved belongs to one step; the second time they end at once.
+    """Ctrl-C and SIGTERM set `asked`, so that a save belongs to one step; a second one ends at once.
 
-    When the terminal is closed, the training goes on and what it says is written into a file.
+    If the terminal is closed, the training goes on and its output goes to a file.
     """
 
     def __init__(self, log):
@@ -58,8 +58,8 @@ class Interrupts:
 class Budget:
     """How far the training is, in steps or in seconds.
 
-    In seconds, the share that is used grows by what each moment is worth of the time that is left, so that it reaches
-    1 at the end whatever becomes of the speed.
+    In seconds, each moment adds its fraction of the time left, so the share used reaches 1 at the end whatever the
+    speed.
     """
 
     def __init__(self, steps, seconds, spent, share):
@@ -69,11 +69,11 @@ class Budget:
         self.finishing = 0.0
 
     def elapsed(self):
-        """Seconds of training so far, interruptions left out."""
+        """Seconds of training so far, without interruptions."""
         return self.spent + time.monotonic() - STARTED
 
     def progress(self, step):
-        """Share of the budget that is used before this step; never falls."""
+        """Share of the budget used before this step; never falls."""
         if self.seconds is None:
             return min(1.0, step / self.steps)
         now, end = self.elapsed(), self.seconds - self.finishing
@@ -91,13 +91,13 @@ class Budget:
         return sum(self._last) / len(self._last) if self._last else 0.0
 
     def is_over(self, step):
-        """Whether no other step should begin: it would end later than the training should."""
+        """Whether to begin no further step, as it would end too late."""
         if self.seconds is None:
             return step >= self.steps
         return self.elapsed() + self.finishing + self.step_seconds() / 2 >= self.seconds
 
     def left(self, step):
-        """Seconds until the end, as far as is known."""
+        """Estimated seconds until the end."""
         if self.seconds is not None:
             return max(0.0, self.seconds - self.elapsed())
         return (self.steps - step) * self.step_seconds()
@@ -114,12 +114,12 @@ class Training:
     """From a slice store to trained weights.
 
     Args:
-        folder: of the runner.
-        card: what graph.json holds.
+        folder: the runner's.
+        card: content of graph.json.
         graph: the loaded graph.
         pairs: batches by step.
-        options: of the command line.
-        info: where the training was when it was saved, or None.
+        options: the command line's.
+        info: position of the saved training, or None.
     """
 
     def __init__(self, folder, card, graph, pairs, options, info):
@@ -136,7 +136,7 @@ class Training:
             "graph": graph_id(card),
             **identity(options, pairs.slices),
         }
-        # Of the machine that goes on with it.
+        # Of the machine that continues it.
         self.info["machine"] = machine(graph.tf)
         self.info["data"] = {
             "store": str(pairs.slices.folder.resolve()),
@@ -160,12 +160,12 @@ class Training:
         """Until the budget is used.
 
         Raises:
-            KeyboardInterrupt: the user interrupts; what was trained is saved.
-            Problem: it diverged twice, or slices can't be read any more; what was trained is saved.
+            KeyboardInterrupt: the user interrupts; the training is saved.
+            Problem: it diverged twice, or slices can no longer be read; the training is saved.
         """
         info, budget = self.info, self.budget
         if info["step"] == 0:
-            self.save_or_fail()  # a disk that has no room is better met now than at three in the morning
+            self.save_or_fail()  # better to notice a full disk now than at three in the morning
         batches = self.pairs.read_ahead(info["step"])
         compiled = False
         try:
@@ -231,7 +231,7 @@ class Training:
             f"step {step}, loss {loss:.3f}, {views:.0f} views/s, {self.budget.left(step) / 60:.1f} min left"
         )
         if sys.stderr.isatty():
-            with contextlib.suppress(OSError):  # a terminal that has just gone
+            with contextlib.suppress(OSError):  # a terminal just closed
                 sys.stderr.write(f"\r\033[K{self.line}")
                 sys.stderr.flush()
             self.shown = True
@@ -243,13 +243,13 @@ class Training:
             self.shown = False
 
     def go_back(self, problem):
-        """After a divergence: once, to the last state with half the rate; the second time it ends there."""
+        """The first divergence returns to the last state with half the rate; the second ends the training."""
         self.end_line()
         at, scale = self.info["step"], self.info["rate_scale"] / 2
         diverged = self.info["diverged"] + [at]
         arrays, saved = states.load(self.folder / "state", say)
         self.graph.assign(arrays)
-        # Time that was spent on what is undone is spent.
+        # Time spent on undone steps still counts.
         for name in ("step", "last_loss", "first_loss"):
             self.info[name] = saved[name]
         self.info.update(diverged=diverged, rate_scale=scale)
@@ -265,7 +265,7 @@ class Training:
         return self.pairs.read_ahead(self.info["step"])
 
     def save_now(self):
-        """Save; returns False if there are weights that are not finite.
+        """Save; returns False if weights are not finite.
 
         Raises:
             OSError: it could not be written.
@@ -283,7 +283,7 @@ class Training:
         return True
 
     def save(self):
-        """As save_now, but a full disk costs a warning and another try at the next occasion."""
+        """As save_now, but a full disk only gives a warning and a retry at the next save."""
         try:
             saved = self.save_now()
         except OSError as error:
@@ -308,7 +308,7 @@ class Training:
             ) from None
 
     def save_at_last(self):
-        """Save what the night was for; wait for room on the disk, for an hour at most."""
+        """Save the result of the night; wait for disk space for an hour at most."""
         deadline, reported = time.monotonic() + PATIENCE_SECONDS, False
         while True:
             try:
@@ -323,12 +323,12 @@ class Training:
 
 
 def graph_id(card):
-    """What tells one exported graph from another."""
+    """The identity of an exported graph."""
     return card["files"]["graph/saved_model.pb"]
 
 
 def machine(tf):
-    """What trains: for the encoder's provenance."""
+    """The software and hardware, for the encoder's provenance."""
     model = None
     with contextlib.suppress(OSError):
         model = Path("/proc/device-tree/model").read_bytes().decode("utf-8", "replace").strip("\0 \n")
@@ -343,6 +343,6 @@ def machine(tf):
 
 
 def identity(options, slices):
-    """What must stay the same when a training is continued."""
+    """Settings that must not change when a training continues."""
     budget = {"steps": options.steps} if options.steps else {"hours": options.seconds / 3600}
     return {"budget": budget, "fingerprint": slices.fingerprint}

@@ -1,4 +1,4 @@
-"""Features in two dimensions, to be looked at."""
+"""Features in two dimensions, for display."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ FEWEST_FOR_TSNE = 100
 def pca(features: np.ndarray) -> np.ndarray:
     """Coordinates (n, 2) along the two directions in which the unit-length features vary most.
 
-    The signs, which are arbitrary, are such that the point farthest out on each axis is positive.
+    The arbitrary signs make the point farthest out on each axis positive.
     """
     z = unit_rows(features)
     z = z - z.mean(axis=0)
-    # Of the Gram matrix: its eigenvectors are the coordinates, up to their lengths.
+    # The Gram matrix's eigenvectors are the coordinates, up to scale.
     values, vectors = np.linalg.eigh(z @ z.T)
     points = np.zeros((len(z), 2))
     projection = (vectors * np.sqrt(np.maximum(values, 0)))[:, ::-1][:, :2]
@@ -28,7 +28,7 @@ def pca(features: np.ndarray) -> np.ndarray:
 
 
 def tsne(features: np.ndarray) -> np.ndarray:
-    """As :func:`~mri_transfer.evaluation.maps.tsne` of unit-length features; few points are laid out by :func:`pca`."""
+    """:func:`~mri_transfer.evaluation.maps.tsne` of unit-length features; for few points, :func:`pca`."""
     if len(features) < FEWEST_FOR_TSNE:
         return pca(features)
     start = pca(features)

@@ -1,4 +1,4 @@
-"""Nearest neighbours of other subjects, and how often they share what is known of a slice for free."""
+"""How often nearest neighbours from other subjects share a slice's free labels."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from mri_transfer.evaluation.neighbours import nearest
 
 NEIGHBOURS = 5
-# What a store writes where it does not know.
+# A store's value for unknown labels.
 UNKNOWN = ("", "unknown")
 
 
 class Agreement(NamedTuple):
-    """How well the nearest neighbours tell a label.
+    """How well nearest neighbours predict a label.
 
     Attributes:
         accuracy: balanced accuracy, 0..1.
-        chance: what neighbours drawn blindly from other subjects would give.
-        error: standard error of the accuracy over subjects.
+        chance: accuracy of random neighbours from other subjects.
+        error: the accuracy's standard error over subjects.
         classes: number of labels.
     """
 
@@ -37,25 +37,25 @@ def label_agreement(
     within: np.ndarray | None = None,
     k: int = NEIGHBOURS,
 ) -> Agreement | None:
-    """Balanced accuracy of telling each row's label by a near neighbour of another subject.
+    """Balanced accuracy of predicting each row's label from a near neighbour of another subject.
 
-    The prediction is the label of one of the k nearest, so a row counts with the share of its neighbours that have
-    its label: the mean over the k classifiers "take the label of the i-th nearest", a steadier figure than that of the
-    nearest one alone. Nearest neighbours judge features since Wu et al., "Unsupervised Feature Learning via
-    Non-Parametric Instance Discrimination", CVPR 2018. Classes count equally, however many rows they have.
+    The prediction is the label of one of the k nearest, so a row scores the fraction of neighbours with its label: the
+    mean over the k classifiers "take the label of the i-th nearest", which is steadier than the nearest one alone.
+    Judging features by nearest neighbours follows Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance
+    Discrimination", CVPR 2018. Classes count equally, however many rows they have.
 
-    The standard error is that of a ratio over clusters, the subjects, by linearisation (Cochran, "Sampling
-    Techniques", 3rd ed. 1977, section 9A.6): slices of a subject are not independent.
+    The standard error is that of a ratio over clusters (subjects), by linearisation (Cochran, "Sampling Techniques",
+    3rd ed. 1977, section 9A.6): slices of a subject are not independent.
 
     Args:
         features: (n, d).
-        labels: (n,) strings; unknown ones, and those of one subject only, are left out.
+        labels: (n,) strings; unknown ones, and those of a single subject, are excluded.
         subject: (n,); rows of the same subject are never neighbours.
         within: (n,), if given: only rows with the same entry are neighbours.
         k: neighbours of a row.
 
     Returns:
-        None if fewer than two labels are left, so that there is nothing to tell.
+        None if fewer than two labels are left, so there is nothing to predict.
     """
     labels, subject = np.asarray(labels), np.unique(subject, return_inverse=True)[1].reshape(-1)
     usable = ~np.isin(labels, UNKNOWN)

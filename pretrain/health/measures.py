@@ -1,7 +1,7 @@
-"""Figures of a set of features that need no labels: spread, alignment, uniformity, effective rank.
+"""Label-free figures of a set of features: spread, alignment, uniformity, effective rank.
 
-All take features (n, d) of any finite numbers and compute in float64. Rows are brought to unit length first, except
-for the effective rank, as in the papers.
+All take finite features (n, d) and compute in float64. Rows are scaled to unit length first, except for the effective
+rank, as in the papers.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ def feature_spread(features: np.ndarray) -> float:
     """Standard deviation of each unit-length feature over the rows, averaged and times sqrt(d).
 
     About 1 for directions spread evenly over the sphere, 0 for features that are all the same: Chen & He, "Exploring
-    Simple Siamese Representation Learning", CVPR 2021, section 4.1. Features that are never negative, as behind a
-    ReLU, have a mean that is not zero, and stay below 1.
+    Simple Siamese Representation Learning", CVPR 2021, section 4.1. Non-negative features, as after a ReLU, have a
+    non-zero mean and stay below 1.
     """
     z = unit_rows(features)
     return float(z.std(axis=0).mean() * np.sqrt(z.shape[1]))
@@ -26,7 +26,7 @@ def alignment(a: np.ndarray, b: np.ndarray) -> float:
     """Mean squared distance of the unit-length features of positive pairs, 0 (the same) to 4.
 
     Wang & Isola, "Understanding Contrastive Representation Learning through Alignment and Uniformity on the
-    Hypersphere", ICML 2020, section 4.1, with alpha = 2. Lower is better, if uniformity is not lost for it.
+    Hypersphere", ICML 2020, section 4.1, with alpha = 2. Lower is better, unless uniformity suffers.
 
     Args:
         a, b: features (n, d); row i of both is one pair.
@@ -37,8 +37,8 @@ def alignment(a: np.ndarray, b: np.ndarray) -> float:
 def uniformity(features: np.ndarray) -> float:
     """log of the mean of exp(-2 |x - y|^2) over all pairs of different rows, of unit length; 0 to about -4.
 
-    Wang & Isola 2020, section 4.1, with t = 2. Lower is better: 0 is collapse, and points spread evenly over a sphere
-    of many dimensions come near -4.
+    Wang & Isola 2020, section 4.1, with t = 2. Lower is better: 0 is collapse, and points spread evenly over a
+    high-dimensional sphere come near -4.
     """
     z = unit_rows(features)
     distances = _squared_distances(z, z)[np.triu_indices(len(z), k=1)]
@@ -61,7 +61,7 @@ def effective_rank(features: np.ndarray) -> float:
     if largest == 0:
         return 0.0
     scaled = features / largest
-    # From the smaller Gram matrix: ten times faster than an SVD, and in float64 exact to about 1e-8 of the largest.
+    # The smaller Gram matrix is ten times faster than an SVD, and in float64 exact to about 1e-8 of the largest.
     gram = scaled @ scaled.T if len(scaled) <= scaled.shape[1] else scaled.T @ scaled
     singular = np.sqrt(np.maximum(np.linalg.eigvalsh(gram), 0.0))
     share = singular / singular.sum()
@@ -70,10 +70,10 @@ def effective_rank(features: np.ndarray) -> float:
 
 
 def alignment_ratio(a: np.ndarray, b: np.ndarray) -> float:
-    """:func:`alignment` over the mean squared distance of rows that are no pair.
+    """:func:`alignment` over the mean squared distance of non-pairs.
 
-    1 if a pair is no closer than any two rows, as before anything is learned and after collapse; near 0 if pairs are
-    told apart well. Unlike alignment it doesn't improve when all points move together.
+    1 if a pair is no closer than any two rows, as before learning and after collapse; near 0 if pairs stand out well.
+    Unlike alignment, it doesn't improve when all points contract.
 
     Args:
         a, b: features (n, d), n at least 2; row i of both is one pair.

@@ -1,7 +1,7 @@
-"""Measures a run's health now and then, within a small share of its time, and says what it means.
+"""Measures a run's health now and then, within a small share of its time, and gives a verdict.
 
-Nothing that training uses is touched: slices and views are chosen once with seeds of their own, features are taken
-without changing a variable, so a run with this monitor equals one without it, bit for bit.
+It touches nothing that training uses: slices and views are chosen once with separate seeds, and computing features
+changes no variable, so a run with this monitor equals one without, bit for bit.
 """
 
 from __future__ import annotations
@@ -25,35 +25,35 @@ from mri_transfer.storage.files import object_or_none
 if TYPE_CHECKING:
     from mri_transfer.pretrain.run.monitors import At, RunView
 
-# Share of a run's time for all of health; 2% are allowed.
+# Share of a run's time for all health checks; the limit is 2%.
 SHARE = 0.018
 FEWEST_SLICES, MOST_SLICES = 64, 1024
-# A run begins and ends with a measurement, and one between them is the least that shows a course.
+# One at the start, one at the end, and at least one between to show a trend.
 MEASUREMENTS = 3
 # Training an image takes about as long as three passes through the encoder.
 PASSES = 3
-# Besides the passes of the slices, a measurement takes those of the pairs, and half as long as both for the figures.
+# A measurement encodes slices and pairs, and takes half as long again for the figures.
 OVERHEAD = 1.5
-# Seconds for the pages of a run with three measurements, whatever the number of slices.
+# Seconds for the pages of a run with three measurements, for any number of slices.
 PAGES_SECONDS = 3.0
-# A figure that every measurement has, by which its line is known among those of metrics.jsonl.
+# A figure in every measurement, which marks its line in metrics.jsonl.
 MARK = "health_slices"
 PAGE = "run.html"
-START = "health-start.npz"  # features of the start, which the page shows beside those of now
-# From this budget in seconds on, the page is also written at the start.
+START = "health-start.npz"  # features at the start, which the page compares to current ones
+# With at least this budget in seconds, the page is also written at the start.
 LONG = 1200.0
 FIRST_PAGE_SECONDS = 2.0
-MAP_SECONDS = 5.0  # that the last page of a long run takes more, for its better map
+MAP_SECONDS = 5.0  # extra for a long run's last page, with its better map
 
 
 def panel_size(run: RunView, seconds: float, slice_seconds: float, compiling: float) -> int:
-    """How many slices can be measured at least three times within the share of time, between 64 and 1,024.
+    """Number of slices, 64 to 1,024, that can be measured at least three times within the time share.
 
     Args:
         run: at its start.
         seconds: of the budget used so far.
-        slice_seconds: what a pass of one slice through the encoder takes.
-        compiling: seconds that the graph of such a pass took; that of the pairs will take as long.
+        slice_seconds: time to encode one slice.
+        compiling: seconds to compile that graph; the pairs' graph takes as long.
     """
     config = run.config
     if config.steps is not None:
@@ -62,19 +62,18 @@ def panel_size(run: RunView, seconds: float, slice_seconds: float, compiling: fl
         total = config.seconds or seconds / max(run.share, 1e-6)
         fixed = 2 * compiling + PAGES_SECONDS
         affordable = (SHARE * total - fixed) / MEASUREMENTS / OVERHEAD / max(slice_seconds, 1e-9)
-    # Part of a chunk would take as long as all of it.
+    # Part of a chunk takes as long as a whole one.
     return int(min(max(affordable, FEWEST_SLICES), MOST_SLICES)) // CHUNK * CHUNK
 
 
 class HealthMonitor:
-    """Figures of the encoder's features without labels, a verdict, and a page; a monitor of the loop.
+    """A monitor of label-free figures of the encoder's features, with a verdict and a page.
 
-    The first measurement is that of the start and one is kept for the end. As many as fit between them are spread
-    evenly over the time that is left, so that all together stay within `share` of the time and a collapse early in a
-    short run is seen early.
+    One measurement is taken at the start and one at the end. As many as fit within `share` of the time are spread
+    evenly between them, so that an early collapse in a short run is seen early.
 
     Args:
-        keep_going: don't ask for the end of a run that has collapsed.
+        keep_going: don't end a collapsed run.
         share: of the run's time; None for SHARE.
     """
 
@@ -82,7 +81,7 @@ class HealthMonitor:
 
     def __init__(self, *, keep_going: bool = False, share: float | None = None):
         self.keep_going, self.share = keep_going, SHARE if share is None else share
-        # The first page takes seconds, for matplotlib has to be imported; later ones are known from the one before.
+        # The first page takes seconds to import matplotlib; later estimates come from the previous page.
         self.used, self.finish_seconds = 0.0, FIRST_PAGE_SECONDS
         self.stop: str | None = None
         self.verdict: Verdict | None = None
@@ -92,11 +91,11 @@ class HealthMonitor:
         self._features: np.ndarray | None = None
         self._resumed_from: int | None = None
         self._page_written = False  # by this process
-        # Measurements so far, and when the last one was, in seconds of the budget.
+        # Measurements so far, and time of the last one, in seconds of the budget.
         self._count, self._measured_at = 0, 0.0
 
     def restore(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """A resumed run is measured on the slices that it began with."""
+        """Measure a resumed run on the slices it began with."""
         measurements = _measurements(lines)
         if measurements:
             self._slices = measurements[0][MARK]
@@ -105,13 +104,13 @@ class HealthMonitor:
             self._resumed_from = lines[-1]["step"]
 
     def due(self, run: RunView, at: At) -> bool:
-        """At the start, and then so that those that can be afforded lie evenly between the last one and the end."""
+        """At the start, then spread evenly, as affordable, between the last one and the end."""
         if self._slices is None:
             return True
         elapsed = at["seconds"]
         total = run.config.seconds or elapsed / max(run.share, 1e-9)
         spent = self.used * elapsed
-        # A new process doesn't know yet what the next one costs.
+        # A new process doesn't know the cost yet.
         cost = max(self._cost if self._cost is not None else spent / max(self._count, 1), 1e-9)
         before_the_last = (self.share * total - spent - self.finish_seconds) // cost - 1
         if before_the_last < 1:
@@ -119,17 +118,17 @@ class HealthMonitor:
         return elapsed - self._measured_at >= (total - self._measured_at) / (before_the_last + 1)
 
     def measure(self, run: RunView, at: At) -> dict[str, Any]:
-        """The figures of this moment, as JSON values with flat keys.
+        """The current figures, as JSON values with flat keys.
 
         Returns:
-            "knn_plane", "knn_sequence", "knn_position" and of each "_chance" and "_error" (see `label_agreement`; a
-            label that the store doesn't tell is left out), "score": the mean over these of (accuracy - chance) /
-            (1 - chance), and "score_error"; of the encoder's features "spread", "uniformity", "rankme" and
-            "rankme_limit"; of the embeddings that the loss compares "embedding_spread", "embedding_rank",
-            "alignment" and "alignment_ratio"; "loss_mean" and "loss_sd" of the reports since the last measurement, and
-            "loss_chance"; "share" of the budget used; "finite": whether the features are finite numbers, without
-            which most others are missing; "health", the verdict's state, and "health_sentence"; MARK, the slices
-            measured on; once after an interruption "resumed_from", the last step before it.
+            "knn_plane", "knn_sequence", "knn_position", each with "_chance" and "_error" (see `label_agreement`; labels
+            unknown to the store are omitted), "score": their mean (accuracy - chance) / (1 - chance), and
+            "score_error"; for the encoder's features "spread", "uniformity", "rankme" and "rankme_limit"; for the
+            embeddings that the loss compares "embedding_spread", "embedding_rank", "alignment" and "alignment_ratio";
+            "loss_mean" and "loss_sd" of the reports since the last measurement, and "loss_chance"; "share" of the
+            budget used; "finite": whether the features are finite (if not, most others are missing); "health", the
+            verdict's state, and "health_sentence"; MARK, the number of slices; once after an interruption
+            "resumed_from", the last step before it.
         """
         began = time.monotonic()
         before, panel = self._panel, self._open_panel(run, at)
@@ -137,9 +136,9 @@ class HealthMonitor:
         features = panel.features(run.method.encoder)
         passed = time.monotonic()
         a, b = panel.embeddings(run.method)
-        once = 0.0  # seconds that the next measurement won't take
+        once = 0.0  # one-off seconds
         if panel is not before:
-            # The pairs' graph is compiled by its first call; a pass of an image takes as long as one of a slice.
+            # Its first call compiles the pairs' graph; encoding a view takes as long as a slice.
             passes = (passed - opened) * 2 * len(panel.views_a) / len(panel.rows)
             once = opened - began + max(0.0, time.monotonic() - passed - passes)
         history = _measurements(run.metrics)
@@ -150,7 +149,7 @@ class HealthMonitor:
             "finite": bool(all(np.isfinite(x).all() for x in (features, a, b))),
         }
         if figures["finite"]:
-            # Beside the threads of training, more than one makes small products slower.
+            # While training runs, more than one thread slows small products.
             with threadpool_limits(1):
                 figures |= feature_figures(features, panel) | embedding_figures(a, b)
         self.verdict = verdict([*history, {**at, **figures}], warmup=run.config.warmup)
@@ -166,7 +165,7 @@ class HealthMonitor:
         if not history and figures["finite"]:
             with _survives_full_disks(run.out / START):
                 write_arrays(run.out / START, {"rows": panel.rows, "features": features})
-        # Just before the end the page is left to `finish`, unless it still has to be learned how long that will take.
+        # Just before the end `finish` writes the page, unless its duration is still unknown.
         left = run.ending and self._page_written
         if not left and (history or (run.config.seconds or 0) >= LONG):
             self._write_page(run, [*run.metrics, {**at, "loss": run.loss, **figures}], final=False)
@@ -201,7 +200,7 @@ class HealthMonitor:
         return {"health": entry, "sentence": self.verdict.sentence, "page": str(run.out / PAGE)}
 
     def _write_page(self, run: RunView, lines: Sequence[Mapping[str, Any]], *, final: bool) -> None:
-        # matplotlib and jinja2 take their time to be imported; a run begins without them.
+        # matplotlib and jinja2 import slowly; a run begins without them.
         from mri_transfer.checkpoints.initialisation import describe_start
         from mri_transfer.pretrain.health.run_page import LONG_RUN, RunSnapshot, write_page
 
@@ -235,7 +234,7 @@ class HealthMonitor:
         self.finish_seconds, self._page_written = time.monotonic() - began + slow_map, True
 
     def _shares(self, run: RunView, lines: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """Of the time, by what it went into."""
+        """How the time was spent, as shares."""
         waits = [line["data_wait"] for line in lines if "data_wait" in line]
         shares = {
             "waiting for slices": float(np.mean(waits)) if waits else 0.0,
@@ -245,7 +244,7 @@ class HealthMonitor:
         return {"training": max(0.0, 1.0 - sum(shares.values())), **shares}
 
     def _open_panel(self, run: RunView, at: At) -> Panel:
-        """The slices and views, made again where the size of the views has changed."""
+        """The slices and views, made again if the view size has changed."""
         if self._panel is None or self._panel.size != run.size:
             if self._slices is None:
                 began = time.monotonic()
@@ -261,7 +260,7 @@ class HealthMonitor:
 
 @contextlib.contextmanager
 def _survives_full_disks(path: Path) -> Iterator[None]:
-    """What can't be written now is no reason to measure no more."""
+    """A failed write is no reason to stop measuring."""
     try:
         yield
     except OSError as error:
@@ -269,12 +268,12 @@ def _survives_full_disks(path: Path) -> Iterator[None]:
 
 
 def _measurements(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The lines of metrics.jsonl that hold one."""
+    """Lines of metrics.jsonl with a measurement."""
     return [line for line in lines if MARK in line]
 
 
 def _losses(run: RunView, history: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Mean and deviation of the losses that were reported since the last measurement, and of the one just met."""
+    """Mean and deviation of the losses reported since the last measurement, and of the current one."""
     last_step = history[-1]["step"] if history else 0
     losses = [
         line["loss"] for line in run.metrics if line["step"] > last_step and line.get("loss") is not None
@@ -290,7 +289,7 @@ def _losses(run: RunView, history: Sequence[Mapping[str, Any]]) -> dict[str, Any
 
 
 def _features_at_start(path: Path, panel: Panel) -> np.ndarray | None:
-    """Those of the same slices, as the first measurement left them; None if they are lost."""
+    """Features of the same slices at the first measurement; None if lost."""
     try:
         arrays = load_npz(path)
         rows, features = arrays["rows"], arrays["features"]
@@ -300,7 +299,7 @@ def _features_at_start(path: Path, panel: Panel) -> np.ndarray | None:
 
 
 def _events(run: RunView, lines: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What interrupted the run, in words."""
+    """The run's interruptions, in words."""
     diverged = [
         f"At step {step:,} the loss was not finite; the run went back to what it had saved before."
         for step in run.diverged_at

@@ -1,4 +1,4 @@
-"""The slices that health is measured on: chosen once by the seed, spread over subjects, planes and sequences."""
+"""The slices for health measurements: chosen once by seed, spread over subjects, planes and sequences."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from mri_transfer.datasets.store.store import SliceStore
 from mri_transfer.pretrain.config import PretrainConfig
 
 POSITION_BINS = 5
-# Slices that pass through the encoder at once.
+# Slices encoded at once.
 CHUNK = 64
 
 
 def choose(table: dict[str, np.ndarray], count: int, seed: int) -> np.ndarray:
-    """Rows of a store's table, as evenly as it allows over (sequence, plane), and within these over subjects.
+    """Choose rows of a store's table, as evenly as possible over (sequence, plane), then over subjects.
 
-    A rare sequence is shown as often as a common one, or with all it has; subjects take turns.
+    A rare sequence appears as often as a common one, or with all its slices; subjects take turns.
 
     Args:
         table: of a :class:`~mri_transfer.datasets.store.store.SliceStore`.
-        count: how many rows; all if the store has fewer.
-        seed: of the choice among equals.
+        count: number of rows; all if the store has fewer.
+        seed: for breaking ties.
 
     Returns:
-        int64 (count,), in the order of choice: the first m of them are what `count=m` would give.
+        int64 (count,), in order of choice: the first m are those of `count=m`.
     """
     kind = _numbered(table["sequence"], table["plane"])
     subjects = _numbered(kind, table["subject"])
     chance = np.random.default_rng([seed, 0x4EA1]).random(len(kind))
-    # The first slice of each subject comes before the second of any.
+    # Every subject's first slice comes before any second one.
     turn_of_subject = _turns(subjects, chance)
     turn_of_kind = _turns(kind, chance, turn_of_subject)
     return np.lexsort((chance, turn_of_kind))[:count].astype(np.int64)
@@ -57,9 +57,9 @@ def _turns(group: np.ndarray, *keys: np.ndarray) -> np.ndarray:
 
 
 def position_bins(table: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
-    """Where along the axis the rows lie, as "1" to "5": fifths of the slices of the same plane in the store.
+    """Position of rows along the axis, "1" to "5": fifths of the store's slices of the same plane.
 
-    Fifths of the slices and not of the length: at the ends of a head few slices are kept.
+    Fifths of slices, not of length: few slices are kept at the ends of a head.
     """
     plane, position = np.asarray(table["plane"]), np.asarray(table["position"], dtype=np.float64)
     bins = np.empty(len(rows), dtype="<U1")
@@ -71,10 +71,9 @@ def position_bins(table: dict[str, np.ndarray], rows: np.ndarray) -> np.ndarray:
 
 
 def free_labels(table: dict[str, np.ndarray], rows: np.ndarray) -> dict[str, dict[str, Any]]:
-    """What is known of slices without anyone's work: how `label_agreement` is to be asked for each.
+    """Free labels of slices: arguments of `label_agreement` for each.
 
-    Plane and sequence among all slices; the position among slices of the same plane, or it would tell the plane once
-    more.
+    Plane and sequence among all slices; position within the same plane, or it would measure the plane again.
     """
     plane = np.asarray(table["plane"])[rows]
     return {
@@ -90,16 +89,16 @@ class Panel:
     Attributes:
         rows: of the store's table, (n,).
         images: uint8 (n, size, size).
-        views_a, views_b: uint8 (pairs, size, size), a view of each slice of a pair, made once.
-        labels: what `label_agreement` is asked.
+        views_a, views_b: uint8 (pairs, size, size), views of each pair's slices, made once.
+        labels: arguments of `label_agreement`.
         subject: (n,).
         size: side in pixels.
 
     Args:
         store: the slices.
-        config: of the run: seed, positives, strength of views.
-        size: of the views in pixels.
-        count: slices, or all that the store has.
+        config: the run's seed, positives, strength of views.
+        size: of views in pixels.
+        count: slices, or all if the store has fewer.
     """
 
     def __init__(self, store: SliceStore, config: PretrainConfig, size: int, count: int):
@@ -117,7 +116,7 @@ class Panel:
                 : len(self.rows)
             ]
         self.images = images
-        # Other pairs and views than those of the training.
+        # Pairs and views differ from those of training.
         samples = sample_views(
             store, dataclasses.replace(config, size=size, seed=config.seed + 0x4EA1), pairs_for(count), 1
         )
@@ -125,14 +124,14 @@ class Panel:
         self._embedding: tuple[Any, Any] | None = None
 
     def features(self, encoder: Any) -> np.ndarray:
-        """Features (n, d) of the slices, float32, in inference: as they would be used."""
+        """Features (n, d) of the slices, float32, in inference mode, as in use."""
         parts = [encoder.predict_on_batch(chunk[..., None]) for chunk in _chunks(self.images, CHUNK)]
         return np.concatenate(parts)[: len(self.rows)]
 
     def embeddings(self, method: Any) -> tuple[np.ndarray, np.ndarray]:
-        """What the loss compares, of both views of each pair: (pairs, d) twice, float32.
+        """Embeddings that the loss compares, of both views of each pair: (pairs, d) twice, float32.
 
-        With the batch statistics of training, for the moving ones lag behind it; nothing is updated by it.
+        Uses batch statistics, as moving ones lag behind training; updates nothing.
         """
         if self._embedding is None or self._embedding[0] is not method:
             self._embedding = (method, _as_training(method))
@@ -149,16 +148,16 @@ class Panel:
 
 
 def pairs_for(count: int) -> int:
-    """Pairs of views beside `count` slices: an eighth, in whole batches of 32."""
+    """Number of pairs for `count` slices: an eighth, in whole batches of 32."""
     half = CHUNK // 2
     return max(half, min(4 * half, count // 8 // half * half))
 
 
 def _as_training(method: Any) -> Any:
-    """A function that encodes images as training does, and leaves every variable as it is.
+    """A function that encodes images as training does, changing no variable.
 
-    It runs as a graph: called layer by layer, a functional model holds on to the outputs of all of its layers, which
-    for 64 images of 160 pixels are over two gigabytes.
+    It runs as a graph: called eagerly, a functional model keeps the outputs of all layers, over two gigabytes for 64
+    images of 160 pixels.
     """
     import keras
     from keras import ops
@@ -185,7 +184,7 @@ def _stateless(model: Any, x: Any) -> Any:
 
 
 def _chunks(images: np.ndarray, size: int) -> list[np.ndarray]:
-    """Batches of one size, so that one graph serves all: the last one is filled up with its first image."""
+    """Batches of one size, so that one graph serves all: the last is padded with its first image."""
     short = -len(images) % size
     if short:
         images = np.concatenate([images, np.repeat(images[:1], short, axis=0)])

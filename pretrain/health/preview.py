@@ -1,4 +1,4 @@
-"""Slices beside their random views, to be looked at before a night is spent on them."""
+"""Shows slices beside their random views, to check before spending a night on them."""
 
 from __future__ import annotations
 
@@ -17,25 +17,24 @@ from mri_transfer.pretrain.pairs.positives import PairSampler
 from mri_transfer.storage.files import atomic_write
 
 PAIRS, EACH = 8, 3
-_ALONE = 4  # slices on which single augmentations are shown, in turn
+_ALONE = 4  # slices that take turns showing single augmentations
 _GAP, _MIDDLE, _MARGIN = 4, 28, 20
 _CAPTION, _TITLE = 24, 64
 _PAPER, _INK, _MUTED = 228, 20, 80  # neither black nor white, as frames and bars are
 
 
 def sample_views(store: SliceStore, config: PretrainConfig, pairs: int, count: int) -> dict[str, np.ndarray]:
-    """Pairs as a run with this configuration meets them, and views of both slices of each.
+    """Pairs that a run with this configuration would see, and views of both slices.
 
     Args:
         store: the slices.
         config: of the run; its seed decides the draw.
-        pairs: how many pairs.
-        count: views of every slice.
+        pairs: number of pairs.
+        count: views per slice.
 
     Returns:
-        "a", "b": uint8 (pairs, size, size), the slices, only resampled; "views_a", "views_b": uint8 (pairs, each,
-        size, size); "index_a", "index_b": int (pairs,), their rows in the store's table; "kind": str (pairs,), what
-        kind of positive each is.
+        "a", "b": uint8 (pairs, size, size), the slices, only resampled; "views_a", "views_b": uint8 (pairs, each, size,
+        size); "index_a", "index_b": int (pairs,), rows in the store's table; "kind": str (pairs,), kind of positive.
     """
     device.prepare()
     from mri_transfer.pretrain.augmentations.views import Views
@@ -61,16 +60,16 @@ def sample_views(store: SliceStore, config: PretrainConfig, pairs: int, count: i
 def single_augmentations(
     images: np.ndarray, config: PretrainConfig, size: int, count: int
 ) -> dict[str, np.ndarray]:
-    """Every augmentation alone, as strong as it gets with this configuration.
+    """Every augmentation alone, at this configuration's maximum.
 
     Args:
-        images: uint8 (n, side, side); an augmentation is shown on one of them, in turn.
+        images: uint8 (n, side, side); augmentations take turns on them.
         config: of the run.
-        size: of the views, pixels.
-        count: views of a slice.
+        size: of views, pixels.
+        count: views per slice.
 
     Returns:
-        By name uint8 (1 + each, size, size): the slice, and views of it. Those of strength 0 are left out.
+        By name, uint8 (1 + each, size, size): the slice and its views. Strength 0 is omitted.
     """
     device.prepare()
     from mri_transfer.pretrain.augmentations.views import Views
@@ -88,7 +87,7 @@ def single_augmentations(
 
 
 def _plain(images: np.ndarray, size: int) -> np.ndarray:
-    """Slices resampled to the size of views, and nothing else."""
+    """Slices resampled to view size, otherwise unchanged."""
     from mri_transfer.pretrain.augmentations.views import Views
 
     return _grey(Views(size, 0.0)(images))
@@ -102,12 +101,12 @@ def draw_views(store: SliceStore, config: PretrainConfig) -> dict[str, Any]:
     """Write a PNG: pairs of slices with views of both, and every augmentation alone at its full strength.
 
     Returns:
-        "preview", the file; "pairs", how many; "kinds", of what kind each is; "augmentations", those that are shown.
+        "preview", the file; "pairs", their number; "kinds", the kind of each; "augmentations", those shown.
     """
     assert config.preview is not None
     samples = sample_views(store, config, PAIRS, EACH)
     size = samples["a"].shape[1]
-    # On slices that show much.
+    # On slices with much content.
     rows = np.argsort(-(samples["a"] > 25).mean((1, 2)), kind="stable")[:_ALONE]
     alone = single_augmentations(store.images(samples["index_a"][rows]), config, size, EACH)
     sheet = _Sheet(tile=min(max(size, 128), 192), columns=2 * (1 + EACH))
@@ -166,7 +165,7 @@ class _Sheet:
         self._tile, self._half = tile, columns // 2 * (tile + _GAP) - _GAP
         self._width = 2 * _MARGIN + 2 * self._half + _MIDDLE
         self._page = Image.new("L", (self._width, _MARGIN), _PAPER)
-        self._top = _MARGIN  # of the row in work
+        self._top = _MARGIN  # of the current row
         self._large, self._small = ImageFont.load_default(20), ImageFont.load_default(13)
 
     def _grow(self, height: int) -> ImageDraw.ImageDraw:

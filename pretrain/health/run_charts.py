@@ -11,29 +11,29 @@ from matplotlib.ticker import MaxNLocator
 from mri_transfer.pages.figures import COLOURS, INK, MUTED, Picture, canvas, picture, short, style
 
 Line = Mapping[str, Any]
-MOST_POINTS = 300  # of a curve; more are averaged
-MOST_DOTS = 400  # of a map
+MOST_POINTS = 300  # per curve; more are averaged
+MOST_DOTS = 400  # per map
 LABELS = ("plane", "sequence", "position")
 
 
 class Curve(NamedTuple):
-    """A line of a figure: what it is called, and its key in metrics.jsonl."""
+    """A line of a figure: its label, and its key in metrics.jsonl."""
 
     label: str
     key: str
     scale: float = 1.0
-    chance: str = ""  # key of the level that knowing nothing would give
+    chance: str = ""  # key of the chance level
 
 
 class Axis(NamedTuple):
-    """Time of the run, in the unit that suits it."""
+    """Time of the run, in a suitable unit."""
 
     unit: str
     seconds: float
 
 
 def draw(lines: Sequence[Line]) -> dict[str, list[Picture]]:
-    """All curves that the lines of metrics.jsonl allow, by section of the page."""
+    """All curves that metrics.jsonl has data for, by section of the page."""
     longest = max((line["seconds"] for line in lines), default=0.0)
     axis = Axis("hours", 3600.0) if longest > 5400 else Axis("minutes", 60.0)
     with style():
@@ -164,7 +164,7 @@ def draw(lines: Sequence[Line]) -> dict[str, list[Picture]]:
 
 
 def series(lines: Sequence[Line], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """Seconds and values of a key; of many, means of as many runs as a figure can show."""
+    """Seconds and values of a key; too many are averaged over as many runs as a figure can show."""
     points = [(line["seconds"], line[key]) for line in lines if isinstance(line.get(key), (int, float))]
     if not points:
         return np.empty(0), np.empty(0)
@@ -201,7 +201,7 @@ def _loss(lines: Sequence[Line], axis: Axis) -> Picture | None:
 
 
 def _smooth(values: np.ndarray) -> np.ndarray:
-    """Mean over a window of a twentieth, shorter at the ends."""
+    """Mean over a window of a twentieth, truncated at the ends."""
     half = max(1, len(values) // 40)
     total = np.concatenate([[0.0], np.cumsum(values)])
     at = np.arange(len(values))
@@ -219,7 +219,7 @@ def _curves(
     low: float | None = None,
     start_line: bool = False,
 ) -> Picture | None:
-    """A figure with the curves that have points, or None."""
+    """A figure of the curves with points, or None."""
     present = [(curve, *series(lines, curve.key)) for curve in curves]
     present = [curve for curve in present if len(curve[1])]
     if not present:
@@ -259,10 +259,10 @@ def _finish(figure: Any, axes: Any, axis: Axis, ylabel: str, legend: bool = Fals
 def maps(
     before: np.ndarray | None, after: np.ndarray, labels: Mapping[str, np.ndarray]
 ) -> dict[str, list[Picture]]:
-    """The two maps, once for each label.
+    """Both maps, once per label.
 
     Args:
-        before, after: coordinates (n, 2) of the same slices; before may be missing.
+        before, after: coordinates (n, 2) of the same slices; before may be None.
         labels: (n,) strings each, by name.
     """
     pictures: dict[str, list[Picture]] = {}
@@ -282,7 +282,7 @@ def _map(name: str, points: np.ndarray, values: np.ndarray, label: str, when: st
     ordered = label == "position"
     for number, value in enumerate(names):
         members = points[values == value]
-        # Positions follow one another along the head, so their colours go from light to dark.
+        # Positions are ordered along the head, so colours go from light to dark.
         colour = (
             ("#9ecae9", "#6aa9d8", "#3c86c0", "#1c619d", "#0b3c6f")[number % 5]
             if ordered

@@ -1,4 +1,4 @@
-"""`run.html`: one self-contained page that tells how a run goes, to be looked at during the night and after it."""
+"""`run.html`: one self-contained page that shows a run's progress, during the night and after it."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from mri_transfer.words import hours_minutes_seconds
 TEMPLATES = Path(__file__).parent / "templates"
 _PAIRS, _VIEWS_EACH = 4, 4
 _QUERIES, _NEIGHBOURS = 6, 4
-# Seconds from which a run is long enough for the slower and better map.
+# Runs of at least this many seconds get the slower, better map.
 LONG_RUN = 1800.0
 Line = Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
 class RunSnapshot:
-    """What the page is made from.
+    """The page's content.
 
     Attributes:
-        config: settings of the run.
+        config: the run's settings.
         store: its slices.
-        panel: the slices that health is measured on.
+        panel: the slices that are measured.
         lines: of metrics.jsonl, oldest first.
         verdict: on them.
-        before: features of the panel at the start, (n, d); None if they are lost.
-        after: features now; None if they are not finite.
+        before: features of the panel at the start, (n, d); None if lost.
+        after: features now; None if not finite.
         final: whether the run is over.
-        start: where the weights come from, in words.
-        derived: by name, what stands in for settings that were not given, where anything does.
-        shares: of the time, by what it went into.
-        events: what interrupted the run, in words.
+        start: origin of the weights, in words.
+        derived: by name, values used for settings that were not given.
+        shares: of the time, by activity.
+        events: interruptions, in words.
     """
 
     config: Any
@@ -69,7 +69,7 @@ def write_page(path: Path, snapshot: RunSnapshot) -> None:
     """Write the page, atomically.
 
     Raises:
-        OSError: the folder can't be written; an older page stays as it was.
+        OSError: the folder can't be written; an older page stays unchanged.
     """
     page = render(snapshot)
     with atomic_write(path) as file:
@@ -115,13 +115,13 @@ def render(snapshot: RunSnapshot) -> str:
 
 
 def _without(state: str, sentence: str) -> str:
-    """The sentence below a heading that says the state, its options to be set as code."""
+    """The sentence below the state's heading, with its options as code."""
     rest = re.sub(r"--[a-z][a-z-]*", r"`\g<0>`", sentence.removeprefix(f"{state}: "))
     return rest[:1].upper() + rest[1:]
 
 
 def _settings(snapshot: RunSnapshot) -> dict[str, str]:
-    """All settings in words, by name; of those that were not given also what the run uses instead."""
+    """All settings in words, by name; for those not given, also the value used instead."""
     words = {}
     for key, value in as_dict(snapshot.config).items():
         if key in ("banner", "preview"):
@@ -148,7 +148,7 @@ def _budget(config: Any) -> str:
 
 
 def _about_the_store(store: Any) -> dict[str, Any]:
-    """What the store's own summary tells of the data's licences, and whether they are real."""
+    """The data's licences, and whether the data are real, from the store's own summary."""
     counts = store.manifest["counts"]
     summary = object_or_none(store.folder / "summary.json") or {}  # the store works without it
     return {
@@ -171,7 +171,7 @@ def _caption(table: Mapping[str, np.ndarray], row: int) -> dict[str, str]:
 
 
 def _views(snapshot: RunSnapshot) -> list[dict[str, Any]]:
-    """Pairs as training meets them: each slice and views of it."""
+    """Pairs as training sees them: each slice and its views."""
     from mri_transfer.pretrain.health.preview import sample_views
 
     config = dataclasses.replace(snapshot.config, size=snapshot.panel.size)
@@ -190,7 +190,7 @@ def _views(snapshot: RunSnapshot) -> list[dict[str, Any]]:
 
 
 def _neighbours(snapshot: RunSnapshot) -> list[dict[str, Any]]:
-    """A few slices, each of another kind, with those of other subjects that are nearest: at the start, and now."""
+    """A few slices, each of another kind, with their nearest from other subjects: at the start, and now."""
     panel, table = snapshot.panel, snapshot.store.table
     others = panel.subject[:, None] != panel.subject[None, :]
     nearest_of = {}
@@ -236,7 +236,7 @@ def _maps(snapshot: RunSnapshot, layout: Any) -> dict[str, Any]:
 
 
 def _hardware(lines: Sequence[Line]) -> list[tuple[str, str]]:
-    """What the readings of the machine come to over the run."""
+    """Summary of the machine's readings over the run."""
     facts = []
     for key, name, unit in (
         ("temperature_c", "temperature", "°C"),

@@ -1,9 +1,9 @@
-"""Is the run healthy? One of a few words and one sentence with the figure that says so, from the history of figures.
+"""Is the run healthy? Answers with a state and a sentence citing the deciding figure, from the history of figures.
 
 The bounds were set by runs of 120 to 150 steps on real slices (7,179 of 153 subjects) from random and ImageNet weights:
-SimCLR, BYOL and SimSiam as they are, and runs made to collapse (the cosine of a pair minimised alone, without
-negatives, stop-gradient and predictor; a learning rate of 1) or to learn nothing (a rate of 1e-9; unrelated slices as
-pairs). The tests hold their figures.
+SimCLR, BYOL and SimSiam unchanged, and runs made to collapse (only a pair's cosine minimised, without negatives,
+stop-gradient and predictor; a learning rate of 1) or to learn nothing (a rate of 1e-9; unrelated slices as pairs). The
+tests contain their figures.
 """
 
 from __future__ import annotations
@@ -15,33 +15,33 @@ from typing import Any, NamedTuple
 Figures = Mapping[str, Any]
 
 HEALTHY, COLLAPSED, NOT_LEARNING, DIVERGED = "healthy", "collapsed", "not learning", "diverged"
-# Over, and knows less than it began with.
+# Finished, with worse features than at the start.
 FORGETFUL = "worse than its start"
-# What is said while none of these can be said yet.
+# Too early for any of these.
 EARLY = "too early to tell"
 
-# Below this spread the embeddings that the loss compares are nearly the same for all slices...
+# Below this spread, the compared embeddings are nearly the same for all slices...
 COLLAPSED_SPREAD = 0.3
-# ...if those of a pair lie no closer than this share of the distance of any two: small and meaningful is no collapse.
+# ...if a pair's are no closer than this fraction of any two's distance: small but meaningful is no collapse.
 TELLS_PAIRS = 0.9
-# Features of the encoder itself, of which a random network has 0.12 and more, and rank 90 and more.
+# Limits for the encoder's features; a random network has at least 0.12, and rank 90.
 DEAD_SPREAD, DEAD_RANK = 0.02, 1.5
-# Where the last layer is normalised, the spread can't fall; then the embeddings lie on a line or a plane.
+# If the last layer is normalised, the spread can't fall; collapsed embeddings lie on a line or a plane.
 COLLAPSED_RANK = 3.0
-# Measurements in a row that must show a collapse before it is said, and before a run is ended for it.
+# Consecutive measurements that must show a collapse to report it, and to end the run.
 TO_SAY, TO_STOP = 2, 3
-# Before this many steps nothing but a divergence is said.
+# Before this many steps, only a divergence is reported.
 FEWEST_STEPS = 100
-# Share of the budget, after which "not learning" may be said.
+# Share of the budget after which "not learning" may be reported.
 PATIENCE = 0.25
 # The loss counts as below chance, or below its beginning, by this share of it and this many standard errors.
 LOSS_MARGIN, ERRORS = 0.05, 3.0
-# The free labels count as told less than at the start by so many standard errors. Fewer than for what is learnt, since
-# a run that is called healthy must be.
+# Standard errors by which free labels must be predicted worse than at the start. Fewer than for an improvement, since a
+# run called healthy must be.
 FALL_ERRORS = 2.0
-# So much must the distance of pairs have fallen, as a share of that of any two embeddings.
+# Required fall of the pair distance, as a fraction of the distance of any two embeddings.
 RATIO_MARGIN = 0.1
-# So many times its beginning and chance, a loss is one that ran away.
+# A loss this many times its beginning and chance has run away.
 RUNAWAY = 2.0
 
 REMEDY = {
@@ -53,15 +53,15 @@ REMEDY = {
 
 
 class Verdict(NamedTuple):
-    """What is to be said of a run.
+    """The verdict on a run.
 
     Attributes:
         state: HEALTHY, FORGETFUL, COLLAPSED, NOT_LEARNING, DIVERGED or EARLY.
         sentence: begins with the state.
-        stop: whether a run should end for it.
-        worse: whether the run is over and its features say less about the free labels than the weights it started from;
-            then its state is FORGETFUL, whatever its loss did. Training first forgets, and a short run ends there: from
-            random weights, too, whose features tell some of the labels (benchmarks/README.md).
+        stop: whether the run should end.
+        worse: whether the run is over and its features predict the free labels worse than its starting weights; then
+            its state is FORGETFUL, whatever its loss did. Training forgets first, and a short run ends there: even from
+            random weights, whose features predict some labels (benchmarks/README.md).
     """
 
     state: str
@@ -80,10 +80,10 @@ def verdict(
     """Judge a run by its measurements, oldest first; the first is that of the start.
 
     Args:
-        history: figures as :func:`~mri_transfer.pretrain.health.monitor.HealthMonitor.measure` gives them; what is
-            missing is not judged by.
-        warmup: share of the budget in which the learning rate rises. What happens there is not held against a run.
-        final: whether the run is over, so that there will be no later figures to wait for.
+        history: figures as :func:`~mri_transfer.pretrain.health.monitor.HealthMonitor.measure` gives them; missing ones
+            are ignored.
+        warmup: share of the budget in which the learning rate rises. That period is not held against a run.
+        final: whether the run is over, with no later figures to wait for.
         stopped: why the loop itself ended the run, if it did.
     """
     if stopped and stopped.startswith(DIVERGED):
@@ -121,7 +121,7 @@ def verdict(
 
 
 def _ran_away(start: Figures, now: Figures) -> bool:
-    """Whether the loss is far above its beginning and above what knowing nothing would give."""
+    """Whether the loss is far above its beginning and above chance."""
     first, loss = start["loss_mean"], now["loss_mean"]
     if first is None or loss is None:
         return False
@@ -138,7 +138,7 @@ def _collapsed(figures: Figures) -> bool:
 
 
 def _how_many_last(history: Sequence[Figures]) -> int:
-    """Measurements without a break, up to the last one, that show a collapse."""
+    """Number of latest consecutive measurements that show a collapse."""
     count = 0
     for figures in reversed(history):
         if not figures["finite"] or not _collapsed(figures):
@@ -148,7 +148,7 @@ def _how_many_last(history: Sequence[Figures]) -> int:
 
 
 def _learns(start: Figures, now: Figures) -> bool:
-    """Whether anything is better than at the start, by more than chance does: the loss, the pairs, or neighbours."""
+    """Whether anything beats the start by more than chance: loss, pairs or neighbours."""
     first, loss, chance = start["loss_mean"], now["loss_mean"], now["loss_chance"]
     if first is not None and loss is not None:
         fall = max(LOSS_MARGIN * abs(first), ERRORS * now["loss_sd"])
@@ -161,7 +161,7 @@ def _learns(start: Figures, now: Figures) -> bool:
 
 
 def _risen(before: Figures, after: Figures, margin: float = ERRORS) -> bool:
-    """Whether the free labels are told better, by more than chance does."""
+    """Whether free labels are predicted better, by more than chance."""
     if "score" not in before or "score" not in after:
         return False
     errors = math.hypot(before["score_error"], after["score_error"])
@@ -183,7 +183,7 @@ def _collapse(now: Figures) -> str:
 
 
 def _tells(start: Figures, now: Figures) -> str:
-    """What the features are worth: neighbours, rank, loss."""
+    """Quality of the features: neighbours, rank, loss."""
     parts = []
     label = next((name for name in ("plane", "sequence", "position") if f"knn_{name}" in now), None)
     if label:

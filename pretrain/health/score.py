@@ -1,4 +1,4 @@
-"""All figures of one measurement, and the score that they come to."""
+"""All figures of one measurement, and their score."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mri_transfer.pretrain.health.panel import Panel
 
 
 def feature_figures(features: np.ndarray, panel: Panel) -> dict[str, Any]:
-    """What the encoder's features (n, d) of the panel's slices tell; keys as of :meth:`HealthMonitor.measure`."""
+    """Figures of the encoder's features (n, d) of the panel's slices; keys as in :meth:`HealthMonitor.measure`."""
     figures: dict[str, Any] = {}
     scores, errors = [], []
     for name, question in panel.labels.items():
@@ -33,7 +33,7 @@ def feature_figures(features: np.ndarray, panel: Panel) -> dict[str, Any]:
                 scores.append((agreement.accuracy - agreement.chance) / (1 - agreement.chance))
                 errors.append(agreement.error / (1 - agreement.chance))
     if scores:
-        # The labels are told of the same slices, so their errors need not cancel: they are added, not averaged out.
+        # The labels share the same slices, so their errors may not cancel: they are added, not averaged out.
         figures |= {"score": float(np.mean(scores)), "score_error": float(np.mean(errors))}
     return figures | {
         "spread": feature_spread(features),
@@ -44,7 +44,7 @@ def feature_figures(features: np.ndarray, panel: Panel) -> dict[str, Any]:
 
 
 def embedding_figures(a: np.ndarray, b: np.ndarray) -> dict[str, Any]:
-    """What the embeddings (pairs, d) of the two views of each pair tell."""
+    """Figures of the embeddings (pairs, d) of both views of each pair."""
     return {
         "embedding_spread": feature_spread(a),
         "embedding_rank": effective_rank(a),

@@ -1,7 +1,7 @@
 """TensorBoard logs of a run, in RUN/tensorboard: all numbers of metrics.jsonl as scalars.
 
-metrics.jsonl is what counts, and the logs follow it: what a power cut or a divergence undid is not in them either. A
-new process therefore begins a file of its own with all lines that were kept, and removes the older ones.
+metrics.jsonl is authoritative, and the logs follow it, without steps undone by a power cut or divergence. Each new
+process therefore writes all kept lines to a new file and removes the older ones.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ GROUPS = {
         *("loss_mean", "loss_sd", "loss_chance"),
     ),
 }
-_BEGINNING = "brain.Event:2"  # the version of the format, as the first record of a file tells it
+_BEGINNING = "brain.Event:2"  # the format's version, in a file's first record
 
 
 class TensorBoardLog:
-    """A monitor that only writes down what the loop and other monitors have reported."""
+    """A monitor that only records reports of the loop and other monitors."""
 
     name = "TensorBoard"
 
@@ -46,14 +46,14 @@ class TensorBoardLog:
         self._epoch = 0.0
 
     def restore(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """All of the lines are written again, by the first `measure`."""
+        """The first `measure` writes all lines again."""
 
     def due(self, run: RunView, at: At) -> bool:
         """Every half minute."""
         return at["seconds"] >= self._next
 
     def measure(self, run: RunView, at: At) -> dict[str, Any]:
-        """Write what is new since the last time; there are no figures to add."""
+        """Write new lines; adds no figures."""
         self._next = at["seconds"] + EVERY
         self._follow(run.out / FOLDER, run.metrics, at["seconds"])
         return {}
@@ -88,15 +88,15 @@ class TensorBoardLog:
                 writer.close()
 
     def _begin(self, folder: Path, seconds: float) -> None:
-        """A new file, in place of all others."""
+        """Start a new file, replacing all others."""
         import tensorflow as tf
 
         self._close()
         folder.mkdir(exist_ok=True)
         old = list(folder.glob("events.out.tfevents.*"))
-        # So that the time axis is that of the budget, interruptions left out.
+        # So that the time axis is the budget's, without interruptions.
         self._epoch = time.time() - seconds
-        # TensorBoard reads files in the order of their names.
+        # TensorBoard reads files in name order.
         name = f"events.out.tfevents.{time.time_ns() // 1000}.{socket.gethostname()}.{os.getpid()}"
         self._writer = tf.io.TFRecordWriter(os.fsencode(folder / name))
         self._event(0.0, file_version=_BEGINNING)
@@ -116,7 +116,7 @@ class TensorBoardLog:
 
 
 def scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    """The numbers of a line of metrics.jsonl under grouped names, as "health/rankme"; of dictionaries, each entry."""
+    """Numbers of a metrics.jsonl line under grouped names, such as "health/rankme"; dictionaries are flattened."""
     for key, value in line.items():
         if key in ("step", "seconds"):
             continue
@@ -127,7 +127,7 @@ def scalars(line: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
 
 
 def _group(key: str) -> str:
-    """Of the groups with a beginning of this key, that with the longest."""
+    """The group with the longest prefix of this key."""
     fitting = [
         (len(start), group) for group, starts in GROUPS.items() for start in starts if key.startswith(start)
     ]

@@ -1,10 +1,9 @@
-"""The self-supervised methods, one file each, registered here with what the rest of the program must know of them.
+"""The self-supervised methods, one file each, registered here with what the rest of the program needs to know.
 
 To add one, write its file (a pure loss, and a subclass of :class:`~mri_transfer.pretrain.methods.method.Method`) and an
 entry in :data:`METHODS`; or call :func:`register` from Python, without changing anything here. That is all: `--method`,
-its help and refusals, what batches carry, learning rates, exported training graphs and pages are made from the entry,
-which is read without Keras. An option that no method had before is also declared in `pretrain/config.py`, by
-`_of_methods`.
+its help and errors, batch contents, learning rates, exported training graphs and pages follow from the entry, which is
+read without Keras. New options must also be declared in `pretrain/config.py`, with `_of_methods`.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ if TYPE_CHECKING:
 
     from mri_transfer.pretrain.methods.method import Method, Plan
 
-# Peak learning rates of AdamW, where none is given: from random weights, and at most from trained ones.
+# Default peak learning rates of AdamW: from random weights, and the maximum from trained ones.
 RATE, TRAINED_RATE = 1e-3, 3e-4
 
 
-# What a method compares within a batch: slices of different subjects, which it pushes apart; features over the pairs;
-# or nothing, so that one pair is enough.
+# What a method compares within a batch: slices of different subjects, pushed apart; features over the pairs; or
+# nothing, so that one pair is enough.
 SUBJECTS, PAIRS, NOTHING = "subjects", "pairs", "nothing"
 
 
@@ -36,12 +35,12 @@ class Registered:
 
     Attributes:
         made_by: "module:class", the module relative to this package or absolute; or the class itself.
-        about: what it does, for `--help`; goes on from the method's name.
-        compares: SUBJECTS, PAIRS or NOTHING. Of SUBJECTS a store must hold two, and batches carry "subject", which they
-            don't otherwise: a contrastive method that claims to compare something else ends at its first step.
+        about: description for `--help`; continues the method's name.
+        compares: SUBJECTS, PAIRS or NOTHING. With SUBJECTS, a store needs two, and only then do batches carry
+            "subject": a contrastive method that claims to compare something else fails at its first step.
         free_labels: whether batches carry "plane" and "position", see `pretrain/pairs/free_labels.py`.
         rate: peak learning rate of AdamW from random weights.
-        options: fields of PretrainConfig that it takes, with what they are if they are not given.
+        options: fields of PretrainConfig that it takes, with their defaults.
     """
 
     made_by: str | type[Method]
@@ -58,7 +57,7 @@ class Registered:
 
     @property
     def batches(self) -> dict[str, bool]:
-        """What its batches must carry, as arguments of :class:`~mri_transfer.pretrain.pairs.positives.PairSampler`."""
+        """Required batch contents, as arguments of :class:`~mri_transfer.pretrain.pairs.positives.PairSampler`."""
         return {"negatives": self.compares == SUBJECTS, "free_labels": self.free_labels}
 
     @property
@@ -81,8 +80,8 @@ class Registered:
         """The method, ready to be compiled.
 
         Args:
-            encoder, views, plan, seed: as of :class:`~mri_transfer.pretrain.methods.method.Method`.
-            options: of its own, in place of those here and of the class's defaults.
+            encoder, views, plan, seed: as in :class:`~mri_transfer.pretrain.methods.method.Method`.
+            options: its own, overriding those here and the class's defaults.
 
         Raises:
             UserError: the method can't work with this encoder.
@@ -121,7 +120,7 @@ METHODS = {
     ),
 }
 BUILT_IN = tuple(METHODS)
-# Every option that some methods take and others don't.
+# Every option that only some methods take.
 METHOD_OPTIONS = tuple(dict.fromkeys(name for method in METHODS.values() for name in method.options))
 
 
@@ -139,14 +138,14 @@ def register(
     rate: float = RATE,
     options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Let `pretrain` use a method of one's own, by a name. Again for the same name, it takes the former's place.
+    """Let `pretrain` use your own method by name. Registering a name again replaces the former method.
 
     Parameters
     ----------
     name : str
-        What `method=` calls it.
+        Its name in `method=`.
     method : type
-        A subclass of `mri_transfer.pretrain.methods.method.Method`, which says what it must define.
+        A subclass of `mri_transfer.pretrain.methods.method.Method`, which documents what to define.
     compares : {"subjects", "pairs", "nothing"}
         What it compares within a batch: slices of different subjects (batches then carry "subject"), features over
         the pairs, or nothing.
@@ -160,7 +159,7 @@ def register(
     Raises
     ------
     UserError
-        The name is that of a method of this program or no name, `method` is no method, or `compares` is something else.
+        The name is a built-in method's or not a name, `method` is no method, or `compares` is something else.
     """
     from mri_transfer.pretrain.methods.method import Method
 

@@ -1,7 +1,7 @@
-"""Barlow Twins: the projections of two views agree in every feature, and no two features say the same.
+"""Barlow Twins: the projections of two views agree in every feature, and no two features are redundant.
 
 Zbontar, Jing, Misra, LeCun & Deny, "Barlow Twins: Self-Supervised Learning via Redundancy Reduction", ICML 2021,
-https://arxiv.org/abs/2103.03230. There are no negatives, so slices of one subject need no care.
+https://arxiv.org/abs/2103.03230. It has no negatives, so slices of one subject need no care.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mri_transfer.pretrain.methods.method import Method
 
 
 def _standardised(z: Any) -> Any:
-    """Every feature with mean 0 and variance 1 over the batch, as batch normalisation does it (variance over n)."""
+    """Scale every feature to mean 0 and variance 1 over the batch, like batch normalisation (variance over n)."""
     z = z - ops.mean(z, axis=0, keepdims=True)
     return z * ops.rsqrt(ops.mean(z * z, axis=0, keepdims=True) + 1e-5)
 
@@ -28,7 +28,7 @@ def cross_correlation_loss(z_a: Any, z_b: Any, redundancy: float) -> Any:
         redundancy: lambda of the paper.
 
     Returns:
-        Scalar; d for projections that are constant.
+        Scalar; d for constant projections.
     """
     n = ops.cast(ops.shape(z_a)[0], z_a.dtype)
     c = ops.matmul(ops.transpose(_standardised(z_a)), _standardised(z_b)) / n
@@ -41,7 +41,7 @@ class BarlowTwins(Method):
     """Views → encoder → three-layer projection → :func:`cross_correlation_loss`.
 
     Args:
-        encoder, views, plan, seed: as of :class:`Method`.
+        encoder, views, plan, seed: as in :class:`Method`.
         width: of the projection's three layers. The paper's 8192 would be 145 million weights behind an encoder of
             3.4 million.
         redundancy: weight of the off-diagonal terms. The paper's 0.005 goes with 8192 features.
@@ -64,6 +64,6 @@ class BarlowTwins(Method):
         return cross_correlation_loss(z_a, z_b, self.redundancy)
 
     def chance(self, pairs: int) -> float:
-        """For independent projections: correlations are 0 with a variance of one over the number of pairs."""
+        """For independent projections: correlations are 0 with variance 1 / pairs."""
         d = self.width
         return d * (1 + 1 / pairs) + self.redundancy * d * (d - 1) / pairs

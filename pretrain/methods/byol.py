@@ -1,6 +1,6 @@
-"""BYOL: a student predicts, from one view, what its own slow average makes of the other.
+"""BYOL: from one view, a student predicts its own slow average's projection of the other.
 
-Grill et al., "Bootstrap your own latent", NeurIPS 2020, https://arxiv.org/abs/2006.07733. There are no negatives, so
+Grill et al., "Bootstrap your own latent", NeurIPS 2020, https://arxiv.org/abs/2006.07733. It has no negatives, so
 slices of one subject need no care.
 """
 
@@ -29,13 +29,13 @@ def normalised_regression(prediction: Any, target: Any) -> Any:
 
 
 class BYOL(Method):
-    """Views → student: encoder, projection, predictor; teacher: encoder, projection → the loss both ways.
+    """Views → student: encoder, projection, predictor; teacher: encoder, projection → symmetrised loss.
 
     Args:
-        encoder, views, plan, seed: as of :class:`Method`.
-        hidden, projected: widths of projection and predictor; the paper's 4096 goes with 2048 features, and each
-            weight is held four times (student, teacher, two moments of Adam).
-        momentum: of the teacher at the start; it rises to 1.
+        encoder, views, plan, seed: as in :class:`Method`.
+        hidden, projected: widths of projection and predictor; the paper's 4096 goes with 2048 features, and each weight
+            is stored four times (student, teacher, two Adam moments).
+        momentum: the teacher's at the start; it rises to 1.
     """
 
     TITLE = "BYOL"

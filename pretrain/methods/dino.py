@@ -1,9 +1,8 @@
-"""DINO: a student sorts a view into the prototypes that its own slow average chose for the other view.
+"""DINO: a student assigns a view to the prototypes that its own slow average chose for the other view.
 
 Caron et al., "Emerging Properties in Self-Supervised Vision Transformers", ICCV 2021, https://arxiv.org/abs/2104.14294,
-where it serves ResNet-50 too (table 2). Two global views are used, as in the paper's figure 2; small local crops would
-cost further passes, and of a head they show too little to tell which one it is. There are no negatives, so slices of
-one subject need no care.
+which also uses ResNet-50 (table 2). It uses two global views, as in the paper's figure 2; small local crops would cost
+further passes and show too little of a head to identify it. It has no negatives, so slices of one subject need no care.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from mri_transfer.pretrain.methods.heads import mlp, unit
 from mri_transfer.pretrain.methods.method import Method
 from mri_transfer.pretrain.methods.teacher import Teacher
 
-WARM_UP = 0.3  # share of the training in which the teacher's temperature rises; the paper's 30 epochs of 100
+WARM_UP = 0.3  # share of training during which the teacher's temperature rises; the paper's 30 of 100 epochs
 
 
 def self_distillation(
@@ -28,8 +27,8 @@ def self_distillation(
 
     Args:
         student, teacher: similarities to the prototypes (n, k), of different views. No gradient flows to the teacher.
-        center: (k,) is subtracted from the teacher's; without it one prototype wins everything.
-        student_temperature, teacher_temperature: the teacher's is lower, or all prototypes would become alike.
+        center: (k,), subtracted from the teacher's; without it one prototype wins everything.
+        student_temperature, teacher_temperature: the teacher's must be lower, or all prototypes become alike.
 
     Returns:
         Scalar: mean over the n views.
@@ -44,7 +43,7 @@ class Prototypes(layers.Layer):
 
     Args:
         count: number of prototypes.
-        seed: of their directions.
+        seed: for directions.
     """
 
     def __init__(self, count: int, seed: int = 0, **options: Any):
@@ -68,12 +67,12 @@ class Prototypes(layers.Layer):
 def dino_head(features: int, hidden: int, bottleneck: int, prototypes: int, seed: int) -> keras.Sequential:
     """Three-layer MLP and prototypes (appendix C of the paper).
 
-    With batch normalisation, which the paper leaves out for transformers and its code offers for others: features of
-    an untrained convolutional encoder differ little from one slice to the next, and without it the prototypes that
-    the teacher chooses are nearly the same for all.
+    It has batch normalisation, which the paper omits for transformers and its code offers for others: features of an
+    untrained convolutional encoder differ little between slices, and without it the teacher chooses nearly the same
+    prototypes for all.
     """
     model = mlp(features, (hidden, hidden, bottleneck), name="projection", seed=seed)
-    # In float32: differences of 0.01 between cosines decide, and bfloat16 has steps of 0.004 there.
+    # In float32: cosine differences of 0.01 matter, and bfloat16 has steps of 0.004 there.
     model.add(Prototypes(prototypes, seed=seed + 4, dtype="float32", name="prototypes"))
     return model
 
@@ -82,17 +81,17 @@ class DINO(Method):
     """Views → student and teacher: encoder, MLP, prototypes → :func:`self_distillation` both ways.
 
     Args:
-        encoder, views, plan, seed: as of :class:`Method`.
-        temperature: of the student.
-        teacher_temperature: of the teacher, at the start and after :data:`WARM_UP`. The paper's 0.04 and 0.07 leave
-            the targets nearly flat for the first hundreds of steps here; at 0.02 a dozen prototypes win everything.
+        encoder, views, plan, seed: as in :class:`Method`.
+        temperature: the student's.
+        teacher_temperature: the teacher's, at the start and after :data:`WARM_UP`. Here the paper's 0.04 and 0.07 leave
+            targets nearly flat for the first hundreds of steps; at 0.02 a dozen prototypes win everything.
         hidden, bottleneck, prototypes: widths of the head. The paper's 2048, 256 and 65,536 are for 1.28 million
-            photographs of a thousand kinds; a batch of 64 pairs can't keep so many prototypes in use. In fewer
-            dimensions cosines differ more, and so do the targets.
-        momentum: of the teacher at the start; it rises to 1. On a network of five layers 0.99 left the loss at chance
-            for 150 steps and 0.95 did not. EfficientNet-Lite0 needs more: after 300 steps of 32 pairs its loss, which
-            first rises as the targets sharpen, was still just above chance.
-        center_momentum: of the moving average of the teacher's output.
+            photographs in a thousand classes; a batch of 64 pairs can't keep that many prototypes in use. In fewer
+            dimensions cosines differ more, and so do targets.
+        momentum: the teacher's at the start; it rises to 1. On a five-layer network 0.99 left the loss at chance for
+            150 steps and 0.95 did not. EfficientNet-Lite0 needs more: after 300 steps of 32 pairs its loss, which first
+            rises as the targets sharpen, was still just above chance.
+        center_momentum: for the teacher output's moving average.
     """
 
     TITLE = "DINO"
@@ -131,13 +130,13 @@ class DINO(Method):
         self.teacher_temperature.assign(low + (high - low) * ops.minimum(1.0, share / WARM_UP))
 
     def call(self, batch, training=True):
-        """Similarities to the prototypes (2 * batch, prototypes), and the centre before this batch moved it."""
+        """Similarities to prototypes (2 * batch, prototypes), and the centre before this batch's update."""
         if training:
             self.teacher.follow([self.encoder, self.head])
         views = self.both_views(batch)
         student = ops.cast(self.head(self._encode(views), training=training), "float32")
         teacher = self.teacher(views, training=training)
-        # A copy: TensorFlow would read the variable itself only when the loss needs it, after the update.
+        # A copy: TensorFlow would read the variable only when the loss needs it, after the update.
         center = ops.copy(self.center)
         if training:  # eq. 4
             m = self.center_momentum
@@ -151,5 +150,5 @@ class DINO(Method):
         return (self_distillation(s_a, t_b, *shared) + self_distillation(s_b, t_a, *shared)) / 2
 
     def chance(self, pairs: int) -> float:
-        """log of the number of prototypes: all are equally likely."""
+        """log of the number of prototypes, all equally likely."""
         return math.log(self.center.shape[0])

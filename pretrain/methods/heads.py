@@ -10,7 +10,7 @@ from keras import layers, ops
 
 
 def unit(x: Any) -> Any:
-    """Rows scaled to length 1; the epsilon lies inside the root, so the gradient at a zero row is finite.
+    """Scale rows to length 1; the epsilon is inside the root, so the gradient at a zero row is finite.
 
     Args:
         x: (..., d).
@@ -21,13 +21,13 @@ def unit(x: Any) -> Any:
 def mlp(
     features: int, widths: Sequence[int], *, name: str, seed: int, normalised: bool = False
 ) -> keras.Sequential:
-    """Dense layers with batch normalisation and ReLU between them; the last one is linear, without bias.
+    """Dense layers with batch normalisation and ReLU in between; the last is linear, without bias.
 
     Args:
         features: of the input.
-        widths: of each layer's output; the last is the output.
-        name: of the model; layers are named after it.
-        seed: of the kernels; layer i draws from seed + 1 + i.
+        widths: of each layer's output.
+        name: the model's, and prefix of its layers'.
+        seed: for kernels; layer i draws from seed + 1 + i.
         normalised: whether the output is batch-normalised too, without scale and offset.
     """
     model = keras.Sequential([keras.Input((features,))], name=name)

@@ -1,14 +1,14 @@
-"""SimCLR that also learns what is known of every slice for free: its plane, its place in the head, a pasted lesion.
+"""SimCLR that also learns every slice's free labels: its plane, its place in the head, a pasted lesion.
 
-Contrast as in `simclr.py`. Predicting where in the body a slice was taken is an old pretext of medical imaging (Bai et
+The contrastive part is `simclr.py`. Predicting a slice's place in the body is an old pretext of medical imaging (Bai et
 al., "Self-supervised learning for cardiac MR image segmentation by anatomical position prediction", MICCAI 2019,
-https://arxiv.org/abs/1907.02757), and position along the axis also makes contrast better (Zeng et al., "Positional
-Contrastive Learning", MICCAI 2021, https://arxiv.org/abs/2106.09157). Lesions are those of
+https://arxiv.org/abs/1907.02757), and position along the axis also improves contrast (Zeng et al., "Positional
+Contrastive Learning", MICCAI 2021, https://arxiv.org/abs/2106.09157). Lesions come from
 `pretrain/augmentations/pasted_lesions.py`.
 
-What is predicted is read from the features by one linear layer, as the probe that will judge them does. Contrast is of
-the same views: both slices of a pair have the same lesion at the same place, so that a view is recognised by it, too,
-and not in spite of it.
+One linear layer predicts the labels from the features, as the probe that will judge them does. Contrast uses the same
+views: both slices of a pair have the same lesion at the same place, so it helps to recognise a view rather than
+hindering it.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from mri_transfer.pretrain.augmentations import geometry, pasted_lesions
 from mri_transfer.pretrain.methods.simclr import SimCLR, nt_xent
 from mri_transfer.pretrain.pairs.free_labels import PLANES, SAGITTAL
 
-# Columns of what is predicted: logits of the planes, place along the axis, logit of a lesion, what it is like.
+# Predicted columns: plane logits, place along the axis, lesion logit, lesion description.
 _PLACE = len(PLANES)
 _LESION = _PLACE + 1
 _DESCRIBED = _LESION + 1
 PREDICTED = _DESCRIBED + len(pasted_lesions.DESCRIBED)
-_VARIANCE = 1 / 12  # of a number that is drawn evenly from 0..1
+_VARIANCE = 1 / 12  # of a number uniform in 0..1
 
 
 def free_label_loss(predicted: Any, targets: Any) -> tuple[Any, Any, Any, Any]:
-    """How well free labels are predicted; each about 1 for a prediction that knows nothing.
+    """Losses of predicting free labels; each about 1 for an uninformed prediction.
 
     Args:
-        predicted: (n, PREDICTED) logits of planes, place, logit of a lesion, its description; places and descriptions
-            as differences from 0.5, so that zeros are a guess for all.
-        targets: (n, 3 + description): plane (a number, below 0 where it is unknown), place along its axis (0..1),
-            whether there is a lesion, what it is like (0..1 each).
+        predicted: (n, PREDICTED) plane logits, place, lesion logit, description; places and descriptions as differences
+            from 0.5, so that zeros are a neutral guess.
+        targets: (n, 3 + description): plane (a number, negative if unknown), place along its axis (0..1), whether there
+            is a lesion, its description (0..1 each).
 
     Returns:
-        Scalars: cross-entropy of the plane as a share of log(planes); squared error of the place as a share of the
-        variance of what is drawn evenly from 0..1; cross-entropy of the lesion as a share of log 2; squared error of
-        its description, likewise. Means over rows that have the label; 0 where none has.
+        Scalars: the plane's cross-entropy divided by log(planes); the place's squared error divided by the variance of
+        a uniform number in 0..1; the lesion's cross-entropy divided by log 2; its description's squared error,
+        likewise. Means over labelled rows; 0 if there are none.
     """
     plane, place, present = (targets[:, i] for i in range(3))
     has_plane = ops.cast(plane >= 0, predicted.dtype)
@@ -68,12 +68,12 @@ def _mean(values: Any, weights: Any) -> Any:
 class Hybrid(SimCLR):
     """Lesions on some pairs → views → encoder → projection for :func:`nt_xent`, a linear layer for free labels.
 
-    A batch has "plane" int32 (pairs,) and "position" float32 (pairs, 2) besides, see `pretrain/pairs/free_labels.py`.
+    A batch also has "plane" int32 (pairs,) and "position" float32 (pairs, 2), see `pretrain/pairs/free_labels.py`.
 
     Args:
-        encoder, views, plan, temperature, decoupled, hidden, projected, seed: as of :class:`SimCLR`.
-        lesions: share of the pairs that get a lesion; 0 for none, and nothing of lesions is learnt then.
-        label_weight: of each of the losses of free labels, that of the contrast being 1.
+        encoder, views, plan, temperature, decoupled, hidden, projected, seed: as in :class:`SimCLR`.
+        lesions: share of pairs that get a lesion; with 0, nothing is learnt about lesions.
+        label_weight: weight of each free-label loss, relative to the contrast's.
     """
 
     TITLE = "SimCLR with free labels"
@@ -86,7 +86,7 @@ class Hybrid(SimCLR):
             [
                 keras.Input((self.features,)),
                 layers.BatchNormalization(center=False, scale=False, name="labels_norm"),
-                # Adam moves all weights of a prediction by the rate at once: of a thousand features, that is a leap.
+                # Adam moves all weights of a prediction by the rate at once: a leap with a thousand features.
                 layers.Rescaling(self.features**-0.5),
                 layers.Dense(PREDICTED, kernel_initializer="zeros", name="labels_dense"),
             ],
@@ -94,7 +94,7 @@ class Hybrid(SimCLR):
         )
 
     def call(self, batch, training=True):
-        """Of the 2 * batch views: "projected", "predicted" (PREDICTED numbers each) and their "targets"."""
+        """For the 2 * batch views: "projected", "predicted" (PREDICTED numbers each) and "targets"."""
         slices = ops.concatenate([batch["a"], batch["b"]], axis=0)
         slices = geometry.shrink(ops.cast(slices, "float32") / 255.0, self.views.size)
         plane = ops.cast(batch["plane"], "float32")
@@ -107,8 +107,8 @@ class Hybrid(SimCLR):
             slices, present, descriptors = pasted_lesions.paste(slices, numbers, self.lesions)
         plane, present = (ops.concatenate([x, x], axis=0) for x in (plane, present))
         descriptors = ops.concatenate([descriptors, descriptors], axis=0)
-        # Views are mirrored: in axial and coronal ones nobody can tell left from right, in sagittal ones of a head
-        # neither which half it is.
+        # Views are mirrored, so left and right are indistinguishable in axial and coronal ones, and so are a head's
+        # halves in sagittal ones.
         sagittal = plane == SAGITTAL
         position = ops.where(sagittal, _from_middle(position), position)
         across = ops.where(sagittal, descriptors[:, 0], _from_middle(descriptors[:, 0]))
@@ -130,7 +130,7 @@ class Hybrid(SimCLR):
         return contrast + self.label_weight * label_loss
 
     def chance(self, pairs: int) -> float:
-        """That of the contrast, and 1 for each free label."""
+        """The contrast's, plus 1 for each free label."""
         return super().chance(pairs) + self.label_weight * (4 if self.lesions else 2)
 
 

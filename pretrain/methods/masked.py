@@ -1,14 +1,14 @@
 """Masked reconstruction: hide blocks of a view, and reconstruct them from the encoder's last feature map.
 
 After Tian et al., "Designing BERT for Convolutional Networks: Sparse and Hierarchical Masked Modeling" (SparK), ICLR
-2023, https://arxiv.org/abs/2301.03580: masking at the stride of the last map, 60% of it; Zhou et al., "Models Genesis",
-Medical Image Analysis 2021, https://arxiv.org/abs/2004.07882: an ordinary convolutional encoder on medical images; and
-Xie et al., "SimMIM", CVPR 2022, https://arxiv.org/abs/2111.09886: a light decoder is enough.
+2023, https://arxiv.org/abs/2301.03580: masking 60% at the last map's stride; Zhou et al., "Models Genesis", Medical
+Image Analysis 2021, https://arxiv.org/abs/2004.07882: an ordinary convolutional encoder on medical images; and Xie et
+al., "SimMIM", CVPR 2022, https://arxiv.org/abs/2111.09886: a light decoder is enough.
 
-SparK's sparse convolutions keep what is hidden empty at every depth. The encoder here stays the ordinary one that the
-classifier will use, so its feature maps cannot be masked again between layers, and the pattern of the mask is visible
-to it. What is done instead: blocks are as large as the last map's stride, so a hidden one leaves a whole cell of that
-map with nothing of its own, and only hidden pixels count, so seeing where they are does not help to draw them.
+SparK's sparse convolutions keep hidden areas empty at every depth. This encoder stays the ordinary one that the
+classifier will use, so its feature maps cannot be masked again between layers, and it can see the mask's pattern.
+Instead, blocks are as large as the last map's stride, so that a hidden one leaves a whole cell of that map without its
+own input, and only hidden pixels count, so knowing their positions does not help to draw them.
 """
 
 from __future__ import annotations
@@ -21,26 +21,26 @@ from keras import layers, ops
 from mri_transfer.errors import UserError
 from mri_transfer.pretrain.methods.method import Method
 
-STRIDE = 32  # pixels to a cell of the last feature map in every family of keras.applications
+STRIDE = 32  # pixels per cell of the last feature map in every keras.applications family
 
 
 def masked_error(pixels: Any, images: Any, hidden: Any) -> Any:
-    """Mean squared error over hidden pixels, of images scaled to mean 0 and variance 1 each.
+    """Mean squared error over hidden pixels, with each image scaled to mean 0 and variance 1.
 
-    Scaled by the whole view: scaled by the patch (as MAE and SparK do for photographs) the scanner's noise in the
-    air around a head would count as much as the head.
+    Scaling is per view: scaled per patch (as MAE and SparK do for photographs), the scanner's noise in the air around a
+    head would count as much as the head.
 
     Args:
         pixels: reconstruction in scaled units (n, height, width, 1).
-        images: what it should be (n, height, width, 1) in 0..255.
-        hidden: 1 where a pixel was hidden, else 0, same shape.
+        images: the target (n, height, width, 1) in 0..255.
+        hidden: 1 for hidden pixels, else 0, same shape.
 
     Returns:
-        Scalar; about 1 for a reconstruction that is the mean everywhere.
+        Scalar; about 1 for a constant reconstruction at the mean.
     """
     axes = (1, 2, 3)
     centred = images - ops.mean(images, axis=axes, keepdims=True)
-    # One squared grey level: an empty view is not blown up.
+    # One squared grey level, so that an empty view is not amplified.
     target = centred * ops.rsqrt(ops.mean(centred * centred, axis=axes, keepdims=True) + 1.0)
     return ops.sum(hidden * (pixels - target) ** 2) / ops.maximum(ops.sum(hidden), 1.0)
 
@@ -49,7 +49,7 @@ def last_map(encoder: keras.Model) -> Any:
     """The encoder's last feature map (batch, height, width, channels), before it is pooled.
 
     Raises:
-        UserError: no layer gives one.
+        UserError: no layer has one.
     """
     for layer in reversed(encoder.layers):
         if not isinstance(layer, layers.InputLayer) and len(layer.output.shape) == 4:
@@ -60,14 +60,14 @@ def last_map(encoder: keras.Model) -> Any:
 
 
 class Masked(Method):
-    """Views, some blocks hidden → encoder's last map → two-layer decoder, a block of pixels a cell → the error.
+    """Views, some blocks hidden → encoder's last map → two-layer decoder, a block of pixels per cell → error.
 
-    The two views of a pair are two images more; nothing compares them.
+    The two views of a pair are just two images; nothing compares them.
 
     Args:
-        encoder, views, plan, seed: as of :class:`Method`.
-        share: of the blocks that are hidden; SparK's 0.6.
-        hidden: width of the decoder.
+        encoder, views, plan, seed: as in :class:`Method`.
+        share: of blocks that are hidden; SparK's 0.6.
+        hidden: the decoder's width.
 
     Raises:
         UserError: the encoder has no feature map, or its input is smaller than two blocks.
@@ -88,7 +88,7 @@ class Masked(Method):
         self.random = keras.random.SeedGenerator(self.seed + 20)
 
         hidden_start = keras.initializers.HeNormal(seed=self.seed + 1)
-        # Near zero, so that it starts from the mean grey and not from the error of noise.
+        # Near zero, so that it starts from the mean grey rather than noise.
         pixel_start = keras.initializers.TruncatedNormal(stddev=0.01, seed=self.seed + 2)
         self.decoder = keras.Sequential(
             [
@@ -104,10 +104,10 @@ class Masked(Method):
         )
 
     def call(self, batch, training=True):
-        """Reconstruction in scaled units, the views in 0..255 and what was hidden, each (2 * batch, size, size, 1)."""
+        """Reconstruction in scaled units, views in 0..255 and mask, each (2 * batch, size, size, 1)."""
         images = self.both_views(batch)
         hidden = self._hidden(ops.shape(images)[0], images.shape[1])
-        # Hidden pixels get the mean of the visible ones: black would look like air, which is no secret.
+        # Hidden pixels get the mean of the visible ones: black would look like air.
         visible = 1 - hidden
         mean = ops.sum(images * visible, axis=(1, 2, 3), keepdims=True) / (
             ops.sum(visible, axis=(1, 2, 3), keepdims=True)
@@ -120,7 +120,7 @@ class Masked(Method):
         return masked_error(y_pred["pixels"], y_pred["images"], y_pred["hidden"])
 
     def chance(self, pairs: int) -> float:
-        """The error of the mean grey everywhere."""
+        """The error of a constant mean grey."""
         return 1.0
 
     def _hidden(self, count: Any, size: int) -> Any:
@@ -134,10 +134,10 @@ class Masked(Method):
 
 
 def _assembled(blocks: Any, size: int) -> Any:
-    """Cells of STRIDE x STRIDE pixels (n, rows, columns, STRIDE^2) put side by side, cut or stretched to `size`."""
+    """Tile cells of STRIDE x STRIDE pixels (n, rows, columns, STRIDE^2), cropped or stretched to `size`."""
     _, rows, columns, _ = blocks.shape
     x = ops.reshape(blocks, (-1, rows, columns, STRIDE, STRIDE))
     x = ops.reshape(ops.transpose(x, (0, 1, 3, 2, 4)), (-1, rows * STRIDE, columns * STRIDE, 1))
-    if min(rows, columns) * STRIDE < size:  # convolutions without padding leave a smaller map
+    if min(rows, columns) * STRIDE < size:  # unpadded convolutions leave a smaller map
         return ops.image.resize(x, (size, size), interpolation="bilinear", data_format="channels_last")
     return x[:, :size, :size]

@@ -1,9 +1,9 @@
 """MoCo: find a view's partner, as a slow teacher sees it, among many slices of other subjects.
 
 The queue of negatives is that of He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR
-2020, https://arxiv.org/abs/1911.05722; two-layer heads, a predictor, the loss both ways and the other keys of the batch
-as further negatives are those of Chen, Xie & He, "An Empirical Study of Training Self-Supervised Vision Transformers"
-(MoCo v3), ICCV 2021, https://arxiv.org/abs/2104.02057, and like there, batches are not shuffled.
+2020, https://arxiv.org/abs/1911.05722; two-layer heads, a predictor, a symmetrised loss and the batch's other keys as
+further negatives follow Chen, Xie & He, "An Empirical Study of Training Self-Supervised Vision Transformers" (MoCo v3),
+ICCV 2021, https://arxiv.org/abs/2104.02057; as there, batches are not shuffled.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mri_transfer.pretrain.methods.method import Method
 from mri_transfer.pretrain.methods.simclr import NEVER
 from mri_transfer.pretrain.methods.teacher import Teacher
 
-NOBODY = -1  # the subject of a place in the queue that was never filled
+NOBODY = -1  # the subject of an empty place in the queue
 
 
 def info_nce(
@@ -28,10 +28,10 @@ def info_nce(
     """Cross-entropy of finding each query's key among its key and the negatives of other subjects (eq. 1).
 
     Args:
-        query, key: (n, d), any scale; they are normalised here. No gradient flows to keys and negatives.
+        query, key: (n, d), any scale; they are normalised here. No gradient flows to keys or negatives.
         subject: integers (n,).
         negatives: (k, d), any scale.
-        negative_subject: integers (k,); those of the query's own subject and -1 (an empty place) never count.
+        negative_subject: integers (k,); the query's own subject and -1 (an empty place) never count.
         temperature: divides the cosine similarities.
 
     Returns:
@@ -51,12 +51,12 @@ class MoCo(Method):
     """Views → student: encoder, projection, predictor; teacher: encoder, projection → :func:`info_nce` both ways.
 
     Args:
-        encoder, views, plan, seed: as of :class:`Method`.
-        temperature: of the loss; 0.2 as in MoCo v2 and v3.
+        encoder, views, plan, seed: as in :class:`Method`.
+        temperature: the loss's; 0.2 as in MoCo v2 and v3.
         hidden, projected: widths of the heads. MoCo v3's are 4096 and 256, MoCo v2's 2048 and 128.
-        queue: keys that are remembered. 65,536 in the paper are 5% of ImageNet; a store of slices is smaller, and
-            a key grows old as the teacher moves on.
-        momentum: of the teacher at the start; it rises to 1.
+        queue: number of remembered keys. The paper's 65,536 are 5% of ImageNet; a slice store is smaller, and keys go
+            stale as the teacher moves on.
+        momentum: the teacher's at the start; it rises to 1.
     """
 
     TITLE = "MoCo"
@@ -93,13 +93,13 @@ class MoCo(Method):
         self.teacher.set_progress(share)
 
     def call(self, batch, training=True):
-        """Queries and keys (2 * batch, projected), and the queue as it was before these keys joined it."""
+        """Queries and keys (2 * batch, projected), and the queue before these keys joined it."""
         if training:
             self.teacher.follow([self.encoder, self.head])
         views = self.both_views(batch)
         query = self.predictor(self.head(self._encode(views), training=training), training=training)
         key = self.teacher(views, training=training)
-        # Copies: TensorFlow would read the variables themselves only when the loss needs them, after the update.
+        # Copies: TensorFlow would read the variables only when the loss needs them, after the update.
         queue, queue_subject = ops.copy(self.queue), ops.copy(self.queue_subject)
         if training:
             subject = ops.tile(ops.cast(batch["subject"], queue_subject.dtype), (2,))
@@ -122,5 +122,5 @@ class MoCo(Method):
         return (one_way(q_a, k_b) + one_way(q_b, k_a)) / 2
 
     def chance(self, pairs: int) -> float:
-        """log of the number of candidates once the queue is full; before that it is less."""
+        """log of the number of candidates once the queue is full; less before."""
         return math.log(pairs + self.queue.shape[0])

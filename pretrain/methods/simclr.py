@@ -15,7 +15,7 @@ from keras import ops
 from mri_transfer.pretrain.methods.heads import mlp, unit
 from mri_transfer.pretrain.methods.method import Method
 
-# The logit of what is no candidate: its exponential is zero in every precision.
+# The logit of non-candidates: its exponential is zero in every precision.
 NEVER = -1e9
 
 
@@ -30,11 +30,11 @@ def nt_xent(z_a: Any, z_b: Any, subject: Any, temperature: float, decoupled: boo
         z_a, z_b: projections of the two views (n, d), any scale; they are normalised here.
         subject: integers (n,); pairs with equal numbers are not negatives of one another.
         temperature: divides the cosine similarities.
-        decoupled: leave the partner out of the denominator (eq. 6 of DCL): with few negatives it takes most of it,
-            and the gradient vanishes with it.
+        decoupled: leave the partner out of the denominator (eq. 6 of DCL): with few negatives it dominates, and the
+            gradient vanishes.
 
     Returns:
-        Scalar: mean over the 2n projections. Those without a negative count as 0, for there is nothing to contrast.
+        Scalar: mean over the 2n projections. Those without negatives count as 0, as there is nothing to contrast.
     """
     z = unit(ops.concatenate([z_a, z_b], axis=0))
     n = ops.shape(z_a)[0]
@@ -53,9 +53,9 @@ class SimCLR(Method):
     """Views → encoder → two-layer projection → :func:`nt_xent`.
 
     Args:
-        encoder, views, plan, seed: as of :class:`Method`.
-        temperature: of the loss.
-        decoupled: whether the loss is the decoupled one, for small batches.
+        encoder, views, plan, seed: as in :class:`Method`.
+        temperature: the loss's.
+        decoupled: whether to use the decoupled loss, for small batches.
         hidden, projected: widths of the projection head, which is thrown away after pretraining. The paper's are
             2048, the width of its encoder's features, and 128.
     """
@@ -86,5 +86,5 @@ class SimCLR(Method):
         return nt_xent(z_a, z_b, x["subject"], self.temperature, self.decoupled)
 
     def chance(self, pairs: int) -> float:
-        """log of the number of candidates: with equal similarities each is as likely as the partner."""
+        """log of the number of candidates: with equal similarities, all are equally likely."""
         return math.log(max(1, 2 * pairs - (2 if self.decoupled else 1)))

@@ -1,6 +1,6 @@
 """SimSiam: each view predicts the other's projection, through which no gradient flows.
 
-Chen & He, "Exploring Simple Siamese Representation Learning", CVPR 2021, https://arxiv.org/abs/2011.10566. There are no
+Chen & He, "Exploring Simple Siamese Representation Learning", CVPR 2021, https://arxiv.org/abs/2011.10566. It has no
 negatives, so slices of one subject need no care.
 """
 
@@ -30,8 +30,8 @@ class SimSiam(Method):
     """Views → encoder → three-layer projection → bottleneck predictor → :func:`negative_cosine` both ways (eq. 2).
 
     Args:
-        encoder, views, plan, seed: as of :class:`Method`.
-        width: of the projection's three layers; the paper has 2048 for as many features, and we have 1280.
+        encoder, views, plan, seed: as in :class:`Method`.
+        width: of the projection's three layers; the paper has 2048 for 2048 features, and we have 1280.
         bottleneck: hidden width of the predictor, a quarter of the projection's as in the paper.
     """
 
@@ -40,7 +40,7 @@ class SimSiam(Method):
     def __init__(self, *parts: Any, width: int = 1024, bottleneck: int = 256, **common: Any):
         super().__init__(*parts, **common)
         self._encode = self.plan(self.encoder)
-        # The output's normalisation is what keeps it from collapsing (section 4.4).
+        # Normalising the output prevents collapse (section 4.4).
         self.head = mlp(
             self.features, (width, width, width), name="projection", seed=self.seed, normalised=True
         )

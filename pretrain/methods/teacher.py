@@ -1,4 +1,4 @@
-"""A teacher: copies of a student's networks whose weights follow the student's slowly.
+"""A teacher: copies of a student's networks whose weights slowly follow the student's.
 
 Tarvainen & Valpola, "Mean teachers are better role models", NeurIPS 2017, https://arxiv.org/abs/1703.01780; as used by
 BYOL, MoCo and DINO.
@@ -21,23 +21,23 @@ def momentum_at(share: Any, start: float) -> Any:
     """1 - (1 - start) (cos(pi share) + 1) / 2: from `start` to 1 along half a cosine (BYOL, section 3.2).
 
     Args:
-        share: of the training that is over, 0..1; a number or a tensor.
+        share: of training completed, 0..1; a number or a tensor.
         start: momentum at the beginning.
     """
     return 1 - (1 - start) * (ops.cos(math.pi * ops.minimum(1.0, share)) + 1) / 2
 
 
 def copy_of(model: keras.Model) -> keras.Model:
-    """A model with the same layers and the same numbers, which no optimizer trains.
+    """A copy with the same layers and numbers, which no optimizer trains.
 
-    The variables are what is frozen, not the layers: a frozen batch normalisation would use its moving statistics,
-    and teachers normalise by the batch, as the official code of BYOL, MoCo v3 and DINO does.
+    The variables are frozen, not the layers: a frozen batch normalisation would use its moving statistics, and teachers
+    normalise by the batch, as in the official code of BYOL, MoCo v3 and DINO.
     """
     copy = keras.models.clone_model(model)  # which draws new weights
     for new, old in zip(copy.variables, model.variables, strict=True):
         new.assign(old)
     fuse_batch_normalization(copy)
-    set_normalization(copy)  # holds what it was built with beside its variables
+    set_normalization(copy)  # holds constructor values beside its variables
     for variable in copy.trainable_variables:
         variable.trainable = False
     return copy
@@ -46,15 +46,15 @@ def copy_of(model: keras.Model) -> keras.Model:
 class Teacher(keras.layers.Layer):
     """Copies of a student's models, called one after the other in its place.
 
-    They are called plainly, whatever the plan for the student: no gradient flows back through them, so none of their
-    activations has to be kept.
+    They are called plainly, whatever the student's plan: no gradient flows through them, so none of their activations
+    need be kept.
 
     Args:
-        students: flat functional or sequential models, the encoder first; they are passed again to :meth:`follow`, so
-            that Keras does not count their weights as the teacher's.
-        momentum: at the start. Papers that train for 10^5 steps begin at 0.996 or 0.9995; over a night's thousands
-            such an average would be of random weights for too long, and BYOL's official code takes 0.97 to 0.99 for
-            its shorter trainings.
+        students: flat functional or sequential models, the encoder first; pass them again to :meth:`follow`, so that
+            Keras does not count their weights as the teacher's.
+        momentum: at the start. Papers that train for 10^5 steps begin at 0.996 or 0.9995; over a night's thousands such
+            an average would stay near random weights too long, and BYOL's official code uses 0.97 to 0.99 for shorter
+            trainings.
     """
 
     def __init__(self, students: Sequence[keras.Model], momentum: float = 0.99):
@@ -67,7 +67,7 @@ class Teacher(keras.layers.Layer):
         self.built = True
 
     def call(self, x, training=True):
-        """What the copies make of `x`, in float32; no gradient flows through it."""
+        """The copies' output for `x`, in float32; no gradient flows through it."""
         for copy in self.copies:
             x = copy(x, training=training)
         return ops.stop_gradient(ops.cast(x, "float32"))
@@ -79,8 +79,8 @@ class Teacher(keras.layers.Layer):
     def follow(self, students: Sequence[keras.Model]) -> None:
         """Move every trained weight by a share of (1 - momentum) towards the student's.
 
-        Made at the beginning of a training step, in its graph: the optimizer's last step is what is followed.
-        Moving statistics of batch normalisation are the teacher's own.
+        It runs at the beginning of a training step, in its graph, so it follows the optimizer's previous step. Batch
+        normalisation's moving statistics are the teacher's own.
         """
         for copy, student in zip(self.copies, students, strict=True):
             for slow, fast in zip(copy.weights, student.weights, strict=True):

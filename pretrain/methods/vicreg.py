@@ -1,7 +1,7 @@
 """VICReg: the projections of two views agree, every feature varies, and no two features vary together.
 
 Bardes, Ponce & LeCun, "VICReg: Variance-Invariance-Covariance Regularization for Self-Supervised Learning", ICLR 2022,
-https://arxiv.org/abs/2105.04906. There are no negatives, so slices of one subject need no care.
+https://arxiv.org/abs/2105.04906. It has no negatives, so slices of one subject need no care.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _spread(z: Any) -> tuple[Any, Any]:
     z = z - ops.mean(z, axis=0, keepdims=True)
     covariance = ops.matmul(ops.transpose(z), z) / ops.cast(n - 1, z.dtype)
     variance = ops.diagonal(covariance)
-    # The epsilon lies inside the root: a feature that is constant still has a gradient.
+    # The epsilon is inside the root, so a constant feature still has a gradient.
     hinge = ops.mean(ops.relu(1 - ops.sqrt(variance + 1e-4)))
     return hinge, (ops.sum(covariance * covariance) - ops.sum(variance * variance)) / d
 
@@ -28,10 +28,10 @@ def _spread(z: Any) -> tuple[Any, Any]:
 def vicreg_loss(
     z_a: Any, z_b: Any, invariance: float = 25.0, variance: float = 25.0, covariance: float = 1.0
 ) -> Any:
-    """Weighted sum of the three terms (eq. 6), weighted as the authors' code does.
+    """Weighted sum of the three terms (eq. 6), weighted as in the authors' code.
 
-    That is: the distance of the two views is averaged over the features too (eq. 5 sums over them), and the variance
-    terms of the two views are averaged, not added.
+    That is, the distance between views is also averaged over features (eq. 5 sums over them), and the two views'
+    variance terms are averaged, not added.
 
     Args:
         z_a, z_b: projections of the two views (n, d), n > 1; they are not normalised.
@@ -49,13 +49,12 @@ class VICReg(Method):
     """Views → encoder → three-layer expander → :func:`vicreg_loss`.
 
     Args:
-        encoder, views, plan, seed: as of :class:`Method`.
+        encoder, views, plan, seed: as in :class:`Method`.
         width: of the expander's three layers. The paper's 8192 goes with a batch of 2048. Covariances of n pairs
-            can't all vanish in d > n dimensions: at unit variance their term is at least d / (n - 1) - 1 for each
-            view, and with 1024 features of 32 pairs that kept the loss at chance.
-        invariance, variance, covariance: weights of the loss; the paper's are 25, 25 and 1, and the last is smaller
-            here for the same reason: on a network of five layers the loss fell at once with 0.1, and stayed at chance
-            with 1.
+            can't all vanish in d > n dimensions: at unit variance their term is at least d / (n - 1) - 1 for each view,
+            which kept the loss at chance with 1024 features and 32 pairs.
+        invariance, variance, covariance: weights of the loss; the paper's are 25, 25 and 1; the last is smaller here
+            for the same reason: on a five-layer network the loss fell at once with 0.1 and stayed at chance with 1.
     """
 
     TITLE = "VICReg"
@@ -83,9 +82,9 @@ class VICReg(Method):
         return vicreg_loss(z_a, z_b, **self.weights_of_terms)
 
     def chance(self, pairs: int) -> float:
-        """The least that independent projections can reach, by their choice of a standard deviation s.
+        """The minimum for independent projections over their standard deviation s.
 
-        Minimum over s of 2 invariance s^2 + variance (1 - s); their covariances, which are near zero, are left out.
+        Minimum over s of 2 invariance s^2 + variance (1 - s), ignoring their near-zero covariances.
         """
         invariance, variance = self.weights_of_terms["invariance"], self.weights_of_terms["variance"]
         s = min(1.0, variance / (4 * invariance))

@@ -1,1 +1,1 @@
-"""Which slices make a pair, and what a store knows of each for free. Reads the store, knows no method."""
+"""Which slices make a pair, and each slice's free labels. Reads the store, knows no method."""

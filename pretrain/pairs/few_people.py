@@ -1,4 +1,4 @@
-"""What a store's people and volumes mean for a run, said before a night is spent on it."""
+"""Remarks on a store's people and volumes, made before spending a night on it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from mri_transfer.datasets.store.subjects import outdated
 from mri_transfer.datasets.store.unwanted import REMEDY, unwanted
 from mri_transfer.words import counted
 
-FEW = 10  # people; of fewer, other slices of a batch are mostly the same heads
+FEW = 10  # people; with fewer, a batch's other slices are mostly the same heads
 WHO_IS_WHO = "say who is who with `slices --subject PATTERN` (or --table), into another --out"
 
 
 def remarks(store: SliceStore) -> list[str]:
-    """Lines on a store with very few people, and on one made when people, or scans, were told by other rules."""
+    """Lines on a store with very few people, or one made under older rules for identifying people or scans."""
     people = len({volume["subject"] for volume in store.volumes})
     scans = len(store.volumes)
     lines = []

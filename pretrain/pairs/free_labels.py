@@ -1,4 +1,4 @@
-"""What a slice store knows of every slice for free, as numbers that a method can learn to predict."""
+"""A slice store's free labels, as numbers that a method can learn to predict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FreeLabels:
     """Plane and position of the slices of a store.
 
     Args:
-        table: of the store; single pictures lie at no known position, and their plane counts as unknown, too.
+        table: the store's; single pictures have no known position, and their plane also counts as unknown.
     """
 
     def __init__(self, table: Mapping[str, np.ndarray]):

@@ -1,6 +1,6 @@
-"""Which two slices are views of the same thing, and which batch a step sees.
+"""Which two slices form a positive pair, and which batch a step sees.
 
-Every batch is a pure function of (seed, step): no state has to be saved to resume, and readers may work ahead.
+Every batch is a pure function of (seed, step): resuming needs no saved state, and readers may work ahead.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from mri_transfer.pretrain.pairs.sequences import partners
 
 Batch = dict[str, np.ndarray]
 
-# The order in which a mixture is drawn, whatever the order it is written in.
+# The order in which a mixture is drawn, however it is written.
 KINDS = ("adjacent", "sequence", "same")
 
 
 def mixture(text: str) -> dict[str, float]:
-    """Shares by kind, adding up to 1, of `adjacent`, or `adjacent:0.5,sequence:0.3,same:0.2`; a plain name weighs 1.
+    """Shares by kind, summing to 1, of `adjacent`, or `adjacent:0.5,sequence:0.3,same:0.2`; a plain name weighs 1.
 
     Raises:
-        ValueError: an unknown kind, one named twice, or a weight that is no number above 0.
+        ValueError: an unknown or repeated kind, or a weight that isn't a positive number.
     """
     weights: dict[str, float] = {}
     for entry in text.split(","):
@@ -49,7 +49,7 @@ def mixture(text: str) -> dict[str, float]:
 
 
 def mixture_text(text: str) -> str:
-    """A mixture as it is stored and shown: kinds in order, with shares that add up to 1."""
+    """A mixture as stored and shown: kinds in order, with shares summing to 1."""
     shares = mixture(text)
     return next(iter(shares)) if len(shares) == 1 else ",".join(f"{k}:{v:.6g}" for k, v in shares.items())
 
@@ -58,30 +58,30 @@ class PairSampler:
     """Draws pairs of slices that a method should map close together.
 
     Subjects are drawn with a probability proportional to the square root of their number of slices, then a slice of
-    the subject uniformly. Uniform over slices, a few subjects with thin slices would fill each batch and, since
-    slices of one subject are never negatives of one another, leave few negatives; uniform over subjects, subjects
-    with ten slices would be repeated ten times as often. Its partner is
+    the subject uniformly. Drawn uniformly over slices, a few subjects with thin slices would fill each batch and, since
+    slices of one subject are never mutual negatives, leave few negatives; drawn uniformly over subjects, those with ten
+    slices would repeat ten times as often. Its partner is
 
     - "same": the slice itself;
     - "adjacent": any slice of the same volume and plane at most `max_mm` away, itself included;
     - "sequence": a slice of the same subject, session, plane and position in another sequence on the same grid, see
       `sequences.py`.
 
-    In a mixture the kind is drawn for every pair. A slice that has no partner in another sequence is paired by the
-    mixture's other kinds, in proportion to their shares; where there is none, by "adjacent".
+    In a mixture the kind is drawn per pair. A slice without a partner in another sequence is paired by the mixture's
+    other kinds, in proportion to their shares, or, without any, by "adjacent".
 
     Args:
         store: the slices.
         positives: a kind or a mixture, see :func:`mixture`.
         max_mm: in mm, for "adjacent".
         batch: pairs in a batch.
-        seed: of the drawing.
-        negatives: whether the method contrasts subjects, and so needs two of them; batches then say whose slices are.
-        free_labels: whether batches carry what :meth:`FreeLabels.of_pairs` says.
+        seed: for drawing.
+        negatives: whether the method contrasts subjects and so needs two; batches then carry "subject".
+        free_labels: whether batches carry :meth:`FreeLabels.of_pairs`.
 
     Raises:
-        UserError: the store has fewer than two subjects where `negatives` are needed, or `positives` names "sequence"
-            and no slice has a partner in one.
+        UserError: `negatives` are needed and the store has fewer than two subjects, or `positives` names "sequence" and
+            no slice has such a partner.
         ValueError: `positives` can't be read.
     """
 
@@ -109,7 +109,7 @@ class PairSampler:
                 f"{WHO_IS_WHO}, or choose a --method without negatives, such as byol"
             )
         self.weights = np.sqrt(counts) / np.sqrt(counts).sum()
-        # As NumPy's `choice` does with probabilities, without adding them up anew for every batch.
+        # As NumPy's `choice` with probabilities, without summing them again for every batch.
         self._subject_until = np.cumsum(self.weights) / np.cumsum(self.weights)[-1]
         self.slices_of = np.argsort(self.subject, kind="stable")
         self.first_of = np.concatenate([[0], np.cumsum(counts)])
@@ -121,12 +121,12 @@ class PairSampler:
         self._kinds = [_Candidates(kind, *self._candidates(kind)) for kind in kinds]
 
     def _candidates(self, kind: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For every slice the run [first, last) of an array of slices that may be its partner, and that array."""
+        """For every slice, the run [first, last) of its possible partners in an array of slices, and that array."""
         table, n = self.store.table, len(self.store)
         if kind == "same":
             return np.arange(n), np.arange(n) + 1, np.arange(n)
         if kind == "adjacent":
-            # In the order of (volume, plane, position) the slices near a slice are a contiguous run.
+            # Sorted by (volume, plane, position), the slices near a slice are contiguous.
             plane = np.unique(table["plane"], return_inverse=True)[1]
             position = np.asarray(table["position_mm"], dtype=np.float64)
             order = np.lexsort((position, plane, table["volume"]))
@@ -146,7 +146,7 @@ class PairSampler:
         return first[:-1], first[1:], others
 
     def pairs(self, step: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Store indices, (batch,) each, of the two slices of every pair of a step, and the names of their kinds."""
+        """Store indices, (batch,) each, of both slices of a step's pairs, and the names of their kinds."""
         rng = np.random.default_rng([self.seed, step])
         subjects = self._subject_until.searchsorted(rng.random(self.batch), side="right")
         start, stop = self.first_of[subjects], self.first_of[subjects + 1]
@@ -155,7 +155,7 @@ class PairSampler:
         if len(self._kinds) > 1:
             bounds = np.cumsum(self._shares_of(anchors), axis=0)
             kind = (rng.random(self.batch) >= bounds[:-1]).sum(axis=0)
-        # One draw for all kinds: each pair from the run of its own.
+        # One draw for all kinds: each pair from its own run.
         first = np.choose(kind, [candidates.first[anchors] for candidates in self._kinds])
         last = np.choose(kind, [candidates.last[anchors] for candidates in self._kinds])
         picks = rng.integers(first, last)
@@ -166,7 +166,7 @@ class PairSampler:
         return anchors, partner, np.array([candidates.kind for candidates in self._kinds])[kind]
 
     def _shares_of(self, slices: np.ndarray) -> np.ndarray:
-        """The shares of the kinds for some slices, (kinds, slices): a kind that a slice has no partner of has none."""
+        """The shares of the kinds for some slices, (kinds, slices): 0 for a kind without a partner."""
         weight = np.array([self.shares.get(candidates.kind, 0.0) for candidates in self._kinds])
         has = np.stack([candidates.last[slices] > candidates.first[slices] for candidates in self._kinds])
         weighted = weight[:, None] * has
@@ -174,16 +174,16 @@ class PairSampler:
         return weighted / weighted.sum(axis=0)
 
     def indices(self, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Store indices, (batch,) each, of the two slices of every pair of a step."""
+        """Store indices, (batch,) each, of both slices of a step's pairs."""
         return self.pairs(step)[:2]
 
     def describe(self) -> dict[str, Any]:
-        """What the store offers, and what comes of it.
+        """The store's pairs, and the resulting mixture.
 
         Returns:
-            "positives" as asked for, "slices", "subjects"; "with_adjacent" and "with_sequence", how many slices have
-            a partner other than themselves of those kinds, if they are drawn; "drawn", the shares of the kinds that
-            come of it; "sequences", how many pairs there are of one sequence with another.
+            "positives" as asked for, "slices", "subjects"; "with_adjacent" and "with_sequence", numbers of slices with
+            a partner of that kind other than themselves, if drawn; "drawn", the resulting shares; "sequences", numbers
+            of pairs of one sequence with another.
         """
         slices = np.arange(len(self.store))
         counts = np.diff(self.first_of)
@@ -214,7 +214,7 @@ class PairSampler:
         return summary
 
     def sentence(self) -> str:
-        """What the pairs of a run will be, in one line."""
+        """A run's pairs, in one line."""
         summary = self.describe()
         shares = ", ".join(f"{share:.0%} {kind}" for kind, share in summary["drawn"].items() if share)
         line = f"pairs: {shares}; {summary['slices']} slices of {summary['subjects']} subjects"
@@ -227,8 +227,8 @@ class PairSampler:
         return line
 
     def __call__(self, step: int) -> Batch:
-        """A step's batch: "a" and "b" uint8 (batch, size, size), and what the method needs of "subject" int32 (batch,)
-        and free labels.
+        """A step's batch: "a" and "b" uint8 (batch, size, size), and, if needed, "subject" int32 (batch,) and free
+        labels.
         """
         a, b = self.indices(step)
         images = self.store.images(np.concatenate([a, b]))
@@ -240,7 +240,7 @@ class PairSampler:
 
 @dataclasses.dataclass(frozen=True)
 class _Candidates:
-    """Of one kind: the partners of slice i are `slices[first[i]:last[i]]`."""
+    """For one kind: the partners of slice i are `slices[first[i]:last[i]]`."""
 
     kind: str
     first: np.ndarray
@@ -253,7 +253,7 @@ def _runs_within(volume: np.ndarray, plane: np.ndarray, position: np.ndarray, ma
     first = np.empty(len(position), dtype=np.int64)
     last = np.empty_like(first)
     stack = np.flatnonzero(np.r_[True, (volume[1:] != volume[:-1]) | (plane[1:] != plane[:-1]), True])
-    tolerance = max_mm * (1 + 1e-6)  # 6 mm means 6 mm also where positions are sums of rounded spacings
+    tolerance = max_mm * (1 + 1e-6)  # 6 mm means 6 mm even if positions are sums of rounded spacings
     for start, stop in itertools.pairwise(stack):
         mm = position[start:stop]
         first[start:stop] = start + np.searchsorted(mm, mm - tolerance, side="left")
@@ -264,7 +264,7 @@ def _runs_within(volume: np.ndarray, plane: np.ndarray, position: np.ndarray, ma
 def read_ahead(sampler: PairSampler, first_step: int, depth: int = 3) -> Generator[Batch, None, None]:
     """Batches from `first_step` on, in order, read by a thread while the model trains.
 
-    One thread is enough (a batch is one gather from page cache), and close() or garbage collection ends it.
+    One thread is enough (a batch is one gather from page cache); close() or garbage collection ends it.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="batches") as pool:
         waiting: deque[Future[Any]] = deque(pool.submit(sampler, first_step + i) for i in range(depth))

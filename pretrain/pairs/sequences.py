@@ -1,17 +1,17 @@
-"""The same place in another sequence: slices of one session that show the same anatomy in another contrast.
+"""The same place in another sequence: slices of one session showing the same anatomy in another contrast.
 
-Sequences that were measured one after the other, or resampled to each other, often share a grid: the same field of
-view and the same slice positions. A store's table does not hold the grid, but of every slice the position in mm and as
-a fraction of the volume; two slices of a volume and plane therefore tell where its field of view begins and ends across
-the plane. Volumes of one subject and session whose fields of view agree across every plane they have in common are
-taken to be on one grid; thick-slice scans, of which one plane is kept, need to agree across that one alone.
+Sequences acquired one after the other, or resampled to each other, often share a grid: the same field of view and slice
+positions. A store's table lacks the grid but has every slice's position in mm and as a fraction of the volume; two
+slices of a volume and plane therefore determine where its field of view begins and ends across the plane. Volumes of
+one subject and session whose fields of view agree across every shared plane are assumed to be on one grid; thick-slice
+scans, with one plane kept, need to agree across only that one.
 
-Volumes on different grids are not matched, even where positions in mm coincide: between sequences people move, and
-tilted scans count their positions along different axes.
+Volumes on different grids are not matched, even if positions in mm coincide: people move between sequences, and tilted
+scans measure positions along different axes.
 
-Measured on real slices: the heads of partners overlap with a Dice coefficient of 0.93 in the median (FLAIR with T1
-after contrast, thick slices, 100 sessions) and 0.95 (T1, T2 and FLAIR of one session at 1 mm), those of a partner's
-next slice with 0.83 and 0.92, and of the same place in other subjects with 0.79 and 0.72.
+Measured on real slices: partners' heads overlap with a median Dice coefficient of 0.93 (FLAIR with T1 after contrast,
+thick slices, 100 sessions) and 0.95 (T1, T2 and FLAIR of one session at 1 mm), a partner's next slice with 0.83 and
+0.92, and the same place in other subjects with 0.79 and 0.72.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import itertools
 
 import numpy as np
 
-# Rounding of the table moves the ends of a field of view by some hundredths of a mm; another grid, by more than this.
+# The table's rounding moves a field of view's ends by some hundredths of a mm; another grid, by more than this.
 SAME_GRID_MM = 0.5
 # Two sequences on one grid may be thinned out from different first slices: at a spacing of 4 mm the nearest lies at
 # most 2 mm away, less than half the thickness of most clinical slices.
@@ -28,7 +28,7 @@ SAME_PLACE_MM = 2.0
 
 
 def fields_of_view(volume: np.ndarray, plane: np.ndarray, mm: np.ndarray, fraction: np.ndarray) -> np.ndarray:
-    """Where the field of view of each (volume, plane) begins and ends across the plane.
+    """Where each (volume, plane)'s field of view begins and ends across the plane.
 
     Args:
         volume: (n,) ids from 0 on.
@@ -37,7 +37,7 @@ def fields_of_view(volume: np.ndarray, plane: np.ndarray, mm: np.ndarray, fracti
         fraction: (n,) the same positions as fractions of the volume.
 
     Returns:
-        float (volumes, planes, 2) in mm; NaN where there are no two slices to tell, as with single pictures.
+        float (volumes, planes, 2) in mm; NaN for fewer than two slices, such as single pictures.
     """
     shape = (int(volume.max()) + 1, int(plane.max()) + 1)
     key = volume * shape[1] + plane
@@ -60,10 +60,10 @@ def partners(
     mm: np.ndarray,
     fraction: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For every slice, the slices that show the same place in other sequences: of each other volume at most one.
+    """For every slice, those at the same place in other sequences: at most one per other volume.
 
     Args:
-        subject, session, sequence, plane: (n,) anything that can be compared.
+        subject, session, sequence, plane: (n,) anything comparable.
         volume: (n,) ids from 0 on.
         mm, fraction: (n,) positions, see :func:`fields_of_view`.
 
@@ -72,11 +72,11 @@ def partners(
     """
     plane = np.unique(plane, return_inverse=True)[1]
     fields = fields_of_view(volume, plane, mm, fraction)
-    # In the order of (volume, plane, position) the slices of a volume and plane are a run.
+    # Sorted by (volume, plane, position), the slices of a volume and plane are contiguous.
     order = np.lexsort((mm, plane, volume))
     key = (volume * fields.shape[1] + plane)[order]
     edges = np.searchsorted(key, np.arange(fields.shape[0] * fields.shape[1] + 1)).reshape(-1)
-    example = np.unique(volume, return_index=True)[1]  # a slice of each volume
+    example = np.unique(volume, return_index=True)[1]  # one slice per volume
     label = _ids(subject[example], session[example])
     contrast = _ids(sequence[example])
     pairs: list[tuple[np.ndarray, np.ndarray]] = []
@@ -105,7 +105,7 @@ def partners(
 
 
 def _ranges(values: np.ndarray, key: np.ndarray, keys: int) -> tuple[np.ndarray, np.ndarray]:
-    """Least and greatest value of every key; infinite where it has none."""
+    """Minimum and maximum value of every key; infinite if it has none."""
     low, high = np.full(keys, np.inf), np.full(keys, -np.inf)
     np.minimum.at(low, key, values)
     np.maximum.at(high, key, values)
@@ -113,7 +113,7 @@ def _ranges(values: np.ndarray, key: np.ndarray, keys: int) -> tuple[np.ndarray,
 
 
 def _ids(*columns: np.ndarray) -> np.ndarray:
-    """One number for every combination of values."""
+    """One number per combination of values."""
     number = np.zeros(len(columns[0]), dtype=np.int64)
     for column in columns:
         values, index = np.unique(column, return_inverse=True)
@@ -122,7 +122,7 @@ def _ids(*columns: np.ndarray) -> np.ndarray:
 
 
 def _one_grid(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether fields of view, (planes, 2) each, agree across every plane that both have, and have one in common."""
+    """Whether fields of view, (planes, 2) each, share a plane and agree across every shared one."""
     common = ~np.isnan(a[:, 0]) & ~np.isnan(b[:, 0])
     return bool(common.any() and (np.abs(a[common] - b[common]) <= SAME_GRID_MM).all())
 

@@ -1,1 +1,1 @@
-"""The run: `loop` is what happens in a step; the modules beside it start, save, resume, recover, stop and report it."""
+"""The run: `loop` trains step by step; the other modules start, save, resume, recover, stop and report it."""

@@ -1,4 +1,4 @@
-"""Callbacks of a run, for people who know those of Keras: called from Python, told what the metrics say."""
+"""Keras-style callbacks of a run, for use from Python, which receive the metrics."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from mri_transfer.pretrain.run.monitors import At, RunView
 
 
 class Callback:
-    """Told how a pretraining goes. Override what you need.
+    """Follows a pretraining run. Override what you need.
 
-    One that fails is switched off with a warning: it never ends a night's run. In a run of several processes it is
-    called in process 0.
+    A failing callback is switched off with a warning and never ends a night's run. With several processes, it is called
+    in process 0.
 
     Attributes
     ----------
     stop_training : bool
-        Set it to end the run after this step; it then finishes as at its regular end.
+        Set it to end the run after this step; the run then finishes as usual.
     """
 
     stop_training = False
 
     def on_train_begin(self, logs: dict[str, Any]) -> None:
-        """Called before the first step, also of a run that is continued.
+        """Called before the first step, also when a run is continued.
 
         Parameters
         ----------
@@ -39,25 +39,25 @@ class Callback:
         Parameters
         ----------
         step : int
-            How many steps are done.
+            Number of steps done.
         logs : dict
-            "loss", "seconds" (of the budget used) and "share" (of the budget used, 0 to 1), all of this step; and at
-            the step after a line of metrics was written, what else that line has: its "step", learning rate, views per
-            second, "score" and other figures of health.
+            "loss", "seconds" (of the budget used) and "share" (of the budget used, 0 to 1), all for this step; at the
+            step after a metrics line was written, also that line's other entries: its "step", learning rate, views per
+            second, "score" and other health figures.
         """
 
     def on_train_end(self, logs: dict[str, Any]) -> None:
-        """Called at the end, also where the run ends early.
+        """Called at the end, also if the run ends early.
 
         Parameters
         ----------
         logs : dict
-            The last line of metrics, and "stopped": why the run ends early, or None.
+            The last line of metrics, and "stopped": why the run ended early, or None.
         """
 
 
 class CallbackMonitor:
-    """A callback as a monitor, which the loop times and outlives; see :class:`~.monitors.Monitor`."""
+    """Wraps a callback as a monitor, which the loop times and outlives; see :class:`~.monitors.Monitor`."""
 
     stop: str | None = None
     finish_seconds = 0.0

@@ -1,4 +1,4 @@
-"""Is this the run that the folder holds? A run is continued with the settings it was begun with, or not at all."""
+"""Does the folder hold this run? A run continues with the settings it began with, or not at all."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from mri_transfer.options import as_dict
 from mri_transfer.pretrain.config import PretrainConfig
 from mri_transfer.storage.files import read_object, write_card
 
-# What a run may change when it is continued: none of it touches the numbers. (How many processes share a batch only
-# changes the order in which they are added up.)
+# Settings that may change when a run continues: none affects the numbers. (The number of processes sharing a batch only
+# changes the order of summation.)
 FREE_TO_CHANGE = {
     "store",
     "out",
@@ -31,30 +31,30 @@ FREE_TO_CHANGE = {
 
 
 def has_begun(out: Path) -> bool:
-    """Whether a run's weights have been started from: before that its settings may still change."""
+    """Whether a run has its starting weights: before that, its settings may still change."""
     has_run = (out / "state").is_dir() or (out / "summary.json").is_file()
-    return has_run and (out / "start.json").is_file()  # other kinds of folder have a summary too
+    return has_run and (out / "start.json").is_file()  # other folders have a summary too
 
 
 def backbone_of(config: PretrainConfig) -> str:
-    """The network: as given, or that of the run to start from, or the default.
+    """The network: as given, or the starting run's, or the default.
 
     Raises:
-        UserError: no such backbone or run, or the run to start from has another one.
+        UserError: no such backbone or run, or the starting run has another one.
     """
-    if has_begun(config.out):  # the run it started from may be gone
+    if has_begun(config.out):  # its starting run may be gone
         return read_object(config.out / "start.json", {"backbone": str})["backbone"]
     return Initialisation.read(config.init, config.backbone).backbone
 
 
 def check_same_run(config: PretrainConfig, store: SliceStore) -> dict[str, Any]:
-    """Continuing with other settings would give a run that no command line describes.
+    """Refuse to continue with other settings: no command line would describe such a run.
 
     Returns:
-        What the run folder's config.json says: "config", "data" and "versions".
+        The run folder's config.json: "config", "data" and "versions".
 
     Raises:
-        UserError: the folder holds a run with other settings or other slices.
+        UserError: the folder's run has other settings or other slices.
     """
     file = config.out / "config.json"
     data = {

@@ -1,8 +1,8 @@
-"""The loop of a run: what happens in a step, in this order.
+"""The loop of a run. A step does, in this order:
 
     deadline          is there time for another step?                     schedule.py
     batch             slices of pairs, drawn and read ahead               pretrain/pairs/positives.py
-    rate, size        from the share of the budget that is used           schedule.py
+    rate, size        from the share of the budget used                   schedule.py
     step              Trainer.step: the method's `call` makes views, encodes them (in micro-batches, if memory is
                       short) and projects; its `compute_loss` compares; Keras takes gradients and AdamW updates
                                                                           trainer.py, pretrain/methods/NAME.py
@@ -10,9 +10,9 @@
     report            a line of metrics, now and then                     reports.py
     save              the state to resume from, and the encoder           saving.py
 
-A new experiment with the order of things, the schedule or what a step is given is made in :meth:`Loop.run_steps`. What
-a night may bring (numbers that are not finite, memory that is short, slices that vanish) is met by recovery.py, signals
-by interrupts.py; where a run starts from is starting.py's business.
+To experiment with this order, the schedule or a step's inputs, edit :meth:`Loop.run_steps`. recovery.py handles a
+night's accidents (non-finite numbers, lack of memory, vanished slices), stop_signals.py signals, and starting.py where
+a run starts from.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ from mri_transfer.pretrain.run.schedule import Budget, warmup_cosine
 from mri_transfer.pretrain.run.stop_signals import Interrupts
 from mri_transfer.pretrain.run.trainer import Trainer
 
-# After the last measurements and the encoder: a summary, and removing the state.
+# After the last measurements and the encoder: writing a summary and removing the state.
 FINISHING_SECONDS = 0.2
 
 
 class Loop:
-    """Everything that happens between two power cuts.
+    """Everything between two power cuts.
 
     Args:
-        config, store, sampler: settings, slices, and which of them a step sees.
-        trainer: what is trained.
+        config, store, sampler: settings, slices, and each step's choice of them.
+        trainer: trains.
         budget: when to end.
-        position: where the run is; kept up to date.
-        saver, reports, monitors: what is called now and then.
-        interrupts: what the user or the system asks for.
-        provenance: of the encoder, what is known before training.
-        best_score: of a monitor so far; -inf if there is none.
+        position: current position; kept up to date.
+        saver, reports, monitors: called now and then.
+        interrupts: stop requests from the user or the system.
+        provenance: the encoder's, as known before training.
+        best_score: a monitor's so far; -inf if there is none.
 
     Attributes:
         stopped: a sentence if the run must end early, else None.
-        batch, loss, rate: of the last step; no loss before the first one and after going back.
+        batch, loss, rate: the last step's; no loss before the first one or after going back.
     """
 
     def __init__(
@@ -90,12 +90,12 @@ class Loop:
         self.batches: Generator[Batch, None, None]
 
     def run_steps(self) -> None:
-        """Until the budget is used, the user interrupts, or a monitor, a callback or a divergence asks for the end.
+        """Run until the budget is used, the user interrupts, or a monitor, callback or divergence ends it.
 
         Raises:
-            UserError: slices can't be read any more, or memory is short for the smallest micro-batch; what was
-                trained is saved.
-            KeyboardInterrupt: the user interrupts; what was trained is saved.
+            UserError: slices can no longer be read, or even the smallest micro-batch doesn't fit into memory; the
+                training is saved.
+            KeyboardInterrupt: the user interrupts; the training is saved.
             OSError: an interrupted run can't be saved.
         """
         config, trainer, budget, position = self.config, self.trainer, self.budget, self.position
@@ -109,7 +109,7 @@ class Loop:
                 if interrupts.hung_up:
                     reports.close()
 
-                # The batch of this step; a thread reads ahead.
+                # This step's batch; a thread reads ahead.
                 before = time.monotonic()
                 try:
                     self.batch = next(self.batches)
@@ -117,7 +117,7 @@ class Loop:
                     raise recovery.lost_slices(self, error) from error
                 ready = time.monotonic()
 
-                # How much of the budget is used decides on the learning rate, and on the size of views.
+                # The share of the budget used sets the learning rate and the size of views.
                 share = position.share = budget.progress(position.step)
                 size = config.size_at(share, config.size or self.store.size)
                 if size != trainer.size:
@@ -135,9 +135,7 @@ class Loop:
                     if not is_out_of_memory(error):
                         raise
                     loss = None
-                if (
-                    loss is None
-                ):  # outside the handler, whose traceback holds on to what the step had allocated
+                if loss is None:  # outside the handler, whose traceback keeps the step's allocations alive
                     recovery.encode_fewer(self)
                     continue
                 if not math.isfinite(loss):
@@ -151,7 +149,7 @@ class Loop:
                 position.step += 1
                 reports.note_step(ready - before, time.monotonic() - ready, compiled)
 
-                # Measure, report and save what is due.
+                # Measure, report and save when due.
                 figures = self.measure()
                 if figures or reports.due() or budget.is_over(position.step):
                     reports.report(position.step, loss, rate, figures)
@@ -166,17 +164,17 @@ class Loop:
             raise KeyboardInterrupt
 
     def begin(self) -> None:
-        """Batches and throughput from the present step on."""
+        """Restart batches and throughput at the current step."""
         self.batches = read_ahead(self.sampler, self.position.step)
         self.reports.begin(self.position.step)
 
     # -- the deadline
 
     def _is_over(self) -> bool:
-        """Whether the budget is used; before that is final, monitors measure.
+        """Whether the budget is used; monitors measure before that is final.
 
-        The first measurement of a process compiles, and so the last one is expected to take too long; if it has not,
-        there is time for more steps.
+        A process's first measurement compiles, so the last one is expected to take that long; if it is faster, there is
+        time for more steps.
         """
         if not self.budget.is_over(self.position.step):
             return False
@@ -189,7 +187,7 @@ class Loop:
     # -- measuring
 
     def measure(self, *, last: bool = False) -> dict[str, Any]:
-        """Figures of the monitors that are due, or of all at the end; and the best encoder, if they say so."""
+        """Collect figures of monitors that are due, or of all at the end; save the encoder if it is the best so far."""
         step = self.position.step
         view = functools.partial(self.view, ending=last)
         figures = self.monitors.measure(view, step, self.budget.elapsed, last=last)
@@ -207,7 +205,7 @@ class Loop:
         return figures
 
     def measure_last(self) -> None:
-        """The last figures of all monitors, and the last line of metrics."""
+        """The last figures of all monitors, and the last metrics line."""
         figures = self.measure(last=True)
         if self.loss is not None and self.metrics.last.get("step") != self.position.step:
             self.reports.report(self.position.step, self.loss, self.rate, figures)
@@ -215,7 +213,7 @@ class Loop:
             self.metrics.amend(figures)
 
     def view(self, *, ending: bool = False) -> RunView:
-        """What monitors see."""
+        """The monitors' view of the run."""
         return RunView(
             config=self.config,
             out=self.config.out,
@@ -234,7 +232,7 @@ class Loop:
     # -- saving
 
     def provenance(self) -> dict[str, Any]:
-        """What made the encoder as it is now."""
+        """The current encoder's provenance."""
         results = {"first_loss": self.position.first_loss, "last_loss": self.metrics.last.get("loss")}
         return {
             **self._provenance,
@@ -246,7 +244,7 @@ class Loop:
     def _copies(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         """State and information to save; None if weights are not finite.
 
-        A loss doesn't always show that: XLA's ReLU makes zeros of what is no number.
+        The loss doesn't always show that: XLA's ReLU turns NaN into zero.
         """
         position = self.position
         position.share = self.budget.progress(position.step)
@@ -261,7 +259,7 @@ class Loop:
         return arrays, position.info()
 
     def save(self) -> bool:
-        """Save in the background; returns whether there was something that is worth it."""
+        """Save in the background; returns whether there was anything worth saving."""
         before = time.monotonic()
         copies = self._copies()
         if copies is None:

@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line a report, for people, plots and programs. A full disk delays lines and loses none."""
+"""metrics.jsonl: one line per report, for people, plots and programs. A full disk delays lines but loses none."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Metrics:
 
     Args:
         path: of the file.
-        step: lines of later steps are dropped: a power cut or a divergence undid them, and they will be written again.
+        step: lines of later steps are dropped: undone by a power cut or divergence, they will be written again.
     """
 
     def __init__(self, path: Path, step: int):
@@ -26,7 +26,7 @@ class Metrics:
         self.drop_after(step)
 
     def drop_after(self, step: int) -> None:
-        """Forget lines of steps after `step`, what a power cut tore, and damaged lines, which are named."""
+        """Drop lines after `step`, torn ones, and damaged ones, which are reported."""
         self.lines, self._waiting = [], b""
         if self.path.is_file():
             with self.path.open("rb") as file:
@@ -41,14 +41,14 @@ class Metrics:
                 self._rewrite()
 
     def add(self, line: dict[str, Any]) -> None:
-        """Add a line of JSON values; while the disk is full it waits in memory for the next one."""
+        """Add a line of JSON values; while the disk is full, it waits in memory for the next one."""
         text = line_of(finite(line))
         self.lines.append(value_of(text))
         self._waiting += text
         self._write()
 
     def amend(self, figures: dict[str, Any]) -> None:
-        """Add figures to the last line; on a full disk only to the one in memory."""
+        """Add figures to the last line; if the disk is full, only in memory."""
         self.lines[-1] |= parse_json(to_json(finite(figures)))
         with contextlib.suppress(OSError):
             self._rewrite()

@@ -1,9 +1,9 @@
-"""What watches a run without touching it: the protocol of a monitor, and what the loop does with a list of them.
+"""Monitors watch a run without touching it: their protocol, and how the loop calls a list of them.
 
 A monitor measures something now and then (is the encoder healthy? how fast does it learn?), adds its figures to the
-run's metrics and may ask for an early end. It sees the live encoder and must leave every variable and every random
-generator as it found them: a run with monitors equals one without, bit for bit. Monitors know no method; methods,
-schedules and saving know no monitor.
+run's metrics and may ask for an early end. It sees the live encoder and must not change any variable or random
+generator: a run with monitors equals one without, bit for bit. Monitors know no method; methods, schedules and saving
+know no monitor.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from mri_transfer.pretrain.methods.method import Method
     from mri_transfer.pretrain.run.trainer import Trainer
 
-# A figure by this name says how good the encoder is, higher is better; the run keeps the best one.
+# The figure with this name rates the encoder, higher is better; the run keeps the best one.
 SCORE = "score"
 
 
 class At(TypedDict):
-    """Where the run is: steps done, and seconds of its budget used (interruptions left out)."""
+    """A run's position: steps done, and seconds of its budget used (without interruptions)."""
 
     step: int
     seconds: float
@@ -37,22 +37,22 @@ class At(TypedDict):
 
 @dataclasses.dataclass(frozen=True)
 class RunView:
-    """What a monitor may look at. Made anew for each call: a run may rebuild its method midway.
+    """A monitor's view of a run. Made anew for each call, as a run may rebuild its method midway.
 
     Attributes:
         config: the run's settings.
-        out: the run folder; a monitor may write files of its own there (atomically).
+        out: the run folder; a monitor may write its own files there (atomically).
         store: the slices, with their table of subject, sequence, plane and position.
-        trainer: what is trained.
-        batch: what the last step was given: "a", "b" uint8 (pairs, size, size), "subject" int32 (pairs,);
-            None before the first step.
-        loss: of the last step; finite (None before the first one).
+        trainer: the run's.
+        batch: the last step's: "a", "b" uint8 (pairs, size, size), "subject" int32 (pairs,); None before the first
+            step.
+        loss: the last step's; finite (None before the first one).
         share: of the budget used, 0..1.
         metrics: the lines of metrics.jsonl so far, oldest first.
-        stopped: the sentence for which the run ends early (it diverged, or a monitor asked for it), else None.
-        saving: share of the time for which training had to wait for saves.
-        diverged_at: steps at which the loss was not finite, so that the run went back.
-        ending: whether `finish` is expected to follow at once.
+        stopped: why the run ends early (divergence, or a monitor's sentence), else None.
+        saving: share of the time that training waited for saves.
+        diverged_at: steps with a non-finite loss, at which the run went back.
+        ending: whether `finish` is expected next.
     """
 
     config: PretrainConfig
@@ -75,26 +75,25 @@ class RunView:
 
     @property
     def size(self) -> int:
-        """Side of the views in pixels at the moment."""
+        """Current side of the views in pixels."""
         return self.trainer.size
 
 
 class Monitor(Protocol):
-    """One thing that is watched.
+    """Watches one aspect of a run.
 
-    The loop calls, in this order: `restore` once; after every step `due`, and if it says so `measure`; at the end of
-    the run `measure` once more (unless it has just been called) and `finish`. An exception that is no
-    `KeyboardInterrupt` switches the monitor off with a warning; it never ends the run.
+    The loop calls, in this order: `restore` once; after every step `due` and, if true, `measure`; at the end of the run
+    `measure` again (unless just called) and `finish`. An exception other than `KeyboardInterrupt` switches the monitor
+    off with a warning; it never ends the run.
 
     Attributes:
         name: for messages.
-        used: share of the run's time that this monitor has taken so far; the loop sets it before each `due`, so that
-            a monitor can keep itself under a limit.
-        stop: a sentence that asks the run to end now and says why ("collapsed: the features of all slices are ..."),
-            else None. Read after `measure`. The run then saves and finishes as at its regular end, and exits with
-            code 2.
-        finish_seconds: how long `finish` is expected to take, for the budget holds it too. The time that `measure`
-            takes is known to the loop.
+        used: share of the run's time taken by this monitor so far; the loop sets it before each `due`, so that a
+            monitor can respect a limit.
+        stop: a sentence saying why the run should end now ("collapsed: the features of all slices are ..."), else None.
+            Read after `measure`. The run then saves and finishes as usual, and exits with code 2.
+        finish_seconds: expected duration of `finish`, which counts towards the budget. The loop measures `measure`
+            itself.
     """
 
     name: str
@@ -103,23 +102,22 @@ class Monitor(Protocol):
     finish_seconds: float
 
     def restore(self, lines: Sequence[Mapping[str, Any]]) -> None:
-        """Told before the first step the lines of metrics.jsonl that a resumed run keeps (empty for a new run)."""
+        """Called before the first step with the metrics.jsonl lines that a resumed run keeps (none for a new run)."""
 
     def due(self, run: RunView, at: At) -> bool:
-        """Whether to measure now. Called after every step, so it must cost next to nothing."""
+        """Whether to measure now. Called after every step, so it must be nearly free."""
         ...
 
     def measure(self, run: RunView, at: At) -> dict[str, Any]:
-        """Figures for this moment's line of metrics.jsonl, as JSON values; names must not be those of the loop.
-
-        "score", if it is among them, says how good the encoder is (higher is better): the best is kept in RUN/best.
+        """Figures for this moment's line of metrics.jsonl, as JSON values; names must differ from the loop's. "score",
+        if present, rates the encoder (higher is better): the best is kept in RUN/best.
         """
         ...
 
     def finish(self, run: RunView, at: At) -> dict[str, Any]:
-        """The last word: write pages; the returned entries go into summary.json.
+        """Write pages; the returned entries go into summary.json.
 
-        `run.metrics` then ends with the last line. The entry "sentence", if there, is said to the user.
+        `run.metrics` then ends with the last line. The entry "sentence", if present, is shown to the user.
         """
         ...
 
@@ -128,9 +126,9 @@ class Monitors:
     """Calls monitors, times them, and outlives their failures.
 
     Args:
-        monitors: in the order in which they are asked.
-        lines: of metrics.jsonl that a resumed run keeps.
-        seconds: what monitors have taken before this process, by name.
+        monitors: in calling order.
+        lines: metrics.jsonl lines that a resumed run keeps.
+        seconds: time monitors took before this process, by name.
         clock: monotonic seconds.
     """
 
@@ -152,7 +150,7 @@ class Monitors:
     def measure(
         self, view: Callable[[], RunView], step: int, elapsed: Callable[[], float], *, last: bool = False
     ) -> dict[str, Any]:
-        """Figures of the monitors that are due (at the end: of all that have not measured this very step)."""
+        """Figures of monitors that are due (at the end: of all that have not measured at this step)."""
         figures: dict[str, Any] = {}
         for monitor in tuple(self.active):
             name, seconds = monitor.name, elapsed()
@@ -171,7 +169,7 @@ class Monitors:
         return figures
 
     def finish(self, view: Callable[[], RunView], step: int, seconds: float) -> dict[str, Any]:
-        """What all monitors have to say at the end."""
+        """All monitors' final entries."""
         entries: dict[str, Any] = {}
         for monitor in tuple(self.active):
             at: At = {"step": step, "seconds": seconds}
@@ -182,23 +180,23 @@ class Monitors:
 
     @property
     def stop(self) -> str | None:
-        """The first sentence with which a monitor asks for the end, if one does."""
+        """The first monitor's sentence asking for the end, if any."""
         return next((monitor.stop for monitor in self.active if monitor.stop), None)
 
     @property
     def enough(self) -> str | None:
-        """The first monitor that lets the run end in good order, if one does."""
+        """The first monitor that asks for a regular end, if any."""
         return next((monitor.name for monitor in self.active if getattr(monitor, "enough", False)), None)
 
     def finishing_seconds(self, step: int) -> tuple[float, float]:
-        """What the last measurements and the last words will take, as far as is known.
+        """Estimated time of the last measurements and `finish`.
 
         Args:
             step: steps done.
 
         Returns:
-            Seconds if the run ends after this step, and what comes on top of that after another one: those that have
-            just measured must do so again then.
+            Seconds if the run ends after this step, and the extra seconds after another one: monitors that have just
+            measured must then do so again.
         """
         words = sum(monitor.finish_seconds for monitor in self.active)
         just_now = [m.name for m in self.active if self._measured_at.get(m.name) == step]
@@ -207,7 +205,7 @@ class Monitors:
         return words + measuring, again
 
     def _figures(self, monitor: Monitor, call: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
-        """What a monitor gives, as JSON holds it; numbers that are not finite become null."""
+        """A monitor's values as JSON; non-finite numbers become null."""
         figures = self._guarded(monitor, call, *arguments) or {}
         return self._guarded(monitor, lambda: json.loads(to_json(finite(figures), indent=None))) or {}
 

@@ -1,4 +1,4 @@
-"""Where a run is: what its saved state remembers besides arrays, as readable JSON."""
+"""A run's position: its saved state apart from arrays, as readable JSON."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _KINDS: dict[str, Kind] = {
 
 @dataclasses.dataclass
 class Position:
-    """What a run must know to go on.
+    """What a run needs to continue.
 
     Attributes:
         step: optimizer steps done.
-        seconds: of the budget used, interruptions left out.
+        seconds: of the budget used, without interruptions.
         share: of the budget used, 0..1.
-        step_seconds: how long a step took lately; 0 if that is not known.
-        first_loss: of the first step.
+        step_seconds: recent duration of a step; 0 if unknown.
+        first_loss: the first step's.
         size: side of the views in pixels.
-        micro_batch: pairs that are encoded at once; None for all of a batch.
+        micro_batch: pairs encoded at once; None for the whole batch.
         rate_scale: factor on the learning rate; below 1 after a divergence.
         diverged: steps at which the loss or a weight was not finite.
-        ends: Unix time at which a run with --until must be ready.
-        left: seconds that were left at the save.
-        saving_seconds: that saving has kept the training from its work.
-        monitor_seconds: that monitors have taken, by name.
+        ends: Unix time by which a run with --until must be ready.
+        left: seconds left at the save.
+        saving_seconds: time that training waited for saves.
+        monitor_seconds: time taken by monitors, by name.
     """
 
     step: int = 0
@@ -64,10 +64,10 @@ class Position:
 
     @classmethod
     def from_info(cls, info: dict[str, Any]) -> Position:
-        """From :meth:`info`, also of a version that knew fewer or more entries.
+        """From :meth:`info`, also of a version with fewer or more entries.
 
         Raises:
-            UserError: an entry is of another type.
+            UserError: an entry has the wrong type.
         """
         if wrong := wrong_fields(info, {}, _KINDS):
             raise UserError(f"state/ is damaged ({', '.join(wrong)}); choose another --out")

@@ -1,4 +1,4 @@
-"""What a night may bring to a loop: numbers that are not finite, memory that is short, slices that vanish."""
+"""Handles a night's accidents: non-finite numbers, lack of memory, vanished slices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def lost_slices(loop: Loop, error: Exception) -> UserError:
-    """What to raise when a batch can't be read any more; what was trained is saved."""
+    """The error to raise when a batch can no longer be read; the training is saved."""
     loop.save_now()
     reason = getattr(error, "strerror", None) or str(error)
     place = getattr(error, "filename", None) or loop.store.folder
@@ -27,12 +27,12 @@ def lost_slices(loop: Loop, error: Exception) -> UserError:
 
 
 def go_back(loop: Loop, problem: str, at: int) -> None:
-    """After a divergence, once, the run goes back to its last state with half the rate; the second time it ends there.
+    """On the first divergence, the run goes back to its last state with half the rate; on the second, it ends there.
 
     Args:
-        loop: whose steps since then are undone.
-        problem: what isn't finite, as a clause.
-        at: step at which that was seen, counted from 1.
+        loop: its steps since then are undone.
+        problem: a clause naming the non-finite numbers.
+        at: step at which they were seen, counted from 1.
     """
     position = loop.position
     position.diverged.append(at)
@@ -52,20 +52,20 @@ def go_back(loop: Loop, problem: str, at: int) -> None:
 
 
 def encode_fewer(loop: Loop) -> None:
-    """After memory was short for a step: half as many pairs at once, from where the run is.
+    """After a step ran out of memory: continue with half as many pairs at once.
 
     Raises:
-        UserError: there are few already.
+        UserError: there are too few already.
     """
     trainer, at_once = loop.trainer, loop.trainer.micro_batch or loop.config.batch
     fewer = smaller(trainer.micro_batch, loop.config.batch)
     step = loop.position.step
     try:
         arrays = trainer.arrays()
-    except Exception:  # JAX gives a step its arrays for good, and it failed
+    except Exception:  # JAX donates arrays to a step, which failed
         arrays, step = _last_saved(loop)
     if fewer is None:
-        with contextlib.suppress(Exception):  # memory may be short for that as well
+        with contextlib.suppress(Exception):  # this may run out of memory too
             loop.save_now()
         raise UserError(f"{loop.config.out}: out of memory with {at_once} pairs at once; {REMEDY}")
     progress.say(f"out of memory with {at_once} pairs at once: going on with {fewer}")
@@ -79,15 +79,15 @@ def _last_saved(loop: Loop) -> tuple[dict[str, np.ndarray], int]:
 
     loop.saver.wait()
     saved = load_state(loop.saver.state)
-    assert saved is not None  # a run begins with a save
+    assert saved is not None  # every run begins with a save
     return saved[0], saved[1]["step"]
 
 
 def _begin_again(loop: Loop, step: int) -> None:
-    """What was done after `step` is undone, and will be done again; a resumed run must not forget why."""
+    """Undo lines after `step`, to be redone; a resumed run must still know why."""
     loop.position.step = step
     loop.batches.close()
-    with contextlib.suppress(OSError):  # on a full disk undone lines stay; the next start drops them
+    with contextlib.suppress(OSError):  # if the disk is full, undone lines stay until the next start
         loop.metrics.drop_after(step)
     loop.begin()
     loop.save()

@@ -1,4 +1,4 @@
-"""What a run says while it goes on: lines of metrics.jsonl, and a bar."""
+"""A run's progress reports: lines of metrics.jsonl, and a progress bar."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mri_transfer.storage.locks import require_here
 from mri_transfer.words import duration
 
 REPORT_SECONDS = 5.0
-# After so many steps and seconds the throughput means something, and the user is told what fits into the budget.
+# Steps and seconds after which throughput is meaningful and the user learns how much fits into the budget.
 WARMED_UP_STEPS, WARMED_UP_SECONDS = 3, 10.0
 
 
@@ -22,8 +22,8 @@ class Reports:
 
     Args:
         config: the run's settings.
-        metrics: where lines go.
-        budget: tells the time.
+        metrics: receives the lines.
+        budget: keeps time.
         hardware: read at every report.
     """
 
@@ -34,11 +34,11 @@ class Reports:
         self._steady_steps, self._steady_seconds, self._announced = 0, 0.0, False
 
     def begin(self, step: int) -> None:
-        """A new stretch of steps, from `step` on."""
+        """Begin a new stretch of steps at `step`."""
         self._began, self._from, self._waited = self.budget.elapsed(), step, 0.0
 
     def open_bar(self, step: int) -> None:
-        """Show how far the run is."""
+        """Show the run's progress."""
         if self.config.steps is not None:
             self.bar = progress.bar(desc="pretrain", unit="step", total=self.config.steps, initial=step)
             return
@@ -51,12 +51,12 @@ class Reports:
         )
 
     def note_step(self, waited: float, took: float, compiled: bool) -> None:
-        """A step was done.
+        """Record a step.
 
         Args:
-            waited: seconds in which the training waited for slices.
+            waited: seconds that training waited for slices.
             took: seconds of the step itself.
-            compiled: whether its graph was there already; else its time says nothing of the next ones.
+            compiled: whether its graph existed already; else its time says nothing about later steps.
         """
         self._waited += waited
         if not compiled:
@@ -76,7 +76,7 @@ class Reports:
             )
 
     def due(self) -> bool:
-        """Whether the last report is long enough ago."""
+        """Whether a report is due."""
         return self.budget.elapsed() - self._began >= REPORT_SECONDS
 
     def report(self, step: int, loss: float, rate: float, figures: dict[str, Any]) -> None:
@@ -84,8 +84,8 @@ class Reports:
 
         Args:
             step: steps done.
-            loss, rate: of the last of them.
-            figures: of monitors.
+            loss, rate: the last step's.
+            figures: the monitors'.
 
         Raises:
             UserError: the run folder is gone.
@@ -110,13 +110,13 @@ class Reports:
             self.bar.update((step if self.config.steps is not None else self.budget.elapsed()) - self.bar.n)
 
     def line(self, step: int) -> str:
-        """For people: step, loss and speed."""
+        """Show step, loss and speed on the bar."""
         last = self.metrics.last
         loss = f", loss {last['loss']:.3f}, {last['views_per_second']:.0f} views/s" if last else ""
         return f"step {step}{loss}"
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         if self.bar is not None:
             self.bar.close()
             self.bar = None

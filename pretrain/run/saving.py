@@ -1,11 +1,11 @@
-"""What of a run is on disk at any moment: two generations of its state, the latest encoder and the best one.
+"""A run's files on disk: two generations of its state, the latest encoder and the best one.
 
     RUN/state/         to resume from, see checkpoints/state.py
     RUN/encoder/       the latest encoder, refreshed with every save, so that it can be used before the end
     RUN/best/encoder/  the encoder with the best score of a monitor; `--init RUN/best` starts from it
 
-Writing happens in a thread of its own, from copies, in the order in which it was asked for. A disk that is full or gone
-costs a warning and another try at the next save: the run goes on, and whatever was saved before stays.
+A separate thread writes copies, in the order requested. If the disk is full or gone, the run warns, goes on and retries
+at the next save; earlier saves stay.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from mri_transfer.errors import UserError
 from mri_transfer.pretrain.run.position import Position
 from mri_transfer.storage.locks import require_here
 
-# Saving may keep the training from its work for this share of the time; on a slow machine it is done less often.
+# Saving may block training for this share of the time; slow machines save less often.
 SHARE = 0.01
 FULL = (errno.ENOSPC, errno.EDQUOT)
-# How long a finished run waits for a disk that has no room for its encoder, and how often it tries.
+# How long a finished run waits for disk space for its encoder, and how often it tries.
 PATIENCE_SECONDS, RETRY_SECONDS = 3600.0, 10.0
 
 Write = Callable[[Path], None]
@@ -36,7 +36,7 @@ Write = Callable[[Path], None]
 
 @dataclasses.dataclass
 class _Cost:
-    """What one save took: processor time of its thread, and the time until all was on disk."""
+    """One save's cost: its thread's CPU time, and the time until all was on disk."""
 
     busy: float
     wall: float
@@ -48,12 +48,12 @@ class Saver:
 
     Args:
         out: the run folder.
-        seconds: between two saves, at least.
-        position: where the run is when this process begins with it.
+        seconds: minimum between two saves.
+        position: the run's when this process begins.
 
     Attributes:
-        spent: seconds that saving has kept the training from its work, those of earlier processes included.
-        encoder_seconds: how long it takes to write an encoder, as far as is known.
+        spent: seconds that training waited for saves, earlier processes included.
+        encoder_seconds: estimated time to write an encoder.
     """
 
     def __init__(self, out: Path, seconds: float, position: Position):
@@ -78,9 +78,9 @@ class Saver:
 
         Args:
             arrays: copies of the state.
-            info: what else the run remembers.
+            info: the rest of the saved state.
             encoder: writes a copy of the encoder into a folder.
-            copying: seconds that making the copies took.
+            copying: seconds spent making the copies.
         """
         self._cost = copying
         self.spent += copying
@@ -102,26 +102,26 @@ class Saver:
         self._saved_at = info["seconds"]
 
     def save_best(self, encoder: Write, copying: float) -> None:
-        """Replace the best encoder, in the background; arguments as of :meth:`save`."""
+        """Replace the best encoder, in the background; arguments as in :meth:`save`."""
         self.spent += copying
         self._jobs.append(self._pool.submit(self._write_best, encoder))
 
     def wait(self) -> None:
-        """Until all that was asked for is written or has failed."""
+        """Wait until all requested writes have finished or failed."""
         for job in self._jobs:
             job.exception()
         self._collect()
 
     def save_at_last(self, write: Callable[[], None], given_up: Callable[[], bool]) -> None:
-        """Write what the run was for. While the disk has no room, wait for some, for an hour at most.
+        """Write the run's result. If the disk is full, wait for space for an hour at most.
 
         Args:
             write: writes it.
-            given_up: whether the user wants to wait no longer.
+            given_up: whether the user wants to stop waiting.
 
         Raises:
             UserError: it could not be written.
-            KeyboardInterrupt: the user wants to wait no longer.
+            KeyboardInterrupt: the user wants to stop waiting.
         """
         self.wait()
         deadline, reported = time.monotonic() + PATIENCE_SECONDS, False
@@ -152,7 +152,7 @@ class Saver:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        """End the thread, once it has written what it was given."""
+        """End the thread once it has written everything."""
         self._pool.shutdown(wait=True)
 
     def _write_all(self, arrays: dict[str, np.ndarray], info: dict[str, Any], encoder: Write | None) -> _Cost:
@@ -173,7 +173,7 @@ class Saver:
         return _Cost(time.thread_time() - busy, wall, wall)
 
     def _with_room(self, write: Callable[[], None]) -> None:
-        """On a full disk the older generation makes way, if the newest one is known to be good.
+        """On a full disk, remove the older generation if the newest is known to be good.
 
         Raises:
             UserError: the run folder is gone.
@@ -189,7 +189,7 @@ class Saver:
             write()
 
     def _collect(self) -> None:
-        """Learn from finished jobs what saving costs, and say what went wrong."""
+        """Learn the cost of saving from finished jobs, and report failures."""
         while self._jobs and self._jobs[0].done():
             job = self._jobs.pop(0)
             try:
@@ -203,7 +203,7 @@ class Saver:
                     "saving is tried again at the next interval. What was saved before is kept"
                 )
                 continue
-            # A thread beside the training takes a core from it at most; waiting for the disk takes nothing.
+            # The thread takes at most one core from training; waiting for the disk takes nothing.
             self._cost += cost.busy
             self.spent += cost.busy
             self.encoder_seconds = cost.encoder_wall

@@ -1,4 +1,4 @@
-"""How far a run is, when it must end, and the learning rate that follows from it."""
+"""A run's progress, its end, and the learning rate that follows from them."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from collections.abc import Callable
 from mri_transfer.errors import UserError
 from mri_transfer.machine.hardware import EARLIEST_SANE_CLOCK
 
-# A budget in time may be missed by this share of it; the last step is not begun if it would end later than that.
+# A time budget may be exceeded by this share; a step that would end later than that is not begun.
 TOLERANCE = 0.02
-# Steps from which the length of the next one is told: few, so that a machine that slows down is noticed at once.
+# Number of steps used to predict the next one's duration: few, to notice a slowing machine at once.
 REMEMBERED_STEPS = 5
 
 
@@ -29,14 +29,14 @@ def warmup_cosine(progress: float, warmup: float) -> float:
 
 
 def next_moment(moment: datetime.time, now: float) -> float:
-    """The next time that the local clock shows `moment`, as a Unix time.
+    """When the local clock next shows `moment`, as a Unix time.
 
     Args:
         moment: time of day, such as 07:00.
         now: Unix time.
 
     Raises:
-        UserError: the clock was never set, so no time of day means anything.
+        UserError: the clock was never set, so a time of day is meaningless.
     """
     if now < EARLIEST_SANE_CLOCK:
         year = datetime.datetime.fromtimestamp(now).year
@@ -46,31 +46,30 @@ def next_moment(moment: datetime.time, now: float) -> float:
         )
     today = datetime.datetime.fromtimestamp(now).date()
     days = (datetime.datetime.combine(today + datetime.timedelta(days), moment) for days in (0, 1, 2))
-    # Summer time is the operating system's business: a local time without a zone is what its clock will show.
+    # The operating system handles summer time: a local time without a zone is what its clock will show.
     return next(unix for day in days if (unix := day.timestamp()) > now)
 
 
 def since_boot() -> float:
-    """Monotonic seconds that go on while the machine sleeps, where the system has such a clock."""
+    """Monotonic seconds that include sleep, if the system has such a clock."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)
     return time.monotonic()
 
 
 class Budget:
-    """A budget in steps or in seconds, over which the schedule is laid.
+    """A budget in steps or seconds that the schedule spans.
 
-    In seconds, the share that is used grows by what each moment is worth of the time that is left, so it reaches 1 at
-    the end whatever becomes of the speed, of the time that finishing takes, or of the end itself (a run that must be
-    ready at 07:00 has less time left after an interruption). The last step is begun if that brings the end nearer to
-    the budget, and does not pass it by more than :data:`TOLERANCE`.
+    In seconds, each moment adds its fraction of the time left, so the share used reaches 1 at the end even if the
+    speed, the finishing time or the end itself changes (a run due at 07:00 has less time left after an interruption).
+    The last step is begun if it brings the end nearer to the budget and exceeds it by at most :data:`TOLERANCE`.
 
     Args:
         steps: total number of optimizer steps, or None.
         seconds: total time in seconds, or None; exactly one of the two is given.
-        spent: seconds of that which were used before this process started.
-        share: of the budget that was used then, 0..1; None for spent / seconds.
-        step_seconds: how long a step took then.
+        spent: seconds used before this process started.
+        share: of the budget used by then, 0..1; None for spent / seconds.
+        step_seconds: duration of a step by then.
         started: when this process began, by `clock`; None for now.
         clock: monotonic seconds; a wall clock may jump.
     """
@@ -92,13 +91,13 @@ class Budget:
         self.started = clock() if started is None else started
         self._share = (spent / seconds if seconds else 0.0) if share is None else share
         self._share_at = spent
-        # Seconds that the last measurements, saving and the pages will take, told by the loop: if the run ends now, and
-        # what comes on top of that after another step.
+        # Seconds for the last measurements, saving and pages, set by the loop: if the run ends now, and the extra after
+        # another step.
         self.finishing, self.finishing_later = 0.0, 0.0
         self._steps: deque[float] = deque([step_seconds] if step_seconds else [], maxlen=REMEMBERED_STEPS)
 
     def elapsed(self) -> float:
-        """Seconds of training so far, interruptions left out."""
+        """Seconds of training so far, without interruptions."""
         return self.spent + self.clock() - self.started
 
     def progress(self, step: int) -> float:
@@ -126,11 +125,11 @@ class Budget:
 
     @property
     def step_seconds(self) -> float:
-        """How long a step takes at present; 0 as long as none was noted."""
+        """Current duration of a step; 0 until one was noted."""
         return sum(self._steps) / len(self._steps) if self._steps else 0.0
 
     def note_step(self, seconds: float) -> None:
-        """Learn how long a step takes; those that compile are left out by the caller."""
+        """Note a step's duration; the caller leaves out steps that compile."""
         self._steps.append(seconds)
 
     def remaining(self, step: int) -> float:

@@ -1,4 +1,4 @@
-"""How fast this machine trains: a few steps of the real thing on noise, in each precision."""
+"""Measures this machine's training speed: a few real steps on noise, in each precision."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from mri_transfer.pretrain.run.trainer import Trainer, bytes_of_training
 
 @dataclasses.dataclass(frozen=True)
 class Speed:
-    """What was measured.
+    """The measurement.
 
     Attributes:
         backbone, size, batch: network, side of the views in pixels, pairs in a step.
-        micro_batch: pairs that fit into the memory at once; None for all of them.
-        step_seconds: the median step by precision, views included.
-        memory_bytes: what training is expected to take.
+        micro_batch: pairs that fit into memory at once; None for all.
+        step_seconds: the median step by precision, including views.
+        memory_bytes: expected memory of training.
     """
 
     backbone: str
@@ -33,7 +33,7 @@ class Speed:
 
     @property
     def precision(self) -> str:
-        """The one to train in."""
+        """The precision to train in."""
         return fastest(self.step_seconds)
 
     @property
@@ -43,25 +43,25 @@ class Speed:
 
     @property
     def hours_per_million_views(self) -> float:
-        """Likewise, without health checks and saves, which take 3% at most."""
+        """Likewise, without health checks and saves, which take at most 3%."""
         return 1e6 / self.views_per_second / 3600
 
 
 def measure_speed(
     *, backbone: str, size: int, batch: int, seconds: float, limit: float | None, method: str = "simclr"
 ) -> Speed:
-    """Train on noise for about so many seconds, compiling left out.
+    """Train on noise for about `seconds`, not counting compilation.
 
     Args:
-        backbone: of the encoder.
-        size: side of the views in pixels.
+        backbone: the encoder's.
+        size: side of views in pixels.
         batch: pairs in a step.
         seconds: for both precisions together.
-        limit: of memory in bytes, if it is known.
-        method: of training.
+        limit: memory limit in bytes, if known.
+        method: to train.
 
     Raises:
-        UserError: not even a few pairs fit into the memory.
+        UserError: not even a few pairs fit into memory.
     """
     from mri_transfer.checkpoints.backbones import build_encoder
 

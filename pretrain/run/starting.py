@@ -1,4 +1,4 @@
-"""Where a run starts from: weights and position, how many pairs fit into memory, how much time is left."""
+"""A run's start: weights and position, pairs that fit into memory, and time left."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def start_or_continue(
     limit: float | None,
     killed: bool,
 ) -> tuple[Trainer, dict[str, Any], Position]:
-    """The trainer with its weights, where they come from, and where the run is.
+    """The trainer with its weights, their origin, and the run's position.
 
     Args:
-        config, backbone, store, sampler: what the run is made of.
-        devices: that it trains with.
-        limit: of memory in bytes, if it is known.
-        killed: whether the process before this one was killed because memory was short.
+        config, backbone, store, sampler: the run's.
+        devices: those it trains on.
+        limit: memory limit in bytes, if known.
+        killed: whether the previous process was killed for lack of memory.
 
     Raises:
         UserError: no such start, a damaged state, or too little memory.
@@ -55,7 +55,7 @@ def start_or_continue(
     full_size = config.size or store.size
     size = config.size_at(0.0, full_size)
     saved = load_state(config.out / "state")
-    if saved:  # the starting weights may be gone by now; the state holds everything
+    if saved:  # starting weights may be gone; the state holds everything
         arrays, info = saved
         position = Position.from_info(info)
         if killed:
@@ -89,7 +89,7 @@ def start_or_continue(
         )
 
     start = {"backbone": backbone, **facts, **_precision(config, trainer_of, sampler)}
-    encoder.set_weights(weights)  # measuring moved the averages of batch normalisation
+    encoder.set_weights(weights)  # measuring moved batch-normalisation averages
     write_card(start_file, start)
     return trainer_of(start["precision"]), start, Position()
 
@@ -97,7 +97,7 @@ def start_or_continue(
 def _precision(
     config: PretrainConfig, trainer_of: Callable[[str], Trainer], sampler: PairSampler
 ) -> dict[str, Any]:
-    """The precision to train in, and what it was chosen by."""
+    """The precision to train in, and why."""
     if config.precision != "auto":
         return {"precision": config.precision}
     budget = config.seconds
@@ -124,12 +124,12 @@ def _micro_batch(
     limit: float | None,
     processes: int,
 ) -> int | None:
-    """Pairs at once: as told, or as many as fit at the largest size of views."""
+    """Pairs at once: as set, or as many as fit at the largest view size."""
     from mri_transfer.checkpoints.backbones import build_encoder
 
     if config.micro_batch is not None:
         return config.micro_batch
-    if limit is None:  # GPUs with a memory of their own will tell
+    if limit is None:  # GPUs with their own memory report it
         return None
     largest = encoder if encoder.input_shape[1] == size else build_encoder(backbone, size)
     micro_batch = largest_that_fits(
@@ -143,9 +143,9 @@ def _micro_batch(
 
 
 def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int | None:
-    """Pairs at once after the kernel killed a process that had `micro_batch`: half of them, if that makes sense.
+    """Pairs at once after the kernel killed a process with `micro_batch`: half, if possible.
 
-    If not, the user hears of it and the run goes on: what was killed for want of memory may have been another program.
+    If not, the run warns and goes on: another program may have been killed for lack of memory.
     """
     fewer = smaller(micro_batch, config.batch)
     at_once = micro_batch or config.batch
@@ -157,14 +157,14 @@ def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int | None
 
 
 def seconds_left(config: PretrainConfig, position: Position) -> float:
-    """Seconds until the moment of --until, which is looked up on the clock once, when the run begins.
+    """Seconds until --until, which is converted to a clock time once, when the run begins.
 
-    A resumed run goes by the clock again, since only that knows how long it was off. But more time than at the last
-    save can't be left: then the clock was set back, or a board without a battery for it has lost it.
+    A resumed run reads the clock again, the only record of how long it was off. If that leaves more time than the last
+    save had, the clock was set back, or a board without a clock battery lost it.
 
     Args:
         config: with `until`.
-        position: of the run; its `ends` is set when the run begins.
+        position: the run's; its `ends` is set when the run begins.
 
     Raises:
         UserError: the clock was never set.
@@ -182,7 +182,7 @@ def seconds_left(config: PretrainConfig, position: Position) -> float:
 
 
 def best_score(out: Path) -> float:
-    """Of the best encoder that a run has kept so far; one that nobody has measured is worse than any score."""
+    """Score of the best encoder a run has kept so far; an unmeasured one counts as worse than any score."""
     from mri_transfer.checkpoints.encoders import read_card
 
     try:

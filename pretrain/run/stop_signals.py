@@ -1,4 +1,4 @@
-"""Signals of a night: a stop that is asked for, and a terminal that goes away."""
+"""Handles signals: requests to stop, and a closed terminal."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ LOG = "output.log"
 
 
 class Interrupts:
-    """While it is entered, signals become what a run needs; only the main thread may ask for that.
+    """A context manager that handles signals for a run; main thread only.
 
-    - Ctrl-C and SIGTERM (`kill`, a shutdown) set `asked` once training has begun: the loop ends after the step it is
-      in, so that what is saved belongs to one step. Before that, and the second time, they end at once.
-    - SIGHUP (the ssh session or the terminal is closed) doesn't end the run. What would be printed goes on in
-      `output.log` in the run folder, since writing to a terminal that is gone is an error.
+    - Ctrl-C and SIGTERM (`kill`, a shutdown) set `asked` once training has begun: the loop ends after the current step,
+      so that the save belongs to one step. Before that, and the second time, they end at once.
+    - SIGHUP (a closed ssh session or terminal) doesn't end the run. Output continues in `output.log` in the run folder,
+      since writing to a closed terminal is an error.
 
     Args:
         out: the run folder.
 
     Attributes:
-        patient: whether there is something to save, so that the user is kept waiting for it.
-        asked: whether the end was asked for.
-        hung_up: whether the terminal is gone.
+        patient: whether there is something to save before ending.
+        asked: whether a stop was requested.
+        hung_up: whether the terminal is closed.
     """
 
     def __init__(self, out: Path):
@@ -45,7 +45,7 @@ class Interrupts:
     def __enter__(self) -> Interrupts:
         if threading.current_thread() is threading.main_thread():
             handlers: dict[int, Any] = {signal.SIGINT: self._ask, signal.SIGTERM: self._ask}
-            # Under nohup it is ignored already, and output goes where the user wants it.
+            # nohup already ignores it, and output goes where the user wants it.
             if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
                 handlers[signal.SIGHUP] = self._hang_up
             self._before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
@@ -55,7 +55,7 @@ class Interrupts:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            # Once the terminal is gone, a second SIGHUP (the shell sends its own) must not end what is being saved.
+            # After the terminal closes, a second SIGHUP (from the shell) must not interrupt saving.
             if not (self.hung_up and number == getattr(signal, "SIGHUP", None)):
                 signal.signal(number, handler)
 
@@ -70,7 +70,7 @@ class Interrupts:
             redirect_output(self.out / LOG)
 
     def tell(self) -> None:
-        """Say what has happened; not done in the handlers, which may interrupt another print."""
+        """Report what happened; handlers can't, as they may interrupt another print."""
         news = {
             "the terminal was closed; the run goes on, and what it says is written here": self.hung_up,
             "stopping: what is done is being saved (interrupt again to stop at once)": self.asked,
@@ -90,12 +90,12 @@ def _numbers(*streams: Any) -> list[int]:
 
 
 def redirect_output(log: Path) -> None:
-    """Let standard output and error go on in `log`, unless they go to a file already."""
+    """Redirect standard output and error to `log`, unless they already go to a file."""
     try:
         target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     except OSError:
         target = os.open(os.devnull, os.O_WRONLY)
-    # Python's own may have other numbers while those of C++ are held back.
+    # Python's streams may have other descriptors while C++ output is suppressed.
     for stream in sorted({1, 2, *_numbers(sys.stdout, sys.stderr)}):
         try:
             if stat.S_ISREG(os.fstat(stream).st_mode):

@@ -1,4 +1,4 @@
-"""What is trained: the encoder, its method and the optimizer, which can be rebuilt midway without losing a number."""
+"""Trains the encoder, its method and optimizer, which can be rebuilt midway without losing a number."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def bytes_of_training(
     config: PretrainConfig, encoder: keras.Model, micro_batch: int | None, processes: int = 1
 ) -> float:
-    """Memory that a process is expected to take, in bytes, with so many pairs at once in all of them."""
+    """Expected memory of a process, in bytes, given the pairs at once in all processes."""
     from mri_transfer.pretrain.fit.memory_plan import recomputes, step_bytes
 
     pairs = config.batch // processes
@@ -39,8 +39,8 @@ class Trainer:
         backbone: the encoder's network.
         encoder: to start from; None for one whose weights :meth:`assign` will bring.
         size: side of the views in pixels.
-        micro_batch: pairs that are encoded at once; None for all of a batch.
-        precision: that layers compute in, one of `precision.PRECISIONS`.
+        micro_batch: pairs encoded at once; None for the whole batch.
+        precision: of layers' computation, one of `precision.PRECISIONS`.
     """
 
     def __init__(
@@ -105,19 +105,19 @@ class Trainer:
     def build(
         self, *, size: int | None = None, micro_batch: int | None = None, arrays: dict[str, Any] | None = None
     ) -> None:
-        """Build the method anew for another size of views or micro-batch; every number is carried over.
+        """Rebuild the method for another view size or micro-batch, carrying over every number.
 
         Args:
-            size: side of the views in pixels; None for the present one.
-            micro_batch: pairs encoded at once; None for the present number.
-            arrays: the state to go on from; None for the present one.
+            size: side of the views in pixels; None for the current one.
+            micro_batch: pairs encoded at once; None for the current number.
+            arrays: the state to continue from; None for the current one.
 
         Raises:
             UserError: the method's variables depend on what was changed.
         """
         arrays = self.arrays() if arrays is None else arrays
         size, micro_batch = size or self.size, micro_batch or self.micro_batch
-        del self._method, self.optimizer, self.encoder  # their memory is needed for those that come
+        del self._method, self.optimizer, self.encoder  # frees memory for their replacements
         gc.collect()
         self._compose(None, size, micro_batch)
         self.assign(arrays)
@@ -131,7 +131,7 @@ class Trainer:
             share: of the budget used before it, 0..1.
 
         Returns:
-            The loss, before the step; not finite if the training diverged.
+            The loss before the step; not finite if training diverged.
         """
         self._method.set_progress(share)
         self.optimizer.learning_rate.assign(rate)
@@ -145,7 +145,7 @@ class Trainer:
 
     @property
     def method(self) -> Method:
-        """What is trained, to be looked at."""
+        """The method, for inspection."""
         return self._method
 
     def arrays(self) -> dict[str, np.ndarray]:
@@ -155,13 +155,13 @@ class Trainer:
         return model_arrays(self._method, self.optimizer)
 
     def assign(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on from the numbers that :meth:`arrays` gave."""
+        """Continue from numbers returned by :meth:`arrays`."""
         from mri_transfer.checkpoints.state import assign_arrays
 
         assign_arrays(arrays, self._method, self.optimizer)
 
     def copy_encoder(self, provenance: dict[str, Any]) -> Callable[[Path], None]:
-        """Copies the encoder as it is now; what is returned writes that copy into a folder, at any later time."""
+        """Copy the current encoder; returns a function that writes that copy into a folder at any later time."""
         from mri_transfer.checkpoints.encoders import encoder_arrays, save_encoder
 
         encoder, backbone, size, arrays = self.encoder, self.backbone, self.size, encoder_arrays(self.encoder)

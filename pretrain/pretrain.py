@@ -1,4 +1,4 @@
-"""The overnight run: between a slice store and an encoder on disk."""
+"""The overnight run: from a slice store to an encoder on disk."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[Callback] = ()) -> dict
 
     Args:
         config: the settings.
-        callbacks: told how it goes, in this order.
+        callbacks: called in this order.
 
     Returns:
-        The summary that is also written to `summary.json`: steps, seconds, views, losses, where the encoder is.
+        The summary, also written to `summary.json`: steps, seconds, views, losses, path of the encoder.
 
     Raises:
-        UserError: bad settings, a store that doesn't fit, a folder with another run, or a run that ended early because
-            it diverged or a monitor asked for it; all is saved then.
+        UserError: bad settings, an unsuitable store, a folder with another run, or a run that ended early (divergence
+            or a monitor's request), with all saved.
         KeyboardInterrupt: after Ctrl-C or SIGTERM, once the state is saved.
     """
     for callback in callbacks:
@@ -104,21 +104,21 @@ def _lead(
     started: float,
     clock: Callable[[], float],
 ) -> dict[str, Any]:
-    """The run as rank 0, which decides and writes, sees it; arguments are what it is made of."""
+    """The run on rank 0, which decides and writes; arguments are its parts."""
     backbone = backbone_of(config)
     claim_folder(config.out, KIND)
     facts = check_same_run(config, store)
     if (summary := _summary_of_finished(config.out)) is not None:
         return summary
     progress.say(sampler.sentence())
-    for line in remarks(store) if not config.banner else ():  # the demo's heads are few on purpose
+    for line in remarks(store) if not config.banner else ():  # the demo has few heads on purpose
         progress.say(line)
     try:
         return _train(
             config, backbone, store, sampler, devices, interrupts, watching, facts, limit, started, clock
         )
     finally:
-        if (config.out / "summary.json").is_file():  # it is over, also where it ended early
+        if (config.out / "summary.json").is_file():  # it is over, even if it ended early
             write_sums(config.out)
 
 
@@ -175,15 +175,15 @@ def _train(
                 best_score=best_score(config.out),
             )
             if position.step == 0 or marker.killed:
-                # A disk that has no room is better met now than at three in the morning; and that fewer pairs are
-                # encoded at once must be known to the next process, should this one be killed too.
+                # Better to notice a full disk now than at three in the morning; and if this process is killed too, the
+                # next must know that fewer pairs are encoded at once.
                 loop.save_now()
             loop.run_steps()
             return _finish(loop)
 
 
 def _summary_of_finished(out: Path) -> dict[str, Any] | None:
-    """What a run that is over says, or None.
+    """The summary of a finished run, or None.
 
     Raises:
         UserError: it ended early.
@@ -198,7 +198,7 @@ def _summary_of_finished(out: Path) -> dict[str, Any] | None:
 
 
 def _monitors(config: PretrainConfig) -> list[Monitor]:
-    """What watches this run."""
+    """This run's monitors."""
     from mri_transfer.pretrain.health.monitor import HealthMonitor
     from mri_transfer.pretrain.health.tensorboard import TensorBoardLog
 
@@ -206,7 +206,7 @@ def _monitors(config: PretrainConfig) -> list[Monitor]:
 
 
 def _finish(loop: Loop) -> dict[str, Any]:
-    """The last measurements, the encoder, the pages, and the summary, which tells the time until itself."""
+    """The last measurements, the encoder, the pages, and the summary with the time up to itself."""
     config, saver, position, metrics = loop.config, loop.saver, loop.position, loop.metrics
     out = config.out
 
@@ -239,8 +239,8 @@ def _finish(loop: Loop) -> dict[str, Any]:
         **entries,
     }
     saver.save_at_last(lambda: write_json(out / "summary.json", summary), given_up)
-    shutil.rmtree(saver.state, ignore_errors=True)  # the encoder is safe; the optimizer's state has served
-    # Both are missing if a power cut took the metrics of a run that only had to be finished.
+    shutil.rmtree(saver.state, ignore_errors=True)  # the encoder is safe; the optimizer's state is unneeded
+    # Both are missing if a power cut lost the metrics of a run that only needed finishing.
     losses = [f"{loss:.3f}" for loss in (position.first_loss, metrics.last.get("loss")) if loss is not None]
     progress.say(
         f"{counted(position.step, 'step')} in {seconds / 60:.1f} min, loss {' → '.join(losses) or 'unknown'}; "

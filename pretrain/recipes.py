@@ -1,6 +1,6 @@
-"""Named settings for `--recipe`: what each is for, what it costs, what it reached, and where that was measured.
+"""Named settings for `--recipe`: purpose, cost, score, and where they were measured.
 
-What a recipe sets can be overridden by the options themselves.
+Explicit options override a recipe's settings.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ class Recipe:
     """Settings for a kind of machine.
 
     Attributes:
-        purpose: whom it is for.
-        settings: options by their name in `PretrainConfig`.
-        cost: time and memory, and which measurement says so.
-        reached: a score, and which measurement says so.
+        purpose: intended users.
+        settings: options by name in `PretrainConfig`.
+        cost: time and memory, citing the measurement.
+        reached: a score, citing the measurement.
     """
 
     purpose: str
@@ -79,11 +79,11 @@ def described() -> str:
 
 
 def settings_of(name: str, given: dict[str, Any]) -> dict[str, Any]:
-    """What a recipe sets, without its budget where another one is given.
+    """A recipe's settings, without its budget if another is given.
 
     Args:
-        name: of the recipe.
-        given: option values by name; None where they were left out.
+        name: the recipe's.
+        given: option values by name; None if omitted.
     """
     settings = dict(RECIPES[name].settings)
     if any(given.get(budget) is not None for budget in BUDGETS):

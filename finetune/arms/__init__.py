@@ -1,1 +1,1 @@
-"""What is compared: starts, where their weights come from, what they are called, and the floors beside them."""
+"""The starts compared: their weights' origins, their wording, and the floors beside them."""

@@ -1,4 +1,4 @@
-"""What is compared: each arm is a name and what to start from, see written.py for the forms."""
+"""Arms of a comparison: each is a name and a start; see written.py for the syntax."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Arm:
     """One start.
 
     Attributes:
-        name: what the report calls it.
-        start: as it was written: "random", "imagenet", "pixels", "figures", a path, a path with places for seed
-            and fold, one of the first two or a path after "scaled:", or a path after "features:".
-        backbone: the network's name; "" without one.
-        cards: by path, the encoders' cards (see :mod:`mri_transfer.checkpoints.encoders`), or of files what
-            :func:`~.initialisation.card_of` says; empty for built-in starts.
+        name: used in the report.
+        start: as written: "random", "imagenet", "pixels", "figures", a path, a path with placeholders for seed and
+            fold, one of the first two or a path after "scaled:", or a path after "features:".
+        backbone: the network's name, or "".
+        cards: by path, the encoders' cards (see :mod:`mri_transfer.checkpoints.encoders`), or for files the result of
+            :func:`~.initialisation.card_of`; empty for built-in starts.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Arm:
 
     @property
     def kind(self) -> str:
-        """ "pixels", "figures", "features", "scaled", or as of :func:`~.initialisation.kind_of`."""
+        """ "pixels", "figures", "features", "scaled", or as :func:`~.initialisation.kind_of`."""
         for prefix in PREFIXES:
             if self.start.startswith(prefix):
                 return prefix.rstrip(":")
@@ -70,30 +70,30 @@ class Arm:
 
     @property
     def card(self) -> dict[str, Any]:
-        """The card of the one encoder; empty where there is none or several."""
+        """The card of the only encoder; empty if there are none or several."""
         return self.cards.get(self.origin, {})
 
     @property
     def per_seed(self) -> bool:
-        """Whether each seed has weights of its own: one random network says little about random networks."""
+        """Whether each seed has its own weights: one random network says little about random networks."""
         return self.kind in (RANDOM, initialisation.SCALED)
 
     @property
     def repeated(self) -> bool:
-        """Whether it has several encoders: one for each seed, or for each split."""
+        """Whether it has several encoders: one per seed or per split."""
         return self.kind in (ENCODER, NETWORK, OWN_WEIGHTS) and any(path != self.start for path in self.cards)
 
     @property
     def per_split(self) -> bool:
-        """Whether every fold of every seed has an encoder of its own, pretrained on its training images."""
+        """Whether every fold of every seed has its own encoder, pretrained on its training images."""
         return self.repeated and "{fold}" in self.start
 
     def path(self, seed: int, fold: int) -> str:
-        """Where the encoder of a split lies."""
+        """Path of a split's encoder."""
         return filled(self.origin, seed, fold) if self.repeated else self.origin
 
     def source(self, seed: int, fold: int) -> Initialisation:
-        """What a split starts from."""
+        """A split's start."""
         return Initialisation(
             self.path(seed, fold),
             self.backbone,
@@ -103,18 +103,18 @@ class Arm:
 
     @cached_property
     def without_network(self) -> WithoutNetwork | FeatureTable | None:
-        """What stands in the start's place where there is no network."""
+        """The start's substitute if there is no network."""
         if self.kind == feature_table.KIND:
             return FeatureTable(Path(self.origin), option_of(self.name, self.start))
         return WithoutNetwork(self.kind) if self.kind in NO_NETWORK else None
 
     def can(self, mode: str) -> bool:
-        """Whether there is such a trial: without a network there is nothing to fine-tune."""
+        """Whether such a trial exists: without a network there is nothing to fine-tune."""
         return self.without_network is None or mode in FEATURE_MODES
 
 
 def filled(text: str, seed: int, fold: int) -> str:
-    """A path with seed and fold in their places; other braces stay."""
+    """A path with seed and fold filled in; other braces stay."""
     return text.replace("{seed}", str(seed)).replace("{fold}", str(fold))
 
 
@@ -125,17 +125,16 @@ def resolve_arms(
     mixed_backbones: bool = False,
     splits: Sequence[tuple[int, int]] = (),
 ) -> tuple[Arm, ...]:
-    """Read every arm's card and check that the arms can be compared, before any work is done.
+    """Read every arm's card and check that the arms can be compared, before any work.
 
     Args:
         texts: as given on the command line; empty means random and imagenet.
-        backbones: of the built-in starts; by default that of the given encoders. Of several, each makes an arm of every
-            built-in start.
-        mixed_backbones: allow arms of different networks; several `backbones` do so too.
-        splits: (seed, fold) of every split, for paths with places for them.
+        backbones: for the built-in starts; by default the given encoders'. Each makes an arm of every built-in start.
+        mixed_backbones: allow arms with different networks; several `backbones` imply it.
+        splits: (seed, fold) of every split, for paths with placeholders.
 
     Raises:
-        UserError: an arm is written wrongly, named twice, missing, damaged, or of another backbone than the rest.
+        UserError: an arm is malformed, named twice, missing, damaged, or has another backbone than the rest.
     """
     starts = [parse_arm(text) for text in (texts or (RANDOM, IMAGENET))]
     _named_once([name for name, _ in starts])
@@ -144,7 +143,7 @@ def resolve_arms(
     if len(bare) == len(starts):
         return tuple(bare.values())
 
-    # Keras takes seconds to import, and a mistyped path need not wait for it.
+    # Keras takes seconds to import; mistyped paths should fail before.
     device.prepare()
     from mri_transfer.checkpoints.backbones import check_backbone
 
@@ -189,7 +188,7 @@ def resolve_arms(
 
 
 def _table(start: str) -> dict[str, dict[str, Any]]:
-    """What is known of a table of features, by its path."""
+    """Facts about a table of features, by its path."""
     path = Path(origin_of(start))
     entry = {"file": path.name, "weights_sha256": sha256(path)} if start not in NO_NETWORK else {}
     return {str(path): entry} if entry else {}
@@ -204,10 +203,10 @@ def _named_once(names: Sequence[str]) -> None:
 
 
 def _paths(name: str, start: str, splits: Sequence[tuple[int, int]]) -> list[str]:
-    """The encoders that an arm needs, which are all there; none for built-in starts.
+    """An arm's encoders, checked to exist; none for built-in starts.
 
     Raises:
-        UserError: one is missing or there twice, or a path has a place for the fold and none for the seed though folds
+        UserError: one is missing or duplicated, or a path has a placeholder for fold but not for seed although folds
             differ between seeds.
     """
     if has_none(start):
@@ -248,7 +247,7 @@ def _one_backbone(name: str, cards: dict[str, dict[str, Any]]) -> str:
 
 
 def _different(name: str, cards: dict[str, dict[str, Any]]) -> None:
-    """Copies of one encoder would pass for pretraining that always comes out the same."""
+    """Copies of one encoder would look like perfectly reproducible pretraining."""
     first: dict[str, str] = {}
     for path, card in cards.items():
         digest = card.get("weights_sha256", path)
@@ -271,7 +270,7 @@ def _refuse_mixed(of_runs: dict[str, str], run_backbones: Sequence[str], backbon
 
 
 def refuse_the_same(arms: Sequence[Arm]) -> None:
-    """See that no two arms have the same weights: they would give the same predictions, at the price of both.
+    """Ensure that no two arms have the same weights: they would give the same predictions at twice the cost.
 
     Raises:
         UserError: two do.

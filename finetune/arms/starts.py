@@ -1,4 +1,4 @@
-"""What a trial starts from, ready to make features: an encoder compiled for prediction, or no network at all."""
+"""A trial's start, ready to compute features: an encoder compiled for prediction, or no network."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from mri_transfer.machine import device
 PIXELS = "pixels"
 FIGURES = "figures"
 NO_NETWORK = (PIXELS, FIGURES)
-PIXEL_SIDE = 24  # of the images that are compared pixel by pixel
+PIXEL_SIDE = 24  # of images compared pixel by pixel
 
 
 def load_compiled(
     start: Initialisation, size: int, imagenet_weights: Path | None = None
 ) -> tuple[Any, dict[str, Any]]:
-    """As :meth:`Initialisation.load`, compiled for prediction; every network built before is forgotten."""
+    """:meth:`Initialisation.load`, compiled for prediction; discards every network built before."""
     device.prepare()
     import keras
 
-    keras.utils.clear_session()  # else every network built so far stays in memory
+    keras.utils.clear_session()  # else all networks so far stay in memory
     model, facts = start.load(size, imagenet_weights)
     model.compile(jit_compile=device.jit_compile())
     return model, facts
@@ -34,7 +34,7 @@ def load_compiled(
 
 @dataclasses.dataclass(frozen=True)
 class WithoutNetwork:
-    """What stands in a start's place where there is no network.
+    """A start's substitute if there is no network.
 
     Attributes:
         kind: "pixels" or "figures".
@@ -43,21 +43,21 @@ class WithoutNetwork:
     kind: str
 
     def identity(self) -> tuple[str, dict[str, Any]]:
-        """What identifies it, and what it is."""
+        """Its identity and description."""
         if self.kind == PIXELS:
             return f"{PIXELS}-{PIXEL_SIDE}", {"init": PIXELS, "side": PIXEL_SIDE}
         return f"{FIGURES}-{len(GLOBAL)}", {"init": FIGURES, "figures": list(GLOBAL)}
 
     def features(self, images: np.ndarray, names: Any = None) -> np.ndarray:
-        """Features float32 (n, d) of uint8 (n, size, size); what they are called says nothing."""
+        """Features float32 (n, d) of uint8 (n, size, size); names are ignored."""
         return pixel_features(images) if self.kind == PIXELS else global_figures(images)
 
 
 def pixel_features(images: np.ndarray) -> np.ndarray:
-    """Images as features: float32 (n, 576) of uint8 (n, size, size), means over areas of a grid of 24 x 24.
+    """Images as features: float32 (n, 576) of uint8 (n, size, size), area means on a 24 x 24 grid.
 
     Args:
-        images: of 24 pixels a side or more; smaller ones are stretched.
+        images: at least 24 pixels a side; smaller ones are stretched.
     """
     from PIL import Image
 

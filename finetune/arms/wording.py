@@ -1,8 +1,8 @@
-"""What an arm is called in a sentence: what its provenance says. Its name is only a name.
+"""Describes arms in sentences by their provenance; a name is only a name.
 
-An encoder named "mri" may have been pretrained on anything, and one named "no-mri-control" on MRI. So the subject of a
-claim comes from the card that lies with the weights: an encoder that was pretrained once is "this encoder", as nothing
-is known of how the same pretraining comes out the next time; one for each seed or split is "this pretraining".
+An encoder named "mri" may have been pretrained on anything, and one named "no-mri-control" on MRI. So a claim's subject
+comes from the card beside the weights: an encoder pretrained once is "this encoder", as repeating its pretraining might
+give another result; one per seed or split is "this pretraining".
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MR = re.compile(
 
 
 def kind_of(report: Mapping[str, Any], arm: str) -> str:
-    """What an arm starts from: as the report says, or by its name where it is a built-in start's."""
+    """An arm's kind of start: from the report, or from its name for built-in starts."""
     return report.get("kinds", {}).get(arm) or (arm if arm in {IMAGENET, *CONTROLS} else "encoder")
 
 
@@ -43,7 +43,7 @@ def subject(report: Mapping[str, Any], arm: str) -> str:
 
     Args:
         report: with "kinds" and "pretraining" (see :func:`pretraining_of`) by arm, and "arm_names", if known.
-        arm: its name, which is added where the report has several such arms.
+        arm: its name, added if the report has several such arms.
     """
     kind = kind_of(report, arm)
     if kind == IMAGENET:
@@ -62,16 +62,16 @@ def _repeated(report: Mapping[str, Any], arm: str) -> bool:
 
 
 def pretraining_of(cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """What an arm's encoders were pretrained on, from what, how long and how often, by the first one's card.
+    """Data, start, duration and number of an arm's pretraining runs, from its first encoder's card.
 
     Args:
-        cards: of its encoders by path; see :mod:`mri_transfer.checkpoints.encoders`.
+        cards: its encoders', by path; see :mod:`mri_transfer.checkpoints.encoders`.
 
     Returns:
-        {"runs", "method", "hours", "from", "slices", "subjects", "modality", "sequences"}: hours are those of every
-        training on the way to one encoder, "from" is "random", "imagenet" or "unknown", "modality" "MRI", "CT", "MRI
-        and CT", "tumour images", "generated" or "" (the slice store is gone, or doesn't say). Empty without an encoder,
-        and {"runs", "file"} of files that say nothing of all that.
+        {"runs", "method", "hours", "from", "slices", "subjects", "modality", "sequences"}: hours sum all trainings
+        behind one encoder, "from" is "random", "imagenet" or "unknown", "modality" is "MRI", "CT", "MRI and CT",
+        "tumour images", "generated" or "" (the slice store is gone, or doesn't say). Empty without an encoder, and
+        {"runs", "file"} for files without this information.
     """
     if not cards:
         return {}
@@ -96,7 +96,7 @@ def pretraining_of(cards: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _contents(link: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
-    """Sequences of the store that an encoder was pretrained on, most slices first, and their modality."""
+    """Sequences of an encoder's pretraining store, most slices first, and their modality."""
     data = link.get("data") or {}
     store = data.get("store") or (link.get("config") or {}).get("store")
     summary, manifest = (_read(store, name) for name in ("summary.json", "manifest.json"))
@@ -118,7 +118,7 @@ def _read(store: Any, name: str) -> Mapping[str, Any]:
 
 
 def described(report: Mapping[str, Any], arm: str) -> str:
-    """One sentence on what an arm is; "" where it goes without saying."""
+    """One sentence describing an arm; "" if obvious."""
     kind, facts = kind_of(report, arm), report.get("pretraining", {}).get(arm) or {}
     if kind == "random":
         return f"{arm}: weights drawn at random for each seed, not trained on anything."

@@ -1,4 +1,4 @@
-"""How an arm is written: a name, and what to start from.
+"""Syntax of an arm: a name and a start.
 
 random              weights drawn anew for each seed
 imagenet            the backbone's ImageNet weights
@@ -33,27 +33,27 @@ PLACES = ("{seed}", "{fold}")
 
 
 def origin_of(start: str) -> str:
-    """A start without what stands before a colon."""
+    """A start without its prefix before the colon."""
     prefix = next((prefix for prefix in PREFIXES if start.startswith(prefix)), "")
     return start.removeprefix(prefix)
 
 
 def has_none(start: str) -> bool:
-    """Whether it is no network."""
+    """Whether it has no network."""
     return start in NO_NETWORK or start.startswith(feature_table.PREFIX)
 
 
 def option_of(name: str, start: str) -> str:
-    """What stands before the origin of an arm on the command line, for messages."""
+    """The prefix before an arm's origin on the command line, for messages."""
     prefix = next((prefix for prefix in PREFIXES if start.startswith(prefix)), "")
     return f"--arm {'' if name == start else f'{name}='}{prefix}"
 
 
 def parse_arm(text: str) -> tuple[str, str]:
-    """Name and start of an arm, in any of the forms at the top of this module, or a bare path.
+    """Parse an arm's name and start, in any form listed at the top of this module, or a bare path.
 
     Raises:
-        UserError: a name or a path is empty, or a built-in name is given to something else.
+        UserError: a name or path is empty, or a built-in name is given to something else.
     """
     name, equals, start = text.partition("=")
     if equals and Path(text).exists():  # a folder with "=" in its name

@@ -1,4 +1,4 @@
-"""What an arm's fine-tunings chose for themselves on inner splits, and what calibration came to."""
+"""Choices of an arm's fine-tunings on inner splits, and effects of calibration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def choices(details: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         JSON-able {"rates": {rate: trials that chose it}, "epochs": {epochs: trials}, "temperature": {"median", "low",
         "high"}, "uncalibrated" and "calibrated": {"log_loss" (nats), "brier" (0..2), "ece" (0..1)}, means over the
-        trials' test images}; empty where no fine-tuning ended.
+        trials' test images}; empty if no fine-tuning finished.
     """
     ended = [trial for trial in details if "calibrated" in trial]
     if not ended:
@@ -49,7 +49,7 @@ def _shares(counts: Mapping[str, int]) -> str:
 
 
 def in_words(choice: Mapping[str, Any]) -> dict[str, str]:
-    """The same for people: a few facts with a name each; none where there is nothing to tell."""
+    """The same for people: a few named facts, or none."""
     if not choice:
         return {}
     temperature, before, after = choice["temperature"], choice["uncalibrated"], choice["calibrated"]

@@ -1,4 +1,4 @@
-"""Trials on fixed features, in whatever process: the same numbers in each, as BLAS has one thread.
+"""Trials on fixed features, in any process: all give the same numbers, as BLAS has one thread.
 
 This module imports no Keras, so that worker processes start in a second and cost little memory.
 """
@@ -44,13 +44,13 @@ def feature_trial(
     Args:
         mode: "probe", "nearest" or "forest".
         path: a verified file of :class:`~mri_transfer.finetune.heads.features.FeatureCache`.
-        labels, groups: (n,) of all images.
+        labels, groups: (n,) for all images.
         train, test: indices.
-        seed: of the inner splits.
-        elsewhere: such files of other images, all of which are tested too.
+        seed: for inner splits.
+        elsewhere: such files of other images, all tested too.
 
     Returns:
-        float32 (len(test), classes), then one of every other set of images; and what was found on the way.
+        float32 (len(test), classes), then one for every other set of images; and the fit's details.
     """
     started = time.monotonic()
     features = _features(Path(path))

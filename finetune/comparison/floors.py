@@ -1,8 +1,8 @@
-"""Floors: what the same folds give without a network. A start that isn't above them has shown nothing.
+"""Floors: scores of the same folds without a network. A start that isn't above them has shown nothing.
 
-Two are in every report, unasked: the image itself at 24 pixels a side, by the linear probe, and global figures of the
-picture (brightness, margins, extent, entropy), by a random forest. They are no arms: they are in no pair and don't
-count in Holm's correction; each arm's difference to them has an interval.
+Every report has two by default: a linear probe on the image itself at 24 pixels a side, and a random forest on global
+figures of the picture (brightness, margins, extent, entropy). They aren't arms: they are in no pair and don't count in
+Holm's correction; each arm's difference to them has an interval.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ def floor_jobs(splits: Sequence[Split], fraction: float) -> list[Job]:
 def floor_entries(
     scores: dict[str, np.ndarray], floors: dict[str, np.ndarray], resampling: statistics.Resampling
 ) -> list[dict[str, Any]]:
-    """What the report says of the floors.
+    """The report's entries for the floors.
 
     Args:
         scores: macro-F1 (1 + draws, seeds) of each arm of the headline cell.
         floors: the same of each floor.
 
     Returns:
-        {"floor", "words", "macro_f1": interval, "arms": {arm: {"difference": interval of arm less floor, "above":
-        whether all of it is above zero}}} of each floor, the highest first.
+        {"floor", "words", "macro_f1": interval, "arms": {arm: {"difference": interval of arm minus floor, "above":
+        whether all of it is above zero}}} for each floor, highest first.
     """
     entries = []
     for name, floor in floors.items():

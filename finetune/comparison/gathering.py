@@ -1,4 +1,4 @@
-"""What finished trials come to: predictions for the statistics, and the tables of arms and of trials."""
+"""Gathers finished trials: predictions for the statistics, and tables of arms and trials."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ COLUMNS = (
 
 
 def _arm_fields(arms: Sequence[Arm]) -> dict[str, Any]:
-    """The fields of predictions that say who is compared."""
+    """The predictions' fields that describe the arms."""
     return {
         "arms": tuple(arm.name for arm in arms),
         "kinds": {arm.name: arm.kind for arm in arms},
@@ -52,9 +52,9 @@ def gather(
     jobs: Sequence[Job],
     floors: Sequence[Job] = (),
 ) -> Predictions:
-    """What the finished trials say of the scored images, those of the floors beside those of the arms.
+    """Finished trials' predictions for the scored images, of floors and arms.
 
-    The published split stays whole, as it stands beside figures that others have published.
+    The published split stays whole, to compare with figures published by others.
     """
     tumors = runner.tumors
     cross_validated = [job for job in jobs if job.split.fold != PUBLISHED]
@@ -94,7 +94,7 @@ def _cell(job: Job) -> tuple[str, str, float]:
 def _tables(
     runner: Runner, seeds: tuple[int, ...], jobs: Sequence[Job], key: Callable[[Job], Any]
 ) -> dict[Any, np.ndarray]:
-    """What cross-validated trials say of all distinct images, (seeds, n, classes); NaN where they say nothing."""
+    """Cross-validated trials' predictions for all distinct images, (seeds, n, classes); NaN where missing."""
     tables: dict[Any, np.ndarray] = {}
     for job in jobs:
         probabilities = runner.trial(job).probabilities
@@ -112,7 +112,7 @@ def gather_source(
     jobs: Sequence[Job],
     floors: Sequence[Job],
 ) -> Predictions:
-    """What the models of one source say of its scored images."""
+    """Predictions of one source's models for its scored images."""
     mask = scored.images & cell.images
     return Predictions(
         **_arm_fields(arms),
@@ -131,11 +131,11 @@ def gather_source(
 def gather_external(
     arms: Sequence[Arm], external: External, runner: Runner, jobs: Sequence[Job]
 ) -> Predictions:
-    """What the models of all seeds and folds, trained on all labels, say of external images.
+    """Predictions for external images of models of all seeds and folds, trained on all labels.
 
-    Each model takes the place of a seed: a figure is the mean over models, as one of them is what would be used.
-    With five folds, the training sets of two of them have three quarters in common, and those of two seeds four fifths,
-    so models of one seed are no more alike than those of two.
+    Each model takes the place of a seed: a figure is the mean over models, as one of them would be used. With five
+    folds, two folds' training sets share three quarters of their images, and two seeds' four fifths, so models of one
+    seed are no more alike than those of two.
     """
     tables: dict[tuple[str, str, float], list[np.ndarray]] = {}
     for job in jobs:
@@ -154,7 +154,7 @@ def gather_external(
 
 
 def arm_entry(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
-    """What the report says about an arm: where it comes from and what it cost."""
+    """The report's entry for an arm: its origin and cost."""
     arm_jobs = [job for job in jobs if job.arm == arm]
     starts = [runner.start(job) for job in arm_jobs]
     digests = list(dict.fromkeys(start.digest for start in starts))
@@ -167,7 +167,7 @@ def arm_entry(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
         "backbone": arm.backbone,
         "sha256": digests[0] if len(digests) == 1 else digests,
         "provenance": facts.get("provenance") or {key: facts[key] for key in facts if key != "path"},
-        # Of several encoders that is the first one's.
+        # With several encoders, the first one's.
         "encoders": {path: card.get("provenance") for path, card in arm.cards.items() if arm.repeated},
         "trial_hours": round(sum(trial.details.get("seconds", 0) for trial in trials) / 3600, 4),
         "diverged_trials": sum(bool(trial.details.get("diverged")) for trial in trials),
@@ -176,7 +176,7 @@ def arm_entry(arm: Arm, runner: Runner, jobs: Sequence[Job]) -> dict[str, Any]:
 
 
 def write_trials(path: Path, scored: Scored, runner: Runner, jobs: Sequence[Job]) -> None:
-    """One row a trial, with scores of those of its own test images that are scored."""
+    """One row per trial, with scores on its scored test images."""
     tumors = runner.tumors
     with atomic_write(path) as file:
         table = Table(file, COLUMNS)
@@ -208,7 +208,7 @@ def write_trials(path: Path, scored: Scored, runner: Runner, jobs: Sequence[Job]
 
 
 def _scores(truth: np.ndarray, probabilities: np.ndarray) -> list[str]:
-    """Macro-F1, balanced accuracy and log loss of one trial, over the classes there are; empty without images."""
+    """One trial's macro-F1, balanced accuracy and log loss over the classes present; empty without images."""
     if not len(truth):
         return ["", "", ""]
     counts = metrics.confusion(truth, probabilities.argmax(-1), probabilities.shape[-1])

@@ -1,4 +1,4 @@
-"""What fine-tuned classifiers see in their test images, kept beside their trials for the report."""
+"""Activation maps of fine-tuned classifiers on their test images, kept beside their trials for the report."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 def see_and_keep(
     path: Path, classifier: Classifier, images: np.ndarray, desc: str | None = None
 ) -> np.ndarray:
-    """Features of test images by a fine-tuned classifier, and on disk what it sees in them.
+    """Compute a fine-tuned classifier's features of test images, and save its activation maps.
 
     Args:
-        path: where to keep activation and features; its folder is made.
+        path: for activation and features; its folder is created.
         classifier: as fine-tuned.
         images: uint8 (n, size, size).
         desc: label of the progress bar; None shows none.
 
     Returns:
-        float32 (n, d), as the encoder gives them.
+        float32 (n, d), the encoder's output.
     """
     from mri_transfer.finetune.prediction.class_activation import Explainer
 
     try:
         explain = Explainer(classifier)
-    except UserError:  # an encoder that pools otherwise; it is scored all the same
+    except UserError:  # an encoder that pools differently; it is still scored
         return extract_features(classifier.encoder, images, desc)
     features, activation = [], []
     for start in progress.bar(range(0, len(images), BATCH), desc=desc or "", unit="batch", leave=False):
         batch = images[start : start + BATCH]
-        padding = BATCH - len(batch) if start else 0  # one shape only: another would be compiled anew
+        padding = BATCH - len(batch) if start else 0  # one shape only: another would be recompiled
         maps = explain(np.concatenate([batch, np.repeat(batch[-1:], padding, axis=0)]))
         features.append(maps.features[: len(batch)])
         activation.append(maps.activation[: len(batch)])
@@ -50,10 +50,10 @@ def see_and_keep(
 
 
 def load_kept(path: Path, expected: Mapping[str, Shape]) -> dict[str, np.ndarray] | None:
-    """What was kept; None where nothing was, or it is damaged: a report does without it.
+    """Kept arrays; None if missing or damaged: a report works without them.
 
     Args:
-        path: where.
+        path: the file.
         expected: shapes by name, as :func:`~mri_transfer.storage.arrays.check_shapes` takes them.
     """
     try:
@@ -65,5 +65,5 @@ def load_kept(path: Path, expected: Mapping[str, Shape]) -> dict[str, np.ndarray
 
 
 def kept_shapes(images: int) -> dict[str, Shape]:
-    """Of what :func:`see_and_keep` writes for so many images."""
+    """Shapes of what :func:`see_and_keep` writes for `count` images."""
     return {"heat": (images, "classes", "rows", "columns"), "features": (images, "channels")}

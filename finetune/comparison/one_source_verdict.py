@@ -1,9 +1,9 @@
-"""What the verdict says of the cell of one source, by a rule that was fixed before the figures were known.
+"""The verdict on the one-source cell, by a rule fixed before the figures were known.
 
-All images stay the headline: four classes are what was asked and what others quote, every folder has this cell, whether
-or not its pictures are recognised, and so the rule follows no figure. But a lead there may be skill at telling where
-pictures come from. So the same two starts are compared within the one source, in the headline's mode if it was done
-there, else in the best that was; and where the outcomes differ the verdict's sentence and title say so.
+All images stay the headline: four classes are the question and what others quote, and every folder has this cell,
+whether or not its pictures are recognised, so the rule depends on no figure. But a lead there may be skill at
+recognising a picture's origin. So the same two starts are compared within one source, in the headline's mode if done
+there, else in the best mode that was; if the outcomes differ, the verdict's sentence and title say so.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ SHOWN = ("ahead", "behind")
 
 
 def with_one_source(report: dict[str, Any], answer: dict[str, Any]) -> dict[str, Any]:
-    """The verdict on all images with what the one source says of it.
+    """The verdict on all images, with that of the one source.
 
     Args:
-        report: with "one_source", as :func:`mri_transfer.finetune.comparison.results.summarise` makes it.
-        answer: of :func:`mri_transfer.finetune.comparison.verdict.verdict`.
+        report: with "one_source", from :func:`mri_transfer.finetune.comparison.results.summarise`.
+        answer: from :func:`mri_transfer.finetune.comparison.verdict.verdict`.
 
     Returns:
         The verdict with "one_source" added: None, or {"sentence", "agrees", "outcome", "mode", "fraction", "pair"}.
-        Where the outcomes differ, its "sentence" and "short" are longer.
+        If outcomes differ, "sentence" and "short" are longer.
     """
     cell = report.get("one_source")
     first, baseline = answer["arm"], answer["baseline"]

@@ -1,4 +1,4 @@
-"""Scores on parts of the images: those of the published split, or of each source."""
+"""Scores on parts of the images: of the published split, or of each source."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Parts:
     """Accuracy and macro-F1 on each part of a set of images, with intervals over its groups.
 
     Args:
-        chosen: of each part, bool (n,) of its images.
+        chosen: bool (n,) mask of each part's images.
         labels, groups: int (n,).
-        classes: how many there are. Macro-F1 is that of the classes that a part has images of.
-        draws, seed: of the bootstrap.
+        classes: their number. Macro-F1 covers the classes present in a part.
+        draws, seed: the bootstrap's.
     """
 
     def __init__(
@@ -41,10 +41,10 @@ class Parts:
         }
 
     def __call__(self, predicted: np.ndarray) -> dict[str, dict[str, Any]]:
-        """Means over seeds of what int (seeds, n) predicted classes score on each part.
+        """Scores of predicted classes, int (seeds, n), on each part, averaged over seeds.
 
         Returns:
-            Of each part {"images", "groups", "accuracy", "macro_f1", "intervals": {"accuracy", "macro_f1"}}; None where
+            For each part {"images", "groups", "accuracy", "macro_f1", "intervals": {"accuracy", "macro_f1"}}; None if
             it has no images.
         """
         return {name: self._scores_of(name, mask, predicted) for name, mask in self.masks.items()}

@@ -18,12 +18,12 @@ from mri_transfer.finetune.comparison.verdict import headline_cell, verdict
 from mri_transfer.finetune.config import MODES
 
 Cell = tuple[str, str, float]
-"""(arm, mode, fraction), where mode is "probe", "nearest" or "finetune" and fraction is that of the training groups."""
+"""(arm, mode, fraction), where mode is "probe", "nearest" or "finetune" and fraction that of training groups."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What every arm said of every image it was not trained on.
+    """Every arm's predictions for every image it was not trained on.
 
     Attributes:
         arms: names, in the order of the command line.
@@ -31,25 +31,22 @@ class Predictions:
         labels: int (n,).
         groups: int (n,), images that must stay together.
         seeds: the seeds, in the order of the first axis of the probabilities.
-        probabilities: for each (arm, mode, fraction), float32 (seeds, n, classes), out of fold, rows sum to
-            one.
+        probabilities: for each (arm, mode, fraction), float32 (seeds, n, classes), out of fold; rows sum to one.
         published: for each (arm, mode), float32 (seeds, m, classes) on the m test images of the published
             split, by models trained on its training images; may be empty.
         published_labels: int (m,).
         published_leaked: bool (m,), pixel-identical to a training image of the published split.
-        published_near: bool (m,), nearly identical to one, and not pixel-identical; None: not known.
-        published_groups: int (m,), for intervals; None takes every image as a group of its own.
-        kinds, backbones: by arm, what it starts from ("imagenet", "random", "scaled", "pixels" or "encoder") and its
-            network; where they are missing, names tell.
-        pretraining: by arm, what its encoders were pretrained on; see
-            :func:`mri_transfer.finetune.arms.wording.pretraining_of`.
-        floors: by name, float32 (seeds, n, classes) as the probabilities, of the headline's label fraction; see
+        published_near: bool (m,), nearly but not pixel-identical to one; None: unknown.
+        published_groups: int (m,), for intervals; None makes every image its own group.
+        kinds, backbones: by arm, its kind of start ("imagenet", "random", "scaled", "pixels" or "encoder") and network;
+            inferred from names if missing.
+        pretraining: by arm, its encoders' pretraining; see :func:`mri_transfer.finetune.arms.wording.pretraining_of`.
+        floors: by name, float32 (seeds, n, classes) like probabilities, at the headline's label fraction; see
             :mod:`mri_transfer.finetune.comparison.floors`.
-        sources: of each image, the collection that it was recognised from, "" where it is not known; empty: not known
-            of any.
+        sources: each image's recognised collection, "" if unknown; empty: unknown for all.
 
     Raises:
-        UserError: shapes or values that do not fit together; such trials must be made again.
+        UserError: inconsistent shapes or values; such trials must be redone.
     """
 
     arms: tuple[str, ...]
@@ -98,12 +95,12 @@ class Predictions:
         if values.shape != expected:
             raise UserError(f"{name}: predictions of shape {values.shape}, expected {expected}; run it again")
         sums = values.sum(-1)
-        # NaN fails this comparison too: an image left without a prediction must not be scored.
+        # NaN fails this comparison too: an image without a prediction must not be scored.
         if not (np.abs(sums - 1) < 1e-2).all() or (values < -1e-6).any():
             raise UserError(f"{name}: rows are not probabilities that sum to one; run these trials again")
 
     def cells(self) -> list[tuple[str, float]]:
-        """The (mode, fraction) pairs there are: probe, nearest, finetune, each by growing fraction."""
+        """Existing (mode, fraction) pairs: probe, nearest, finetune, each by increasing fraction."""
         cells = {(mode, fraction) for _, mode, fraction in self.probabilities}
         return sorted(cells, key=lambda cell: (MODES.index(cell[0]), cell[1]))
 
@@ -119,27 +116,27 @@ def summarise(
     seed: int = 0,
     one_source: Predictions | None = None,
 ) -> dict[str, Any]:
-    """Score every arm, compare every pair of arms, and say what it comes to.
+    """Score every arm, compare every pair of arms, and give the verdict.
 
     Each figure is the mean over seeds of the score on all out-of-fold predictions, with a 95% interval from
     the bootstrap described in :mod:`mri_transfer.finetune.comparison.statistics`; all arms share the same draws.
 
     Args:
-        draws: bootstrap draws, at least 2,000 for figures that are to be reported.
-        seed: of the draws.
-        one_source: what models that were trained within one source say of its images, by the same arms and seeds; see
+        draws: bootstrap draws, at least 2,000 for figures to report.
+        seed: for draws.
+        one_source: predictions of models trained within one source for its images, with the same arms and seeds; see
             :mod:`mri_transfer.finetune.data.one_source`.
 
     Returns:
         JSON-able {"images", "groups", "classes", "seeds", "draws", "results", "pairs", "floors",
         "published", "by_source", "one_source", "verdict"}: one entry in "results" per arm, mode and fraction (confusion
         counts are averaged over seeds), one in "pairs" per pair of arms, mode and fraction (differences of macro-F1,
-        A - B; Holm over all of them, those of one source included). "one_source" is None, or has "images", "groups",
-        "classes", "class_images", "results", "pairs" and "floors" of its own.
+        A - B; Holm over all of them, those of one source included). "one_source" is None, or has its own "images",
+        "groups", "classes", "class_images", "results", "pairs" and "floors".
     """
     report = _scores(predictions, draws, seed)
     cell = None if one_source is None else _scores(one_source, draws, seed)
-    # One family over the whole report: any of its sentences may be quoted.
+    # One family for the whole report, as any of its sentences may be quoted.
     pairs = [*report["pairs"], *(cell["pairs"] if cell else ())]
     for pair, corrected in zip(pairs, statistics.holm([pair["p_value"] for pair in pairs]), strict=True):
         pair["p_holm"] = corrected
@@ -159,7 +156,7 @@ def summarise(
 
 
 def _scores(predictions: Predictions, draws: int, seed: int) -> dict[str, Any]:
-    """Scores, pairs without Holm's correction, and floors of one set of images."""
+    """Scores, pairs without Holm's correction, and floors for one set of images."""
     resampling = statistics.Resampling.of(predictions.groups, draws, seed)
     if resampling.count < 2:
         raise UserError("all images are in one group, so nothing can be said of others; check the grouping")
@@ -236,9 +233,9 @@ def _score(
 def _by_class(
     differences: np.ndarray, classes: tuple[str, ...], resampling: statistics.Resampling
 ) -> dict[str, Any]:
-    """Differences of F1 (1 + draws, seeds, classes) with intervals, by class and without the largest.
+    """F1 differences (1 + draws, seeds, classes) with intervals, by class and without the largest.
 
-    A lead that is gone without one class is that class's.
+    A lead that vanishes without one class is due to that class.
     """
     summary: dict[str, Any] = {
         "by_class": {
@@ -325,7 +322,7 @@ def _published(predictions: Predictions, draws: int, seed: int) -> list[dict[str
 def _by_source(
     predictions: Predictions, headline: tuple[str, float], draws: int, seed: int
 ) -> list[dict[str, Any]]:
-    """Scores of the headline's models and of the floors by where the images are from; none where that isn't known."""
+    """Scores of the headline's models and floors by image source; none if sources are unknown."""
     sources = np.array(predictions.sources, dtype=object)
     if not (sources != "").any():
         return []

@@ -1,4 +1,4 @@
-"""Does the trials of a comparison that are not done yet."""
+"""Runs a comparison's remaining trials."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ from mri_transfer.machine import device
 from mri_transfer.processes.workers import Workers, run_calls
 from mri_transfer.words import duration
 
-IN_PROCESS = 8  # so few trials on features are done before worker processes would have started
+IN_PROCESS = 8  # this few feature trials finish before worker processes would start
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A trial to be done: one arm, one mode, one split."""
+    """A trial to run: one arm, one mode, one split."""
 
     arm: Arm
     mode: str
@@ -58,12 +58,12 @@ class Job:
 
     @property
     def source(self) -> Initialisation:
-        """What it starts from."""
+        """Its start."""
         return self.arm.source(self.split.seed, self.split.fold)
 
     @property
     def goes_out(self) -> bool:
-        """Whether external images are tested too: by models of the grouped folds that had all images and labels."""
+        """Whether to test external images too: with grouped-fold models trained on all images and labels."""
         return self.split.fraction == 1 and self.split.fold != PUBLISHED and self.split.source is None
 
     @property
@@ -76,7 +76,7 @@ class Job:
 
 @dataclasses.dataclass
 class Start:
-    """What is known of a start once it was loaded: its identity, origin, and its features of each set of images."""
+    """Facts about a loaded start: its identity, origin, and features of each set of images."""
 
     digest: str
     about: dict[str, Any]
@@ -99,10 +99,10 @@ class Runner:
         folder: the comparison's.
         tumors: the images.
         size: their side, pixels.
-        recipe: of fine-tuning.
+        recipe: for fine-tuning.
         imagenet_weights: as given by the user.
-        workers: where trials are done.
-        externals: other sets of images, which trials on all labels are tested on too.
+        workers: run the trials.
+        externals: other sets of images, also tested by trials on all labels.
     """
 
     def __init__(
@@ -130,24 +130,24 @@ class Runner:
 
     @property
     def damaged(self) -> list[str]:
-        """A sentence for each kept file that can't be trusted; what it held is done again."""
+        """A sentence for each kept file that can't be trusted; its content is redone."""
         return [*(line for cache in self.caches for line in cache.damaged), *self.store.damaged]
 
     def check_tables(self, arms: Iterable[Arm]) -> None:
-        """See that tables of features have a row for every image, before anything takes time.
+        """Ensure that feature tables have a row for every image, before anything slow.
 
         Raises:
-            UserError: one has not; see :class:`FeatureTable`.
+            UserError: one is missing; see :class:`FeatureTable`.
         """
         for arm in arms:
             if isinstance(table := arm.without_network, FeatureTable):
                 table.check(self.names)
 
     def prepare(self, source: AnyStart, label: str) -> Start:
-        """Load a start once to identify it, and compute the features that are not kept.
+        """Load a start once to identify it, and compute missing features.
 
         Raises:
-            UserError: it can't be loaded, or gives numbers that are not finite.
+            UserError: it can't be loaded, or gives non-finite numbers.
         """
         if source not in self.starts:
             if not isinstance(source, Initialisation):
@@ -173,14 +173,14 @@ class Runner:
         return self.starts[source]
 
     def start(self, job: Job) -> Start:
-        """What is known of a job's start."""
+        """Facts about a job's start."""
         label = job.arm.name
         if job.arm.per_seed or job.arm.repeated:
             label += f" (seed {job.split.seed}" + (f", fold {job.split.fold})" if job.arm.per_split else ")")
         return self.prepare(job.arm.without_network or job.source, label)
 
     def identity(self, job: Job, external: External | None = None) -> dict[str, Any]:
-        """Everything that determines a trial's numbers. The arm's name does not: renaming one keeps its trials."""
+        """Everything that determines a trial's numbers; not the arm's name, so renaming keeps its trials."""
         split = job.split
         settings = (
             {"recipe": dataclasses.asdict(self.recipe), "probe": feature_trials.SETTINGS["probe"]}
@@ -208,14 +208,14 @@ class Runner:
         }
 
     def outputs(self, job: Job) -> list[External | None]:
-        """What a job's model is tested on: its own test images (None), then external ones."""
+        """A job's test sets: its own test images (None), then external ones."""
         return [None, *self.externals] if job.goes_out else [None]
 
     def _tested(self, job: Job, external: External | None) -> np.ndarray:
         return job.split.test if external is None else np.arange(len(external))
 
     def pending(self, jobs: Iterable[Job]) -> list[Job]:
-        """Those of the jobs of which something is not on disk; what is there is read into `done`."""
+        """Jobs not completely on disk; existing results are read into `done`."""
         left = []
         for job in jobs:
             complete = True
@@ -230,7 +230,7 @@ class Runner:
         return left
 
     def key(self, job: Job, external: External | None = None) -> str:
-        """Name of the job's file: the same for arms whose weights are the same."""
+        """Name of the job's file, shared by arms with the same weights."""
         return self.store.path(self.identity(job, external)).name
 
     def trial(self, job: Job, external: External | None = None) -> Trial:
@@ -241,7 +241,7 @@ class Runner:
         predicted, details = output
         if details.get("diverged"):
             progress.say(f"{job}: training diverged; it is scored as chance")
-        # The job's own trial is written last: it is what counts the job as done in a comparison without externals.
+        # The job's own trial is written last: it marks the job as done in a comparison without externals.
         for external, probabilities in reversed(list(zip(self.outputs(job), predicted, strict=True))):
             facts = {**details, "versions": self.versions}
             trial = Trial(self.identity(job, external), self._tested(job, external), probabilities, facts)
@@ -249,12 +249,12 @@ class Runner:
             self.done[self.key(job, external)] = trial
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Do every job; each is on disk as soon as it is done."""
+        """Run every job, saving each when done."""
         self.run_on_features([job for job in jobs if job.mode in feature_trials.FITS])
         self.run_finetuning([job for job in jobs if job.mode == "finetune"])
 
     def run_on_features(self, jobs: Sequence[Job]) -> None:
-        """Probes and nearest neighbours, in worker processes that hold no Keras."""
+        """Probes and nearest neighbours, in worker processes without Keras."""
         jobs = self._distinct(jobs)
         calls = [self._feature_call(job) for job in jobs]
         in_process = self.workers.local and (self.workers.count == 1 or len(calls) < IN_PROCESS)
@@ -275,17 +275,17 @@ class Runner:
         return job.mode, features, labels, groups, split.train, split.test, split.seed, elsewhere
 
     def _labels(self, job: Job) -> np.ndarray:
-        """Of every image; what others published about the published split rests on the folders' labels."""
+        """Labels of every image; others' figures on the published split rest on folder labels."""
         if job.split.source is not None:
             return job.split.source.labels
         return self.tumors.folder_labels if job.split.fold == PUBLISHED else self.tumors.labels
 
     def _distinct(self, jobs: Sequence[Job]) -> list[Job]:
-        """One of those whose numbers are the same."""
+        """One of the arms with the same numbers."""
         return list({self.key(job): job for job in jobs}.values())
 
     def run_finetuning(self, jobs: Sequence[Job]) -> None:
-        """Fine-tuning: in worker processes, or one trial after the other where each uses the GPU."""
+        """Fine-tuning: in worker processes, or one trial at a time if each uses the GPU."""
         jobs = self._distinct(jobs)
         if not jobs:
             return
@@ -312,7 +312,7 @@ class Runner:
 
     @cached_property
     def trainings(self) -> Workers:
-        """Where trainings are done: unless it was said how many, as many at a time as memory and a GPU allow."""
+        """Executor for trainings: by default as many at a time as memory and a GPU allow."""
         default = self.workers.local and self.workers.asked is None
         return Workers(processes_for_training()) if default else self.workers
 
@@ -320,15 +320,15 @@ class Runner:
         return self.workers.local and self.trainings.count == 1 and device.has_gpu()
 
     def insight_path(self, job: Job) -> Path:
-        """Where what the report shows of a fine-tuned encoder is kept, as the encoder itself is not."""
+        """File for the report's maps of a fine-tuned encoder, as the encoder itself isn't kept."""
         return self.folder / "insight" / self.key(job)
 
     def encoder(self, job: Job) -> Any:
-        """A job's encoder as it starts."""
+        """A job's starting encoder."""
         return load_compiled(job.source, self.size, self.imagenet_weights)[0]
 
     def features(self, job: Job) -> np.ndarray | None:
-        """Features of every image by a job's start, float32 (n, d); None where they are gone or damaged."""
+        """Features of every image from a job's start, float32 (n, d); None if gone or damaged."""
         return self.caches[0].load(self.start(job).digest, len(self.tumors))
 
     def tuning_task(self, job: Job) -> TuningTask:
@@ -354,7 +354,7 @@ class Runner:
         )
 
     def _checked_images(self, digest: str) -> list[Path]:
-        """Files of each set of images; a start's features of them are known to be whole. Looked at once a start."""
+        """Verified files of a start's features for each set of images. Checked once per start."""
         if digest not in self._trained_on:
             for cache, images in zip(self.caches, self.images, strict=True):
                 if cache.load(digest, len(images)) is None:
@@ -366,7 +366,7 @@ class Runner:
         return self._trained_on[digest]
 
     def expected_seconds(self, jobs: Sequence[Job]) -> float:
-        """What the jobs would take, from one trial on features of each mode (kept) and a few steps of fine-tuning."""
+        """Estimated cost of jobs, from one feature trial of each mode (kept) and a few fine-tuning steps."""
         expected = 0.0
         for mode in feature_trials.FITS:
             mode_jobs = self._distinct([job for job in jobs if job.mode == mode])
@@ -378,7 +378,7 @@ class Runner:
         tunings = self._distinct([job for job in jobs if job.mode == "finetune"])
         if tunings:
             at_a_time = min(len(tunings), self.trainings.count)
-            # As many at once as there will be: they share caches and memory.
+            # As many at once as in the real run: they share caches and memory.
             task = (self.tuning_task(tunings[0]),)
             timings = (
                 [timed(*task)]

@@ -1,30 +1,29 @@
-"""How sure a score is: bootstrap over groups, paired differences, and corrections for many comparisons.
+"""Uncertainty of scores: bootstrap over groups, paired differences, and corrections for many comparisons.
 
-Images of one patient are alike, so images are not what is resampled: groups are, with replacement, and all
-predictions of a group (every arm, every seed) move together (cluster bootstrap: Field & Welsh 2007,
-doi:10.1111/j.1467-9868.2007.00593.x; pairing: Efron & Tibshirani 1993, chapter 8).
+Images of one patient are alike, so groups, not images, are resampled with replacement, and all predictions of a group
+(every arm, every seed) move together (cluster bootstrap: Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x;
+pairing: Efron & Tibshirani 1993, chapter 8).
 
-Seeds are a second source of chance, crossed with the groups. Resampling three seeds literally goes wrong
-twice: it shrinks their variance by a third, and together with the groups it counts the chance of a single
-training run up to three times (the pigeonhole bootstrap's bias: Owen 2007, doi:10.1214/07-AOAS122). So each
-draw resamples the groups, keeps all seeds, and adds a normal deviate with the variance between seeds that the
-group draws don't contain.
+Seeds are a second source of chance, crossed with the groups. Naively resampling three seeds is wrong twice: it shrinks
+their variance by a third, and together with the groups it counts the variation of a single training run up to three
+times (the pigeonhole bootstrap's bias: Owen 2007, doi:10.1214/07-AOAS122). So each draw resamples the groups, keeps all
+seeds, and adds a normal deviate with the variance between seeds that the group draws don't contain.
 
-Few seeds say little about that variance B: three that agree by luck would pass for no variance at all. So B isn't
-estimated but drawn, for each draw, from its posterior given the spread of the seeds' scores (chi-squared with seeds -
-1 degrees of freedom around R + B, where R is the part that the group draws contain; Tiao & Tan 1965, Biometrika
-52:37-53). Its prior is weakly informative, as the variance of few units needs (Gelman 2006, doi:10.1214/06-BA117A): 1
-/ (B + 0.015 R), any order of magnitude from about a hundredth of R on. Where B is far above R, the result is
-Student's t over the seeds. The groups' own variance, too, is known only as well as their number allows: each draw's
-deviation is stretched by the root of a scaled inverse chi-squared deviate, which makes a normal deviate Student's
-(for few groups compare Hesterberg 2015, doi:10.1080/00031305.2015.1089789).
+Few seeds say little about that variance B: three that agree by luck would look like no variance. So B isn't estimated;
+each draw samples it from its posterior given the spread of the seeds' scores (chi-squared with seeds - 1 degrees of
+freedom around R + B, where R is the part that the group draws contain; Tiao & Tan 1965, Biometrika 52:37-53). Its prior
+is weakly informative, as few units require (Gelman 2006, doi:10.1214/06-BA117A): 1 / (B + 0.015 R), log-uniform from
+about a hundredth of R on. For B far above R, the result is Student's t over the seeds. The groups' own variance, too,
+is only as certain as their number allows: each draw's deviation is stretched by the root of a scaled inverse
+chi-squared deviate, turning a normal deviate into Student's t (for few groups compare Hesterberg 2015,
+doi:10.1080/00031305.2015.1089789).
 
-Measured by exchangeable random projections of real features (benchmarks/false_alarms.py), two equal arms
-of three seeds are told apart in 2.9% of comparisons at the 5% level and in 0.05% of 2,000 at 1%; a test repeats it on
-generated features.
+With exchangeable random projections of real features (benchmarks/false_alarms.py), two equal arms of three seeds differ
+significantly in 2.9% of comparisons at the 5% level and in 0.05% of 2,000 at 1%; a test repeats this on generated
+features.
 
-What no resampling of predictions can show: how another training *set* would have done (Bengio & Grandvalet
-2004, JMLR 5:1089-1105). New folds for each seed cover part of it.
+Resampling predictions cannot show how another training *set* would have done (Bengio & Grandvalet 2004, JMLR
+5:1089-1105). New folds for each seed cover part of it.
 """
 
 from __future__ import annotations
@@ -42,11 +41,11 @@ DRAWS = 2000
 LEVEL = 0.95
 POWER = 0.80
 LEAST_P = 1e-6  # below that a tail rests on the model alone; written "≤"
-RESOLVED = 20  # draws beyond zero, from which on their share is taken as the p-value
-# Of the group-by-seed variance: where the prior of the variance between seeds begins to level off.
+RESOLVED = 20  # with this many draws beyond zero, their share is the p-value
+# Fraction of the group-by-seed variance at which the prior of the seed variance levels off.
 WITHIN = 0.015
-USUAL = 0.3  # of a difference of scores between 0 and 1: seeds hardly deviate by more, see resolved_p_value
-NODES = 400  # of the posterior of the variance between seeds
+USUAL = 0.3  # for differences of scores in 0..1: seeds hardly deviate by more, see resolved_p_value
+NODES = 400  # of the seed variance's posterior
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,14 @@ class Resampling:
     """One set of bootstrap draws, shared by every arm so that differences are paired.
 
     Attributes:
-        groups: int (n,), the group of each image as 0..G-1 in order of first appearance, so that renaming
-            groups changes nothing.
+        groups: int (n,), each image's group as 0..G-1 in order of first appearance, so that renaming groups changes
+            nothing.
         weights: float64 (1 + draws, G), how often each draw contains each group; row 0 is all ones: the data
             itself.
         noise: float64 (draws,), standard normal deviates for the seeds' part.
-        luck: float64 (draws,), uniform deviates that choose the variance between seeds.
+        luck: float64 (draws,), uniform deviates that select the seed variance.
         stretch: float64 (draws,), roots of inverse chi-squared deviates over their degrees of freedom, `effective` - 1.
-        effective: the number of equally large groups that would be worth as much: (sum of sizes)² / sum of
-            sizes² (Kish 1965).
+        effective: the equivalent number of equally large groups: (sum of sizes)² / sum of sizes² (Kish 1965).
     """
 
     groups: np.ndarray
@@ -98,12 +96,12 @@ class Resampling:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where the variance of a mean over seeds comes from, so that it can be foretold for other numbers of seeds.
+    """Components of the variance of a mean over seeds, to predict it for other numbers of seeds.
 
     Attributes:
-        groups: variance over groups that all seeds share; more seeds do nothing about it.
-        runs: variance over groups that each training has of its own.
-        spread: variance between the seeds' scores on the data itself; 0 for one seed, where it is unknown.
+        groups: variance over groups shared by all seeds; more seeds don't reduce it.
+        runs: variance over groups specific to each training.
+        spread: variance between the seeds' scores on the data itself; 0 for one seed (unknown).
         effective: see :class:`Resampling`.
     """
 
@@ -124,22 +122,22 @@ class Sources:
         return cls(float(groups), float(runs), float(on_data.var(ddof=1)), effective)
 
     def between(self, seeds: int, usual: float = np.inf) -> tuple[np.ndarray, np.ndarray]:
-        """What the variance between so many seeds may be that resampling groups doesn't show: its posterior.
+        """Posterior of the variance between `seeds` seeds that resampling groups doesn't show.
 
         Args:
-            seeds: of which the spread is known, or would be.
-            usual: a deviation between seeds from which on the prior falls twice as fast.
+            seeds: whose spread is known, or would be.
+            usual: a deviation between seeds beyond which the prior falls twice as fast.
 
         Returns:
-            Variances (nodes,), ascending, and their weights, which sum to one; a single 0 where nothing is known
-            (one seed) or nothing varies.
+            Variances (nodes,), ascending, and their weights, which sum to one; a single 0 if nothing is known (one
+            seed) or nothing varies.
         """
         largest = max(self.spread, self.runs)
         if seeds < 2 or largest <= 0:
             return np.zeros(1), np.ones(1)
         runs = max(self.runs, 1e-9 * largest)
         shift = WITHIN * runs
-        # Nodes are even in log(B + shift), so the prior's first factor needs no weight.
+        # Nodes are equally spaced in log(B + shift), so the prior's first factor needs no weight.
         steps = (np.arange(NODES) + 0.5) / NODES * np.log1p(1e6 * largest / shift)
         variances = shift * np.expm1(steps)
         total = runs + variances
@@ -150,33 +148,33 @@ class Sources:
         return variances, weights / weights.sum()
 
     def drawn(self, seeds: int, luck: np.ndarray) -> np.ndarray:
-        """A variance between seeds for each uniform deviate in `luck` (draws,)."""
+        """A seed variance for each uniform deviate in `luck` (draws,)."""
         variances, weights = self.between(seeds)
         return np.interp(luck, np.cumsum(weights) - weights / 2, variances)
 
     def error(self, seeds: int) -> float:
-        """Standard error of a mean over so many seeds."""
+        """Standard error of a mean over `seeds` seeds."""
         return float(np.sqrt(self._of_groups(seeds) + max(0.0, self.spread - self.runs) / seeds))
 
     def _of_groups(self, seeds: int) -> float:
         return max(0.0, self.groups + self.runs / seeds)
 
     def beyond(self, distance: float, seeds: int, usual: float = np.inf) -> float:
-        """Two-sided probability that a mean over so many seeds is off by more than `distance`; `usual` as above."""
+        """Two-sided probability that a mean over `seeds` seeds is off by more than `distance`; `usual` as above."""
         of_groups = self._of_groups(seeds)
         variances, weights = self.between(seeds, usual)
         total = of_groups + variances / seeds
         if total[-1] <= 0:
             return float(distance <= 0)
         total = np.maximum(total, np.finfo(float).tiny)
-        # Given B only the groups' part is uncertain: Satterthwaite 1946, doi:10.2307/3002019.
+        # Given B, only the groups' part is uncertain: Satterthwaite 1946, doi:10.2307/3002019.
         freedom = np.full(total.shape, 1e9)
         if of_groups > 0:
             freedom = np.minimum(freedom, max(1.0, self.effective - 1) * (total / of_groups) ** 2)
         return float(2 * weights @ special.stdtr(freedom, -distance / np.sqrt(total)))
 
     def half_width(self, seeds: int) -> float:
-        """Half a 95% interval of a mean over so many seeds."""
+        """Half a 95% interval of a mean over `seeds` seeds."""
         low, high = 0.0, self.error(seeds)
         if high == 0 and self.beyond(1e-12, seeds) == 0:
             return 0.0
@@ -192,9 +190,9 @@ class Estimate:
 
     Attributes:
         value: the mean over seeds on the data itself; NaN if undefined.
-        draws: (draws,) what it might have been on other groups and seeds.
+        draws: (draws,) plausible values on other groups and seeds.
         error: standard error.
-        sources: where the error comes from; None if the value is undefined.
+        sources: the error's components; None if the value is undefined.
     """
 
     value: float
@@ -203,7 +201,7 @@ class Estimate:
     sources: Sources | None = None
 
     def interval(self, least: float = -np.inf, most: float = np.inf) -> dict[str, float | None]:
-        """{"estimate", "low", "high"}: the 95% percentile interval, kept between `least` and `most`."""
+        """{"estimate", "low", "high"}: the 95% percentile interval, clipped to `least` and `most`."""
         if not np.isfinite(self.value):
             return {"estimate": None, "low": None, "high": None}
         low, high = np.clip(np.nanquantile(self.draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]), least, most)
@@ -231,7 +229,7 @@ def estimate(values: np.ndarray, resampling: Resampling) -> Estimate:
 
 
 def probability_above_zero(draws: np.ndarray) -> float:
-    """Share of draws above zero, ties counting a half: P(A > B) when draws are of A - B."""
+    """Share of draws above zero, ties counting half: P(A > B) for draws of A - B."""
     return float(((draws > 0).mean() + (draws >= 0).mean()) / 2)
 
 
@@ -246,12 +244,12 @@ def p_value(draws: np.ndarray) -> float:
 
 
 def resolved_p_value(difference: Estimate, seeds: int) -> float:
-    """The p-value of a difference, as small as the family of comparisons may need it.
+    """The p-value of a difference, as small as the family of comparisons requires.
 
-    Where fewer than 20 draws lie beyond zero they are too few to count, and their smallest share times the number of
-    comparisons would leave no lead settled. There it is the tail of the distribution that the draws are from (see
-    :class:`Sources`), and at least 1e-6. So far out the tail of three seeds is all in variances between seeds that
-    scores between 0 and 1 can't have, so that deviations above 30 points have less weight there.
+    Fewer than 20 draws beyond zero are too few to count, and their smallest share times the number of comparisons would
+    leave no lead significant. Then it is the tail of the draws' distribution (see :class:`Sources`), and at least 1e-6.
+    That far out, the tail of three seeds comes from seed variances impossible for scores in 0..1, so deviations above
+    30 points are down-weighted there.
     """
     assert difference.sources is not None
     beyond = min((difference.draws <= 0).sum(), (difference.draws >= 0).sum())
@@ -261,7 +259,7 @@ def resolved_p_value(difference: Estimate, seeds: int) -> float:
 
 
 def smallest_detectable(half_width: float, error: float) -> float:
-    """The true difference that would be found with 80% power at the 5% level.
+    """The true difference detectable with 80% power at the 5% level.
 
     Half a 95% interval and 0.84 standard errors: with many groups and seeds (1.96 + 0.84) standard errors (Cohen 1988,
     chapter 2).
@@ -277,9 +275,9 @@ def compare(a: np.ndarray, b: np.ndarray, resampling: Resampling) -> dict[str, A
 
     Returns:
         {"difference": {"estimate", "low", "high"}, "p_a_better", "p_value", "smallest_detectable",
-        "detectable_with_twice_the_seeds", "standard_error"}; the figures are None where a score is undefined.
-        What twice the seeds could show is an estimate from the variances of these; None for a single seed.
-        "by_seed" is the difference of each seed on the data itself.
+        "detectable_with_twice_the_seeds", "standard_error"}; figures are None if a score is undefined.
+        "detectable_with_twice_the_seeds" is estimated from these variances; None for a single seed. "by_seed" is each
+        seed's difference on the data itself.
     """
     difference, seeds = estimate(a - b, resampling), a.shape[1]
     if difference.sources is None:
@@ -308,7 +306,7 @@ def compare(a: np.ndarray, b: np.ndarray, resampling: Resampling) -> dict[str, A
 
 
 def holm(p_values: list[float | None]) -> list[float | None]:
-    """p-values corrected for their number (Holm 1979, Scandinavian Journal of Statistics 6:65-70).
+    """p-values corrected for multiplicity (Holm 1979, Scandinavian Journal of Statistics 6:65-70).
 
     The smallest is multiplied by m, the next by m - 1, and so on, never falling below an earlier one; at most
     1. None (a comparison that could not be made) stays None and is not counted.
@@ -325,14 +323,14 @@ def holm(p_values: list[float | None]) -> list[float | None]:
 def mcnemar_exact(right_a: np.ndarray, right_b: np.ndarray) -> dict[str, Any]:
     """Exact McNemar test of two single models on the same images (McNemar 1947, doi:10.1007/BF02295996).
 
-    It takes images as independent, so on images of few patients it is too sure of itself: the bootstrap
-    over groups above is the test that the verdict rests on.
+    It treats images as independent, so it is overconfident on images of few patients: the verdict rests on the
+    bootstrap over groups above.
 
     Args:
-        right_a, right_b: bool (n,), whether each model classified the image rightly.
+        right_a, right_b: bool (n,), whether each model classified the image correctly.
 
     Returns:
-        {"only_a", "only_b": images that one alone classified rightly, "p_value"}.
+        {"only_a", "only_b": images that only one classified correctly, "p_value"}.
     """
     only_a, only_b = int((right_a & ~right_b).sum()), int((~right_a & right_b).sum())
     p = float(stats.binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0

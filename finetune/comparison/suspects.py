@@ -1,14 +1,14 @@
-"""Suspicious labels: images ranked by how little models that did not see them believe what they are labelled as.
+"""Suspicious labels: images ranked by how little models that did not see them believe their labels.
 
-Confident learning (Northcutt et al. 2021, doi:10.1613/jair.1.12125): the mean probability of a class over the images
-labelled so is what an image has to reach to count as confidently of that class. An image that reaches it for another
-class, and for that more than for any, is a label issue. Issues come first, and within them and the rest the images
-whose label has the least probability, measured from that mean, so that a class which models find hard does not fill the
-list. A hard image and a wrong label look alike here: a person has to look.
+Confident learning (Northcutt et al. 2021, doi:10.1613/jair.1.12125): an image counts as confidently of a class if it
+reaches that class's mean probability over images so labelled. An image that does so for another class, more than for
+any other, is a label issue. Issues come first; within issues and the rest, images are ordered by their label's
+probability relative to that mean, so that a hard class does not fill the list. Hard images and wrong labels look alike
+here: a person has to look.
 
-Measured on the public four-class set, where the originals show seven distinct images to be filed wrongly, with
-ImageNet's features (EfficientNet-Lite0, 160 pixels, folds of whole persons, three seeds): of 2,870 images 175 are
-issues, and the seven are at ranks 1, 3, 8, 20, 37, 262 and 281.
+Measured on the public four-class set, where the originals show seven distinct images to be misfiled, with ImageNet's
+features (EfficientNet-Lite0, 160 pixels, folds of whole persons, three seeds): of 2,870 images 175 are issues, and the
+seven are at ranks 1, 3, 8, 20, 37, 262 and 281.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from mri_transfer.finetune.comparison.verdict import CONTROLS, kind_of
 from mri_transfer.storage.files import atomic_write
 from mri_transfer.storage.tables import Table
 
-SHOWN = 12  # pictures on the page, at most one of a group
+SHOWN = 12  # pictures on the page, at most one per group
 LISTED = 100  # in `report.json`; the table has all
 COLUMNS = ("rank", "file", "label", "suggested", "p_label", "p_suggested", "issue")
 
@@ -36,7 +36,7 @@ class Ranking:
 
     Attributes:
         order: int (n,), rows of the images.
-        suggested: int (n,), of an issue the class that it is confidently of, else the likeliest other one; by row.
+        suggested: int (n,), for an issue its confident class, else the likeliest other one; by row.
         issue: bool (n,), whether it is a label issue; by row.
     """
 
@@ -46,10 +46,10 @@ class Ranking:
 
 
 def rank(probabilities: np.ndarray, labels: np.ndarray) -> Ranking:
-    """Rank labels by how little they are believed.
+    """Rank labels by how little models believe them.
 
     Args:
-        probabilities: (n, classes), out of fold; of several seeds their mean.
+        probabilities: (n, classes), out of fold; the mean over seeds.
         labels: int (n,).
     """
     everyone = np.arange(len(labels))
@@ -70,8 +70,8 @@ def rank(probabilities: np.ndarray, labels: np.ndarray) -> Ranking:
 
 
 def chosen_arm(predictions: Predictions) -> tuple[str, str, float]:
-    """Whose predictions are asked, by a rule that knows no scores: the first mode there is of probe, nearest and
-    finetune, on the most labels, and in it the first listed arm that is no control."""
+    """The predictions to use, by a rule independent of scores: the first available mode of probe, nearest and finetune,
+    on the most labels, and its first listed arm that is no control."""
     mode = predictions.cells()[0][0]
     fraction = max(share for other, share in predictions.cells() if other == mode)
     arms = predictions.arms_of(mode, fraction)
@@ -83,14 +83,14 @@ def find(predictions: Predictions, paths: Sequence[str], table: Path) -> dict[st
     """Rank the scored images of a comparison and write all of them to a table.
 
     Args:
-        predictions: of the comparison.
+        predictions: the comparison's.
         paths: file of each image.
-        table: CSV to be written, one row an image, the most suspicious label first.
+        table: CSV to write, one row per image, the most suspicious label first.
 
     Returns:
-        For `report.json`: "arm", "mode", "fraction", "images" (how many were ranked), "issues" (how many are label
-        issues), and "first": the first `LISTED`, each {"rank", "file", "label", "suggested", "p_label", "p_suggested",
-        "issue", "index"}.
+        For `report.json`: "arm", "mode", "fraction", "images" (number ranked), "issues" (number of label issues), and
+        "first": the first `LISTED`, each {"rank", "file", "label", "suggested", "p_label", "p_suggested", "issue",
+        "index"}.
     """
     arm, mode, fraction = chosen_arm(predictions)
     mean = predictions.probabilities[arm, mode, fraction].mean(axis=0)
@@ -124,7 +124,7 @@ def find(predictions: Predictions, paths: Sequence[str], table: Path) -> dict[st
 
 
 def _one_of_a_group(ranking: Ranking, groups: np.ndarray) -> list[int]:
-    """Places in the ranking, from 1, of the issues that are shown: neighbouring slices would fill the page."""
+    """Ranks, from 1, of the issues to show: neighbouring slices would fill the page."""
     shown_groups: set[int] = set()
     places: list[int] = []
     for place, row in enumerate(ranking.order[:LISTED], start=1):

@@ -1,7 +1,7 @@
 """Finished trials on disk: one file each, named by a hash of everything that could change its numbers.
 
-An interrupted comparison finds what it has done, a new arm adds only its own trials, and a change of any setting
-can't be mistaken for the old one. Files are written atomically and checked when they are read.
+An interrupted comparison finds its finished trials, a new arm adds only its own, and a changed setting can't be
+mistaken for the old one. Files are written atomically and checked when read.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mri_transfer.storage.files import Kind, parse_json, to_json, wrong_fields
 FORMAT = 1
 _NUMBER: Kind = (int, float)
 _NUMBER_OR_NONE: Kind = (int, float, type(None))
-_DETAILS: dict[str, Kind] = {  # what reports read of them, where a trial has it
+_DETAILS: dict[str, Kind] = {  # read by reports, if present
     **{"seconds": _NUMBER, "strength": _NUMBER, "temperature": _NUMBER, "rate": _NUMBER, "epochs": int},
     **{"diverged": bool, "losses": [_NUMBER_OR_NONE], "inner": [{"log_loss": _NUMBER_OR_NONE}]},
     **dict.fromkeys(("uncalibrated", "calibrated"), dict[str, int | float]),
@@ -36,7 +36,7 @@ class Trial:
         identity: everything that determines the numbers, as plain JSON values.
         test: (m,) int64 indices of the test images.
         probabilities: (m, classes) float32 of the test images.
-        details: what was found and spent on the way (chosen C, seconds, ...).
+        details: choices and costs (chosen C, seconds, ...).
     """
 
     identity: dict[str, Any]
@@ -76,16 +76,16 @@ class TrialStore:
         self.damaged: list[str] = []
 
     def path(self, identity: dict[str, Any]) -> Path:
-        """Where the trial lies or would lie: readable words first, then the key."""
+        """The trial's path: readable words first, then the key."""
         words = [str(identity.get(word, "")) for word in ("mode", "split", "fraction", "seed", "fold")]
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-")
         return self.folder / f"{readable}-{trial_key(identity)[:16]}.npz"
 
     def load(self, identity: dict[str, Any]) -> Trial | None:
-        """The finished trial, or None where there is none.
+        """The finished trial, or None.
 
-        A file that is damaged, of another format version or of other settings is noted in `damaged` and counts as
-        absent, so that the trial is done again and the file replaced.
+        A file that is damaged or has another format version or other settings is noted in `damaged` and counts as
+        absent, so that the trial is redone and the file replaced.
         """
         path = self.path(identity)
         if not path.exists():

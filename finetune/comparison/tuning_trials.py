@@ -1,4 +1,4 @@
-"""A fine-tuning trial as a value that any process can carry out."""
+"""A fine-tuning trial as a value that any process can run."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from mri_transfer.machine import device, memory
 from mri_transfer.storage.arrays import load_npz
 
 TIMED_STEPS = 4
-# Of a process at 160 px and 32 images a step: TensorFlow, weights, activations. An estimate.
+# Estimated memory of a process at 160 px and 32 images a step: TensorFlow, weights, activations.
 TRIAL_BYTES = 2.5e9
 
 
 def processes_for_training() -> int:
-    """How many trainings run at a time by default: one a core, as far as memory goes; one where there is a GPU."""
+    """Default number of concurrent trainings: one per core, as memory allows; one with a GPU."""
     if device.has_gpu():
         return 1
     room = memory.available_bytes()
@@ -33,11 +33,11 @@ def processes_for_training() -> int:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class TuningTask:
-    """One fine-tuning to be done.
+    """One fine-tuning to run.
 
     Attributes:
-        name: what progress calls it.
-        source: the start, and `digest`, which identifies it (`Initialisation.digest`).
+        name: in progress messages.
+        source: the start, and `digest`, its identity (`Initialisation.digest`).
         imagenet_weights: as given by the user.
         recipe: the settings.
         classes: names.
@@ -45,9 +45,9 @@ class TuningTask:
         features: verified file of the start's features of all images.
         labels, groups: (n,) of all images.
         train, test: indices.
-        seed: of inner splits, the order of images and augmentation.
-        insight: where to keep what the report shows of the fine-tuned encoder.
-        elsewhere: `.npy` files of other images, all of which are tested too.
+        seed: for inner splits, image order and augmentation.
+        insight: path for the report's data on the fine-tuned encoder.
+        elsewhere: `.npy` files of other images, all tested too.
     """
 
     name: str
@@ -90,8 +90,8 @@ def tuning_trial(task: TuningTask) -> tuple[list[np.ndarray], dict[str, Any]]:
     """Fine-tune and test.
 
     Returns:
-        float32 (len(test), classes), then one of every other set of images; and what was found on the way. A training
-        that diverged gives every class the same probability.
+        float32 (len(test), classes), then one for every other set of images; and details. A diverged training gives
+        every class the same probability.
 
     Raises:
         UserError: the start is not what it was when the comparison began.
@@ -117,7 +117,7 @@ def tuning_trial(task: TuningTask) -> tuple[list[np.ndarray], dict[str, Any]]:
 
 
 def timed(task: TuningTask) -> tuple[float, float]:
-    """Seconds that a training takes to begin, and seconds of one of its steps."""
+    """Seconds to start a training, and seconds per step."""
     started = time.monotonic()
     finetuning = _prepared(task)[0].finetuning
     rows = np.arange(finetuning.batch)

@@ -24,16 +24,14 @@ from mri_transfer.finetune.comparison.statistics import LEAST_P
 
 RULE = " ".join((__doc__ or "").split("The rule:")[-1].split())
 ALPHA = 0.05
-HARDLY = (
-    0.9  # of the smallest difference that could be shown: what is gained by more seeds isn't worth the time
-)
+HARDLY = 0.9  # of the smallest detectable difference: more seeds would gain too little for the time
 MODES = {"nearest": "nearest neighbours", "probe": "linear probe", "finetune": "fine-tuning"}
-RANK = list(MODES)  # the later, the more it tells
-NEAR = 0.10  # of macro-F1: a winner with a smaller lead over a floor is told beside it
+RANK = list(MODES)  # from least to most informative
+NEAR = 0.10  # of macro-F1: a winner with a smaller lead is reported beside the floor
 
 
 def headline_cell(results: list[dict[str, Any]]) -> tuple[str, float]:
-    """The (mode, fraction) that the verdict is about: see the rule at the top of this module."""
+    """The verdict's (mode, fraction): see the rule at the top of this module."""
     cells = {(entry["mode"], entry["fraction"]) for entry in results}
     return max(cells, key=lambda cell: (RANK.index(cell[0]), cell[1]))
 
@@ -50,7 +48,7 @@ def points(value: float, signed: bool = False) -> str:
 
 
 def oriented(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, Any]:
-    """The entry of the pair {a, b}, turned so that the difference is a - b."""
+    """The entry of the pair {a, b}, oriented as a - b."""
     for pair in pairs:
         if (pair["a"], pair["b"]) == (a, b):
             return pair
@@ -74,7 +72,7 @@ def oriented(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, Any]:
 
 
 def _turned(interval: dict[str, Any]) -> dict[str, Any]:
-    """The interval of b - a, of that of a - b."""
+    """The interval of b - a from that of a - b."""
     if interval["estimate"] is None:
         return interval
     return {"estimate": -interval["estimate"], "low": -interval["high"], "high": -interval["low"]}
@@ -91,7 +89,7 @@ def outcome(pair: dict[str, Any]) -> str:
 
 
 def p_in_words(pair: dict[str, Any], corrected: bool = False) -> str:
-    """A pair's p-value, "≤ 0.0011" where it is at the floor of what is told and so may be any smaller."""
+    """A pair's p-value; "≤ 0.0011" at the smallest reportable value, where it may be any smaller."""
     value = pair["p_holm" if corrected else "p_value"]
     if value is None:
         return "–"
@@ -113,7 +111,7 @@ def _probability(p: float) -> str:
 
 
 def lead(pair: dict[str, Any]) -> str:
-    """How far one arm is ahead of or behind the other, with interval and probability."""
+    """One arm's lead over the other, with interval and probability."""
     a, b, p = pair["a"], pair["b"], pair["p_a_better"]
     difference = pair["difference"]["estimate"]
     side = "ahead of" if difference >= 0 else "behind"
@@ -124,7 +122,7 @@ def lead(pair: dict[str, Any]) -> str:
 
 
 def _sentence(pair: dict[str, Any], report: dict[str, Any]) -> str:
-    """The verdict on one pair of the report's."""
+    """The verdict on one of the report's pairs."""
     kind, b = outcome(pair), pair["b"]
     if kind == "undefined":
         return f"{pair['a']} and {b} can't be compared: a class is missing from the data."
@@ -147,7 +145,7 @@ def _sentence(pair: dict[str, Any], report: dict[str, Any]) -> str:
 
 
 def _more_seeds(pair: dict[str, Any]) -> str:
-    """Whether repeating it with other seeds would tell more, as the end of a sentence; "" if that isn't known."""
+    """Whether more seeds would help, as the end of a sentence; "" if unknown."""
     now, doubled = pair["smallest_detectable"], pair.get("detectable_with_twice_the_seeds")
     if doubled is None:
         return ""
@@ -157,7 +155,7 @@ def _more_seeds(pair: dict[str, Any]) -> str:
 
 
 def baselines(report: dict[str, Any], ranked: list[str]) -> dict[str, str]:
-    """The arms that the verdict is about, best first, each with the arm that it is compared with.
+    """The verdict's arms, best first, each with the arm it is compared with.
 
     Args:
         report: with "kinds" and "backbones" by arm, if known.
@@ -179,20 +177,20 @@ def baselines(report: dict[str, Any], ranked: list[str]) -> dict[str, str]:
 
 
 def verdict(report: dict[str, Any]) -> dict[str, Any]:
-    """What the comparison comes to.
+    """The comparison's verdict.
 
     Args:
-        report: with "results", "pairs" and, if known, "kinds", "backbones" and "pretraining", as
-            :func:`mri_transfer.finetune.comparison.results.summarise` makes them.
+        report: with "results", "pairs" and, if known, "kinds", "backbones" and "pretraining", from
+            :func:`mri_transfer.finetune.comparison.results.summarise`.
 
     Returns:
         {"sentence", "short", "outcome", "mode", "fraction", "arm", "baseline", "pair", "reason",
         "about", "floors", "one_class", "details", "elsewhere", "rule"}.
         "outcome" says how "arm" does against "baseline": "ahead", "behind", "not settled", "no difference",
-        "undefined", or "single" where there is one arm. "pair" is the entry of the two, arm minus baseline;
-        "reason" is the sentence without its first words, which "short" says; "about" are sentences on what the two arms
-        are by their provenance, "floors" on arms near a floor, "one_class" on a lead that is one class's or "",
-        "details" about other arms, "elsewhere" about the same two arms in other modes and fractions.
+        "undefined", or "single" for a single arm. "pair" is their entry, arm minus baseline; "reason" is the sentence
+        without its first words, which are "short"; "about" are sentences on the two arms' provenance, "floors" on arms
+        near a floor, "one_class" on a lead due to one class or "", "details" about other arms, "elsewhere" about the
+        same two arms in other modes and fractions.
     """
     mode, fraction = headline_cell(report["results"])
     entries = [e for e in report["results"] if (e["mode"], e["fraction"]) == (mode, fraction)]
@@ -246,7 +244,7 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _floors(report: dict[str, Any], winner: str) -> list[str]:
-    """On the highest floor, where the winner is near it; and on arms that aren't shown to be above a floor."""
+    """Sentences on the highest floor, if the winner is near it, and on arms not shown to be above a floor."""
     entries = [entry for entry in report.get("floors", ()) if entry["macro_f1"]["estimate"] is not None]
     if not entries:
         return []
@@ -280,7 +278,7 @@ def _floors(report: dict[str, Any], winner: str) -> list[str]:
 
 
 def _one_class(pair: dict[str, Any]) -> str:
-    """That a lead is one class's, where without the class that gives most of it nothing is shown; else ""."""
+    """A sentence if the lead isn't significant without the class that contributes most; else ""."""
     rest = pair.get("without_largest_class")
     if not rest or rest["difference"]["low"] is None:
         return ""

@@ -1,1 +1,1 @@
-"""Which images train and which test, what is scored, and what must not have been seen in pretraining."""
+"""Training, test and scored images, and what pretraining must not have seen."""

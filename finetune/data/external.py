@@ -1,9 +1,9 @@
-"""External images: other folders of the same classes, which trained models are tested on and nothing is trained on.
+"""External images: other folders of the same classes, used to test trained models, never for training.
 
-How a model does on the data of another place is what a user of it wants to know, and what cross-validation on one set
-can't tell (Yagis et al. 2021, doi:10.1038/s41598-021-01681-w; Zech et al. 2018, doi:10.1371/journal.pmed.1002683).
-Public sets borrow from one another, so images that are also among the training images are dropped first. Whether what
-is left comes from another place, a folder does not say.
+A user wants to know how a model performs on data from elsewhere, which cross-validation on one set can't tell (Yagis et
+al. 2021, doi:10.1038/s41598-021-01681-w; Zech et al. 2018, doi:10.1371/journal.pmed.1002683). Public sets borrow from
+one another, so images that are also training images are dropped first. A folder does not reveal whether the rest comes
+from elsewhere.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 
 FEW = 30
-"""Images of a class: with fewer, its F1 and so a third or a quarter of macro-F1 hangs on a handful of answers."""
+"""Images per class: with fewer, its F1, and so a third or quarter of macro-F1, depends on a handful of answers."""
 BORROWED = 0.05
-"""Share of a folder that is also among the training images, from which on the rest is hardly independent of them."""
+"""If at least this share of a folder is also in training, the rest is hardly independent."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,16 +34,16 @@ class External:
     """External images, cleaned.
 
     Attributes:
-        name: of the folder.
+        name: the folder's.
         images: uint8 (n, size, size).
-        labels: int (n,), in the numbers of the training set's classes.
+        labels: int (n,), with the training set's class numbers.
         groups: int (n,).
-        names: of each image, as of :attr:`~mri_transfer.datasets.tumors.tumors.TumorSet.names`.
+        names: of each image, as in :attr:`~mri_transfer.datasets.tumors.tumors.TumorSet.names`.
         fingerprint: of images, labels and groups.
         about: {"name", "folder", "files", "skipped", "images", "groups", "dropped_identical",
             "dropped_near_duplicates", "dropped_persons" (other pictures of persons in training), "dropped_classes"
-            (images of classes that were left out), "images_by_class",
-            "classes" (by their name, ours or None), "caution" (sentences to read with every figure)}, for the report.
+            (images of excluded classes), "images_by_class", "classes" (by their name, ours or None), "caution"
+            (sentences to read with every figure)}, for the report.
     """
 
     name: str
@@ -68,21 +68,20 @@ def load_externals(
     class_map: Mapping[str, str] | None = None,
     labels_from: str = "source",
 ) -> list[External]:
-    """Read every folder and drop what is also among the training images.
+    """Read every folder and drop images that are also in training.
 
     Args:
-        folders: laid out like the tumour set, with or without Training and Testing, each with folders of its classes or
-            of some of them.
+        folders: laid out like the tumour set, with or without Training and Testing, each with folders for all or some
+            of its classes.
         tumors: the training images.
         size: side of the images, pixels.
         cache: folder for decoded images.
         strict: an unreadable image is an error.
-        labels_from: "source" or "folder", as of :func:`~mri_transfer.datasets.tumors.tumors.load_tumors`.
-        class_map: what classes of theirs are, where :func:`~mri_transfer.datasets.tumors.class_names.kind` can't tell.
+        labels_from: "source" or "folder", as in :func:`~mri_transfer.datasets.tumors.tumors.load_tumors`.
+        class_map: their classes that :func:`~mri_transfer.datasets.tumors.class_names.kind` doesn't recognise.
 
     Raises:
-        UserError: a folder can't be read, is named twice, has classes that are not understood, or nothing is left of
-            it.
+        UserError: a folder can't be read, is named twice, has unrecognised classes, or has no images left.
     """
     externals: list[External] = []
     for folder in folders:
@@ -147,7 +146,7 @@ def _load(
 
 
 def _dropped(other: TumorSet, tumors: TumorSet, label_of: np.ndarray) -> dict[str, np.ndarray]:
-    """Why images are left out: masks, bool (n,), of which each image is in one at most, the first that applies."""
+    """Reasons for exclusion: masks, bool (n,); each image is in at most one, the first that applies."""
     pairs = near_duplicates(other.thumbs, tumors.thumbs, tumors.calibration.threshold)
     near = np.zeros(len(other), bool)
     near[pairs.first] = True
@@ -164,7 +163,7 @@ def _dropped(other: TumorSet, tumors: TumorSet, label_of: np.ndarray) -> dict[st
 
 
 def _tell_classes(folder: Path, classes: Mapping[str, str | None]) -> None:
-    """Say how names were understood that differ from ours."""
+    """Report how differing class names were interpreted."""
     mappings = [
         f"{theirs} = {ours}" for theirs, ours in classes.items() if ours is not None and theirs != ours
     ]
@@ -174,11 +173,11 @@ def _tell_classes(folder: Path, classes: Mapping[str, str | None]) -> None:
 
 
 def cautions(images_by_class: Mapping[str, int], borrowed: float) -> list[str]:
-    """What has to be said beside every figure on a folder.
+    """Cautions to show beside every figure on a folder.
 
     Args:
-        images_by_class: that are left.
-        borrowed: share of the folder's images that are also among the training images.
+        images_by_class: the remaining ones.
+        borrowed: share of the folder's images that are also in training.
     """
     sentences = []
     if missing := [name for name, count in images_by_class.items() if not count]:

@@ -1,13 +1,12 @@
 """The same question where a picture's origin can't tell its class: training and testing within one source.
 
-In a set that was collected from several places, what tells the places apart (size, margins, sharpness) helps to tell
-the classes apart, and a start may be better only at that. Among the pictures of one source whose persons and labels are
-known there is little of the kind to learn. So besides all images there is a second cell: models are trained and tested
-within the source alone. Models of all images, scored on its pictures only, would not do: they have learned with the
-shortcuts.
+In a set collected from several places, features that distinguish the places (size, margins, sharpness) help to
+distinguish the classes, and a start may be better only at that. Pictures of one source with known persons and labels
+offer few such shortcuts. So besides all images there is a second cell: models trained and tested within the source
+alone. Scoring models of all images on its pictures would not do: they have learned the shortcuts.
 
-The folds are those of all images, less the pictures from elsewhere: groups stay whole, and an encoder that was
-pretrained on the training images of a fold has seen no test image of the cell's either.
+The folds are those of all images, minus pictures from elsewhere: groups stay whole, and an encoder pretrained on a
+fold's training images has not seen the cell's test images either.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from mri_transfer.finetune.data.scored_images import Scored
 
 NONE = "Not compared within one source: no picture was recognised as one whose patient and label are known."
 FEATURE_MODES = ("probe", "nearest")
-FEWEST = 2  # classes, and groups of each among the images that are scored
+FEWEST = 2  # classes, and groups of each among scored images
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,9 +32,9 @@ class OneSource:
 
     Attributes:
         source: its id.
-        name: what to call it.
-        images: bool (n,), of all distinct images.
-        labels: int (n,), 0..k-1 by what the source says; -1 elsewhere.
+        name: for display.
+        images: bool (n,), over all distinct images.
+        labels: int (n,), the source's labels 0..k-1; -1 elsewhere.
         classes: names of the k classes.
     """
 
@@ -59,15 +58,15 @@ class OneSource:
 
 
 def one_source(tumors: TumorSet, scored: Scored, splits: Sequence[Split]) -> tuple[OneSource | None, str]:
-    """The source that most images are from, if it makes a cell.
+    """The source of most images, if it makes a cell.
 
     Args:
         tumors: the images.
-        scored: those that figures are computed on.
+        scored: those used for figures.
         splits: of all images.
 
     Returns:
-        The cell and one sentence on it; None and why not where there is none.
+        The cell and one sentence on it; or None and the reason.
     """
     truth = tumors.known.labels(tumors.classes)  # the source's label, whatever --labels believes elsewhere
     sources = np.array(tumors.known.sources, object)

@@ -1,8 +1,8 @@
-"""Which images train and which test: the same for every arm.
+"""Training and test images: the same for every arm.
 
-Headline splits are stratified K-folds over groups (near-duplicates and neighbouring slices stay together),
-repeated over seeds. A label fraction keeps that share of the training *groups*, class by class, and smaller
-fractions are subsets of larger ones, so a learning curve is not blurred by which images happened to be drawn.
+Headline splits are stratified K-folds over groups (near-duplicates and neighbouring slices stay together), repeated
+over seeds. A label fraction keeps that share of the training *groups*, class by class, and smaller fractions are
+subsets of larger ones, so random draws don't blur a learning curve.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from mri_transfer.errors import UserError
 if TYPE_CHECKING:
     from mri_transfer.finetune.data.one_source import OneSource
 
-PUBLISHED = -1  # the "fold" of the split that the data set was published with
+PUBLISHED = -1  # the "fold" of the data set's published split
 
 
 @dataclasses.dataclass(frozen=True)
 class Split:
     """Training and test images of one trial; indices into the distinct images.
 
-    `train` and `test` of the published split may repeat an index and overlap: that is its leak. `source` is set where
-    all of them are of one source, see :mod:`mri_transfer.finetune.data.one_source`.
+    `train` and `test` of the published split may repeat an index and overlap: that is its leak. `source` is set if all
+    are from one source, see :mod:`mri_transfer.finetune.data.one_source`.
     """
 
     seed: int
@@ -43,9 +43,9 @@ def label_subset(
 ) -> np.ndarray:
     """Keep a fraction of the training groups, class by class.
 
-    For each class the groups that hold it are put into an order drawn from (seed, fold, class); the first
-    `ceil(fraction × count)` of them are kept. The result is the union over classes, so every class present in
-    `train` is present in the result, and a smaller fraction's images are a subset of a larger one's.
+    For each class, its groups are shuffled by (seed, fold, class) and the first `ceil(fraction × count)` kept. The
+    result is the union over classes, so every class present in `train` is present in the result, and a smaller
+    fraction's images are a subset of a larger one's.
 
     Args:
         labels: (n,) class of each image.
@@ -78,7 +78,7 @@ def grouped_splits(
     """Every split of the leak-free protocol, seed by seed, fold by fold, fraction by fraction.
 
     Raises:
-        UserError: there are too few groups, in all or in one class, for so many folds.
+        UserError: there are too few groups, in all or in one class, for this many folds.
     """
     for seed in seeds:
         fold_of = grouped_folds(labels, groups, folds, seed, classes)
@@ -94,17 +94,17 @@ def grouped_splits(
 def inner_splits(
     labels: np.ndarray, groups: np.ndarray, seed: int, parts: int = 3
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Split training images once more, by groups, to choose settings without touching the test fold.
+    """Split training images again, by groups, to choose settings without touching the test fold.
 
     Args:
         labels: (n,) classes of the training images only.
         groups: (n,) their groups.
-        seed: of the split.
-        parts: each of so many parts validates once; fewer where the groups don't suffice.
+        seed: for the split.
+        parts: number of parts, each validating once; fewer if the groups don't suffice.
 
     Returns:
-        Pairs of positions (into the given arrays) that fit and that validate, both holding every class; none where
-        the groups allow no such split, as when a class has a single one.
+        Pairs of positions (in the given arrays) to fit and to validate, both with every class; none if the groups allow
+        no such split, as when a class has a single one.
     """
     for count in range(parts, 1, -1):
         try:

@@ -1,8 +1,8 @@
-"""Which images a comparison is scored on: by default those that no choice was made by.
+"""A comparison's scored images: by default those not used for any choice.
 
-All images train, in the folds of every arm. Of their out-of-fold predictions, those of development groups (see
-:mod:`mri_transfer.datasets.tumors.development`) are left out of every figure, interval and picture of the report:
-whoever chose a method or a setting by their score would otherwise be scored on what was chosen by.
+All images train, in the folds of every arm. Out-of-fold predictions of development groups (see
+:mod:`mri_transfer.datasets.tumors.development`) are excluded from every figure, interval and picture of the report:
+otherwise, methods and settings would be scored on the images that chose them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _WHERE = {
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scored:
-    """What is scored of a tumour set.
+    """The scored part of a tumour set.
 
     Attributes:
         which: "headline", "development" or "all".
@@ -39,10 +39,10 @@ class Scored:
 
 
 def scored_images(tumors: TumorSet, which: str) -> Scored:
-    """Choose them.
+    """Choose the scored images.
 
     Raises:
-        UserError: a class would have no scored group, or there would be a single group in all.
+        UserError: a class would have no scored group, or only one group would be scored.
     """
     development = development_images(tumors)
     mask = {"headline": ~development, "development": development}.get(which, np.ones(len(tumors), dtype=bool))

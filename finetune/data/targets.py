@@ -1,8 +1,8 @@
-"""Stores of the training images of each split, so that an encoder can be pretrained on the target set without a leak.
+"""Stores of each split's training images, to pretrain encoders on the target set without a leak.
 
-Pretraining on the very set that is later classified is as close to the task as can be, and cheats where a test image is
-among what it has seen. So each split gets a slice store of its training images, without labels; an encoder is
-pretrained on each, and `compare --arm target=RUN-{seed}-{fold}` meets every fold with the one that has not seen it.
+Pretraining on the set to be classified is as close to the task as possible, but cheats if it has seen a test image. So
+each split gets a slice store of its training images, without labels; an encoder is pretrained on each, and `compare
+--arm target=RUN-{seed}-{fold}` tests every fold with the one that has not seen it.
 """
 
 from __future__ import annotations
@@ -17,20 +17,19 @@ from mri_transfer.datasets.tumors.tumors import TumorSet
 from mri_transfer.finetune.data.protocol import Split
 
 STORE_NAME = "seed-{seed}-fold-{fold}"
-# Nothing is known of these. No label of an image may pass into its store by way of a name, either.
+# These are unknown. Nor may a name carry an image's label into its store.
 UNKNOWN = {"session": "", "sequence": ""}
 PLANE, POSITION_MM, POSITION = "unknown", 0.0, 0.5
 
 
 def write_target_stores(folder: Path, tumors: TumorSet, size: int, splits: Iterable[Split]) -> list[Path]:
-    """Write a slice store of the training images of each split; those that are there already are left as they are.
+    """Write a slice store of each split's training images; existing ones are left unchanged.
 
-    A group of images becomes a subject, so groups are each other's negatives and images of a group are not. Every image
-    is a volume of one slice, so its only positive is itself (`--positives same`, or `adjacent`, which comes to the
-    same).
+    A group of images becomes a subject, so different groups are negatives and images within one are not. Every image is
+    a volume of one slice, so its only positive is itself (`--positives same`, or equivalently `adjacent`).
 
     Args:
-        folder: made if need be; the stores lie in seed-S-fold-F.
+        folder: created if needed; stores are in seed-S-fold-F.
         tumors: the images.
         size: their side, pixels.
         splits: on all labels; seed and fold name the store.
@@ -39,7 +38,7 @@ def write_target_stores(folder: Path, tumors: TumorSet, size: int, splits: Itera
         The stores, in order.
 
     Raises:
-        UserError: a store of other images or settings lies there.
+        UserError: a store of other images or settings exists there.
     """
     stores = []
     digests = [hashlib.sha256(image.tobytes()).hexdigest() for image in tumors.images]
@@ -72,7 +71,7 @@ def write_target_stores(folder: Path, tumors: TumorSet, size: int, splits: Itera
 
 
 def next_commands(stores: list[Path], tumors: Path, several_seeds: bool) -> list[str]:
-    """What to type next, for people."""
+    """The next command to type."""
     first = stores[0].name
     seed = "{seed}" if several_seeds else stores[0].name.split("-")[1]
     return [

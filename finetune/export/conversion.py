@@ -1,4 +1,4 @@
-"""Write a run in another runtime's format, load it back, and keep it only if it says what Keras says."""
+"""Write a run in another runtime's format, load it back, and keep it only if it agrees with Keras."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from mri_transfer.words import size_in_words
 
 KIND = "export"
 FORMATS = ("saved_model", "litert", "onnx", "keras", "safetensors")
-OF_ENCODERS = ("keras", "safetensors")  # which others build on; of a classifier, its encoder
-# Images that an export is compared on, and as many others that ranges of 8-bit integers are taken from.
+OF_ENCODERS = ("keras", "safetensors")  # to build on; for a classifier, its encoder
+# Images to compare an export on, and as many others to calibrate 8-bit ranges.
 COMPARED = 200
-SPACING_MM = 4.0  # of slices, where volumes are given
-# Float runtimes add up in another order; nothing else may differ.
+SPACING_MM = 4.0  # between slices of volumes
+# Float runtimes sum in another order; nothing else may differ.
 LARGEST_DIFFERENCE = 2e-3
 LEAST_TOP1_INT8 = 0.98
-# Features have no top-1: the mean cosine of what both give.
+# Features have no top-1: the mean cosine of both outputs.
 LEAST_COSINE, LEAST_COSINE_INT8 = 0.9999, 0.95
 
 
@@ -42,8 +42,8 @@ class Agreement:
     Attributes:
         images: compared on.
         top1: share of images with the same most probable class; None for features.
-        largest_difference: of two probabilities, or of two features relative to the largest.
-        cosine: mean cosine similarity of the two outputs of an image.
+        largest_difference: between probabilities, or between features relative to the largest.
+        cosine: mean cosine similarity of an image's two outputs.
     """
 
     images: int
@@ -75,10 +75,10 @@ def acceptable(result: Agreement, *, int8: bool) -> bool:
 
 
 def sample_images(paths: Sequence[Path], size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Images to compare on and others to calibrate with, uint8 (n, size, size) each, spread over all that are found.
+    """Images to compare on and others to calibrate with, uint8 (n, size, size) each, spread over all found.
 
     Raises:
-        UserError: a path does not exist or holds nothing that can be read.
+        UserError: a path does not exist or contains nothing readable.
     """
     inputs = find_inputs(paths)
     images: list[np.ndarray] = []
@@ -93,7 +93,7 @@ def sample_images(paths: Sequence[Path], size: int) -> tuple[np.ndarray, np.ndar
 
 
 def generated_images(size: int) -> np.ndarray:
-    """Smooth noise, uint8 (n, size, size): two readings of the same layers differ on any pictures or on none."""
+    """Smooth noise, uint8 (n, size, size): two versions of the same layers differ on any pictures or on none."""
     from scipy import ndimage
 
     coarse = np.random.default_rng(0).uniform(0, 255, (COMPARED // 4, 8, 8))
@@ -101,10 +101,10 @@ def generated_images(size: int) -> np.ndarray:
 
 
 def images_of_run(run: Path) -> Path:
-    """The images that a run was trained on, by its provenance.
+    """A run's training images, from its provenance.
 
     Raises:
-        UserError: they are not known or not here any more.
+        UserError: they are unknown or no longer here.
     """
     from mri_transfer.checkpoints.encoders import read_card
 
@@ -122,20 +122,20 @@ def export_run(
     """Export a fine-tuning run, or the encoder of a pretraining run.
 
     Args:
-        run: folder of the run.
+        run: the run's folder.
         out: folder for the files; may hold exports of the same run in other formats.
         format: one of FORMATS.
         int8: with "litert", quantise to 8-bit integers.
-        images: files or folders to compare on and calibrate with; by default those the run was trained on, and for
-            formats of encoders generated ones.
+        images: files or folders to compare on and calibrate with; by default the run's training images, and generated
+            ones for encoder formats.
 
     Returns:
         {"run", "format", "files": [{"file", "bytes", "sha256", "agreement"}], "output", "classes", "size", "input",
         "commands"}, also written to OUT/FORMAT.json (litert-int8.json with `int8`).
 
     Raises:
-        UserError: the run, an image or the folder can't be used, a package is missing, there is no room, or the export
-            does not agree with Keras. Nothing of it is kept then, and what was there before stays.
+        UserError: the run, an image or the folder can't be used, a package is missing, the disk is full, or the export
+            disagrees with Keras. Then nothing of it is kept, and previous files stay.
     """
     if int8 and format != "litert":
         raise UserError("--int8 goes with --format litert")
@@ -172,7 +172,7 @@ def export_run(
             summary = _summary(run, model, format, files)
             name = f"{format}-int8.json" if int8 else f"{format}.json"
             write_json(unfinished / name, summary)
-            # All are written, so nothing needs room now.
+            # All are written, so no more space is needed.
             for path in (*(path for path, _, _ in entries), unfinished / name):
                 if (out / path.name).is_dir():
                     shutil.rmtree(out / path.name)
@@ -208,14 +208,14 @@ def _summary(run: Path, model: Served, format: str, files: list[dict[str, Any]])
 
 
 def format_share(share: float) -> str:
-    """In percent, never rounded up to 100."""
+    """In per cent, never rounded up to 100."""
     return "100%" if share == 1 else f"{min(99.9, 100 * share):.1f}%"
 
 
 def _exports(
     format: str, int8: bool, calibration: np.ndarray
 ) -> list[tuple[Callable[[Served, Path], Path], Callable[[Path], Runner], str]]:
-    """How to write and load each file of a format, and what it is."""
+    """How to write and load each file of a format, and its description."""
     if format == "saved_model":
         return [(saved_model.write, saved_model.load, "SavedModel")]
     if format == "keras":
@@ -243,7 +243,7 @@ def _exports(
 
 
 def _entry(path: Path, label: str, result: Agreement) -> dict[str, Any]:
-    """What is told of a checked export."""
+    """The message about a checked export."""
     inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     return {
         "file": path.name,

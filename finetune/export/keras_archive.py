@@ -1,4 +1,4 @@
-"""Keras' own file of an encoder, for whoever has Keras 3 and not this program: plain layers, no code in it."""
+"""Keras's own file of an encoder, for use with Keras 3 without this program: plain layers, no code."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ NAME = "encoder.keras"
 
 
 def write(model: Served, folder: Path) -> Path:
-    """Write the encoder; it takes (n, size, size, 1) in 0..255 and gives features."""
+    """Write the encoder; it maps (n, size, size, 1) in 0..255 to features."""
     path = folder / NAME
     model.parts[0].save(path)
     return path
 
 
 def load(path: Path) -> Runner:
-    """The encoder as Keras alone reads it."""
+    """The encoder as loaded by Keras alone."""
     import keras
 
     encoder = keras.saving.load_model(path, compile=False, safe_mode=True)

@@ -19,31 +19,30 @@ from mri_transfer.finetune.export.served import Runner, Served
 from mri_transfer.storage.files import atomic_write
 
 NAME, NAME_INT8 = "model.tflite", "model-int8.tflite"
-# What stays in float32 beside 8-bit convolutions, and costs next to nothing: sums of residual branches, the mean over
-# the last maps, standardisation, the linear head. A feature differs from image to image by less than a step of eight
-# bits over its range.
+# Operations that stay float32 beside 8-bit convolutions at almost no cost: residual sums, the mean over the last maps,
+# standardisation, the linear head. A feature varies between images by less than an 8-bit step of its range.
 IN_FLOAT = ("ADD", "MEAN", "SUB", "DIV", "MUL", "FULLY_CONNECTED", "SOFTMAX")
-# So do the first convolutions, which hold this share of the weights: rounding those of the very first depthwise one
-# moves features of slices as much as rounding all others together (README of benchmarks/).
+# So do the first convolutions, with this share of the weights: rounding the very first depthwise one's changes slices'
+# features as much as rounding all others together (README of benchmarks/).
 LEADING_SHARE = 0.02
 CONVOLUTIONS = ("CONV_2D", "DEPTHWISE_CONV_2D")
 
 
 def write(model: Served, folder: Path) -> Path:
-    """Write the file; it takes one image at a time."""
+    """Write the file, for one image at a time."""
     return _write(folder / NAME, _converted(model, folder, None))
 
 
 def write_int8(model: Served, folder: Path, calibration: np.ndarray) -> Path:
-    """Write it with weights and activations of its convolutions, but for the first few, as 8-bit integers.
+    """Write it with the convolutions' weights and activations, except the first few, as 8-bit integers.
 
-    Ranges are those that the calibration images give (post-training quantisation: Jacob et al. 2018, arXiv:1712.05877).
-    What the quantised encoder gives too much or too little of each feature, on average over these images, is taken off
-    before the head (bias correction: Nagel et al. 2019, arXiv:1906.04721).
+    Ranges come from the calibration images (post-training quantisation: Jacob et al. 2018, arXiv:1712.05877). The
+    quantised encoder's mean error of each feature over these images is subtracted before the head (bias correction:
+    Nagel et al. 2019, arXiv:1906.04721).
 
     Args:
         model: to export.
-        folder: that exists.
+        folder: existing.
         calibration: uint8 (n, size, size).
     """
     encoder = model.features_only()
@@ -60,7 +59,7 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def _converted(model: Served, folder: Path, calibration: np.ndarray | None) -> bytes:
-    """By way of a SavedModel in `folder`, from which the converter takes variables as constants."""
+    """Via a SavedModel in `folder`, whose variables the converter turns into constants."""
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory(dir=folder) as inside:
@@ -77,20 +76,20 @@ def _converted(model: Served, folder: Path, calibration: np.ndarray | None) -> b
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         options = tf.lite.experimental.QuantizationDebugOptions(denylisted_ops=list(IN_FLOAT))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it announces the end of an interpreter that it uses itself
+            warnings.simplefilter("ignore")  # it deprecates an interpreter that it uses itself
             debugger = tf.lite.experimental.QuantizationDebugger(
                 converter=converter,
                 debug_dataset=functools.partial(examples, 1),
                 debug_options=options,
             )
-            debugger.run()  # which names the operations, in their order
+            debugger.run()  # names the operations in order
             options.denylisted_nodes = _leading(debugger, model.parts[0])
             debugger.options = options
             return debugger.get_nondebug_quantized_model()
 
 
 def _leading(debugger: Any, encoder: Any) -> list[str]:
-    """Names of the first convolutions, by what they give out."""
+    """Output names of the first convolutions."""
     kernels = [math.prod(weight.shape) for weight in encoder.weights if len(weight.shape) == 4]
     count = int((np.cumsum(kernels) <= LEADING_SHARE * sum(kernels)).sum())
     with tempfile.TemporaryFile("w+") as table:
@@ -102,7 +101,7 @@ def _leading(debugger: Any, encoder: Any) -> list[str]:
 
 
 def interpreter(path: Path, threads: int | None = None):
-    """LiteRT's interpreter, or TensorFlow's own where that is not installed."""
+    """LiteRT's interpreter, or TensorFlow's if that is not installed."""
     try:
         from ai_edge_litert.interpreter import Interpreter
     except ImportError:

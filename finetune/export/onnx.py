@@ -1,4 +1,4 @@
-"""ONNX: for ONNX Runtime and TensorRT. Two files, as TensorRT 8.2 of JetPack 4.6 reads operator sets up to 13 only.
+"""ONNX: for ONNX Runtime and TensorRT. Two files, as JetPack 4.6's TensorRT 8.2 only reads opsets up to 13.
 
 Source: https://docs.nvidia.com/deeplearning/tensorrt/archives/tensorrt-821/support-matrix; TensorRT 10 reads more.
 """
@@ -24,7 +24,7 @@ def name(opset: int) -> str:
 
 
 def write(model: Served, folder: Path, opset: int) -> Path:
-    """Write the file; it takes any number of images.
+    """Write the file, for any number of images.
 
     Raises:
         UserError: tf2onnx is not installed.
@@ -55,7 +55,7 @@ def write(model: Served, folder: Path, opset: int) -> Path:
 
 
 def trtexec(path: Path, size: int) -> str:
-    """The command that makes an engine of it on the board."""
+    """The command that builds an engine from it on the board."""
     shape = f"{IMAGES}:1x{size}x{size}x1"
     return f"trtexec --onnx={path.name} --saveEngine={path.stem}.plan --fp16 --shapes={shape}"
 

@@ -16,10 +16,10 @@ INSTALL = "pip install 'mri-transfer[export]'"
 
 
 def write(model: Served, folder: Path) -> Path:
-    """Write the encoder's weights by the names of :func:`~mri_transfer.checkpoints.backbones.named_weights`.
+    """Write the encoder's weights, named by :func:`~mri_transfer.checkpoints.backbones.named_weights`.
 
-    The header says of which backbone they are and how images are prepared; layouts are those of Keras: kernels are
-    (height, width, in, out), depthwise ones (height, width, channels, 1).
+    The header names the backbone and the image preparation; layouts are Keras's: kernels are (height, width, in, out),
+    depthwise ones (height, width, channels, 1).
 
     Raises:
         UserError: safetensors is not installed.
@@ -48,7 +48,7 @@ def write(model: Served, folder: Path) -> Path:
 
 
 def load(path: Path) -> Runner:
-    """The file's weights, in an encoder that is built anew."""
+    """The file's weights in a newly built encoder."""
     from safetensors import safe_open
 
     from mri_transfer.checkpoints.encoders import encoder_with

@@ -1,4 +1,4 @@
-"""TensorFlow's SavedModel: for TensorFlow Serving and TensorFlow itself (2.12 and 2.21 were seen to load it)."""
+"""TensorFlow's SavedModel: for TensorFlow Serving and TensorFlow itself (2.12 and 2.21 load it)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAME = "saved_model"
 
 
 def write(model: Served, folder: Path, batch: int | None = None) -> Path:
-    """Write the SavedModel; its signature `serving_default` takes `batch` images, or any number of them."""
+    """Write the SavedModel; its signature `serving_default` takes `batch` images, or any number."""
     import keras
     import tensorflow as tf
 
@@ -37,7 +37,7 @@ def load(path: Path) -> Runner:
     loaded = tf.saved_model.load(path)
 
     def run(images: np.ndarray) -> np.ndarray:
-        # Looked up here, since variables live only as long as what was loaded.
+        # Looked up here, since variables live only as long as the loaded object.
         (output,) = loaded.signatures["serving_default"](
             **{IMAGES: tf.constant(images[..., None].astype(np.float32))}
         ).values()

@@ -1,4 +1,4 @@
-"""What every export computes, as one TensorFlow function: images in 0..255 to probabilities, or to features.
+"""Every export's computation as one TensorFlow function: images in 0..255 to probabilities or features.
 
 Grey values are scaled, standardised and calibrated inside, so no runtime can do it differently. Only reading a file,
 padding it to a square and resizing it stay outside; `datasets/tumors/images.py` does that here.
@@ -30,13 +30,13 @@ class Served:
     Attributes:
         parts: the Keras objects that hold its variables.
         encode: float32 (n, size, size, 1) in 0..255 to features (n, d), a Python function of tensors.
-        finish: features to what is given out, likewise.
-        output: "probabilities" of a classifier, "features" of an encoder.
+        finish: features to output, likewise.
+        output: "probabilities" for a classifier, "features" for an encoder.
         classes: names in the order of the probabilities; empty for an encoder.
-        size: side of the images, pixels.
+        size: side of images, pixels.
         weights: SHA-256 of the encoder's weights.
         backbone: its network's name.
-        shift: (d,), subtracted from the features; what a quantised encoder gives too much on average.
+        shift: (d,), subtracted from features: a quantised encoder's mean error.
     """
 
     parts: tuple[Any, ...]
@@ -50,7 +50,7 @@ class Served:
     shift: np.ndarray | None = None
 
     def function(self, images: Any) -> Any:
-        """Images to what is given out, of tensors."""
+        """Map an image tensor to the output."""
         features = self.encode(images)
         return self.finish(features if self.shift is None else features - self.shift)
 
@@ -59,13 +59,13 @@ class Served:
         return dataclasses.replace(self, finish=lambda features: features, output="features", classes=())
 
     def signature(self, batch: int | None) -> Any:
-        """The TensorSpec of so many images; None for any number."""
+        """The TensorSpec of `batch` images; None for any number."""
         import tensorflow as tf
 
         return tf.TensorSpec((batch, self.size, self.size, 1), tf.float32, name=IMAGES)
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """What Keras says: uint8 (n, size, size) to float32 (n, outputs)."""
+        """Keras's output: uint8 (n, size, size) to float32 (n, outputs)."""
         outputs = [
             np.asarray(self.function(images[start : start + 32, ..., None].astype(np.float32)))
             for start in range(0, len(images), 32)
@@ -77,7 +77,7 @@ def served(run: Path) -> Served:
     """The classifier of a fine-tuning run, or the encoder of a pretraining run or encoder folder.
 
     Raises:
-        UserError: the run holds neither, is damaged, or Keras runs on another backend than TensorFlow.
+        UserError: the run has neither, is damaged, or Keras's backend isn't TensorFlow.
     """
     if device.prepare() != "tensorflow":
         raise UserError(

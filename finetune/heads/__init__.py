@@ -1,1 +1,1 @@
-"""From features or pixels to classes: probe, nearest neighbours, forest, fine-tuned classifier. Knows no arms."""
+"""From features or pixels to classes: probe, nearest neighbours, forest, fine-tuned classifier. Unaware of arms."""

@@ -1,4 +1,4 @@
-"""The classifier: an encoder, a fixed standardisation of its features, and one dense layer; and it on disk.
+"""The classifier, in memory and on disk: an encoder, fixed feature standardisation, and one dense layer.
 
 RUN/encoder/             the encoder (see :mod:`mri_transfer.checkpoints.encoders`)
 RUN/head-1a2b3c4d.npz    mean, scale, kernel, bias
@@ -22,16 +22,16 @@ from mri_transfer.finetune.heads.probe import Probe, softmax, standardise
 from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
 from mri_transfer.storage.files import Kind, read_object, write_card, wrong_fields
 
-FORMAT = 2  # 1 had no temperature, which is a temperature of one
+FORMAT = 2  # 1 had no temperature, meaning one
 CARD = "classifier.json"
 REMEDY = "run `mri-transfer finetune` again into a new folder"
 
 
 class Standardise(layers.Layer):
-    """(features - mean) / scale, with figures that training does not change.
+    """(features - mean) / scale, with constants that training does not change.
 
-    keras.layers.Normalization can't serve: it bounds the deviation at 1e-7, and those of a random network may be
-    smaller by orders of magnitude.
+    keras.layers.Normalization won't do: it bounds deviations at 1e-7, and a random network's may be smaller by orders
+    of magnitude.
     """
 
     def __init__(self, mean: np.ndarray, scale: np.ndarray, **options: Any):
@@ -56,8 +56,7 @@ class Classifier:
         standardise: layer, (batch, d) to (batch, d).
         head: dense layer, (batch, d) to logits (batch, classes).
         classes: names, in the order of the logits.
-        temperature: what the logits are divided by before they become probabilities (Guo et al. 2017,
-            arXiv:1706.04599).
+        temperature: divides the logits before softmax (Guo et al. 2017, arXiv:1706.04599).
     """
 
     encoder: keras.Model
@@ -76,20 +75,20 @@ class Classifier:
         return self.probabilities_of(extract_features(self.encoder, images, desc))
 
     def probabilities_of(self, features: np.ndarray) -> np.ndarray:
-        """Class probabilities float32 (n, classes) of what the encoder gave, (n, d)."""
+        """Class probabilities float32 (n, classes) of encoder features (n, d)."""
         return softmax(self.logits_of(features) / self.temperature)
 
     def logits_of(self, features: np.ndarray) -> np.ndarray:
-        """Logits float32 (n, classes) of what the encoder gave, (n, d), before temperature."""
+        """Logits float32 (n, classes) of encoder features (n, d), before temperature."""
         mean, scale, kernel, bias = self.head_arrays().values()
         return standardise(features, mean, scale) @ kernel + bias
 
     def logits(self, images: np.ndarray, desc: str | None = "images") -> np.ndarray:
-        """The same of uint8 images (n, size, size)."""
+        """The same for uint8 images (n, size, size)."""
         return self.logits_of(extract_features(self.encoder, images, desc))
 
     def set_head(self, probe: Probe) -> None:
-        """Put another probe's head in place of this one."""
+        """Replace the head by another probe's."""
         self.standardise.mean.assign(probe.mean)
         self.standardise.scale.assign(probe.scale)
         self.head.kernel.assign(probe.kernel)
@@ -115,7 +114,7 @@ def build_classifier(
     bias: np.ndarray,
     temperature: float = 1.0,
 ) -> Classifier:
-    """Put a head on an encoder. The head's arrays are those of :meth:`Classifier.head_arrays`."""
+    """Put a head on an encoder. Its arrays are as in :meth:`Classifier.head_arrays`."""
     standard = Standardise(mean, scale, name="standardise", dtype="float32")
     head = layers.Dense(len(classes), name="logits", dtype="float32")
     standard.build((None, len(mean)))
@@ -132,7 +131,7 @@ def with_probe_head(encoder: keras.Model, probe: Probe, classes: tuple[str, ...]
 
 
 def save_classifier(classifier: Classifier, run: Path, *, backbone: str, provenance: dict[str, Any]) -> None:
-    """Write encoder, head and card into a run folder; the card is last, so it never names what is not there."""
+    """Write encoder, head and card into a run folder; the card last, so it never names missing files."""
     run = Path(run)
     card = save_encoder(
         classifier.encoder, run / "encoder", backbone=backbone, size=classifier.size, provenance=provenance
@@ -159,7 +158,7 @@ def save_classifier(classifier: Classifier, run: Path, *, backbone: str, provena
 
 
 def _sensible(card: dict[str, Any]) -> dict[str, bool]:
-    """Whether fields of the right types hold what they may."""
+    """Whether fields of the right types have valid values."""
     names = card["classes"]
     are_strings = all(isinstance(name, str) and name for name in names)
     return {
@@ -170,10 +169,10 @@ def _sensible(card: dict[str, Any]) -> dict[str, bool]:
 
 
 def load_classifier(run: Path) -> Classifier:
-    """The classifier of a run folder, every byte verified.
+    """A run folder's classifier, every byte verified.
 
     Raises:
-        UserError: something is missing, damaged or does not belong together.
+        UserError: something is missing, damaged or mismatched.
     """
     run = Path(run)
     if not (run / CARD).is_file():

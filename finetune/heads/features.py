@@ -17,7 +17,7 @@ BATCH = 64
 
 
 def extract_features(encoder: Any, images: np.ndarray, desc: str | None = "features") -> np.ndarray:
-    """What the encoder gives for every image.
+    """The encoder's features for every image.
 
     Args:
         encoder: Keras model, (batch, size, size, 1) in 0..255 to (batch, d).
@@ -32,7 +32,7 @@ def extract_features(encoder: Any, images: np.ndarray, desc: str | None = "featu
     for start in range(0, len(images), BATCH):
         batch = images[start : start + BATCH, ..., None]
         count = len(batch)
-        if count < BATCH and start:  # one shape only: another would be compiled anew
+        if count < BATCH and start:  # one shape only: another would be recompiled
             batch = np.concatenate([batch, np.repeat(batch[-1:], BATCH - count, axis=0)])
         chunks.append(np.asarray(encoder.predict_on_batch(batch), np.float32)[:count])
         if bar is not None:
@@ -46,7 +46,7 @@ class FeatureCache:
     """The `features/` folder of a comparison: one file per encoder.
 
     Args:
-        folder: made if it does not exist.
+        folder: created if needed.
         data: fingerprint of the images.
         size: their side, pixels.
     """
@@ -58,7 +58,7 @@ class FeatureCache:
         self.damaged: list[str] = []
 
     def path(self, weights: str) -> Path:
-        """Where the features of the encoder with this weights digest lie or would lie."""
+        """Path of the features of the encoder with this weights digest."""
         key = hashlib.sha256(self._header(weights).encode()).hexdigest()
         return self.folder / f"{weights[:12]}-{key[:12]}.npz"
 
@@ -68,7 +68,7 @@ class FeatureCache:
         )
 
     def load(self, weights: str, count: int) -> np.ndarray | None:
-        """The kept features (count, d), or None where there are none; a damaged file is noted and counts as none."""
+        """The kept features (count, d), or None; a damaged file is noted and counts as none."""
         path = self.path(weights)
         if not path.exists():
             return None
@@ -97,22 +97,22 @@ class FeatureCache:
 
 
 def kept_images(folder: Path, data: str, images: np.ndarray) -> Path:
-    """A file that holds images as they are, for worker processes to map into their memory.
+    """A file of raw images, for worker processes to map into memory.
 
     Args:
-        folder: where it lies.
+        folder: its folder.
         data: fingerprint of the images.
         images: uint8 (n, size, size).
 
     Returns:
-        Its path, `.npy`; one that is there and holds the same is left as it is.
+        Its path, `.npy`; an identical existing file is left unchanged.
     """
     path = Path(folder) / f"images-{data[:12]}-{images.shape[1]}.npy"
     try:
         if np.array_equal(np.load(path, mmap_mode="r", allow_pickle=False), images):
             return path
     except (OSError, ValueError, EOFError):
-        pass  # not there yet, or damaged
+        pass  # missing or damaged
     with atomic_write(path, "wb") as file:
         np.save(file, images)
     return path

@@ -1,4 +1,4 @@
-"""A random forest on few features, such as global figures of a picture: what can be told without a look at a lesion.
+"""A random forest on few features, such as global figures of a picture: what is possible without looking at a lesion.
 
 This module imports no Keras, so that worker processes start in a second and cost little memory.
 """
@@ -25,7 +25,7 @@ class Forest:
         return self.model.predict_proba(features).astype(np.float32)
 
     def details(self) -> dict[str, Any]:
-        """What was found on the way: nothing is chosen."""
+        """Details of the fit: nothing is chosen."""
         return {}
 
 
@@ -35,8 +35,8 @@ def fit_forest(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, see
     Args:
         features: (n, d) of the training images only.
         labels: (n,) classes 0..k-1, each present.
-        groups: (n,), not needed: nothing is chosen.
-        seed: of the trees.
+        groups: (n,), unused: nothing is chosen.
+        seed: for trees.
     """
     from sklearn.ensemble import RandomForestClassifier
 

@@ -1,9 +1,9 @@
-"""The nearest-neighbour classifier: cosine similarity of features that are not changed.
+"""The nearest-neighbour classifier: cosine similarity of fixed features.
 
-It has nothing to train, so it says what an encoder puts close together, and little else. The number of neighbours is
-chosen from a fixed grid on inner splits of the training groups, for every arm alike. Votes are weighted by
-exp(similarity / 0.07) (Wu et al. 2018, arXiv:1805.01978, section 3.4; the same in DINO, arXiv:2104.14294).
-This module imports no Keras.
+It has nothing to train, so it shows what an encoder puts close together, and little else. The number of neighbours is
+chosen from a fixed grid on inner splits of the training groups, alike for every arm. Votes are weighted by
+exp(similarity / 0.07) (Wu et al. 2018, arXiv:1805.01978, section 3.4; the same in DINO, arXiv:2104.14294). This module
+imports no Keras.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from mri_transfer.evaluation.neighbours import unit_rows
 from mri_transfer.finetune.data.protocol import inner_splits
 
 NEIGHBOURS = (1, 3, 5, 10, 20, 50)
-FALLBACK = 5  # where a class has a single training group, so that nothing can be held out
+FALLBACK = 5  # if a class has a single training group, so nothing can be held out
 TEMPERATURE = 0.07
-SMOOTHING = 1.0  # votes that are spread over all classes, so that no class is impossible
+SMOOTHING = 1.0  # votes spread over all classes, so that no class is impossible
 SETTINGS = {
     "neighbours": NEIGHBOURS,
     "fallback": FALLBACK,
@@ -36,10 +36,10 @@ class Nearest:
 
     Attributes:
         mean: (d,) float64, of the training images.
-        vectors: (n, d) float32, training features less the mean, of unit length.
+        vectors: (n, d) float32, training features minus the mean, of unit length.
         labels: (n,) int, classes 0..k-1.
-        neighbours: how many vote.
-        tried: balanced accuracy by number of neighbours on the inner splits; empty where the groups allowed none.
+        neighbours: number that vote.
+        tried: balanced accuracy by number of neighbours on the inner splits; empty if the groups allowed none.
     """
 
     mean: np.ndarray
@@ -69,14 +69,14 @@ class Nearest:
         return probabilities
 
     def details(self) -> dict[str, Any]:
-        """What was found on the way, for the trial's file."""
+        """Details of the fit, for the trial's file."""
         return {"neighbours": self.neighbours, "tried": {str(k): round(v, 5) for k, v in self.tried.items()}}
 
 
 def unit(features: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Features less a mean, scaled to length one, float32; a vector of zeros stays one.
+    """Features minus a mean, scaled to length one, float32; a zero vector stays zero.
 
-    The mean is taken off because features that were rectified all point roughly the same way.
+    The mean is subtracted because rectified features all point roughly the same way.
     """
     return unit_rows(features.astype(np.float64) - mean).astype(np.float32)
 
@@ -87,13 +87,13 @@ def _neighbours(features: np.ndarray, labels: np.ndarray, count: int = FALLBACK)
 
 
 def fit_nearest(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int) -> Nearest:
-    """Keep the training images, and choose how many neighbours vote.
+    """Keep the training images, and choose the number of neighbours.
 
     Args:
         features: (n, d) float32 of the training images only.
         labels: (n,) classes 0..k-1, each present.
         groups: (n,) group of each image.
-        seed: of the inner splits.
+        seed: for inner splits.
     """
     from threadpoolctl import threadpool_limits
 
@@ -108,6 +108,6 @@ def fit_nearest(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, se
         if not scores:
             return _neighbours(features, labels)
         tried = dict(zip(grid, np.mean(scores, axis=0).tolist(), strict=True))
-        # Of equally good numbers the largest: its votes are the steadiest.
+        # The largest of equally good numbers: its votes are steadiest.
         best = max(tried, key=lambda count: (tried[count], count))
         return dataclasses.replace(_neighbours(features, labels, best), tried=tried)

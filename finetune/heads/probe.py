@@ -1,8 +1,8 @@
-"""The linear probe: multinomial logistic regression on the features of an encoder that is not changed.
+"""The linear probe: multinomial logistic regression on a frozen encoder's features.
 
-The strength of its L2 penalty is chosen by cross-validation over the training groups, by log loss, from a fixed
-grid, for every arm alike; the test fold is never looked at. This module imports no Keras, so that worker processes
-start in a second and cost little memory.
+Its L2 penalty is chosen by cross-validated log loss over the training groups, from a fixed grid, alike for every arm,
+never looking at the test fold. This module imports no Keras, so that worker processes start in a second and cost little
+memory.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import numpy as np
 
 from mri_transfer.finetune.data.protocol import inner_splits
 
-# scikit-learn's C (inverse penalty) on standardised features; half decades where the choice usually falls.
+# scikit-learn's C (inverse penalty) on standardised features; half decades around the usual choice.
 GRID = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 1.0, 10.0)
-FALLBACK = 1e-2  # where a class has a single training group, so that nothing can be held out
-PATIENCE = 2  # the path is left after so many weaker penalties in a row that predict worse
-TOLERANCE, FINAL_TOLERANCE = 1e-4, 1e-5  # largest gradient, while choosing and in the end
+FALLBACK = 1e-2  # if a class has a single training group, so nothing can be held out
+PATIENCE = 2  # stop after this many weaker penalties in a row that predict worse
+TOLERANCE, FINAL_TOLERANCE = 1e-4, 1e-5  # largest gradient, while choosing and at the end
 ITERATIONS = 1000
 SETTINGS = {
     "grid": GRID,
@@ -37,8 +37,8 @@ class Probe:
     Attributes:
         mean, scale: (d,) float32, of the training images.
         kernel: (d, classes) float32; bias: (classes,) float32.
-        strength: the C that was chosen.
-        tried: inner log loss (nats) of each C that was tried; empty where the groups allowed no inner split.
+        strength: the chosen C.
+        tried: inner log loss (nats) of each C tried; empty if the groups allowed no inner split.
         converged: whether the optimiser met its tolerance at the chosen C.
     """
 
@@ -55,7 +55,7 @@ class Probe:
         return softmax(standardise(features, self.mean, self.scale) @ self.kernel + self.bias)
 
     def details(self) -> dict[str, Any]:
-        """What was found on the way, for the trial's file."""
+        """Details of the fit, for the trial's file."""
         return {
             "strength": self.strength,
             "tried": {f"{strength:g}": round(loss, 5) for strength, loss in self.tried.items()},
@@ -73,21 +73,20 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 def standardisation(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each feature, float32 (d,).
 
-    Random networks have features as small as 1e-12 that still carry information, and features that are constant
-    up to rounding. The first are scaled like any other; the second get a scale of one, so that rounding is not
-    blown up into noise.
+    Random networks have features as small as 1e-12 that still carry information, and features constant up to rounding.
+    The former are scaled like any other; the latter get a scale of one, so that rounding is not amplified into noise.
     """
     mean = features.mean(axis=0, dtype=np.float64)
     deviation = features.std(axis=0, dtype=np.float64)
     constant = deviation <= 1e-6 * np.abs(mean)
     deviation[constant] = 1.0
-    # Below float32's normal range a product would lose its digits; such a feature is constant for our purpose.
+    # Below float32's normal range a product would lose its digits; we treat such a feature as constant.
     deviation[deviation < np.finfo(np.float32).tiny] = 1.0
     return mean.astype(np.float32), deviation.astype(np.float32)
 
 
 def standardise(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Features with the given mean taken off and divided by the scale, float32."""
+    """Features minus the mean, divided by the scale, float32."""
     return ((features - mean) / scale).astype(np.float32)
 
 
@@ -98,7 +97,7 @@ def _regression(tolerance: float = TOLERANCE):
 
 
 def _fit_quietly(model, features: np.ndarray, labels: np.ndarray, strength: float) -> bool:
-    """Fit at one C, starting from the last solution; False where the iterations ran out."""
+    """Fit at one C, starting from the last solution; False if iterations ran out."""
     from sklearn.exceptions import ConvergenceWarning
 
     model.C = strength
@@ -109,7 +108,7 @@ def _fit_quietly(model, features: np.ndarray, labels: np.ndarray, strength: floa
 
 
 def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean negative log probability of the right class, nats."""
+    """Mean negative log probability of the correct class, nats."""
     of_label = probabilities[np.arange(len(labels)), labels].astype(np.float64)
     return float(-np.log(np.maximum(of_label, 1e-15)).mean())
 
@@ -117,9 +116,9 @@ def log_loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def choose_strength(
     features: np.ndarray, labels: np.ndarray, groups: np.ndarray, seed: int
 ) -> tuple[float, dict[float, float]]:
-    """The C of the grid with the least log loss by cross-validation over groups of the training images.
+    """The grid's C with the least log loss in cross-validation over groups of training images.
 
-    Walks from the strongest penalty to weaker ones, each solution starting the next.
+    Goes from the strongest penalty to weaker ones, each solution starting the next.
     """
     parts = []
     for fit, validate in inner_splits(labels, groups, seed):
@@ -154,15 +153,15 @@ def fit_probe(
         features: (n, d) float32 of the training images only.
         labels: (n,) classes 0..k-1, each present.
         groups: (n,) group of each image.
-        seed: of the inner splits.
-        strength: the C of an earlier fit to the same images, which spares choosing it.
+        seed: for inner splits.
+        strength: the C of an earlier fit to the same images, to skip choosing.
 
     Raises:
         ValueError: a class between 0 and the largest is missing, or there is only one.
     """
     from threadpoolctl import threadpool_limits
 
-    # On one thread BLAS sums in one order, so every process gives the same digits; and the matrices are small.
+    # On one thread, BLAS sums in one order, so every process gives the same digits; and the matrices are small.
     with threadpool_limits(1, "blas"):
         return _fit(features, labels, groups, seed, strength)
 
@@ -181,7 +180,7 @@ def _fit(
     model = _regression(FINAL_TOLERANCE)
     converged = _fit_quietly(model, standard, labels, strength)
     kernel, bias = model.coef_.T, model.intercept_
-    if classes == 2:  # scikit-learn keeps the log odds of the second class only
+    if classes == 2:  # scikit-learn only keeps the second class's log odds
         kernel, bias = np.hstack([-kernel / 2, kernel / 2]), np.array([-bias[0] / 2, bias[0] / 2])
     return Probe(
         mean, scale, kernel.astype(np.float32), bias.astype(np.float32), float(strength), tried, converged

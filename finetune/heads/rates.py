@@ -1,4 +1,4 @@
-"""Learning rates: which layers learn how fast, when, and an optimiser that follows."""
+"""Learning rates per layer and step, and an optimiser that follows them."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from keras import ops
 
 from mri_transfer.checkpoints.backbones import leaf_layers
 
-PARTS = 12  # of the encoder, as fine-tuning of ConvNeXt counts them (Liu et al. 2022, arXiv:2201.03545)
+PARTS = 12  # of the encoder, as in ConvNeXt's fine-tuning (Liu et al. 2022, arXiv:2201.03545)
 HEAD = 0  # the head's place in the vector of rates; the encoder's uppermost part is 1, the lowest PARTS
 
 
 def parts_of(encoder: keras.Model) -> list[tuple[keras.layers.Layer, int]]:
-    """Every layer that has weights, from the input to the output, with its part: 1 at the top, PARTS at the bottom."""
+    """Every layer with weights, from input to output, with its part: 1 at the top, PARTS at the bottom."""
     weighted = [layer for _, layer in leaf_layers(encoder) if layer.weights]
     count = len(weighted)
     return [(layer, 1 + PARTS * (count - 1 - place) // count) for place, layer in enumerate(weighted)]
@@ -26,17 +26,17 @@ def parts_of(encoder: keras.Model) -> list[tuple[keras.layers.Layer, int]]:
 class Schedule:
     """The rate of each part of a classifier at each step.
 
-    The head's is warmed up linearly and falls to zero as half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983).
-    A part k below it has decay**k of that (discriminative rates, Howard & Ruder 2018, arXiv:1801.06146), and where
-    parts are unfrozen one after the other it stands still until its turn and is then warmed up itself.
+    The head's warms up linearly and falls to zero along half a cosine (Loshchilov & Hutter 2017, arXiv:1608.03983).
+    Part k below it has decay**k of that (discriminative rates, Howard & Ruder 2018, arXiv:1801.06146); with gradual
+    unfreezing, it stays frozen until its turn and then warms up itself.
 
     Args:
-        peak: the head's highest rate.
+        peak: the head's peak rate.
         steps: of the whole training.
-        warmup: share of the steps that a part takes to its full rate.
-        decay: from one part to the one below it.
-        gradual: share of the steps after which the lowest part has its turn.
-        lowest: the lowest part that is trained.
+        warmup: share of steps for a part to reach its full rate.
+        decay: factor from one part to the one below.
+        gradual: share of steps after which the lowest part's turn comes.
+        lowest: the lowest trained part.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class Schedule:
 
 
 class LayerwiseAdamW(keras.optimizers.Adam):
-    """AdamW whose rate differs from part to part (Loshchilov & Hutter 2019, arXiv:1711.05101).
+    """AdamW with a rate per part (Loshchilov & Hutter 2019, arXiv:1711.05101).
 
-    Set `rates` before each step; a part at rate zero keeps its weights, while its moments already follow the gradient.
+    Set `rates` before each step; a part at rate zero keeps its weights, but its moments already follow the gradient.
 
     Args:
         decoupled: weight decay, a multiple of the rate.
@@ -73,11 +73,11 @@ class LayerwiseAdamW(keras.optimizers.Adam):
     """
 
     def __init__(self, decoupled: float = 0.0, **options: Any):
-        super().__init__(learning_rate=1.0, **options)  # which `update_step` puts another in place of
+        super().__init__(learning_rate=1.0, **options)  # replaced in `update_step`
         self.decoupled = decoupled
 
     def build_parts(self, variables: Sequence[Any], parts: Sequence[int]) -> None:
-        """Instead of `build`: the variables that are trained, and the part of each."""
+        """Instead of `build`: sets the trained variables and their parts."""
         self.part_of = tuple(parts)
         self.build(list(variables))
         self.rates = self.add_variable(shape=(PARTS + 1,), initializer="zeros", dtype="float32", name="rates")

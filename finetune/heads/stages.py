@@ -1,7 +1,7 @@
-"""What one fine-tuning consists of: short trainings that choose the rate, one that calibrates, and the one that counts.
+"""Stages of a fine-tuning: short trainings to choose the rate, one to calibrate, and the final one.
 
-All but the last train on an inner split of the training groups, whose held-out part they are judged by; each begins
-anew, from the start and from a probe of its own images. This module imports no Keras.
+All but the last train on an inner split of the training groups and are judged by its held-out part; each begins anew
+from the start and a probe on its own images. This module imports no Keras.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Stage:
 
     Attributes:
         purpose: "rate", "calibration" or "final".
-        rate: its highest learning rate; None for the one that was chosen.
+        rate: its peak learning rate; None for the chosen one.
         epochs: its length.
     """
 
@@ -38,7 +38,7 @@ class Stage:
 
 
 def grid(recipe: Recipe) -> tuple[float, ...]:
-    """The rates that are open to choice, ascending; one where there is no choice."""
+    """The candidate rates, ascending; one if there is no choice."""
     return tuple(sorted(set(recipe.rates))) or (recipe.rate,)
 
 
@@ -46,8 +46,8 @@ def stages(recipe: Recipe, images: int, *, inner: bool) -> list[Stage]:
     """The trainings of a recipe, in order.
 
     Args:
-        images: how many there are to train on.
-        inner: whether the training groups allow an inner split; without one the middle of the grid is taken, and
+        images: number of training images.
+        inner: whether the training groups allow an inner split; without one, the middle of the grid is used, and
             nothing is calibrated.
     """
     rates, epochs = grid(recipe), recipe.passes(images)
@@ -62,7 +62,7 @@ def stages(recipe: Recipe, images: int, *, inner: bool) -> list[Stage]:
 
 
 def steps_of(recipe: Recipe, images: int) -> int:
-    """Steps of all stages for so many training images, near enough for a forecast."""
+    """Approximate steps of all stages for this many training images."""
     share = 1 - 1 / recipe.inner_parts
     return sum(
         stage.epochs * math.ceil(images * (share if stage.inner else 1) / recipe.batch)

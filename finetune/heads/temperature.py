@@ -1,4 +1,4 @@
-"""Temperature scaling: probabilities that can be taken at their word (Guo et al. 2017, arXiv:1706.04599)."""
+"""Temperature scaling for calibrated probabilities (Guo et al. 2017, arXiv:1706.04599)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mri_transfer.evaluation.metrics import (
     loss_by_group,
 )
 
-# Where every image that could be held out is classified rightly, ever lower temperatures seem ever better; few images
-# are no reason to be more than twice as sure.
+# If every held-out image is classified correctly, ever lower temperatures seem better; few images don't justify being
+# more than twice as sure.
 LOWEST, HIGHEST = 0.5, 20.0
 
 
@@ -30,10 +30,10 @@ def tempered_loss(logits: np.ndarray, labels: np.ndarray, temperature: float) ->
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     """The temperature with the least log loss, between LOWEST and HIGHEST.
 
-    The loss is convex in the inverse of the temperature, so there is one minimum.
+    The loss is convex in the inverse temperature, so there is one minimum.
 
     Args:
-        logits: (n, classes) of images that were not trained on.
+        logits: (n, classes) of images not trained on.
         labels: (n,).
     """
     from scipy.optimize import minimize_scalar

@@ -1,8 +1,8 @@
 """One training of a classifier.
 
-The head starts as the linear probe's exact solution on the encoder as it is. Then the upper part of the encoder and
-the head are trained together (AdamW, rates as :mod:`mri_transfer.finetune.heads.rates` has them), with augmentation
-in the graph. Batch normalisation keeps its statistics, and the lower part is frozen and costs no backward pass.
+The head starts as the linear probe's exact solution on the unchanged encoder. Then the encoder's upper part and the
+head are trained together (AdamW, rates from :mod:`mri_transfer.finetune.heads.rates`), with augmentation in the graph.
+Batch normalisation keeps its statistics; the lower part is frozen and costs no backward pass.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from mri_transfer.machine import device
 
 
 def unfreeze_upper(encoder: keras.Model, share: float) -> list[str]:
-    """Let the upper `share` of the layers that have weights be trained, and freeze the rest.
+    """Unfreeze the upper `share` of the layers with weights, and freeze the rest.
 
     Args:
-        encoder: of :mod:`mri_transfer.checkpoints`; its layers lie in topological order.
+        encoder: from :mod:`mri_transfer.checkpoints`; its layers are in topological order.
         share: 0 freezes everything, 1 nothing.
 
     Returns:
@@ -46,17 +46,17 @@ def unfreeze_upper(encoder: keras.Model, share: float) -> list[str]:
 
 
 def balanced_weights(labels: np.ndarray, classes: int) -> np.ndarray:
-    """float32 (classes,): n / (classes × images of the class), so that every class weighs the same in the loss."""
+    """float32 (classes,): n / (classes × images of the class), so that every class has equal weight in the loss."""
     counts = np.bincount(labels, minlength=classes)
     return (len(labels) / (classes * np.maximum(counts, 1))).astype(np.float32)
 
 
 class Light(layers.Layer):
-    """Gain and gamma of each image, drawn at random; black stays black, as the air around a head does.
+    """Random gain and gamma per image; black stays black, like the air around a head.
 
     Args:
         strength: gain lies in 1 ± strength, gamma in exp(± strength).
-        seed: of the draws.
+        seed: for draws.
     """
 
     def __init__(self, strength: float, seed: int, **options: Any):
@@ -70,13 +70,13 @@ class Light(layers.Layer):
         shape = (keras.ops.shape(images)[0], 1, 1, 1)
         gain = keras.random.uniform(shape, 1 - self.strength, 1 + self.strength, seed=self.generator)
         gamma = keras.ops.exp(keras.random.uniform(shape, -self.strength, self.strength, seed=self.generator))
-        # Zero has no slope under a power below one; no gradient is taken here, but NaN would spread all the same.
+        # Powers below one have no slope at zero; no gradient is taken here, but NaN would still spread.
         scaled = keras.ops.clip(images / 255, 1e-6, 1)
         return keras.ops.clip(255 * gain * scaled**gamma, 0, 255)
 
 
 class Augmentation:
-    """Changes that leave the diagnosis as it is, made in the graph: flip, small turn, zoom, shift, light.
+    """Diagnosis-preserving augmentation in the graph: flip, small rotation, zoom, shift, light.
 
     Empty borders are black, as around a head.
     """
@@ -93,7 +93,7 @@ class Augmentation:
         ]
 
     def restart(self, epoch: int) -> None:
-        """Make the random numbers of an epoch depend on the seed and the epoch only, so that it can be resumed."""
+        """Make an epoch's random numbers depend only on seed and epoch, so that it can be resumed."""
         for position, layer in enumerate(self.layers):
             words = hashlib.sha256(f"{self.seed}/{epoch}/{position}".encode()).digest()[:8]
             state = layer.generator.state
@@ -101,17 +101,17 @@ class Augmentation:
 
 
 def epoch_order(count: int, batch: int, seed: int, epoch: int) -> np.ndarray:
-    """Indices (steps, batch) of one epoch: a permutation, filled up from its own start to whole batches."""
+    """Indices (steps, batch) of one epoch: a permutation, padded from its own start to whole batches."""
     order = np.random.default_rng([seed, epoch]).permutation(count)
     steps = math.ceil(count / batch)
     return np.resize(order, steps * batch).reshape(steps, batch)
 
 
 class _Trained(keras.Model):
-    """Augmentation, encoder and head as one model that gives logits.
+    """Augmentation, encoder and head as one model that outputs logits.
 
-    Not a functional model: there Keras hands `training=True` on to nested models even where they were called with
-    `training=False`, and batch normalisation would use the batch's statistics after all.
+    Not a functional model: there Keras passes `training=True` to nested models even if called with `training=False`,
+    and batch normalisation would use batch statistics after all.
     """
 
     def __init__(self, classifier: Classifier, augmentation: Augmentation):
@@ -124,7 +124,7 @@ class _Trained(keras.Model):
         )
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Nothing to make: the parts have their weights already."""
+        """Nothing to build: the parts already have weights."""
 
     def call(self, images: Any, training: bool = False) -> Any:
         for change in self.changes:
@@ -140,7 +140,7 @@ class Finetuning:
         images: uint8 (n, size, size), training images only.
         labels: int (n,).
         recipe: the settings.
-        seed: of the order of images and of augmentation.
+        seed: for image order and augmentation.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class Finetuning:
         self._set(images, labels, recipe.rate, recipe.passes(len(images)))
 
     def _parts(self) -> list[int]:
-        """The part of each variable that is trained."""
+        """The part of each trained variable."""
         part_of = {
             id(weight): part
             for layer, part in parts_of(self.classifier.encoder)
@@ -196,13 +196,13 @@ class Finetuning:
     def begin(
         self, images: np.ndarray, labels: np.ndarray, probe: Probe, *, rate: float, epochs: int
     ) -> None:
-        """Start anew, from the first encoder and another head; nothing is compiled again.
+        """Start anew from the first encoder and another head, without recompiling.
 
         Args:
             images: uint8 (n, size, size).
             labels: int (n,).
-            probe: of the first encoder's features of these images.
-            rate: highest learning rate.
+            probe: on the first encoder's features of these images.
+            rate: peak learning rate.
             epochs: length of the schedule.
         """
         for weight, value in zip(self.model.trainable_variables, self._start, strict=True):
@@ -229,7 +229,7 @@ class Finetuning:
             on_step: called with the loss after every step.
 
         Returns:
-            Mean loss (nats); not finite if training has diverged, in which case it stopped there.
+            Mean loss (nats); not finite if training diverged and stopped there.
         """
         self.augmentation.restart(self.epoch)
         losses = []
@@ -244,7 +244,7 @@ class Finetuning:
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[Classifier]:
-        """The classifier as it would be if training ended now: with the moving average of weights, if one is kept."""
+        """The classifier as if training ended now: with the moving average of weights, if kept."""
         originals = [keras.ops.convert_to_numpy(weight).copy() for weight in self.model.trainable_variables]
         self.finish()
         try:
@@ -260,24 +260,24 @@ class Finetuning:
         )
 
     def finish(self) -> None:
-        """Take the moving average of the weights, if one is kept; nothing is trained after that."""
+        """Use the moving average of weights, if kept; no training may follow."""
         if not self.optimizer.use_ema or not int(self.optimizer.iterations):
             return
         self.optimizer.finalize_variable_values(self.model.trainable_variables)
         for weight in self.model.trainable_variables:
-            # On JAX the weight and its average would share an array, which whatever runs next may give away.
+            # On JAX, a weight and its average would share an array, which the next step may donate.
             weight.assign(keras.ops.convert_to_numpy(weight).copy())
 
     def save(self, folder: Path, **about: Any) -> None:
-        """Keep everything that the next epoch depends on; see :mod:`mri_transfer.checkpoints.state`.
+        """Save everything that the next epoch depends on; see :mod:`mri_transfer.checkpoints.state`.
 
         Args:
-            about: JSON values to be kept with it.
+            about: JSON values to save with it.
         """
         save_state(folder, model_arrays(self.model, self.optimizer), {**about, "epoch": self.epoch})
 
     def resume(self, arrays: dict[str, np.ndarray], epoch: int) -> None:
-        """Go on from the arrays that :meth:`save` kept after so many epochs of the same training."""
+        """Continue from arrays that :meth:`save` kept after `epoch` epochs of the same training."""
         assign_arrays(arrays, self.model, self.optimizer)
         self.epoch = epoch
 
@@ -289,12 +289,12 @@ def train(
     epochs: int | None = None,
     on_epoch: Callable[[float], None] | None = None,
 ) -> dict[str, Any]:
-    """Run the epochs that are left, and take the average of weights.
+    """Run the remaining epochs, then use the average of weights.
 
     Args:
         finetuning: new or restored.
         desc: label of the progress bar.
-        epochs: stop after so many, before the end of the schedule.
+        epochs: stop after this many, before the schedule's end.
         on_epoch: called with the mean loss after each epoch.
 
     Returns:
@@ -313,7 +313,7 @@ def train(
             losses.append(finetuning.train_epoch(on_step))
             if (
                 not finetuning.is_finite()
-            ):  # a loss is that before its step, and the last step may break the weights
+            ):  # a loss is from before its step, and the last step may break the weights
                 losses[-1] = math.nan
             if not math.isfinite(losses[-1]):
                 break

@@ -1,7 +1,7 @@
-"""All of one fine-tuning: the rate is chosen, probabilities are calibrated, and the classifier is trained.
+"""One complete fine-tuning: chooses the rate, calibrates probabilities, and trains the classifier.
 
-What is chosen is chosen by an inner split of the training groups; see :mod:`mri_transfer.finetune.heads.stages`.
-Settings are judged by log loss after temperature scaling, as sharpness is put right afterwards (Berta et al. 2025,
+An inner split of the training groups makes all choices; see :mod:`mri_transfer.finetune.heads.stages`. Settings are
+judged by log loss after temperature scaling, as sharpness is corrected afterwards (Berta et al. 2025,
 arXiv:2501.19195). One network serves all trainings, so it is compiled once.
 """
 
@@ -31,12 +31,12 @@ class Tuning:
 
     Args:
         encoder: the start; it is changed in place.
-        features: float32 (n, d) that it gives for the images as it is.
+        features: float32 (n, d), its initial features of the images.
         images: uint8 (n, size, size), training images only.
         labels, groups: int (n,).
         classes: names.
         recipe: the settings.
-        seed: of the inner split, the order of images and augmentation.
+        seed: for the inner split, image order and augmentation.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Tuning:
 
     @property
     def stage(self) -> Stage:
-        """The training that is under way."""
+        """The current training."""
         return self.stages[self.about["stage"]]
 
     @property
     def rate(self) -> float:
-        """The rate that did best; the lowest where none did better."""
+        """The best rate; the lowest if none did better."""
         tried = self.about["rates"]
         return min(grid(self.recipe), key=lambda rate: tried.get(f"{rate:g}") or math.inf)
 
@@ -82,7 +82,7 @@ class Tuning:
 
     @property
     def temperature(self) -> float:
-        """Of the inner training after as many epochs as the last training has; 1 where there is none."""
+        """Temperature of the inner training after as many epochs as the last training has; 1 without one."""
         if self.recipe.calibration != "temperature" or not 0 < self.epochs <= len(self.about["inner"]):
             return 1.0
         return self.about["inner"][self.epochs - 1]["temperature"]
@@ -94,14 +94,14 @@ class Tuning:
 
     @property
     def position(self) -> str:
-        """Where training stands, in words."""
+        """Training's position, in words."""
         return f"{self.stage}, after epoch {self.finetuning.epoch} of {self.stage.epochs}"
 
     def _probe(self, rows: np.ndarray) -> Probe:
         return fit_probe(self.features[rows], self.labels[rows], self.groups[rows], self.seed)
 
     def _begin(self) -> None:
-        """Start the training of the present stage."""
+        """Start the current stage's training."""
         rows, probe = np.arange(len(self.labels)), self.probe
         if self.inner is not None and self.stage.inner:
             rows = self.inner[0]
@@ -112,7 +112,7 @@ class Tuning:
         )
 
     def restore(self, folder: Path) -> bool:
-        """Continue from what :meth:`run` kept of the same settings; False where nothing is kept."""
+        """Continue from what :meth:`run` kept for the same settings; False if nothing was kept."""
         state = load_state(folder)
         if state is None:
             return False
@@ -124,18 +124,18 @@ class Tuning:
         return True
 
     def run(self, desc: str = "fine-tuning", state: Path | None = None) -> dict[str, Any]:
-        """Do what is left.
+        """Run the rest.
 
         Args:
             desc: label of the progress bars.
-            state: folder that keeps what is needed to go on after each epoch.
+            state: folder for resuming after each epoch.
 
         Returns:
             JSON-able {"losses": mean loss (nats) of each epoch of the last training, "diverged": whether that one did,
-            "rate": its highest learning rate, "rates": log loss of each that was tried on images held out, None where
-            it diverged, "epochs", "temperature", "inner": of each epoch of the inner training "log_loss" of the images
-            held out, the same after calibration as "calibrated", and "temperature", "inner_images": how many trained
-            and how many were held out, or None, "strength": of the probe's penalty, "seconds", "trained_layers"}.
+            "rate": its peak learning rate, "rates": held-out log loss of each rate tried, None if it diverged,
+            "epochs", "temperature", "inner": for each epoch of the inner training the held-out "log_loss", the same
+            after calibration as "calibrated", and "temperature", "inner_images": numbers of training and held-out
+            images, or None, "strength": of the probe's penalty, "seconds", "trained_layers"}.
         """
         started = time.monotonic()
         while True:
@@ -176,7 +176,7 @@ class Tuning:
             self.finetuning.save(state, **self.about)
 
     def _judged(self) -> dict[str, float]:
-        """How the classifier, as it is, does on the images that the inner split holds out."""
+        """The current classifier's scores on the inner split's held-out images."""
         if self.inner is None:
             raise RuntimeError("no images are held out")
         rows = self.inner[1]

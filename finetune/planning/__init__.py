@@ -1,1 +1,1 @@
-"""What was decided before the look, and how often there was one: plans on disk, and a record of what was scored."""
+"""Plans made before looking at figures, and a record of how often images were scored."""

@@ -1,4 +1,4 @@
-"""What is settled before a comparison's figures are looked at: the plan, and how many looks there were."""
+"""Settled before looking at a comparison's figures: the plan, and the number of looks."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ def before_the_look(
     jobs: Sequence[Job],
     left: Sequence[Job],
 ) -> tuple[dict[str, Any] | None, Looks]:
-    """The plan, written or held against what will be run, and how often these images were scored before.
+    """Write the plan, or check it against the planned run, and count how often these images were scored before.
 
     Raises:
-        UserError: the plan can't be read or written, or was changed; or there is a hypothesis and no plan.
+        UserError: the plan can't be read or written, or was changed; or there is a hypothesis but no plan.
     """
     images = [runner.tumors.paths[image] for image in np.flatnonzero(scored.images)]
     looks = Looks(config.out, images, [runner.key(job) for job in jobs])
@@ -73,7 +73,7 @@ def before_the_look(
 
 
 def settings_of(config: CompareConfig) -> dict[str, Any]:
-    """Of the classifiers that are fitted."""
+    """Settings of the classifiers to fit."""
     modes = config.modes()
     return {
         "fine_tuning": dataclasses.asdict(config.recipe()) if "finetune" in modes else None,

@@ -1,4 +1,4 @@
-"""What will be run: the trials of all images, of the published split, and of the cell of one source."""
+"""The jobs to run: trials of all images, of the published split, and of the one-source cell."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from mri_transfer.finetune.data.scored_images import Scored
 
 
 def seeds_of(config: CompareConfig) -> tuple[int, ...]:
-    """The seeds themselves: as many as `--seeds` from `--seed` on."""
+    """The seeds: `--seeds` of them from `--seed` on."""
     return tuple(range(config.seed, config.seed + config.seeds))
 
 
 def published_splits(tumors: TumorSet, seeds: Sequence[int]) -> list[Split]:
-    """The published split once a seed, leaks included; none where the folder has no splits."""
+    """The published split once per seed, leaks included; none if the folder has no splits."""
     if not len(tumors.published_train) or not len(tumors.published_test):
         return []
     if len(np.unique(tumors.folder_labels[tumors.published_train])) < len(tumors.classes):
-        return []  # every training image of a class carries another label in the copy that was kept
+        return []  # every training image of a class has another label in the copy that was kept
     return [Split(seed, PUBLISHED, 1.0, tumors.published_train, tumors.published_test) for seed in seeds]
 
 
 def jobs_of(
     arms: Sequence[Arm], modes: Sequence[str], splits: Sequence[Split], published: Sequence[Split]
 ) -> list[Job]:
-    """Every trial: split by split, so that arms keep pace with one another; the published split last.
+    """Every trial, split by split, so that arms keep pace; the published split last.
 
-    An encoder that was pretrained on the training images of one fold has no place in the published split.
+    An encoder pretrained on one fold's training images has no place in the published split.
     """
     return [
         Job(arm, mode, split)
@@ -49,7 +49,7 @@ def jobs_of(
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Beside:
-    """The cell of one source and its trials; none, and why, where there is no such cell."""
+    """The one-source cell and its trials; or none, and why."""
 
     cell: OneSource | None
     words: str
@@ -60,7 +60,7 @@ class Beside:
 def beside_of(
     config: CompareConfig, arms: Sequence[Arm], tumors: TumorSet, scored: Scored, splits: Sequence[Split]
 ) -> Beside:
-    """Trials within one source: on the largest fraction of labels, and by fine-tuning only where that was asked for."""
+    """Trials within one source: on the largest label fraction, and by fine-tuning only on request."""
     if config.one_source == "none":
         return Beside(None, "A comparison within one source was not asked for.")
     modes = [mode for mode in config.modes() if mode in FEATURE_MODES or config.one_source == "all"]

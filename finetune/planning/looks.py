@@ -1,6 +1,6 @@
-"""How often the same images were scored in one output folder: whoever looks often finds something in the end.
+"""Counts how often the same images were scored in one output folder: looking often enough finds something.
 
-`looks.jsonl` only grows. A report of the very same trials is no further look, so reports may be made anew.
+`looks.jsonl` only grows. Reporting the same trials again is not another look.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Looks:
     """The looks at one set of images in one output folder.
 
     Args:
-        folder: of the comparison.
-        images: paths of the scored images.
-        trials: names of the trials of this look.
+        folder: the comparison's.
+        images: paths of scored images.
+        trials: names of this look's trials.
     """
 
     def __init__(self, folder: Path, images: Iterable[str], trials: Iterable[str]):
@@ -32,7 +32,7 @@ class Looks:
         self._noted, self.before = self._read()
 
     def _read(self) -> tuple[bool, int]:
-        """Whether this look is noted, and how many there were by other trials; a damaged line counts as one."""
+        """Whether this look is noted, and the number of looks by other trials; a damaged line counts as one."""
         if not self.path.exists():
             return False, 0
         others: set[str] = set()
@@ -59,11 +59,11 @@ class Looks:
             **about,
         }
         with LineFile(self.path) as file:
-            list(file.read())  # which cuts off a line that was being written when the power went
+            list(file.read())  # cuts off a line torn by a power cut
             file.add([line_of(entry)])
         self._noted = True
 
 
 def _key(parts: Iterable[str]) -> str:
-    """Short SHA-256 of texts, whatever their order."""
+    """Short order-independent SHA-256 of texts."""
     return hashlib.sha256("\0".join(sorted(parts)).encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -1,8 +1,8 @@
-"""A plan that is written before anything is scored, and whether it was followed.
+"""A plan written before anything is scored, and a check that it was followed.
 
-Whoever may choose arms, seeds, modes or the headline after a look at the figures can find a difference in anything. A
-plan says them before, with a hypothesis, the time and a SHA-256 over all of it: committed or sent to somebody, it shows
-that it was not written afterwards. A comparison that is given it again is held against it.
+Choosing arms, seeds, modes or the headline after seeing figures can find a difference in anything. A plan states them
+beforehand, with a hypothesis, the time and a SHA-256 over all of it: committed or sent to somebody, it proves that it
+was not written afterwards. A later comparison given this plan is checked against it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WORDS = {
     "rule": "rule of the headline",
     "settings": "settings of classifiers",
 }
-"""What is planned, and what to call it."""
+"""Planned settings and their descriptions."""
 USUAL = (
     "Two-sided: the best start that is no control differs from ImageNet's weights of the same network in macro-F1, in "
     "the headline cell."
@@ -53,14 +53,14 @@ def write_plan(
     """Write a plan.
 
     Args:
-        path: of the file.
-        planned: values of the keys of `WORDS`, as JSON holds them.
-        hypothesis: what is expected, in words; "" takes the usual one.
-        before: {"trials", "looks"}: how many of the planned trials were done before, and how often the images were
-            scored before, in this output folder.
+        path: the file's.
+        planned: JSON values for the keys of `WORDS`.
+        hypothesis: in words; "" takes the usual one.
+        before: {"trials", "looks"}: how many planned trials were done, and how often the images were scored, before in
+            this output folder.
 
     Returns:
-        What was written.
+        The written plan.
 
     Raises:
         UserError: the file can't be written.
@@ -82,10 +82,10 @@ def write_plan(
 
 
 def read_plan(path: Path) -> dict[str, Any]:
-    """A plan that is as it was written.
+    """Read a plan, checked to be unchanged.
 
     Raises:
-        UserError: it can't be read, is no plan, or was changed.
+        UserError: it can't be read, isn't a plan, or was changed.
     """
     plan = read_json(path)
     if wrong := wrong_fields(plan, FIELDS):
@@ -107,11 +107,11 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 
 def deviations(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]:
-    """What was done otherwise than planned, a sentence each; none where the plan was followed.
+    """Deviations from the plan, a sentence each; none if it was followed.
 
     Args:
-        planned: of a plan.
-        done: the same of what was run.
+        planned: a plan's.
+        done: the same for the actual run.
     """
     sentences: list[str] = []
     for key, name in WORDS.items():
@@ -141,7 +141,7 @@ def _arms(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]:
 
 
 def _is_same_start(planned: Mapping[str, Any], done: Mapping[str, Any]) -> bool:
-    """Whether two starts are one; with more or fewer seeds, one has more weights than the other."""
+    """Whether two starts are the same; with different numbers of seeds, one has more weights."""
     was, now = set(planned["weights"]), set(done["weights"])
     rest = [{key: value for key, value in start.items() if key != "weights"} for start in (planned, done)]
     return rest[0] == rest[1] and (was <= now or now <= was)
@@ -156,17 +156,17 @@ def _text(value: Any) -> str:
 
 
 def adherence(path: Path, planned: dict[str, Any], hypothesis: str, before: dict[str, int]) -> dict[str, Any]:
-    """A plan beside what will be run: read, or where there is none, written.
+    """Check a plan against the planned run: read it or, if missing, write it.
 
     Args:
-        path: of the plan.
-        planned, hypothesis, before: of what will be run; see :func:`write_plan`.
+        path: the plan's.
+        planned, hypothesis, before: for the run; see :func:`write_plan`.
 
     Returns:
         {"file", "sha256", "written", "hypothesis", "before", "written_now", "followed", "deviations", "words"}.
 
     Raises:
-        UserError: as of :func:`read_plan` and :func:`write_plan`.
+        UserError: as in :func:`read_plan` and :func:`write_plan`.
     """
     planned = json.loads(to_json(planned))
     new = not path.exists()

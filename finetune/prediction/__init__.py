@@ -1,1 +1,1 @@
-"""A classifier on new images: probabilities, what it can't judge, and where it looks."""
+"""A classifier on new images: probabilities, images it can't judge, and where it looks."""

@@ -1,4 +1,4 @@
-"""Heat over pictures: what :mod:`mri_transfer.finetune.prediction.class_activation` finds, drawn and put into words."""
+"""Heat maps over pictures: draws and describes :mod:`mri_transfer.finetune.prediction.class_activation`."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ CAPTION = (
     "A map marks what speaks for the answer, coarsely; maps of different pictures with the same answer are much alike, "
     "so it doesn't show what the classifier saw in this one"
 )
-STRENGTH = 0.7  # of the colour where the activation is greatest; the picture below stays visible
+STRENGTH = 0.7  # of colour at maximum activation; the picture below stays visible
 
 
 def overlay(image: np.ndarray, activation: np.ndarray, side: int | None = None) -> np.ndarray:
-    """A picture with the activation laid over it, from nothing (no colour) to its own maximum (yellow).
+    """Overlay activation on a picture, from zero (no colour) to its own maximum (yellow).
 
-    The colours grow lighter all the way, so they can be read in grey and by the colour-blind.
+    Colours get steadily lighter, so they are readable in grey and by the colour-blind.
 
     Args:
         image: uint8 (s, s).
-        activation: (h, w), not negative; a map has few places, between which it is drawn smoothly.
+        activation: (h, w), non-negative; maps are small and are interpolated smoothly.
         side: of the result, pixels; None for s.
 
     Returns:
@@ -47,7 +47,7 @@ PLACES = (
 
 
 def where_strongest(activation: np.ndarray) -> str:
-    """Where most of the activation (h, w) lies, for those who can't see it: "upper left", "centre", "nowhere"."""
+    """Where most of the activation (h, w) is, for those who can't see it: "upper left", "centre", "nowhere"."""
     if not activation.any():
         return "nowhere"
     rows, columns = activation.shape
@@ -57,19 +57,19 @@ def where_strongest(activation: np.ndarray) -> str:
 
 
 def beside(image: np.ndarray, activation: np.ndarray, side: int = 320) -> np.ndarray:
-    """The picture as the classifier sees it, and the same with the activation: uint8 (side, 2 × side, 3)."""
+    """The classifier's input picture beside its overlay: uint8 (side, 2 × side, 3)."""
     plain = overlay(image, np.zeros_like(activation), side)
     return np.concatenate([plain, overlay(image, activation, side)], axis=1)
 
 
 def likeness(maps: Iterable[tuple[str, int, np.ndarray]]) -> float | None:
-    """How alike the maps of different pictures are: the mean correlation of two of one start and one answer.
+    """Similarity of different pictures' maps: the mean correlation within one start and one answer.
 
     Args:
-        maps: start, answer and map (h, w) of each picture.
+        maps: start, answer and map (h, w) per picture.
 
     Returns:
-        Mean over all such pairs; None where there are none. Maps without activation are left out.
+        Mean over all such pairs; None without any. Maps without activation are ignored.
     """
     groups: dict[tuple[str, int], list[np.ndarray]] = {}
     for start, answer, activation in maps:

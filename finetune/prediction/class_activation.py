@@ -1,11 +1,11 @@
-"""Which part of an image speaks for a class: class activation maps, coarse and without any gradient.
+"""Where an image shows evidence for a class: class activation maps, coarse and gradient-free.
 
 Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391, equations 1 and 2) weighs each of the last feature maps A_k by the
 mean gradient of a class's logit over the map, alpha_k, and shows ReLU(sum_k alpha_k A_k). Classifiers here pool the
 maps, standardise the means and apply one dense layer, so a logit is linear in the pooled maps and that gradient is
 known: alpha_k = w_k / Z, with w_k the dense layer's weight over the feature's scale and Z the number of places in a
 map. Grad-CAM is then class activation mapping (Zhou et al. 2016, arXiv:1512.04150) divided by Z, on any backend. The
-test takes the gradients and compares.
+test compares with gradients.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ from mri_transfer.machine import device
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """What an encoder makes of `n` images: its last maps (n, h, w, k), pooled (n, k), and features (n, d), float32."""
+    """An encoder's outputs for `n` images: last maps (n, h, w, k), pooled (n, k), and features (n, d), float32."""
 
     maps: np.ndarray
     pooled: np.ndarray
     features: np.ndarray
 
     def of(self, rows: np.ndarray) -> Maps:
-        """Those of some of the images."""
+        """Those of a subset of images."""
         return Maps(self.maps[rows], self.pooled[rows], self.features[rows])
 
 
 class MapReader:
-    """An encoder that also gives the maps which its features are the means of.
+    """An encoder that also returns the maps whose means are its features.
 
     Args:
-        encoder: of :mod:`mri_transfer.checkpoints`; not changed.
+        encoder: from :mod:`mri_transfer.checkpoints`; unchanged.
 
     Raises:
-        UserError: it does something else with its last maps than to average them.
+        UserError: it doesn't simply average its last maps.
     """
 
     def __init__(self, encoder: keras.Model):
@@ -61,23 +61,23 @@ class MapReader:
         self.model.compile(jit_compile=device.jit_compile())
 
     def __call__(self, images: np.ndarray) -> Maps:
-        """Maps of one batch of images, uint8 (n, size, size)."""
+        """Maps for one batch of images, uint8 (n, size, size)."""
         return Maps(
             *(np.asarray(output, np.float32) for output in self.model.predict_on_batch(images[..., None]))
         )
 
     def activation(self, outputs: Maps, *, kernel: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        """Class activation maps, of every class.
+        """Class activation maps for every class.
 
         Args:
             outputs: of images.
             kernel: (d, classes) of the dense layer on features divided by `scale` (d,).
 
         Returns:
-            float32 (n, classes, h, w), not negative, in the unit of the logit: the mean over a map is that part of
-            the logit which comes from places that speak for the class.
+            float32 (n, classes, h, w), non-negative, in logit units: a map's mean is the part of the logit from places
+            that support the class.
         """
-        slope = (kernel / scale[:, None]).T[None]  # of every logit to every feature
+        slope = (kernel / scale[:, None]).T[None]  # of every logit in every feature
         for layer in reversed(self._tail):
             slope = _slope_before(layer, outputs.pooled[:, None], slope)
         slope = np.broadcast_to(slope, (len(outputs.maps), *slope.shape[1:]))
@@ -86,7 +86,7 @@ class MapReader:
 
 @dataclass(frozen=True, eq=False)
 class Explained:
-    """What a classifier says of `n` images: features (n, d), probabilities (n, classes), maps (n, classes, h, w)."""
+    """A classifier's outputs for `n` images: features (n, d), probabilities (n, classes), maps (n, classes, h, w)."""
 
     features: np.ndarray
     probabilities: np.ndarray
@@ -94,7 +94,7 @@ class Explained:
 
 
 class Explainer:
-    """A classifier that also says where it looks.
+    """A classifier that also shows where it looks.
 
     Raises:
         UserError: as :class:`MapReader` does.
@@ -111,14 +111,14 @@ class Explainer:
 
 
 def _is_plain(layer: Any) -> bool:
-    """Whether a layer behind the pooling is one that :func:`_slope_before` knows."""
+    """Whether :func:`_slope_before` knows a layer after the pooling."""
     return isinstance(layer, layers.LayerNormalization) or (
         isinstance(layer, layers.Activation) and layer.activation is keras.activations.linear
     )
 
 
 def _slope_before(layer: Any, pooled: np.ndarray, slope: np.ndarray) -> np.ndarray:
-    """The slope to a layer's input (..., d), from that to its output; ConvNeXt normalises what it has pooled."""
+    """The slope at a layer's input (..., d), from that at its output; ConvNeXt normalises its pooled features."""
     if not isinstance(layer, layers.LayerNormalization):
         return slope
     if layer.gamma is not None:

@@ -1,4 +1,4 @@
-"""What `predict` is given: image files, volumes and folders of both; what comes out is pictures of one size."""
+"""Inputs of `predict`: image files, volumes and folders of both, turned into pictures of one size."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from mri_transfer.datasets.volumes.volume import BadVolume, read_volume
 from mri_transfer.errors import UserError
 from mri_transfer.words import reason_in_words
 
-_LOOKED_AT = ("derived",)  # kinds of volumes that are classified though no store takes them
-# What no slice of a head looks like. Of the other kinds, CT and diffusion, the public tumour set has some itself.
+_LOOKED_AT = ("derived",)  # kinds of volumes to classify though stores refuse them
+# Kinds that no head slice looks like. The public tumour set itself has some of the others, CT and diffusion.
 STRANGE = ("photograph", "inverted", "montage", "empty")
 
 
@@ -32,11 +32,11 @@ class Picture:
     """One picture to classify.
 
     Attributes:
-        file: where it is from, as the user would name it.
-        image: uint8 (size, size), prepared as the tumour set is.
-        strange: why it can't be a slice of a head, if that shows: "look like photographs or colour maps". Slices of
-            volumes are not asked, as a volume is no photograph and a slice low in the neck may look like one.
-        place: of a slice of a volume: "plane", "position_mm" and "position" (0..1); else empty.
+        file: its source, as the user would name it.
+        image: uint8 (size, size), prepared like the tumour set.
+        strange: why it visibly can't be a head slice: "look like photographs or colour maps". Slices of volumes aren't
+            checked, as a volume is no photograph and a slice low in the neck may look like one.
+        place: for a slice of a volume: "plane", "position_mm" and "position" (0..1); else empty.
     """
 
     file: str
@@ -47,7 +47,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Input:
-    """A file to read: an image, or a volume (then with its `source`)."""
+    """A file to read: an image, or a volume (with its `source`)."""
 
     name: str
     path: Path
@@ -55,14 +55,14 @@ class Input:
 
 
 def find_inputs(paths: Sequence[Path], skipped: list[dict[str, str]] | None = None) -> list[Input]:
-    """Files as given, and the images and volumes below folders, sorted; each once.
+    """Files as given, and images and volumes below folders, sorted; each once.
 
     Args:
         paths: files and folders.
-        skipped: takes {"file", "reason"} of what is or should be a volume and can't be used.
+        skipped: receives {"file", "reason"} for unusable volumes.
 
     Raises:
-        UserError: a path does not exist, a folder holds neither, or reading it needs a library that is missing.
+        UserError: a path does not exist, a folder has neither, or a library needed to read it is missing.
     """
     inputs: dict[Path, Input] = {}
     skipped = [] if skipped is None else skipped
@@ -97,13 +97,13 @@ def _may_be_volume(file: Path) -> bool:
 def _volumes(
     path: Path, skipped: list[dict[str, str]], alone: bool = False, images: bool = False
 ) -> list[Input]:
-    """Volumes at or below a path, which may hold `images`, too.
+    """Volumes at or below a path, which may also have `images`.
 
     Raises:
-        UserError: there are none and `alone`, and perhaps pydicom is missing.
+        UserError: there are none and `alone`; pydicom may be missing.
     """
     try:
-        # What was computed from other scans may be looked at all the same, if it is named itself.
+        # Derived scans are still accepted if named explicitly.
         inventory = find_volumes([path], include=() if path.is_dir() else _LOOKED_AT)
     except UserError as error:
         alone = alone and not images
@@ -136,7 +136,7 @@ def _as_entries(skipped: Sequence[Skipped]) -> list[dict[str, str]]:
 
 
 def without_remedy(reason: str) -> str:
-    """A reason for leaving out, without options of other commands that would bring it back."""
+    """A reason for skipping, without other commands' options that would include it."""
     return re.sub(
         r"[;,] (see|use|add|try|give) --(?!csv|gradcam|spacing|batch|strict)[a-z-]+( [\w./-]+)?", "", reason
     )
@@ -146,12 +146,12 @@ def read_input(entry: Input, size: int, spacing: float) -> Iterator[Picture]:
     """The pictures of one input.
 
     Args:
-        entry: of :func:`find_inputs`.
+        entry: from :func:`find_inputs`.
         size: of the pictures, pixels.
-        spacing: slices of a volume stand at least this far apart, mm.
+        spacing: minimum distance of a volume's slices, mm.
 
     Raises:
-        BadVolume: a volume can't be used; Exception: whatever Pillow raises for a damaged image.
+        BadVolume: a volume can't be used; Exception: anything Pillow raises for a damaged image.
     """
     if entry.source is None:
         with open_image(io.BytesIO(read_bytes(entry.path))) as file:

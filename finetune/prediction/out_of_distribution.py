@@ -1,22 +1,22 @@
-"""How far an image's features lie from those of the training images: is it anything the classifier knows?
+"""Distance of an image's features from the training images': is it anything the classifier knows?
 
-A classifier of four kinds of heads calls a photograph one of them, often with confidence. So a run keeps the mean and
-covariance of its training images' features, and an image counts as out of distribution where its squared Mahalanobis
+A classifier of four kinds of heads calls a photograph one of them, often confidently. So a run keeps the mean and
+covariance of its training images' features, and an image counts as out of distribution if its squared Mahalanobis
 distance (Lee et al. 2018, arXiv:1807.03888, with one mean for all classes, as in Ren et al. 2021, arXiv:2106.09022,
-MD_0) exceeds that of nearly all held-out images. The covariance of d features from few hundred images is not known in
+MD_0) exceeds that of nearly all held-out images. A few hundred images don't determine the covariance of d features in
 every direction: the largest directions are kept and the rest share one variance, as in probabilistic principal
 components (Tipping & Bishop 1999, doi:10.1111/1467-9868.00196).
 
-Measured on the public four-class set (ImageNet features at 96 px, grouped folds: three to describe, one for the
-threshold, one to test, in turn): 2.0% of the test images are marked, 97% of 20 photographs, both pages of text, 96%
-of 20 pictures of noise, all of 4 DICOM images that show no whole head, and 42% of 8 blank pictures and shadings (flat
-ones are known by their content; see :mod:`mri_transfer.finetune.prediction.inputs`). Of head slices of other sources
-27% (IXI, healthy, all planes) and 16% (TCGA, axial) are marked. Keeping 64 or 512 directions changed none of these by
-more than 3 points; without dividing features by their deviation no noise is marked. A mean for each class (Lee et
-al.) gave the same on the one fold it was tried on. No image of a knee was at hand.
+On the public four-class set (ImageNet features at 96 px, grouped folds: three to describe, one for the threshold, one
+to test, in turn), it marks 2.0% of the test images, 97% of 20 photographs, both pages of text, 96% of 20 pictures of
+noise, all of 4 DICOM images that show no whole head, and 42% of 8 blank pictures and shadings (flat ones are recognised
+by content; see :mod:`mri_transfer.finetune.prediction.inputs`). It marks 27% (IXI, healthy, all planes) and 16% (TCGA,
+axial) of other sources' head slices. Keeping 64 or 512 directions changed none of these by more than 3 points; without
+dividing features by their deviation, it marks no noise. A mean per class (Lee et al.) gave the same on the one fold
+tried. No knee image was available.
 
-Of a tumour's pictures, left out of training as a whole class, 2.8 to 3.4% are marked, of heads without a tumour 14%
-(ImageNet features at 112 px, benchmarks/left_out.py): a disease that is not known is not found this way.
+Of a tumour class left out of training it marks 2.8 to 3.4%, of heads without a tumour 14% (ImageNet features at 112 px,
+benchmarks/left_out.py): it does not find unknown diseases.
 """
 
 from __future__ import annotations
@@ -37,24 +37,24 @@ FORMAT = 1
 CARD = "familiarity.json"
 ARRAYS = ("mean", "scale", "directions", "variances")
 REMEDY = "run `mri-transfer finetune` again into a new folder"
-EXPLAINED = 0.9  # of the variance, by the directions that are kept
+EXPLAINED = 0.9  # of the variance, by the kept directions
 MOST = 128  # directions
-QUANTILE = 0.98  # of held-out images' distances: about so many of images like these are not marked
+QUANTILE = 0.98  # of held-out images' distances: about this share of such images is not marked
 
 
 @dataclass(frozen=True, eq=False)
 class InDistribution:
-    """Where the training images' features lie.
+    """Distribution of the training images' features.
 
     Attributes:
         mean: float32 (d,).
-        scale: float32 (d,), what features are divided by first.
+        scale: float32 (d,), divides features first.
         directions: float32 (d, k), orthonormal columns.
         variances: float32 (k,), along them.
         rest: variance along any other direction.
         threshold: distance beyond which an image is out of distribution.
         quantile: of held-out images at the threshold.
-        held_out: how many they were.
+        held_out: their number.
     """
 
     mean: np.ndarray
@@ -67,7 +67,7 @@ class InDistribution:
     held_out: int = 0
 
     def distances(self, features: np.ndarray) -> np.ndarray:
-        """Squared Mahalanobis distance over the number of dimensions, float64 (n,), of features (n, d).
+        """Squared Mahalanobis distance per dimension, float64 (n,), of features (n, d).
 
         About 1 for images like those of training; NaN features count as infinitely far.
         """
@@ -79,12 +79,12 @@ class InDistribution:
 
 
 def fit(features: np.ndarray, held_out: np.ndarray) -> InDistribution:
-    """Describe training images' features and set the threshold by images that were not trained on.
+    """Describe training images' features and set the threshold by images not trained on.
 
     Args:
         features: float (n, d) of training images.
-        held_out: float (m, d) of images in groups that none of the training images is in; where there are none, the
-            threshold is infinite and nothing counts as out of distribution by its features.
+        held_out: float (m, d) of images in groups without training images; if there are none, the threshold is infinite
+            and nothing counts as out of distribution by its features.
     """
     mean, scale = standardisation(features)
     standard = standardise(features, mean, scale).astype(np.float64)
@@ -108,7 +108,7 @@ def fit(features: np.ndarray, held_out: np.ndarray) -> InDistribution:
 
 
 def save_in_distribution(distribution: InDistribution, run: Path) -> None:
-    """Write it into the run folder whose encoder gave the features; the card is last."""
+    """Write it into the run folder of the features' encoder; the card last."""
     run = Path(run)
     arrays = {name: getattr(distribution, name) for name in ARRAYS}
     digest = write_arrays(run / "familiarity.npz", arrays)
@@ -127,10 +127,10 @@ def save_in_distribution(distribution: InDistribution, run: Path) -> None:
 
 
 def load_in_distribution(run: Path) -> InDistribution | None:
-    """What the run knows of its training images; None where it was made before runs did.
+    """The run's record of its training images; None for runs older than this feature.
 
     Raises:
-        UserError: it is damaged, or belongs to another encoder.
+        UserError: it is damaged or belongs to another encoder.
     """
     run = Path(run)
     if not (run / CARD).is_file():

@@ -1,4 +1,4 @@
-"""`mri-transfer predict`: class probabilities of a fine-tuned run for images and volumes, and what it can't judge."""
+"""`mri-transfer predict`: a fine-tuned run's class probabilities for images and volumes, and what it can't judge."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from mri_transfer.storage.files import atomic_write, name_with, require_folder, 
 from mri_transfer.storage.locks import clear_parts
 from mri_transfer.words import counted
 
-SHOWN = 5  # files that are skipped before reading are told so many times
+SHOWN = 5  # skipped files to report before reading
 
 if TYPE_CHECKING:
     from mri_transfer.finetune.heads.classifier import Classifier
@@ -34,14 +34,14 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     """Print or write a table of class probabilities.
 
     Returns:
-        {"run", "classes", "images", "volumes", "skipped", "out_of_distribution"}: an entry an image or slice, with
-        "file", "class", "probabilities" ({class: 0..1}), "out_of_distribution" (bool; None where the run can't
-        tell), "why" (sentences), "distance" and "threshold" of its features, and of a slice also "plane",
-        "position_mm" and "position"; an entry a volume, as of :func:`~.volume_answer.volume_answer`; what was skipped
-        and why; and how many images are out of distribution.
+        {"run", "classes", "images", "volumes", "skipped", "out_of_distribution"}: an entry per image or slice, with
+        "file", "class", "probabilities" ({class: 0..1}), "out_of_distribution" (bool; None if the run can't tell),
+        "why" (sentences), "distance" and "threshold" of its features, and for slices also "plane", "position_mm" and
+        "position"; an entry per volume, from :func:`~.volume_answer.volume_answer`; skipped files and why; and the
+        number of images out of distribution.
 
     Raises:
-        UserError: the run or an image path can't be used, no image at all can be read, or one can't and `strict`.
+        UserError: the run or an image path can't be used, no image can be read, or one can't and `strict`.
     """
     require_folder(config.run, RUN_KIND, "finetune")
     if config.csv is not None:
@@ -110,10 +110,10 @@ def predict(config: PredictConfig) -> dict[str, Any]:
 
 
 def _tell_skipped(skipped: Sequence[dict[str, str]], config: PredictConfig) -> None:
-    """Say what lies in folders or was named and can't be used.
+    """Report unusable files that were named or found in folders.
 
     Raises:
-        UserError: it was named, and `strict`.
+        UserError: one was named, and `strict`.
     """
     names = {str(path) for path in config.images}
     for entry in skipped if config.strict else ():
@@ -128,7 +128,7 @@ def _tell_skipped(skipped: Sequence[dict[str, str]], config: PredictConfig) -> N
 def _pictures(
     inputs: Sequence[Input], size: int, config: PredictConfig, skipped: list[dict[str, str]], bar: Any
 ) -> Iterator[Picture]:
-    """Every picture that can be read; what can't is told and noted, or fatal."""
+    """Every readable picture; unreadable ones are reported and noted, or fatal."""
     for entry in inputs:
         try:
             with quiet_libraries():
@@ -206,7 +206,7 @@ class _Judge:
         }
 
     def _file_name(self, picture: Picture) -> str:
-        """A name of its own for each picture: the file's, with the slice's place."""
+        """A unique name per picture: the file's, with the slice's place."""
         stem = re.sub(r"(\.nii)?\.[A-Za-z0-9]+$", "", Path(picture.file).name) or "image"
         if picture.place is not None:
             stem += f"-{picture.place['plane']}{picture.place['position_mm']:+.1f}mm"

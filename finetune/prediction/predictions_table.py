@@ -1,4 +1,4 @@
-"""Predictions as columns to read, and as CSV."""
+"""Predictions as readable columns and as CSV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNLIKE = "unlike the training images"
 
 
 def write_csv(file: Any, rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> None:
-    """One row an image or slice: file, class, one probability a class, whether it is out of distribution, its place.
+    """One row per image or slice: file, class, one probability per class, whether out of distribution, place.
 
     Args:
         file: open for writing text.
@@ -38,7 +38,7 @@ def write_csv(file: Any, rows: Sequence[dict[str, Any]], classes: Sequence[str])
 def table(
     rows: Sequence[dict[str, Any]], classes: Sequence[str], volumes: Sequence[dict[str, Any]] = ()
 ) -> str:
-    """The rows as columns to read, the longest name deciding the width; then what volumes come to."""
+    """The rows as readable columns, as wide as the longest name; then volumes' answers."""
     names = [_name(row) for row in rows]
     width = max(len("image"), *map(len, names), *(len(volume["file"]) for volume in volumes))
     heads = [

@@ -1,4 +1,4 @@
-"""What the slices of a volume come to: less than their mean, where slices know nothing of a lesion."""
+"""A volume's answer from its slices: not simply their mean, as many slices show no lesion."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 
 from mri_transfer.datasets.tumors.class_names import kind
 
-SHOWN = 5  # slices that decide are named so many times
+SHOWN = 5  # deciding slices to name
 
 
 def volume_answer(name: str, rows: Sequence[dict[str, Any]], classes: Sequence[str]) -> dict[str, Any]:
     """The answer of a volume.
 
-    Slices that are unlike the training images don't count, and where they are more than half there is no answer at all.
-    Most slices of a head with a tumour show none: what such a slice gives to a tumour is no vote for it, and what it
-    gives to "no tumour" none against one elsewhere. So the slices whose most probable class is a lesion decide which
-    one it is, by their mean, and only where there are none the answer is that there is no lesion.
+    Slices unlike the training images don't count; if they are more than half, there is no answer. Most slices of a head
+    with a tumour show none: such a slice's probability of a tumour is no vote for it, and that of "no tumour" none
+    against one elsewhere. So the slices whose most probable class is a lesion decide which one, by their mean; only if
+    there are none is the answer that there is no lesion.
 
     Args:
         name: of the volume.
-        rows: of its slices, as :func:`mri_transfer.finetune.prediction.predict.predict` returns them.
-        classes: names; one of them may mean that there is no lesion.
+        rows: its slices', from :func:`mri_transfer.finetune.prediction.predict.predict`.
+        classes: names; one may mean no lesion.
 
     Returns:
         {"file", "slices", "out_of_distribution" (count), "class" (None without an answer), "probabilities" (means over
-        the slices that decide, None without), "by_class" (counts over slices that count), "deciding" ({"plane",
-        "position_mm", "class", "probability"} of the slices that decide, the surest first), "words"}.
+        deciding slices, or None), "by_class" (counts over slices that count), "deciding" ({"plane", "position_mm",
+        "class", "probability"} of deciding slices, the surest first), "words"}.
     """
     counting = [row for row in rows if not row["out_of_distribution"]]
     healthy = next((label for label in classes if kind(label) == "no tumor"), None)

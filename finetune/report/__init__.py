@@ -1,1 +1,1 @@
-"""`report.html`: the verdict first, then everything it rests on. Reads results, computes no score."""
+"""`report.html`: the verdict first, then its evidence. Reads results, computes no score."""

@@ -1,4 +1,4 @@
-"""Which images to look at: what every start gets wrong with confidence, where two starts part, what all get right."""
+"""Images to look at: confident mistakes of every start, disagreements of two starts, and images all get right."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mri_transfer.finetune.comparison.results import Predictions
 
 @dataclass(frozen=True)
 class Section:
-    """Images of the predictions that belong together, and why."""
+    """A group of the predictions' images, and its reason."""
 
     title: str
     text: str
@@ -22,11 +22,11 @@ class Section:
 def sections(
     predictions: Predictions, mode: str, fraction: float, arm: str, baseline: str | None
 ) -> list[Section]:
-    """Every section with an image in it.
+    """Every non-empty section.
 
     Args:
-        mode, fraction: what the report is about.
-        arm, baseline: the two that the verdict is about; `baseline` is None where there is one arm.
+        mode, fraction: the report's.
+        arm, baseline: the verdict's; `baseline` is None for a single arm.
     """
     candidates = [
         Section(
@@ -49,7 +49,7 @@ def sections(
 def mistakes(predictions: Predictions, mode: str, fraction: float, limit: int = 6) -> list[int]:
     """Images with the highest confidence in a wrong class, averaged over seeds and arms.
 
-    Averaging over arms puts first what all starts get wrong: hard cases, and labels worth a second look.
+    Averaging over arms ranks first what all starts get wrong: hard cases, and labels worth a second look.
     """
     surest = np.zeros(predictions.labels.size)
     for mean in _means(predictions, mode, fraction):
@@ -59,7 +59,7 @@ def mistakes(predictions: Predictions, mode: str, fraction: float, limit: int = 
 
 
 def agreed(predictions: Predictions, mode: str, fraction: float) -> list[int]:
-    """One image of each class, the surest of those that every arm classifies rightly."""
+    """One image per class, the surest that every arm classifies correctly."""
     sure = np.ones(predictions.labels.size)
     for mean in _means(predictions, mode, fraction):
         sure *= np.where(mean.argmax(-1) == predictions.labels, mean.max(-1), 0.0)
@@ -72,7 +72,7 @@ def agreed(predictions: Predictions, mode: str, fraction: float) -> list[int]:
 def disagreements(
     predictions: Predictions, mode: str, fraction: float, better: str, worse: str, limit: int = 4
 ) -> list[int]:
-    """Images that `better` classifies rightly and `worse` wrongly, the surest first."""
+    """Images that `better` classifies correctly and `worse` wrongly, the surest first."""
     first, second = (predictions.probabilities[arm, mode, fraction].mean(0) for arm in (better, worse))
     mask = (first.argmax(-1) == predictions.labels) & (second.argmax(-1) != predictions.labels)
     return _first_of_groups(np.where(mask, first.max(-1) * second.max(-1), 0.0), predictions.groups, limit)
@@ -85,7 +85,7 @@ def _means(predictions: Predictions, mode: str, fraction: float) -> list[np.ndar
 
 
 def _first_of_groups(score: np.ndarray, groups: np.ndarray, limit: int) -> list[int]:
-    """Indices of the highest positive scores, at most one image of a group: neighbours look alike."""
+    """Indices of the highest positive scores, at most one image per group: neighbours look alike."""
     images: list[int] = []
     used_groups = set()
     for index in np.argsort(-score, kind="stable"):
@@ -98,7 +98,7 @@ def _first_of_groups(score: np.ndarray, groups: np.ndarray, limit: int) -> list[
 
 
 def answers(predictions: Predictions, mode: str, fraction: float, index: int) -> list[dict[str, Any]]:
-    """What each arm said of one image: {"arm", "class", "label", "confidence", "right"}, mean over seeds."""
+    """Each arm's answer for one image: {"arm", "class", "label", "confidence", "right"}, mean over seeds."""
     entries = []
     for arm in predictions.arms_of(mode, fraction):
         mean = predictions.probabilities[arm, mode, fraction][:, index].mean(0)

@@ -1,7 +1,7 @@
-"""What a report shows beside scores: where each start looks, how it lays the images out, how it learned, its hours.
+"""A report's content beside scores: where each start looks, its layout of images, learning curves and hours.
 
-For linear probes all of it follows from what a comparison keeps anyway: features of every image, and the penalty that
-each probe chose. Fine-tuned encoders are not kept, so their part is written down in `insight/` while they exist.
+For linear probes, it follows from what a comparison keeps anyway: features of every image and each probe's penalty.
+Fine-tuned encoders are not kept, so their part is saved in `insight/` while they exist.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from mri_transfer.finetune.arms.arms import Arm
     from mri_transfer.finetune.comparison.runner import Job, Runner
 
-FEWEST = 5  # groups, below which a layout shows nothing
-DRAWN = 300  # images of a layout at most; the time grows faster than their number
-SHOWN_FOLD = 0  # whose test images are laid out: one network's features, none of which it was trained on
+FEWEST = 5  # groups; with fewer, a layout shows nothing
+DRAWN = 300  # most images in a layout; time grows faster than their number
+SHOWN_FOLD = 0  # whose test images are laid out: one network's features of images it was not trained on
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,11 +41,11 @@ class Layout:
 
     Attributes:
         arm: whose encoder.
-        tuned: whether it was fine-tuned before.
+        tuned: whether it was fine-tuned.
         points: float (m, 2).
         labels: int (m,).
-        agreement: share of all scored images of the fold whose nearest neighbour of another group, by cosine in all
-            dimensions, is of their class.
+        agreement: share of the fold's scored images whose nearest neighbour from another group, by cosine in all
+            dimensions, has their class.
     """
 
     arm: str
@@ -57,11 +57,11 @@ class Layout:
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """How an arm's fine-tunings learned, a row a trial and a column an epoch; NaN after a trial's last epoch.
+    """An arm's learning curves, one row per trial and column per epoch; NaN after a trial's last epoch.
 
     Attributes:
         training: mean loss (nats) of the last training.
-        held_out: log loss (nats) of the images that an inner split held out; no columns where there was none.
+        held_out: log loss (nats) of an inner split's held-out images; no columns without one.
     """
 
     training: np.ndarray
@@ -70,13 +70,13 @@ class Curves:
 
 @dataclass(frozen=True, eq=False)
 class Insight:
-    """What there is to show; any part may be empty.
+    """The content; any part may be empty.
 
     Attributes:
-        activation: of (arm, image index), float32 (classes, h, w), by a model that was not trained on the image.
+        activation: by (arm, image index), float32 (classes, h, w), from a model not trained on the image.
         layouts: arm by arm, before and after fine-tuning.
-        curves: of each arm that was fine-tuned.
-        cost: {"arm", "pretraining_hours", "hours": {mode: hours of its trials}}, one an arm.
+        curves: one per fine-tuned arm.
+        cost: {"arm", "pretraining_hours", "hours": {mode: hours of its trials}} per arm.
     """
 
     activation: dict[tuple[str, int], np.ndarray] = field(default_factory=dict)
@@ -85,7 +85,7 @@ class Insight:
     cost: tuple[dict[str, Any], ...] = ()
 
     def summary(self) -> dict[str, Any]:
-        """What of it is figures, for `report.json`: "cost", "neighbours" of each layout and "learning" of each arm."""
+        """Its figures, for `report.json`: "cost", "neighbours" per layout and "learning" per arm."""
         return {
             "cost": list(self.cost),
             "neighbours": [
@@ -105,13 +105,13 @@ class Insight:
 def gather(
     runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows: np.ndarray, verdict: dict[str, Any]
 ) -> Insight:
-    """Everything there is to show of a finished comparison.
+    """Gather the content from a finished comparison.
 
     Args:
-        runner, jobs: of the comparison, every job done.
-        predictions: what the report is made from.
-        rows: int (n,), the image of the tumour set that each of the predictions is about.
-        verdict: of :func:`~mri_transfer.finetune.comparison.verdict.verdict`; its mode, fraction and arms are shown.
+        runner, jobs: the comparison's, every job done.
+        predictions: the report's.
+        rows: int (n,), each prediction's image in the tumour set.
+        verdict: from :func:`~mri_transfer.finetune.comparison.verdict.verdict`; its mode, fraction and arms are shown.
     """
     cell = mode, fraction = verdict["mode"], verdict["fraction"]
     gallery = sections(predictions, mode, fraction, verdict["arm"], verdict["baseline"])
@@ -137,12 +137,12 @@ def gather(
 
 
 def _heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
-    """Heat of an arm on some images; none where it has no network, or where neighbours decide and no map does."""
+    """An arm's heat maps on some images; none without a network, or if neighbours decide rather than maps."""
     if jobs[0].mode == "finetune":
         return _kept_heat(runner, jobs, rows)
     maps: dict[int, np.ndarray] = {}
     if jobs[0].mode == "probe" and jobs[0].arm.backbone:
-        # One, unless seeds or folds have encoders of their own.
+        # One, unless seeds or folds have their own encoders.
         for source in dict.fromkeys(job.source for job in jobs):
             maps |= _probe_heat(runner, [job for job in jobs if job.source == source], rows)
     return maps
@@ -160,7 +160,7 @@ def _kept_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[in
 
 
 def _probe_heat(runner: Runner, jobs: Sequence[Job], rows: np.ndarray) -> dict[int, np.ndarray]:
-    """Heat by the probe that was not trained on the image; probes are solved again at the penalty they chose."""
+    """Heat maps from the probe not trained on the image; probes are solved again at their chosen penalty."""
     from mri_transfer.finetune.prediction.class_activation import MapReader
 
     job_of = {row: job for job in jobs for row in np.intersect1d(rows, job.split.test).tolist()}
@@ -201,7 +201,7 @@ def _solved_again(runner: Runner, job: Job, features: np.ndarray) -> Probe:
 
 
 def _layouts(runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows: np.ndarray) -> list[Layout]:
-    """One fold's test images by the arm's encoder, and by the one that was fine-tuned on the other folds."""
+    """One fold's test images by the arm's encoder, and by the one fine-tuned on the other folds."""
     job = next((job for job in jobs if job.split.fold == SHOWN_FOLD), None)
     if job is None:
         return []
@@ -220,7 +220,7 @@ def _layouts(runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows
         return []
     sample = np.unique(
         np.linspace(0, len(indices) - 1, DRAWN).astype(int)
-    )  # of every class, as files come class by class
+    )  # of every class, as files are sorted by class
     return [
         Layout(
             job.arm.name,
@@ -234,7 +234,7 @@ def _layouts(runner: Runner, jobs: Sequence[Job], predictions: Predictions, rows
 
 
 def _kept_layout(folder: Path, features: np.ndarray) -> np.ndarray:
-    """The same features need not be flattened twice: it takes seconds."""
+    """:func:`flattened`, cached, as it takes seconds."""
     digest = hashlib.sha256(np.ascontiguousarray(features).tobytes()).hexdigest()
     path = folder / "insight" / f"layout-{digest[:16]}.npz"
     arrays = load_kept(path, {"points": (len(features), 2)})
@@ -252,20 +252,20 @@ def flattened(features: np.ndarray) -> np.ndarray:
     standard = standardise(features, *standardisation(features))
     few = min(50, len(features) - 1, features.shape[1])
     perplexity = min(30.0, (len(features) - 1) / 3)
-    with threadpool_limits(1):  # so that sums are made in one order, and the same features give the same map
+    with threadpool_limits(1):  # one summation order, so the same features give the same map
         reduced = PCA(few, svd_solver="full").fit_transform(standard)
     return tsne(reduced, perplexity=perplexity)
 
 
 def agreement(features: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> float:
-    """Share of images whose nearest neighbour of another group is of their class; by cosine, features standardised."""
+    """Share of images whose nearest neighbour from another group has their class; by cosine, features standardised."""
     standard = standardise(features, *standardisation(features))
     closest = nearest(standard, groups[:, None] != groups, 1)[:, 0]
     return float((labels[closest] == labels).mean())
 
 
 def _curves(jobs: Sequence[Job], runner: Runner) -> dict[str, Curves]:
-    """How the fine-tuning trials of each arm learned."""
+    """Learning curves of each arm's fine-tuning trials."""
     by_arm: dict[str, list[dict[str, Any]]] = {}
     for job in jobs:
         details = runner.trial(job).details
@@ -281,7 +281,7 @@ def _curves(jobs: Sequence[Job], runner: Runner) -> dict[str, Curves]:
 
 
 def _filled(rows: Sequence[Sequence[float]]) -> np.ndarray:
-    """Rows of any length as one array, NaN after each one's end; without columns where all are empty."""
+    """Rows of any length as one array, padded with NaN; without columns if all are empty."""
     longest = max((len(row) for row in rows), default=0)
     return np.array([[*row, *[np.nan] * (longest - len(row))] for row in rows], np.float64)
 

@@ -1,4 +1,4 @@
-"""A paragraph of methods that can be pasted into a paper, made from what was run."""
+"""A methods paragraph to paste into a paper, made from what was run."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from mri_transfer.finetune.comparison.verdict import describe_cell
 
 
 def methods(report: Mapping[str, Any]) -> str:
-    """The methods of a comparison in sentences; what a report doesn't know is left out.
+    """A comparison's methods in sentences, omitting what the report doesn't know.
 
     Args:
-        report: as `report.json` holds it.
+        report: content of `report.json`.
     """
     settings = report.get("settings") or {}
     options = settings.get("options") or {}

@@ -1,4 +1,4 @@
-"""`report.html`: one self-contained page that gives the answer first and then everything it rests on."""
+"""`report.html`: one self-contained page that gives the answer first and then its evidence."""
 
 from __future__ import annotations
 
@@ -47,22 +47,22 @@ def write_report(
     """Write `report.html` and `figures/` into a folder.
 
     Args:
-        folder: exists.
-        report: of :func:`mri_transfer.finetune.comparison.results.summarise`, and any of "audit", "settings", "arms",
-            "versions", "leaks_with_pretraining", "suspicious_labels" and "paths" (file name of each image); a missing
-            one leaves its section out.
-        predictions: what `report` was made from.
-        images: uint8 (n, s, s), the images of the predictions.
+        folder: existing.
+        report: from :func:`mri_transfer.finetune.comparison.results.summarise`, plus any of "audit", "settings",
+            "arms", "versions", "leaks_with_pretraining", "suspicious_labels" and "paths" (file name of each image);
+            sections of missing ones are omitted.
+        predictions: the source of `report`.
+        images: uint8 (n, s, s), the predictions' images.
         title: of the page.
         banner: a warning for the top of the page, the title and every caption, such as "generated heads, no
             evidence".
-        insight: what there is beside scores; see :mod:`mri_transfer.finetune.report.insight`.
+        insight: content beside scores; see :mod:`mri_transfer.finetune.report.insight`.
 
     Returns:
         The path of `report.html`.
 
     Raises:
-        OSError: the folder can't be written; an older report stays as it was.
+        OSError: the folder can't be written; an older report stays unchanged.
     """
     folder = Path(folder)
     look, insight = looks(report["arm_names"]), insight or Insight()
@@ -79,7 +79,7 @@ def write_report(
         names.add(f"gradcam-{card['index']}.png")
         with atomic_write(figures / f"gradcam-{card['index']}.png", "wb") as file:
             Image.fromarray(card["strip"]).save(file, format="PNG")
-    for path in figures.iterdir():  # of an earlier report with other arms or other pictures
+    for path in figures.iterdir():  # from an earlier report with other arms or pictures
         if path.suffix in (".svg", ".png") and path.name not in names:
             path.unlink()
     page = render(report, title, banner, look, sections, galleries, insight, images)
@@ -149,7 +149,7 @@ def _hours(value: float) -> str:
 
 
 def _leak(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
-    """How many of the published test images are in the published training set, and what that is worth."""
+    """How many published test images are in the published training set, and its effect."""
     if not entries:
         return None
     images, leaked = entries[0]["all"]["images"], entries[0]["leaked"]["images"]
@@ -169,7 +169,7 @@ def _leak(entries: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 
 def _audit(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """What happened to the files, as rows for the picture, and the rest of the counts for the table."""
+    """What happened to the files: rows for the picture, and other counts for the table."""
     if not audit:
         return None
 
@@ -228,7 +228,7 @@ def _audit(audit: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _groups_from(audit: Mapping[str, Any]) -> str | None:
-    """The table that groups were read from, or None where they were inferred."""
+    """The table that groups were read from, or None if inferred."""
     groups = audit.get("groups")
     source = groups.get("from") if isinstance(groups, Mapping) else None
     return None if source in (None, "inferred") else str(source)
@@ -279,12 +279,12 @@ def _arm(arm: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _replicate(arm: Mapping[str, Any]) -> str:
-    """What an arm of several encoders has one for."""
+    """What an arm has one encoder per: seed or split."""
     return "fold" if "{fold}" in str(arm.get("start")) else "seed"
 
 
 def _pretrained(arms: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Names of the arms that were pretrained "once" and of those that were "anew" for each seed; "" for none."""
+    """Names of arms pretrained "once" and of those pretrained "anew" for each seed; "" for none."""
     of_runs = [arm for arm in arms if arm.get("kind") == "encoder" and "{fold}" not in str(arm.get("start"))]
     several = {str(arm.get("name")): len(arm.get("encoders") or ()) > 1 for arm in of_runs}
     return {
@@ -294,7 +294,7 @@ def _pretrained(arms: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _cost(insight: Insight) -> dict[str, Any] | None:
-    """Hours of every arm, as a table: modes in columns, and the sum."""
+    """Table of every arm's hours: modes in columns, and the sum."""
     if not insight.cost:
         return None
     modes = list(dict.fromkeys(mode for entry in insight.cost for mode in entry["hours"]))
@@ -310,7 +310,7 @@ def _cost(insight: Insight) -> dict[str, Any] | None:
 def _galleries(
     report: dict[str, Any], predictions: Predictions, images: np.ndarray | None, insight: Insight
 ) -> list[dict[str, Any]]:
-    """The images to show, with what every arm said of each and its class activation map."""
+    """The images to show, with every arm's answer and class activation map."""
     if images is None or len(images) != predictions.labels.size:
         return []
     paths, verdict = report.get("paths") or (), report["verdict"]
@@ -346,7 +346,7 @@ def _galleries(
 
 
 def _likeness(galleries: list[dict[str, Any]], insight: Insight) -> float | None:
-    """How alike the maps on the page are; see :func:`~.activation_pictures.likeness`."""
+    """Similarity of the page's maps; see :func:`~.activation_pictures.likeness`."""
     cards = {
         (answer["arm"], card["index"]): answer["class"]
         for section in galleries
@@ -361,7 +361,7 @@ def _likeness(galleries: list[dict[str, Any]], insight: Insight) -> float | None
 
 
 def _suspects(suspects: dict[str, Any] | None, images: np.ndarray | None) -> dict[str, Any] | None:
-    """Pictures whose labels are worth a look, for the page; None where there are none."""
+    """Pictures with suspicious labels, for the page, or None."""
     if not suspects or not suspects["shown"] or images is None:
         return None
     first = [suspects["first"][place - 1] for place in suspects["shown"]]

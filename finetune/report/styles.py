@@ -1,4 +1,4 @@
-"""How each arm looks: one colour and one marker, the same in every figure and table."""
+"""Each arm's colour and marker, the same in every figure and table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a report for papers and programs: scores and differences as CSV and LaTeX, predictions as CSV."""
+"""A report's figures for papers and programs: scores and differences as CSV and LaTeX, predictions as CSV."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def write_tables(
     """Write `scores.csv`, `differences.csv`, both as `.tex`, and `out_of_fold.csv`.
 
     Args:
-        folder: made if need be.
-        report: of :func:`mri_transfer.finetune.comparison.results.summarise`.
-        predictions, paths: what it was made from, and the file of each image.
-        within: the same of the cell of one source.
+        folder: created if needed.
+        report: from :func:`mri_transfer.finetune.comparison.results.summarise`.
+        predictions, paths: its source, and the file of each image.
+        within: the same for the one-source cell.
 
     Returns:
         Names of the files.
@@ -52,7 +52,7 @@ def write_tables(
 
 
 def _scores(cells: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterable[dict[str, Any]]:
-    """One row an arm, mode and fraction of a cell, and one a floor; shares between 0 and 1."""
+    """One row per arm, mode and fraction of a cell, and per floor; shares between 0 and 1."""
     for name, cell in cells:
         for entry in cell["results"]:
             row = {"cell": name, "mode": entry["mode"], "fraction": entry["fraction"], "start": entry["arm"]}
@@ -85,7 +85,7 @@ def _flat(intervals: Mapping[str, Mapping[str, Any] | None]) -> dict[str, Any]:
 
 
 def _differences(cells: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterable[dict[str, Any]]:
-    """One row a pair, mode and fraction of a cell; differences of macro-F1 between -1 and 1, first less second."""
+    """One row per pair, mode and fraction of a cell; differences of macro-F1 between -1 and 1, first minus second."""
     for name, cell in cells:
         for pair in cell["pairs"]:
             row = {
@@ -104,7 +104,7 @@ def _differences(cells: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterable[dic
 def _answers(
     sets: Iterable[tuple[str, Predictions, Sequence[str]]], headline: tuple[str, float]
 ) -> Iterable[dict[str, Any]]:
-    """One row an image, seed and arm of the headline's mode and fraction; the folder `trials` holds the others."""
+    """One row per image, seed and arm of the headline's mode and fraction; the folder `trials` has the others."""
     classes = list(dict.fromkeys(label for _, predictions, _ in sets for label in predictions.classes))
     for name, predictions, paths in sets:
         cells = [cell for cell in predictions.cells() if cell[1] == headline[1]]
@@ -130,7 +130,7 @@ def _answers(
 
 
 def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Rows under the columns of the first one; those that a later row lacks are empty."""
+    """Rows under the first one's columns; a later row's missing ones are empty."""
     with atomic_write(path) as file:
         table = None
         for row in rows:
@@ -144,7 +144,7 @@ def _write_text(path: Path, text: str) -> None:
 
 
 def tex(text: str) -> str:
-    """Text that LaTeX sets as it is.
+    """Escape text for LaTeX.
 
     >>> tex("50% of no_tumor")
     '50\\\\% of no\\\\_tumor'
@@ -153,7 +153,7 @@ def tex(text: str) -> str:
 
 
 def _tabular(columns: str, head: Sequence[str], rows: Iterable[Sequence[str]], caption: str) -> str:
-    """A table of the package booktabs."""
+    """A booktabs table."""
     lines = [
         r"% \usepackage{booktabs}",
         r"\begin{table}",

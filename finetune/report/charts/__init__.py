@@ -1,4 +1,4 @@
-"""The figures of the report, each drawn from the entries of `report.json`."""
+"""The report's figures, each drawn from entries of `report.json`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mri_transfer.pages.figures import Picture, short
 
 
 def draw(report: dict[str, Any], look: dict[str, Look]) -> dict[str, list[Picture]]:
-    """Every figure that the report's entries allow, by section of the page."""
+    """Every figure that the report has data for, by section of the page."""
     results, pairs, classes = report["results"], report["pairs"], report["classes"]
     headline = report["verdict"]["mode"], report["verdict"]["fraction"]
     modes = [mode for mode in reversed(RANK) if any(e["mode"] == mode for e in results)]
@@ -28,7 +28,7 @@ def draw(report: dict[str, Any], look: dict[str, Look]) -> dict[str, list[Pictur
     arm = report["verdict"]["arm"]
     if baseline is not None:
         at = [p for p in pairs if (p["mode"], p["fraction"]) == headline]
-        # A control far behind would squeeze the differences that matter; it has its place further down.
+        # A control far behind would squeeze the differences that matter; it appears further down.
         others = [
             e["arm"]
             for e in headline_entries

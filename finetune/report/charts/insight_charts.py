@@ -1,4 +1,4 @@
-"""The figures of what is shown beside scores: images as the encoders lay them out, and how fine-tuning learned."""
+"""Figures beside scores: encoders' layouts of images, and fine-tuning's learning curves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DRAWN_TRIALS = 15
 
 
 def layout(panel: Layout, classes: Sequence[str], name: str) -> Picture:
-    """Images as dots, near each other where the encoder finds them alike; class by colour and by mark."""
+    """Images as dots, close if the encoder finds them alike; class by colour and mark."""
     lines = (len(classes) + 1) // 2
     height = 2.75 + 0.2 * lines
     with style():
@@ -63,7 +63,7 @@ def layout(panel: Layout, classes: Sequence[str], name: str) -> Picture:
 
 
 def curves(by_arm: Mapping[str, Curves], look: Mapping[str, Look], name: str) -> Picture:
-    """Loss against epochs, one colour an arm: training solid, images held out of it dashed, means over trials."""
+    """Loss over epochs, one colour per arm: training solid, held-out dashed, means over trials."""
     with style():
         figure, axes = canvas(3.4)
         descriptions = []
@@ -99,7 +99,7 @@ def curves(by_arm: Mapping[str, Curves], look: Mapping[str, Look], name: str) ->
 
 
 def _mean(rows: np.ndarray) -> np.ndarray:
-    """Mean over the trials that reached each epoch."""
+    """Mean over trials that reached each epoch."""
     counts = np.isfinite(rows).sum(0)
     return np.nansum(rows, axis=0) / np.maximum(counts, 1)
 

@@ -13,19 +13,19 @@ from mri_transfer.finetune.report.styles import Look
 from mri_transfer.pages.figures import INK, MUTED, PAPER, RULE, Picture, canvas, picture, short, style
 
 Entry = dict[str, Any]
-ROW = 0.52  # inches a row
+ROW = 0.52  # inches per row
 
 
 def rows(axes: Axes, count: int, height: float, below: float = 0.55, above: float = 0.12) -> None:
-    """Axes for `count` rows with their labels written above each, the first on top.
+    """Axes for `count` rows with labels above each, the first on top.
 
-    Grid lines are drawn beside the marks only, so that no line crosses a label.
+    Grid lines are drawn only beside marks, so that none crosses a label.
     """
     axes.set_ylim(count - 0.45, -0.75)
     axes.set_yticks([])
     axes.tick_params(axis="x", length=0, pad=5)
     axes.spines[["left", "bottom"]].set_visible(False)
-    # How many ticks there is room for depends on the width.
+    # The width limits the number of ticks.
     axes.figure.subplots_adjust(left=0.03, right=0.97, bottom=below / height, top=1 - above / height)
     left, right = axes.get_xlim()
     ticks = [tick for tick in axes.get_xticks() if left <= tick <= right]
@@ -44,7 +44,7 @@ def _row(
     figure_text: str,
     seeds: Sequence[float] = (),
 ) -> None:
-    """One interval with its label at the left above it and its figures at the right."""
+    """One interval with its label above it at the left and its figures at the right."""
     across = blended_transform_factory(axes.transAxes, axes.transData)
     axes.text(0, y - 0.38, label, transform=across, va="center", ha="left", color=INK)
     axes.text(1, y - 0.38, figure_text, transform=across, va="center", ha="right", color=MUTED)
@@ -109,9 +109,9 @@ def differences(
     """Differences between arms with 95% intervals around a line at zero.
 
     Args:
-        labels: of the rows; by default the two arms' names.
-        baseline: the arm that all differences are measured from, to be named at the left end.
-        what: the setting; by default that of the first pair.
+        labels: the rows'; by default the two arms' names.
+        baseline: the arm that all differences refer to, named at the left end.
+        what: the setting; by default the first pair's.
     """
     height = ROW * len(pairs) + (0.98 if baseline else 0.75)
     what = what or describe_cell(pairs[0]["mode"], pairs[0]["fraction"])

@@ -1,4 +1,4 @@
-"""How macro-F1 grows with the share of labelled images."""
+"""Macro-F1 against the share of labelled images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mri_transfer.pages.figures import INK, PAPER, RULE, Picture, canvas, pictur
 
 
 def apart(values: Sequence[float], gap: float, top: float) -> list[float]:
-    """Where to write labels of ascending values: at least `gap` from one another, none above `top`, moved little."""
+    """Positions for labels of ascending values: at least `gap` apart, none above `top`, moved little."""
     places: list[float] = []
     for value in values:
         places.append(max(value, places[-1] + gap) if places else value)
@@ -26,7 +26,7 @@ def apart(values: Sequence[float], gap: float, top: float) -> list[float]:
 
 
 def efficiency(entries: Sequence[Entry], look: dict[str, Look], mode: str, name: str) -> Picture:
-    """Macro-F1 against the share of labelled training groups, one line an arm, bands of 95%."""
+    """Macro-F1 against the share of labelled training groups, one line per arm, with 95% bands."""
     with style():
         figure, axes = canvas(3.3)
         ends = []
@@ -66,7 +66,7 @@ def efficiency(entries: Sequence[Entry], look: dict[str, Look], mode: str, name:
         for (y, x_end, arm), place in zip(ends, places, strict=True):
             is_moved = abs(place - y) > 1e-9
             text_style: Any = {"textcoords": "offset points", "va": "center", "annotation_clip": False}
-            # The name in ink, for some colours are too light to read; where it had to move, its mark goes along.
+            # The name is in ink, as some colours are too light to read; if it moves, its mark moves along.
             axes.annotate(
                 short(arm, 13), (x_end, place), xytext=(19 if is_moved else 9, 0), color=INK, **text_style
             )

@@ -1,4 +1,4 @@
-"""What the starts get wrong: confusion matrices, recall of each class, reliability diagrams."""
+"""The starts' mistakes: confusion matrices, recall by class, reliability diagrams."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from mri_transfer.pages.figures import (
     style,
 )
 
-DARKEST = 1.15  # share of a row that would be drawn in an arm's full colour
+DARKEST = 1.15  # share of a row that would have an arm's full colour
 
 
 def confusion(entry: Entry, classes: Sequence[str], colour: str, name: str) -> Picture:
-    """How images of each class (rows) were classified (columns), in per cent of the row."""
+    """Confusion of true classes (rows) and predictions (columns), in per cent of the row."""
     counts = np.asarray(entry["confusion"])
     totals = counts.sum(1, keepdims=True)
     share = np.divide(counts, totals, out=np.zeros_like(counts), where=totals > 0)
@@ -67,7 +67,7 @@ def confusion(entry: Entry, classes: Sequence[str], colour: str, name: str) -> P
 
 
 def _key(axes: Axes, entries: Sequence[Entry], look: dict[str, Look], height: float, bottom: float) -> None:
-    """Which mark is which arm, below the axes, which keep `bottom` inches for their ticks and label."""
+    """Legend of arms below the axes, which keep `bottom` inches for ticks and label."""
     handles = []
     for entry in entries:
         arm = look[entry["arm"]]
@@ -80,7 +80,7 @@ def _key(axes: Axes, entries: Sequence[Entry], look: dict[str, Look], height: fl
 
 
 def recall(entries: Sequence[Entry], classes: Sequence[str], look: dict[str, Look], name: str) -> Picture:
-    """Share of each class that is found, by arm, with 95% intervals."""
+    """Recall of each class, by arm, with 95% intervals."""
     step = 0.19
     height = len(classes) * (0.38 + step * len(entries)) + 0.65 + 0.1 * (len(entries) + 1)
     with style():
@@ -127,7 +127,7 @@ def recall(entries: Sequence[Entry], classes: Sequence[str], look: dict[str, Loo
 
 
 def reliability(entries: Sequence[Entry], look: dict[str, Look], name: str) -> Picture:
-    """Accuracy against confidence; on the diagonal, a probability means what it says."""
+    """Accuracy against confidence; probabilities on the diagonal are calibrated."""
     with style():
         height = 3.6 + 0.1 * (len(entries) + 1)
         figure, axes = canvas(height)

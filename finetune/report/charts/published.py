@@ -1,4 +1,4 @@
-"""What the published split says, copies and near-copies of training images apart from the clean rest."""
+"""Results on the published split, with copies and near-copies of training images apart from the clean rest."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from mri_transfer.pages.figures import INK, PAPER, RULE, Picture, canvas, pictur
 def published(
     entries: Sequence[Entry], grouped: dict[str, Entry], look: dict[str, Look], name: str
 ) -> Picture:
-    """Accuracy on the published test images: copies, near-copies, the clean rest, and all, beside grouped folds.
+    """Accuracy on published test images: copies, near-copies, the clean rest, and all, beside grouped folds.
 
     Args:
-        grouped: the "accuracy" of each arm out of fold, for comparison.
+        grouped: each arm's out-of-fold "accuracy", for comparison.
     """
     height = ROW * len(entries) + 1.15
     kinds = [

@@ -1,7 +1,7 @@
-"""Stage two: from an encoder to a tumour classifier, and the comparison that says which encoder is the better start.
+"""Stage two: from an encoder to a tumour classifier, and the comparison that decides which encoder is the better start.
 
-Read in this order: ``config`` (every setting), ``data`` (which images train and which test), ``heads`` (probe,
-nearest neighbours, fine-tuned classifier), ``arms`` (what is compared), ``compare`` (the command),
-``comparison`` (trials, statistics, verdict), ``planning`` (what was written down before the look), ``report``
-(the page), ``prediction`` and ``export`` (a classifier in use).
+Read in this order: ``config`` (every setting), ``data`` (training and test images), ``heads`` (probe, nearest
+neighbours, fine-tuned classifier), ``arms`` (the starts compared), ``compare`` (the command), ``comparison`` (trials,
+statistics, verdict), ``planning`` (plans made before looking), ``report`` (the page), ``prediction`` and ``export``
+(using a classifier).
 """

@@ -37,18 +37,18 @@ KIND = "comparison"
 
 
 def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str, Any]:
-    """Compare the arms; run again, it continues.
+    """Compare the arms; running it again continues.
 
     Args:
         config: the settings.
-        executor: of `concurrent.futures`' kind, to do trials in instead of processes of its own.
+        executor: a `concurrent.futures` executor for trials, instead of its own processes.
 
     Returns:
-        The summary that is also written to OUT/summary.json.
+        The summary, also written to OUT/summary.json.
 
     Raises:
         UserError: the tumour folder, an arm, a store, an external folder or the output folder can't be used, or another
-            process is at work in it.
+            process is working in it.
     """
     for folder in (config.tumors, *config.external):
         require_tumors(folder)
@@ -111,7 +111,7 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
             externals,
         )
         runner.check_tables(arms)
-        # With all labels, so it is not among what was asked for where fewer are.
+        # With all labels, so it wasn't requested if fewer were.
         published = published_splits(tumors, seeds_of(config)) if 1.0 in config.fractions else []
         jobs = jobs_of(arms, config.modes(), splits, published)
         floors = floor_jobs(splits, max(config.fractions))
@@ -148,16 +148,16 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
 
 
 def _files_of(arms: Sequence[Arm]) -> list[Path]:
-    """The encoders that trials read."""
+    """The encoders used by trials."""
     return [folder for arm in arms for path in arm.cards if (folder := folder_of(path))]
 
 
 def _arms(config: CompareConfig) -> tuple[Arm, ...]:
-    """The arms, each of which has something to do.
+    """The arms, checked to have work.
 
     Raises:
-        UserError: as of :func:`~.arms.resolve_arms`; an arm can't be compared in any of the modes, or has none to be
-            compared with in one of them; or two have the same weights.
+        UserError: as in :func:`~.arms.resolve_arms`; an arm can't be compared in any mode, or lacks a counterpart in
+            one; or two have the same weights.
     """
     arms = resolve_arms(
         config.arm,

@@ -23,7 +23,7 @@ from mri_transfer.options import (
     whole,
 )
 
-RUN_KIND = "fine-tuning run"  # the word in the folder of a run
+RUN_KIND = "fine-tuning run"  # kind recorded in a run's folder
 MODES = ("probe", "nearest", "finetune")
 BOTH = ("probe", "finetune")
 SCORED = ("headline", "development", "all")
@@ -31,31 +31,31 @@ SCORED = ("headline", "development", "all")
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How a classifier is fine-tuned: the same for every arm, and part of every trial's identity.
+    """Fine-tuning settings: the same for every arm, and part of every trial's identity.
 
     Attributes:
         epochs: passes over the training images in the second phase; the first phase is the linear probe's exact
-            solution, so it costs no pass. None takes `usual`, or where images are few as many as make `least_steps`.
-        batch: images a step.
-        rate: highest learning rate of AdamW, that of the head; warmed up linearly, then a cosine down to zero.
-        rates: grid of such rates, of which the best on an inner split of the training groups is taken instead.
-        unfreeze: share of the encoder's layers that have weights, from the top, trained in the second phase.
-        decay: rate of a twelfth of the encoder's layers as a multiple of that of the twelfth above it.
-        gradual: share of the steps in which the trained part grows from the top down; at 0 it is all trained at once.
-        warmup: share of the steps spent on warming up.
+            solution, so it costs no pass. None takes `usual`, or for few images enough for `least_steps`.
+        batch: images per step.
+        rate: peak learning rate of AdamW, for the head; linear warm-up, then cosine decay to zero.
+        rates: grid of such rates; the best on an inner split of the training groups is used instead.
+        unfreeze: share of the encoder's weighted layers, from the top, trained in the second phase.
+        decay: ratio of the rate of a twelfth of the encoder's layers to that of the twelfth above it.
+        gradual: share of steps in which the trained part grows from the top down; 0 trains all of it at once.
+        warmup: share of steps for warm-up.
         weight_decay: AdamW's decoupled weight decay.
-        smoothing: label smoothing, the share of every label that is spread over all classes.
-        average: time constant of the moving average of weights that is kept in the end, in epochs; 0 takes the last.
-        balance: whether every class weighs the same in the loss, however many images it has.
-        calibration: "temperature" has one fitted on an inner split, at the price of a second training; or "none".
-        early_stopping: whether training ends at the epoch that was best on the inner split.
-        rotation: largest turn, degrees.
-        zoom: largest change of size, as a fraction.
-        shift: largest shift, as a fraction of the side.
-        light: largest change of gain, as a fraction, and of the logarithm of gamma.
-        flip: whether left and right are exchanged at random.
-        inner_parts: an inner split holds out one of so many parts of the training groups; fewer where they are few.
-        choosing: length of the trainings that the rate is chosen by, as a share of the epochs.
+        smoothing: label smoothing, the share of every label spread over all classes.
+        average: time constant, in epochs, of the moving average of weights kept at the end; 0 keeps the last.
+        balance: whether every class has equal weight in the loss, whatever its number of images.
+        calibration: "temperature" fits one on an inner split, at the cost of a second training; or "none".
+        early_stopping: whether training ends at the best epoch on the inner split.
+        rotation: maximum rotation, degrees.
+        zoom: maximum change of size, as a fraction.
+        shift: maximum shift, as a fraction of the side.
+        light: maximum change of gain, as a fraction, and of log gamma.
+        flip: whether to mirror left and right at random.
+        inner_parts: an inner split holds out one of this many parts of the training groups; fewer for few groups.
+        choosing: length of the trainings that choose the rate, as a share of epochs.
         usual, least_steps: see `epochs`.
     """
 
@@ -84,7 +84,7 @@ class Recipe:
     least_steps: int = 300
 
     def passes(self, images: int) -> int:
-        """Epochs of a training of so many images."""
+        """Epochs of a training on this many images."""
         if self.epochs is not None:
             return self.epochs
         return max(self.usual, math.ceil(self.least_steps / math.ceil(images / self.batch)))
@@ -106,10 +106,10 @@ def rates(text: str) -> tuple[float, ...]:
 
 
 def modes(text: str) -> str:
-    """Comma-separated modes, or `both`; in the order in which they are done.
+    """Comma-separated modes, or `both`; in order of execution.
 
     Raises:
-        ValueError: there is no such mode.
+        ValueError: no such mode.
     """
     names = {mode.strip().lower() for mode in text.split(",")}
     if "both" in names:
@@ -342,14 +342,14 @@ class CompareConfig:
     force_groups: bool = same_as(FinetuneConfig, "force_groups")
     labels: str = same_as(FinetuneConfig, "labels")
     strict: bool = same_as(FinetuneConfig, "strict")
-    banner: str = ""  # not an option: what the demo writes across its report
+    banner: str = ""  # not an option: the demo's banner across its report
 
     def recipe(self) -> Recipe:
         """The fine-tuning settings among these."""
         return _recipe(self)
 
     def modes(self) -> tuple[str, ...]:
-        """The modes, in the order in which they are done."""
+        """The modes, in order of execution."""
         return tuple(modes(self.mode).split(","))
 
 
@@ -384,7 +384,7 @@ class PredictConfig:
 
 
 def require_tumors(folder: Path) -> None:
-    """Find out before any work whether there is a tumour folder at all.
+    """Check before any work that the tumour folder exists.
 
     Raises:
         UserError: it does not exist or is a file.

@@ -29,10 +29,10 @@ HELD_OUT = 0  # the fold that is scored and never trained on
 
 
 def finetune(config: FinetuneConfig) -> dict[str, Any]:
-    """Train the classifier; run again, it goes on from the last finished epoch.
+    """Train the classifier; running again continues from the last finished epoch.
 
     Returns:
-        The summary that is also written to RUN/summary.json.
+        The summary, also written to RUN/summary.json.
 
     Raises:
         UserError: the tumour folder, the start or the run folder can't be used, or training diverged.
@@ -64,7 +64,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
 
 
 def _key(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> str:
-    """Changes with every setting that changes the classifier."""
+    """A digest of every setting that affects the classifier."""
     settings = as_dict(config) | {
         "tumors": tumors.fingerprint,
         "start": start.identity,
@@ -76,10 +76,10 @@ def _key(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> str
 
 
 def _finished(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -> dict[str, Any] | None:
-    """The summary of a finished run of the same settings; None where there is work to do.
+    """The summary of a finished run with the same settings; None if there is work to do.
 
     Raises:
-        UserError: the folder belongs to a run of other settings or other images.
+        UserError: the folder's run has other settings or images.
     """
     card, key = config.out / "config.json", _key(config, start, tumors)
     if not card.is_file():
@@ -161,7 +161,7 @@ def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet, spli
         "config": as_dict(config),
     }
     write_json(config.out / "summary.json", summary)
-    shutil.rmtree(state, ignore_errors=True)  # the classifier is safe; the optimiser's state has served
+    shutil.rmtree(state, ignore_errors=True)  # the classifier is safe; the optimiser's state is unneeded
     write_sums(config.out)
     recall = ", ".join(f"{name} {value:.2f}" for name, value in scores["recall"].items())
     progress.say(
@@ -173,10 +173,10 @@ def _train(config: FinetuneConfig, start: Initialisation, tumors: TumorSet, spli
 
 
 def held_out_scores(tumors: TumorSet, split: Split, logits: np.ndarray, temperature: float) -> dict[str, Any]:
-    """Macro-F1, balanced accuracy and per-class recall on a split's test images, all 0..1; and how sure it is.
+    """Macro-F1, balanced accuracy and per-class recall on a split's test images, all 0..1; and its confidence.
 
-    Log loss (nats), Brier score and expected calibration error are of the probabilities at the temperature, and under
-    "uncalibrated" those at a temperature of one.
+    Log loss (nats), Brier score and expected calibration error are for the fitted temperature, and under "uncalibrated"
+    for a temperature of one.
     """
     truth = tumors.labels[split.test]
     counts = metrics.confusion(truth, logits.argmax(-1), len(tumors.classes))

@@ -1,4 +1,4 @@
-"""From finished trials to the report's folder, the summary and what is said at the end."""
+"""From finished trials to the report's folder, the summary and the final messages."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OF_EXTERNAL = (
     *("name", "images", "images_by_class", "caution"),
     *("dropped_identical", "dropped_near_duplicates", "dropped_persons"),
 )
-"""What a summary tells of an external folder."""
+"""A summary's entries for an external folder."""
 PROTOCOL = (
     "both splits pooled, pixel-identical copies dropped, all images of a known person in one group, near-duplicates "
     "and neighbouring slices of the others joined into groups, stratified folds of whole groups, the same for every "
@@ -43,7 +43,7 @@ PROTOCOL = (
 
 
 def command_line(config: CompareConfig) -> str:
-    """The command that repeats this comparison; options at their defaults are left out."""
+    """The command that repeats this comparison, without options at their defaults."""
     words = ["mri-transfer", "compare", str(config.tumors)]
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
@@ -187,7 +187,7 @@ def report_comparison(
 
 
 def _scores(report: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a summary tells of a report's results."""
+    """A summary's entries for a report's results."""
     keys = ("arm", "mode", "fraction", "macro_f1", "balanced_accuracy")
     return [{key: entry[key] for key in keys} for entry in report["results"]]
 
@@ -195,7 +195,7 @@ def _scores(report: dict[str, Any]) -> list[dict[str, Any]]:
 def _external(
     config: CompareConfig, arms: Sequence[Arm], runner: Runner, jobs: Sequence[Job]
 ) -> list[dict[str, Any]]:
-    """Figures on each external folder; none where no model had all labels."""
+    """Figures on each external folder; none if no model had all labels."""
     from mri_transfer.finetune.comparison.results import summarise
 
     if not any(job.goes_out for job in jobs):

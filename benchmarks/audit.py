@@ -1,11 +1,11 @@
-"""How fast, and how surely, copies are found among labelled images, beside perceptual hashing, in one run.
+"""Speed and recall of finding copies among labelled images, beside perceptual hashing, in one run.
 
     python benchmarks/audit.py FOLDER [--copies 300] [--growth 3000,6000,12000]
 
 Prints the seconds of the whole `mri-transfer audit` and of its parts; then, for copies of some of the images (cropped,
-shrunk, compressed, framed, flipped and turned), how many of them are found and how many pairs of different pictures
-are taken for copies, by us and by imagehash's pHash over the same eight orientations; then how the search for copies
-grows with the number of images, and what that comes to at 100,000.
+shrunk, compressed, framed, flipped and turned), how many are found and how many pairs of different pictures are
+mistaken for copies, by us and by imagehash's pHash over the same eight orientations; then how the search time grows
+with the number of images, extrapolated to 100,000.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ BITS = (
     8,
     10,
     12,
-)  # Hamming distances of 64-bit hashes up to which imagehash's users call two images alike
+)  # thresholds on Hamming distances of 64-bit hashes that imagehash's users use
 
 
 def seconds(work) -> tuple[float, object]:
-    """How long `work` takes, and what it returns."""
+    """The duration of `work`, and its result."""
     started = time.perf_counter()
     result = work()
     return time.perf_counter() - started, result
@@ -49,11 +49,11 @@ def seconds(work) -> tuple[float, object]:
 def planted(folder: Path, count: int) -> None:
     """Recall and false pairs on copies planted among the images."""
     tumors = load_tumors(folder, 64)
-    random = np.random.default_rng(1)  # not the copies by which the threshold was calibrated
+    random = np.random.default_rng(1)  # not the copies that calibrated the threshold
     rows = np.sort(random.choice(len(tumors), min(count, len(tumors)), replace=False))
     originals = [read_grey(folder / tumors.paths[n]) for n in rows]
     copies = [copied(image, random) for image in originals]
-    # What is the same picture in the set itself is no false pair when its copy is found.
+    # Finding a copy of a picture that is duplicated in the set is not a false pair.
     same_pairs = {(int(a), int(b)) for a, b in zip(tumors.near.first, tumors.near.second, strict=True)}
     same_pairs |= {(b, a) for a, b in same_pairs} | {(n, n) for n in range(len(tumors))}
 
@@ -98,7 +98,7 @@ def planted(folder: Path, count: int) -> None:
 
 
 def growth(sizes: list[int]) -> None:
-    """Time of the search against the number of images; noise will do, as nothing depends on the pixels."""
+    """Search time against the number of images; noise will do, as nothing depends on the pixels."""
     random = np.random.default_rng(0)
     times = []
     for count in sizes:

@@ -1,11 +1,11 @@
-"""An encoder whose batch normalisation has the statistics of undisturbed slices instead of those of training views.
+"""An encoder with batch-normalisation statistics of unaugmented slices instead of training views.
 
     python benchmarks/batch_statistics.py RUN STORE --out ENCODER [--size 160]
 
-Pretraining leaves the averages that batch normalisation saw last: of views that are cropped, noisy, shaded, and
-smaller than the images of the tumour set. This takes them anew, over slices as they are; no other weight changes. It
-is adaptive batch normalisation (Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation", 2016,
-https://arxiv.org/abs/1603.04779) without a look at the tumour set. `mri-transfer compare --arm NAME=ENCODER` takes it.
+Pretraining leaves batch-normalisation averages of views that are cropped, noisy, shaded, and smaller than the tumour
+set's images. This recomputes them over unchanged slices; no other weight changes. It is adaptive batch normalisation
+(Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation", 2016, https://arxiv.org/abs/1603.04779)
+without looking at the tumour set. Use it with `mri-transfer compare --arm NAME=ENCODER`.
 """
 
 from __future__ import annotations

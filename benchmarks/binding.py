@@ -1,10 +1,10 @@
-"""How surely tumour pictures are recognised as slices of their source, and that nothing else is.
+"""How reliably tumour pictures, and nothing else, are recognised as slices of their source.
 
     python benchmarks/binding.py TUMORS --truth patients.csv [--others STORE ...]
 
 TUMORS is the four-class set; the truth is a table with the columns file and figshare_number (empty: not a slice of
-Figshare 1512427). Each picture is altered as re-uploads alter pictures and bound. Others are slice stores of volumes
-of other people, none of which may be bound; beside them stand scikit-image's photographs, noise, and ellipses.
+Figshare 1512427). Each picture is altered as by re-uploads and then bound. Others are slice stores of other people's
+volumes, none of which may be bound; nor may scikit-image's photographs, noise, or ellipses.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ ALTERED: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 def ellipses() -> list[np.ndarray]:
-    """Heads as a child draws them: nothing but an outline and a level."""
+    """Heads as a child draws them: only an outline and a grey level."""
     y, x = np.mgrid[-1:1:128j, -1:1:128j]
     random, pictures = np.random.default_rng(0), []
     for _ in range(3000):
@@ -106,7 +106,7 @@ def photographs() -> list[np.ndarray]:
     ):
         try:
             image = getattr(data, name)()
-        except Exception:  # some are fetched, and there may be no network
+        except Exception:  # some are downloaded, and there may be no network
             continue
         grey = color.rgb2gray(image) * 255 if image.ndim == 3 else image
         pictures.append(np.asarray(grey).astype(np.uint8))

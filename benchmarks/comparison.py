@@ -2,8 +2,8 @@
 
     python benchmarks/comparison.py TUMORS [--arm mri=RUN ...] [--size 160] [--seeds 3]
 
-The statistics stand beside scikit-learn's metrics in a plain loop over bootstrap draws, which is how they are mostly
-computed: of that loop a few draws are timed, and the time of all follows from their number.
+The statistics are compared with the usual plain loop of scikit-learn metrics over bootstrap draws: a few of its draws
+are timed and extrapolated to all.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ TIMED_DRAWS = 5
 
 
 def seconds(work) -> tuple[float, float, object]:
-    """How long `work` takes, the processor time of it and of its worker processes, and what it returns."""
+    """The duration of `work`, its CPU time including worker processes, and its result."""
     started, before = time.perf_counter(), processor_seconds()
     result = work()
     return time.perf_counter() - started, processor_seconds() - before, result
 
 
 def processor_seconds() -> float:
-    """Of this process and of those it has started that have ended."""
+    """CPU time of this process and its finished children."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def probes(folder: Path, arms: tuple[str, ...], size: int, seeds: int) -> None:
-    """A whole comparison by linear probes: the first time, and when only the report is made again."""
+    """A whole comparison by linear probes: the first time, and when only remaking the report."""
     with tempfile.TemporaryDirectory() as out:
         config = CompareConfig(tumors=folder, out=Path(out) / "report", arm=arms, size=size, seeds=seeds)
         elapsed, summary = seconds(lambda: compare(config))
@@ -83,7 +83,7 @@ def simulated() -> Predictions:
 
 
 def plain_loop(predictions: Predictions, draws: int) -> None:
-    """The same scores of the first arm's first cell and seed, on resamples of the groups, by scikit-learn."""
+    """The same scores for the first arm's first cell and seed, on resampled groups, by scikit-learn."""
     probabilities = next(iter(predictions.probabilities.values()))[0].astype(np.float64)
     probabilities /= probabilities.sum(-1, keepdims=True)
     members = [np.flatnonzero(predictions.groups == group) for group in range(GROUPS)]

@@ -1,14 +1,14 @@
-"""Volumes that are no MRI: dead leaves, for the control arm "the same pretraining on pictures of nothing".
+"""Non-MRI volumes: dead leaves, for the control arm "the same pretraining on pictures of nothing".
 
     python benchmarks/dead_leaves.py OUT [--volumes 172] [--side 70] [--seed 0]
     mri-transfer slices OUT --out store-leaves
 
-A volume is packed with ellipsoids of random place, shape and grey, of which later ones hide earlier ones, with radii of
-density r^-3, as in Lee, Mumford & Huang, "Occlusion models for natural images", IJCV 2001; that contrast on such
-pictures teaches a network much of what photographs do was shown by Baradad et al., "Learning to See by Looking at
-Noise", NeurIPS 2021, https://arxiv.org/abs/2106.05963. They are volumes and not pictures, so that everything else stays
-as it is with MRI: three planes, adjacent slices as pairs, as many subjects and about as many slices as the store that
-they are compared with (172 volumes: 18,060 slices at 4 mm, where 172 people's have 17,935).
+A volume is packed with ellipsoids of random place, shape and grey, later ones hiding earlier ones, with radii of
+density r^-3, as in Lee, Mumford & Huang, "Occlusion models for natural images", IJCV 2001; Baradad et al., "Learning to
+See by Looking at Noise", NeurIPS 2021, https://arxiv.org/abs/2106.05963, showed that contrast on such pictures teaches
+a network much of what photographs do. They are volumes rather than pictures, so that everything else matches MRI: three
+planes, adjacent slices as pairs, as many subjects and about as many slices as the store they are compared with (172
+volumes: 18,060 slices at 4 mm, where 172 people's have 17,935).
 
 If ImageNet's weights gain as much on these as on MRI, the gain is not due to MRI.
 """
@@ -21,13 +21,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-MM = 2.0  # a voxel's side, that of the volumes in question
+MM = 2.0  # a voxel's side, as in the volumes compared
 SMALLEST, LARGEST = 1.5, 24.0  # radii, voxels
-COVERED = 3.0  # leaves are added until their volumes add up to so many times the whole
+COVERED = 3.0  # leaves are added until their volumes sum to this multiple of the whole
 
 
 def radii(n: int, rng: np.random.Generator) -> np.ndarray:
-    """n radii in voxels of density r^-3 between SMALLEST and LARGEST, by inverting its distribution."""
+    """n radii in voxels of density r^-3 between SMALLEST and LARGEST, by inverse transform sampling."""
     low, high = SMALLEST**-2, LARGEST**-2
     return (low - (low - high) * rng.random(n)) ** -0.5
 

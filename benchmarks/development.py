@@ -1,11 +1,11 @@
-"""The score that choices may be steered by: a linear probe within the development groups of the tumour set.
+"""The score that may guide choices: a linear probe within the tumour set's development groups.
 
     python benchmarks/development.py TUMORS imagenet RUN ... [--size 160] [--cache DIR]
 
-prints it for starts and pretraining runs, as the leaderboard of RESULTS.md has it. The other benchmarks use the class.
+prints it for starts and pretraining runs, as in RESULTS.md's leaderboard. Other benchmarks use the class.
 
-A fixed fifth of the groups (`mri_transfer.datasets.tumors.development`) is all that is looked at; figures that are to
-be believed come from the other four fifths.
+It only looks at a fixed fifth of the groups (`mri_transfer.datasets.tumors.development`); trustworthy figures come from
+the other four fifths.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class Development:
 
     Args:
         tumors: folder of the tumour set.
-        size: side of the images in pixels.
-        cache: folder for what is decoded.
+        size: side of images in pixels.
+        cache: folder for decoded images.
     """
 
     def __init__(self, tumors: Path, size: int, cache: Path):
@@ -41,7 +41,7 @@ class Development:
         self.groups = np.unique(data.groups[subset], return_inverse=True)[1].reshape(-1)
 
     def score(self, features: np.ndarray) -> float:
-        """Macro-F1 of out-of-fold predictions from features (n, d), the mean over three dealings of folds."""
+        """Macro-F1 of out-of-fold predictions from features (n, d), averaged over three fold assignments."""
         scores = []
         for seed in range(REPEATS):
             folds = grouped_folds(self.labels, self.groups, FOLDS, seed)
@@ -54,7 +54,7 @@ class Development:
         return float(np.mean(scores))
 
     def score_of_run(self, run: Path | str) -> float:
-        """The same of a run's encoder, of a folder that holds one, or of "random" or "imagenet"."""
+        """The same for a run's encoder, an encoder folder, "random" or "imagenet"."""
         from mri_transfer.machine import device
 
         device.prepare()
@@ -66,7 +66,7 @@ class Development:
 
 
 def from_command_line(description: str | None, size: int) -> tuple[list[str], Development]:
-    """The starts that the command line names, and the images to score them on, at `size` pixels if it says no other."""
+    """The command line's starts, and the images to score them on, at `size` pixels by default."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )

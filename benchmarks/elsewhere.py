@@ -1,13 +1,13 @@
-"""What encoders are worth on something else: labels that scans bring along, of people nobody was pretrained on.
+"""Tests encoders on other labels: those that scans carry, of people not used in pretraining.
 
     mri-transfer slices other-volumes --out others
     python benchmarks/elsewhere.py others --label level --without store --out level
     mri-transfer compare level/pictures --groups level/groups.csv --arm random --arm imagenet --arm mri --out report
 
 Writes slices as pictures in class folders, and a table of their people, so that no person crosses a fold. The labels:
-`sequence` as names and headers tell it, `plane`, or `level`, the fifth of the head (from below, or from the right or
-the back) that a slice lies in. With `--starts random imagenet mri` it prints as well how often the five nearest slices
-of other people share each of these labels, as the health of a pretraining is measured.
+`sequence` from names and headers, `plane`, or `level`, the slice's fifth of the head (from below, the right or the
+back). With `--starts random imagenet mri` it also prints how often the five nearest slices of other people share each
+label, as in pretraining's health checks.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def agreement(store: SliceStore, rows: np.ndarray, start: str, size: int) -> str:
-    """How often the nearest slices of other people share a slice's free labels, in features of this start."""
+    """How often other people's nearest slices share a slice's free labels, in this start's features."""
     from mri_transfer import api
 
     features = api.load_encoder(start, size).features(store.images(rows))

@@ -1,16 +1,16 @@
-"""How fast volumes become slices, beside mere decompression and beside other libraries, in one run.
+"""Speed of slicing volumes, beside mere decompression and other libraries, in one run.
 
     python benchmarks/extraction.py FOLDER [--size 160] [--workers 2] [--peers]
 
 The whole command is timed on a quarter, half and all of the volumes, with its peak memory (this process and all its
-children, as the kernel shares pages out among them).
+children, sharing pages as the kernel apportions them).
 
 Then, on one core, every volume in turn is read with nibabel (the floor), cut by this project, and with `--peers` by
-MONAI and TorchIO where they can be imported. Sums of processor time (all threads) are compared, so that whatever else
-the machine does meets all of them alike. All do the same steps to the same volume: read, reorient to RAS, window by
-percentiles, isotropic pixels, pad to a square, resize the same slices with anti-aliasing, uint8. Ours also finds the
-foreground, chooses the slices, and looks for redundant ones; the others are told which slices to make. How alike the
-slices come out is printed, as a check that it is the same work.
+MONAI and TorchIO if installed. Total CPU times (all threads) are compared, taking turns, so that other load affects all
+alike. All do the same steps to the same volume: read, reorient to RAS, window by percentiles, isotropic pixels, pad to
+a square, resize the same slices with anti-aliasing, uint8. Ours also finds the foreground, chooses slices, and looks
+for redundant ones; the others get the chosen slices. The similarity of the slices is printed, as a check that it is the
+same work.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ from mri_transfer.progress import set_quiet
 
 SPACING, MIN_FOREGROUND = 4.0, 0.15
 
-# Makes the given slices of each plane of a volume, uint8 (n, size, size).
+# Makes given slices of each plane of a volume, uint8 (n, size, size).
 Peer = Callable[[Source, dict[str, list[int]]], np.ndarray]
 
 
 class PeakMemory:
-    """Largest memory of this process and its descendants, sampled twenty times a second (Linux)."""
+    """Peak memory of this process and its descendants, sampled twenty times a second (Linux)."""
 
     def __init__(self) -> None:
         self.bytes = 0
@@ -77,7 +77,7 @@ class PeakMemory:
 
 
 def wanted(volume: Volume) -> dict[str, list[int]]:
-    """The slices that are kept of each plane, so that peers resize exactly those."""
+    """The slices kept of each plane, so that peers resize exactly those."""
     inside = find_window(volume.voxels).foreground(volume.voxels)
     usable = (plane for plane in PLANES if is_usable(volume, plane))
     return {plane: keep(volume, inside, plane, SPACING, MIN_FOREGROUND).tolist() for plane in usable}
@@ -115,7 +115,7 @@ def monai_pipeline(size: int) -> Peer:
             across, down, along = AXES[plane]
             side = max(voxels.shape[1 + axis] * zooms[axis] for axis in (down, along))
             pad = transforms.SpatialPad([round(side / zooms[axis]) for axis in (down, along)])
-            # Slices in the place of channels.
+            # Slices as channels.
             stack = voxels[0].permute(across, down, along).flip(1, 2)[indices]
             stacks.append(resize(pad(stack)).round().clamp(0, 255).byte().numpy())
         return np.concatenate(stacks)
@@ -137,7 +137,7 @@ def torchio_pipeline(size: int) -> Peer:
         for plane, indices in of_plane.items():
             across, down, along = AXES[plane]
             pixel = max(shape[axis] * zooms[axis] for axis in (down, along)) / size
-            # The chosen slices as a volume of their own, on a grid of which nothing is to be resampled across them.
+            # The chosen slices as a separate volume, on a grid that needs no resampling across them.
             volume = tio.ScalarImage(
                 tensor=image.data.index_select(1 + across, torch.tensor(indices)),
                 affine=np.diag([*zooms, 1.0]),
@@ -157,7 +157,7 @@ PEERS: dict[str, Callable[[int], Peer]] = {"MONAI": monai_pipeline, "TorchIO": t
 
 
 def peers(size: int) -> dict[str, Peer]:
-    """Those that can be imported, on one thread."""
+    """The peers installed, on one thread."""
     pipelines = {}
     for name, make in PEERS.items():
         try:
@@ -190,7 +190,7 @@ def compare(sources: list[Source], size: int, others: dict[str, Peer]) -> None:
     with threadpool_limits(1):
         for number, source in enumerate(sources):
             try:
-                of_plane = wanted(read_volume(source.files))  # and the file is in the page cache from here on
+                of_plane = wanted(read_volume(source.files))  # from here on, the file is in the page cache
             except BadVolume:
                 continue
             path = source.path
@@ -244,7 +244,7 @@ def main() -> None:
     arguments = parser.parse_args()
     set_quiet(True)
     sources = find_volumes([arguments.folder]).sources
-    scaling(sources, arguments.size, arguments.workers)  # first, as PyTorch would count as our memory
+    scaling(sources, arguments.size, arguments.workers)  # first, else PyTorch would count as our memory
     compare(sources, arguments.size, peers(arguments.size) if arguments.peers else {})
 
 

@@ -1,17 +1,16 @@
-"""How often two starts that are equal are told apart: false alarms of the comparison's own statistics.
+"""False alarm rate of the comparison's own statistics: how often two equal starts appear different.
 
     python benchmarks/false_alarms.py [TUMORS] [--runs 2000] [--seeds 3,6] [--dimensions 32]
 
 Equal by construction: each start has, for each seed, a random projection of the same features, and all projections are
-exchangeable. Each run takes half of the groups, other folds and other projections, and asks for the p-value as a report
-does. With a tumour folder the features are those of ImageNet's weights on the pictures whose persons are known;
-without, they are generated. The same differences, shifted by 2.8 of their standard deviations, show the power: 80% if
-the standard deviation were known.
+exchangeable. Each run takes half of the groups, other folds and other projections, and computes the p-value as a report
+does. With a tumour folder, features are ImageNet's on pictures of known persons; without, they are generated. The same
+differences, shifted by 2.8 of their standard deviations, show the power: 80% if the standard deviation were known.
 
-Then pretrainings that differ from run to run, as methods' do: each of two equal methods is a projection, drawn once for
-all seeds ("pretrained once") or anew for each ("repeated"). What is counted is how often p is below 0.05, and how often
-the report's own sentence calls one *pretraining* the better start, which is wrong, as the methods are equal. That one
-*encoder* is better may be right: these two encoders do differ. Fewer dimensions make runs differ more.
+Then pretrainings vary between runs, as real ones do: each of two equal methods is a projection, drawn once for all
+seeds ("pretrained once") or anew for each ("repeated"). It counts how often p is below 0.05, and how often the report's
+own sentence calls one *pretraining* the better start, which is wrong, as the methods are equal. Calling one *encoder*
+better may be right: these two encoders do differ. Fewer dimensions make runs differ more.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from mri_transfer.finetune.comparison.verdict import verdict
 from mri_transfer.finetune.heads.probe import fit_probe
 
 FOLD_SEEDS, PROJECTIONS, DIMENSIONS = 8, 16, 32
-SHIFT = 2.8  # standard errors, that a test of a known one finds with 80% power
+SHIFT = 2.8  # standard errors, detected with 80% power if they are known
 
 
 def generated(seed: int = 0, groups: int = 160) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -49,7 +48,7 @@ def generated(seed: int = 0, groups: int = 160) -> tuple[np.ndarray, np.ndarray,
 
 
 def of_imagenet(folder: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Features of ImageNet's weights, labels and groups; only of images of one source where the source is known."""
+    """ImageNet features, labels and groups; only for images of one source if the source is known."""
     from mri_transfer.checkpoints.initialisation import Initialisation
     from mri_transfer.datasets.tumors.tumors import load_tumors
     from mri_transfer.finetune.arms.starts import load_compiled
@@ -74,10 +73,10 @@ def predictions(
     fold_seeds: int = FOLD_SEEDS,
     dimensions: int = DIMENSIONS,
 ) -> np.ndarray:
-    """Out-of-fold answers int (fold seeds, projections, n) of probes on random projections.
+    """Out-of-fold answers, int (fold seeds, projections, n), of probes on random projections.
 
     Args:
-        anew: whether each seed of the folds has projections of its own.
+        anew: whether each fold seed has its own projections.
     """
     scaled = (features - features.mean(0)) / (features.std(0) + 1e-6)
     answers = np.zeros((fold_seeds, projections, len(labels)), np.int64)
@@ -122,7 +121,7 @@ def comparisons(
         pair = statistics.compare(a, b, resampling)
         p_values.append(pair["p_value"])
         widths.append(pair["difference"]["high"] - pair["difference"]["low"])
-        if run < 500:  # without the weights, which fill the memory
+        if run < 500:  # without weights, which fill the memory
             paired.append((a, b, dataclasses.replace(resampling, weights=np.empty((0, 0)))))
     shift = SHIFT * np.std([(a - b)[0].mean() for a, b, _ in paired])
     shifted = [statistics.compare(a + shift, b, r)["p_value"] for a, b, r in paired]
@@ -132,22 +131,22 @@ def comparisons(
 def claims(
     answers: np.ndarray, labels: np.ndarray, groups: np.ndarray, *, seeds: int, runs: int, draws: int = 1000
 ) -> dict[str, dict[str, float]]:
-    """What reports say of equal methods that were pretrained once, and of ones that were for each seed.
+    """Reports' conclusions on equal methods pretrained once, and pretrained for each seed.
 
     Args:
-        answers: of `predictions` without `anew`: a projection is a run of a pretraining.
+        answers: from `predictions` without `anew`: a projection is a pretraining run.
 
     Returns:
-        {"once", "repeated"}: {"before", "p": shares of p-values below 0.05, of a normal deviate by the estimated error,
-        as reports of earlier versions had it, and today's; "encoder", "pretraining": shares of reports that call an
-        encoder, or a pretraining, the better start}; and {"scale": {"run", "error"}}: standard deviation of a
-        method's macro-F1 between runs, and what a report takes a difference's error to be, medians.
+        {"once", "repeated"}: {"before", "p": shares of p-values below 0.05, from a normal deviate by the estimated
+        error, as in earlier versions, and today's; "encoder", "pretraining": shares of reports that call an encoder, or
+        a pretraining, the better start}; and {"scale": {"run", "error"}}: medians of the standard deviation of a
+        method's macro-F1 between runs, and of a difference's error in reports.
     """
     count, classes = int(groups.max()) + 1, int(labels.max()) + 1
     confusion = np.stack(
         [metrics.confusion_by_group(labels, predicted, groups, count, classes) for predicted in answers]
     )
-    of_runs = metrics.macro_f1(confusion.sum(1)).mean(0)  # over the seeds of the folds
+    of_runs = metrics.macro_f1(confusion.sum(1)).mean(0)  # over fold seeds
     rng = np.random.default_rng(1)
     outcomes: dict[str, list[tuple[float, str, float, float]]] = {"once": [], "repeated": []}
     for run in range(runs):
@@ -177,7 +176,7 @@ def claims(
 
 
 def sentence(scores: dict[str, np.ndarray], pair: dict[str, Any], runs: int) -> str:
-    """The first words of a report on two arms, each pretrained so many times by its encoders' cards."""
+    """The first words of a report on two arms, each pretrained `runs` times according to its encoders' cards."""
     cards = {f"run-{number}": {"provenance": {"method": "simclr"}} for number in range(runs)}
     cell = {"mode": "probe", "fraction": 1.0}
     return verdict(
@@ -195,10 +194,10 @@ def sentence(scores: dict[str, np.ndarray], pair: dict[str, Any], runs: int) -> 
 
 
 def over_sets(options: argparse.Namespace) -> None:
-    """Print how often repeated pretrainings of equal methods are told apart, over sets of data and of runs.
+    """Print how often repeated pretrainings of equal methods appear different, over data sets and runs.
 
-    A single set holds 32 runs only, and their scores may be spread more evenly than normal deviates would be, which is
-    where three of them mislead most. What is promised is an average over sets.
+    A single set has only 32 runs, and their scores may be more evenly spread than normal deviates, where three of them
+    mislead most. The guarantee is an average over sets.
     """
     for seeds in map(int, options.seeds.split(",")):
         rates, runs = [], []
@@ -218,7 +217,7 @@ def over_sets(options: argparse.Namespace) -> None:
 
 
 def of_methods(data: tuple[np.ndarray, np.ndarray, np.ndarray], options: argparse.Namespace) -> None:
-    """Print what is said of equal methods."""
+    """Print the conclusions on equal methods."""
     answers = predictions(*data, 2 * PROJECTIONS, anew=False, dimensions=options.dimensions)
     for seeds in map(int, options.seeds.split(",")):
         summary = claims(answers, *data[1:], seeds=seeds, runs=options.runs)

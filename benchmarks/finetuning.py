@@ -1,10 +1,10 @@
-"""A step of fine-tuning beside a bare Keras step of the same network.
+"""A fine-tuning step beside a bare Keras step of the same network.
 
     python benchmarks/finetuning.py [--size 160] [--batch 32] [--steps 12] [--rounds 5]
 
-The bare step is `train_on_batch` of encoder and head with the same layers frozen, AdamW and cross-entropy, on one
-ready batch: no augmentation, no class weights, no rates by part, no average of weights, no order of images. Rounds of
-both alternate, and the ratio is the median of the rounds' ratios, in wall-clock and in processor time.
+The bare step is `train_on_batch` of encoder and head with the same layers frozen, AdamW and cross-entropy, on one ready
+batch: no augmentation, class weights, rates by part, weight averaging or image order. Rounds of both alternate, and the
+ratio is the median of the rounds' ratios, in wall-clock and CPU time.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def bare(a: argparse.Namespace, images: np.ndarray, labels: np.ndarray) -> Calla
 
 
 def ours(a: argparse.Namespace, images: np.ndarray, labels: np.ndarray, recipe: Recipe) -> Callable[[], None]:
-    """One step of fine-tuning, with everything that the recipe has."""
+    """One fine-tuning step, with the full recipe."""
     network = encoder(a)
     features = network.output_shape[-1]
     classifier = build_classifier(
@@ -78,7 +78,7 @@ def ours(a: argparse.Namespace, images: np.ndarray, labels: np.ndarray, recipe: 
 
 
 def timed(step: Callable[[], None], steps: int) -> np.ndarray:
-    """Wall-clock and processor seconds a step."""
+    """Wall-clock and CPU seconds per step."""
     before = time.perf_counter(), time.process_time()
     for _ in range(steps):
         step()

@@ -1,9 +1,9 @@
-"""The comparison as it was before the pictures' persons were known, with the floors that it lacked.
+"""The comparison from before the pictures' persons were known, plus the floors it lacked.
 
     python benchmarks/guessed_groups.py TUMORS --out DIR [--size 160] [--arm NAME=START ...]
 
-Nothing is recognised, so that groups come from file names and likeness alone. Then the same with persons. Printed are
-macro-F1 of a linear probe, of a random forest on the picture's global figures and of raw pixels, by the same folds.
+Nothing is recognised, so groups come only from file names and similarity. Then the same with persons. It prints
+macro-F1 of a linear probe, of a random forest on the picture's global figures and of raw pixels, on the same folds.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
     python benchmarks/inference.py RUN --images FOLDER [--threads 2] [--rounds 5]
 
-RUN is a classifier that `mri-transfer finetune` made. Every format is exported first, which also checks that it agrees
-with Keras; then all take turns, image by image and in batches of 32, and medians over rounds are printed with the ratio
-to Keras. LiteRT takes one image at a time, so its throughput is that of single images. Needs the extra `[export]`.
+RUN is a classifier made by `mri-transfer finetune`. Every format is exported first, which also checks its agreement
+with Keras; then all take turns, image by image and in batches of 32; it prints medians over rounds with the ratio to
+Keras. LiteRT takes one image at a time, so its throughput is for single images. Needs the extra `[export]`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SINGLE, BATCH = 20, 32
 
 
 def seconds(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> float:
-    """Of one call."""
+    """Duration of one call."""
     began = time.perf_counter()
     run(images)
     return time.perf_counter() - began

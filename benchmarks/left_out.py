@@ -1,11 +1,11 @@
-"""Is a kind of picture that a classifier was never trained on marked as unlike the training images?
+"""Is a class that a classifier was never trained on marked as unlike the training images?
 
     python benchmarks/left_out.py TUMORS [--size 112] [--init imagenet]
 
 Leaves out one class at a time and describes the other three as `finetune` does: three fifths of their groups train (a
-linear probe, and what is in distribution) and one sets the threshold. Counted are the pictures of the class left out
-that are marked, beside those of the last fifth, which are of known classes; each fifth has each part once. The last
-columns say what the classifier makes of the class left out: its most frequent answer, and how sure it is.
+linear probe, and the in-distribution model) and one sets the threshold. It counts marked pictures of the class left
+out, and of the last fifth, which are of known classes; each fifth has each part once. The last columns show the
+classifier's most frequent answer for the class left out, and its confidence.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FOLDS = 5
 
 
 def left_out(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, label: int) -> dict[str, Any]:
-    """Train without a class, then look at it.
+    """Train without a class, then test on it.
 
     Args:
         features: (n, d).
@@ -35,8 +35,8 @@ def left_out(features: np.ndarray, labels: np.ndarray, groups: np.ndarray, label
         label: the class left out.
 
     Returns:
-        {"marked": share of its pictures, "known_marked": share of held-out pictures of the others, "folds": least and
-        largest of "marked", "answer": most frequent class, "of": its share, "sure": median probability of the answer}.
+        {"marked": share of its pictures, "known_marked": share of the others' held-out pictures, "folds": range of
+        "marked", "answer": most frequent class, "of": its share, "sure": median probability of the answer}.
     """
     rows = np.flatnonzero(labels != label)
     unknown = features[labels == label]

@@ -2,13 +2,13 @@
 
     python benchmarks/lightly_simclr.py STORE --minutes 2 --out peer.json [--init imagenet]
 
-Needs the extra `[peers]`: lightly, timm, torch, torchvision. It is a training as lightly's documentation shows it: its
-transform, its projection head, its loss, and a data loader of PyTorch with worker processes. Two settings are sensible
-here: `default` takes lightly's transform as it is, `grey` leaves out what is meant for colours and crops less. A
-cosine schedule is laid over the minutes, as ours is. From ImageNet's weights, the same file as ours, the peak rate is
-ours too, and images are scaled as the network was trained with.
+Needs the extra `[peers]`: lightly, timm, torch, torchvision. It trains as in lightly's documentation: its transform,
+projection head and loss, and a PyTorch data loader with worker processes. Two settings are sensible here: `default` is
+lightly's unchanged transform, `grey` omits colour changes and crops less. A cosine schedule spans the minutes, like
+ours. From ImageNet's weights, the same file as ours, the peak rate is ours too, and images are scaled as in the
+network's training.
 
-Writes JSON with views per second, and with --weights the trained weights, from which `quality.py` takes features.
+Writes JSON with views per second, and with --weights the trained weights, from which `quality.py` computes features.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 NETWORK = "tf_efficientnet_lite0"
-# How images are scaled: as lightly does, and as the network was when its weights were trained.
+# Image scaling: lightly's, and that of the network's own training.
 MEAN_STD = {
     "random": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "imagenet": ((127 / 255,) * 3, (128 / 255,) * 3),
@@ -84,7 +84,7 @@ def network(init: str = "random"):
         from mri_transfer.checkpoints.imagenet import packaged_weights
         from mri_transfer.checkpoints.torch_pickle import read_state_dict
 
-        # Both name layers in their own way, and both in the order of the network; counters of batches are no weights.
+        # Layer names differ, but both follow the network's order; batch counters are not weights.
         published = [
             values
             for name, values in read_state_dict(packaged_weights()).items()
@@ -110,7 +110,7 @@ def train(
     init: str,
     weights: Path | None,
 ) -> dict:
-    """Train for so long, all included; what is returned holds the median of views per second over reports."""
+    """Train for the given time, everything included; returns, among others, median views per second over reports."""
     began = time.monotonic()
     import torch
     from lightly.loss import NTXentLoss
@@ -179,7 +179,8 @@ def train(
 
 
 def features(weights: Path | None, images: np.ndarray, init: str = "random", threads: int = 2) -> np.ndarray:
-    """Features (n, 1280) of grey images, uint8 (n, size, size), by weights trained from that start, or by the start."""
+    """Features (n, 1280) of grey images, uint8 (n, size, size), from weights trained from that start, or from the
+    start."""
     import torch
 
     torch.set_num_threads(threads)

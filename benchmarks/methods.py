@@ -1,12 +1,12 @@
-"""Methods beside one another, with every kind of positives, at equal processor time, from several seeds.
+"""Compares methods, with every kind of positives, at equal CPU time, from several seeds.
 
     python benchmarks/methods.py STORE TUMORS --out results [--cpu-seconds 240] [--seeds 3]
 
-Each trial is a run of `mri-transfer pretrain` on one core. How long a step of a method takes is measured first, in
-processor time, which other work on the machine hardly changes; the trial then gets as many steps as fit. Reported are
-the verdict and the free-label score of the run's own health checks, and macro-F1 of a linear probe on the development
-groups of the tumour set, the only ones that may steer a choice. Trials are kept in OUT/trials.jsonl, so a stopped
-benchmark continues and new methods add only their own; `--table` prints what is there.
+Each trial is a run of `mri-transfer pretrain` on one core. A method's step is timed first, in CPU time, which other
+load hardly affects; the trial then gets as many steps as fit. It reports the verdict and free-label score of the run's
+own health checks, and macro-F1 of a linear probe on the tumour set's development groups, the only ones that may guide a
+choice. Trials are kept in OUT/trials.jsonl, so a stopped benchmark continues and new methods add only their own;
+`--table` prints existing ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CALIBRATION_STEPS = (3, 13)
 
 
 def pretrain(a: argparse.Namespace, out: Path, steps: int, method: str, *options: str) -> float:
-    """Run the command on one core; the processor seconds it took."""
+    """Run the command on one core; returns its CPU seconds."""
     command = [sys.executable, "-m", "mri_transfer", "pretrain", str(a.store), "--out", str(out), "--quiet"]
     command += ["--steps", str(steps), "--batch", str(a.pairs), "--size", str(a.size), "--method", method]
     process = subprocess.Popen(
@@ -47,7 +47,7 @@ def pretrain(a: argparse.Namespace, out: Path, steps: int, method: str, *options
 
 
 def steps_of(a: argparse.Namespace, method: str) -> int:
-    """Steps of a method that fit into the processor time, measured once and kept."""
+    """Steps of a method that fit into the CPU time, measured once and kept."""
     file = a.out / "steps.json"
     step_seconds = json.loads(file.read_text()) if file.is_file() else {}
     key = f"{method} {a.pairs} {a.size}"
@@ -120,7 +120,7 @@ def table(trials: list[dict[str, Any]]) -> str:
 
 
 def differences(trials: list[dict[str, Any]]) -> str:
-    """Kinds of positives two by two: mean difference of the probe over the same starts, methods and seeds."""
+    """Pairwise comparison of positives: mean probe difference over the same starts, methods and seeds."""
     probe = {(t["init"], t["method"], t["seed"], t["positives"]): t["probe"] for t in trials}
     runs = sorted({key[:3] for key in probe})
     lines = []

@@ -1,12 +1,12 @@
-"""Would the tests notice? Small changes ("mutants") of a module, and whether its fast tests fail on each.
+"""Would the tests notice? Makes small changes ("mutants") to a module and checks whether its fast tests fail.
 
     python benchmarks/mutants.py finetune/comparison/verdict.py [--tests FILE ...] [--mutants 30] [--preload keras ...]
 
 The changes are cosmic-ray's: another operator or comparison, a number one larger or smaller, a loop that never runs, a
-condition turned round. At most one is drawn for each place in the code; annotations, which nothing evaluates, are left
-out. A mutant replaces the module in a forked process before the tests are imported, so no file is touched and nothing
-is left behind. Printed are the survivors, as a diff: each needs a test, or a reason why it is equivalent. Without
-`--tests` the tests are those of the same path, tests/finetune/comparison/test_verdict.py. Needs the extra `[tools]`.
+negated condition. At most one is drawn per place in the code; unevaluated annotations are skipped. A mutant replaces
+the module in a forked process before the tests are imported, so no file is touched and nothing is left behind. It
+prints survivors as diffs: each needs a test, or a reason why it is equivalent. By default the tests are those at the
+same path, tests/finetune/comparison/test_verdict.py. Needs the extra `[tools]`.
 """
 
 from __future__ import annotations
@@ -44,22 +44,22 @@ PRELOAD = [
     "requests",
     "tqdm",
 ]
-SECONDS, TIMEOUT = 40, 300  # of the processor and of the clock, for the tests
+SECONDS, TIMEOUT = 40, 300  # CPU and wall-clock limits for the tests
 FORK = multiprocessing.get_context("fork")
-# The same few examples meet every mutant, and a failure needs no smaller one.
+# Every mutant gets the same few examples, without shrinking failures.
 FEW = hypothesis.settings(derandomize=True, database=None, max_examples=20, deadline=None)
 hypothesis.settings.register_profile("mutants", FEW, phases=list(hypothesis.Phase)[:3])
 
 
 def annotated(source: str) -> list[tuple[tuple[int, int], tuple[int, int]]]:
-    """Where annotations begin and end, as (line, column)."""
+    """Start and end of annotations, as (line, column)."""
     walk = ast.walk(ast.parse(source))
     hints = [hint for node in walk for key in ("annotation", "returns") if (hint := getattr(node, key, None))]
     return [((hint.lineno, hint.col_offset), (hint.end_lineno, hint.end_col_offset)) for hint in hints]
 
 
 def mutants(source: str, how_many: int, seed: int) -> Iterator[tuple[str, str]]:
-    """Names of mutations, and the mutated source of each."""
+    """Names of mutations, and each mutated source."""
     spans, tree, places = annotated(source), get_ast(source), []
     for name in operator_names():
         if not get_operator(name).arguments():
@@ -74,13 +74,13 @@ def mutants(source: str, how_many: int, seed: int) -> Iterator[tuple[str, str]]:
 
 
 def run_tests(path: str, source: str, tests: list[str]) -> None:
-    """In a process of its own: exits with 0 if the tests pass on the module at `path` made from `source`."""
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))  # whatever else the machine does
+    """In a separate process: exits with 0 if the tests pass with the module at `path` made from `source`."""
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))  # regardless of other load
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1), os.dup2(nowhere, 2)
     sys.path.insert(0, str(Path.cwd()))
     name = ".".join(["mri_transfer", *Path(path.removeprefix("mri_transfer/")).with_suffix("").parts])
-    with contextlib.suppress(BaseException):  # a module that can't be imported fails its tests, too
+    with contextlib.suppress(BaseException):  # a module that can't be imported also fails its tests
         module = importlib.util.module_from_spec(importlib.util.find_spec(name))  # type: ignore[arg-type]
         sys.modules[name] = module
         exec(compile(source, path, "exec"), module.__dict__)

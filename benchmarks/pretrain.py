@@ -1,13 +1,12 @@
-"""Views per second of pretraining, end to end from slices on disk, beside lightly's SimCLR.
+"""Pretraining's views per second, end to end from slices on disk, beside lightly's SimCLR.
 
     python benchmarks/pretrain.py STORE [--pairs 32] [--size 160] [--threads 2] [--rounds 3] [--minutes 1]
 
 Same network (EfficientNet-Lite0; timm's `tf_efficientnet_lite0`), resolution, batch, thread count and precision
-(float32). The contenders take turns, each a process of its own, so that whatever else the machine does meets all of
-them; figures are medians over rounds. Ours is the command itself, with its health checks and saves. lightly runs as its
-documentation shows, and again with PyTorch's channels-last layout, which it doesn't set by itself; each with as many
-loader processes as threads. Memory is the largest sum of resident sets over a contender's processes. Needs the extras
-`[bench]` and `[peers]`.
+(float32). The contenders take turns, each in its own process, so that other load affects all alike; figures are medians
+over rounds. Ours is the command itself, with its health checks and saves. lightly runs as its documentation shows, and
+again with PyTorch's channels-last layout, which it doesn't set itself; each with as many loader processes as threads.
+Memory is the peak sum of resident sets over a contender's processes. Needs the extras `[bench]` and `[peers]`.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def resident(process: psutil.Process) -> int:
-    """Bytes that a process and its children hold; pages that they share are counted once, with the parent."""
+    """Resident bytes of a process and its children; shared pages count once, with the parent."""
     total = 0
     for member in [process, *process.children(recursive=True)]:
         try:
@@ -40,7 +39,7 @@ def resident(process: psutil.Process) -> int:
 
 
 def watched(command: list[str], threads: int) -> float:
-    """Run a command on so many threads; its peak memory in bytes."""
+    """Run a command on `threads` threads; returns its peak memory in bytes."""
     environment = os.environ | {
         "OMP_NUM_THREADS": str(threads),
         "TF_NUM_INTRAOP_THREADS": str(threads),
@@ -70,7 +69,7 @@ def ours(a: argparse.Namespace, folder: Path) -> tuple[float, float]:
 
 
 def lightlys(a: argparse.Namespace, folder: Path, *options: str) -> tuple[float, float]:
-    """The same of lightly's."""
+    """The same for lightly."""
     out = folder / f"lightly-{time.monotonic_ns()}.json"
     command = [sys.executable, str(HERE / "lightly_simclr.py"), str(a.store), "--out", str(out)]
     command += ["--minutes", str(a.minutes), "--pairs", str(a.pairs), "--size", str(a.size)]

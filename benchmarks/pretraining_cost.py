@@ -1,11 +1,11 @@
-"""Cost and memory of pretraining over stores of a thousand to a million slices: is it flat?
+"""Is the cost and memory of pretraining constant over stores of a thousand to a million slices?
 
     python benchmarks/pretraining_cost.py [--slices 1000,10000,100000,1000000] [--size 96] [--pairs 32] [--rounds 3]
 
 The stores are sparse, as in `store.py`, so a million slices need no disk. Each run is `mri-transfer pretrain` itself,
-in a process of its own, once with few steps and once with more: the difference of their processor times is what the
-steps between cost, start and end left out; the short run alone is what a start costs. Sizes take turns in every round,
-and medians are printed, with the ratio to the smallest store.
+in its own process, once with few steps and once with more: the difference of their CPU times is the cost of the extra
+steps without start and end; the short run alone is the cost of a start. Sizes take turns in every round; it prints
+medians, with the ratio to the smallest store.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ SHORT, LONG = 5, 30
 
 
 class Cost(NamedTuple):
-    """Processor seconds of a run, and the most memory it held, in bytes."""
+    """CPU seconds of a run, and its peak memory in bytes."""
 
     seconds: float
     peak: float
 
 
 def run(store: Path, out: Path, steps: int, pairs: int) -> Cost:
-    """Run the command for so many steps."""
+    """Run the command for `steps` steps."""
     shutil.rmtree(out, ignore_errors=True)
     command = [sys.executable, "-m", "mri_transfer", "pretrain", str(store), "--out", str(out), "--quiet"]
     command += ["--steps", str(steps), "--batch", str(pairs)]

@@ -1,10 +1,10 @@
-"""What a pretraining step spends its time and memory on.
+"""Breakdown of a pretraining step's time and memory.
 
     python benchmarks/pretraining_parts.py STORE [--batch 64] [--steps 12]
 
-Prints, from one run: how long the training waits for data, what share of a step the making of views takes, views per
-second end to end beside a bare Keras step on batches that lie ready in memory, and the peak memory of the run. STORE
-is made by `mri-transfer slices`. Ratios are medians over steps; run it on a quiet machine.
+Prints, from one run: the time waiting for data, the share of a step for making views, end-to-end views per second
+beside a bare Keras step on batches ready in memory, and the run's peak memory. STORE is made by `mri-transfer slices`.
+Ratios are medians over steps; run it on a quiet machine.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import psutil
 
 
 def run_command(store: Path, batch: int, steps: int, recompute: str) -> tuple[list[dict], float]:
-    """The real command in a process of its own: the lines of its metrics, and its peak memory in bytes."""
+    """The real command in its own process: its metrics lines, and its peak memory in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         command = [sys.executable, "-m", "mri_transfer", "pretrain", str(store), "--out", str(out), "--quiet"]
@@ -42,7 +42,7 @@ def run_command(store: Path, batch: int, steps: int, recompute: str) -> tuple[li
 
 
 def median_seconds(work, repeats: int = 5) -> float:
-    """Median time of `work()`, after one call that compiles it."""
+    """Median time of `work()`, after one compiling call."""
     work()
     times = []
     for _ in range(repeats):
@@ -53,7 +53,7 @@ def median_seconds(work, repeats: int = 5) -> float:
 
 
 def parts(store_folder: Path, batch: int) -> dict[str, float]:
-    """Seconds of the parts of a step, each alone: reading, views, and a training step without views."""
+    """Seconds of a step's parts, each alone: reading, views, and a training step without views."""
     from mri_transfer.machine import device
 
     device.prepare()
@@ -99,7 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     metrics, peak = run_command(arguments.store, arguments.batch, arguments.steps, arguments.recompute)
-    steady = metrics[1:] or metrics  # the first line holds the compilation
+    steady = metrics[1:] or metrics  # the first line includes compilation
     rate = statistics.median(line["views_per_second"] for line in steady)
     step = 2 * arguments.batch / rate
     alone = parts(arguments.store, arguments.batch)

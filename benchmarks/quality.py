@@ -2,11 +2,11 @@
 
     python benchmarks/quality.py STORE TUMORS --out results [--init imagenet] [--minutes 8] [--seeds 1]
 
-lightly trains for so many minutes in two sensible settings (its own transform with 32 pairs and PyTorch's default
+lightly trains for the given minutes in two sensible settings (its own transform with 32 pairs and PyTorch's default
 layout; a transform for grey slices with 64 pairs and the channels-last layout). The score is macro-F1 of a linear probe
-on the development groups of the tumour set. Ours is given a half, a quarter and an eighth of that time, each with the
-schedule laid over it, everything included; where it scores at least as well as lightly's better setting, it is that
-many times as fast. All from random weights, the same slices, size and two threads; one process at a time.
+on the tumour set's development groups. Ours gets a half, a quarter and an eighth of that time, each with its own
+schedule, everything included; if it scores at least as well as lightly's better setting, it is that many times as fast.
+All use random weights, the same slices, size and two threads; one process at a time.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""How much of this project a run passes through: files, functions, depth, and how often it changes from file to file.
+"""How much of this project a run passes through: files, functions, depth, and changes between files.
 
     python benchmarks/reading.py [--steps 3] [--within run_steps]
 
 Runs `pretrain` on three generated volumes and counts the functions of this checkout that it enters, in all threads.
-What only happens while modules are imported isn't counted. A change of file is a call from a function of one file into
-a function of another; depth counts functions of this checkout alone. Beside the whole run stands what is entered from
-within one function, by default the one that holds the steps of a run: what has to be read to change a step. Needs
-Python 3.12, whose `sys.monitoring` leaves other code alone.
+Code that only runs at import isn't counted. A change of file is a call from one file's function to another's; depth
+counts only functions of this checkout. Beside the whole run, it shows what is entered from within one function, by
+default the one with a run's steps: what must be read to change a step. Needs Python 3.12, whose `sys.monitoring` leaves
+other code alone.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Count:
-    """What a run enters: all of it, and what is entered from within one function."""
+    """What a run enters: in total, and from within one function."""
 
     def __init__(self, within: str | None = None):
         self.within = within
@@ -54,7 +54,7 @@ class Count:
 
 @functools.cache
 def ours(name: str) -> str | None:
-    """The path in this checkout of a file that is neither a test nor a benchmark, or None."""
+    """A file's path in this checkout unless it is a test or benchmark, else None."""
     if not Path(name).is_absolute():  # "<frozen importlib>", "<string>"
         return None
     path = os.path.realpath(name)
@@ -65,12 +65,12 @@ def ours(name: str) -> str | None:
 
 
 def file_of(code: CodeType) -> str | None:
-    """The file of a function of this checkout; None for other code, and for modules and bodies of classes."""
+    """The file of a function of this checkout; None for other code, modules and class bodies."""
     return ours(code.co_filename) if code.co_flags & inspect.CO_OPTIMIZED else None
 
 
 def watch(counts: list[Count]) -> None:
-    """Count whatever is entered from here on, in all threads; other code than ours is looked at once."""
+    """Count everything entered from here on, in all threads; other code is looked at once."""
     tool, events = sys.monitoring.PROFILER_ID, sys.monitoring.events
 
     def entered(code: CodeType, _: int) -> object:

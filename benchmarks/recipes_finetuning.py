@@ -1,12 +1,12 @@
-"""Which parts of fine-tuning earn their place: one change at a time, on the development groups alone.
+"""Which parts of fine-tuning earn their place: one change at a time, on development groups only.
 
     python benchmarks/recipes_finetuning.py TUMORS --out results [--size 96] [--folds 3] [--epochs 5] [--batch 16]
         [--seeds 0,1] [--only NAME,...] [--table]
 
-Every variant is trained on the same grouped folds of the development groups from the same ImageNet start, by the
-program's own code; scores are of the images that each fold holds out, with the last weights and with their moving
-average. `chosen` runs all of it: the rate chosen by short trainings on an inner split, calibration, early stopping.
-What is done is kept in OUT, so a stopped benchmark continues; `--table` prints what is there.
+Every variant trains on the same grouped folds of the development groups from the same ImageNet start, with the
+program's own code; scores are on each fold's held-out images, with the last weights and their moving average. `chosen`
+runs everything: the rate chosen by short trainings on an inner split, calibration, early stopping. Results are kept in
+OUT, so a stopped benchmark continues; `--table` prints existing ones.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ CHOSEN = {"calibration": "temperature", "rates": (1e-4, 3e-4, 1e-3), "average": 
 
 
 class Bench:
-    """The development images, one ImageNet encoder for everything, and the probe of each fold."""
+    """The development images, one ImageNet encoder for all, and each fold's probe."""
 
     def __init__(self, a: argparse.Namespace, data: Development):
         from mri_transfer.checkpoints.initialisation import Initialisation
@@ -70,12 +70,12 @@ class Bench:
         self.compiled: dict[tuple, Any] = {}
 
     def recipe(self, changes: dict[str, Any]) -> Recipe:
-        """The plain one with changes, where "epochs" is a multiple."""
+        """The plain recipe with changes; "epochs" is a multiple."""
         changes = {**PLAIN, **changes, "epochs": self.a.epochs * changes.get("epochs", 1)}
         return Recipe(**{"batch": self.a.batch, **changes})
 
     def folds(self, seed: int) -> list[tuple[np.ndarray, np.ndarray, Any]]:
-        """Rows that train, rows that are held out, and the probe of those that train."""
+        """Training rows, held-out rows, and the training rows' probe."""
         from mri_transfer.finetune.heads.probe import fit_probe
 
         data, folds = self.data, []
@@ -90,7 +90,7 @@ class Bench:
         return folds
 
     def trained(self, changes: dict[str, Any], seed: int, curve: bool) -> dict[str, np.ndarray]:
-        """Logits (n, classes) out of fold: of the probe, of the last weights and their average, and of each epoch."""
+        """Logits (n, classes) out of fold: of the probe, the last weights and their average, and each epoch."""
         from mri_transfer.finetune.heads.classifier import with_probe_head
         from mri_transfer.finetune.heads.training import Finetuning, unfreeze_upper
 
@@ -98,7 +98,7 @@ class Bench:
         epochs = recipe.epochs
         names = ("probe", "last", "average", *(f"epoch {k}" for k in range(1, epochs)))
         logits = {name: np.full((len(labels), 4), np.nan, np.float32) for name in names}
-        # What only the schedule or the host knows of needs no other graph.
+        # What only concerns the schedule or host needs no other graph.
         key = (recipe.batch, recipe.smoothing, recipe.unfreeze, recipe.flip, recipe.rotation)
         training = self.compiled.get(key)
         self.encoder.set_weights(self.start)
@@ -121,7 +121,7 @@ class Bench:
         return logits
 
     def chosen(self, changes: dict[str, Any], seed: int) -> dict[str, np.ndarray]:
-        """Logits (n, classes) out of fold, the temperature of each image's fold, and what was chosen."""
+        """Logits (n, classes) out of fold, the temperature of each image's fold, and the choices."""
         from mri_transfer.finetune.heads.tuning import Tuning
 
         data = self.data
@@ -138,7 +138,7 @@ class Bench:
 
 
 def work(a: argparse.Namespace, data: Development) -> None:
-    """Do what is not done yet."""
+    """Run what is missing."""
     bench = Bench(a, data)
     for seed in a.seeds:
         for name, changes in (*VARIANTS.items(), ("chosen", CHOSEN)):
@@ -158,7 +158,7 @@ def work(a: argparse.Namespace, data: Development) -> None:
 
 
 def scores(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Macro-F1; log loss, ECE; and log loss at the best temperature of all, which is no fair figure but compares."""
+    """Macro-F1; log loss, ECE; and log loss at the overall best temperature, which is unfair but comparable."""
     return {
         "macro_f1": f1_score(labels, logits.argmax(1), average="macro"),
         **calibration_scores(logits, labels),
@@ -176,7 +176,7 @@ def line(name: str, rows: list[dict[str, float]]) -> None:
 
 
 def table(a: argparse.Namespace, data: Development) -> None:
-    """Print what is there."""
+    """Print existing results."""
     for name in VARIANTS:
         files = [np.load(path) for path in sorted(a.out.glob(f"{name} seed *.npz"))]
         for kind in files[0].files if files else ():

@@ -1,16 +1,16 @@
-"""Views per second of pretraining with one process and with two, what a step sends, and eight GPUs on paper.
+"""Pretraining's views per second with one and two processes, bytes sent per step, and eight GPUs on paper.
 
     python benchmarks/scaling.py STORE [--pairs 64] [--size 96] [--minutes 5] [--rounds 3]
     python benchmarks/scaling.py STORE --paper [--gpus 8]
 
 Measured: the command itself on JAX, with one process on all cores, one on a single core, and two on a core each, at the
-same global batch. What two processes pay for being two is the time of their step beyond that of one process on one core
-with half of the batch, which computes as much as each of them: sending, waiting for one another, and what can't be
-shared out. The contenders take turns; figures are medians over rounds.
+same global batch. The overhead of two processes is their step time beyond that of one process on one core with half of
+the batch, which computes as much as each of them: sending, waiting for one another, and work that can't be split. The
+contenders take turns; figures are medians over rounds.
 
 On paper: the collective operations of a step are those of the program that XLA compiles for two devices, read from its
-dump. A ring sends 2 (n - 1) / n of what is summed over every link, and each operation takes the time of starting it
-besides: https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md. Needs the extra `[jax]`.
+dump. A ring sends 2 (n - 1) / n of the summed bytes over every link, and each operation also takes a start-up time:
+https://github.com/NVIDIA/nccl-tests/blob/master/doc/PERFORMANCE.md. Needs the extra `[jax]`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ OPERATION = re.compile(
 def start(
     a: argparse.Namespace, out: Path, options: Sequence[object], cores: set[int], **environment: str
 ) -> subprocess.Popen:
-    """The command on some cores, with JAX."""
+    """The command on given cores, with JAX."""
     words = [sys.executable, "-m", "mri_transfer", "pretrain", a.store, "--out", out, "--size", a.size]
     words += ["--quiet", "--keep-going", "--precision", "float32", *options]
     return subprocess.Popen(
@@ -66,7 +66,7 @@ def finish(*processes: subprocess.Popen) -> None:
 
 
 def step_seconds(a: argparse.Namespace, out: Path, pairs: int, groups: Sequence[set[int]]) -> float:
-    """A step with a process for each group of cores; the median over what a run reports every five seconds."""
+    """Step time with a process per group of cores; the median of a run's five-second reports."""
     options: list[object] = ["--minutes", a.minutes, "--batch", pairs]
     if len(groups) > 1:
         with socket.create_server(("127.0.0.1", 0)) as server:
@@ -112,7 +112,7 @@ def measure(a: argparse.Namespace) -> None:
 
 
 def collectives(a: argparse.Namespace, folder: Path) -> list[tuple[str, int]]:
-    """Kind and bytes of every collective operation in a step for two devices."""
+    """Kind and bytes of every collective operation in a two-device step."""
     flags = f"--xla_force_host_platform_device_count=2 --xla_dump_to={folder} --xla_dump_hlo_as_text"
     options = ["--steps", 1, "--batch", a.pairs]
     finish(start(a, folder / "run", options, os.sched_getaffinity(0), XLA_FLAGS=flags))

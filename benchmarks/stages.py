@@ -1,10 +1,10 @@
-"""Which feature map a linear probe should read: macro-F1 on the development groups for each resolution of the encoder.
+"""Which feature map should a linear probe read? Macro-F1 on development groups for each encoder resolution.
 
     python benchmarks/stages.py TUMORS imagenet RUN ... [--size 112] [--cache DIR]
 
-An encoder's features are its last feature map, averaged over places. The last map of every resolution is averaged
-likewise here, and a probe fitted on each, on the last two together, and on all. Chosen on the development groups
-(`development.py`), so what follows from it has to be measured on others.
+An encoder's features are its last feature map, averaged over places. This averages the last map of every resolution
+likewise and fits a probe on each, on the last two together, and on all. It chooses on development groups
+(`development.py`), so conclusions must be measured on others.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def pooled_maps(encoder: Any) -> dict[str, Any]:
     """The last feature map of every resolution, from fine to coarse, each averaged over places.
 
     Returns:
-        Symbolic tensors (batch, channels) by "side x channels"; the last one is what the encoder gives.
+        Symbolic tensors (batch, channels) by "side x channels"; the last one is the encoder's output.
     """
     from keras import layers
 
@@ -28,7 +28,7 @@ def pooled_maps(encoder: Any) -> dict[str, Any]:
         shape = getattr(layer.output, "shape", ())
         if (
             len(shape) == 4 and shape[1] < encoder.input_shape[1]
-        ):  # smaller than the image: no longer the image itself
+        ):  # smaller than the image, so not the image itself
             last[shape[1]] = layer.output
     return {f"{side} px x {x.shape[-1]}": layers.GlobalAveragePooling2D()(x) for side, x in last.items()}
 

@@ -1,14 +1,14 @@
-"""How fast random batches come from a slice store, from a thousand to a million slices, beside other ways to read.
+"""Speed of reading random batches from a slice store of a thousand to a million slices, beside other readers.
 
     python benchmarks/store.py [--slices 1000,10000,100000,1000000] [--size 160] [--batch 256] [--warm 1000]
 
-The stores are sparse: a million slices of 160 px claim 25.6 GB and take only what is read. A batch is drawn at random
-from 1,000 slices (`--warm`), those of ten volumes that lie anywhere in the store, which have been read once so that all
-of it comes from the page cache, as in the second epoch of a training on a machine with enough memory. They are as many
-at every size, so that sizes are compared and not whether a store fits into the processor's own cache. All sizes and all
-ways take turns, a few batches each, and medians of processor time (all threads; nothing waits for a disk) are compared,
-so that whatever else the machine does meets them alike. Others: a memory map of each shard with NumPy's indexing, and
-one HDF5 file (where h5py is installed), slice by slice and with h5py's list of indices.
+The stores are sparse: a million slices of 160 px claim 25.6 GB but only use what is read. A batch is drawn at random
+from 1,000 slices (`--warm`) of ten volumes anywhere in the store, read once beforehand so that all come from the page
+cache, as in a training's second epoch on a machine with enough memory. Their number is the same at every size, to
+compare sizes rather than whether a store fits into the CPU cache. All sizes and readers take turns, a few batches each,
+comparing medians of CPU time (all threads; nothing waits for a disk), so that other load affects them alike. Others: a
+memory map of each shard with NumPy's indexing, and one HDF5 file (if h5py is installed), slice by slice and with h5py's
+list of indices.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ Reader = Callable[[np.ndarray], np.ndarray]
 
 
 def make_store(folder: Path, slices: int, size: int) -> SliceStore:
-    """A store whose pixels are holes, with a table such as a collection of two scans a subject has."""
+    """A store with sparse pixels and the table of a collection with two scans per subject."""
     claim_folder(folder, KIND)
     (folder / SHARDS).mkdir()
     rows = shard_rows(size)
@@ -100,7 +100,7 @@ def memory_maps(store: SliceStore) -> Reader:
 
 
 def hdf5(path: Path, slices: int, size: int) -> dict[str, Reader]:
-    """Readers of one contiguous HDF5 data set, as sparse as the store."""
+    """Readers of one contiguous HDF5 data set, equally sparse."""
     try:
         import h5py
     except ImportError:
@@ -124,7 +124,7 @@ def hdf5(path: Path, slices: int, size: int) -> dict[str, Reader]:
 
 
 class Size:
-    """A store of one size, everything that reads it, and how fast each has been."""
+    """A store of one size, its readers, and their timings."""
 
     def __init__(self, folder: Path, slices: int, size: int, warm: int):
         self.slices = slices
@@ -143,7 +143,7 @@ class Size:
                 read(self.warm[start : start + 256])
 
     def round(self, batch: int) -> None:
-        """A few batches in a row by each way, of which the first ones bring the processor's caches to it."""
+        """A few consecutive batches per reader; the first ones warm up the CPU caches."""
         for name, read in self.readers.items():
             for number in range(IN_A_ROW):
                 indices = self.rng.choice(self.warm, batch)

@@ -1,11 +1,10 @@
-"""What making views costs, part by part, beside lightly's transforms, on one core.
+"""Cost of making views, part by part, beside lightly's transforms, on one core.
 
     python benchmarks/views.py STORE [--size 160] [--lightly PYTHON]
 
-Prints processor time a view, which other work on the machine disturbs little: of all augmentations together, and of
-each part alone. With `--lightly`, an interpreter that has lightly, its SimCLR transform is measured in the same run
-on the same slices, as it is and set to do what is closest to ours for grey pictures. STORE is made by `mri-transfer
-slices`."""
+Prints CPU time per view, which other load hardly affects: of all augmentations together, and of each part alone. With
+`--lightly`, an interpreter with lightly, its SimCLR transform is measured in the same run on the same slices, unchanged
+and configured closest to ours for grey pictures. STORE is made by `mri-transfer slices`."""
 
 from __future__ import annotations
 
@@ -50,7 +49,7 @@ print(json.dumps(found))
 
 
 def seconds_a_view(images: np.ndarray, size: int, strengths: dict[str, float]) -> float:
-    """Processor seconds, the least of several batches: what is more is other work's."""
+    """CPU seconds, the minimum over several batches: the rest is other load."""
     from mri_transfer.machine import device
     from mri_transfer.pretrain.augmentations.views import Views
 
@@ -62,7 +61,7 @@ def seconds_a_view(images: np.ndarray, size: int, strengths: dict[str, float]) -
     else:
         import jax
 
-        # The state of the seed generator is a variable; here the same numbers are drawn each time.
+        # The seed generator's state is a variable; here each call draws the same numbers.
         make = jax.jit(lambda x, make=make: make.apply(x, make.draw(len(x))))
     times = []
     for _ in range(6):
@@ -73,7 +72,7 @@ def seconds_a_view(images: np.ndarray, size: int, strengths: dict[str, float]) -
 
 
 def lightly_seconds(python: str, images: np.ndarray, size: int) -> dict[str, float]:
-    """The same of lightly, in its own interpreter."""
+    """The same for lightly, in its own interpreter."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "slices.npy"
         np.save(file, images)

@@ -94,7 +94,7 @@ class TensorBoardLog:
         self._close()
         folder.mkdir(exist_ok=True)
         old = list(folder.glob("events.out.tfevents.*"))
-        # So that the time axis is the budget's, without interruptions.
+        # So that the time axis is the budget's, excluding interruptions.
         self._epoch = time.time() - seconds
         # TensorBoard reads files in name order.
         name = f"events.out.tfevents.{time.time_ns() // 1000}.{socket.gethostname()}.{os.getpid()}"

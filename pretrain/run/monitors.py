@@ -29,7 +29,7 @@ SCORE = "score"
 
 
 class At(TypedDict):
-    """A run's position: steps done, and seconds of its budget used (without interruptions)."""
+    """A run's position: steps done, and seconds of its budget used (excluding interruptions)."""
 
     step: int
     seconds: float

@@ -30,7 +30,7 @@ class Position:
 
     Attributes:
         step: optimizer steps done.
-        seconds: of the budget used, without interruptions.
+        seconds: of the budget used, excluding interruptions.
         share: of the budget used, 0..1.
         step_seconds: recent duration of a step; 0 if unknown.
         first_loss: the first step's.

@@ -97,7 +97,7 @@ class Budget:
         self._steps: deque[float] = deque([step_seconds] if step_seconds else [], maxlen=REMEMBERED_STEPS)
 
     def elapsed(self) -> float:
-        """Seconds of training so far, without interruptions."""
+        """Seconds of training so far, excluding interruptions."""
         return self.spent + self.clock() - self.started
 
     def progress(self, step: int) -> float:

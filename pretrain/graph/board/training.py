@@ -69,7 +69,7 @@ class Budget:
         self.finishing = 0.0
 
     def elapsed(self):
-        """Seconds of training so far, without interruptions."""
+        """Seconds of training so far, excluding interruptions."""
         return self.spent + time.monotonic() - STARTED
 
     def progress(self, step):

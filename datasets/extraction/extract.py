@@ -255,7 +255,7 @@ def extract(config: SlicesConfig, executor: Executor | None = None) -> dict[str,
         seconds = time.monotonic() - started
         summary["extraction_seconds"] = round(seconds, 2)
         write_json(config.out / SUMMARY, summary)
-        sums |= {shard["file"]: shard["sha256"] for shard in manifest["shards"]}
+        sums |= {shard["file"]: shard["sha256"] for shard in manifest["shards"] if shard.get("sha256")}
     tell(config.out, summary, seconds)
     return summary
 

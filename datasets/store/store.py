@@ -26,7 +26,7 @@ import numpy as np
 
 from mri_transfer.datasets.store.pixels import check_shards
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import Kind, read_object, require_folder, sha256, to_json
+from mri_transfer.storage.files import Kind, read_object, require_folder, sha256, to_json, wrong_fields
 from mri_transfer.storage.tables import restored
 
 KIND = "slice store"
@@ -39,12 +39,14 @@ MANIFEST_KINDS: dict[str, Kind] = {
     **{"format": int, "settings": {"size": int}, "table": {"sha256": str}, "fingerprint": str},
     "shards": [{"file": str, "slices": int}],
 }
+_WHERE_GIVEN: dict[str, Kind] = {"counts": dict, "versions": dict, "asked_for": [str]}
 COLUMNS = (
     *("subject", "session", "sequence", "plane", "position_mm", "position"),
     *("volume", "source", "source_sha256"),
 )
 SHARD_HEADER_BYTES = 128
 _SHARD_BYTES = 1 << 27
+_MOST_PIXELS = 100_000  # of a slice's side
 REMEDY = "remove the store and extract it again"
 
 
@@ -74,6 +76,30 @@ def fingerprint_of(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(to_json(content, indent=None).encode()).hexdigest()
 
 
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A store's manifest, and whether its shards can be those of a store.
+
+    Raises:
+        UserError: it is damaged, or of another format.
+    """
+    manifest = read_object(path, MANIFEST_KINDS, remedy=REMEDY)
+    if manifest["format"] != FORMAT:
+        raise UserError(f"{path}: store format {manifest['format']}, and this version reads {FORMAT}")
+    if fingerprint_of(manifest) != manifest["fingerprint"]:
+        raise UserError(f"{path}: was changed after it was written; {REMEDY}")
+    if wrong := wrong_fields(manifest, {}, _WHERE_GIVEN):
+        raise UserError(f"{path}: is damaged ({', '.join(wrong)}); {REMEDY}")
+    if not 0 < manifest["settings"]["size"] <= _MOST_PIXELS:
+        raise UserError(f"{path}: is damaged (settings: size); {REMEDY}")
+    full = shard_rows(manifest["settings"]["size"])
+    for number, shard in enumerate(manifest["shards"], 1):
+        slices, last = shard["slices"], number == len(manifest["shards"])
+        name = shard_path(Path(), number - 1).as_posix()
+        if shard["file"] != name or not (0 < slices <= full if last else slices == full):
+            raise UserError(f"{path}: is damaged (shards: number {number}); {REMEDY}")
+    return manifest
+
+
 class SliceStore:
     """Slices in shards on disk, with a table that says where each comes from.
 
@@ -96,8 +122,6 @@ class SliceStore:
         self.volumes = volumes
         self._size = int(manifest["settings"]["size"])
         self._rows = shard_rows(self._size)
-        for shard in manifest["shards"]:
-            _check_shard(self.folder / shard["file"], shard["slices"], self._size)
         self._open: dict[int, _Shard] = {}
         self._most_open = _open_shards()
 
@@ -117,17 +141,12 @@ class SliceStore:
             raise UserError(
                 f"{folder}: this slice store is not finished; run the same `mri-transfer slices` again"
             )
-        manifest = read_object(path, MANIFEST_KINDS, remedy=REMEDY)
-        try:
-            if manifest["format"] != FORMAT:
-                raise UserError(f"{path}: store format {manifest['format']}, and this version reads {FORMAT}")
-            if fingerprint_of(manifest) != manifest["fingerprint"]:
-                raise UserError(f"{path}: was changed after it was written; {REMEDY}")
-            rows = sum(shard["slices"] for shard in manifest["shards"])
-            table, volumes = _read_table(folder / TABLE, manifest["table"], rows)
-            return cls(folder, manifest, table, volumes)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise UserError(f"{path}: damaged ({type(error).__name__}: {error}); {REMEDY}") from None
+        manifest = read_manifest(path)
+        for shard in manifest["shards"]:
+            _check_shard(folder / shard["file"], shard["slices"], manifest["settings"]["size"])
+        rows = sum(shard["slices"] for shard in manifest["shards"])
+        table, volumes = _read_table(folder / TABLE, manifest["table"], rows)
+        return cls(folder, manifest, table, volumes)
 
     @property
     def size(self) -> int:

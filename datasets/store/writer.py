@@ -25,13 +25,13 @@ from mri_transfer.datasets.store.store import (
     JOURNAL,
     KIND,
     MANIFEST,
-    MANIFEST_KINDS,
     REMEDY,
     SHARD_HEADER_BYTES,
     SHARDS,
     TABLE,
     SliceStore,
     fingerprint_of,
+    read_manifest,
     shard_header,
     shard_path,
     shard_rows,
@@ -44,7 +44,6 @@ from mri_transfer.storage.files import (
     claim_folder,
     fsync_folder,
     names_errors,
-    read_object,
     sha256,
     write_card,
 )
@@ -265,9 +264,7 @@ class StoreWriter:
         if not manifest.is_file():
             self._changed = True
             return
-        content = read_object(manifest, MANIFEST_KINDS, remedy=REMEDY)
-        if fingerprint_of(content) != content["fingerprint"]:
-            raise UserError(f"{manifest}: was changed after it was written; {REMEDY}")
+        content = read_manifest(manifest)
         check_shards(self.folder, content["shards"], REMEDY)
         self._verified = len(self.ledger.used)
         expected = {"settings": self._settings(), **self.ledger.about()}
@@ -278,8 +275,8 @@ class StoreWriter:
         }
         self._full_shards = {
             shard["file"]: shard["sha256"]
-            for shard in content.get("shards", ())
-            if shard["file"] in names and shard["slices"] == self._rows
+            for shard in content["shards"]
+            if shard["file"] in names and shard.get("sha256")
         }
 
     def _check_shards(self) -> None:

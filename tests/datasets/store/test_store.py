@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import json
 import os
 import sys
@@ -14,10 +15,10 @@ import numpy as np
 import pytest
 
 from mri_transfer.datasets.store import store as store_module
-from mri_transfer.datasets.store.store import SliceStore, shard_header
+from mri_transfer.datasets.store.store import SliceStore, fingerprint_of, shard_header
 from mri_transfer.datasets.store.writer import StoreWriter
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import claim_folder
+from mri_transfer.storage.files import claim_folder, read_object, write_card
 
 SETTINGS = {"size": 16, "spacing": 4.0, "planes": ["axial", "coronal", "sagittal"], "min_foreground": 0.1}
 
@@ -156,6 +157,29 @@ def test_damage_is_named(tmp_path, file, damage, reason):
     with pytest.raises(UserError, match=reason) as error:
         SliceStore.open(tmp_path / "store")
     assert str(tmp_path / "store") in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "places"),
+    [
+        *((value, ("settings", "size")) for value in (0, -16, 10**9)),
+        *((value, ("shards", 0, "slices")) for value in (0, -1, 10**14, 2**62, 10**30)),
+        *((value, ("shards", 0, "file")) for value in ("", "a\0b", "\udc80", "x" * 70_000, "../x.npy")),
+        *((5, (name,)) for name in ("counts", "versions", "asked_for")),
+    ],
+)
+def test_a_manifest_of_no_store_is_refused_by_readers_and_writers(tmp_path, value, places):
+    write(tmp_path)
+    path = tmp_path / "manifest.json"
+    manifest = read_object(path)
+    *outer, last = places
+    functools.reduce(lambda part, key: part[key], outer, manifest)[last] = value
+    write_card(path, manifest | {"fingerprint": fingerprint_of(manifest)})
+    for read in (SliceStore.open, lambda folder: StoreWriter(folder, SETTINGS)):
+        with pytest.raises(
+            UserError, match=r"manifest.json: is damaged \((settings|shards|counts|versions|asked)"
+        ):
+            read(tmp_path)
 
 
 def test_a_flipped_pixel_is_found_by_verify(tmp_path):

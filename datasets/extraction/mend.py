@@ -32,6 +32,7 @@ def ledger_of_whole_lines(folder: Path) -> Ledger:
     with (folder / JOURNAL).open("rb") as file:
         for line in read_lines(file):
             if line.value is not None and "kind" in line.value:
+                ledger.check(line.value)
                 ledger.note(line.value["kind"], line.value)
     return ledger
 
@@ -46,6 +47,7 @@ def mend(folder: Path, sources: Sequence[Source], read: Read) -> None:
 
     Raises:
         DamagedJournal: no source yields the slices that a damaged line counted.
+        UserError: another line is of no kind that this version knows.
     """
     path = folder / JOURNAL
     with LineFile(path) as file:
@@ -56,6 +58,7 @@ def mend(folder: Path, sources: Sequence[Source], read: Read) -> None:
                 lost.append(line)
                 contents.append(b"")
                 continue
+            ledger.check(line.value)
             if lost and line.value["kind"] == "volume":
                 for damaged in _volumes_before(line.value, lost, ledger):
                     contents[damaged.number - 1] += line_of(_read_again(path, damaged, ledger, sources, read))

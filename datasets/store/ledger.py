@@ -16,7 +16,7 @@ OF_SLICES = ("planes", "position_mm", "position")  # lists of a journal line not
 
 _OF_VOLUME = ("source", "subject", "session", "sequence", "sha256")
 _FIELDS: dict[str, dict[str, Kind]] = {  # by kind of event
-    "settings": {},
+    "settings": {"size": int},
     "volume": {
         **dict.fromkeys(_OF_VOLUME, str),
         **{"planes": [str], "position_mm": [(int, float)], "position": [(int, float)]},
@@ -34,6 +34,8 @@ _IN_EVIDENCE_WHERE_GIVEN: dict[str, Kind] = {
     **dict.fromkeys(("dataset", "patient", "study", "sequence", "beside"), str),
     **{"picture": bool, "is_folder": bool, "told": [[str]]},
 }
+
+_MOST_FOLDERS = 200  # in a path: others end in a RecursionError
 
 # Values used by stores made before the setting existed.
 _EARLIER_SETTINGS = {"max_correlation": 1.0}
@@ -68,17 +70,28 @@ class Ledger:
         """
         for event in events:
             kind = event["kind"]
-            if wrong := _fault_of(event):
-                raise UserError(
-                    f"{self.folder}: journal not understood ({wrong}); it may be of a newer version"
-                )
+            self.check(event)
             if kind == "volume" and event.get("first", self.slices) != self.slices:
                 raise UserError(
                     f"{self.folder}: a line is missing in the journal before that of {event['source']}; remove the "
                     "store and extract it again"
                 )
+            if kind != "settings" and not self.settings:
+                raise UserError(
+                    f"{self.folder}: the journal's first line, the settings, is missing; remove the store and "
+                    "extract it again"
+                )
             self.note(kind, event)
         return self
+
+    def check(self, event: dict[str, Any]) -> None:
+        """Check that an event is one that :meth:`note` understands.
+
+        Raises:
+            UserError: it is not.
+        """
+        if wrong := _fault_of(event):
+            raise UserError(f"{self.folder}: journal not understood ({wrong}); it may be of a newer version")
 
     def note(self, kind: str, entry: dict[str, Any]) -> None:
         """Absorb one event."""
@@ -179,9 +192,20 @@ def _fault_of(event: dict[str, Any]) -> str:
     wrong = wrong_fields(event, _FIELDS[kind], _WHERE_GIVEN)
     if not wrong and event.get("evidence"):
         wrong = wrong_fields(event["evidence"], _IN_EVIDENCE, _IN_EVIDENCE_WHERE_GIVEN)
+        wrong = wrong or _wrong_path(event["evidence"])
+    if not wrong and event.get("redundant", 0) < 0:
+        wrong = ["redundant"]
     if not wrong and kind == "volume" and len({len(event[key]) for key in OF_SLICES}) > 1:
         wrong = list(OF_SLICES)
     return ", ".join(wrong)
+
+
+def _wrong_path(evidence: dict[str, Any]) -> list[str]:
+    """Fields of a file's evidence whose lists have no length that they can have."""
+    told = evidence.get("told", [])
+    pairs = all(len(pair) == 2 for pair in told) and (not told or "subject" in dict(told))
+    parts = 0 < len(evidence["parts"]) <= _MOST_FOLDERS
+    return [*([] if parts else ["parts"]), *([] if pairs else ["told"])]
 
 
 def _text(value: Any) -> str:

@@ -189,7 +189,7 @@ def parse_json(content: bytes | str) -> Any:
 
     Raises:
         ValueError: it is not UTF-8 or not JSON, holds a number that isn't finite or has more than 300 digits, more than
-            a float can hold, or nests more than 100 levels deep.
+            a float can hold, or text that no file can hold, or nests more than 100 levels deep.
     """
     text = content.decode("utf-8") if isinstance(content, bytes) else content
     try:
@@ -202,6 +202,10 @@ def parse_json(content: bytes | str) -> Any:
             level = [child for value in level for child in _parts(value)]
         if level:
             raise ValueError("it nests too deeply")
+    if (
+        "\\ud" in text.lower()
+    ):  # escaped surrogates, which are characters in pairs, and bytes of file names alone
+        json.dumps(value, ensure_ascii=False).encode("utf-8", "surrogateescape")
     return value
 
 

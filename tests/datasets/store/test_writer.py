@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mri_transfer.datasets.extraction.mend import ledger_of_whole_lines, mend
 from mri_transfer.datasets.store import pixels
 from mri_transfer.datasets.store import store as store_module
 from mri_transfer.datasets.store.store import SliceStore, fingerprint_of
@@ -158,6 +159,53 @@ def test_a_damaged_journal_or_lost_pixels_are_refused(tmp_path):
     os.truncate(tmp_path / "a" / "shards" / "00002.npy", 1000)
     with pytest.raises(UserError, match=r"00002.npy: shorter than the journal says"):
         StoreWriter(tmp_path / "a", SETTINGS)
+
+
+def change_lines(folder, change):
+    """Of a store's journal, with fitting checksums."""
+    journal = folder / "volumes.jsonl"
+    events = [value_of(line) for line in journal.read_bytes().splitlines(keepends=True)]
+    journal.write_bytes(b"".join(map(line_of, change(events))))
+
+
+EVIDENCE = {"parts": ["d", "0"], "top": "/d"}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        (lambda events: events[1:], "first line, the settings, is missing"),
+        (lambda events: [{"kind": "settings"}, *events[1:]], r"\(size\)"),
+        *(
+            (lambda events, more=more: [*events[:-1], {**events[-1], **more}], rf"\({fault}\)")
+            for more, fault in (
+                ({"redundant": -1}, "redundant"),
+                ({"evidence": {**EVIDENCE, "parts": []}}, "parts"),
+                ({"evidence": {**EVIDENCE, "parts": ["a"] * 3000}}, "parts"),
+                ({"evidence": {**EVIDENCE, "told": [["subject"]]}}, "told"),
+                ({"evidence": {**EVIDENCE, "told": [["subject", "a", "b"]]}}, "told"),
+                ({"evidence": {**EVIDENCE, "told": [["session", "a"]]}}, "told"),
+            )
+        ),
+    ],
+)
+def test_a_journal_with_values_that_no_event_has_is_refused(tmp_path, change, fault):
+    finish(tmp_path)
+    change_lines(tmp_path, change)
+    with pytest.raises(UserError, match=fault):
+        StoreWriter(tmp_path, SETTINGS)
+
+
+def test_a_journal_is_not_mended_if_other_lines_are_not_understood(tmp_path):
+    finish(tmp_path)
+    change_lines(tmp_path, lambda events: [*events, {"kind": "gone"}])
+    journal = tmp_path / "volumes.jsonl"
+    before = journal.read_bytes().replace(b'"planes"', b'"plane5"', 1)
+    journal.write_bytes(before)
+    for read in (ledger_of_whole_lines, lambda folder: mend(folder, [], lambda *_: None)):
+        with pytest.raises(UserError, match=r"journal not understood \(path\)|is damaged, and no file here"):
+            read(tmp_path)
+    assert journal.read_bytes() == before
 
 
 def test_a_file_that_was_mended_is_no_longer_listed_as_skipped(tmp_path):

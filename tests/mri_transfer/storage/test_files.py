@@ -18,6 +18,7 @@ from mri_transfer.storage.files import (
     atomic_write,
     claim_folder,
     folder_kind,
+    parse_json,
     read_json,
     read_object,
     require_folder,
@@ -139,7 +140,13 @@ BAD = {
     "utf-16": '{"a": 1}'.encode("utf-16"),
     "empty": b"",
     "torn": b'{"a": 1',
+    "half a character": b'{"a": "\\uD83D"}',
+    "half a character as a name": b'{"\\ude00": 1}',
 }
+
+
+def test_escaped_characters_and_bytes_of_file_names_are_read():
+    assert parse_json(r'["\ud83d\ude00", "\udc80", "\\ud83d"]') == ["😀", "\udc80", r"\ud83d"]
 
 
 @pytest.mark.parametrize("kind", BAD)

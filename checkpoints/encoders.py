@@ -20,7 +20,7 @@ import numpy as np
 
 from mri_transfer.checkpoints.backbones import build_encoder, check_backbone, named_weights
 from mri_transfer.errors import UserError
-from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
+from mri_transfer.storage.arrays import differences, not_finite, read_arrays, write_arrays
 from mri_transfer.storage.files import Kind, finite, read_object, write_card, wrong_fields
 
 FORMAT = 1
@@ -37,6 +37,7 @@ _OF_PROVENANCE: dict[str, Kind] = {
     **{"seconds": (int, float, type(None)), "steps": (int, type(None))},
 }
 _OF_CONFIG: dict[str, Kind] = dict.fromkeys(("store", "tumors", "out", "init"), _TEXT)
+_OF_START: dict[str, Kind] = {"init": _TEXT, "source": _TEXT, "backbone": _TEXT, "scale_of": _OBJECT}
 REMEDY = "copy it again from where it came, or make it again with `mri-transfer pretrain`"
 USE = (
     "Feed (batch, height, width, 1), grey values 0..255 of any number type, not normalised: preprocessing is "
@@ -158,7 +159,10 @@ def _wrong_in(provenance: Any) -> list[str]:
             provenance.get("config") or {}, {}, _OF_CONFIG
         ):
             return wrong
-        provenance = (provenance.get("start") or {}).get("provenance")
+        start = provenance.get("start") or {}
+        if wrong := wrong_fields(start, {}, _OF_START):
+            return [f"start: {', '.join(wrong)}"]
+        provenance = start.get("provenance")
         if provenance is not None and not isinstance(provenance, dict):
             return ["start"]
     return []
@@ -181,6 +185,10 @@ def read_encoder(folder: Path, size: int | None = None) -> tuple[keras.Model, di
             differs.
     """
     card, arrays = _read(_locate(folder))
+    if name := not_finite(arrays):
+        raise UserError(
+            f"{_locate(folder) / card['weights']}: holds numbers that are not finite ({name}); {REMEDY}"
+        )
     try:
         return encoder_with(card["backbone"], size or card["size"], arrays), card
     except Misfit as differ:

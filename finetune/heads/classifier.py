@@ -19,7 +19,7 @@ from mri_transfer.checkpoints.encoders import load_encoder, read_card, save_enco
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.features import extract_features
 from mri_transfer.finetune.heads.probe import Probe, softmax, standardise
-from mri_transfer.storage.arrays import differences, read_arrays, write_arrays
+from mri_transfer.storage.arrays import differences, not_finite, read_arrays, write_arrays
 from mri_transfer.storage.files import Kind, read_object, write_card, wrong_fields
 
 FORMAT = 2  # 1 had no temperature, meaning one
@@ -201,5 +201,7 @@ def load_classifier(run: Path) -> Classifier:
     shapes = {"mean": (features,), "scale": (features,), "kernel": (features, count), "bias": (count,)}
     if differ := differences(shapes, arrays):
         raise UserError(f"{run / card['head']}: does not fit its encoder ({differ}); {REMEDY}")
+    if name := not_finite(arrays):
+        raise UserError(f"{run / card['head']}: holds numbers that are not finite ({name}); {REMEDY}")
     classes = tuple(card["classes"])
     return build_classifier(encoder, classes, **arrays, temperature=card["temperature"])

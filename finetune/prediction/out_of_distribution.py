@@ -30,7 +30,7 @@ import numpy as np
 from mri_transfer.checkpoints.encoders import read_card
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.probe import standardisation, standardise
-from mri_transfer.storage.arrays import check_shapes, read_arrays, write_arrays
+from mri_transfer.storage.arrays import check_shapes, not_finite, read_arrays, write_arrays
 from mri_transfer.storage.files import Kind, read_object, write_card
 
 FORMAT = 1
@@ -126,8 +126,12 @@ def save_in_distribution(distribution: InDistribution, run: Path) -> None:
     )
 
 
-def load_in_distribution(run: Path) -> InDistribution | None:
+def load_in_distribution(run: Path, features: int | None = None) -> InDistribution | None:
     """The run's record of its training images; None for runs older than this feature.
+
+    Args:
+        run: its folder.
+        features: number of the encoder's, if known.
 
     Raises:
         UserError: it is damaged or belongs to another encoder.
@@ -152,10 +156,15 @@ def load_in_distribution(run: Path) -> InDistribution | None:
     if card["encoder_sha256"] != read_card(run)["weights_sha256"]:
         raise UserError(f"{run / CARD}: belongs to another encoder than the run's; {REMEDY}")
     arrays = read_arrays(run / "familiarity.npz", card["arrays_sha256"], REMEDY)
-    vector, matrix = ("features",), ("features", "components")
+    count = "features" if features is None else features
+    vector, matrix = (count,), (count, "components")
     shapes = {"mean": vector, "scale": vector, "directions": matrix, "variances": matrix[1:]}
     try:
         check_shapes(arrays, {name: ("f", shapes[name]) for name in ARRAYS})
+        if name := not_finite(arrays):
+            raise ValueError(f"{name} holds numbers that are not finite")
+        if min(arrays["scale"].min(), arrays["variances"].min(initial=1.0)) <= 0:
+            raise ValueError("scale or variances are not above zero")
     except ValueError as error:
         raise UserError(f"{run / 'familiarity.npz'}: is damaged ({error}); {REMEDY}") from None
     return InDistribution(

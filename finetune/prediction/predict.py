@@ -19,7 +19,7 @@ from mri_transfer.finetune.prediction.inputs import Input, Picture, find_inputs,
 from mri_transfer.finetune.prediction.predictions_table import table, write_csv
 from mri_transfer.finetune.prediction.volume_answer import volume_answer
 from mri_transfer.machine import device
-from mri_transfer.storage.files import atomic_write, name_with, require_folder, require_place
+from mri_transfer.storage.files import atomic_write, finite, name_with, require_folder, require_place
 from mri_transfer.storage.locks import clear_parts
 from mri_transfer.words import counted
 
@@ -55,7 +55,8 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     from mri_transfer.finetune.heads.classifier import load_classifier
     from mri_transfer.finetune.prediction.out_of_distribution import load_in_distribution
 
-    classifier, distribution = load_classifier(config.run), load_in_distribution(config.run)
+    classifier = load_classifier(config.run)
+    distribution = load_in_distribution(config.run, int(classifier.encoder.output_shape[-1]))
     if distribution is None:
         progress.say(
             f"{config.run}: holds no figures of its training images, so images unlike them go unnoticed; run "
@@ -102,7 +103,7 @@ def predict(config: PredictConfig) -> dict[str, Any]:
     return {
         "run": str(config.run),
         "classes": list(classifier.classes),
-        "images": rows,
+        "images": finite(rows),  # a threshold without held-out images is infinite
         "volumes": volumes,
         "skipped": skipped,
         "out_of_distribution": strange,

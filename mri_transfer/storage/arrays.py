@@ -105,7 +105,7 @@ def read_arrays(path: Path, sha256: str, remedy: str = "") -> dict[str, np.ndarr
     end = f"; {remedy}" if remedy else ""
     try:
         content = Path(path).read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # no name that a file can have
         raise UserError(f"{path}: is missing{end}") from None
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror}){end}") from None
@@ -113,7 +113,9 @@ def read_arrays(path: Path, sha256: str, remedy: str = "") -> dict[str, np.ndarr
         raise UserError(f"{path}: is damaged (its SHA-256 is not the recorded one){end}")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return _unpacked(archive, len(content))
+            arrays = _unpacked(archive, len(content))
+        _check(arrays)
+        return arrays
     except Exception as error:  # zipfile, struct and numpy raise different exceptions
         raise UserError(f"{path}: holds no arrays ({' '.join(str(error).split())[:120]}){end}") from None
 
@@ -185,6 +187,14 @@ def check_shapes(arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[
         for length, actual in zip(shape, array.shape, strict=True):
             if actual != (length if isinstance(length, int) else lengths.setdefault(length, actual)):
                 raise ValueError(f"{name} is of another length")
+
+
+def not_finite(arrays: Mapping[str, np.ndarray]) -> str:
+    """The name of the first array with a number that is complex or not finite; "" if there is none."""
+    of_others = (
+        name for name, array in arrays.items() if array.dtype.kind == "c" or not np.isfinite(array).all()
+    )
+    return next(of_others, "")
 
 
 def _first_names(names: Iterable[str]) -> str:

@@ -130,6 +130,22 @@ def test_a_class_left_out_is_marked_only_where_it_lies_elsewhere(away, least, mo
     assert shares["answer"] != 2
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("mean", np.nan), ("scale", 0), ("scale", np.inf), ("directions", np.inf), ("variances", 0)],
+)
+def test_arrays_of_impossible_numbers_with_a_fitting_checksum(features, run, name, value):
+    save_in_distribution(fit(features, features[:50]), run)
+    with pytest.raises(UserError, match=r"familiarity\.npz: is damaged \(mean is of another length"):
+        load_in_distribution(run, features.shape[1] + 1)
+    path, card = run / "familiarity.npz", read_object(run / CARD)
+    arrays = read_arrays(path, card["arrays_sha256"], "")
+    digest = write_arrays(path, arrays | {name: np.full_like(arrays[name], value)})
+    write_card(run / CARD, card | {"arrays_sha256": digest})
+    with pytest.raises(UserError, match=r"familiarity\.npz: is damaged"):
+        load_in_distribution(run)
+
+
 @pytest.mark.parametrize("name", ["mean", "directions", "variances"])
 @pytest.mark.parametrize(
     "change", [lambda array: array[:-1], lambda array: array[None], lambda array: array > 0]

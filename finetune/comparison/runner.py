@@ -220,7 +220,8 @@ class Runner:
         for job in jobs:
             complete = True
             for external in self.outputs(job):
-                trial = self.store.load(self.identity(job, external))
+                classes = self.tumors.classes if job.split.source is None else job.split.source.classes
+                trial = self.store.load(self.identity(job, external), len(classes))
                 if trial is None or not np.array_equal(trial.test, self._tested(job, external)):
                     complete = False
                 else:

@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from mri_transfer.storage.arrays import check_shapes, load_npz, save_npz
+from mri_transfer.storage.arrays import Shape, check_shapes, load_npz, save_npz
 from mri_transfer.storage.files import Kind, parse_json, to_json, wrong_fields
 
 FORMAT = 1
 _NUMBER: Kind = (int, float)
 _NUMBER_OR_NONE: Kind = (int, float, type(None))
+ROUNDING = 1e-4  # of probabilities in float32
 _DETAILS: dict[str, Kind] = {  # read by reports, if present
     **{"seconds": _NUMBER, "strength": _NUMBER, "temperature": _NUMBER, "rate": _NUMBER, "epochs": int},
     **{"diverged": bool, "losses": [_NUMBER_OR_NONE], "inner": [{"log_loss": _NUMBER_OR_NONE}]},
@@ -81,8 +82,12 @@ class TrialStore:
         readable = re.sub(r"[^A-Za-z0-9.]+", "-", "-".join(words)).strip("-")
         return self.folder / f"{readable}-{trial_key(identity)[:16]}.npz"
 
-    def load(self, identity: dict[str, Any]) -> Trial | None:
+    def load(self, identity: dict[str, Any], classes: int | None = None) -> Trial | None:
         """The finished trial, or None.
+
+        Args:
+            identity: what determines its numbers.
+            classes: their number, if known.
 
         A file that is damaged or has another format version or other settings is noted in `damaged` and counts as
         absent, so that the trial is redone and the file replaced.
@@ -99,7 +104,10 @@ class TrialStore:
                 raise ValueError("its content does not match its checksum")
             if texts[0] != canonical(identity):
                 raise ValueError("it belongs to other settings")
-            check_shapes(file, {"test": ("i", ("images",)), "probabilities": ("f", ("images", "classes"))})
+            shape: Shape = ("images", "classes" if classes is None else classes)
+            check_shapes(file, {"test": ("i", ("images",)), "probabilities": ("f", shape)})
+            if not ((probabilities >= 0) & (probabilities <= 1 + ROUNDING)).all():
+                raise ValueError("its probabilities are not between 0 and 1")
             details = parse_json(texts[1])
             if wrong_fields(details, {}, _DETAILS):
                 raise ValueError("its details are something else")

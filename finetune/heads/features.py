@@ -111,8 +111,8 @@ def kept_images(folder: Path, data: str, images: np.ndarray) -> Path:
     try:
         if np.array_equal(np.load(path, mmap_mode="r", allow_pickle=False), images):
             return path
-    except (OSError, ValueError, EOFError):
-        pass  # missing or damaged
+    except Exception:  # missing or damaged: numpy raises different exceptions
+        pass
     with atomic_write(path, "wb") as file:
         np.save(file, images)
     return path

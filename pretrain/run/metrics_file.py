@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from mri_transfer.progress import say
-from mri_transfer.storage.files import atomic_write, finite, parse_json, to_json
+from mri_transfer.storage.files import Kind, atomic_write, finite, parse_json, to_json, wrong_fields
 from mri_transfer.storage.json_lines import append, line_of, read_lines, value_of
+
+_NUMBER: Kind = (int, float, type(None))
+_WHERE_GIVEN: dict[str, Kind] = {  # what a run's end needs
+    **dict.fromkeys(("loss", "views_per_second", "power_w", "throttle_events"), _NUMBER),
+    "temperatures_c": dict[str, int | float],
+}
 
 
 class Metrics:
@@ -34,7 +40,9 @@ class Metrics:
             for line in lines:
                 if line.value is None:
                     say(f"{self.path}: line {line.number} is damaged and left out")
-                elif isinstance(line.value.get("step"), int) and line.value["step"] <= step:
+                elif wrong := wrong_fields(line.value, {"step": int}, _WHERE_GIVEN):
+                    say(f"{self.path}: line {line.number} is damaged ({', '.join(wrong)}) and left out")
+                elif line.value["step"] <= step:
                     self.lines.append(line.value)
             end = lines[-1].end if lines else 0
             if end < self.path.stat().st_size or len(self.lines) != len(lines):

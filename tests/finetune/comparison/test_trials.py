@@ -111,6 +111,10 @@ def test_a_file_of_other_settings_under_this_name_is_not_taken(tmp_path):
         {"test": np.array(["a"] * 5)},
         {"probabilities": np.zeros(5, np.float32)},
         {"probabilities": np.zeros((5, 4), int)},
+        {"probabilities": np.zeros((5, 3), np.float32)},
+        {"probabilities": np.full((5, 4), np.nan, np.float32)},
+        {"probabilities": np.full((5, 4), -1, np.float32)},
+        {"probabilities": np.full((5, 4), 100, np.float32)},
         {"details": []},
         {"details": {"seconds": "long"}},
         {"details": {"calibrated": {"ece": None}}},
@@ -126,7 +130,7 @@ def test_a_trial_of_other_values_with_a_fitting_checksum_is_done_again(tmp_path,
     digest = _content_digest(*arrays.values(), texts)
     arrays |= {name: np.array(text) for name, text in zip(("identity", "details"), texts, strict=True)}
     save_npz(store.path(IDENTITY), arrays | {"sha256": np.array(digest)})
-    assert store.load(IDENTITY) is None
+    assert store.load(IDENTITY, classes=4) is None
     assert len(store.damaged) == 1
 
 

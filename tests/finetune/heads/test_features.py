@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mri_transfer.finetune.heads.features import BATCH, FeatureCache, extract_features
+from mri_transfer.finetune.heads.features import BATCH, FeatureCache, extract_features, kept_images
 
 
 class Doubling:
@@ -31,6 +31,15 @@ def test_kept_features_are_those_of_the_encoder_data_and_size(tmp_path):
     assert cache.load("others", 6) is None
     assert FeatureCache(tmp_path, "other data", 64).load("weights", 6) is None
     assert FeatureCache(tmp_path, "data", 32).load("weights", 6) is None
+
+
+def test_kept_images_with_a_damaged_header_are_kept_anew(tmp_path):
+    images = np.zeros((3, 8, 8), np.uint8)
+    path = kept_images(tmp_path, "data", images)
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"'shape': (", b"'shap[ ((", 1))
+    assert kept_images(tmp_path, "data", images) == path
+    assert path.read_bytes() == whole
 
 
 def test_damage_is_noted_and_not_trusted(tmp_path):

@@ -16,7 +16,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from mri_transfer.checkpoints.state import load_state
+from mri_transfer.checkpoints.state import REMEDY, load_state
+from mri_transfer.errors import UserError
 from mri_transfer.finetune.config import Recipe
 from mri_transfer.finetune.data.protocol import inner_splits
 from mri_transfer.finetune.heads.classifier import Classifier, with_probe_head
@@ -24,6 +25,13 @@ from mri_transfer.finetune.heads.probe import Probe, fit_probe
 from mri_transfer.finetune.heads.stages import Stage, grid, stages
 from mri_transfer.finetune.heads.temperature import fit_temperature, tempered_loss
 from mri_transfer.finetune.heads.training import Finetuning, train
+from mri_transfer.storage.files import Kind, wrong_fields
+
+_NUMBER: Kind = (int, float)
+_KEPT: dict[str, Kind] = {  # beside the weights
+    **{"epoch": int, "stage": int, "losses": [_NUMBER], "rates": dict[str, int | float | None]},
+    "inner": [dict.fromkeys(("log_loss", "calibrated", "temperature"), _NUMBER)],
+}
 
 
 class Tuning:
@@ -117,11 +125,23 @@ class Tuning:
         if state is None:
             return False
         arrays, facts = state
-        epoch = int(facts.pop("epoch"))
+        if wrong := self._wrong_in(facts):
+            raise UserError(f"{folder}: is damaged ({', '.join(wrong)}); {REMEDY}")
+        epoch = facts.pop("epoch")
         self.about = facts
         self._begin()
         self.finetuning.resume(arrays, epoch)
         return True
+
+    def _wrong_in(self, facts: dict[str, Any]) -> list[str]:
+        """The facts beside kept weights that are not what :meth:`run` keeps."""
+        if wrong := wrong_fields(facts, _KEPT):
+            return wrong
+        if not 0 <= facts["stage"] < len(self.stages):
+            return ["stage"]
+        if not 0 <= facts["epoch"] <= self.stages[facts["stage"]].epochs:
+            return ["epoch"]
+        return [] if all(epoch["temperature"] > 0 for epoch in facts["inner"]) else ["inner"]
 
     def run(self, desc: str = "fine-tuning", state: Path | None = None) -> dict[str, Any]:
         """Run the rest.

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from mri_transfer.checkpoints.state import save_state
+from mri_transfer.errors import UserError
 from mri_transfer.finetune.config import Recipe
 from mri_transfer.finetune.heads.features import extract_features
 from mri_transfer.finetune.heads.temperature import fit_temperature
@@ -154,6 +156,26 @@ def test_statistics_and_frozen_layers_stay_through_all_stages(finished):
                 frozen += 1
                 assert same
     assert frozen > 6
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"epoch": None}, "epoch"),
+        ({"epoch": 99}, "epoch"),
+        ({"stage": -1}, "stage"),
+        ({"stage": 99}, "stage"),
+        ({"rates": []}, "rates"),
+        ({"rates": {"0.003": "low"}}, "rates"),
+        ({"inner": [{"calibrated": 1.0}]}, "inner"),
+        ({"inner": [{"log_loss": 1.0, "calibrated": 1.0, "temperature": 0}]}, "inner"),
+    ],
+)
+def test_kept_facts_of_other_values_are_refused(pictures, tmp_path, change, fault):
+    facts = {"epoch": 0, "stage": 0, "losses": [], "rates": {}, "inner": []}
+    save_state(tmp_path, {"a": np.zeros(1)}, facts | change)
+    with pytest.raises(UserError, match=rf"is damaged \({fault}\); delete the folder to begin again"):
+        tuning_of(pictures).restore(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,8 @@ _CARD: dict[str, Kind] = {
 }
 _STATE: dict[str, Kind] = {
     **{"graph": str, "fingerprint": str, "budget": dict, "diverged": [int], "finished": bool, "step": int},
-    **{"seconds": _NUMBER, "share": _NUMBER, "rank": (int, float, type(None))},
+    **{"seconds": _NUMBER, "share": _NUMBER},
+    **dict.fromkeys(("rank", "first_loss", "last_loss"), (int, float, type(None))),
     "data": {"store": str, "slices": int, "subjects": int},
     "machine": {"board": _TEXT, **dict.fromkeys(("machine", "python", "tensorflow", "numpy"), str)},
 }
@@ -178,7 +179,7 @@ def _card(folder: Path) -> dict[str, Any]:
 
 
 def _check_state(folder: Path, card: dict[str, Any], arrays: dict[str, Any], info: dict[str, Any]) -> None:
-    from mri_transfer.storage.arrays import differences
+    from mri_transfer.storage.arrays import differences, not_finite
 
     if fields := wrong_fields(info, _STATE):
         raise UserError(f"{folder}: state/ is damaged ({', '.join(fields)}); {REMEDY}")
@@ -188,6 +189,12 @@ def _check_state(folder: Path, card: dict[str, Any], arrays: dict[str, Any], inf
         raise UserError(
             f"{folder}: state/ is of another graph than graph/ ({wrong or 'its identity differs'}); {REMEDY}"
         )
+    if missing := [key for key in card["encoder"].values() if key not in arrays]:
+        raise UserError(
+            f"{folder}: its encoder has weights that are not in state/ ({missing[0][:100]}); {REMEDY}"
+        )
+    if name := not_finite({key: arrays[key] for key in card["encoder"].values()}):
+        raise UserError(f"{folder}: state/ holds numbers that are not finite ({name}); {REMEDY}")
 
 
 def _encoder(card: dict[str, Any], arrays: dict[str, Any]) -> Any:

@@ -61,7 +61,9 @@ class Slices:
             self._shards = [folder / shard["file"] for shard in manifest["shards"]]
             counts = [int(shard["slices"]) for shard in manifest["shards"]]
             digest = manifest["table"]["sha256"]
-        except (KeyError, TypeError, ValueError) as error:
+            if self.size < 1:
+                raise ValueError(f"slices of {self.size} px")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise Problem(
                 f"{path}: damaged ({type(error).__name__}: {error}); copy the store again"
             ) from None
@@ -80,7 +82,10 @@ class Slices:
             raise Problem(f"{path}: missing; copy the store again")
         if path.stat().st_size != expected:
             raise Problem(f"{path}: {path.stat().st_size} bytes instead of {expected}; copy the store again")
-        shape = np.load(str(path), mmap_mode="r", allow_pickle=False).shape
+        try:
+            shape = np.load(str(path), mmap_mode="r", allow_pickle=False).shape
+        except Exception as error:  # numpy raises different exceptions for damaged headers
+            raise Problem(f"{path}: damaged ({type(error).__name__}); copy the store again") from None
         if shape != (count, self.size, self.size):
             raise Problem(f"{path}: holds {shape} instead of {count} slices; copy the store again")
 
@@ -91,7 +96,10 @@ class Slices:
             reader = csv.reader(file)
             if next(reader, None) != COLUMNS:
                 raise Problem(f"{path}: its columns are not {', '.join(COLUMNS)}; copy the store again")
-            rows = [(row[0], row[3], float(row[4]), int(row[6])) for row in reader]
+            try:
+                rows = [(row[0], row[3], float(row[4]), int(row[6])) for row in reader]
+            except (ValueError, IndexError, csv.Error) as error:
+                raise Problem(f"{path}: damaged ({error}); copy the store again") from None
         if len(rows) != count or not rows:
             raise Problem(f"{path}: {len(rows)} rows for {count} slices; copy the store again")
         subject, plane, millimetres, volume = zip(*rows)

@@ -172,10 +172,15 @@ def _load(folder, number):
     path = folder / f"state-{number}.npz"
     if not path.is_file() or sha256(path) != card.get("sha256"):
         raise Problem(f"{path}: is missing or damaged")
-    with np.load(str(path), allow_pickle=False) as archive:
-        if sum(entry.file_size for entry in archive.zip.infolist()) > path.stat().st_size:
-            raise Problem(f"{path}: is compressed, which no state is")
-        return {name: archive[name] for name in archive.files}, info
+    try:
+        with np.load(str(path), allow_pickle=False) as archive:
+            if sum(entry.file_size for entry in archive.zip.infolist()) > path.stat().st_size:
+                raise Problem(f"{path}: is compressed, which no state is")
+            return {name: archive[name] for name in archive.files}, info
+    except (OSError, Problem):
+        raise
+    except Exception as error:  # zipfile and numpy raise different exceptions
+        raise Problem(f"{path}: is damaged ({type(error).__name__})") from None
 
 
 class Lines:

@@ -1,6 +1,7 @@
 """The scripts that run on a board, on this machine's Python: they are plain, and do what the program itself does."""
 
 import ast
+import hashlib
 import json
 import os
 import pty
@@ -89,7 +90,20 @@ def test_a_budget_in_time_is_used_up_at_its_end_whatever_the_speed(monkeypatch, 
 
 
 @pytest.mark.parametrize(
-    "damage", ["no manifest", "short shard", "missing shard", "table", "manifest", "nowhere"]
+    "damage",
+    [
+        *(
+            "no manifest",
+            "short shard",
+            "missing shard",
+            "header",
+            "table",
+            "short rows",
+            "manifest",
+            "no pixels",
+        ),
+        "nowhere",
+    ],
 )
 def test_a_damaged_store_is_named(small_store, tmp_path, damage):
     store = tmp_path / "store"
@@ -103,6 +117,16 @@ def test_a_damaged_store_is_named(small_store, tmp_path, damage):
         shard.unlink()
     elif damage == "table":
         (store / "slices.csv").write_bytes((store / "slices.csv").read_bytes().replace(b"axial", b"axiaL", 1))
+    elif damage == "header":
+        shard.write_bytes(shard.read_bytes().replace(b"'shape'", b"'shap('", 1))
+    elif damage == "short rows":
+        table, manifest = store / "slices.csv", json.loads((store / "manifest.json").read_text())
+        table.write_text(table.read_text() + "\nx\n")
+        manifest["table"]["sha256"] = hashlib.sha256(table.read_bytes()).hexdigest()
+        (store / "manifest.json").write_text(json.dumps(manifest))
+    elif damage == "no pixels":
+        manifest = json.loads((store / "manifest.json").read_text())
+        (store / "manifest.json").write_text(json.dumps(manifest | {"settings": {"size": 0}}))
     elif damage == "manifest":
         (store / "manifest.json").write_text(json.dumps({"format": 1}))
     else:
@@ -155,6 +179,16 @@ def test_two_generations_are_kept_and_a_damaged_one_is_passed_over(tmp_path):
     (folder / "state-3.json").write_text("{")
     with pytest.raises(states.Problem, match=r"state-4\.npz.*no older state"):
         states.load(folder, lines.append)
+
+
+def test_arrays_that_are_none_with_a_fitting_checksum(tmp_path):
+    states.save(tmp_path, ARRAYS, {"step": 0})
+    (tmp_path / "state-0.npz").write_bytes(b"no arrays")
+    path = tmp_path / "state-0.json"
+    digest = hashlib.sha256(b"no arrays").hexdigest()
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"sha256": digest}))
+    with pytest.raises(states.Problem, match=r"state-0\.npz.*no older state"):
+        states.load(tmp_path, print)
 
 
 def test_a_full_disk_leaves_what_was_saved(tmp_path):

@@ -208,6 +208,15 @@ def test_a_damaged_line_of_figures_is_named_and_left_out(tmp_path, capsys):
     assert path.read_bytes() == b"".join(line_of({"step": step, "loss": 0.25}) for step in (1, 3))
 
 
+def test_a_line_of_other_values_is_named_and_left_out(tmp_path, capsys):
+    path = tmp_path / "metrics.jsonl"
+    faults = {"step": "2", "loss": "low", "temperatures_c": [50], "power_w": "9 W", "throttle_events": []}
+    path.write_bytes(b"".join(line_of({"step": 1, name: value}) for name, value in faults.items()))
+    assert Metrics(path, 3).lines == []
+    output = capsys.readouterr().err
+    assert all(f"is damaged ({name}) and left out" in output for name in faults)
+
+
 @pytest.mark.slow
 def test_smaller_views_come_first_and_a_resumed_run_goes_through_the_same(small_store, small, cli, tmp_path):
     """Killed before and after the change of size."""

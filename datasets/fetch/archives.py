@@ -77,14 +77,16 @@ def fetch_archives(run: Run) -> dict[str, Any]:
         "files": len(sizes),
         "bytes": sum(sizes.values()),
         "downloaded_bytes": run.gained,
-        "skipped": [{"archive": entry["file"], **skip} for entry in entries for skip in entry["skipped"]],
+        "skipped": [
+            {"archive": entry["file"], **skip} for entry in entries for skip in entry.get("skipped", ())
+        ],
         "failed": failed,
         "terms": terms.name,
     }
     folder = shlex.quote(str(out))
     if source.name == "tumors":
         return {**summary, "next": f"mri-transfer audit {folder}"}
-    earlier = {name for entry in run.receipts for name in entry["files"] if (out / name).is_file()}
+    earlier = {name for entry in run.receipts for name in entry.get("files", ()) if (out / name).is_file()}
     volumes = write_table(out, earlier | set(sizes))
     table = shlex.quote(str(out / TABLE))
     return {
@@ -128,7 +130,7 @@ def check_selection(jobs: Sequence[ArchiveJob], folder: Path, receipts: Receipts
 def _is_finished(job: ArchiveJob, run: Run) -> bool:
     """Whether an archive was unpacked and its files are still there."""
     entry = run.receipts.get(job.archive.name)
-    if entry is None or not run.is_whole(entry["files"]):
+    if entry is None or "files" not in entry or not run.is_whole(entry["files"]):
         return False
     if not entry.get("kept", True):  # killed just before it was removed
         (run.out / job.archive.name).unlink(missing_ok=True)

@@ -69,9 +69,9 @@ def fetch_dataset(run: Run) -> dict[str, Any]:
 
     def is_here(file: Listed) -> bool:
         entry = receipts.get(name_of(file))
-        if entry is None or (entry["etag"], entry["bytes"]) != (file.etag, file.bytes):
+        if entry is None or (entry.get("etag"), entry.get("bytes")) != (file.etag, file.bytes):
             return False
-        return run.is_whole({name_of(file): (file.bytes, entry["sha256"])})
+        return run.is_whole({name_of(file): (file.bytes, entry.get("sha256"))})
 
     def bring(file: Listed) -> None:
         known = receipts.get(name_of(file)) is not None  # then it is damaged, or its content has changed

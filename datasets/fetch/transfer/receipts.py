@@ -9,11 +9,15 @@ from types import TracebackType
 from typing import Any
 
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import fsync_folder, wrong_fields
+from mri_transfer.storage.files import Kind, fsync_folder, wrong_fields
 from mri_transfer.storage.json_lines import LineFile, line_of
 from mri_transfer.storage.locks import clear_parts, require_here
 
 RECEIPT = "receipt.jsonl"
+_WHERE_GIVEN: dict[str, Kind] = {
+    **{"bytes": int, "sha256": str, "etag": (str, type(None)), "kept": bool, "selection": str},
+    **{"files": dict[str, list], "skipped": [{"member": str, "reason": str}]},  # of an archive
+}
 
 
 class Receipts:
@@ -43,7 +47,7 @@ class Receipts:
     def _read(self) -> dict[str, dict[str, Any]]:
         receipts = {}
         for line in self._file.read():
-            if line.value is None or wrong_fields(line.value, {"file": str}):
+            if line.value is None or not _is_entry(line.value):
                 raise UserError(
                     f"{self.path}: damaged (line {line.number}); remove it, and the same command checks what is there"
                 )
@@ -78,3 +82,9 @@ class Receipts:
         traceback: TracebackType | None,
     ) -> None:
         self._file.close()
+
+
+def _is_entry(value: dict[str, Any]) -> bool:
+    if wrong_fields(value, {"file": str}, _WHERE_GIVEN):
+        return False
+    return all(list(map(type, file)) == [int, str] for file in value.get("files", {}).values())

@@ -46,7 +46,14 @@ def test_cut_off_anywhere_every_whole_line_counts_and_more_can_be_added(tmp_path
         assert receipts.get("new") == {"file": "new"}
 
 
-@pytest.mark.parametrize("line", ["{torn}\n", "3\n", "{}\n", "\xff\n"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("{torn}\n", "3\n", "{}\n", "\xff\n", '{"file": "a", "etag": ["x"]}\n'),
+        *('{"file": "a", "files": ["b"]}\n', '{"file": "a", "files": {"b": [3]}}\n'),
+        '{"file": "a", "files": {"b": [3, "0f"]}, "skipped": ["c"]}\n',
+    ],
+)
 def test_a_damaged_receipt_says_so(tmp_path, line):
     (tmp_path / RECEIPT).write_text(line, encoding="latin-1")
     with pytest.raises(UserError, match=r"receipt\.jsonl: damaged"):

@@ -22,6 +22,8 @@ _KINDS: dict[str, Kind] = {
         "monitor_seconds": dict[str, int | float],
     },
 }
+_NEVER_NEGATIVE = ("step", "seconds", "share", "step_seconds", "saving_seconds")
+_COUNTS, _MOST = ("size", "micro_batch"), 100_000
 
 
 @dataclasses.dataclass
@@ -67,9 +69,12 @@ class Position:
         """From :meth:`info`, also of a version with fewer or more entries.
 
         Raises:
-            UserError: an entry has the wrong type.
+            UserError: an entry has the wrong type, or a value that no run has.
         """
-        if wrong := wrong_fields(info, {}, _KINDS):
+        wrong = wrong_fields(info, {}, _KINDS)
+        wrong = wrong or [name for name in _NEVER_NEGATIVE if info.get(name, 0) < 0]
+        given = {name: info[name] for name in _COUNTS if info.get(name) is not None}
+        if wrong := wrong or [name for name, count in given.items() if not 0 < count <= _MOST]:
             raise UserError(f"state/ is damaged ({', '.join(wrong)}); choose another --out")
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in info.items() if name in names})

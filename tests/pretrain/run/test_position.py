@@ -17,3 +17,11 @@ def test_what_is_saved_comes_back_also_of_other_versions():
 def test_a_value_of_another_type_is_one_line(name, value):
     with pytest.raises(UserError, match=rf"state/ is damaged \({name}\); choose another --out$"):
         Position.from_info({**Position().info(), name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("step", -1), ("seconds", -0.5), ("size", 0), ("size", 10**9), ("micro_batch", -2)]
+)
+def test_a_value_that_no_run_has_is_one_line(name, value):
+    with pytest.raises(UserError, match=rf"state/ is damaged \({name}\); choose another --out$"):
+        Position.from_info({**Position().info(), name: value})

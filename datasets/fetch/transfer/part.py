@@ -22,6 +22,8 @@ from mri_transfer.storage.files import (
     write_json,
 )
 
+CARD = ".part.json"
+
 
 @dataclass(frozen=True)
 class Remote:
@@ -50,7 +52,7 @@ class Part:
     def __init__(self, target: Path):
         self.target = target
         self.path = target.with_name(name_with(target.name, ".part"))
-        self._card_path = target.with_name(name_with(target.name, ".part.json"))
+        self._card_path = target.with_name(name_with(target.name, CARD))
         self._descriptor: int | None = None
         self.card: dict[str, Any] = {}
         if self._card_path.is_file():
@@ -128,6 +130,14 @@ class Part:
         self.path.unlink(missing_ok=True)
         self._card_path.unlink(missing_ok=True)
         self.card = {}
+
+
+def clear_cards(folder: Path) -> None:
+    """Remove cards that a process killed at the end of a download left beside the whole file."""
+    for card in folder.rglob(f"*{CARD}"):
+        target = card.with_name(card.name.removesuffix(CARD))
+        if target.is_file() and not target.with_name(f"{target.name}.part").exists():
+            card.unlink(missing_ok=True)
 
 
 def digests(path: Path) -> dict[str, Any]:

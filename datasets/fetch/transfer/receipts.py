@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from mri_transfer.datasets.fetch.transfer.part import clear_cards
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import Kind, fsync_folder, wrong_fields
 from mri_transfer.storage.json_lines import LineFile, line_of
@@ -39,6 +40,7 @@ class Receipts:
         try:
             self._entries = self._read()
             clear_parts(folder)
+            clear_cards(folder)
         except BaseException:
             self._file.close()
             raise

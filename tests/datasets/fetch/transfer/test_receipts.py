@@ -75,7 +75,9 @@ def test_a_flipped_bit_of_a_receipt_is_noticed(tmp_path, flipped):
 
 def test_what_a_killed_write_left_is_removed_and_nothing_else(tmp_path):
     left = [tmp_path / "folder.json.1a2b3c4d.part", tmp_path / "a" / "b.nii.gz.part.json.00000000.part"]
-    kept = [tmp_path / "a" / "b.nii.gz.part", tmp_path / "a" / "b.nii.gz.part.json", tmp_path / "x.part"]
+    left += [tmp_path / "a" / "c.nii.gz.part.json"]  # killed after its file had its name
+    kept = [tmp_path / "a" / "c.nii.gz", tmp_path / "a" / "d.nii.gz.part.json"]
+    kept += [tmp_path / "a" / "b.nii.gz.part", tmp_path / "a" / "b.nii.gz.part.json", tmp_path / "x.part"]
     (tmp_path / "a").mkdir()
     for path in (*left, *kept):
         path.write_text("{}")

@@ -109,7 +109,7 @@ class Classifier:
     def _distribution(self) -> InDistribution | None:
         from mri_transfer.finetune.prediction.out_of_distribution import load_in_distribution
 
-        return load_in_distribution(self._run)
+        return load_in_distribution(self._run, int(self._classifier.encoder.output_shape[-1]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return load_classifier, (self._run.absolute(),)

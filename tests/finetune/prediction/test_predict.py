@@ -48,7 +48,7 @@ def run(network, tmp_path, monkeypatch):
     )
     claim_folder(tmp_path / "run", RUN_KIND)
     monkeypatch.setattr(classifier_file, "load_classifier", lambda run: network)
-    monkeypatch.setattr(out_of_distribution, "load_in_distribution", lambda run: figures)
+    monkeypatch.setattr(out_of_distribution, "load_in_distribution", lambda run, features: figures)
     return tmp_path / "run"
 
 
@@ -92,7 +92,7 @@ def test_a_photograph_is_not_classified_in_silence(run, tmp_path, capsys):
 
 
 def test_a_run_without_figures_of_its_images_says_so(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(out_of_distribution, "load_in_distribution", lambda run: None)
+    monkeypatch.setattr(out_of_distribution, "load_in_distribution", lambda run, features: None)
     answer = predict(PredictConfig(run=run, images=(grey(tmp_path / "a.png", 90),)))
     assert answer["images"][0]["out_of_distribution"] is None
     assert "images unlike them go unnoticed" in capsys.readouterr().err

@@ -16,6 +16,7 @@ from typing import Any
 
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import read_json, to_json, write_json, wrong_fields
+from mri_transfer.words import counted
 
 FORMAT = 1
 FIELDS = {"format": int, "written": str, "hypothesis": str, "planned": dict, "before": dict, "sha256": str}
@@ -187,8 +188,9 @@ def adherence(path: Path, planned: dict[str, Any], hypothesis: str, before: dict
             f" These images had been scored {times(before['looks'])} in this folder before it was written."
         )
     when = plan["written"].replace("T", " ").replace("+00:00", " UTC")
-    points = f"{len(sentences)} point{'s' * (len(sentences) > 1)}"
-    outcome = "It was followed." if not sentences else f"It was not followed in {points}."
+    outcome = (
+        "It was followed." if not sentences else f"It was not followed in {counted(len(sentences), 'point')}."
+    )
     return {
         "file": str(path),
         **{key: plan[key] for key in ("sha256", "written", "hypothesis", "before")},

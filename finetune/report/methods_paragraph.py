@@ -7,6 +7,7 @@ from typing import Any
 
 from mri_transfer.finetune.arms.wording import described, kind_of
 from mri_transfer.finetune.comparison.verdict import describe_cell
+from mri_transfer.words import counted
 
 
 def methods(report: Mapping[str, Any]) -> str:
@@ -111,8 +112,8 @@ def _folds(report: Mapping[str, Any], options: Mapping[str, Any]) -> list[str]:
         return []
     seeds = len(report["seeds"])
     return [
-        f"We used stratified {options['folds']}-fold cross-validation over whole groups, repeated with {seeds} "
-        f"seed{'s' * (seeds > 1)}, with the same folds for every start; images were {options['size']} pixels a side."
+        f"We used stratified {options['folds']}-fold cross-validation over whole groups, repeated with "
+        f"{counted(seeds, 'seed')}, with the same folds for every start; images were {options['size']} pixels a side."
     ]
 
 
@@ -130,7 +131,7 @@ def _statistics(report: Mapping[str, Any]) -> list[str]:
 def _plan(report: Mapping[str, Any]) -> str:
     plan, looks = report.get("plan"), report.get("looks_before") or 0
     before = (
-        f" These images had been scored {looks} time{'s' * (looks > 1)} before with other starts or settings."
+        f" These images had been scored {counted(looks, 'time')} before with other starts or settings."
         if looks
         else ""
     )
@@ -139,7 +140,7 @@ def _plan(report: Mapping[str, Any]) -> str:
     outcome = (
         "was followed"
         if plan["followed"]
-        else f"was not followed in {len(plan['deviations'])} point{'s' * (len(plan['deviations']) > 1)} "
+        else f"was not followed in {counted(len(plan['deviations']), 'point')} "
         f"({' '.join(plan['deviations'])})"
     )
     count = (plan.get("before") or {}).get("trials", 0)

@@ -17,6 +17,7 @@ from mri_transfer.datasets.volumes.formats.dicom.series_tags import Frame, Heade
 from mri_transfer.datasets.volumes.formats.dicom.stack import FEWEST, by_key, by_orientation, repeats
 from mri_transfer.datasets.volumes.formats.stored import DEFAULT_LIMIT, BadVolume
 from mri_transfer.progress import bar
+from mri_transfer.words import counted
 
 _LONGEST_NAME = 64  # characters of a description
 _REPEATED = "repeats the SOPInstanceUID"
@@ -139,7 +140,7 @@ def _take_apart(
         echoes = len({header.frames[0].echo for _, header in single})
         name = f"{label} echo {header.frames[0].echo} ms" if echoes > 1 else label
         if len(group) < FEWEST:
-            reason = f"only {len(group)} slice{'s' * (len(group) != 1)}, not a volume"
+            reason = f"only {counted(len(group), 'slice')}, not a volume"
             reason += (
                 f": {repeated} other files repeat a SOPInstanceUID, which must be unique" if repeated else ""
             )

@@ -10,6 +10,7 @@ import numpy as np
 
 from mri_transfer.datasets.volumes.formats.dicom.series_tags import Frame
 from mri_transfer.datasets.volumes.formats.stored import BadVolume
+from mri_transfer.words import counted
 
 FEWEST = 3  # slices that make a volume
 _SAME_DIRECTION = 0.01  # of a unit vector's components
@@ -85,7 +86,7 @@ def stack(frames: Sequence[Frame]) -> Stack:
     depth = positions @ normal
     chosen = _one_for_each_place(frames, depth)
     if len(chosen) < FEWEST:
-        raise BadVolume(f"only {len(chosen)} slice{'s' * (len(chosen) != 1)}, not a volume")
+        raise BadVolume(f"only {counted(len(chosen), 'slice')}, not a volume")
     gaps = np.diff(depth[chosen])
     step = float(np.median(gaps))
     whole = np.rint(gaps / step).astype(np.int64)

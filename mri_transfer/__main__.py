@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import sys
 
+INTERRUPTED = 130
+# What an interrupt left running, such as a library's threads, may delay the exit by this much: all is saved by then.
+EXIT_SECONDS = 5.0
+
 
 def main() -> int:
     """Run one command; see :func:`mri_transfer.cli.main`. An interrupt during its import also prints one line."""
@@ -13,7 +17,12 @@ def main() -> int:
         print("\ninterrupted", file=sys.stderr)
         return 130
     _print_any_letter()
-    return run()
+    code = run()
+    if code == INTERRUPTED:
+        from mri_transfer.machine.interrupts import exit_within
+
+        exit_within(EXIT_SECONDS, code)
+    return code
 
 
 def _print_any_letter() -> None:

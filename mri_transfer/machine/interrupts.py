@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterator
+from types import FrameType
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -13,6 +18,13 @@ def held_back() -> Iterator[None]:
 
     Processes started meanwhile ignore it: a terminal sends Ctrl-C to them too, and their parent ends them.
     """
+    with _handler_deferred(), _signal_blocked():
+        yield
+
+
+@contextlib.contextmanager
+def _signal_blocked() -> Iterator[None]:
+    """Block the signal in this thread, and so in the processes that it starts."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
@@ -21,3 +33,34 @@ def held_back() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _handler_deferred() -> Iterator[None]:
+    """Call Python's handler only at the end.
+
+    Blocking the signal is not enough: the system then delivers it to another thread of the process, such as one of
+    TensorFlow's, and Python runs the handler in the main thread all the same.
+    """
+    handler: Any = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        yield
+        return
+    arrived: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda _, frame: arrived.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if arrived:
+            handler(signal.SIGINT, arrived[-1])
+
+
+def exit_within(seconds: float, code: int) -> None:
+    """End this process with `code`, after `seconds` even if something at its exit waits for ever."""
+
+    def end() -> None:
+        time.sleep(seconds)
+        os._exit(code)
+
+    threading.Thread(target=end, name="exit", daemon=True).start()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
+import signal
 import sys
+import threading
 
 INTERRUPTED = 130
 # What an interrupt left running, such as a library's threads, may delay the exit by this much: all is saved by then.
@@ -11,6 +14,7 @@ EXIT_SECONDS = 5.0
 
 def main() -> int:
     """Run one command; see :func:`mri_transfer.cli.main`. An interrupt during its import also prints one line."""
+    sys.unraisablehook = _raise_later
     try:
         from mri_transfer.cli import main as run
     except KeyboardInterrupt:
@@ -23,6 +27,22 @@ def main() -> int:
 
         exit_within(EXIT_SECONDS, code)
     return code
+
+
+def _raise_later(unraisable: sys.UnraisableHookArgs) -> None:
+    """Repeat an interrupt that came while Python ran a finaliser or a callback, where it drops every exception."""
+    if isinstance(unraisable.exc_value, KeyboardInterrupt):
+        threading.Timer(0.05, _interrupt).start()
+    else:
+        sys.__unraisablehook__(unraisable)
+
+
+def _interrupt() -> None:
+    """Send the main thread another interrupt."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    else:  # Windows, where nothing wakes a sleep
+        _thread.interrupt_main()
 
 
 def _print_any_letter() -> None:

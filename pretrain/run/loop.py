@@ -200,8 +200,8 @@ class Loop:
             provenance["metrics"] |= {"loss": self.loss, **figures}
             self.saver.save_best(self.trainer.copy_encoder(provenance), copying=time.monotonic() - before)
         words, again = self.monitors.finishing_seconds(step)
-        self.budget.finishing = words + self.saver.encoder_seconds + FINISHING_SECONDS
-        self.budget.finishing_later = again
+        finishing = words + self.saver.encoder_seconds + FINISHING_SECONDS
+        self.budget.expect_end(finishing, again, measured=bool(figures))
         return figures
 
     def measure_last(self) -> None:

@@ -100,3 +100,32 @@ def test_an_interrupted_program_ends_even_if_a_thread_of_its_never_does():
     began = time.monotonic()
     assert subprocess.run([sys.executable, "-c", HANGING], timeout=40).returncode == 130
     assert time.monotonic() - began < 30
+
+
+SWALLOWED = """
+import gc, os, signal, sys, time
+import mri_transfer.__main__ as program, mri_transfer.cli as cli
+def interrupt(phase, info):
+    if phase == "start":
+        gc.callbacks.clear()
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)  # the interrupt is raised here, and Python drops it
+def work(arguments=None):
+    try:
+        gc.callbacks.append(interrupt)
+        gc.collect()
+        print("goes on")
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("interrupted")
+        return 130
+cli.main = work
+sys.exit(program.main())
+"""
+
+
+def test_an_interrupt_that_python_drops_is_repeated():
+    done = subprocess.run([sys.executable, "-c", SWALLOWED], capture_output=True, text=True, timeout=40)
+    assert done.returncode == 130
+    assert done.stdout.split("\n")[:2] == ["goes on", "interrupted"]
+    assert done.stderr == ""

@@ -178,6 +178,7 @@ def in_another_process(backend: str) -> object:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_weights():
     import hashlib
 

@@ -188,6 +188,7 @@ save(0)
 """
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments_it_never_loses_an_encoder(tmp_path, killed_twenty_times):
     last = 0
     for _ in killed_twenty_times(SAVER):

@@ -47,6 +47,7 @@ def run(tumor_folder, encoder_folder, tmp_path_factory):
     return out, summary, config
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_from_its_last_epoch(run):
     assert len(run[1]["training"]["losses"]) == 2
     assert not (run[0] / "state").exists()

@@ -117,7 +117,7 @@ def test_names_in_a_list_of_checksums_are_not_obeyed(store, cli):
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the fuzzer uses Linux's timers")
 def test_the_first_damaged_folders(tmp_path):
-    command = [sys.executable, "-m", "tests.fuzz.folders", "--inputs", "150", "--out", str(tmp_path)]
+    command = [sys.executable, "-m", "tests.fuzz.folders", "--inputs", "75", "--out", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=850)
     assert done.returncode == 0, done.stderr[-2000:]

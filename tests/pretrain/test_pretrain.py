@@ -130,6 +130,7 @@ def test_sigterm_saves_and_the_run_goes_on(undisturbed, small_store, small, tmp_
 
 
 @pytest.mark.slow
+@pytest.mark.timed
 def test_a_time_budget_is_kept(small_store, command, tmp_path):
     started = time.monotonic()
     done = command("pretrain", small_store, "--out", tmp_path / "run", "--minutes", 0.75, *SMALL)

@@ -119,16 +119,11 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize(
-    ("workers", "moments"),
-    [
-        ("2", (1, 5)),
-        pytest.param("1", (1, 2, 4, 7), marks=pytest.mark.slow),
-        pytest.param("2", (1, 2, 4, 7), marks=pytest.mark.slow),
-    ],
-)
-def test_killed_with_kill_9_it_continues_and_ends_the_same(tmp_path, volumes, workers, moments):
-    arguments = ["slices", str(volumes), "--size", "32", "--workers", workers, "--quiet", "--out"]
+@pytest.mark.slow
+def test_killed_with_kill_9_it_continues_and_ends_the_same(tmp_path, volumes):
+    """With two workers; with one, `tests/mri_transfer/test_killed.py` kills it."""
+    moments = (1, 2, 4, 7)
+    arguments = ["slices", str(volumes), "--size", "32", "--workers", "2", "--quiet", "--out"]
     script = tmp_path / "run.py"
     script.write_text(KILLED.format(checkout=CHECKOUT, arguments=[*arguments, str(tmp_path / "killed")]))
     journal = tmp_path / "killed" / "volumes.jsonl"

@@ -170,7 +170,7 @@ def test_onnx_files_agree_and_carry_the_classes(classifier_run, tmp_path):
     assert "--shapes=images:1x64x64x1" in summary["commands"][0]
 
 
-@pytest.mark.parametrize("format", ["keras", "safetensors"])
+@pytest.mark.parametrize("format", [pytest.param("keras", marks=pytest.mark.slow), "safetensors"])
 def test_an_encoder_for_others_needs_no_images(format, encoder_folder, tmp_path):
     if format == "safetensors":
         pytest.importorskip("safetensors")

@@ -43,9 +43,8 @@ def tree(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize(
-    "format", ["saved_model", *(pytest.param(name, marks=pytest.mark.slow) for name in ("litert", "onnx"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
 def test_an_export_on_a_full_disk_is_one_line_and_leaves_the_former_one(classifier, disk, cli, format):
     if format == "onnx":
         pytest.importorskip("tf2onnx")

@@ -136,6 +136,7 @@ def similarity(first, second):
     return float(np.mean(correlations))
 
 
+@pytest.mark.slow
 def test_maps_of_a_randomised_network_are_others():
     """Adebayo et al. 2018 (arXiv:1810.03292): a map that survives random weights explains nothing."""
     rng = np.random.default_rng(0)

@@ -311,7 +311,7 @@ def test_missing_parts_leave_their_sections_out(tmp_path, images):
 
 
 @pytest.mark.parametrize(
-    "arms", [("imagenet",), ("imagenet", "mri"), ("a", "b", "c", "d", "e", "f", "g", "h")]
+    "arms", [("imagenet",), ("imagenet", "mri"), pytest.param(tuple("abcdefgh"), marks=pytest.mark.slow)]
 )
 @pytest.mark.parametrize("seeds", [1, 3])
 def test_any_number_of_arms_and_seeds(tmp_path, images, arms, seeds):

@@ -104,10 +104,10 @@ from mri_transfer.pretrain.fit.memory_plan import memory_plan, step_bytes
 from mri_transfer.pretrain.methods import METHODS
 from mri_transfer.pretrain.augmentations.views import Views
 recompute, micro = sys.argv[1] == "True", int(sys.argv[2]) or None
-encoder = build_encoder("efficientnet_lite0", 128, 0)
-method = METHODS["simclr"].build(encoder, Views(128), plan=memory_plan(recompute, micro))
+encoder = build_encoder("efficientnet_lite0", 96, 0)
+method = METHODS["simclr"].build(encoder, Views(96), plan=memory_plan(recompute, micro))
 method.compile(optimizer="adamw", jit_compile=False)
-images = np.random.default_rng(0).integers(0, 255, (2, 48, 128, 128)).astype("uint8")
+images = np.random.default_rng(0).integers(0, 255, (2, 48, 96, 96)).astype("uint8")
 batch = {"a": images[0], "b": images[1], "subject": np.arange(48, dtype="int32")}
 for _ in range(2):  # the second has everything that later ones have
     method.train_on_batch(batch)

@@ -25,6 +25,7 @@ def test_memory_is_estimated_from_the_layers():
     assert activation_bytes(large) == pytest.approx(4 * activation_bytes(small), rel=0.1)
 
 
+@pytest.mark.slow
 def test_gradients_and_statistics_are_those_of_the_plain_encoder():
     if keras.backend.backend() != "tensorflow":
         pytest.skip("the tape is TensorFlow's")

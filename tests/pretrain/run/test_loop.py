@@ -99,6 +99,7 @@ def undisturbed(small_store, tmp_path_factory):
     return out
 
 
+@pytest.mark.slow
 def test_stopped_in_the_middle_it_goes_on_to_the_same_bits(config, watched, undisturbed):
     def stop(step):
         if step == 5:

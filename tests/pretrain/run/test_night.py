@@ -262,6 +262,7 @@ def half_speed(process, after):
         thread.join()
 
 
+@pytest.mark.timed
 def test_a_budget_in_time_holds_while_the_machine_slows_down_and_its_clock_jumps(small_store, tmp_path):
     out = tmp_path / "run"
     process = start("pretrain", small_store, "--out", out, "--minutes", 1, *SMALL, first=JUMPING)
@@ -281,6 +282,7 @@ def test_a_budget_in_time_holds_while_the_machine_slows_down_and_its_clock_jumps
     assert summary["saving_share"] < 0.01
 
 
+@pytest.mark.timed
 def test_until_a_time_of_day_with_a_kill_in_between(small_store, tmp_path):
     """The time that the run was off counts, so it is ready when it was told to be."""
     out = tmp_path / "run"

@@ -83,6 +83,7 @@ def prepare(name: str) -> None:
     import mri_transfer.finetune.prediction.predict  # noqa: F401
     from mri_transfer import demo
     from mri_transfer.checkpoints import imagenet
+    from mri_transfer.finetune import config as finetuning
     from mri_transfer.pretrain import config, pretrain  # noqa: F401
     from mri_transfer.pretrain.run import saving
 
@@ -93,8 +94,12 @@ def prepare(name: str) -> None:
         config.PretrainConfig = lambda **options: settings(  # type: ignore[misc, assignment]
             **{key: value for key, value in options.items() if key != "minutes"}, steps=6
         )
+        comparison = finetuning.CompareConfig
+        finetuning.CompareConfig = lambda **options: comparison(  # type: ignore[misc, assignment]
+            **options, folds=2, seeds=1, draws=50
+        )
         imagenet.load_imagenet = lambda *_: {"source": "none"}
-        demo.SUBJECTS, demo.IMAGES_PER_CLASS = 3, 30
+        demo.SUBJECTS, demo.IMAGES_PER_CLASS = 2, 14
     saving.SHARE = 1e9  # save whenever it is time, whatever it costs
 
 

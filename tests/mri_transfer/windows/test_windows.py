@@ -95,10 +95,11 @@ def test_from_volumes_to_a_prediction(windows):
     write_volumes(desk / "Köpfe", subjects=2, seed=0)
     write_tumors(desk / "Tumöre", per_class=8, seed=1, one_each=True)
     command = ("-m", "mri_transfer")
+    small = ("--backbone", "mobilenet")
     cut = ("slices", "Köpfe", "--out", "store", "--size", 32, "--spacing", 12, "--workers", 2)
     windows(*command, *cut)
     windows(*command, *cut)  # nothing new
-    windows(*command, "pretrain", "store", "--out", "run", "--steps", 2, "--batch", 4)
+    windows(*command, "pretrain", "store", "--out", "run", "--steps", 2, "--batch", 4, *small)
     windows(*command, "audit", "Tumöre", "--against", "store", "--out", "audit")
     compare = ("compare", "Tumöre", "--arm", "random", "--arm", "mri=run", "--out", "report", "--size", 32)
     windows(*command, *compare, "--seeds", 1, "--folds", 2, "--draws", 50, "--workers", 2)

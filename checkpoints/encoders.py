@@ -20,6 +20,7 @@ import numpy as np
 
 from mri_transfer.checkpoints.backbones import build_encoder, check_backbone, named_weights
 from mri_transfer.errors import UserError
+from mri_transfer.options import LARGEST_SIDE
 from mri_transfer.storage.arrays import differences, not_finite, read_arrays, write_arrays
 from mri_transfer.storage.files import Kind, finite, read_object, write_card, wrong_fields
 
@@ -145,14 +146,14 @@ def read_card(folder: Path) -> dict[str, Any]:
     }
     fault = "is not the card of an encoder"
     card = read_object(path, kinds, newest=FORMAT, fault=fault, remedy=REMEDY)
-    if wrong := _wrong_in(card["provenance"]):
+    if wrong := wrong_in(card["provenance"]):
         raise UserError(f"{path}: {fault} (provenance: {', '.join(wrong)}); {REMEDY}")
-    if not WEIGHTS_NAME.fullmatch(card["weights"]) or not 0 < card["size"] < 100_000:
+    if not WEIGHTS_NAME.fullmatch(card["weights"]) or not 0 < card["size"] <= LARGEST_SIDE:
         raise UserError(f"{path}: {fault} (weights or size); {REMEDY}")
     return card
 
 
-def _wrong_in(provenance: Any) -> list[str]:
+def wrong_in(provenance: Any) -> list[str]:
     """Fields of a provenance, or of its starts' provenances, whose type is not what readers expect."""
     while provenance:
         if wrong := wrong_fields(provenance, {}, _OF_PROVENANCE) or wrong_fields(

@@ -20,6 +20,8 @@ from mri_transfer.errors import UserError
 
 Config = TypeVar("Config")
 
+SMALLEST_SIDE, LARGEST_SIDE = 16, 1024  # of an image, pixels
+
 
 def option(
     default: Any = dataclasses.MISSING,
@@ -100,8 +102,8 @@ def positive_int(text: str) -> int:
 def side(text: str) -> int:
     """Side of an image in pixels."""
     value = positive_int(text)
-    if not 16 <= value <= 1024:
-        raise ValueError("must be between 16 and 1024 pixels")
+    if not SMALLEST_SIDE <= value <= LARGEST_SIDE:
+        raise ValueError(f"must be between {SMALLEST_SIDE} and {LARGEST_SIDE} pixels")
     return value
 
 

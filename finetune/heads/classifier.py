@@ -19,6 +19,7 @@ from mri_transfer.checkpoints.encoders import load_encoder, read_card, save_enco
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.heads.features import extract_features
 from mri_transfer.finetune.heads.probe import Probe, softmax, standardise
+from mri_transfer.options import LARGEST_SIDE
 from mri_transfer.storage.arrays import differences, not_finite, read_arrays, write_arrays
 from mri_transfer.storage.files import Kind, read_object, write_card, wrong_fields
 
@@ -163,7 +164,7 @@ def _sensible(card: dict[str, Any]) -> dict[str, bool]:
     are_strings = all(isinstance(name, str) and name for name in names)
     return {
         "temperature": 0 < card["temperature"] < 1e6,
-        "size": 0 < card["size"] < 100_000,
+        "size": 0 < card["size"] <= LARGEST_SIDE,
         "classes": are_strings and len(set(names)) == len(names) >= 1,
     }
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
 from mri_transfer import progress
 from mri_transfer.errors import UserError
 from mri_transfer.machine import device
-from mri_transfer.options import argument, option
+from mri_transfer.options import argument, option, positive_int, side, whole
 from mri_transfer.storage.files import (
     Kind,
     atomic_write,
@@ -41,8 +42,8 @@ _CARD: dict[str, Kind] = {
     **{"slices": {"store": _TEXT, "fingerprint": _TEXT}, "versions": dict},
 }
 _STATE: dict[str, Kind] = {
-    **{"graph": str, "fingerprint": str, "budget": dict, "diverged": [int], "finished": bool, "step": int},
-    **{"seconds": _NUMBER, "share": _NUMBER},
+    **{"graph": str, "fingerprint": str, "diverged": [int], "finished": bool, "step": int},
+    **{"budget": dict[str, int | float], "seconds": _NUMBER, "share": _NUMBER},
     **dict.fromkeys(("rank", "first_loss", "last_loss"), (int, float, type(None))),
     "data": {"store": str, "slices": int, "subjects": int},
     "machine": {"board": _TEXT, **dict.fromkeys(("machine", "python", "tensorflow", "numpy"), str)},
@@ -114,8 +115,8 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
     write_card(out / "start.json", {"backbone": card["backbone"], **card["start"], "precision": "float32"})
     lines = folder / "metrics.jsonl"
     if lines.is_file():
-        with atomic_write(out / "metrics.jsonl", "wb") as file:
-            file.write(lines.read_bytes())
+        with atomic_write(out / "metrics.jsonl", "wb") as file, lines.open("rb") as source:
+            shutil.copyfileobj(source, file)
     results = {
         "first_loss": info["first_loss"],
         "last_loss": info["last_loss"],
@@ -164,14 +165,22 @@ def import_graph(config: ImportConfig) -> dict[str, Any]:
 
 def _card(folder: Path) -> dict[str, Any]:
     """graph.json, after checking that it describes this graph."""
+    from mri_transfer.checkpoints.encoders import wrong_in
     from mri_transfer.pretrain.graph.exporting import CARD, FORMAT
 
-    path = folder / CARD
-    card = read_object(path, _CARD, fault="is not the card of a training graph", remedy=REMEDY)
+    path, fault = folder / CARD, "is not the card of a training graph"
+    card = read_object(path, _CARD, fault=fault, remedy=REMEDY)
     if card["format"] != FORMAT:
         raise UserError(
             f"{path}: has format {card['format']}, and this version reads {FORMAT}; update mri-transfer"
         )
+    for name, check in (("size", side), ("batch", positive_int), ("seed", whole)):
+        try:
+            check(str(card[name]))
+        except ValueError as error:
+            raise UserError(f"{path}: {fault} ({name}: {error}); {REMEDY}") from None
+    if wrong := wrong_in({"start": card["start"], "config": card["config"]}):
+        raise UserError(f"{path}: {fault} ({', '.join(wrong)}); {REMEDY}")
     model = folder / MODEL
     if not model.is_file() or sha256(model) != card["files"][MODEL]:
         raise UserError(f"{model}: missing, or not the graph that {CARD} describes; {REMEDY}")
@@ -181,7 +190,10 @@ def _card(folder: Path) -> dict[str, Any]:
 def _check_state(folder: Path, card: dict[str, Any], arrays: dict[str, Any], info: dict[str, Any]) -> None:
     from mri_transfer.storage.arrays import differences, not_finite
 
-    if fields := wrong_fields(info, _STATE):
+    fields = wrong_fields(info, _STATE)
+    if not fields and not set(info["budget"]) <= {"hours", "steps"}:  # it goes among the run's settings
+        fields = ["budget"]
+    if fields:
         raise UserError(f"{folder}: state/ is damaged ({', '.join(fields)}); {REMEDY}")
     shapes = {entry["name"]: tuple(entry["shape"]) for entry in card["state"]}
     wrong = differences(shapes, arrays)

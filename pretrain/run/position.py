@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from mri_transfer.errors import UserError
+from mri_transfer.options import LARGEST_SIDE
 from mri_transfer.storage.files import Kind, wrong_fields
 
 _NUMBER: Kind = (int, float)
@@ -23,7 +24,7 @@ _KINDS: dict[str, Kind] = {
     },
 }
 _NEVER_NEGATIVE = ("step", "seconds", "share", "step_seconds", "saving_seconds")
-_COUNTS, _MOST = ("size", "micro_batch"), 100_000
+_MOST = {"size": LARGEST_SIDE, "micro_batch": 100_000}
 
 
 @dataclasses.dataclass
@@ -73,8 +74,8 @@ class Position:
         """
         wrong = wrong_fields(info, {}, _KINDS)
         wrong = wrong or [name for name in _NEVER_NEGATIVE if info.get(name, 0) < 0]
-        given = {name: info[name] for name in _COUNTS if info.get(name) is not None}
-        if wrong := wrong or [name for name, count in given.items() if not 0 < count <= _MOST]:
+        given = {name: info[name] for name in _MOST if info.get(name) is not None}
+        if wrong := wrong or [name for name, count in given.items() if not 0 < count <= _MOST[name]]:
             raise UserError(f"state/ is damaged ({', '.join(wrong)}); choose another --out")
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{name: value for name, value in info.items() if name in names})

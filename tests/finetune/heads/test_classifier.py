@@ -88,6 +88,20 @@ def test_a_head_whose_name_no_file_can_have(run):
         load_classifier(run)
 
 
+@pytest.mark.parametrize("size", [0, 2000, 99_999])
+def test_a_size_that_no_training_has(run, size):
+    """It would be the memory of a network on images of this size."""
+    write_card(run / CARD, read_object(run / CARD) | {"size": size})
+    with pytest.raises(UserError, match=r"classifier\.json: is damaged \(size\); "):
+        load_classifier(run)
+    path = run / "encoder" / "encoder.json"
+    write_card(path, read_object(path) | {"size": size})
+    with pytest.raises(
+        UserError, match=r"encoder\.json: is not the card of an encoder \(weights or size\); "
+    ):
+        read_card(run)
+
+
 @pytest.mark.parametrize("start", [{"init": []}, {"source": 5}, {"scale_of": "x"}])
 def test_a_start_that_is_none(run, start):
     path = run / "encoder" / "encoder.json"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from mri_transfer.errors import UserError
-from mri_transfer.pretrain.graph.importing import MODEL, _check_state
+from mri_transfer.pretrain.graph.importing import MODEL, _card, _check_state
+from mri_transfer.storage.files import sha256
 
 CARD = {
     "files": {MODEL: "a"},
@@ -30,6 +33,8 @@ def test_a_whole_state(tmp_path):
     ("card", "arrays", "info", "words"),
     [
         ({}, {}, {"last_loss": "low"}, r"state/ is damaged \(last_loss\)"),
+        ({}, {}, {"budget": {"steps": "2"}}, r"state/ is damaged \(budget\)"),
+        ({}, {}, {"budget": {"init": 2}}, r"state/ is damaged \(budget\)"),
         ({"encoder": {"conv/kernel": "elsewhere"}}, {}, {}, r"not in state/ \(elsewhere\)"),
         ({}, {"model/0000/kernel": np.full(2, np.nan)}, {}, r"not finite \(model/0000/kernel\)"),
     ],
@@ -43,3 +48,42 @@ def test_a_loss_that_is_missing(tmp_path):
     info = {key: value for key, value in INFO.items() if key != "first_loss"}
     with pytest.raises(UserError, match=r"state/ is damaged \(first_loss\)"):
         _check_state(tmp_path, CARD, ARRAYS, info)
+
+
+def graph(folder):
+    """A folder with the card of a graph that is whole; returns the card."""
+    (folder / "graph").mkdir()
+    (folder / MODEL).write_bytes(b"graph")
+    return {
+        **{"format": 1, "backbone": "mobilenet", "method": "simclr", "size": 32, "batch": 4, "seed": 0},
+        **{
+            "made_by": "mri-transfer",
+            "state": CARD["state"],
+            "encoder": CARD["encoder"],
+            "positives": "same",
+        },
+        "files": {MODEL: sha256(folder / MODEL)},
+        **{"start": {"init": "random"}, "config": {"init": "random"}, "versions": {}},
+        "slices": {"store": None, "fingerprint": None},
+    }
+
+
+def test_a_whole_card(tmp_path):
+    card = graph(tmp_path)
+    (tmp_path / "graph.json").write_text(json.dumps(card))
+    assert _card(tmp_path) == card
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("size", 0), ("size", -32), ("size", 99_999), ("size", 10**200), ("batch", 0), ("seed", -1)),
+        *(("start", {"init": []}), ("config", {"init": 3})),
+    ],
+)
+def test_values_that_no_export_has(tmp_path, name, value):
+    (tmp_path / "graph.json").write_text(json.dumps(graph(tmp_path) | {name: value}))
+    with pytest.raises(
+        UserError, match=rf"graph\.json: is not the card .* \(({name}|init).*\); copy the whole"
+    ):
+        _card(tmp_path)

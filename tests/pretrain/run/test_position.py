@@ -20,7 +20,8 @@ def test_a_value_of_another_type_is_one_line(name, value):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("step", -1), ("seconds", -0.5), ("size", 0), ("size", 10**9), ("micro_batch", -2)]
+    ("name", "value"),
+    [("step", -1), ("seconds", -0.5), ("size", 0), ("size", 2000), ("size", 10**9), ("micro_batch", -2)],
 )
 def test_a_value_that_no_run_has_is_one_line(name, value):
     with pytest.raises(UserError, match=rf"state/ is damaged \({name}\); choose another --out$"):

@@ -10,6 +10,7 @@ continues; time off doesn't count. Ctrl-C saves and ends it; closing the termina
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -18,10 +19,42 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import states
 from slices import Pairs, Slices
-from states import Problem, say
-from training import Training, graph_id, identity
+from states import NUMBER, NUMBER_OR_NONE, Problem, say
+from training import GRAPH, Training, graph_id, identity
 
 FORMAT = 1
+MOST_PAIRS = 1 << 16  # in a step
+CARD = {
+    "files": dict,
+    "tensorflow": str,
+    "method": str,
+    "backbone": str,
+    "size": int,
+    "slice_size": int,
+    "batch": int,
+    "seed": int,
+    "positives": dict,
+    "max_mm": NUMBER,
+    "negatives": bool,
+    "peak_rate": NUMBER,
+    "warmup": NUMBER,
+    "chance": NUMBER_OR_NONE,
+    "state": list,
+}
+VARIABLE = {"name": str, "shape": list, "dtype": str}
+INFO = {
+    "graph": str,
+    "budget": dict,
+    "fingerprint": str,
+    "finished": bool,
+    "step": int,
+    "seconds": NUMBER,
+    "share": NUMBER,
+    "rate_scale": NUMBER,
+    "diverged": list,
+    "first_loss": NUMBER_OR_NONE,
+    "last_loss": NUMBER_OR_NONE,
+}
 
 
 def effective_rank(features):
@@ -40,15 +73,52 @@ def read_card(folder):
     card = states.read_json(path)
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise Problem(f"{path}: is of another version than this runner; copy the whole folder again")
+    wrong = states.wrong_fields(card, CARD) or [name for name, fine in _sensible_card(card) if not fine]
+    if wrong:
+        raise Problem(f"{path}: is damaged ({', '.join(wrong)}); copy the whole folder again")
     for name, digest in card["files"].items():
         file = folder / name
-        if not file.is_file():
+        try:
+            is_here = file.is_file()
+        except ValueError:  # no name that a file can have
+            is_here = False
+        if not is_here:
             raise Problem(f"{file}: missing; copy the whole folder again")
         if states.sha256(file) != digest:
             raise Problem(
                 f"{file}: is not the file that was exported with graph.json; copy the whole folder again"
             )
     return card
+
+
+def _sensible_card(card):
+    """Fields of the right types, each with whether its value is one that an export writes."""
+    positives = card["positives"]
+    return [
+        ("files", GRAPH in card["files"]),
+        ("tensorflow", re.match(r"\d{1,4}(\.\d{1,4}){0,2}$", card["tensorflow"])),
+        ("slice_size", card["slice_size"] > 0),
+        ("batch", 0 < card["batch"] <= MOST_PAIRS),
+        ("seed", card["seed"] >= 0),
+        ("positives", positives and not states.wrong_fields(positives, dict.fromkeys(positives, NUMBER))),
+        ("positives", set(positives) <= {"adjacent", "same"}),
+        ("max_mm", card["max_mm"] > 0),
+        ("peak_rate", card["peak_rate"] > 0),
+        ("warmup", 0 <= card["warmup"] < 1),
+        ("state", not any(states.wrong_fields(entry, VARIABLE) for entry in card["state"])),
+    ]
+
+
+def _sensible_info(info):
+    """The same for the position of a saved training."""
+    budget = info["budget"]
+    return [
+        ("budget", len(budget) == 1 and not states.wrong_fields(budget, dict.fromkeys(budget, NUMBER))),
+        ("step", info["step"] >= 0),
+        ("seconds", info["seconds"] >= 0),
+        ("share", 0 <= info["share"] <= 1),
+        ("rate_scale", info["rate_scale"] > 0),
+    ]
 
 
 def tensorflow_for(card):
@@ -93,12 +163,13 @@ class Graph:
                 f"({' '.join(str(error).split())[:300]}); export it again, for this TensorFlow"
             ) from None
         expected = {entry["name"]: (tuple(entry["shape"]), entry["dtype"]) for entry in card["state"]}
-        actual = [(tuple(v.shape.as_list()), v.dtype.name) for v in self.module.state]
+        state = getattr(self.module, "state", ())
+        actual = [(tuple(v.shape.as_list()), v.dtype.name) for v in state]
         if list(expected.values()) != actual:
             raise Problem(
                 f"{folder}: graph.json is of another graph than graph/; copy the whole folder again"
             )
-        self.variables = dict(zip(expected, self.module.state))
+        self.variables = dict(zip(expected, state))
 
     def step(self, batch, rate, share):
         """One optimizer step; returns the loss before it."""
@@ -111,6 +182,11 @@ class Graph:
             raise Problem(
                 f"out of memory with {len(a)} pairs; what was saved is kept. Close other programs, or export again "
                 "with a smaller --batch or with --micro-batch"
+            ) from None
+        except (TypeError, ValueError) as error:
+            raise Problem(
+                f"{self.folder}: graph/ does not take {len(a)} pairs of {a.shape[1]} px "
+                f"({' '.join(str(error).split())[:100]}); copy the whole folder again"
             ) from None
 
     def rank(self, images):
@@ -129,7 +205,8 @@ class Graph:
         """Continue from numbers returned by :meth:`arrays`."""
         for name, variable in self.variables.items():
             array = arrays.get(name)
-            if array is None or array.shape != tuple(variable.shape.as_list()):
+            shape = tuple(variable.shape.as_list())
+            if array is None or array.shape != shape or array.dtype.kind not in "biuf":
                 raise Problem(
                     f"{self.folder / 'state'}: its weights are not of this graph ({name} differs); "
                     "put it back beside the graph it was trained with, or remove it to begin again"
@@ -140,6 +217,11 @@ class Graph:
 
 def check_same_training(info, card, options, slices):
     """Only continue a training with the graph, budget and slices it began with."""
+    wrong = states.wrong_fields(info, INFO) or [name for name, fine in _sensible_info(info) if not fine]
+    if wrong:
+        raise Problem(
+            f"state/: is damaged ({', '.join(wrong)}); bring a copy of it back, or remove it to begin again"
+        )
     if info["graph"] != graph_id(card):
         raise Problem(
             "state/: is of another graph; put it back beside the graph it was trained with, or remove it"
@@ -241,10 +323,13 @@ def run(options):
         training.train()
     info = training.info
     chance = f" (chance is {card['chance']:.3f})" if card["chance"] is not None else ""
+    loss = ""
+    if None not in (info["first_loss"], info["last_loss"]):  # the budget may end before the first step
+        loss = f", loss {info['first_loss']:.3f} → {info['last_loss']:.3f}{chance}"
     say(
-        f"{info['step']} steps in {info['seconds'] / 60:.1f} min, loss {info['first_loss']:.3f} → "
-        f"{info['last_loss']:.3f}{chance}; effective rank of {len(training.looked_at)} slices' features "
-        f"{info['rank']:.1f}" + (": COLLAPSED, all slices look the same to it" if info["rank"] < 2 else "")
+        f"{info['step']} steps in {info['seconds'] / 60:.1f} min{loss}; effective rank of "
+        f"{len(training.looked_at)} slices' features {info['rank']:.1f}"
+        + (": COLLAPSED, all slices look the same to it" if info["rank"] < 2 else "")
     )
     say(f"bring the folder back and make a run of it: mri-transfer import-graph {folder.name} --out RUN")
 

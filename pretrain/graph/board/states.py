@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -20,6 +21,11 @@ import numpy as np
 
 FORMAT = 1
 KEPT = 2
+MOST_BYTES = 100000000
+"""Limit for a JSON file. Real ones have less than a megabyte."""
+LONGEST_NUMBER = 300  # digits
+NUMBER = (int, float)
+NUMBER_OR_NONE = (int, float, type(None))
 CARD_NAME = re.compile(r"state-(\d+)\.json")
 FILE_NAME = re.compile(r"state-(\d+)\.(json|npz)(\.part)?")
 
@@ -43,15 +49,44 @@ def read_json(path):
     """The content of a JSON file.
 
     Raises:
-        Problem: it is missing or not JSON.
+        Problem: it is missing or not JSON, or holds a number that no float can hold.
     """
     try:
-        with open(str(path), encoding="utf-8") as file:
-            return json.load(file)
+        with open(str(path), "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES // 10**6} MB")
+        return json.loads(
+            content.decode("utf-8"), parse_constant=_float, parse_float=_float, parse_int=_integer
+        )
     except FileNotFoundError:
         raise Problem(f"{path}: no such file; copy the whole folder again") from None
     except (OSError, ValueError, RecursionError) as error:
         raise Problem(f"{path}: not readable as JSON ({error}); copy it again") from None
+
+
+def _float(text):
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no number in JSON")
+    return value
+
+
+def _integer(text):
+    if len(text) > LONGEST_NUMBER:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def wrong_fields(fields, kinds):
+    """The names in `kinds` that are missing from what was read from JSON or have another type; a bool is no number."""
+    if not isinstance(fields, dict):
+        return list(kinds)
+    return [name for name, kind in kinds.items() if name not in fields or not _is(fields[name], kind)]
+
+
+def _is(value, kind):
+    return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
 def sha256(path):
@@ -200,7 +235,7 @@ class Lines:
         lines = []
         with contextlib.suppress(OSError):
             for line in self.path.read_bytes().splitlines(True):
-                with contextlib.suppress(ValueError, KeyError, TypeError):
+                with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                     if json.loads(line.decode("utf-8"))["step"] <= step:
                         lines.append(line.rstrip() + b"\n")
             with atomic_write(self.path) as file:

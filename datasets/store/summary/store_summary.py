@@ -1,8 +1,8 @@
-"""The final report of the command `slices`."""
+"""The final report of the command `slices`, and the licences in the summary that it writes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,16 @@ def tell(out: Path, summary: dict[str, Any], seconds: float) -> None:
         say(f"of the store's volumes, {len(missing)} are gone (such as {missing[0]}); their slices stay")
     say_skipped(summary["skipped"], "skipped", f"all are in {out / PAGE}")
     say(f"look at {out / PAGE}")
+
+
+def licences_in(summary: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The "file" and "text" of each licence in a store's summary, leaving out what is something else."""
+    licences = summary.get("licences")
+    return [
+        {"file": str(licence["file"]), "text": str(licence["text"])}
+        for licence in (licences if isinstance(licences, list) else [])
+        if isinstance(licence, dict) and {"file", "text"} <= set(licence)
+    ]
 
 
 def nothing_used(

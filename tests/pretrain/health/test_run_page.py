@@ -125,6 +125,24 @@ def test_names_are_escaped_and_generated_data_are_marked(finished, small_store, 
     assert page.text.count("generated <heads>, no evidence") >= html.count("<figure>") + 4
 
 
+@pytest.mark.parametrize(
+    "licences", [3, "terms", {"file": "a"}, [3, None, {"file": "a"}, {"file": 1, "text": []}]]
+)
+def test_a_summary_of_the_store_with_other_values(small_store, tmp_path, licences):
+    from mri_transfer.pretrain.health.run_page import _about_the_store
+
+    copy = tmp_path / "store"
+    shutil.copytree(small_store, copy)
+    expected = SliceStore.open(copy).manifest["counts"]
+    (copy / "summary.json").write_text(json.dumps({"licences": licences, "banner": ["x"]}))
+    manifest = json.loads((copy / "manifest.json").read_text())
+    del manifest["counts"], manifest["card_sha256"]  # the store's identity does without its counts
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    facts = _about_the_store(SliceStore.open(copy))
+    assert all(isinstance(text, str) for licence in facts["licences"] for text in licence.values())
+    assert facts["counts"] == {name: expected[name] for name in facts["counts"]}
+
+
 def test_long_runs_are_drawn_with_few_points():
     lines = [{"step": i, "seconds": 5.0 * i, "loss": float(i % 2)} for i in range(10_000)]
     seconds, values = run_charts.series(lines, "loss")

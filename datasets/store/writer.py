@@ -189,7 +189,8 @@ class StoreWriter:
         self.commit()
         manifest_path = self.folder / MANIFEST
         if not self.changed:
-            return SliceStore.open(self.folder).manifest
+            # The journal's own account: nothing vouches for a manifest's entries beyond the store's content.
+            return {**SliceStore.open(self.folder).manifest, **self.ledger.about()}
         if self._shard is not None:
             self._shard.close()
             self._shard, self._shard_number = None, -1

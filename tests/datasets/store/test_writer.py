@@ -220,6 +220,16 @@ def test_a_file_that_was_mended_is_no_longer_listed_as_skipped(tmp_path):
             assert writer.finish()["skipped"] == []
 
 
+@pytest.mark.parametrize("counts", [None, {}, {"by_plane": 3}])
+def test_a_manifest_with_other_counts_is_no_hindrance(tmp_path, counts):
+    finish(tmp_path)
+    manifest = read_object(tmp_path / "manifest.json")
+    damaged = {key: value for key, value in manifest.items() if key not in ("notes", "skipped", "counts")}
+    write_card(tmp_path / "manifest.json", damaged | ({} if counts is None else {"counts": counts}))
+    with StoreWriter(tmp_path, SETTINGS) as writer:
+        assert writer.finish() == manifest
+
+
 @pytest.mark.parametrize("fail_at", range(8))
 def test_a_full_disk_loses_nothing(tmp_path, monkeypatch, fail_at):
     """Every fsync in turn fails as on a full disk; the error names a file, and the next run makes the whole store."""

@@ -117,7 +117,11 @@ class FeatureTable:
             raise self._fault(f"{text}; {HOW}") from None
         if files.ndim != 1 or files.dtype.kind not in "US" or features.dtype.kind not in "fiu":
             raise self._fault(f"files are {files.dtype} {files.shape}, features {features.dtype}; {HOW}")
-        return [_plain(str(name)) for name in files.astype(str)], features
+        try:
+            texts = [name.decode() if isinstance(name, bytes) else str(name) for name in files.tolist()]
+        except UnicodeDecodeError as error:
+            raise self._fault(f"files hold what is no text ({error}); {HOW}") from None
+        return [_plain(text) for text in texts], features
 
     def _of_csv(self) -> tuple[list[str], np.ndarray]:
         files: list[str] = []

@@ -7,6 +7,7 @@ import hashlib
 import io
 import math
 import os
+import sys
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -141,8 +142,19 @@ def _unpacked(archive: zipfile.ZipFile, size: int) -> dict[str, np.ndarray]:
             if math.prod(shape) * dtype.itemsize != entry.file_size - member.tell():
                 raise ValueError("an array's header promises another size than the array has")
             member.seek(0)
-            arrays[entry.filename.removesuffix(".npy")] = np.lib.format.read_array(member, allow_pickle=False)
+            array = np.lib.format.read_array(member, allow_pickle=False)
+            if not _text_is_whole(array):
+                raise ValueError("it holds text with numbers of no character")
+            arrays[entry.filename.removesuffix(".npy")] = array
     return arrays
+
+
+def _text_is_whole(array: np.ndarray) -> bool:
+    """Whether text has characters alone: numpy looks at it last, and then raises errors of no known kind."""
+    if array.dtype.kind != "U" or not array.nbytes:
+        return True
+    codes = np.frombuffer(array.tobytes(), np.dtype("u4").newbyteorder(array.dtype.byteorder))
+    return int(codes.max()) <= sys.maxunicode
 
 
 def save_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

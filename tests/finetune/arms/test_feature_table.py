@@ -103,6 +103,28 @@ def test_a_bad_table_is_one_line(tmp_path, files, features, words):
 
 
 @pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (np.array([b"a", b"\xff", b"c"]), "files hold what is no text ('utf-8'"),
+        (np.array([65, 0x110000, 66], "<u4").view("<U1"), "numbers of no character; a table is"),
+        (np.array([65, 0x7FFFFFFF, 66], ">u4").view(">U1"), "numbers of no character; a table is"),
+        (np.arange(3), "files are int64 (3,)"),
+        (np.zeros(3, "datetime64[s]"), "files are datetime64[s]"),
+        (np.array([PATHS]), "files are <U16 (1, 3)"),
+    ],
+)
+def test_names_of_another_kind(tmp_path, files, words):
+    with pytest.raises(UserError) as error:
+        table(tmp_path, files).check([NAMES])
+    assert words in str(error.value)
+
+
+def test_names_may_be_bytes_of_utf_8(tmp_path):
+    names = [("ä/1.png",), ("b/2.png",), ("c/3.png",)]
+    table(tmp_path, np.array([name.encode() for (name,) in names])).check([names])
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "has 0 files"),

@@ -7,7 +7,19 @@ from typing import Any, ClassVar
 
 from mri_transfer import progress
 from mri_transfer.checkpoints.initialisation import PUBLISHED
-from mri_transfer.storage.files import read_object
+from mri_transfer.storage.files import Kind, read_object
+
+_CARD: dict[str, Kind] = {
+    **{"backbone": str, "size": int},
+    "provenance": {
+        "data": {"slices": int, "subjects": int},
+        "published": {
+            **{"from": str, "method": str, "licence": str, "views": int, "core_hours": (int, float)},
+            **{"data": [{"source": str, "people": int}], "scores": [str], "limits": [str]},
+            "audit": {"pictures": int, "shared": int},
+        },
+    },
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +45,11 @@ def encoders(config: EncodersConfig) -> dict[str, Any]:
     """
     remedy = "install mri-transfer again"
     entries: list[dict[str, Any]] = [
-        {"name": name, "folder": str(folder), "card": read_object(folder / "encoder.json", remedy=remedy)}
+        {
+            "name": name,
+            "folder": str(folder),
+            "card": read_object(folder / "encoder.json", _CARD, remedy=remedy),
+        }
         for name, folder in PUBLISHED.items()
     ]
     for encoder in entries:
@@ -64,7 +80,7 @@ def described(name: str, card: dict[str, Any]) -> list[str]:
         *(f"  {line}" for line in facts["scores"]),
         f"  {audit['shared'] or 'none'} of the {audit['pictures']:,} distinct pictures of the public tumour set "
         + ("is among its slices" if audit["shared"] < 2 else "are among its slices"),
-        f"  {facts['limits'][0]} Not a medical device.",
+        "  " + " ".join([*facts["limits"][:1], "Not a medical device."]),
     ]
     if audit["shared"]:
         lines.append(

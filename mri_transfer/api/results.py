@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN = 50  # rows of a table in a notebook
 HEIGHT = 640  # pixels of a page in a notebook
+AGAIN = "make it again with the same `mri-transfer compare`"
 
 
 class Result(dict[str, Any]):
@@ -191,7 +192,8 @@ class Comparison(Result):
 
         if self.folder is None or not (self.folder / "report.json").is_file():
             raise UserError("this comparison has no report yet")
-        return read_object(self.folder / "report.json")
+        kinds = {"pairs": [dict], "results": [dict], "arm_names": [str], "verdict": dict}
+        return read_object(self.folder / "report.json", kinds, remedy=AGAIN)
 
     @property
     def pairs(self) -> list[dict[str, Any]]:
@@ -226,7 +228,11 @@ class Comparison(Result):
         from mri_transfer.finetune.report.styles import looks
 
         report = self.details
-        sections = charts.draw(report, looks(report["arm_names"]))
+        try:
+            sections = charts.draw(report, looks(report["arm_names"]))
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            what = f"{type(error).__name__}: {' '.join(str(error).split())[:80]}"
+            raise UserError(f"{self.folder}/report.json: is damaged ({what}); {AGAIN}") from None
         return {picture.name: picture.figure for pictures in sections.values() for picture in pictures}
 
 
@@ -245,8 +251,15 @@ def _csv(folder: Path | None, name: str) -> list[dict[str, Any]]:
     path = folder / name if folder is not None else None
     if path is None or not path.is_file():
         return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(file)]
+    try:
+        # File names may be any bytes; Python represents those that are not UTF-8 as surrogates.
+        with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+            rows = list(csv.DictReader(file))
+    except csv.Error as error:
+        raise UserError(f"{path}: not readable as a table ({error}); make it again") from None
+    if any(None in row for row in rows):
+        raise UserError(f"{path}: is damaged (a line has more cells than the heading); make it again")
+    return [{key: _number(value) for key, value in row.items()} for row in rows]
 
 
 def _number(text: str | None) -> Any:
@@ -269,4 +282,5 @@ def _frame(rows: list[dict[str, Any]], name: str) -> Any:
 
 
 def _cell(value: Any) -> str:
-    return html.escape(f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value))
+    text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
+    return html.escape(text.encode(errors="replace").decode())

@@ -34,6 +34,7 @@ class Axis(NamedTuple):
 
 def draw(lines: Sequence[Line]) -> dict[str, list[Picture]]:
     """All curves that metrics.jsonl has data for, by section of the page."""
+    lines = [line for line in lines if isinstance(line.get("seconds"), (int, float))]
     longest = max((line["seconds"] for line in lines), default=0.0)
     axis = Axis("hours", 3600.0) if longest > 5400 else Axis("minutes", 60.0)
     with style():
@@ -186,7 +187,12 @@ def _loss(lines: Sequence[Line], axis: Axis) -> Picture | None:
     if len(values) > 20:
         axes.plot(x, _smooth(values), color=COLOURS[0], linewidth=1.8)
     chance = next(
-        (line["loss_chance"] for line in reversed(lines) if line.get("loss_chance") is not None), None
+        (
+            line["loss_chance"]
+            for line in reversed(lines)
+            if isinstance(line.get("loss_chance"), (int, float))
+        ),
+        None,
     )
     text = f"The loss, from {values[0]:.3g} to {values[-1]:.3g}."
     if chance is not None:

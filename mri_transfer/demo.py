@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mri_transfer import __version__, progress
-from mri_transfer.options import option, positive_int, time_in, whole
-from mri_transfer.storage.files import atomic_write, claim_folder, read_json, write_json
+from mri_transfer.options import option, positive_int, side, time_in, whole
+from mri_transfer.storage.files import atomic_write, claim_folder, object_or_none, read_object, write_json
 from mri_transfer.storage.locks import alone_in, require_here
 
 BANNER = "generated heads, no evidence"
@@ -36,7 +37,7 @@ The heads are drawn from ellipsoids and noise. What comes out says nothing about
 
     out: Path = option(Path("demo"), help="folder for everything the demo makes", metavar="DIR")
     minutes: float = option(1.0, help="time for pretraining, in minutes", metavar="M", parse=time_in("min"))
-    size: int = option(96, help="side of slices and images in pixels", metavar="PX", parse=positive_int)
+    size: int = option(96, help="side of slices and images in pixels", metavar="PX", parse=side)
     batch: int = option(16, help="pairs of slices in a pretraining step", metavar="PAIRS", parse=positive_int)
     seed: int = option(
         0, help="seed of the heads, and of everything made from them", metavar="N", parse=whole
@@ -77,9 +78,9 @@ def _demo(config: DemoConfig) -> dict[str, Any]:
     say_step("Generating heads")
     _generate(config, volumes, tumors)
     say_step("Volumes to slices")
-    extract(SlicesConfig(paths=(volumes,), out=store, size=config.size, banner=BANNER))
+    stored = extract(SlicesConfig(paths=(volumes,), out=store, size=config.size, banner=BANNER))
     say_step("Pretraining, briefly, on top of ImageNet's weights")
-    pretrain(
+    trained = pretrain(
         PretrainConfig(
             store=store,
             out=run,
@@ -91,7 +92,7 @@ def _demo(config: DemoConfig) -> dict[str, Any]:
         )
     )
     say_step("Auditing the labelled images")
-    audit(AuditConfig(folder=tumors, out=out / "audit", against=store, banner=BANNER))
+    audited = audit(AuditConfig(folder=tumors, out=out / "audit", against=store, banner=BANNER))
     comparison = CompareConfig(
         tumors=tumors,
         out=report,
@@ -105,7 +106,7 @@ def _demo(config: DemoConfig) -> dict[str, Any]:
     say_step("Comparing three starts on the same folds")
     summary = compare(comparison)
     page = (out / "index.html").resolve()
-    _write_index(page, config, summary)
+    _write_index(page, config, summary, stored, trained, audited)
     result = {
         "page": str(page),
         "report": str((report / "report.html").resolve()),
@@ -117,9 +118,15 @@ def _demo(config: DemoConfig) -> dict[str, Any]:
     return result
 
 
-def _write_index(path: Path, config: DemoConfig, summary: dict[str, Any]) -> None:
-    """One page that shows each part of the demo and links to that part's page."""
-    from mri_transfer.datasets.image_files import read_grey
+def _write_index(
+    path: Path,
+    config: DemoConfig,
+    compared: dict[str, Any],
+    stored: dict[str, Any],
+    trained: dict[str, Any],
+    audited: dict[str, Any],
+) -> None:
+    """One page that shows each part of the demo and links to that part's page; the others are the parts' summaries."""
     from mri_transfer.datasets.store.store import SliceStore
     from mri_transfer.pages.html_pages import data_uri, environment
 
@@ -127,30 +134,40 @@ def _write_index(path: Path, config: DemoConfig, summary: dict[str, Any]) -> Non
     store = SliceStore.open(out / "store")
     indices = np.linspace(0, len(store) - 1, 6).round().astype(int)
     labelled = [
-        (folder.name, data_uri(read_grey(sorted(folder.glob("*.jpg"))[0]), 160))
+        (folder.name, data_uri(picture, 160))
         for folder in sorted((out / "tumors" / "Training").iterdir())
-        if folder.is_dir()
+        if (picture := _first_picture(folder)) is not None
     ]
-    report = read_json(out / "report" / "report.json")
+    report = read_object(out / "report" / "report.json", {"pairs": [dict], "results": [dict]})
     page = (
         environment(TEMPLATES)
         .get_template("demo.html.j2")
         .render(
             banner=BANNER,
-            verdict=summary.get("verdict"),
+            verdict=compared.get("verdict"),
             beyond_random=_lead_of(report["pairs"], "imagenet", "random"),
             scores=[entry for entry in report["results"] if entry["mode"] == "probe"],
             slices=[data_uri(image, 160) for image in store.images(indices)],
-            store=read_json(out / "store" / "summary.json"),
+            store=stored,
             labelled=labelled,
-            audit=read_json(out / "audit" / "audit.json"),
-            run=read_json(out / "imagenet-mri" / "summary.json"),
+            audit=audited,
+            run=trained,
             minutes=config.minutes,
             version=__version__,
         )
     )
     with atomic_write(path) as file:
         file.write(page)
+
+
+def _first_picture(folder: Path) -> np.ndarray | None:
+    """The first readable picture of a class; None if there is none."""
+    from mri_transfer.datasets.image_files import read_grey
+
+    for path in sorted(folder.glob("*.jpg")):
+        with contextlib.suppress(Exception):  # a damaged one; Pillow raises nearly anything
+            return read_grey(path)
+    return None
 
 
 def _lead_of(pairs: list[dict[str, Any]], a: str, b: str) -> dict[str, float] | None:
@@ -176,7 +193,7 @@ def _generate(config: DemoConfig, volumes: Path, tumors: Path) -> None:
         config.out / "generated.json",
         {"seed": config.seed, "subjects": SUBJECTS, "images": IMAGES_PER_CLASS, "one_each": True},
     )
-    if record.is_file() and read_json(record) == settings:
+    if object_or_none(record) == settings:
         return
     write_volumes(volumes, subjects=SUBJECTS, seed=config.seed)
     write_tumors(tumors, per_class=IMAGES_PER_CLASS, seed=config.seed + 1, one_each=True)

@@ -29,12 +29,13 @@ from mri_transfer.pretrain.run.saving import Saver
 from mri_transfer.pretrain.run.schedule import Budget, since_boot
 from mri_transfer.pretrain.run.starting import best_score, seconds_left, start_or_continue
 from mri_transfer.pretrain.run.stop_signals import Interrupts
-from mri_transfer.storage.files import claim_folder, read_object, require_place, write_json
+from mri_transfer.storage.files import Kind, claim_folder, read_object, require_place, write_json
 from mri_transfer.storage.locks import alone_in
 from mri_transfer.storage.sums import write_sums
 from mri_transfer.words import counted
 
 KIND = "pretraining run"
+_SUMMARY: dict[str, Kind] = {"encoder": str, "steps": int, "views": int}
 
 
 def pretrain(config: PretrainConfig, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
@@ -186,11 +187,11 @@ def _summary_of_finished(out: Path) -> dict[str, Any] | None:
     """The summary of a finished run, or None.
 
     Raises:
-        UserError: it ended early.
+        UserError: it ended early, or its summary is damaged.
     """
     if not (out / "summary.json").is_file():
         return None
-    summary = read_object(out / "summary.json")
+    summary = read_object(out / "summary.json", _SUMMARY, remedy="restore it, or choose another --out")
     if summary.get("stopped"):
         raise UserError(f"{out}: ended early, {summary['stopped']}")
     progress.say(f"{out}: already finished; choose another --out for a new run")

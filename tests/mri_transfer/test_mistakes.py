@@ -65,6 +65,7 @@ MISTAKES = [
     ("fetch openneuro --out x", "such as ds000001"),
     ("doctor --frobnicate", "no such option; see mri-transfer doctor --help"),
     ("demo --minutes 0", "above 0"),
+    ("demo --size 99999", "between 16 and 1024 pixels"),
     ("import-graph nowhere --out x", "training-graph"),
     ("pretrain store -o r --steps 5", "did you mean --out?"),
     ("fetch ixi --outt x", "did you mean --out?"),

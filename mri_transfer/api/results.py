@@ -188,11 +188,11 @@ class Comparison(Result):
     @property
     def details(self) -> dict[str, Any]:
         """Everything in `report.json`."""
-        from mri_transfer.storage.files import read_object
+        from mri_transfer.storage.files import Kind, read_object
 
         if self.folder is None or not (self.folder / "report.json").is_file():
             raise UserError("this comparison has no report yet")
-        kinds = {"pairs": [dict], "results": [dict], "arm_names": [str], "verdict": dict}
+        kinds: dict[str, Kind] = {"pairs": [dict], "results": [dict], "arm_names": [str], "verdict": dict}
         return read_object(self.folder / "report.json", kinds, remedy=AGAIN)
 
     @property

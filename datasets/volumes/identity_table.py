@@ -36,7 +36,7 @@ def override(sources: list[Source], table: Path) -> list[Source]:
     """
     rows = _read(table)
     folder = table.resolve().parent
-    by_path = {(folder / row["file"]).resolve(): row for row in rows}
+    by_path = {_resolved(folder / row["file"]): row for row in rows}
     in_full = {row["file"]: row for row in rows}
     row_of_source: list[dict[str, str] | None] = []
     for source in sources:
@@ -72,6 +72,13 @@ def _with_row(source: Source, row: dict[str, str]) -> Source:
     )
 
 
+def _resolved(path: Path) -> Path:
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):  # links in a circle: no file that was found
+        return path
+
+
 def _base(file: str) -> str:
     return PurePosixPath(file.replace("\\", "/")).name
 
@@ -89,6 +96,8 @@ def _read(table: Path) -> list[dict[str, str]]:
     delimiter = "\t" if table.suffix.lower() in (".tsv", ".txt") else ","
     try:
         text = read_whole(table).decode("utf-8-sig")
+        if "\0" in text:  # it can be in no path, and not every version reads it back from the store's table
+            raise csv.Error("it holds bytes that are no text")
         rows = [
             {
                 str(key).strip().lower(): restored(value.strip())
@@ -98,7 +107,7 @@ def _read(table: Path) -> list[dict[str, str]]:
             for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
         ]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not readable as a table ({error})") from None
+        raise UserError(f"{table}: not readable as a table ({error}); save it as CSV in UTF-8") from None
     if not rows or "file" not in rows[0] or not set(_COLUMNS) & set(rows[0]):
         raise UserError(
             f"{table}: needs a heading with file and any of {', '.join(_COLUMNS)}, and rows below it"

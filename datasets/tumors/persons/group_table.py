@@ -72,7 +72,7 @@ def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) ->
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; `mri-transfer audit` writes one") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not readable as a table ({error})") from None
+        raise UserError(f"{path}: not readable as a table ({error}); save it as CSV in UTF-8") from None
     if not rows or "file" not in rows[0] or not {"group", "person", "patient"} & set(rows[0]):
         raise UserError(
             f"{path}: needs a heading with the columns file and group (or person, or patient), and rows below it"
@@ -123,6 +123,8 @@ def _rows(content: bytes) -> list[dict[str, str]]:
     """
     wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16") if wide else content.decode("utf-8-sig", errors="surrogateescape")
+    if "\0" in text:
+        raise csv.Error("it holds bytes that are no text")
     heading = text.partition("\n")[0]
     delimiter = max(",;\t", key=heading.count)
     rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)

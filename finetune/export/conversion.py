@@ -82,14 +82,23 @@ def sample_images(paths: Sequence[Path], size: int) -> tuple[np.ndarray, np.ndar
     """
     inputs = find_inputs(paths)
     images: list[np.ndarray] = []
-    for place in np.unique(np.linspace(0, len(inputs) - 1, 2 * COMPARED).astype(int)):
+    chosen = _spread(len(inputs), 2 * COMPARED)
+    most = -(
+        -2 * COMPARED // max(1, len(chosen))
+    )  # a volume has many slices, and all of all may fill the memory
+    for place in chosen:
         with contextlib.suppress(Exception):  # a damaged file among others; Pillow raises nearly anything
-            images += [picture.image for picture in read_input(inputs[place], size, SPACING_MM)]
+            pictures = list(read_input(inputs[place], size, SPACING_MM))
+            images += [pictures[i].image.copy() for i in _spread(len(pictures), most)]
     if not images:
         raise UserError(f"{paths[0]}: none of {len(inputs)} files can be read")
-    # A volume has many slices.
-    images = [images[i] for i in np.unique(np.linspace(0, len(images) - 1, 2 * COMPARED).astype(int))]
+    images = [images[i] for i in _spread(len(images), 2 * COMPARED)]
     return np.stack(images[::2]), np.stack(images[1::2] or images)
+
+
+def _spread(count: int, most: int) -> np.ndarray:
+    """At most `most` of `count` places, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, most).astype(int)) if count else np.empty(0, int)
 
 
 def generated_images(size: int) -> np.ndarray:

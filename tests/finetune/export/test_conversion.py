@@ -18,6 +18,7 @@ from mri_transfer.finetune.export.conversion import (
     export_run,
     sample_images,
 )
+from mri_transfer.finetune.prediction.inputs import Picture
 
 
 @pytest.fixture(scope="session")
@@ -93,6 +94,21 @@ def test_images_to_compare_and_to_calibrate_with_are_others(tumor_folder):
         for pictures in (compared, calibration)
     ]
     assert len(digests[0] & digests[1]) <= 8  # copies that were planted in the folder
+
+
+def test_of_several_volumes_only_as_many_slices_are_kept_as_are_compared(monkeypatch, tmp_path):
+    """Slices of hundreds of volumes would fill the memory."""
+    sizes = [900, 3, 0, 900]
+    monkeypatch.setattr(module, "find_inputs", lambda paths: sizes)
+    monkeypatch.setattr(module, "COMPARED", 20)
+    slices = [np.full((4, 4), i % 256, np.uint8) for i in range(900)]
+    monkeypatch.setattr(
+        module, "read_input", lambda count, size, spacing: (Picture("v", i) for i in slices[:count])
+    )
+    compared, calibration = sample_images([tmp_path], 4)
+    assert len(compared) + len(calibration) == 10 + 3 + 10
+    assert (compared[0] == slices[0]).all()
+    assert (compared[-1] == slices[899]).all()
 
 
 @pytest.mark.slow

@@ -42,8 +42,9 @@ from mri_transfer.pretrain.run.trainer import Trainer
 
 # Timeouts: for the last process to join, for a heartbeat, and for the others at the end.
 GATHERING_SECONDS, HEARTBEAT_SECONDS, LEAVING_SECONDS = 300, 30, 30
-# Sizes per rank, in bytes of JSON, of an exchange and of the first one; and of an error's line, in characters.
-WORDS, ALL_SETTINGS, LINE = 2048, 1 << 15, 400
+# Sizes per rank, in bytes of JSON, of an exchange and of the first one; and of an error's line, in characters, each of
+# which may be a control character in a file's name, which takes six bytes.
+WORDS, ALL_SETTINGS, LINE = 4096, 1 << 15, 400
 # Other versions of these may compute different numbers.
 SAME_VERSIONS = ("mri-transfer", "keras", "jax")
 AGAIN = "run the same command again on every host, it"

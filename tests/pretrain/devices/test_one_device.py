@@ -50,3 +50,15 @@ def test_after_a_shortage_of_memory_the_next_start_takes_half_as_many_pairs(tmp_
     arrays, info = load_state(tmp_path / "state")
     assert info == {"step": 7, "micro_batch": 4}
     np.testing.assert_array_equal(arrays["x"], np.arange(3.0))
+
+
+@pytest.mark.parametrize("letter", ["\x1b", "\U0001f600", "\\", "\udcff"])
+def test_the_longest_line_of_an_error_reaches_the_others(monkeypatch, letter):
+    multihost_utils = pytest.importorskip("jax.experimental.multihost_utils")
+    from mri_transfer.pretrain.devices.group import LINE, ProcessGroup
+
+    monkeypatch.setattr(multihost_utils, "process_allgather", lambda row: row[None])
+    group = object.__new__(ProcessGroup)
+    group.rank = 0
+    (words,) = group.exchange({"do": "end", "code": 2, "line": letter * LINE})
+    assert words["line"] == ("?" if letter == "\udcff" else letter) * LINE

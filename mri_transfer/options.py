@@ -336,10 +336,14 @@ def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
         return value
     if field.default == () and isinstance(value, (list, tuple)) and not value:
         return ()
-    if metadata.get("choices") and value not in metadata["choices"]:
+    if metadata.get("choices") and value not in tuple(
+        metadata["choices"]
+    ):  # of any type, even one without a hash
         raise UserError(f"{field.name}={value!r}: must be one of {', '.join(metadata['choices'])}")
 
     def accept(item: Any) -> Any:
+        if base is str and isinstance(item, (int, float, dict)):  # from a file of settings; paths are fine
+            raise ValueError("must be text")
         if metadata.get("parse"):
             parsed = metadata["parse"](_value_text(item))
             return parsed if isinstance(item, str) else item  # a number converted to text has lost digits

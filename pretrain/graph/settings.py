@@ -47,8 +47,6 @@ def settings_of(config: ExportConfig) -> tuple[PretrainConfig, dict[str, Any]]:
         if path is None and before.get("store") and Path(before["store"]).is_dir():
             path = Path(before["store"])
     options |= config.pretrain_options
-    if "view" in options:
-        options["view"] = tuple(options["view"])
     store = SliceStore.open(path) if path is not None else None
     side = store.size if store else options.get("size")
     if side is None:

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from mri_transfer.errors import UserError
 from mri_transfer.options import (
     add_options,
     argument,
     as_dict,
+    configure,
     fractions,
     from_arguments,
     option,
@@ -96,3 +98,20 @@ def test_help_has_headings(capsys):
     text = capsys.readouterr().out
     assert text.startswith("usage: mri-transfer pretrain STORE --out RUN [options]\n")
     assert text.index("\nhow long:") < text.index("--hours H") < text.index("\noptimizer:")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        *(("how", ["a"], "must be one of a, b"), ("how", {}, "must be one of a, b")),
+        *(("arm", [3], "must be text"), ("arm", 3, "")),
+        *(("size", {}, "must be a whole number"), ("out", 3, ""), ("hours", [1], "takes one value")),
+    ],
+)
+def test_values_of_another_kind_in_a_file_of_settings(name, value, words):
+    with pytest.raises(UserError, match=f"^{name}=.*{words}"):
+        configure(Config, ("a",), {"out": "o", name: value})
+
+
+def test_paths_are_text():
+    assert configure(Config, ("a",), {"out": "o", "arm": [Path("x")]}).arm == (Path("x"),)

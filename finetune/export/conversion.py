@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -83,9 +84,8 @@ def sample_images(paths: Sequence[Path], size: int) -> tuple[np.ndarray, np.ndar
     inputs = find_inputs(paths)
     images: list[np.ndarray] = []
     chosen = _spread(len(inputs), 2 * COMPARED)
-    most = -(
-        -2 * COMPARED // max(1, len(chosen))
-    )  # a volume has many slices, and all of all may fill the memory
+    # A volume has many slices, and those of all volumes may fill the memory.
+    most = math.ceil(2 * COMPARED / max(1, len(chosen)))
     for place in chosen:
         with contextlib.suppress(Exception):  # a damaged file among others; Pillow raises nearly anything
             pictures = list(read_input(inputs[place], size, SPACING_MM))

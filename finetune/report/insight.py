@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mri_transfer.errors import UserError
-from mri_transfer.evaluation.maps import tsne
+from mri_transfer.evaluation.maps import all_alike, tsne
 from mri_transfer.evaluation.neighbours import nearest
 from mri_transfer.finetune.arms.origins import pretraining_hours
 from mri_transfer.finetune.comparison.kept_maps import kept_shapes, load_kept
@@ -250,6 +250,8 @@ def flattened(features: np.ndarray) -> np.ndarray:
     from threadpoolctl import threadpool_limits
 
     standard = standardise(features, *standardisation(features))
+    if all_alike(standard):
+        return np.zeros((len(features), 2))
     few = min(50, len(features) - 1, features.shape[1])
     perplexity = min(30.0, (len(features) - 1) / 3)
     with threadpool_limits(1):  # one summation order, so the same features give the same map

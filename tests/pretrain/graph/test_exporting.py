@@ -61,7 +61,6 @@ def copied(trained, tmp_path):
     return tmp_path / "night"
 
 
-@pytest.mark.slow
 def test_the_graph_trains_as_the_program_does(trained, small_store):
     """Weights, batches, views and rates are the same, so the losses are, and so is the encoder that comes of it."""
     folder, losses = trained

@@ -191,6 +191,10 @@ def read_encoder(folder: Path, size: int | None = None) -> tuple[keras.Model, di
             f"{_locate(folder) / card['weights']}: holds numbers that are not finite ({name}); {REMEDY}"
         )
     try:
+        check_backbone(card["backbone"])
+    except UserError as error:
+        raise UserError(f"{folder}: {error}, or use the versions named in its {CARD}") from None
+    try:
         return encoder_with(card["backbone"], size or card["size"], arrays), card
     except Misfit as differ:
         raise UserError(

@@ -336,10 +336,11 @@ def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
         return value
     if field.default == () and isinstance(value, (list, tuple)) and not value:
         return ()
-    if metadata.get("choices") and value not in tuple(
-        metadata["choices"]
-    ):  # of any type, even one without a hash
-        raise UserError(f"{field.name}={value!r}: must be one of {', '.join(metadata['choices'])}")
+    choices = metadata.get("choices")
+    if choices and value not in tuple(choices):  # of any type, even one without a hash
+        raise UserError(f"{field.name}={value!r}: must be one of {', '.join(choices)}")
+    if base is bool and value not in (True, False):
+        raise UserError(f"{field.name}={value!r}: must be true or false")
 
     def accept(item: Any) -> Any:
         if base is str and isinstance(item, (int, float, dict)):  # from a file of settings; paths are fine

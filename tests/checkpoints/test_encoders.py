@@ -158,6 +158,13 @@ def test_an_encoder_that_does_not_fit_says_what_differs(model, run):
     assert "1 of another shape: stem_conv/kernel (3, 3, 1, 32) instead of (3, 3, 3, 32)" in text
 
 
+def test_an_encoder_of_a_backbone_that_is_not_here_is_named(run):
+    card = read_object(run / "encoder" / "encoder.json")
+    write_json(run / "encoder" / "encoder.json", card | {"backbone": "efficientnet_v9"})
+    with pytest.raises(UserError, match=r"run: --backbone efficientnet_v9: no such .*, or use the versions"):
+        load_encoder(run)
+
+
 def test_a_reader_meets_a_run_that_saves(newer, run, monkeypatch):
     """The weights vanish between reading the card and reading the weights, as a new encoder replaces them."""
     real = encoders.read_arrays

@@ -106,6 +106,7 @@ def test_help_has_headings(capsys):
         *(("how", ["a"], "must be one of a, b"), ("how", {}, "must be one of a, b")),
         *(("arm", [3], "must be text"), ("arm", 3, "")),
         *(("size", {}, "must be a whole number"), ("out", 3, ""), ("hours", [1], "takes one value")),
+        *(("strict", "no", "must be true or false"), ("strict", [], "must be true or false")),
     ],
 )
 def test_values_of_another_kind_in_a_file_of_settings(name, value, words):

@@ -342,6 +342,9 @@ def main(arguments=None):
     except Problem as problem:
         say(f"runner.py: {problem}")
         return 2
+    except OSError as error:
+        say(f"runner.py: {error}; mend that and run the same command again, it continues")
+        return 2
     except KeyboardInterrupt:
         say("interrupted; run the same command again to continue")
         return 130

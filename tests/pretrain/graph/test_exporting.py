@@ -165,6 +165,18 @@ def test_a_finished_training_is_left_alone_and_other_budgets_and_slices_are_refu
     ends(2, other, "--steps", STEPS, words=(other,))
 
 
+def test_what_the_system_refuses_on_the_board_is_one_line(copied, small_store, capfd, monkeypatch):
+    runner = load_script("runner", copied)
+
+    def refused(options):
+        raise PermissionError(13, "Permission denied", "shards/0.npy")
+
+    monkeypatch.setattr(runner, "run", refused)
+    assert runner.main([str(small_store), "--steps", "8"]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "Permission denied: 'shards/0.npy'; mend that and run the same command again" in line
+
+
 def test_a_graph_and_weights_that_disagree_are_refused(
     copied, small_store, tmp_path, capfd, refuses, patched
 ):

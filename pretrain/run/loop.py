@@ -200,8 +200,8 @@ class Loop:
             provenance["metrics"] |= {"loss": self.loss, **figures}
             self.saver.save_best(self.trainer.copy_encoder(provenance), copying=time.monotonic() - before)
         words, again = self.monitors.finishing_seconds(step)
-        finishing = words + self.saver.encoder_seconds + FINISHING_SECONDS
-        self.budget.expect_end(finishing, again, measured=bool(figures))
+        self.budget.finishing = words + self.saver.encoder_seconds + FINISHING_SECONDS
+        self.budget.finishing_later = again
         return figures
 
     def measure_last(self) -> None:

@@ -15,9 +15,6 @@ from mri_transfer.machine.hardware import EARLIEST_SANE_CLOCK
 TOLERANCE = 0.02
 # Number of steps used to predict the next one's duration: few, to notice a slowing machine at once.
 REMEMBERED_STEPS = 5
-# Number of steps used to notice that the machine is slower than when the end's duration was measured, and by how much
-# that estimate is raised at most.
-PACE_STEPS, MOST_SLOWER = 50, 4.0
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:
@@ -94,11 +91,10 @@ class Budget:
         self.started = clock() if started is None else started
         self._share = (spent / seconds if seconds else 0.0) if share is None else share
         self._share_at = spent
-        # Seconds for the last measurements, saving and pages: if the run ends now, and the extra after another step.
+        # Seconds for the last measurements, saving and pages, set by the loop: if the run ends now, and the extra after
+        # another step.
         self.finishing, self.finishing_later = 0.0, 0.0
         self._steps: deque[float] = deque([step_seconds] if step_seconds else [], maxlen=REMEMBERED_STEPS)
-        self._recent: deque[float] = deque(maxlen=PACE_STEPS)
-        self._pace = 0.0  # seconds a step when the end's duration was measured
 
     def elapsed(self) -> float:
         """Seconds of training so far, excluding interruptions."""
@@ -135,28 +131,6 @@ class Budget:
     def note_step(self, seconds: float) -> None:
         """Note a step's duration; the caller leaves out steps that compile."""
         self._steps.append(seconds)
-        self._recent.append(seconds)
-
-    def expect_end(self, finishing: float, later: float, *, measured: bool) -> None:
-        """Set how long the last measurements, saving and pages take, from how long they took before.
-
-        A machine that has slowed down since (heat, another program) is slower at these too.
-
-        Args:
-            finishing: seconds if the run ends now.
-            later: extra seconds after another step.
-            measured: whether they were measured just now.
-        """
-        pace = self._seconds_a_step()
-        if measured or not self._pace:
-            self._pace = pace
-        slower = min(max(pace / self._pace, 1.0), MOST_SLOWER) if self._pace else 1.0
-        self.finishing, self.finishing_later = finishing * slower, later * slower
-
-    def _seconds_a_step(self) -> float:
-        """Of recent steps, but for the longest: a single stall is no slower machine."""
-        steps = len(self._recent)
-        return (sum(self._recent) - max(self._recent)) / (steps - 1) if steps > 1 else 0.0
 
     def remaining(self, step: int) -> float:
         """Expected seconds until the end."""

@@ -86,7 +86,7 @@ class HealthMonitor:
         self.stop: str | None = None
         self.verdict: Verdict | None = None
         self._slices: int | None = None
-        self._cost: float | None = None
+        self.again_seconds: float | None = None
         self._panel: Panel | None = None
         self._features: np.ndarray | None = None
         self._resumed_from: int | None = None
@@ -111,7 +111,9 @@ class HealthMonitor:
         total = run.config.seconds or elapsed / max(run.share, 1e-9)
         spent = self.used * elapsed
         # A new process doesn't know the cost yet.
-        cost = max(self._cost if self._cost is not None else spent / max(self._count, 1), 1e-9)
+        cost = max(
+            self.again_seconds if self.again_seconds is not None else spent / max(self._count, 1), 1e-9
+        )
         before_the_last = (self.share * total - spent - self.finish_seconds) // cost - 1
         if before_the_last < 1:
             return False
@@ -166,12 +168,14 @@ class HealthMonitor:
             with _survives_full_disks(run.out / START):
                 write_arrays(run.out / START, {"rows": panel.rows, "features": features})
         # Just before the end `finish` writes the page, unless its duration is still unknown.
-        left = run.ending and self._page_written
+        left, drawing = run.ending and self._page_written, time.monotonic()
         if not left and (history or (run.config.seconds or 0) >= LONG):
             self._write_page(run, [*run.metrics, {**at, "loss": run.loss, **figures}], final=False)
+        if run.ending:
+            once += time.monotonic() - drawing
         if history and not run.ending:
             progress.say(f"step {at['step']}: {self.verdict.sentence}")
-        self._cost = time.monotonic() - began - once
+        self.again_seconds = time.monotonic() - began - once
         self._count, self._measured_at = self._count + 1, at["seconds"]
         return figures
 

@@ -93,7 +93,7 @@ class Monitor(Protocol):
         stop: a sentence saying why the run should end now ("collapsed: the features of all slices are ..."), else None.
             Read after `measure`. The run then saves and finishes as usual, and exits with code 2.
         finish_seconds: expected duration of `finish`, which counts towards the budget. The loop measures `measure`
-            itself.
+            itself. A monitor whose first `measure` compiles may have `again_seconds`, the expected duration of another.
     """
 
     name: str
@@ -199,9 +199,14 @@ class Monitors:
             measured must then do so again.
         """
         words = sum(monitor.finish_seconds for monitor in self.active)
-        just_now = [m.name for m in self.active if self._measured_at.get(m.name) == step]
-        again = sum(self._last_took.get(name, 0.0) for name in just_now)
-        measuring = sum(self._last_took.get(monitor.name, 0.0) for monitor in self.active) - again
+        measuring = again = 0.0
+        for monitor in self.active:
+            last_took = self._last_took.get(monitor.name, 0.0)
+            if self._measured_at.get(monitor.name) == step:
+                expected = getattr(monitor, "again_seconds", None)
+                again += last_took if expected is None else expected
+            else:
+                measuring += last_took
         return words + measuring, again
 
     def _figures(self, monitor: Monitor, call: Callable[..., Any], *arguments: Any) -> dict[str, Any]:

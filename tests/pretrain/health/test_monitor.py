@@ -149,7 +149,7 @@ def test_what_compiling_took_is_not_expected_of_the_next_measurement(watched, mo
     for total in (12.0, 14.0):
         monitor.measure(view, {"step": 4, "seconds": 4.0})
         assert clock == total
-        assert monitor._cost == 2.0
+        assert monitor.again_seconds == 2.0
 
 
 def test_just_before_the_end_page_and_sentence_are_left_to_it(watched, tmp_path, capsys):
@@ -216,7 +216,11 @@ def measured_at(monitor, budget, *, total, cost, first=None, done=0.0, spent=0.0
         if not (done or times) or monitor.due(view, at):
             took = first if first and not times else cost(elapsed)
             # Of the first one it is known what of it was for compiling.
-            monitor._cost, monitor._count, monitor._measured_at = cost(elapsed), monitor._count + 1, elapsed
+            monitor.again_seconds, monitor._count, monitor._measured_at = (
+                cost(elapsed),
+                monitor._count + 1,
+                elapsed,
+            )
             times.append(elapsed)
             spent += took
             elapsed += took
@@ -264,7 +268,7 @@ def test_a_resumed_run_goes_on_at_the_pace_it_had(budget):
 def test_what_no_longer_fits_before_the_end_is_not_begun():
     config = PretrainConfig(store=Path("s"), out=Path("o"), hours=0.1)
     monitor = HealthMonitor()
-    monitor._slices, monitor._cost, monitor._count = 64, 3.0, 1
+    monitor._slices, monitor.again_seconds, monitor._count = 64, 3.0, 1
     monitor.used = 3.0 / 300  # of 6.5 seconds another 3 are kept for the end
     view = SimpleNamespace(config=config, share=300 / 360)
     assert not monitor.due(view, {"step": 9, "seconds": 300.0})

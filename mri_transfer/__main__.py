@@ -19,7 +19,7 @@ def main() -> int:
         from mri_transfer.cli import main as run
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     _print_any_letter()
     code = run()
     if code == INTERRUPTED:

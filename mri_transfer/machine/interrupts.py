@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -58,9 +57,6 @@ def _handler_deferred() -> Iterator[None]:
 
 def exit_within(seconds: float, code: int) -> None:
     """End this process with `code`, after `seconds` even if something at its exit waits for ever."""
-
-    def end() -> None:
-        time.sleep(seconds)
-        os._exit(code)
-
-    threading.Thread(target=end, name="exit", daemon=True).start()
+    timer = threading.Timer(seconds, os._exit, (code,))
+    timer.daemon = True
+    timer.start()

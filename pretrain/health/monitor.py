@@ -171,7 +171,7 @@ class HealthMonitor:
         left, drawing = run.ending and self._page_written, time.monotonic()
         if not left and (history or (run.config.seconds or 0) >= LONG):
             self._write_page(run, [*run.metrics, {**at, "loss": run.loss, **figures}], final=False)
-        if run.ending:
+        if run.ending:  # another measurement draws no page
             once += time.monotonic() - drawing
         if history and not run.ending:
             progress.say(f"step {at['step']}: {self.verdict.sentence}")

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 import runpy
 import subprocess
 import sys
@@ -103,6 +104,21 @@ def test_a_checkout_works_whatever_is_installed(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).resolve() == ROOT / "datasets" / "store" / "store.py"
+
+
+@pytest.mark.parametrize("file", ["__init__.py", "test_theirs.py"])
+def test_some_of_the_tests_run_where_another_package_of_that_name_is_installed(tmp_path, file):
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / file).write_text("")
+    done = subprocess.run(
+        [Path(sys.executable).with_name("pytest"), "-q", "-n", "0", "--collect-only", "tests/pretrain"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_an_editor_finds_every_import_in_a_checkout():

@@ -84,7 +84,7 @@ def main() -> None:
     print(f"{sum(sizes.values()):7.1f} MiB  in all")
     if sum(sizes.values()) > a.most:
         sys.exit(
-            f"{a.to}: more than {a.most:g} MiB; make the store anew with a smaller --size or a larger --spacing"
+            f"{a.to}: more than {a.most:g} MiB; make the store again with a smaller --size or a larger --spacing"
         )
 
 

@@ -76,7 +76,7 @@ def _downloaded(backbone: str) -> keras.Model:
         reason = " ".join(str(error).split())[:200]
         raise UserError(
             f"ImageNet weights of {backbone} can't be downloaded ({reason}); fetch Keras's file for it on "
-            "another machine and give it by --imagenet-weights FILE"
+            "another machine and pass it with --imagenet-weights FILE"
         ) from None
 
 

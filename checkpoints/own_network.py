@@ -39,7 +39,7 @@ def architecture_of(path: Path) -> str:
         architecture = {key: architecture[key] for key in ("class_name", "config")}
     except Exception as error:  # zipfile, zlib and json raise different exceptions
         raise UserError(
-            f"{path}: is no network as Keras 3 saves it ({' '.join(str(error).split())[:120]}); write it with "
+            f"{path}: is not a network file of Keras 3 ({' '.join(str(error).split())[:120]}); write it with "
             "model.save('FILE.keras')"
         ) from None
     numbers: dict[str, str] = {}

@@ -29,7 +29,7 @@ FORMAT = 1
 KEPT = 2
 CARD_NAME = re.compile(r"state-(\d+)\.json")
 FILE_NAME = re.compile(r"state-(\d+)\.(json|npz)(\.[0-9a-f]+\.part)?")
-REMEDY = "delete the folder to begin again"
+REMEDY = "delete the folder to start over"
 
 
 def _generations(folder: Path) -> list[int]:
@@ -93,7 +93,7 @@ def load_state(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]] | N
             problems.append((number, str(error)))
             continue
         for damaged, problem in problems:
-            progress.say(f"{problem}; going on from the state saved before it")
+            progress.say(f"{problem}; continuing from the state saved before it")
             _set_aside(folder, damaged)
         return state
     if problems:

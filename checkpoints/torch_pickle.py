@@ -124,7 +124,7 @@ def _load_next(file: io.BytesIO) -> Any:
 
 def _read(file: io.BytesIO) -> dict[str, np.ndarray]:
     if _load_next(file) != MAGIC or _load_next(file) != PROTOCOL:
-        raise _Refused("it is no legacy torch file")
+        raise _Refused("it is not a legacy torch file")
     system = _load_next(file)
     if not isinstance(system, dict) or system.get("little_endian") is not True:
         raise _Refused("its numbers are not little endian")

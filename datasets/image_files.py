@@ -54,7 +54,7 @@ def read_bytes(path: Path) -> bytes:
         ValueError: it is not a regular file, or larger than any picture; OSError: it can't be read.
     """
     if path.is_symlink() and not path.exists():
-        raise ValueError("a link that leads nowhere")
+        raise ValueError("a broken link")
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
         raise ValueError("no regular file")

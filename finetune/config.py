@@ -120,13 +120,13 @@ def modes(text: str) -> str:
     return ",".join(mode for mode in MODES if mode in names)
 
 
-TUMORS = "folder of labelled images: one folder a class, with or without Training/ and Testing/ above"
+TUMORS = "folder of labelled images: one folder per class, with or without Training/ and Testing/ above"
 EPOCHS = (
     f"passes over the training images when fine-tuning (default: {Recipe.usual}, or more where images are few, to make "
     f"{Recipe.least_steps} steps)"
 )
 BATCH = "images in one step of fine-tuning"
-RATE = "highest learning rate of fine-tuning"
+RATE = "peak learning rate of fine-tuning"
 RATES = (
     "learning rates to choose from instead, e.g. 1e-4,3e-4,1e-3: every arm tries all of them in short trainings on an "
     "inner split of its training groups"
@@ -182,7 +182,9 @@ class FinetuneConfig:
     size: int = option(160, help="side of the images, pixels", metavar="PIXELS", parse=side)
     backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
     imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
-    folds: int = option(5, help="one of this many folds of groups is held out", metavar="N", parse=folds)
+    folds: int = option(
+        5, help="number of folds of groups, of which one is held out", metavar="N", parse=folds
+    )
     epochs: int | None = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
     batch: int = option(Recipe.batch, help=BATCH, metavar="N", parse=positive_int)
     rate: float = option(Recipe.rate, help=RATE, metavar="RATE", parse=positive_float)
@@ -311,7 +313,7 @@ class CompareConfig:
         "the file exists, what is run is checked against it, and the report says whether it was followed",
         metavar="FILE",
     )
-    hypothesis: str = option("", help="what is expected, in a sentence, for a new plan", metavar="TEXT")
+    hypothesis: str = option("", help="what you expect, in a sentence, for a new plan", metavar="TEXT")
     draws: int = option(
         2000,
         help="bootstrap draws over groups; under 1,000, intervals and p-values are coarse and may disagree",
@@ -323,7 +325,7 @@ class CompareConfig:
     )
     workers: int | None = option(
         None,
-        help="trials at a time, each in a process with one thread (default: one a core, fewer trainings where memory "
+        help="trials at a time, each in a process with one thread (default: one per core, fewer trainings where memory "
         "is short, and one training on a GPU); figures don't depend on it",
         metavar="N",
         parse=positive_int,
@@ -371,7 +373,7 @@ class PredictConfig:
     )
     csv: Path | None = option(None, help="write the table here instead of printing it", metavar="FILE")
     gradcam: Path | None = option(
-        None, help="write a class activation map here, one picture an image or slice", metavar="DIR"
+        None, help="write a class activation map here, one picture per image or slice", metavar="DIR"
     )
     spacing: float = option(
         4.0,

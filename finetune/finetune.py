@@ -87,7 +87,7 @@ def _finished(config: FinetuneConfig, start: Initialisation, tumors: TumorSet) -
         return None
     if read_object(card).get("key") != key:
         raise UserError(
-            f"{config.out}: holds a run of other settings or other images ({card}); choose another --out"
+            f"{config.out}: holds a run with other settings or images ({card}); choose another --out"
         )
     summary = config.out / "summary.json"
     return read_object(summary) if summary.is_file() else None

@@ -39,7 +39,7 @@ COMMANDS = {
         "mri_transfer.demo:demo",
     ),
     "doctor": Command(
-        "what this machine is, what it can hold, what to fix before a night is spent on it",
+        "describe this machine, what it can train, and what to fix before spending a night on it",
         "mri_transfer.doctor:DoctorConfig",
         "mri_transfer.doctor:doctor",
     ),
@@ -54,7 +54,7 @@ COMMANDS = {
         "mri_transfer.datasets.extraction.extract:extract",
     ),
     "audit": Command(
-        "what is wrong with a folder of labelled images: copies, near-copies, neighbours, leaks between splits",
+        "find copies, near-copies, neighbouring slices and leaks between splits in a folder of labelled images",
         "mri_transfer.datasets.audit.audit:AuditConfig",
         "mri_transfer.datasets.audit.audit:audit",
     ),
@@ -69,7 +69,7 @@ COMMANDS = {
         "mri_transfer.finetune.finetune:finetune",
     ),
     "compare": Command(
-        "which start is better? every arm on the same leak-free folds, with intervals and a report",
+        "compare starting weights on the same leak-free folds, with intervals and a report",
         "mri_transfer.finetune.config:CompareConfig",
         "mri_transfer.finetune.compare:compare",
     ),
@@ -212,7 +212,9 @@ def build_parser(
 def _one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         place = f"{error.filename}: " if error.filename else ""
-        return f"{place}no space left on the device; free some and run the same command again, it continues"
+        return (
+            f"{place}no space left on the device; free some space and run the same command again to continue"
+        )
     if isinstance(error, PermissionError):
         return f"{error.filename}: permission denied; choose a folder you may write to"
     return " ".join(str(error).split())

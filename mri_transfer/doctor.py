@@ -113,7 +113,7 @@ def _speed(seconds: float) -> tuple[Finding, dict[str, Any] | None]:
     try:
         speed = measure_speed(backbone=DEFAULT_BACKBONE, size=SIZE, batch=BATCH, seconds=seconds, limit=limit)
     except UserError as error:
-        return Finding("speed", PROBLEM, "training does not fit into the memory", str(error)), None
+        return Finding("speed", PROBLEM, "training does not fit in memory", str(error)), None
     at_once = speed.micro_batch or speed.batch
     finding = Finding(
         "speed",

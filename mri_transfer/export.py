@@ -71,7 +71,7 @@ In the morning copy night/ back, and make an ordinary run of it:
   mri-transfer import-graph night --out runs/mri
   mri-transfer compare TUMORS --arm imagenet --arm mri=runs/mri --out report
 
-With a RUN its settings are taken, and the training goes on from its encoder. The options from --method on are those of
+A RUN supplies its settings, and the training continues from its encoder. The options from --method on are those of
 `mri-transfer pretrain`; on a board there are no positives of other sequences.
 """
 

@@ -325,7 +325,7 @@ def configure(config: type[Config], arguments: Sequence[Any], options: dict[str,
         values = preset(defaults | values) | values
     for name, field in fields.items():
         if field.default is dataclasses.MISSING and values.get(name) in (None, ()):
-            raise UserError(f"{name}: is needed, and was not given")
+            raise UserError(f"{name}: is required")
     return config(**values)
 
 

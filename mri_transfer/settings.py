@@ -17,7 +17,7 @@ Config = TypeVar("Config")
 
 FILES = ("config.json", "report.json")
 COMMANDS = ("pretrain", "finetune", "compare")
-HELP = "take the settings of an earlier run: its folder or config.json; options given beside it win"
+HELP = "take the settings of an earlier run: its folder or config.json; options given here take precedence"
 
 
 def settings_of(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def merged(config: type[Config], parsed: argparse.Namespace) -> Config:
         if hint := did_you_mean(unknown, names):
             raise UserError(f"{parsed.config}: {unknown}: no such option{hint}; remove it")
         raise UserError(
-            f"{parsed.config}: {unknown} is no option of `{command}`; name a run of `{command}`, or remove it"
+            f"{parsed.config}: {unknown} is not an option of `{command}`; name a run of `{command}`, or remove it"
         )
     for group in getattr(config, "ONE_OF", ()):
         if any(name in options for name in group):

@@ -115,7 +115,7 @@ augmentations of views, for --view, each with what it stands for:
     )
     until: str | None = option(
         None,
-        help="be ready at this local time, the next time it comes",
+        help="finish by this local time, at its next occurrence",
         metavar="HH:MM",
         parse=_clock,
     )
@@ -140,7 +140,7 @@ augmentations of views, for --view, each with what it stands for:
         parse=mixture_text,
     )
     max_mm: float = option(
-        6.0, help="largest distance of two adjacent slices, in mm", metavar="MM", parse=positive_float
+        6.0, help="maximum distance between two adjacent slices, in mm", metavar="MM", parse=positive_float
     )
     batch: int = option(64, help="pairs of slices in a step", metavar="PAIRS", parse=positive_int)
     size: int | None = option(
@@ -159,7 +159,7 @@ augmentations of views, for --view, each with what it stands for:
         0.5, help="share of the budget that --first-size is used for", metavar="SHARE", parse=share
     )
     strength: float = option(
-        1.0, help="how strongly views are augmented; 0 is not at all", metavar="X", parse=non_negative_float
+        1.0, help="strength of all augmentations; 0 turns them off", metavar="X", parse=non_negative_float
     )
     view: tuple[str, ...] = option(
         (),
@@ -183,7 +183,7 @@ augmentations of views, for --view, each with what it stands for:
         parse=non_negative_float,
     )
     warmup: float = option(
-        0.05, help="share of the budget in which the rate rises to its peak", metavar="SHARE", parse=_warmup
+        0.05, help="share of the budget over which the rate rises to its peak", metavar="SHARE", parse=_warmup
     )
     temperature: float | None = _of_methods(
         "temperature", "temperature of the similarities", metavar="T", parse=positive_float

@@ -56,7 +56,7 @@ def pretrain(config: PretrainConfig, callbacks: Sequence[Callback] = ()) -> dict
     for callback in callbacks:
         if not isinstance(callback, Callback):
             raise UserError(
-                f"callbacks: {callback!r} is none; make an object of a class that extends api.Callback"
+                f"callbacks: {callback!r} is not a callback; make an object of a class that extends api.Callback"
             )
     clock = since_boot if config.until is not None else time.monotonic
     started = clock()

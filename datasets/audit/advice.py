@@ -167,7 +167,7 @@ def report(findings: dict[str, Any]) -> list[str]:
     lines += [
         f"Groups of images that belong together: {groups['number']} ({_by_class(groups['by_class'])}), "
         f"the largest of {groups['largest'][0]} images",
-        f"Most alike images in different groups: {groups['correlation_with_other_groups']['max']:.3f}",
+        f"Most similar images in different groups: {groups['correlation_with_other_groups']['max']:.3f}",
     ]
     lines += sentences(findings)
     lines += _entry_lines(
@@ -184,7 +184,7 @@ def report(findings: dict[str, Any]) -> list[str]:
             ]
         )
         if against["closest"]:
-            lines.append(f"  the most alike of the others: {against['closest'][0]['correlation']:.3f}")
+            lines.append(f"  the most similar of the others: {against['closest'][0]['correlation']:.3f}")
     for key in ("nearest", "shortcuts", "markings", "others"):
         lines += findings[key]["sentences"]
     return [*lines, "", *findings["advice"]]

@@ -28,7 +28,7 @@ class AuditConfig:
     """Settings of `mri-transfer audit`."""
 
     folder: Path = argument(
-        help="folder of labelled images: one folder a class, with or without splits above", metavar="TUMORS"
+        help="folder of labelled images: one folder per class, with or without splits above", metavar="TUMORS"
     )
     out: Path = option(
         Path("audit"), help="folder for audit.html, audit.json, groups.csv and summary.json", metavar="DIR"

@@ -130,9 +130,9 @@ def nearest(findings: dict[str, Any]) -> Picture | None:
             axes.barh(y, 100, height=0.2, color=RULE)
             axes.barh(y, 100 * value, height=0.2, color=colour)
         axes.set_xlim(0, 100)
-        axes.set_xlabel("images answered rightly, per cent")
+        axes.set_xlabel("images answered correctly, per cent")
         labels, texts = [row[0] for row in rows], [f"{100 * row[1]:.1f}%" for row in rows]
         _named_rows(axes, labels, texts, height)
         alt = "Accuracy: " + "; ".join(map(" ".join, zip(labels, texts, strict=True)))
-        caption = "The class of the training image that looks most alike, pixel by pixel."
+        caption = "The class of the training image that is most similar, pixel by pixel."
         return picture("nearest", figure, alt, caption)

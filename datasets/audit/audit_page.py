@@ -136,19 +136,19 @@ def _galleries(folder: Path, findings: dict[str, Any]) -> list[dict[str, Any]]:
         ),
         (
             "The same file in training and test",
-            "Pixel for pixel. Whoever remembers the left picture knows the answer to the right one.",
+            "Pixel for pixel. A model that remembers the left picture knows the answer for the right one.",
             _spread(across, 6),
             len(across),
         ),
         (
             "Not the same file, but the same picture",
-            "Copies that were cropped, resized, compressed, brightened or turned; the least alike of them first.",
+            "Copies that were cropped, resized, compressed, brightened or turned; the least similar first.",
             [*near[: PAIRS // 2], *_spread(near[PAIRS // 2 :], PAIRS // 2)],
             len(near),
         ),
         (
             "Just below the line: not counted as the same",
-            "The most alike of the other pairs. If these look like the same picture to you, the line is too high; if "
+            "The most similar of the other pairs. If these look like the same picture to you, the line is too high; if "
             "those above do not, it is too low.",
             findings["next_pairs"][: PAIRS // 2],
             None,

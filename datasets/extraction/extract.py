@@ -87,12 +87,15 @@ class SlicesConfig:
     )
     size: int = option(160, help="side of a slice, pixels", parse=side, metavar="PIXELS")
     spacing: float = option(
-        4.0, help="least distance between kept slices of a plane, mm", parse=positive_float, metavar="MM"
+        4.0,
+        help="minimum distance between the slices kept in a plane, mm",
+        parse=positive_float,
+        metavar="MM",
     )
     planes: tuple[str, ...] = option(PLANES, help="planes to cut", parse=planes, metavar="NAMES")
     min_foreground: float = option(
         0.15,
-        help="smallest share of a slice that must be head rather than air",
+        help="minimum share of a slice that must be head rather than air",
         parse=fraction,
         metavar="SHARE",
     )
@@ -110,7 +113,7 @@ class SlicesConfig:
     )
     include: tuple[str, ...] = option(
         (),
-        help=f"kinds that are otherwise left out: some of {','.join(KINDS)}",
+        help=f"kinds that are left out by default: some of {','.join(KINDS)}",
         parse=kinds,
         metavar="NAMES",
     )
@@ -129,11 +132,11 @@ class SlicesConfig:
         metavar="FILE",
     )
     max_mb: int = option(
-        1024, help="refuse a volume whose voxels take more than this, MB", parse=positive_int, metavar="MB"
+        1024, help="refuse volumes whose voxels take more than this, MB", parse=positive_int, metavar="MB"
     )
     workers: int | None = option(
         None,
-        help="processes that read volumes (default: one a core)",
+        help="processes that read volumes (default: one per core)",
         parse=positive_int,
         metavar="N",
     )

@@ -63,7 +63,7 @@ def mend(folder: Path, sources: Sequence[Source], read: Read) -> None:
                 for damaged in _volumes_before(line.value, lost, ledger):
                     contents[damaged.number - 1] += line_of(_read_again(path, damaged, ledger, sources, read))
                     say(
-                        f"{path}: {described(damaged)} was damaged; {ledger.used[-1]['source']} was read anew"
+                        f"{path}: {described(damaged)} was damaged; {ledger.used[-1]['source']} was read again"
                     )
                 lost = []
             ledger.note(line.value["kind"], line.value)

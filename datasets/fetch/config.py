@@ -56,7 +56,7 @@ class FetchConfig:
     EXAMPLE: ClassVar[str] = """\
 sources:
   ixi         nearly 600 healthy adults, T1, T2, PD, MRA    4.8 GB for T1, 3.9 for T2   CC BY-SA 3.0
-  oasis1      416 adults, T1, on 12 discs                   1.5 GB a disc               asks for agreement
+  oasis1      416 adults, T1, on 12 discs                   1.5 GB per disc             asks for agreement
   openneuro   any data set of openneuro.org, anat/ only     mostly small                mostly CC0
   tumors      the four-class tumour set, from Kaggle        92 MB                       needs your Kaggle token
 
@@ -98,24 +98,24 @@ what can't be fetched is skipped and listed in summary.json (--strict makes it a
     zip: Path | None = option(
         None, help="tumors: unpack this zip that you downloaded yourself", metavar="FILE"
     )
-    accept_terms: bool = option(False, help="you agree to the terms that are shown; oasis1 asks for this")
+    accept_terms: bool = option(False, help="agree to the terms shown; oasis1 requires this")
     mirror: str | None = option(
-        None, help="download from below this address instead of the source's own", metavar="URL"
+        None, help="download from a mirror below this address instead of the source", metavar="URL"
     )
     parallel: int = option(4, help="files downloaded at the same time", parse=positive_int, metavar="N")
     keep_archives: bool = option(False, help="keep archives after they are unpacked")
     verify: bool = option(
-        False, help="compare finished files with their checksums again, and mend those that differ"
+        False, help="check finished files against their checksums again, and download those that differ"
     )
     retries: int = option(
         8,
-        help="failures in a row, without a byte gained, after which to give up",
+        help="give up after this many failures in a row without receiving a byte",
         parse=positive_int,
         metavar="N",
     )
     timeout: float = option(
         60.0,
-        help="seconds without a byte after which a connection is dropped and tried again",
+        help="drop and retry a connection after this many seconds without a byte",
         parse=positive_float,
         metavar="S",
     )

@@ -45,7 +45,7 @@ def cut(
 
     Args:
         size: side of a slice, pixels.
-        spacing: least distance between kept slices of a plane, mm.
+        spacing: minimum distance between the slices kept in a plane, mm.
         planes: which of :data:`PLANES` to cut, if the voxels allow it.
         min_foreground: least foreground share of the padded square.
 

@@ -81,7 +81,7 @@ def events(lines: Iterable[Line], path: Path) -> Iterator[tuple[Line, dict[str, 
                 "volume, or remove the store"
             )
     for line in damaged:
-        say(f"{path}: {described(line)} is damaged, and is found anew")
+        say(f"{path}: {described(line)} is damaged, and is worked out again")
 
 
 def described(line: Line) -> str:

@@ -195,7 +195,7 @@ def _load_cache(path: Path, size: int, files: int) -> Decoded | None:
             raise ValueError("rows are of other files")
         skipped = parse_json(arrays["skipped"].tobytes())
         if wrong_fields({"skipped": skipped}, {"skipped": [{"file": str, "reason": str}]}):
-            raise ValueError("what was skipped is something else")
+            raise ValueError("the list of skipped files is of the wrong kind")
         return Decoded(**{name: arrays[name] for name in CACHED}, skipped=skipped)
     except (ValueError, KeyError):
         return None

@@ -245,7 +245,7 @@ class _Folder:
 
 
 def _unlisted(folder: Path, error: OSError) -> UserError:
-    return UserError(f"{folder}: can't be listed ({error.strerror}); mend its permissions or remove it")
+    return UserError(f"{folder}: can't be listed ({error.strerror}); fix its permissions or remove it")
 
 
 def _is_picture(path: Path) -> bool:
@@ -285,16 +285,16 @@ class _Reading:
     def look_beside(self, folder: _Folder) -> None:
         """Report what is beside the folders used: leftovers, folders without images, loose images."""
         if folder.junk:
-            self.remarks.append(f"{', '.join(folder.junk)}: left behind by a program, passed over")
+            self.remarks.append(f"{', '.join(folder.junk)}: left behind by a program, ignored")
         if folder.empty:
             names = ", ".join(self.within(other) for other in folder.empty)
             self.remarks.append(
-                f"{names}: {'holds' if len(folder.empty) == 1 else 'hold'} no images, passed over"
+                f"{names}: {'holds' if len(folder.empty) == 1 else 'hold'} no images, ignored"
             )
         if folder.loose:
             count, first = len(folder.loose), folder.loose[0].relative_to(self.root.path).as_posix()
             subject = f"{count} images lie" if count > 1 else "1 image lies"
-            self.remarks.append(f"{subject} beside the class folders and has no class, passed over: {first}")
+            self.remarks.append(f"{subject} beside the class folders and has no class, ignored: {first}")
 
     def refuse_or_pass(self, extra: Sequence[_Folder], others: str) -> None:
         """Skip copies of what is used; reject any other folder of pictures.
@@ -312,7 +312,7 @@ class _Reading:
                 if not any(_have_same_content(path, other) for other in by_key.get(_key(path), ()))
             ]
             if not new and not folder.unread:
-                self.remarks.append(f"{self.within(folder)}: a copy of images beside it, passed over")
+                self.remarks.append(f"{self.within(folder)}: a copy of images beside it, ignored")
                 continue
             count = folder.pictures
             text = "another set of " if folder.has_splits or folder.is_set else ""
@@ -370,7 +370,7 @@ def read_layout(folder: Path) -> Layout:
     for text in {text for split, name, _ in reading.places for text in (split, name)}:
         if text.encode("utf-8", "replace") != (raw := text.encode("utf-8", "surrogateescape")):
             printed = raw.decode("utf-8", "backslashreplace")
-            raise UserError(f"{folder}: the name of the folder {printed} is no UTF-8; rename it")
+            raise UserError(f"{folder}: the name of the folder {printed} is not UTF-8; rename it")
     _require_every_class(reading, classes)
     unread: Counter[str] = sum((place.unread for _, _, place in reading.places), Counter())
     if unread:
@@ -522,7 +522,7 @@ def _require_every_class(reading: _Reading, classes: Sequence[str]) -> None:
                     raise UserError(_without_images(path))
                 is_file = path.is_file()
                 raise UserError(
-                    f"{path}: {'a file, no folder' if is_file else 'no such folder'}, though another split has it; "
+                    f"{path}: {'a file, not a folder' if is_file else 'no such folder'}, though another split has it; "
                     "add or remove the class"
                 )
             if not by_name[name].images:

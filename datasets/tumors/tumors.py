@@ -157,7 +157,7 @@ def load_tumors(
     if decoded.skipped and strict:
         worst = decoded.skipped[0]
         more = f" (and {len(decoded.skipped) - 1} more)" if len(decoded.skipped) > 1 else ""
-        raise UserError(f"{folder / worst['file']}: {worst['reason']}{more}; mend or remove it")
+        raise UserError(f"{folder / worst['file']}: {worst['reason']}{more}; fix or remove it")
     files = [files[row] for row in decoded.rows]
     labels = np.array([file.label for file in files], dtype=int)
     for label, name in enumerate(classes):
@@ -299,7 +299,7 @@ def _check_pairs(arrays: Mapping[str, np.ndarray], pictures: int) -> None:
     for name, count in limits.items():
         least = -1 if name == "original" else 0
         if len(arrays[name]) and not least <= arrays[name].min() <= arrays[name].max() < count:
-            raise ValueError(f"{name} holds numbers of none")
+            raise ValueError(f"{name} holds numbers of no image")
 
 
 def _fingerprint(*parts: object) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import io
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
@@ -12,8 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mri_transfer.datasets.volumes.naming import SEQUENCES
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import read_whole
-from mri_transfer.storage.tables import restored
+from mri_transfer.storage.tables import read_table
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.volumes.find import Source
@@ -91,23 +88,7 @@ def _unique(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
 
 
 def _read(table: Path) -> list[dict[str, str]]:
-    if not table.is_file():
-        raise UserError(f"{table}: no such file")
-    delimiter = "\t" if table.suffix.lower() in (".tsv", ".txt") else ","
-    try:
-        text = read_whole(table).decode("utf-8-sig")
-        if "\0" in text:  # it can be in no path, and not every version reads it back from the store's table
-            raise csv.Error("it holds bytes that are no text")
-        rows = [
-            {
-                str(key).strip().lower(): restored(value.strip())
-                for key, value in row.items()
-                if isinstance(value, str)
-            }
-            for row in csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-        ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{table}: not readable as a table ({error}); save it as CSV in UTF-8") from None
+    rows = read_table(table)
     if not rows or "file" not in rows[0] or not set(_COLUMNS) & set(rows[0]):
         raise UserError(
             f"{table}: needs a heading with file and any of {', '.join(_COLUMNS)}, and rows below it"

@@ -264,8 +264,8 @@ def _refuse_mixed(of_runs: dict[str, str], run_backbones: Sequence[str], backbon
         have = ", ".join(f"{name} {backbone}" for name, backbone in of_runs.items())
         option = f", --backbone {backbones[0]}" if backbones else ""
         raise UserError(
-            f"the arms have different backbones ({have}{option}), so their difference would not be the start's; "
-            "--mixed-backbones compares them all the same"
+            f"the arms have different backbones ({have}{option}), so a difference may not be due to the start; "
+            "--mixed-backbones compares them anyway"
         )
 
 

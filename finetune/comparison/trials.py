@@ -110,7 +110,7 @@ class TrialStore:
                 raise ValueError("its probabilities are not between 0 and 1")
             details = parse_json(texts[1])
             if wrong_fields(details, {}, _DETAILS):
-                raise ValueError("its details are something else")
+                raise ValueError("its details are of the wrong kind")
             return Trial(identity, test, probabilities, details)
         except (ValueError, KeyError) as error:
             self.damaged.append(f"{path}: {error}")

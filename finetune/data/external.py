@@ -182,7 +182,7 @@ def cautions(images_by_class: Mapping[str, int], borrowed: float) -> list[str]:
     sentences = []
     if missing := [name for name, count in images_by_class.items() if not count]:
         sentences.append(
-            f"No image of {' or '.join(missing)}: where a model answers so all the same, macro-F1 counts that class as "
+            f"No image of {' or '.join(missing)}: if a model answers with it anyway, macro-F1 counts that class as "
             "0."
         )
     if few := [f"{count} of {name}" for name, count in images_by_class.items() if 0 < count < FEW]:

@@ -70,10 +70,10 @@ def _words(facts: dict[str, Any]) -> str:
         )
     if facts["which"] == "development":
         return (
-            f"Scored on the {images:,} images of the {groups:,} development groups only: figures to choose by, not "
-            "results."
+            f"Scored on the {images:,} images of the {groups:,} development groups only: figures for choosing "
+            "settings, not results."
         )
     return (
-        f"Scored on all {images:,} images in {groups:,} groups, development groups among them: to be believed only "
-        "where no method or setting was chosen by these images."
+        f"Scored on all {images:,} images in {groups:,} groups, development groups among them: to be trusted only "
+        "if no method or setting was chosen on these images."
     )

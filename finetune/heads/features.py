@@ -80,7 +80,7 @@ class FeatureCache:
             if hashlib.sha256(features.tobytes()).hexdigest() != digest:
                 raise ValueError("its content does not match its checksum")
             if features.dtype != np.float32 or features.ndim != 2 or not np.isfinite(features).all():
-                raise ValueError("it holds something else than numbers of images")
+                raise ValueError("its arrays are not those of a feature file")
             return features
         except (ValueError, KeyError) as error:
             self.damaged.append(f"{path}: {error}")

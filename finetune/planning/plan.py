@@ -91,11 +91,11 @@ def read_plan(path: Path) -> dict[str, Any]:
     plan = read_json(path)
     if wrong := wrong_fields(plan, FIELDS):
         raise UserError(
-            f"--plan {path}: is no plan of a comparison ({', '.join(wrong)}); name a file of its own"
+            f"--plan {path}: is not a comparison plan ({', '.join(wrong)}); name a file of its own"
         )
     if wrong := wrong_fields(plan["before"], {"trials": int, "looks": int}):
         raise UserError(
-            f"--plan {path}: is no plan of a comparison ({', '.join(wrong)}); name a file of its own"
+            f"--plan {path}: is not a comparison plan ({', '.join(wrong)}); name a file of its own"
         )
     if plan["format"] > FORMAT:
         raise UserError(f"--plan {path}: was written by a newer mri-transfer; update this one")
@@ -176,7 +176,7 @@ def adherence(path: Path, planned: dict[str, Any], hypothesis: str, before: dict
         sentences = deviations(plan["planned"], planned)
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise UserError(
-            f"--plan {path}: is no plan of a comparison ({type(error).__name__}: {error})"
+            f"--plan {path}: is not a comparison plan ({type(error).__name__}: {error})"
         ) from None
     if hypothesis and hypothesis != plan["hypothesis"]:
         sentences.append(f"Hypothesis: planned “{plan['hypothesis']}”, given “{hypothesis}”.")

@@ -65,7 +65,7 @@ def table(
     print("* the most probable class. A research figure, not a diagnosis.", file=out)
     if any(row.get("out_of_distribution") for row in rows):
         print(
-            "? unlike the training images, so its answer means nothing. That tells nothing of the disease: one that "
+            "? unlike the training images, so its answer means nothing. That says nothing about the disease: one that "
             "was never trained on is rarely marked.",
             file=out,
         )

@@ -41,7 +41,7 @@ def sections(
             images = tuple(disagreements(predictions, mode, fraction, better, worse))
             text = "The clearest cases, at most one from a group."
             candidates.append(Section(f"{better} right, {worse} wrong", text, images))
-    text = "Of each class the image that all starts classify rightly with the most confidence."
+    text = "For each class, the image that all starts classify correctly with the most confidence."
     candidates.append(Section("Right, by every start", text, tuple(agreed(predictions, mode, fraction))))
     return [section for section in candidates if section.images]
 

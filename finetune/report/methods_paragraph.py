@@ -92,10 +92,11 @@ def _images(report: Mapping[str, Any], audit: Mapping[str, Any]) -> list[str]:
     if sources.get("images_with_person"):
         sentences.append(
             f"Groups were persons for the {sources['images_with_person']:,} images whose person is known "
-            f"({sources['persons']:,} persons); the others were grouped by near-duplicates, likeness and file numbers."
+            f"({sources['persons']:,} persons); the others were grouped by near-duplicates, similarity and "
+            "file numbers."
         )
     else:
-        sentences.append("Groups were inferred from near-duplicates, likeness and file numbers.")
+        sentences.append("Groups were inferred from near-duplicates, similarity and file numbers.")
     sentences.append(
         f"{report['images']:,} images in {report['groups']:,} groups were scored ({classes})"
         + (

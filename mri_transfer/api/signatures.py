@@ -31,10 +31,10 @@ CALLBACKS = (
     "callbacks",
     "Sequence[Callback]",
     "()",
-    "Objects that are told how the training goes, see `Callback`.",
+    "Objects to notify as training proceeds, see `Callback`.",
 )
 ARMS = (
-    "What is compared: text as on the command line ('imagenet', 'mri=runs/mri', 'mine=net.keras', "
+    "The starts to compare: text as on the command line ('imagenet', 'mri=runs/mri', 'mine=net.keras', "
     "'dinov3=features:table.npz'), (name, start) pairs, or {name: start}. A start is text, a path, a `keras.Model`, or "
     "features as (files, array)."
 )
@@ -152,7 +152,13 @@ def docstring(text: str, parameters: list[Parameter], returns: type) -> str:
         lines += [f"{star}{parameter.name} : {parameter.annotation}{default}", f"    {parameter.about}"]
     summary = inspect.cleandoc(returns.__doc__ or "").splitlines()[0]
     lines += ["", "Returns", "-------", returns.__name__, f"    {summary}"]
-    lines += ["", "Raises", "------", "UserError", "    What the command would say in one line."]
+    lines += [
+        "",
+        "Raises",
+        "------",
+        "UserError",
+        "    Raised for what the command line reports in one line.",
+    ]
     return "\n".join(lines) + (f"\n\nExamples\n{examples}" if examples else "")
 
 

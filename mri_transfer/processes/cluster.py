@@ -54,13 +54,13 @@ class Cluster(GivenExecutor):
         elif time.monotonic() - self._seen_at > WITHOUT_WORKERS_SECONDS:
             raise UserError(
                 f"--cluster {self.address}: has had no worker for {WITHOUT_WORKERS_SECONDS / 60:.0f} minutes; start "
-                "some and run the same command again, it continues"
+                "some and run the same command again to continue"
             )
 
     def gone(self) -> UserError:
         """The error for a scheduler that no longer answers."""
         return UserError(
-            f"--cluster {self.address}: the scheduler is gone; start it and run the same command again, it continues"
+            f"--cluster {self.address}: the scheduler is gone; start it and run the same command again to continue"
         )
 
 

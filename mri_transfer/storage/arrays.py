@@ -195,10 +195,10 @@ def check_shapes(arrays: Mapping[str, np.ndarray], expected: Mapping[str, tuple[
     for name, (kinds, shape) in expected.items():
         array = arrays.get(name)
         if array is None or array.dtype.kind not in kinds or array.ndim != len(shape):
-            raise ValueError(f"{name} is missing or something else")
+            raise ValueError(f"{name} is missing or of the wrong kind")
         for length, actual in zip(shape, array.shape, strict=True):
             if actual != (length if isinstance(length, int) else lengths.setdefault(length, actual)):
-                raise ValueError(f"{name} is of another length")
+                raise ValueError(f"{name} has the wrong length")
 
 
 def not_finite(arrays: Mapping[str, np.ndarray]) -> str:

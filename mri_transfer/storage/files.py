@@ -214,7 +214,7 @@ def _parts(value: Any) -> Iterable[Any]:
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _float(text: str) -> float:

@@ -28,7 +28,7 @@ def lock(file: IO[bytes], folder: Path, owner: str = "") -> None:
     except OSError:
         holder = f" ({owner})" if owner else ""
         raise UserError(
-            f"{folder}: another process{holder} is writing to it; wait for it to end or choose another --out"
+            f"{folder}: another process{holder} is writing to it; wait for it to finish or choose another --out"
         ) from None
 
 
@@ -36,7 +36,7 @@ def moved(folder: Path) -> UserError:
     """Ends a command whose folder is gone: continuing would create a second, incomplete one in its place."""
     return UserError(
         f"{folder}: was moved or removed while this was writing to it; bring it back, or give its new place as --out, "
-        "and run the same command again, it continues"
+        "and run the same command again to continue"
     )
 
 

@@ -105,7 +105,7 @@ class ProcessGroup(SeveralDevices):
             ]
             if differences:
                 raise UserError(
-                    f"process {rank} ({other['host']}) is not about the same run ({'; '.join(differences)}); all "
+                    f"process {rank} ({other['host']}) belongs to a different run ({'; '.join(differences)}); all "
                     "need the same settings, slices and package"
                 )
 
@@ -227,7 +227,7 @@ class ProcessGroup(SeveralDevices):
             fewer = None
             with contextlib.suppress(Exception):
                 fewer = remember_fewer(self.config.out, self.config.batch)
-            line += f"; {AGAIN} goes on with {fewer} pairs at once" if fewer else f"; {REMEDY}"
+            line += f"; {AGAIN} continues with {fewer} pairs at once" if fewer else f"; {REMEDY}"
         elif code == 2:
             line += f"; {AGAIN} continues from the last save"
         if code == 2 and not isinstance(error, UserError):
@@ -300,7 +300,7 @@ def _connect(membership: Membership) -> None:
         )
     except (RuntimeError, ValueError) as error:
         raise UserError(
-            f"--coordinator {membership.coordinator}: the {processes} processes did not find one another "
+            f"--coordinator {membership.coordinator}: the {processes} processes did not find each other "
             f"({' '.join(str(error).split())[:LINE]}); start all within {GATHERING_SECONDS // 60} minutes, with an "
             "address of process 0's host whose port is free and let through"
         ) from None

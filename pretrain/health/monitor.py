@@ -268,7 +268,7 @@ def _survives_full_disks(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        progress.say(f"{path}: can't be written ({error.strerror or error}); the run goes on")
+        progress.say(f"{path}: can't be written ({error.strerror or error}); the run continues")
 
 
 def _measurements(lines: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

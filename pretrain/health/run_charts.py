@@ -121,7 +121,7 @@ def draw(lines: Sequence[Line]) -> dict[str, list[Picture]]:
                     axis,
                     [Curve("views per second", "views_per_second")],
                     "views/s",
-                    "Views trained on in a second.",
+                    "Views trained on per second.",
                     low=0,
                 ),
                 _curves(
@@ -130,7 +130,7 @@ def draw(lines: Sequence[Line]) -> dict[str, list[Picture]]:
                     axis,
                     [Curve("waiting", "data_wait", 100)],
                     "waiting, %",
-                    "Share of the time in which training waited for slices from the disk.",
+                    "Share of the time that training waited for slices from the disk.",
                     low=0,
                 ),
                 _curves(

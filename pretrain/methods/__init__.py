@@ -164,9 +164,11 @@ def register(
     from mri_transfer.pretrain.methods.method import Method
 
     if not (isinstance(method, type) and issubclass(method, Method)):
-        raise UserError(f"{method!r}: is no class that extends mri_transfer.pretrain.methods.method.Method")
+        raise UserError(
+            f"{method!r}: is not a class that extends mri_transfer.pretrain.methods.method.Method"
+        )
     if not (isinstance(name, str) and name.isidentifier()):
-        raise UserError(f"{name!r}: is no name; use letters, digits and _, such as my_method")
+        raise UserError(f"{name!r}: is not a valid name; use letters, digits and _, such as my_method")
     if name in BUILT_IN:
         raise UserError(f"{name}: is a method of this program; choose another name")
     if compares not in (SUBJECTS, PAIRS, NOTHING):

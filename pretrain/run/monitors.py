@@ -222,6 +222,6 @@ class Monitors:
                 self.active.remove(monitor)
             text = " ".join(str(error).split())
             progress.say(
-                f"{monitor.name}: failed ({type(error).__name__}: {text}); the run goes on without it"
+                f"{monitor.name}: failed ({type(error).__name__}: {text}); the run continues without it"
             )
             return None

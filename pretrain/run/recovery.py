@@ -22,7 +22,7 @@ def lost_slices(loop: Loop, error: Exception) -> UserError:
     place = getattr(error, "filename", None) or loop.store.folder
     return UserError(
         f"{place}: slices can't be read any more ({reason}); {loop.position.step} steps are saved. Bring the store "
-        "back and run the same command again, it continues"
+        "back and run the same command again to continue"
     )
 
 
@@ -68,7 +68,7 @@ def encode_fewer(loop: Loop) -> None:
         with contextlib.suppress(Exception):  # this may run out of memory too
             loop.save_now()
         raise UserError(f"{loop.config.out}: out of memory with {at_once} pairs at once; {REMEDY}")
-    progress.say(f"out of memory with {at_once} pairs at once: going on with {fewer}")
+    progress.say(f"out of memory with {at_once} pairs at once: continuing with {fewer}")
     trainer.build(micro_batch=fewer, arrays=arrays)
     _begin_again(loop, step)
 

@@ -133,8 +133,8 @@ class Saver:
                 place = error.filename or self.out
             if time.monotonic() >= deadline:
                 raise UserError(
-                    f"{place}: can't be written ({reason}); make room and run the same command again, it goes "
-                    "on from the last save"
+                    f"{place}: can't be written ({reason}); make room and run the same command again to "
+                    "continue from the last save"
                 )
             if not reported:
                 reported = True
@@ -199,7 +199,7 @@ class Saver:
                 place = getattr(error, "filename", None) or self.out
                 reason = getattr(error, "strerror", None) or "memory is short"
                 progress.say(
-                    f"{place}: could not be saved ({reason}); training goes on, and "
+                    f"{place}: could not be saved ({reason}); training continues, and "
                     "saving is tried again at the next interval. What was saved before is kept"
                 )
                 continue

@@ -149,7 +149,7 @@ def _after_a_kill(config: PretrainConfig, micro_batch: int | None) -> int | None
     """
     fewer = smaller(micro_batch, config.batch)
     at_once = micro_batch or config.batch
-    outcome = f"going on with {fewer}" if fewer else f"if it happens again, {REMEDY}"
+    outcome = f"continuing with {fewer}" if fewer else f"if it happens again, {REMEDY}"
     progress.say(
         f"the system seems to have killed this run for lack of memory, with {at_once} pairs at once: {outcome}"
     )

@@ -72,8 +72,8 @@ class Interrupts:
     def tell(self) -> None:
         """Report what happened; handlers can't, as they may interrupt another print."""
         news = {
-            "the terminal was closed; the run goes on, and what it says is written here": self.hung_up,
-            "stopping: what is done is being saved (interrupt again to stop at once)": self.asked,
+            "the terminal was closed; the run continues, and what it says is written here": self.hung_up,
+            "stopping: saving what is done (interrupt again to stop at once)": self.asked,
         }
         for message, happened in news.items():
             if happened and message not in self._announced:

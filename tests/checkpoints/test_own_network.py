@@ -121,7 +121,7 @@ def test_a_damaged_file_is_one_line(tmp_path):
     path = tmp_path / "a.keras"
     for content in (b"", b"PK\x03\x04 cut off"):
         path.write_bytes(content)
-        with pytest.raises(UserError, match=r"--arm a=.*a\.keras: is no network as Keras 3 saves it"):
+        with pytest.raises(UserError, match=r"--arm a=.*a\.keras: is not a network file of Keras 3"):
             card_of(str(path), "--arm a=")
     with pytest.raises(UserError, match="no such file"):
         card_of(str(tmp_path / "b.keras"))

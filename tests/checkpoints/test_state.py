@@ -73,7 +73,7 @@ def test_a_damaged_newest_falls_back_and_says_so(tmp_path, monkeypatch, suffix, 
     assert arrays["model/0000/kernel"][0] == 1
     if (suffix, how) != ("json", "missing"):  # arrays without a card are what an interrupted save leaves
         assert len(lines) == 1
-        assert "going on from the state saved before it" in lines[0]
+        assert "continuing from the state saved before it" in lines[0]
         assert f"state-1.{suffix}" in lines[0]
     # The next save must not count the damaged generation as one of its two.
     save_state(tmp_path, numbered(3), {"step": 3})

@@ -101,7 +101,7 @@ def test_a_plan_of_other_values_with_a_fitting_hash(tmp_path, field):
     plan = json.loads(path.read_text())
     plan[field] = {"planned": {"arms": {"a": 3}}, "before": {"trials": "many"}}[field]
     path.write_text(json.dumps(plan | {"sha256": digest_of(plan)}))
-    with pytest.raises(UserError, match="is no plan of a comparison"):
+    with pytest.raises(UserError, match="is not a comparison plan"):
         adherence(path, planned, "", before)
 
 

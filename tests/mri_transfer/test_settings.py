@@ -66,7 +66,7 @@ def test_a_comparison_comes_back_from_its_report(tmp_path):
         ({"config": {"store": "s", "out": "r", "batch": "x"}}, "batch='x'"),
         (
             {"config": {"tumors": "t", "out": "r"}},
-            "tumors is no option of `pretrain`; name a run of `pretrain`",
+            "tumors is not an option of `pretrain`; name a run of `pretrain`",
         ),
         ({"out": "r"}, "store: is needed"),
         ({"kind": "slice store"}, "holds no settings"),

@@ -176,7 +176,7 @@ def test_a_diverged_run_says_so(small_store, small, cli, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_loses_nothing(small_store, small_disk, small, undisturbed):
-    """On a real file system that is full: the line says so, and with room again the run goes on."""
+    """On a real file system that is full: the line says so, and with room again the run continues."""
     disk = small_disk("12m")
     filler = disk / "filler"
     filler.write_bytes(bytes((12 << 20) - 400_000))  # the state alone takes a megabyte

@@ -102,7 +102,7 @@ class Client:
         except requests.ConnectionError as error:
             raise Again(f"can't be reached ({_cause(error)})") from None
         except requests.RequestException as error:
-            raise Refused(f"{remote.url}: can't be asked for ({_cause(error)}); see {remote.home}") from None
+            raise Refused(f"{remote.url}: can't be requested ({_cause(error)}); see {remote.home}") from None
         except (urllib3.exceptions.HTTPError, http.client.HTTPException):
             raise Again("the connection dropped") from None
 

@@ -93,7 +93,7 @@ def safe_path(name: str) -> PurePosixPath:
     try:
         sizes = [len(part.encode("utf-8", "surrogateescape")) for part in parts]
     except UnicodeEncodeError:
-        raise UnsafeName("a name that is no text") from None
+        raise UnsafeName("a name that is not text") from None
     if max(sizes) > _LONGEST_NAME or sum(sizes) + len(sizes) > _LONGEST_PATH:
         raise UnsafeName("a name that is too long")
     return PurePosixPath(*parts)
@@ -115,7 +115,7 @@ def members_of(archive: Path) -> Iterator[Member]:
     elif start[257:262] == b"ustar" or _old_tar(start):
         yield from _tar(archive, open)
     else:
-        raise DamagedArchive("is no tar, tar.gz or zip archive")
+        raise DamagedArchive("is not a tar, tar.gz or zip archive")
 
 
 def _old_tar(start: bytes) -> bool:

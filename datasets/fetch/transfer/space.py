@@ -28,6 +28,6 @@ def need_space(path: Path, size: float, name: str) -> None:
     free = shutil.disk_usage(place).free
     if size > free:
         raise UserError(
-            f"{path}: {name} needs {size_in_words(size)} and the disk has {size_in_words(free)}; free some or choose "
-            "another --out; the same command continues"
+            f"{path}: {name} needs {size_in_words(size)} and the disk has {size_in_words(free)}; free some space "
+            "or choose another --out; the same command continues"
         )

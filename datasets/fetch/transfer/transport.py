@@ -178,7 +178,7 @@ class Downloader:
                 if trouble.wait > self._patience.longest:
                     raise Unreachable(
                         f"{remote.url}: {trouble} and asks to wait {trouble.wait / 60:.0f} minutes; run the "
-                        "same command then, it continues"
+                        "same command then to continue"
                     ) from None
                 wait = self._patience.backoff * 2.0 ** (failures - 1) if failures else 0.0
                 wait = min(max(wait, trouble.wait), self._patience.longest)
@@ -218,9 +218,9 @@ class Downloader:
                     trouble = f"the source lists {remote.bytes} bytes and sends {total}"
                     if transfer.wrong_sizes < _WRONG_SIZES:
                         raise Again(trouble)
-                    raise Refused(f"{remote.url}: {trouble}; run the same command again, it looks anew")
+                    raise Refused(f"{remote.url}: {trouble}; run the same command again to look once more")
                 if offset and _changed(response, part, remote):
-                    say(f"{remote.url}: has changed at its source; beginning again")
+                    say(f"{remote.url}: has changed at its source; starting over")
                 offset = 0
             self._append(response, remote, transfer, offset, total)
         if part.total is None:

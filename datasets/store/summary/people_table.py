@@ -104,7 +104,7 @@ def _odd(by_dataset: dict[str, list[Scan]]) -> list[str]:
             continue
         if len(nobody) >= _FEW:
             odd.append(
-                f"{dataset}: nothing in the paths of {len(nobody)} scans says whose they are; they count as one person"
+                f"{dataset}: nothing in the paths of {len(nobody)} scans says who is in them; they count as one person"
             )
         elif len(counts) == 1:
             odd.append(f"{dataset}: all {len(scans)} scans count as one person, {subject}")
@@ -121,7 +121,7 @@ def _odd(by_dataset: dict[str, list[Scan]]) -> list[str]:
                 else f"they are {', '.join(sorted(sequences))}"
             )
             odd.append(
-                f"{dataset}: as many people as scans ({len(scans)}), though {why}; is each of another person?"
+                f"{dataset}: as many people as scans ({len(scans)}), though {why}; does each show a different person?"
             )
     homes: dict[str, set[str]] = defaultdict(set)
     for dataset, scans in by_dataset.items():

@@ -81,7 +81,7 @@ def _read(path: Path) -> tuple[str, int, np.ndarray] | str:
     import h5py
 
     if not path.is_file():  # opening a pipe would block
-        return "no regular file, or a link that leads nowhere"
+        return "not a regular file, or a broken link"
     if not path.stat().st_size:
         return "an empty file"
     try:
@@ -101,7 +101,7 @@ def _read(path: Path) -> tuple[str, int, np.ndarray] | str:
     if number not in LABELS:
         return f"its label is {number}, not 1, 2 or 3"
     if codes.dtype.kind not in "iu" or not codes.size or not ((codes > 31) & (codes < 0xD800)).all():
-        return "its PID is no text"
+        return "its PID is not text"
     patient = "".join(chr(code) for code in codes.ravel()).strip()
     if not patient:
         return "its PID is empty"
@@ -123,7 +123,7 @@ def _values(record: Any, name: str, max_size: int) -> np.ndarray:
         raise KeyError(f"cjdata has no {name}")
     data = record[name]
     if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
-        raise ValueError(f"{name} is no plain array")
+        raise ValueError(f"{name} is not a plain array")
     if data.dtype.kind not in "iuf" or data.size is None or not 0 < data.size <= max_size:
         raise ValueError(f"{name} holds {data.size} values of type {data.dtype}")
     if math.prod(data.chunks or ()) > MOST_PIXELS**2:  # decompressed as a whole, however little of it is used

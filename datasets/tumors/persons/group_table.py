@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,8 +13,8 @@ import numpy as np
 from mri_transfer.datasets.tumors.images import ImageFile
 from mri_transfer.datasets.tumors.persons.originals import person_of
 from mri_transfer.errors import UserError
-from mri_transfer.storage.files import atomic_write, read_whole
-from mri_transfer.storage.tables import Table, restored
+from mri_transfer.storage.files import atomic_write
+from mri_transfer.storage.tables import Table, read_table
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.tumors.tumors import TumorSet
@@ -67,21 +64,16 @@ def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) ->
         UserError: the table can't be read, lacks a column, contradicts itself, or leaves an image without a group.
     """
     path = Path(path)
-    try:
-        rows = _rows(read_whole(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; `mri-transfer audit` writes one") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not readable as a table ({error}); save it as CSV in UTF-8") from None
+    # `write_groups` writes file names that are not UTF-8 as they are.
+    rows = read_table(path, errors="surrogateescape", missing="; `mri-transfer audit` writes one")
     if not rows or "file" not in rows[0] or not {"group", "person", "patient"} & set(rows[0]):
         raise UserError(
             f"{path}: needs a heading with the columns file and group (or person, or patient), and rows below it"
         )
     by_name: dict[str, tuple[str, str]] = {}
     for number, row in enumerate(rows, 2):
-        cell = {key: restored((row.get(key) or "").strip()) for key in ("file", "group", "person", "patient")}
-        name = cell["file"].replace("\\", "/").removeprefix("./")
-        identity = cell["group"], cell["person"] or person_of(cell["patient"])
+        name = row["file"].replace("\\", "/").removeprefix("./")
+        identity = row.get("group", ""), row.get("person") or person_of(row.get("patient", ""))
         if by_name.setdefault(name, identity) != identity:
             raise UserError(
                 f"{path}: line {number} says of {name} what an earlier line contradicts; leave one of them"
@@ -110,24 +102,6 @@ def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) ->
         name = next(file.path for file, image in zip(files, image_of, strict=True) if image == missing[0])
         raise UserError(
             f"{path}: gives no group to {len(missing)} of {images} images, the first {name}; add rows for them, or "
-            "make the table anew with `mri-transfer audit`"
+            "make the table again with `mri-transfer audit`"
         )
     return GroupTable(tuple(persons), members)
-
-
-def _rows(content: bytes) -> list[dict[str, str]]:
-    """The rows of a table by their headings in lower case.
-
-    Spreadsheets save UTF-8 or UTF-16, with semicolons where the comma is the decimal sign. Non-UTF-8 bytes are kept, as
-    `write_groups` writes them in file names.
-    """
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = content.decode("utf-16") if wide else content.decode("utf-8-sig", errors="surrogateescape")
-    if "\0" in text:
-        raise csv.Error("it holds bytes that are no text")
-    heading = text.partition("\n")[0]
-    delimiter = max(",;\t", key=heading.count)
-    rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
-    if rows.fieldnames is not None:
-        rows.fieldnames = [(name or "").strip().lower() for name in rows.fieldnames]
-    return list(rows)

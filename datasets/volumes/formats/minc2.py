@@ -85,7 +85,7 @@ def _check_link(file: Any, name: str) -> None:
 def _dataset(dataset: Any, max_bytes: int, file_bytes: int) -> np.ndarray:
     """A data set as an array, using no more memory than its shape promises."""
     if not isinstance(dataset, h5py.Dataset):
-        raise BadVolume("not a MINC file: its image is no data set")
+        raise BadVolume("not a MINC file: its image is not a data set")
     if dataset.shape is None or any(length < 1 for length in dataset.shape):
         raise BadVolume("an axis of length 0")
     if dataset.dtype.kind not in "iuf":

@@ -48,7 +48,7 @@ def subject_pattern(text: str) -> Pattern:
             built += "[^/]*" if token == "*" else "[^/]"
         elif place is None or place not in PLACES:
             names = ", ".join(f"{{{name}}}" for name in PLACES)
-            raise ValueError(f"{token} is no place; there are {names}")
+            raise ValueError(f"{token} is not a known field; there are {names}")
         elif place in seen:
             built += f"(?P={place})"
         else:

@@ -143,7 +143,7 @@ def reliability(entries: Sequence[Entry], look: dict[str, Look], name: str) -> P
                 markersize=5.5,
                 markeredgecolor=PAPER,
             )
-        axes.set(xlabel="confidence in the predicted class, %", ylabel="images classified rightly, %")
+        axes.set(xlabel="confidence in the predicted class, %", ylabel="images classified correctly, %")
         axes.set(xlim=(20, 102), ylim=(0, 104))
         axes.grid(color=RULE, linewidth=0.7)
         axes.tick_params(length=0)

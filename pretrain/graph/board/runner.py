@@ -72,7 +72,7 @@ def read_card(folder):
     path = folder / "graph.json"
     card = states.read_json(path)
     if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise Problem(f"{path}: is of another version than this runner; copy the whole folder again")
+        raise Problem(f"{path}: is from another version than this runner; copy the whole folder again")
     wrong = states.wrong_fields(card, CARD) or [name for name, fine in _sensible_card(card) if not fine]
     if wrong:
         raise Problem(f"{path}: is damaged ({', '.join(wrong)}); copy the whole folder again")
@@ -209,7 +209,7 @@ class Graph:
             if array is None or array.shape != shape or array.dtype.kind not in "biuf":
                 raise Problem(
                     f"{self.folder / 'state'}: its weights are not of this graph ({name} differs); "
-                    "put it back beside the graph it was trained with, or remove it to begin again"
+                    "put it back beside the graph it was trained with, or remove it to start over"
                 )
         for name, variable in self.variables.items():
             variable.assign(arrays[name].astype(variable.dtype.as_numpy_dtype))
@@ -220,7 +220,7 @@ def check_same_training(info, card, options, slices):
     wrong = states.wrong_fields(info, INFO) or [name for name, fine in _sensible_info(info) if not fine]
     if wrong:
         raise Problem(
-            f"state/: is damaged ({', '.join(wrong)}); bring a copy of it back, or remove it to begin again"
+            f"state/: is damaged ({', '.join(wrong)}); bring a copy of it back, or remove it to start over"
         )
     if info["graph"] != graph_id(card):
         raise Problem(
@@ -231,7 +231,7 @@ def check_same_training(info, card, options, slices):
         name, value = next(iter(info["budget"].items()))
         raise Problem(
             f"this folder holds a training with --{name} {value:g}; give the same budget to continue it, or remove "
-            "state/ to begin again"
+            "state/ to start over"
         )
     if info["fingerprint"] != current["fingerprint"]:
         raise Problem(
@@ -343,7 +343,7 @@ def main(arguments=None):
         say(f"runner.py: {problem}")
         return 2
     except OSError as error:
-        say(f"runner.py: {error}; mend that and run the same command again, it continues")
+        say(f"runner.py: {error}; fix that and run the same command again to continue")
         return 2
     except KeyboardInterrupt:
         say("interrupted; run the same command again to continue")

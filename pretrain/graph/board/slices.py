@@ -51,7 +51,7 @@ class Slices:
             raise Problem(f"{folder}: no such folder; name a slice store, made by `mri-transfer slices`")
         path = folder / "manifest.json"
         if not path.is_file():
-            raise Problem(f"{folder}: is no finished slice store; copy the whole of it again")
+            raise Problem(f"{folder}: is not a finished slice store; copy the whole of it again")
         manifest = read_json(path)
         try:
             if manifest["format"] != FORMAT:

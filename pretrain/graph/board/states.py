@@ -68,7 +68,7 @@ def read_json(path):
 def _float(text):
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:20]} is no number in JSON")
+        raise ValueError(f"{text[:20]} is not a number in JSON")
     return value
 
 
@@ -187,11 +187,11 @@ def load(folder, say):
             problems.append(str(error))
             continue
         for problem in problems:
-            say(f"{problem}; going on from the state saved before it")
+            say(f"{problem}; continuing from the state saved before it")
         return state
     if problems:
         raise Problem(
-            f"{problems[0]}, and no older state can be read; remove {folder} to begin again, or bring a copy back"
+            f"{problems[0]}, and no older state can be read; remove {folder} to start over, or bring a copy back"
         )
     return None
 

@@ -29,7 +29,7 @@ PATIENCE_SECONDS, RETRY_SECONDS = 3600.0, 10.0
 class Interrupts:
     """Ctrl-C and SIGTERM set `asked`, so that a save belongs to one step; a second one ends at once.
 
-    If the terminal is closed, the training goes on and its output goes to a file.
+    If the terminal is closed, the training continues and its output goes to a file.
     """
 
     def __init__(self, log):
@@ -178,7 +178,7 @@ class Training:
                     self.save_or_fail()
                     raise Problem(
                         f"{self.pairs.slices.folder}: slices can't be read any more ({error}); {info['step']} steps "
-                        "are saved. Bring the store back and run the same command again, it continues"
+                        "are saved. Bring the store back and run the same command again to continue"
                     ) from None
                 info["share"] = budget.progress(info["step"])
                 rate = (
@@ -208,9 +208,7 @@ class Training:
             batches.close()
             self.end_line()
         if self.interrupts.asked:
-            say(
-                f"stopping at step {info['step']}: what is done is being saved (interrupt again to stop at once)"
-            )
+            say(f"stopping at step {info['step']}: saving what is done (interrupt again to stop at once)")
             self.save_or_fail()
             raise KeyboardInterrupt
         info["finished"] = True
@@ -290,7 +288,7 @@ class Training:
         except OSError as error:
             self.end_line()
             say(
-                f"{self.folder}: could not be saved ({error.strerror or error}); training goes on, and saving is "
+                f"{self.folder}: could not be saved ({error.strerror or error}); training continues, and saving is "
                 "tried again later. What was saved before is kept"
             )
             self.saved_at = self.budget.elapsed()
@@ -305,7 +303,7 @@ class Training:
         except OSError as error:
             raise Problem(
                 f"{self.folder}: can't be written ({error.strerror or error}); make room and run the same command "
-                "again, it goes on from the last save"
+                "again to continue from the last save"
             ) from None
 
     def save_at_last(self):

@@ -378,7 +378,7 @@ def test_links_are_followed_to_files_and_never_in_circles(folder):
     }
     decoded = decode(folder, files, 32, cache=folder.parent / "cache")
     assert [(entry["file"], entry["reason"]) for entry in decoded.skipped] == [
-        ("tumour/itself.png", "a link that leads nowhere")
+        ("tumour/itself.png", "a broken link")
     ]
     assert measure(folder, files).readable.sum() == 5
     (folder / "loop").symlink_to("loop")
@@ -402,7 +402,7 @@ def test_things_that_are_no_files(folder, kind):
         files, _ = list_images(folder)
         assert "tumour/bad.png/inside.png" in [file.path for file in files]
         return
-    assert outcome(folder, bad) in ("a link that leads nowhere", "no regular file")
+    assert outcome(folder, bad) in ("a broken link", "no regular file")
 
 
 def test_a_class_folder_that_is_a_file(tmp_path, folder):
@@ -412,7 +412,7 @@ def test_a_class_folder_that_is_a_file(tmp_path, folder):
     (folder / "Testing" / "healthy").mkdir(parents=True)
     (folder / "Testing" / "healthy" / "1.png").write_bytes(PNG)
     (folder / "Testing" / "tumour").write_bytes(PNG)
-    with pytest.raises(UserError, match=r"Testing/tumour: a file, no folder"):
+    with pytest.raises(UserError, match=r"Testing/tumour: a file, not a folder"):
         list_images(folder)
     with pytest.raises(UserError, match="no such folder"):
         list_images(folder / "Testing" / "tumour")

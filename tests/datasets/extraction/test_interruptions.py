@@ -135,7 +135,9 @@ def test_a_disk_that_is_full_again_and_again(tmp_path, volumes, small_disk, capf
         failures += 1
         assert code == 2
         assert error.count("\n") == 1, error
-        assert "no space left on the device; free some and run the same command again, it continues" in error
+        assert (
+            "no space left on the device; free some space and run the same command again to continue" in error
+        )
         assert str(store) in error
     assert code == 0, error
     assert failures >= 10

@@ -97,7 +97,7 @@ def test_a_damaged_line_of_a_volume_is_read_anew_and_no_other(
     assert " damaged" not in capsys.readouterr().err
     if change == "another position" and number == "middle":
         source = json.loads(lines[of_volumes[2]])["source"]
-        assert f"of {source}, was damaged; {source} was read anew" in output
+        assert f"of {source}, was damaged; {source} was read again" in output
 
 
 def test_without_the_volume_the_store_is_left_as_it_is(tmp_path, volumes, store, capsys):

@@ -322,7 +322,7 @@ def test_ones_own_zip_that_is_of_no_use(refuses, tools, tmp_path, fault):
         path.write_bytes(path.read_bytes()[:3000])
     elif fault == "no-zip":
         path.write_text("hello " * 500)
-        words = ("is no tar, tar.gz or zip", "download it again")
+        words = ("is not a tar, tar.gz or zip", "download it again")
     elif fault == "encrypted":
         content = bytearray(path.read_bytes())
         at = -1

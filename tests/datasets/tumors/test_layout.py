@@ -158,7 +158,7 @@ def test_what_programs_leave_behind_and_folders_without_images_are_passed_over(t
     text = "\n".join(layout.left_out)
     assert "__MACOSX" in text
     assert "notebooks: holds no images" in text
-    assert "1 image lies beside the class folders and has no class, passed over: sample.png" in text
+    assert "1 image lies beside the class folders and has no class, ignored: sample.png" in text
     assert ".ipynb" not in text
 
 
@@ -280,7 +280,7 @@ def test_a_folder_whose_name_is_no_utf8_is_one_line(tmp_path):
         (tmp_path / "a").rename(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     except OSError:
         pytest.skip("this file system takes only UTF-8 names")
-    with pytest.raises(UserError, match=r"the name of the folder caf\\xe9 is no UTF-8; rename it"):
+    with pytest.raises(UserError, match=r"the name of the folder caf\\xe9 is not UTF-8; rename it"):
         read_layout(tmp_path)
 
 

@@ -1,4 +1,4 @@
-"""Files as they come: every one is either read rightly or refused with a reason."""
+"""Files as they come: every one is either read correctly or refused with a reason."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ def test_differences_by_class_are_those_of_sklearns_f1_and_add_up():
 
 
 def one_class_better(predictions, arm, classes, share=1.0):
-    """The predictions with images of some classes answered rightly by an arm."""
+    """The predictions with images of some classes answered correctly by an arm."""
     key = (arm, "probe", 1.0)
     p = predictions.probabilities[key].copy()
     rng = np.random.default_rng(5)

@@ -15,7 +15,7 @@ CLASSES = 4
 
 
 def simulate(generator, groups=200, seeds=3, arms=2, *, advantage=0.0, of_seed=0.1, mean_size=8):
-    """Images in groups of unequal size, classified rightly where a latent score is above zero.
+    """Images in groups of unequal size, classified correctly where a latent score is above zero.
 
     The score holds what is hard for every arm (group and image), what is hard for one arm, the chance of one
     training run for a group and for an image, and how good a training run is as a whole (`of_seed`).

@@ -174,7 +174,7 @@ def test_statistics_and_frozen_layers_stay_through_all_stages(finished):
 def test_kept_facts_of_other_values_are_refused(pictures, tmp_path, change, fault):
     facts = {"epoch": 0, "stage": 0, "losses": [], "rates": {}, "inner": []}
     save_state(tmp_path, {"a": np.zeros(1)}, facts | change)
-    with pytest.raises(UserError, match=rf"is damaged \({fault}\); delete the folder to begin again"):
+    with pytest.raises(UserError, match=rf"is damaged \({fault}\); delete the folder to start over"):
         tuning_of(pictures).restore(tmp_path)
 
 

@@ -107,7 +107,7 @@ def test_a_changed_plan_is_refused(planned, tmp_path, change):
 
 
 def test_what_is_no_plan_is_refused(planned, tmp_path):
-    with pytest.raises(UserError, match="is no plan"):
+    with pytest.raises(UserError, match="is not a comparison plan"):
         read_plan(planned[0]["out"] / "report.json")
     (tmp_path / "x.json").write_text("{", encoding="utf-8")
     with pytest.raises(UserError, match="not readable as JSON"):

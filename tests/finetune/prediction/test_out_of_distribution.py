@@ -136,7 +136,7 @@ def test_a_class_left_out_is_marked_only_where_it_lies_elsewhere(away, least, mo
 )
 def test_arrays_of_impossible_numbers_with_a_fitting_checksum(features, run, name, value):
     save_in_distribution(fit(features, features[:50]), run)
-    with pytest.raises(UserError, match=r"familiarity\.npz: is damaged \(mean is of another length"):
+    with pytest.raises(UserError, match=r"familiarity\.npz: is damaged \(mean has the wrong length"):
         load_in_distribution(run, features.shape[1] + 1)
     path, card = run / "familiarity.npz", read_object(run / CARD)
     arrays = read_arrays(path, card["arrays_sha256"], "")

@@ -61,7 +61,7 @@ def test_a_recipe_sets_defaults_as_on_the_command_line():
     ("options", "words"),
     [
         ({"out": "r", "sede": 1}, "sede: no such option; did you mean seed?"),
-        ({}, "out: is needed"),
+        ({}, "out: is required"),
         ({"out": "r", "folds": 1}, "folds=1: must be at least 2"),
         ({"out": "r", "seeds": "x"}, "seeds='x'"),
         ({"out": "r", "mode": "all"}, "mode='all': there is no mode 'all'"),

@@ -204,7 +204,7 @@ def test_a_link_stays_a_link_and_its_target_is_written(tmp_path):
     assert link.is_symlink()
     assert json.loads(target.read_text()) == {"new": 1}
     target.unlink()
-    write_json(link, {"newer": 2})  # a link that leads nowhere yet
+    write_json(link, {"newer": 2})  # a link to a file that is not there yet
     assert json.loads(target.read_text()) == {"newer": 2}
     assert not list(tmp_path.rglob("*.part"))
 

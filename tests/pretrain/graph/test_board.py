@@ -340,7 +340,7 @@ def test_every_entry_of_a_state_is_needed_and_of_its_kind():
     check(INFO)
     for name in INFO:
         for damaged in ({key: INFO[key] for key in INFO if key != name}, {**INFO, name: {"a": []}}):
-            with pytest.raises(Problem, match=rf"state/: is damaged \({name}\); .* remove it to begin again"):
+            with pytest.raises(Problem, match=rf"state/: is damaged \({name}\); .* remove it to start over"):
                 check(damaged)
 
 
@@ -352,7 +352,7 @@ def test_every_entry_of_a_state_is_needed_and_of_its_kind():
     ],
 )
 def test_entries_that_no_runner_saves(name, value):
-    with pytest.raises(Problem, match=rf"state/: is damaged \({name}\); .* remove it to begin again"):
+    with pytest.raises(Problem, match=rf"state/: is damaged \({name}\); .* remove it to start over"):
         check({**INFO, name: value})
 
 

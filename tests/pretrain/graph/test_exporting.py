@@ -174,7 +174,7 @@ def test_what_the_system_refuses_on_the_board_is_one_line(copied, small_store, c
     monkeypatch.setattr(runner, "run", refused)
     assert runner.main([str(small_store), "--steps", "8"]) == 2
     (line,) = capfd.readouterr().err.splitlines()
-    assert "Permission denied: 'shards/0.npy'; mend that and run the same command again" in line
+    assert "Permission denied: 'shards/0.npy'; fix that and run the same command again" in line
 
 
 def test_a_graph_and_weights_that_disagree_are_refused(

@@ -64,4 +64,6 @@ def test_one_that_fails_is_switched_off_and_the_run_goes_on(capfd):
     monitors = run(Notes(fails_at=2), [])
     assert monitors.active == []
     assert monitors.enough is None
-    assert "callback 1 (Notes): failed (RuntimeError: no network); the run goes on" in capfd.readouterr().err
+    assert (
+        "callback 1 (Notes): failed (RuntimeError: no network); the run continues" in capfd.readouterr().err
+    )

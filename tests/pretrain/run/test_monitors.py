@@ -101,7 +101,7 @@ def test_a_failing_monitor_is_switched_off_and_the_others_go_on(where, monkeypat
     run(monitors, clock, 20)
     assert monitors.finish(lambda: None, 20, clock()) == {"sentence": "healthy after 20 steps"}
     assert other.measured == [10, 20]
-    assert lines == ["failing: failed (ValueError: features have no spread); the run goes on without it"]
+    assert lines == ["failing: failed (ValueError: features have no spread); the run continues without it"]
 
 
 def test_figures_that_json_cannot_hold_switch_the_monitor_off(monkeypatch):

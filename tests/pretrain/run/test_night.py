@@ -220,7 +220,7 @@ def test_a_terminal_that_is_closed_does_not_end_the_run(undisturbed, small_store
     os.close(ours)  # what a dying ssh connection does: the kernel sends SIGHUP, and writing becomes an error
     assert process.wait(timeout=300) == 0, (out / "output.log").read_text()
     log = (out / "output.log").read_text()
-    assert "the terminal was closed; the run goes on" in log
+    assert "the terminal was closed; the run continues" in log
     assert f"{STEPS} steps in" in log
     assert same(undisturbed[0], out)
 

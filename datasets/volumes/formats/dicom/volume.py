@@ -116,7 +116,7 @@ def _plain(
     indices = [at for at, frame in enumerate(frames) if frame.is_plain]
     if not indices or len(indices) == len(frames):
         return frames, owners, shapes, []
-    note = f"{len(frames) - len(indices)} frames that are no magnitude images (phase, derived) left out"
+    note = f"{len(frames) - len(indices)} frames that are not magnitude images (phase, derived) left out"
     return (
         [frames[at] for at in indices],
         [owners[at] for at in indices],

@@ -326,7 +326,7 @@ def test_patience_ends(get, site, rule, words):
         get()
     line = str(error.value)
     assert words in line
-    assert "3 times in a row; run the same command again, it continues" in line
+    assert "3 times in a row; run the same command again to continue" in line
     assert len(site.gets("/data.bin")) == 3
 
 

@@ -105,7 +105,7 @@ def test_the_magnitude_of_a_multi_frame_file_wherever_it_stands(formats, scan, t
     (source,) = find_volumes([tmp_path / "d"]).sources
     volume = read_volume(source.files)
     np.testing.assert_array_equal(volume.voxels, formats.canonical(scan))
-    assert any("10 frames that are no magnitude images" in note for note in volume.notes)
+    assert any("10 frames that are not magnitude images" in note for note in volume.notes)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def word_set(text: str) -> frozenset[str]:
+    """The words of a text, as long lists are easier to read."""
+    return frozenset(text.split())
+
+
 def counted(number: int, noun: str) -> str:
     """ "1 image", "2,000 images"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -22,67 +22,23 @@ from mri_transfer.datasets.image_files import SUFFIXES
 from mri_transfer.datasets.tumors.class_names import kind, plain
 from mri_transfer.datasets.volumes.find import SUFFIXES as VOLUMES
 from mri_transfer.errors import UserError
-from mri_transfer.words import counted
+from mri_transfer.words import counted, word_set
 
-UNREAD = (
-    *(
-        ".dcm",
-        ".dicom",
-        ".ima",
-        ".jfif",
-        ".jpe",
-        ".jif",
-        ".pjpeg",
-        ".jp2",
-        ".j2k",
-        ".jxl",
-        ".heic",
-        ".heif",
-        ".avif",
-    ),
-    *(".ppm", ".pgm", ".pnm", ".tga", ".nii", ".gz", ".mha", ".nrrd", ".raw", ".psd"),
+UNREAD = word_set(
+    """
+    .dcm .dicom .ima .jfif .jpe .jif .pjpeg .jp2 .j2k .jxl .heic .heif .avif
+    .ppm .pgm .pnm .tga .nii .gz .mha .nrrd .raw .psd
+    """
 )
 """Other suffixes of pictures, which are counted and reported."""
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\0", b"MM\0*", b"BM")
 
-NO_CLASS = frozenset(
-    (
-        *(
-            "plots",
-            "plot",
-            "figures",
-            "figure",
-            "figs",
-            "charts",
-            "graphs",
-            "heatmaps",
-            "gradcam",
-            "screenshots",
-        ),
-        *(
-            "pred",
-            "preds",
-            "predictions",
-            "predicted",
-            "results",
-            "result",
-            "outputs",
-            "output",
-            "logs",
-            "runs",
-        ),
-        *("models", "weights", "checkpoints", "notebooks", "cache", "tmp", "temp", "backup", "old"),
-        *(
-            "masks",
-            "mask",
-            "segmentation",
-            "segmentations",
-            "labels",
-            "annotations",
-            "unlabeled",
-            "unlabelled",
-        ),
-    )
+NO_CLASS = word_set(
+    """
+    plots plot figures figure figs charts graphs heatmaps gradcam screenshots pred preds predictions
+    predicted results result outputs output logs runs models weights checkpoints notebooks cache tmp temp
+    backup old masks mask segmentation segmentations labels annotations unlabeled unlabelled
+    """
 )
 """Names of folders that are not classes, whatever pictures they hold."""
 JUNK = frozenset(

@@ -7,183 +7,48 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from mri_transfer.datasets.volumes.naming import sequence_of, stem_of, words_of
+from mri_transfer.words import word_set
 
 # Anywhere in a name.
-_LABELS = {
-    *(
-        "mask",
-        "masks",
-        "brainmask",
-        "lesionmask",
-        "seg",
-        "segs",
-        "segm",
-        "segms",
-        "dseg",
-        "fseg",
-        "pveseg",
-        "probmask",
-    ),
-    *(
-        "segmentation",
-        "segmentations",
-        "segmented",
-        "synthseg",
-        "label",
-        "labels",
-        "labelmap",
-        "labelled",
-        "labeled",
-    ),
-    *(
-        "aseg",
-        "aparc",
-        "apas",
-        "parc",
-        "wmparc",
-        "parcellation",
-        "parcellations",
-        "parcels",
-        "roi",
-        "rois",
-        "ribbon",
-    ),
-    *(
-        "aal",
-        "aal2",
-        "aal3",
-        "harvardoxford",
-        "desikan",
-        "destrieux",
-        "glistrboost",
-        "manuallycorrected",
-    ),
-    *(
-        "maxprob",
-        "hypointensities",
-        "groundtruth",
-        "annotation",
-        "annotations",
-        "lesionseg",
-        "tumorseg",
-        "tumourseg",
-    ),
-}
-_MAPS = {
-    *(
-        "adc",
-        "mtsat",
-        "qsm",
-        "cbf",
-        "cbv",
-        "mtt",
-        "ttp",
-        "tmax",
-        "ktrans",
-        "rcbv",
-        "rcbf",
-        "relcbv",
-        "relcbf",
-        "kep",
-    ),
-    *(
-        "resms",
-        "rpv",
-        "corrp",
-        "uncorrp",
-        "tfce",
-        "pval",
-        "pvalue",
-        "pvalues",
-        "jacobian",
-        "jacobians",
-        "logjac",
-    ),
-    *(
-        "warpfield",
-        "deformation",
-        "displacement",
-        "dvf",
-        "biasfield",
-        "tsnr",
-        "probability",
-        "probabilities",
-        "probseg",
-    ),
-    *(
-        "posterior",
-        "posteriors",
-        "pve",
-        "pves",
-        "tpm",
-        "icvf",
-        "ndi",
-        "odi",
-        "isovf",
-        "fiso",
-        "ficvf",
-        "zstat",
-        "tstat",
-    ),
-    *("fstat", "zfstat", "r2star", "r2s", "susceptibility"),
-}
+_LABELS = word_set(
+    """
+    mask masks brainmask lesionmask seg segs segm segms dseg fseg pveseg probmask segmentation segmentations
+    segmented synthseg label labels labelmap labelled labeled aseg aparc apas parc wmparc parcellation
+    parcellations parcels roi rois ribbon aal aal2 aal3 harvardoxford desikan destrieux glistrboost
+    manuallycorrected maxprob hypointensities groundtruth annotation annotations lesionseg tumorseg
+    tumourseg
+    """
+)
+_MAPS = word_set(
+    """
+    adc mtsat qsm cbf cbv mtt ttp tmax ktrans rcbv rcbf relcbv relcbf kep resms rpv corrp uncorrp tfce pval
+    pvalue pvalues jacobian jacobians logjac warpfield deformation displacement dvf biasfield tsnr
+    probability probabilities probseg posterior posteriors pve pves tpm icvf ndi odi isovf fiso ficvf zstat
+    tstat fstat zfstat r2star r2s susceptibility
+    """
+)
 _NUMBERED_MAPS = re.compile(
     r"(thresh)?(z|t|f|zf)stats?\d*|(var)?copes?\d*|pe\d+|spm[tfpz]\d*|pve\d|pveseg\d?"
 )
 _MAP = re.compile(r".*[a-z0-9]maps?$|maps?")  # T1map, famap, chimap; "fmap" and "fieldmap" are another kind
-_FIELD_MAPS = {
-    "fieldmap",
-    "fieldmapping",
-    "fmap",
-    "phasediff",
-    "b0map",
-    "fieldmaphz",
-    "tb1tfl",
-    "tb1epi",
-    "b1plus",
-}
+_FIELD_MAPS = word_set("fieldmap fieldmapping fmap phasediff b0map fieldmaphz tb1tfl tb1epi b1plus")
 _FUNCTIONAL = {"bold", "fmri", "rsfmri", "rfmri", "tfmri", "sbref", "ep2d"}
 _DIFFUSION = {"dwi", "dti", "dki", "dsi", "hardi", "tracew", "nodif"}
 _PERFUSION = {"asl", "pcasl", "pasl", "m0scan", "pwi"}
 # Unless a sequence follows: `lesion_T1` is a scan, `T1_lesion` is not.
-_WEAK_LABELS = {
-    *(
-        "wmh",
-        "wmhs",
-        "lesion",
-        "lesions",
-        "gt",
-        "truth",
-        "manual",
-        "atlas",
-        "contour",
-        "contours",
-        "outline",
-        "overlay",
-    ),
-    *("gtv", "ctv", "brodmann", "mixeltype"),
-    *("edema", "oedema", "necrosis", "annot", "delineation"),
-}
+_WEAK_LABELS = word_set(
+    """
+    wmh wmhs lesion lesions gt truth manual atlas contour contours outline overlay gtv ctv brodmann
+    mixeltype edema oedema necrosis annot delineation
+    """
+)
 # As the last word.
-_LAST_MAPS = {
-    *(
-        "fa",
-        "md",
-        "gm",
-        "wm",
-        "csf",
-        "prob",
-        "prior",
-        "priors",
-        "jac",
-        "warp",
-        "thickness",
-        "graymatter",
-        "greymatter",
-    ),
-    *("whitematter", "mtr", "snr", "stdev", "bias", "trace", "chi", "t2starmap", "s0", "b1"),
-    *("oef", "cmro2", "kurtosis", "fod", "fodf", "mwf", "ratio"),
-}
+_LAST_MAPS = word_set(
+    """
+    fa md gm wm csf prob prior priors jac warp thickness graymatter greymatter whitematter mtr snr stdev
+    bias trace chi t2starmap s0 b1 oef cmro2 kurtosis fod fodf mwf ratio
+    """
+)
 # The whole name, also with a number: `rest.nii` and `rest_1.nii`; but `con_0001.nii` may be a person.
 _WHOLE = (
     ("func", re.compile(r"(rest|restingstate|func|functional)(run)?\d*")),
@@ -195,38 +60,10 @@ _WHOLE = (
 # Following a name that identifies the file: gre_phase_e2, phase_image.
 _BEHIND = re.compile(r"e\d{1,2}|echo\d{0,2}|image|img|part")
 _LAST_PHASE = {"phase", "ph", "pha", "phs", "real", "imag", "imaginary", "unwrapped"}
-_TENSOR = {
-    "ad",
-    "rd",
-    "mo",
-    "mk",
-    "ak",
-    "rk",
-    "kfa",
-    "ga",
-    "cl",
-    "l1",
-    "l2",
-    "l3",
-    "v1",
-    "v2",
-    "v3",
-    "eddy",
-    "b0",
-}
+_TENSOR = word_set("ad rd mo mk ak rk kfa ga cl l1 l2 l3 v1 v2 v3 eddy b0")
 _TOWARDS = {"to", "in", "into", "on", "2", "space", "reg", "registered"}  # `T1_to_atlas` is a scan
 # Contrast-agent phases, and numbered phases of a study.
-_TIMES = {
-    "arterial",
-    "venous",
-    "portal",
-    "delayed",
-    "early",
-    "late",
-    "native",
-    "equilibrium",
-    "nephrographic",
-}
+_TIMES = word_set("arterial venous portal delayed early late native equilibrium nephrographic")
 _PART = re.compile(r"(?:^|_)part-(phase|real|imag)(?:_|$)", re.IGNORECASE)
 _LABEL_FOLDER = re.compile(
     r"(manual_?|gt_?|brain_?)?(labels?|masks?|segs?|segmentations?|annotations?|parcellations?|rois?|atlas(es)?|"

@@ -7,20 +7,11 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from mri_transfer.words import word_set
+
 SEQUENCES = ("T1", "T1c", "T2", "FLAIR", "PD", "unknown")
 
-_CONTRAST_WORDS = {
-    "ce",
-    "gd",
-    "gad",
-    "gado",
-    "gadolinium",
-    "post",
-    "postcontrast",
-    "postgad",
-    "contrast",
-    "enhanced",
-}
+_CONTRAST_WORDS = word_set("ce gd gad gado gadolinium post postcontrast postgad contrast enhanced")
 _SEQUENCE_WORDS = {
     "FLAIR": {"flair", "flairw", "t2flair", "t2f"},
     "T1c": {"t1c", "ct1", "t1ce", "t1gd", "t1post", "t1wce", "t1wpost", "t1contrast", "t1km", "t1wc"},

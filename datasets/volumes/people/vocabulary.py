@@ -6,12 +6,9 @@ The lists settle common cases at once, for collections of any size. Other words 
 
 from __future__ import annotations
 
+from mri_transfer.words import word_set
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-SEQUENCE = _words(
+SEQUENCE = word_set(
     """
     t1 t1w t1n t1c ct1 t1ce t1gd t1post t1pre t1wce t1wpost t1contrast t1km t1wc t1wn t1wi t1se t1tse
     t1fse t1fl t1mpr t1mprage t1gre t1space t1vibe t1weighted t1ir t13d unit1 uni inv1 inv2 t2 t2w t2f
@@ -27,7 +24,7 @@ SEQUENCE = _words(
     """
 )
 # Words recognised when several are joined: axt1, 3DFLAIR, sagT2fs.
-CORE_SEQUENCE = _words(
+CORE_SEQUENCE = word_set(
     """
     t1 t1w t1c t1ce t1gd t2 t2w flair mprage mpr spgr fspgr bravo dwi swi mp2rage pd pdw t2star dti adc
     bold fmri
@@ -36,7 +33,7 @@ CORE_SEQUENCE = _words(
 CONTRAST = frozenset({"pre", "post", "ce", "gd"})
 
 # Distinguish scans of one person, with or without a number.
-SESSION = _words(
+SESSION = word_set(
     """
     ses sess session sessions visit vis tp timepoint timepoints time baseline base bl screening followup
     follow up fu month months mo mon mth mths week weeks wk day days year years yr yrs wave exam
@@ -50,15 +47,15 @@ SESSION = _words(
     """
 )
 # Letters that count sessions when a number follows: V1, M06, D0, W12, Y2, TP3, FU1.
-SESSION_LETTERS = _words("v m d w y t tp fu bl")
-MONTH_NAMES = _words(
+SESSION_LETTERS = word_set("v m d w y t tp fu bl")
+MONTH_NAMES = word_set(
     """
     jan feb mar apr jun jul aug sep sept oct nov dec january february march april june july august
     september october november december
     """
 )
 
-SITE = _words(
+SITE = word_set(
     """
     site sites center centre centers centres hospital hosp clinic institute institution inst univ
     university lab scanner location region country city vendor prisma skyra trio verio achieva ingenia
@@ -69,25 +66,25 @@ SITE = _words(
     """
 )
 # Sites in the strict sense, which also scope ids before them: 001_siteB.
-PLACE = _words("site sites center centre hospital hosp clinic institute institution")
+PLACE = word_set("site sites center centre hospital hosp clinic institute institution")
 # Words with their own number; after other words (HC_01, patients_3) it is a person's.
-NUMBERED_SITE = PLACE | _words(
+NUMBERED_SITE = PLACE | word_set(
     """
     study inst univ university lab scanner location cohort dataset ds group grp batch arm part subset chunk disc
     disk release shard vendor collection db region country city
     """
 )
-SPLIT = _words(
+SPLIT = word_set(
     """
     train training val valid validation test testing imagestr imagests imagesval trainset testset
     holdout
     """
 )
 # Cross-validation: the same people in different parts.
-FOLD = _words("fold folds kfold")
+FOLD = word_set("fold folds kfold")
 SPLIT |= FOLD
 
-PROCESSED = _words(
+PROCESSED = word_set(
     """
     n3 n4 n4itk bias biascorr biascorrected biasfield corrected corr correction brain brains bet bet2
     betted skull skullstrip skullstripped stripped strip ss noskull brainextracted extracted extraction
@@ -112,7 +109,7 @@ PROCESSED = _words(
 )
 
 # Folders and words that hold or count files of anyone.
-GENERIC = _words(
+GENERIC = word_set(
     """
     scan scans image images imgs picture pictures pic photo series ser volume volumes vol vols head
     heads anat anatomy anatomic anatomical structural struct mr mri mris data files file output outputs
@@ -125,7 +122,7 @@ GENERIC = _words(
 )
 
 # Words before a person's number or name.
-MARKER = _words(
+MARKER = word_set(
     """
     sub subj subject patient pat pt participant person case cas volunteer proband respondent
     individual client control ctrl ctl hc healthycontrol normal subjectid patientid pid sid subjid mrn
@@ -135,13 +132,13 @@ MARKER = _words(
 STRONG_MARKER = MARKER - {"s", "hc", "ctl", "control", "ctrl", "id", "normal"}
 
 UNITS = {
-    "noise": _words("t mm um d ch deg hz p iso mm3 cm ms khz tesla bit fold"),
-    "session": _words(
+    "noise": word_set("t mm um d ch deg hz p iso mm3 cm ms khz tesla bit fold"),
+    "session": word_set(
         "h hr hrs m mo mos mon month months mth w wk wks week weeks y yr yrs year years d day days nd rd st th"
     ),
 }
 # BIDS entities whose value doesn't identify the subject.
-ENTITIES = _words(
+ENTITIES = word_set(
     """
     acq ce rec dir run echo part flip inv mt space desc res den label hemi split recording chunk task
     proc mod trc sample stain from to mode

@@ -14,6 +14,7 @@ from pathlib import Path, PurePath
 
 from mri_transfer.datasets.volumes.formats.dicom.series_tags import Header
 from mri_transfer.datasets.volumes.naming import sequence_of
+from mri_transfer.words import word_set
 
 _LONGEST_ID = 64  # characters in DICOM's "long string"
 _SAYS_NOTHING = re.compile(
@@ -24,117 +25,15 @@ _SAYS_NOTHING = re.compile(
 _TALLER = 0.12  # m; heights of one person rarely differ by more between visits
 _REGISTERED = 4  # first parts of a UID, which identify the organisation
 # Names of folders for sessions, series, places and body parts, as opposed to people.
-_NOT_PEOPLE = {
-    *(
-        "ses",
-        "session",
-        "visit",
-        "v",
-        "tp",
-        "t",
-        "time",
-        "timepoint",
-        "day",
-        "d",
-        "week",
-        "w",
-        "month",
-        "m",
-        "year",
-    ),
-    *(
-        "y",
-        "baseline",
-        "bl",
-        "fu",
-        "followup",
-        "follow",
-        "up",
-        "pre",
-        "post",
-        "preop",
-        "postop",
-        "scan",
-        "study",
-    ),
-    *(
-        "studies",
-        "st",
-        "exam",
-        "mr",
-        "mri",
-        "ct",
-        "pet",
-        "acq",
-        "run",
-        "series",
-        "se",
-        "ser",
-        "dicom",
-        "dcm",
-        "img",
-    ),
-    *(
-        "image",
-        "images",
-        "raw",
-        "data",
-        "first",
-        "second",
-        "third",
-        "before",
-        "after",
-        "op",
-        "surgery",
-        "treatment",
-    ),
-    *(
-        "early",
-        "late",
-        "old",
-        "new",
-        "rescan",
-        "retest",
-        "test",
-        "head",
-        "brain",
-        "neuro",
-        "spine",
-        "anat",
-        "site",
-    ),
-    *(
-        "hospital",
-        "center",
-        "centre",
-        "scanner",
-        "ax",
-        "axial",
-        "sag",
-        "sagittal",
-        "cor",
-        "coronal",
-        "tra",
-        "part",
-    ),
-    *(
-        "disc",
-        "disk",
-        "cd",
-        "jan",
-        "feb",
-        "mar",
-        "apr",
-        "may",
-        "jun",
-        "jul",
-        "aug",
-        "sep",
-        "oct",
-        "nov",
-        "dec",
-    ),
-}
+_NOT_PEOPLE = word_set(
+    """
+    ses session visit v tp t time timepoint day d week w month m year y baseline bl fu followup follow up
+    pre post preop postop scan study studies st exam mr mri ct pet acq run series se ser dicom dcm img image
+    images raw data first second third before after op surgery treatment early late old new rescan retest
+    test head brain neuro spine anat site hospital center centre scanner ax axial sag sagittal cor coronal
+    tra part disc disk cd jan feb mar apr may jun jul aug sep oct nov dec
+    """
+)
 _FEWEST_NUMBERED = 3  # numbered folders that are taken for people if all share one PatientID
 
 

@@ -56,7 +56,7 @@ def write_page(
         html_pages.environment(TEMPLATES)
         .get_template("audit.html.j2")
         .render(
-            found=findings,
+            findings=findings,
             drawn=charts,
             classes=findings["classes"],
             rows=_by_class(findings, tumors),

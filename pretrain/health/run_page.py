@@ -212,7 +212,7 @@ def _neighbours(snapshot: RunSnapshot) -> list[dict[str, Any]]:
     return [
         {
             "query": card(i),
-            "found": {
+            "nearest": {
                 when: [
                     card(j)
                     | {

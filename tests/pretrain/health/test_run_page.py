@@ -99,9 +99,9 @@ def test_pictures_are_those_of_the_panel_and_neighbours_are_of_others(finished):
         after = monitor._features
 
     for entry in _neighbours(Seen()):
-        assert list(entry["found"]) == ["now"]
-        assert len(entry["found"]["now"]) == 4
-        assert all(card["subject"] != entry["query"]["subject"] for card in entry["found"]["now"])
+        assert list(entry["nearest"]) == ["now"]
+        assert len(entry["nearest"]["now"]) == 4
+        assert all(card["subject"] != entry["query"]["subject"] for card in entry["nearest"]["now"])
 
 
 def test_names_are_escaped_and_generated_data_are_marked(finished, small_store, tmp_path):

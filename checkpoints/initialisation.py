@@ -124,7 +124,7 @@ def check_backbone_of(origin: str, backbone: str, option: str = "--init ") -> No
         )
     if default and not torch:
         raise UserError(
-            f"{option}{origin}: say whose weights these are with --backbone; {backbone} has .pth files"
+            f"{option}{origin}: name the network of these weights with --backbone; those of {backbone} are .pth files"
         )
 
 

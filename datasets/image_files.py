@@ -57,7 +57,7 @@ def read_bytes(path: Path) -> bytes:
         raise ValueError("a broken link")
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):  # reading a pipe would never end
-        raise ValueError("no regular file")
+        raise ValueError("not a regular file")
     if status.st_size > MOST_BYTES:
         raise ValueError(f"{size_in_words(status.st_size)}, and no picture has so many")
     return path.read_bytes()

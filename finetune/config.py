@@ -183,7 +183,7 @@ class FinetuneConfig:
     backbone: str | None = option(None, help=BACKBONE, metavar="NAME")
     imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
     folds: int = option(
-        5, help="number of folds of groups, of which one is held out", metavar="N", parse=folds
+        5, help="number of folds that groups are split into; one is held out", metavar="N", parse=folds
     )
     epochs: int | None = option(Recipe.epochs, help=EPOCHS, metavar="N", parse=whole)
     batch: int = option(Recipe.batch, help=BATCH, metavar="N", parse=positive_int)
@@ -229,9 +229,9 @@ class CompareConfig:
         help="a start to compare: random, imagenet, or NAME=RUN with a pretraining run or encoder; NAME=FILE.keras, a "
         "network of your own; NAME=FILE.h5, weights of --backbone; NAME=features:FILE (.npz, .csv), features made "
         "elsewhere; NAME=scaled:START, random weights of the scale of imagenet's or a run's; pixels or figures, no "
-        "network at all; with {seed} in "
-        "RUN each seed has a run of its own, so that intervals cover pretraining too; with {seed} and {fold} each fold "
-        "has (see --target-stores); repeat it (default: random and imagenet)",
+        "network at all; with {seed} in RUN each seed has a run of its own, so that intervals cover pretraining "
+        "too; with {seed} and {fold} each fold has its own (see --target-stores); repeat it (default: random and "
+        "imagenet)",
         metavar="ARM",
         repeat=True,
     )
@@ -249,7 +249,7 @@ class CompareConfig:
     fractions: tuple[float, ...] = option(
         (1.0,),
         help="shares of the training groups whose labels are used, e.g. 0.05,0.25,1; the published split is "
-        "trained on where 1 is among them",
+        "trained on if 1 is among them",
         metavar="LIST",
         parse=fractions,
     )

@@ -34,7 +34,7 @@ class Command:
 
 COMMANDS = {
     "demo": Command(
-        "the whole job in minutes on generated heads, no download",
+        "run the whole job in minutes on generated heads, without a download",
         "mri_transfer.demo:DemoConfig",
         "mri_transfer.demo:demo",
     ),
@@ -74,12 +74,12 @@ COMMANDS = {
         "mri_transfer.finetune.compare:compare",
     ),
     "predict": Command(
-        "class probabilities for images and volumes, and class activation maps",
+        "classify images and volumes, with class activation maps",
         "mri_transfer.finetune.config:PredictConfig",
         "mri_transfer.finetune.prediction.predict:predict",
     ),
     "encoders": Command(
-        "the encoders that come with this program, for `--init NAME`, with their cards",
+        "list the encoders that come with this program, for `--init NAME`, with their cards",
         "mri_transfer.encoders:EncodersConfig",
         "mri_transfer.encoders:encoders",
     ),

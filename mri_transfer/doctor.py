@@ -36,7 +36,7 @@ examples:
   mri-transfer doctor --folder /mnt/ssd   the disk that the slices and runs will be on
   mri-transfer doctor --root copy/        look at another machine's /proc, /sys, /etc and /var, copied to copy/
 
-Every finding comes with a remedy. Nothing is changed. The exit code is 0 whatever is found.
+Every problem comes with a remedy. Nothing is changed. The exit code is 0 whatever is found.
 """
 
     folder: Path = option(Path(), help="where slices and runs will be written", metavar="DIR")

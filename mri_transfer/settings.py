@@ -17,7 +17,7 @@ Config = TypeVar("Config")
 
 FILES = ("config.json", "report.json")
 COMMANDS = ("pretrain", "finetune", "compare")
-HELP = "take the settings of an earlier run: its folder or config.json; options given here take precedence"
+HELP = "take the settings of an earlier run: its folder or config.json; options on the command line take precedence"
 
 
 def settings_of(path: str | os.PathLike[str]) -> dict[str, Any]:

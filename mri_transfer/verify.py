@@ -50,7 +50,7 @@ examples:
   mri-transfer verify store runs/mri runs/classifier report
   mri-transfer verify runs/* --json found.json
 
-The exit code is 0 if all is whole, and 2 if anything isn't.
+The exit code is 0 if everything is intact, and 2 otherwise.
 """
 
     paths: tuple[Path, ...] = argument(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def word_set(text: str) -> frozenset[str]:
-    """The words of a text, as long lists are easier to read."""
+    """The words of a text as a set; long lists are easier to read this way."""
     return frozenset(text.split())
 
 

@@ -115,7 +115,7 @@ augmentations of views, for --view, each with what it stands for:
     )
     until: str | None = option(
         None,
-        help="finish by this local time, at its next occurrence",
+        help="finish by the next occurrence of this local time",
         metavar="HH:MM",
         parse=_clock,
     )
@@ -133,7 +133,7 @@ augmentations of views, for --view, each with what it stands for:
     imagenet_weights: Path | None = option(None, help=WEIGHTS, metavar="FILE")
     positives: str = option(
         "adjacent",
-        help="what the two views of a pair are of: 'adjacent' slices (at most --max-mm apart), the "
+        help="what the two views of a pair show: 'adjacent' slices (at most --max-mm apart), the "
         "same place in another 'sequence' (same session and grid), the 'same' slice, or a mixture such as "
         "adjacent:0.5,sequence:0.3,same:0.2; slices without a partner of one kind use the others",
         metavar="KINDS",
@@ -228,7 +228,7 @@ augmentations of views, for --view, each with what it stands for:
     )
     save_minutes: float = option(
         5.0,
-        help="save this often, in minutes: at most so much work is lost to a power cut. Where saving would "
+        help="save this often, in minutes: at most this much work is lost to a power cut. Where saving would "
         "cost more than 1% of the time, it is done less often",
         metavar="M",
         parse=positive_float,

@@ -1,1 +1,1 @@
-"""The tests: a package, or another one of this name that is installed would be found instead of them."""
+"""The tests are a package, so that an installed package of the same name isn't found instead of them."""

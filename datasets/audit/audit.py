@@ -39,7 +39,7 @@ class AuditConfig:
     figshare: Path | None = option(
         None,
         help="folder with the .mat files of Figshare's brain tumour dataset, from which many of these images come: "
-        "only needed if yours has changed or further slices, as the program knows the patients of the published ones",
+        "only needed if your copy has changed or additional slices; the patients of the published ones are known",
         metavar="DIR",
     )
     groups: Path | None = option(

@@ -60,7 +60,7 @@ def threshold(tumors: TumorSet) -> Picture:
         )
         caption = (
             f"Right of the line: the same picture ({len(tumors.near)} pairs). Left: other pictures, of which the most "
-            "alike are neighbouring slices of one patient. The lower counts are on a logarithmic scale."
+            "similar are neighbouring slices of one patient. The lower counts are on a logarithmic scale."
         )
         return picture("threshold", figure, alt, caption)
 

@@ -258,7 +258,7 @@ def _score_in_words(entry: dict, chance: float) -> str:
     score = entry["balanced_accuracy"]
     return (
         f"balanced accuracy {score['estimate']:.2f} ({score['low']:.2f} to {score['high']:.2f}), "
-        f"where guessing has {chance:.2f}"
+        f"where guessing scores {chance:.2f}"
     )
 
 
@@ -275,7 +275,7 @@ def _sentences(findings: dict, classes: Sequence[str]) -> list[str]:
     if len(single) < len(shortcuts):
         entry = next(entry for entry in shortcuts if entry["feature"] == ALL)
         sentences.append(
-            f"Size, file and brightness together, without the anatomy, predict the class: "
+            "Size, file and brightness together predict the class without any anatomy: "
             f"{_score_in_words(entry, chance)}."
         )
     for kind, caution in (("file", ""), ("picture", ", though plane and anatomy move it too")):

@@ -113,7 +113,7 @@ def _tell(config: SlicesConfig, summary: dict[str, Any], remarks: Sequence[str])
     def in_words(counts: dict[str, int]) -> str:
         return ", ".join(f"{count} {name}" for name, count in counts.items())
 
-    say("dry run, nothing is written; who is in which scan (correct it with --subject or --table):")
+    say("dry run, nothing is written; who was scanned (correct it with --subject or --table):")
     for line in (*table_lines(summary["people"]), *remarks):
         say(f"  {line}")
     if in_store := summary["in_store"]["volumes"]:

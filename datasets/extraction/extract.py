@@ -88,7 +88,7 @@ class SlicesConfig:
     size: int = option(160, help="side of a slice, pixels", parse=side, metavar="PIXELS")
     spacing: float = option(
         4.0,
-        help="minimum distance between the slices kept in a plane, mm",
+        help="minimum distance between kept slices of the same orientation, mm",
         parse=positive_float,
         metavar="MM",
     )
@@ -113,7 +113,7 @@ class SlicesConfig:
     )
     include: tuple[str, ...] = option(
         (),
-        help=f"kinds that are left out by default: some of {','.join(KINDS)}",
+        help=f"also use these kinds, which are left out by default: any of {','.join(KINDS)}",
         parse=kinds,
         metavar="NAMES",
     )

@@ -99,13 +99,11 @@ what can't be fetched is skipped and listed in summary.json (--strict makes it a
         None, help="tumors: unpack this zip that you downloaded yourself", metavar="FILE"
     )
     accept_terms: bool = option(False, help="agree to the terms shown; oasis1 requires this")
-    mirror: str | None = option(
-        None, help="download from a mirror below this address instead of the source", metavar="URL"
-    )
+    mirror: str | None = option(None, help="base address of a mirror to download from instead", metavar="URL")
     parallel: int = option(4, help="files downloaded at the same time", parse=positive_int, metavar="N")
     keep_archives: bool = option(False, help="keep archives after they are unpacked")
     verify: bool = option(
-        False, help="check finished files against their checksums again, and download those that differ"
+        False, help="check finished files against their checksums, and download again those that differ"
     )
     retries: int = option(
         8,

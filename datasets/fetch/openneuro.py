@@ -158,7 +158,9 @@ def _objects(downloader: Downloader, base: str, dataset: str) -> Iterator[tuple[
         if not more:
             return
         if not following or following == token:
-            raise Refused(f"{url}: the listing is incomplete and doesn't say how to go on; check --mirror")
+            raise Refused(
+                f"{url}: the listing is incomplete and doesn't say where it continues; check --mirror"
+            )
         token = following
     raise Refused(f"{base}: the listing of {dataset} does not end; check --mirror")
 

@@ -45,7 +45,7 @@ def cut(
 
     Args:
         size: side of a slice, pixels.
-        spacing: minimum distance between the slices kept in a plane, mm.
+        spacing: minimum distance between kept slices of the same orientation, mm.
         planes: which of :data:`PLANES` to cut, if the voxels allow it.
         min_foreground: least foreground share of the padded square.
 

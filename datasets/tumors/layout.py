@@ -250,7 +250,7 @@ class _Reading:
         if folder.loose:
             count, first = len(folder.loose), folder.loose[0].relative_to(self.root.path).as_posix()
             subject = f"{count} images lie" if count > 1 else "1 image lies"
-            self.remarks.append(f"{subject} beside the class folders and has no class, ignored: {first}")
+            self.remarks.append(f"{subject} beside the class folders, without a class, ignored: {first}")
 
     def refuse_or_pass(self, extra: Sequence[_Folder], others: str) -> None:
         """Skip copies of what is used; reject any other folder of pictures.

@@ -299,7 +299,7 @@ def _check_pairs(arrays: Mapping[str, np.ndarray], pictures: int) -> None:
     for name, count in limits.items():
         least = -1 if name == "original" else 0
         if len(arrays[name]) and not least <= arrays[name].min() <= arrays[name].max() < count:
-            raise ValueError(f"{name} holds numbers of no image")
+            raise ValueError(f"{name} holds image numbers that are out of range")
 
 
 def _fingerprint(*parts: object) -> str:

@@ -173,7 +173,7 @@ def _check_pattern(inventory: Inventory, subject: Pattern) -> None:
     if missed:
         inventory.remarks.append(
             f"--subject {subject.text} doesn't match {len(missed)} of {len(inventory.sources)} paths (such as "
-            f"{missed[0].name}); their subjects are decided without it"
+            f"{missed[0].name}); the people on those are worked out without it"
         )
 
 

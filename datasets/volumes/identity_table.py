@@ -88,16 +88,23 @@ def _unique(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
 
 
 def _read(table: Path) -> list[dict[str, str]]:
-    rows = read_table(table)
-    if not rows or "file" not in rows[0] or not set(_COLUMNS) & set(rows[0]):
+    rows = [(n, row) for n, row in read_table(table, ("file", *_COLUMNS)) if row.get("file")]
+    if not rows or not set(_COLUMNS) & set(rows[0][1]):
         raise UserError(
             f"{table}: needs a heading with file and any of {', '.join(_COLUMNS)}, and rows below it"
         )
     for column, values in (("sequence", SEQUENCES), ("plane", _PLANES)):
         names = {value.lower(): value for value in values}
-        for number, row in enumerate(rows, start=2):
+        for number, row in rows:
             if (cell := row.get(column, "")) and cell.lower() not in names:
                 raise UserError(f"{table}: line {number}: {column} {cell!r} is none of {', '.join(values)}")
             if cell:
                 row[column] = names[cell.lower()]
-    return [row for row in rows if row.get("file")]
+    by_file: dict[str, dict[str, str]] = {}
+    for number, row in rows:
+        cells = {column: row.get(column, "") for column in _COLUMNS}
+        if by_file.setdefault(row["file"], cells) != cells:
+            raise UserError(
+                f"{table}: line {number} says of {row['file']} what an earlier line contradicts; leave one of them"
+            )
+    return [{"file": file} | cells for file, cells in by_file.items()]

@@ -120,7 +120,7 @@ class FeatureTable:
         try:
             texts = [name.decode() if isinstance(name, bytes) else str(name) for name in files.tolist()]
         except UnicodeDecodeError as error:
-            raise self._fault(f"files holds something other than text ({error}); {HOW}") from None
+            raise self._fault(f"the array files holds bytes that are not text ({error}); {HOW}") from None
         return [_plain(text) for text in texts], features
 
     def _of_csv(self) -> tuple[list[str], np.ndarray]:

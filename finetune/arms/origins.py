@@ -77,7 +77,7 @@ def _step(link: Mapping[str, Any]) -> dict[str, Any]:
         step["licences"] = licences_in(store)
         if data.get("slices") and not step["licences"]:
             facts.append(
-                "no licence was found beside these data; they have one all the same, which may bind the weights"
+                "no licence was found beside these data; they have one nevertheless, which may bind the weights"
             )
     if link.get("steps") is not None:
         facts.append(f"{_number(link['steps'])} steps")

@@ -31,7 +31,7 @@ CALLBACKS = (
     "callbacks",
     "Sequence[Callback]",
     "()",
-    "Objects to notify as training proceeds, see `Callback`.",
+    "Objects to notify as training proceeds; see `Callback`.",
 )
 ARMS = (
     "The starts to compare: text as on the command line ('imagenet', 'mri=runs/mri', 'mine=net.keras', "
@@ -157,7 +157,7 @@ def docstring(text: str, parameters: list[Parameter], returns: type) -> str:
         "Raises",
         "------",
         "UserError",
-        "    Raised for what the command line reports in one line.",
+        "    For every error that the command line reports in one line.",
     ]
     return "\n".join(lines) + (f"\n\nExamples\n{examples}" if examples else "")
 

@@ -243,7 +243,7 @@ def run_calls(
     except BrokenExecutor as error:
         if workers.local:  # something can't be pickled: a bug, not a user error
             raise
-        raise UserError(f"the given executor is broken ({error}); make another and continue") from error
+        raise UserError(f"the given executor is broken ({error}); create another and call again") from error
     finally:
         # Once work is given up, a second Ctrl-C must not leave half of it running.
         with contextlib.nullcontext() if finished else interrupts.held_back():

@@ -11,7 +11,8 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,19 +38,26 @@ def restored(cell: str) -> str:
     return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
-def read_table(path: Path, *, errors: str = "strict", missing: str = "") -> list[dict[str, str]]:
-    """The rows of a table that a program or a spreadsheet saved, by their headings in lower case.
+def read_table(
+    path: Path, columns: Sequence[str], *, errors: str = "strict", missing: str = ""
+) -> list[tuple[int, dict[str, str]]]:
+    """The rows of a table that a program or a spreadsheet saved.
 
-    Spreadsheets save UTF-8 or UTF-16, with semicolons where the comma is the decimal sign. Cells come without blanks
-    around them and as they were before :func:`defused`; what a short row lacks is "".
+    Spreadsheets save UTF-8 or UTF-16, with semicolons where the comma is the decimal sign, and may name the delimiter
+    in a first line such as `sep=;`. Cells come without blanks around them and as they were before :func:`defused`;
+    what a short row lacks is "".
 
     Args:
         path: the file.
+        columns: the caller's columns, in lower case, the required one first.
         errors: as of :meth:`bytes.decode`; "surrogateescape" keeps bytes that are not UTF-8, as in file names.
         missing: what to add to the error if there is no such file.
 
+    Returns:
+        The number of the last line of each row, and its cells by heading in lower case; none without a heading.
+
     Raises:
-        UserError: it can't be read as a table.
+        UserError: it can't be read as a table, or one of the columns occurs twice.
     """
     try:
         content = read_whole(path)
@@ -57,17 +65,47 @@ def read_table(path: Path, *, errors: str = "strict", missing: str = "") -> list
         text = content.decode("utf-16") if wide else content.decode("utf-8-sig", errors=errors)
         if "\0" in text:
             raise csv.Error("it holds bytes that are not text")
-        heading = text.partition("\n")[0]
-        reader = csv.DictReader(
-            io.StringIO(text, newline=""), delimiter=max(",;\t", key=heading.count), restval=""
-        )
-        if reader.fieldnames is not None:
-            reader.fieldnames = [name.strip().lower() for name in reader.fieldnames]
-        return [{name: restored(row[name].strip()) for name in reader.fieldnames or ()} for row in reader]
-    except FileNotFoundError:
+        lines = io.StringIO(f"{text}\n{_END}", newline="")
+        skipped = 0
+        for line in lines:
+            if line.strip() and not line.lower().startswith("sep="):
+                break
+            skipped += 1
+        delimiter = _delimiter(line, columns[0])
+        reader = csv.reader([line, *lines], delimiter=delimiter, skipinitialspace=True)
+        rows = [(skipped + reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path}: no such file{missing}") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror})") from None
+    except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not readable as a table ({error}); save it as CSV in UTF-8") from None
+    except ValueError:  # a path that no file can have
+        raise UserError(f"{path}: no such file{missing}") from None
+    if rows.pop()[1] != [_END]:
+        raise UserError(f"{path}: a quotation mark is not closed; close it, or save the table as CSV again")
+    heading = [name.lower() for name in rows[0][1]] if rows else []
+    if twice := next((name for name in columns if heading.count(name) > 1), None):
+        raise UserError(f"{path}: has two columns {twice}; leave one of them")
+    return [
+        (
+            number,
+            {name: restored(cell) for name, cell in zip_longest(heading, row[: len(heading)], fillvalue="")},
+        )
+        for number, row in rows[1:]
+    ]
+
+
+_END = "the end"  # read as a row of its own, unless the last cell is still open
+
+
+def _delimiter(heading: str, column: str) -> str:
+    """The one with which the column is there; else the most frequent."""
+    for delimiter in ",;\t":
+        cells = next(csv.reader([heading], delimiter=delimiter, skipinitialspace=True), [])
+        if len(cells) > 1 and column in (cell.strip().lower() for cell in cells):
+            return delimiter
+    return max(",;\t", key=heading.count)
 
 
 class Table:

@@ -59,7 +59,7 @@ example:
   mri-transfer import-graph night --out runs/mri
   mri-transfer compare TUMORS --arm imagenet --arm mri=runs/mri --out report
 
-A training that is not over can be imported as well: the encoder is the one of its last save. Import it again later.
+An unfinished training can be imported as well: the encoder is that of its last save. Import it again later.
 """
 
     folder: Path = argument(

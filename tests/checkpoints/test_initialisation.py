@@ -141,7 +141,9 @@ def test_every_command_refuses_a_wrong_start_in_the_same_words(saved, tmp_path):
     (tmp_path / "weights.txt").write_bytes(b"")
     assert "is a file; a start is random" in refused("--init", str(tmp_path / "weights.txt"))
     (tmp_path / "weights.h5").write_bytes(b"")
-    assert "say whose weights these are with --backbone" in refused("--init", str(tmp_path / "weights.h5"))
+    assert "name the network of these weights with --backbone" in refused(
+        "--init", str(tmp_path / "weights.h5")
+    )
     (tmp_path / "empty").mkdir()
     assert refused("--init", str(tmp_path / "empty")).startswith(f"--init {tmp_path}/empty: holds no encoder")
 

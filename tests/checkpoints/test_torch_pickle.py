@@ -158,7 +158,7 @@ def test_other_contents_are_refused_in_one_line(tmp_path):
     cases = {
         b"": "damaged",
         b"PK\x03\x04 a zip, torch's newer format": "refused",
-        pickle.dumps(5, 2) * 5: "no legacy torch file",
+        pickle.dumps(5, 2) * 5: "not a legacy torch file",
         good[:-1]: "ends too early",
         torch_file({"x": number(3)}, {}): "something other than named tensors",
         torch_file({"x": b"r" + struct.pack("<I", 2**31 - 1)}, {}): "memo index",

@@ -68,7 +68,7 @@ def test_a_comparison_comes_back_from_its_report(tmp_path):
             {"config": {"tumors": "t", "out": "r"}},
             "tumors is not an option of `pretrain`; name a run of `pretrain`",
         ),
-        ({"out": "r"}, "store: is needed"),
+        ({"out": "r"}, "store: is required"),
         ({"kind": "slice store"}, "holds no settings"),
         ({"kind": "slice store", "settings": ["options"]}, "holds no settings"),
         (None, "holds no settings (config.json or report.json)"),

@@ -172,8 +172,8 @@ class Downloader:
                 best = max(best, progress())
                 if failures >= self._patience.tries:
                     raise Unreachable(
-                        f"{remote.url}: {trouble}, {failures} times in a row; run the same command again, it "
-                        "continues"
+                        f"{remote.url}: {trouble}, {failures} times in a row; run the same command again to "
+                        "continue"
                     ) from None
                 if trouble.wait > self._patience.longest:
                     raise Unreachable(
@@ -218,7 +218,7 @@ class Downloader:
                     trouble = f"the source lists {remote.bytes} bytes and sends {total}"
                     if transfer.wrong_sizes < _WRONG_SIZES:
                         raise Again(trouble)
-                    raise Refused(f"{remote.url}: {trouble}; run the same command again to look once more")
+                    raise Refused(f"{remote.url}: {trouble}; run the same command again to look afresh")
                 if offset and _changed(response, part, remote):
                     say(f"{remote.url}: has changed at its source; starting over")
                 offset = 0

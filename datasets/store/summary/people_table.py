@@ -104,7 +104,7 @@ def _odd(by_dataset: dict[str, list[Scan]]) -> list[str]:
             continue
         if len(nobody) >= _FEW:
             odd.append(
-                f"{dataset}: nothing in the paths of {len(nobody)} scans says who is in them; they count as one person"
+                f"{dataset}: the paths of {len(nobody)} scans don't say who was scanned; they count as one person"
             )
         elif len(counts) == 1:
             odd.append(f"{dataset}: all {len(scans)} scans count as one person, {subject}")
@@ -151,7 +151,7 @@ def _has_folders_of_one_scan(scans: Sequence[Scan]) -> bool:
 def table_lines(table: dict[str, Any]) -> list[str]:
     """The table as text: heading, one line per data set, sources of identities, oddities."""
     rows = table["rows"][:_MOST_ROWS]
-    heading = ("data set", "people", "sessions", "scans", "scans a person")
+    heading = ("data set", "people", "sessions", "scans", "scans per person")
     cells = [
         (row["dataset"], str(row["people"]), str(row["sessions"]), str(row["scans"]), range_text(row))
         for row in rows

@@ -163,7 +163,7 @@ def _neighbours(store: SliceStore, max_correlation: float) -> list[Picture]:
     axes.set_xlim(low, 1)
     figure.subplots_adjust(left=0.16, right=0.97, top=0.95, bottom=0.25)
     text = (
-        f"How similar the kept neighbouring slices are: half of the pairs correlate at {np.median(values):.2f} "
+        f"How similar neighbouring kept slices are: half of the pairs correlate at {np.median(values):.2f} "
         "or less."
     )
     if max_correlation < 1:

@@ -65,13 +65,14 @@ def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) ->
     """
     path = Path(path)
     # `write_groups` writes file names that are not UTF-8 as they are.
-    rows = read_table(path, errors="surrogateescape", missing="; `mri-transfer audit` writes one")
-    if not rows or "file" not in rows[0] or not {"group", "person", "patient"} & set(rows[0]):
+    columns = ("file", "group", "person", "patient")
+    rows = read_table(path, columns, errors="surrogateescape", missing="; `mri-transfer audit` writes one")
+    if not rows or "file" not in rows[0][1] or not set(columns[1:]) & set(rows[0][1]):
         raise UserError(
             f"{path}: needs a heading with the columns file and group (or person, or patient), and rows below it"
         )
     by_name: dict[str, tuple[str, str]] = {}
-    for number, row in enumerate(rows, 2):
+    for number, row in rows:
         name = row["file"].replace("\\", "/").removeprefix("./")
         identity = row.get("group", ""), row.get("person") or person_of(row.get("patient", ""))
         if by_name.setdefault(name, identity) != identity:

@@ -113,7 +113,7 @@ def sentences(audit: dict[str, Any]) -> list[str]:
     sources, conflicts, labels = audit["sources"], audit["source_conflicts"], audit["labels"]
     table = None if audit["groups"]["from"] == "inferred" else audit["groups"]["from"]
     if table is None:
-        sentence = "The people they show are unknown; their groups are inferred."
+        sentence = "Who they show is unknown; the groups are inferred."
     elif not sources["unknown_with_person"]:
         sentence = f"{table} groups them."
     else:
@@ -125,7 +125,7 @@ def sentences(audit: dict[str, Any]) -> list[str]:
         if table is not None:
             return [f"{none}. {sentence}"]
         return [
-            f"{none}, so the people they show are unknown: groups are inferred from copies, similarity and file "
+            f"{none}, so who they show is unknown. Groups are inferred from copies, similarity and file "
             "numbers."
         ]
     lines = []

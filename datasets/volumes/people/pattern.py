@@ -46,9 +46,11 @@ def subject_pattern(text: str) -> Pattern:
             built += ".*"
         elif token in ("*", "?"):
             built += "[^/]*" if token == "*" else "[^/]"
-        elif place is None or place not in PLACES:
+        elif place is None:
+            raise ValueError(f"{token} is not part of a field, such as {{subject}}")
+        elif place not in PLACES:
             names = ", ".join(f"{{{name}}}" for name in PLACES)
-            raise ValueError(f"{token} is not a known field; there are {names}")
+            raise ValueError(f"{token} is not a known field; the fields are {names}")
         elif place in seen:
             built += f"(?P={place})"
         else:

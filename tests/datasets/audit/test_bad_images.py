@@ -402,7 +402,7 @@ def test_things_that_are_no_files(folder, kind):
         files, _ = list_images(folder)
         assert "tumour/bad.png/inside.png" in [file.path for file in files]
         return
-    assert outcome(folder, bad) in ("a broken link", "no regular file")
+    assert outcome(folder, bad) in ("a broken link", "not a regular file")
 
 
 def test_a_class_folder_that_is_a_file(tmp_path, folder):

@@ -190,8 +190,8 @@ def test_the_dry_run_begins_with_it(put, run, tmp_path, capfd):
     with pytest.raises(UserError, match="no such folder"):  # nothing was written
         run("d", dry_run=True)
     lines = capfd.readouterr().err.splitlines()
-    assert lines[0].startswith("dry run, nothing is written; whose the scans are")
-    assert lines[1].split() == ["data", "set", "people", "sessions", "scans", "scans", "a", "person"]
+    assert lines[0].startswith("dry run, nothing is written; who was scanned")
+    assert lines[1].split() == ["data", "set", "people", "sessions", "scans", "scans", "per", "person"]
     assert lines[2].split() == ["d", "2", "3", "3", "1", "to", "2"]
     assert lines[3].strip() == "d/P01/visit1/T1.nii.gz: P01 (folder name)"
 

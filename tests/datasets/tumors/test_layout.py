@@ -158,7 +158,7 @@ def test_what_programs_leave_behind_and_folders_without_images_are_passed_over(t
     text = "\n".join(layout.left_out)
     assert "__MACOSX" in text
     assert "notebooks: holds no images" in text
-    assert "1 image lies beside the class folders and has no class, ignored: sample.png" in text
+    assert "1 image lies beside the class folders, without a class, ignored: sample.png" in text
     assert ".ipynb" not in text
 
 

@@ -18,6 +18,11 @@ from mri_transfer.errors import UserError
         (b"file,subject\n" + b"x" * 200_000 + b",a\n", "not readable as a table .*; save it as CSV in UTF-8"),
         (b"file,plane\na.nii,top\n", "line 2: plane 'top' is none of"),
         (b"file,subject\n" + b"x" * 5000 + b",a\n", "none of its 1 rows names a file"),
+        (b"file,subject\n,anna\n", "needs a heading .*, and rows below it"),
+        (
+            b"file,subject\na.nii,b\n\n./a.nii,b\na.nii,c\n",
+            "line 5 says of a.nii what an earlier line contradicts",
+        ),
         (b"file,subject\ncircle/a.nii,b,c,d\n", "none of its 1 rows names a file"),
     ],
 )

@@ -105,7 +105,7 @@ def test_a_bad_table_is_one_line(tmp_path, files, features, words):
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        (np.array([b"a", b"\xff", b"c"]), "files holds something other than text ('utf-8'"),
+        (np.array([b"a", b"\xff", b"c"]), "the array files holds bytes that are not text ('utf-8'"),
         (np.array([65, 0x110000, 66], "<u4").view("<U1"), "numbers of no character; a table is"),
         (np.array([65, 0x7FFFFFFF, 66], ">u4").view(">U1"), "numbers of no character; a table is"),
         (np.arange(3), "files are int64 (3,)"),

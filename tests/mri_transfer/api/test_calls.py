@@ -100,7 +100,7 @@ def test_lists_are_taken_where_several_values_are():
 
 @pytest.mark.parametrize("callbacks", [[print], [api.Callback]])
 def test_what_is_no_callback_is_refused_before_the_start(tmp_path, callbacks):
-    with pytest.raises(UserError, match="is none; make an object of a class that extends"):
+    with pytest.raises(UserError, match="is not a callback; make an object of a class that extends"):
         api.pretrain("store", out=tmp_path / "r", steps=1, callbacks=callbacks)
 
 

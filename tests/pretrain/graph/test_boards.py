@@ -191,7 +191,7 @@ def test_what_the_interrupted_training_ends_with_is_what_an_undisturbed_one_does
     process.terminate()
     output = process.communicate()[1].decode()
     assert process.returncode == 130, output
-    assert "is being saved" in output
+    assert "saving what is done" in output
     assert 0 < _saved_step(folders[1]) < 1000
     done = old("TF27", folders[1] / "runner.py", small_store, *train)
     assert done.returncode == 0, done.stderr

@@ -266,7 +266,7 @@ def test_a_full_disk_is_survived_and_lost_slices_end_it_saved(
     output = capfd.readouterr().err
     assert saves == [0, 1, 2, 3, 4, 4]
     assert "No space left on device" in output
-    assert "training goes on" in output
+    assert "training continues" in output
     assert "Input/output error" in output.splitlines()[-1]
     assert "4 steps are saved" in output.splitlines()[-1]
     assert load_state(copied / "state")[1]["step"] == 4
@@ -292,7 +292,7 @@ def test_bad_input(refuses, tmp_path, arguments, words):
 
 
 def test_a_run_gives_its_settings_and_its_encoder(small_store, patched, tmp_path):
-    """What is not said is as in the run; the training goes on from its encoder."""
+    """What is not said is as in the run; the training continues from its encoder."""
     run, store = tmp_path / "run", str(small_store)
     before = PretrainConfig(
         store=store, out=run, steps=1, method="byol", batch=6, strength=0.5, view=("jpeg=0",)

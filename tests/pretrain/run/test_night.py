@@ -327,7 +327,7 @@ def test_everything_in_one_night(undisturbed, small_store, disk):
         output += process.communicate()[0]
     output += finish(start(*arguments, first=JUMPING))
     assert len(re.findall("continuing", output)) == 3
-    assert "could not be saved (No space left on device); training goes on" in output
+    assert "could not be saved (No space left on device); training continues" in output
     assert "is saved again" in output
     assert same(reference, out)
     assert read_card(out)["provenance"]["steps"] == STEPS

@@ -112,7 +112,7 @@ def test_a_full_disk_warns_keeps_what_there_is_and_recovers(disk, said, monkeypa
         saver.wait()
         assert load_state(disk / "state")[1] == info(1)
     assert len(said) == 2
-    assert all("training goes on" in line and "No space left" in line for line in said)
+    assert all("training continues" in line and "No space left" in line for line in said)
     filler.unlink()
     saver.save(arrays(4), info(4), encoder_of(4), copying=0.0)
     saver.wait()

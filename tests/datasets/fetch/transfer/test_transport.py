@@ -115,7 +115,7 @@ def test_a_drop_with_progress_is_no_failure(get, site, tmp_path):
 
 def test_another_process_continues_where_one_was_stopped(get, site, tmp_path):
     site.rule = lambda path, number: ("drop", 250_000) if number == 1 else ("status", 503)
-    with pytest.raises(Unreachable, match=r"503.*3 times in a row.*continues"):
+    with pytest.raises(Unreachable, match=r"503.*3 times in a row.*to continue"):
         get()
     assert Part(tmp_path / "data.bin").size() == 250_000
     site.rule = lambda path, number: None

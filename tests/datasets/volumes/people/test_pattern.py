@@ -50,7 +50,7 @@ def test_what_a_pattern_reads(pattern, path, expected):
     [
         ("*/T1", "where the person stands"),
         ("{person}/T1", "{person} is not a known field"),
-        ("{subject", "{ is not"),
+        ("{subject", "{ is not part of a field"),
     ],
 )
 def test_patterns_that_say_nothing(pattern, words):

@@ -147,7 +147,7 @@ def test_a_dead_server_is_one_line_and_the_same_command_continues(run, serve, si
     site.rule = lambda path, number: ("drop", 50_000) if number == 1 else ("status", 503)
     line = last_line(run("ixi"))
     assert "503" in line
-    assert "continues" in line
+    assert "run the same command again to continue" in line
     site.rule = lambda path, number: None
     assert run("ixi").returncode == 0
     assert content_of(tmp_path / "out") == small.expected

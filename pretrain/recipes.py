@@ -39,8 +39,8 @@ RECIPES = {
         "ImageNet's weights, half an hour of MRI on two processor cores",
         {"minutes": 30.0, "size": 112, "batch": 32, "init": "imagenet"},
         "about 175,000 views and 2.4 GB; 121,600 views took 36 minutes on one core of an x86-64 server",
-        "macro-F1 of a linear probe at 160 px after 121,600 views, three seeds each: 81.2 on MRI of 172 people without "
-        "a tumour, 83.6 on 285 people of whom 110 have gliomas; ImageNet's weights alone: 81.0 (RESULTS.md)",
+        "macro-F1 of a linear probe at 160 px after 121,600 views: 81.2 on MRI of 172 people without a tumour (three "
+        "seeds), 83.5 on 285 people of whom 110 have gliomas (six); ImageNet's weights alone: 81.0, 80.9 (RESULTS.md)",
     ),
     "night-8gb": Recipe(
         "one night on two processor cores and 8 GB",

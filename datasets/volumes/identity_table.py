@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from mri_transfer.datasets.volumes.naming import SEQUENCES
 from mri_transfer.errors import UserError
-from mri_transfer.storage.tables import read_table
+from mri_transfer.storage.tables import by_file, read_table
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.volumes.find import Source
@@ -88,7 +88,7 @@ def _unique(pairs: Iterable[tuple[str, Value]]) -> dict[str, Value]:
 
 
 def _read(table: Path) -> list[dict[str, str]]:
-    rows = [(n, row) for n, row in read_table(table, ("file", *_COLUMNS)) if row.get("file")]
+    rows = [line for line in read_table(table, ("file", *_COLUMNS)) if line[1].get("file")]
     if not rows or not set(_COLUMNS) & set(rows[0][1]):
         raise UserError(
             f"{table}: needs a heading with file and any of {', '.join(_COLUMNS)}, and rows below it"
@@ -100,11 +100,7 @@ def _read(table: Path) -> list[dict[str, str]]:
                 raise UserError(f"{table}: line {number}: {column} {cell!r} is none of {', '.join(values)}")
             if cell:
                 row[column] = names[cell.lower()]
-    by_file: dict[str, dict[str, str]] = {}
-    for number, row in rows:
-        cells = {column: row.get(column, "") for column in _COLUMNS}
-        if by_file.setdefault(row["file"], cells) != cells:
-            raise UserError(
-                f"{table}: line {number} says of {row['file']} what an earlier line contradicts; leave one of them"
-            )
-    return [{"file": file} | cells for file, cells in by_file.items()]
+    cells = (
+        (number, row["file"], {column: row.get(column, "") for column in _COLUMNS}) for number, row in rows
+    )
+    return [{"file": file} | of_file for file, of_file in by_file(table, cells).items()]

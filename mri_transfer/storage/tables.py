@@ -14,12 +14,14 @@ import re
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import read_whole
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
+_END = "the end"  # appended to a table: read as a row of its own, unless the last cell is still open
+Value = TypeVar("Value")
 
 
 def defused(cell: Any) -> Any:
@@ -96,7 +98,23 @@ def read_table(
     ]
 
 
-_END = "the end"  # read as a row of its own, unless the last cell is still open
+def by_file(path: Path, rows: Iterable[tuple[int, str, Value]]) -> dict[str, Value]:
+    """What a table says of each file.
+
+    Args:
+        path: the table's, for the error.
+        rows: number of the line, name of the file, and what the line says of it.
+
+    Raises:
+        UserError: two lines contradict each other.
+    """
+    values: dict[str, Value] = {}
+    for number, file, value in rows:
+        if values.setdefault(file, value) != value:
+            raise UserError(
+                f"{path}: line {number} says of {file} what an earlier line contradicts; leave one of them"
+            )
+    return values
 
 
 def _delimiter(heading: str, column: str) -> str:

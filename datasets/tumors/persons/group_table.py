@@ -14,7 +14,7 @@ from mri_transfer.datasets.tumors.images import ImageFile
 from mri_transfer.datasets.tumors.persons.originals import person_of
 from mri_transfer.errors import UserError
 from mri_transfer.storage.files import atomic_write
-from mri_transfer.storage.tables import Table, read_table
+from mri_transfer.storage.tables import Table, by_file, read_table
 
 if TYPE_CHECKING:
     from mri_transfer.datasets.tumors.tumors import TumorSet
@@ -71,14 +71,15 @@ def read_groups(path: Path, files: Sequence[ImageFile], image_of: np.ndarray) ->
         raise UserError(
             f"{path}: needs a heading with the columns file and group (or person, or patient), and rows below it"
         )
-    by_name: dict[str, tuple[str, str]] = {}
-    for number, row in rows:
-        name = row["file"].replace("\\", "/").removeprefix("./")
-        identity = row.get("group", ""), row.get("person") or person_of(row.get("patient", ""))
-        if by_name.setdefault(name, identity) != identity:
-            raise UserError(
-                f"{path}: line {number} says of {name} what an earlier line contradicts; leave one of them"
-            )
+    identities = (
+        (
+            number,
+            row["file"].replace("\\", "/").removeprefix("./"),
+            (row.get("group", ""), row.get("person") or person_of(row.get("patient", ""))),
+        )
+        for number, row in rows
+    )
+    by_name = by_file(path, identities)
     images = int(image_of.max()) + 1
     persons = [""] * images
     members: dict[str, list[int]] = {}

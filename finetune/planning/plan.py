@@ -20,6 +20,7 @@ from mri_transfer.words import counted
 
 FORMAT = 1
 FIELDS = {"format": int, "written": str, "hypothesis": str, "planned": dict, "before": dict, "sha256": str}
+BEFORE = {"trials": int, "looks": int}
 WORDS = {
     "arms": "starts",
     "modes": "modes",
@@ -89,11 +90,7 @@ def read_plan(path: Path) -> dict[str, Any]:
         UserError: it can't be read, isn't a plan, or was changed.
     """
     plan = read_json(path)
-    if wrong := wrong_fields(plan, FIELDS):
-        raise UserError(
-            f"--plan {path}: is not a comparison plan ({', '.join(wrong)}); name a file of its own"
-        )
-    if wrong := wrong_fields(plan["before"], {"trials": int, "looks": int}):
+    if wrong := wrong_fields(plan, FIELDS) or wrong_fields(plan["before"], BEFORE):
         raise UserError(
             f"--plan {path}: is not a comparison plan ({', '.join(wrong)}); name a file of its own"
         )

@@ -106,6 +106,7 @@ def test_a_checkout_works_whatever_is_installed(tmp_path):
     assert Path(done.stdout.strip()).resolve() == ROOT / "datasets" / "store" / "store.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", ["__init__.py", "test_theirs.py"])
 def test_some_of_the_tests_run_where_another_package_of_that_name_is_installed(tmp_path, file):
     (tmp_path / "tests").mkdir()

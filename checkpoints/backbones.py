@@ -1,7 +1,9 @@
 """Encoders: a backbone with its preprocessing in front and average pooling behind, as one flat Keras model.
 
-A backbone is `efficientnet_lite0` or any constructor of `keras.applications` by its snake_case name. Every encoder
-takes (batch, height, width, 1) in 0..255 of any number type and returns (batch, features) in float32.
+A backbone is `efficientnet_lite0` or any constructor of `keras.applications` by its snake_case name. `NAME/16` is its
+lower part, up to the last feature map of output stride 16, a sixteenth of the image's side (or `/8`, `/4`): the last
+layers of trained weights are the most specialised. Every encoder takes (batch, height, width, 1) in 0..255 of any
+number type and returns (batch, features) in float32.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import inspect
+import math
 import re
 from collections.abc import Iterator
 from functools import cache
@@ -30,6 +33,7 @@ RANDOM_KERNELS = {
     "depthwise_initializer": "depthwise_kernel",
     "pointwise_initializer": "pointwise_kernel",
 }
+_STRIDED = re.compile(r"(.+)/(4|8|16)")
 # Mean and standard deviation of ImageNet's red, green and blue in 0..1.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -52,22 +56,33 @@ def backbones() -> tuple[str, ...]:
     return (efficientnet_lite.NAME, *sorted(_constructors()))
 
 
+def network_of(backbone: str) -> str:
+    """The whole network that a backbone is, or is the lower part of.
+
+    >>> network_of("efficientnet_lite0/16"), network_of("efficientnet_lite0")
+    ('efficientnet_lite0', 'efficientnet_lite0')
+    """
+    match = _STRIDED.fullmatch(backbone)
+    return match[1] if match else backbone
+
+
 def check_backbone(name: str) -> str:
     """The name itself.
 
     Raises:
         UserError: no such backbone; the message suggests close matches.
     """
-    if name in backbones():
+    network = network_of(name)
+    if network in backbones():
         return name
-    close = difflib.get_close_matches(snake_case(name), backbones(), n=3, cutoff=0.5)
+    close = difflib.get_close_matches(snake_case(network), backbones(), n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(backbones())}"
     raise UserError(f"--backbone {name}: no such backbone; {hint}")
 
 
 def constructor(backbone: str) -> Any:
     """The function of keras.applications that makes `backbone`."""
-    return _constructors()[check_backbone(backbone)]
+    return _constructors()[network_of(check_backbone(backbone))]
 
 
 def grey_scaling(backbone: str) -> tuple[list[float], list[float]]:
@@ -76,7 +91,7 @@ def grey_scaling(backbone: str) -> tuple[list[float], list[float]]:
     All of its modes ("tf", "torch", "caffe", none) are affine per channel, so black and white determine them. Families
     with built-in preprocessing give scale 1 and offset 0.
     """
-    if backbone == efficientnet_lite.NAME:
+    if network_of(backbone) == efficientnet_lite.NAME:
         return [efficientnet_lite.SCALE] * 3, [efficientnet_lite.OFFSET] * 3
     family = constructor(backbone).__module__.rpartition(".")[2]
     preprocess = getattr(keras.applications, family).preprocess_input
@@ -100,7 +115,7 @@ def build_encoder(backbone: str = DEFAULT_BACKBONE, size: int = 160, seed: int =
     """An encoder with random weights that depend only on `seed`, not on global random state.
 
     Args:
-        backbone: one of :func:`backbones`.
+        backbone: one of :func:`backbones`, or such a name and /16, /8 or /4.
         size: height and width of the input, pixels.
         seed: for the random weights.
 
@@ -115,7 +130,7 @@ def build_encoder(backbone: str = DEFAULT_BACKBONE, size: int = 160, seed: int =
     check_backbone(backbone)
     image = keras.Input((size, size, 1), name="image", dtype="float32")
     x = _preprocessed(image, backbone)
-    if backbone == efficientnet_lite.NAME:
+    if network_of(backbone) == efficientnet_lite.NAME:
         x = layers.GlobalAveragePooling2D(name="pool")(efficientnet_lite.feature_maps(x))
     else:
         options = {"include_top": False, "weights": None, "pooling": "avg", "input_shape": (size, size, 3)}
@@ -133,7 +148,28 @@ def build_encoder(backbone: str = DEFAULT_BACKBONE, size: int = 160, seed: int =
     fuse_batch_normalization(encoder)
     set_normalization(encoder)
     _seed_weights(encoder, seed)
-    return encoder
+    return truncated(encoder, backbone)
+
+
+def truncated(encoder: keras.Model, backbone: str) -> keras.Model:
+    """The lower part of a whole network's encoder, for a backbone `NAME/STRIDE`; the same encoder for other backbones.
+
+    It ends in the last of the widest maps of that resolution, averaged over places; in networks of inverted residuals
+    that is the next block's expansion, which SSD reads, too (Sandler et al., "MobileNetV2", CVPR 2018, section 6.2).
+
+    Args:
+        encoder: as of :func:`build_encoder` for the whole network; the part shares its layers.
+    """
+    match = _STRIDED.fullmatch(backbone)
+    if match is None:
+        return encoder
+    maps = [layer.output for layer in encoder.layers if len(getattr(layer.output, "shape", ())) == 4]
+    side = encoder.input_shape[1] / int(match[2])
+    closest = min((x.shape[1] for x in maps), key=lambda length: abs(math.log(length / side)))
+    x = max(reversed([x for x in maps if x.shape[1] == closest]), key=lambda x: x.shape[-1])
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    x = layers.Activation("linear", name="features", dtype="float32")(x)
+    return keras.Model(encoder.input, x, name="encoder")
 
 
 def set_normalization(encoder: keras.Model) -> None:

@@ -52,7 +52,8 @@ FORMS = (
     ", ".join((*BUILT_IN, *PUBLISHED)) + ", or the folder of a run or an encoder, or a file of weights (.h5)"
 )
 BACKBONE = (
-    f"network for random and ImageNet weights: {DEFAULT_BACKBONE}, or any of keras.applications by its snake_case name "
+    f"network for random and ImageNet weights: {DEFAULT_BACKBONE}, or any of keras.applications by its snake_case "
+    "name; NAME/16 is its lower part, up to the last feature map of output stride 16 (or 8, 4), of an encoder as well "
     f"(default: that of the given encoder, else {DEFAULT_BACKBONE})"
 )
 WEIGHTS = "file with the backbone's ImageNet weights, if they can't be downloaded"
@@ -117,7 +118,7 @@ def check_backbone_of(origin: str, backbone: str, option: str = "--init ") -> No
     """
     if kind_of(origin) != OWN_WEIGHTS:
         return
-    torch, default = origin.lower().endswith(".pth"), backbone == DEFAULT_BACKBONE
+    torch, default = origin.lower().endswith(".pth"), backbone.partition("/")[0] == DEFAULT_BACKBONE
     if torch and not default:
         raise UserError(
             f"{option}{origin}: torch weights are read for {DEFAULT_BACKBONE} only, not for {backbone}"
@@ -195,15 +196,16 @@ class Initialisation:
             )
         card = card_of(origin, option)
         device.prepare()
-        from mri_transfer.checkpoints.backbones import check_backbone
+        from mri_transfer.checkpoints.backbones import check_backbone, network_of
 
         own_backbone = card.get("backbone", backbone or DEFAULT_BACKBONE)
         check_backbone_of(origin, own_backbone, option)
-        if check_backbone(backbone or own_backbone) != own_backbone:
+        wanted = check_backbone(backbone or own_backbone)
+        if own_backbone not in (wanted, network_of(wanted)):
             raise UserError(
                 f"{option}{origin}: is an encoder of {own_backbone}, not of {backbone}; leave --backbone out"
             )
-        return cls(origin, own_backbone, seed, card=card)
+        return cls(origin, wanted, seed, card=card)
 
     @property
     def kind(self) -> str:
@@ -238,32 +240,35 @@ class Initialisation:
             UserError: it is gone or damaged, or its backbone has changed.
         """
         device.prepare()
-        from mri_transfer.checkpoints.backbones import build_encoder
+        from mri_transfer.checkpoints.backbones import build_encoder, network_of, truncated
         from mri_transfer.checkpoints.encoders import read_encoder
         from mri_transfer.checkpoints.imagenet import load_imagenet
         from mri_transfer.checkpoints.rescaling import rescale_at_random
 
         description: dict[str, Any] = {"init": self.origin, "backbone": self.backbone}
-        kind, folder = kind_of(self.origin), folder_of(self.origin)
+        kind, folder, network = kind_of(self.origin), folder_of(self.origin), network_of(self.backbone)
         if folder is not None and kind == NETWORK:
             model = load_network(folder, size)
             description |= {"init": kind, "source": folder.name, "weights_sha256": sha256(folder)}
         elif folder is not None and kind == OWN_WEIGHTS:
-            model = build_encoder(self.backbone, size)
-            description |= {"init": kind, **load_imagenet(model, self.backbone, folder)}
+            model = build_encoder(network, size)
+            description |= {"init": kind, **load_imagenet(model, network, folder)}
         elif folder is not None:
             model, card = read_encoder(folder, size)
-            if card["backbone"] != self.backbone:
+            if card["backbone"] not in (self.backbone, network):
                 raise UserError(f"{folder}: holds an encoder of {card['backbone']}, not of {self.backbone}")
-            facts = {key: card[key] for key in ("backbone", "weights_sha256", "provenance")}
-            description = {"init": "encoder", "path": self.origin} | facts
+            network = card["backbone"]
+            facts = {key: card[key] for key in ("weights_sha256", "provenance")}
+            description |= {"init": "encoder", "path": self.origin} | facts
         else:
-            model = build_encoder(self.backbone, size, self.seed)
+            model = build_encoder(network, size, self.seed)
             description |= (
                 {"seed": self.seed}
                 if self.origin == RANDOM
-                else load_imagenet(model, self.backbone, imagenet_weights)
+                else load_imagenet(model, network, imagenet_weights)
             )
+        if network != self.backbone:
+            model = truncated(model, self.backbone)
         if self.scaled:
             rescale_at_random(model, self.seed)
             description = {

@@ -129,7 +129,8 @@ def resolve_arms(
 
     Args:
         texts: as given on the command line; empty means random and imagenet.
-        backbones: for the built-in starts; by default the given encoders'. Each makes an arm of every built-in start.
+        backbones: for the built-in starts; by default the given encoders'. Each makes an arm of every built-in start,
+            and of every encoder whose network it is, or is the lower part of.
         mixed_backbones: allow arms with different networks; several `backbones` imply it.
         splits: (seed, fold) of every split, for paths with placeholders.
 
@@ -145,7 +146,7 @@ def resolve_arms(
 
     # Keras takes seconds to import; mistyped paths should fail before.
     device.prepare()
-    from mri_transfer.checkpoints.backbones import check_backbone
+    from mri_transfer.checkpoints.backbones import check_backbone, network_of
 
     for backbone in backbones:
         check_backbone(backbone)
@@ -158,15 +159,17 @@ def resolve_arms(
         for name, start in starts
         if cards[name] and initialisation.kind_of(origin_of(start)) == NETWORK
     }
-    of_runs = {
-        name: _one_backbone(name, cards[name])
-        for name, start in starts
-        if cards[name] and initialisation.kind_of(origin_of(start)) == ENCODER
-    }
+    of_runs = {}
+    for name, start in starts:
+        if cards[name] and initialisation.kind_of(origin_of(start)) == ENCODER:
+            own = _one_backbone(name, cards[name])
+            of_runs[name] = [
+                wanted for wanted in dict.fromkeys(backbones) if own in (wanted, network_of(wanted))
+            ] or [own]
     for name, start in starts:
         if "{fold}" not in start:
             _different(name, cards[name])
-    run_backbones = sorted(set(of_runs.values()))
+    run_backbones = sorted({backbone for of_run in of_runs.values() for backbone in of_run})
     if not mixed_backbones and len(backbones) < 2:
         _refuse_mixed(of_runs, run_backbones, backbones)
     of_built_in = list(dict.fromkeys(backbones)) or [run_backbones[0] if run_backbones else DEFAULT_BACKBONE]
@@ -174,8 +177,12 @@ def resolve_arms(
     for name, start in starts:
         if has_none(start):
             arms.append(bare[name])
-        elif found_backbone := of_runs.get(name) or of_networks.get(name):
-            arms.append(Arm(name, start, found_backbone, cards[name]))
+        elif name in of_networks:
+            arms.append(Arm(name, start, of_networks[name], cards[name]))
+        elif name in of_runs:
+            for backbone in of_runs[name]:
+                label = f"{name} ({backbone})" if len(of_runs[name]) > 1 else name
+                arms.append(Arm(label, start, backbone, cards[name]))
         else:
             if cards[name] and len(of_built_in) > 1:
                 raise UserError(f"--arm {name}={start}: is one network's; name one --backbone, its own")
@@ -259,9 +266,11 @@ def _different(name: str, cards: dict[str, dict[str, Any]]) -> None:
         first[digest] = path
 
 
-def _refuse_mixed(of_runs: dict[str, str], run_backbones: Sequence[str], backbones: Sequence[str]) -> None:
+def _refuse_mixed(
+    of_runs: dict[str, list[str]], run_backbones: Sequence[str], backbones: Sequence[str]
+) -> None:
     if len(run_backbones) > 1 or (run_backbones and backbones and backbones[0] != run_backbones[0]):
-        have = ", ".join(f"{name} {backbone}" for name, backbone in of_runs.items())
+        have = ", ".join(f"{name} {backbone}" for name, (backbone, *_) in of_runs.items())
         option = f", --backbone {backbones[0]}" if backbones else ""
         raise UserError(
             f"the arms have different backbones ({have}{option}), so a difference may not be due to the start; "

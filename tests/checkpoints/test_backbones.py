@@ -104,6 +104,25 @@ def test_features_are_those_of_keras_applications(backbone):
     assert expected.std() > 0
 
 
+@pytest.mark.parametrize(
+    ("backbone", "last"),
+    [
+        ("efficientnet_lite0/16", "block6a_expand_relu"),
+        ("mobilenet/16", "conv_pw_11_relu"),
+        pytest.param("resnet50_v2/8", "conv3_block4_preact_relu", marks=pytest.mark.slow),
+    ],
+)
+def test_a_lower_part_is_the_network_up_to_the_map_of_that_resolution(backbone, last):
+    network, stride = backbone.split("/")
+    whole, part = build_encoder(network, 96, seed=4), build_encoder(backbone, 96, seed=4)
+    images = np.random.default_rng(0).integers(0, 256, (2, 96, 96, 1), "uint8")
+    maps = keras.Model(whole.input, whole.get_layer(last).output)(images)
+    assert maps.shape[1:3] == (96 // int(stride), 96 // int(stride))
+    expected = np.asarray(maps).mean(axis=(1, 2))
+    np.testing.assert_allclose(np.asarray(part(images)), expected, rtol=1e-4, atol=1e-5)
+    assert set(arrays(part)) < set(arrays(whole))
+
+
 def test_the_default_is_flat_and_takes_every_number_type():
     encoder = build_encoder(size=64)
     assert encoder.name == "encoder"

@@ -148,6 +148,24 @@ def test_every_command_refuses_a_wrong_start_in_the_same_words(saved, tmp_path):
     assert refused("--init", str(tmp_path / "empty")).startswith(f"--init {tmp_path}/empty: holds no encoder")
 
 
+def test_the_lower_part_of_an_encoder_is_a_start_and_can_be_kept(saved, tmp_path):
+    whole, _ = Initialisation.read(str(saved)).load(64)
+    part, start = Initialisation.read(str(saved), f"{LITE}/16").load(64)
+    assert describe_start(start) == "ImageNet → simclr (9000 slices of 85 subjects, 480 min)"
+    assert start["backbone"] == f"{LITE}/16"
+    assert weights_digest(part) != weights_digest(whole)
+    for of_part, of_whole in zip(part.weights, whole.weights, strict=False):
+        np.testing.assert_array_equal(np.asarray(of_part), np.asarray(of_whole))
+    save_encoder(part, tmp_path / "part", backbone=f"{LITE}/16", size=64, provenance=PROVENANCE)
+    again, _ = Initialisation.read(str(tmp_path / "part")).load(64)
+    np.testing.assert_array_equal(np.asarray(again(GREY)), np.asarray(part(GREY)))
+    with pytest.raises(UserError, match=f"is an encoder of {LITE}/16, not of {LITE}; leave --backbone out"):
+        Initialisation.read(str(tmp_path / "part"), LITE)
+    of_imagenet, _ = Initialisation.read("imagenet", f"{LITE}/16").load(64)
+    imagenet, _ = Initialisation.read("imagenet").load(64)
+    np.testing.assert_array_equal(np.asarray(of_imagenet.weights[40]), np.asarray(imagenet.weights[40]))
+
+
 def test_another_backbone_than_the_encoders_is_refused(saved):
     with pytest.raises(UserError, match=f"is an encoder of {LITE}, not of resnet50; leave --backbone out"):
         Initialisation.read(str(saved), "resnet50")

@@ -5,7 +5,7 @@ import pytest
 
 from mri_transfer.checkpoints.initialisation import weights_digest
 from mri_transfer.errors import UserError
-from mri_transfer.finetune.arms.arms import resolve_arms
+from mri_transfer.finetune.arms.arms import refuse_the_same, resolve_arms
 from mri_transfer.finetune.arms.written import parse_arm
 from mri_transfer.finetune.data.protocol import PUBLISHED
 from mri_transfer.storage.files import read_object
@@ -82,6 +82,16 @@ def test_different_backbones_must_be_asked_for(encoder_folder, tmp_path):
         "efficientnet_lite0",
         "mobilenet",
     ]
+
+
+def test_encoders_are_read_at_the_output_stride_that_is_asked_for(encoder_folder):
+    whole, part = "efficientnet_lite0", "efficientnet_lite0/16"
+    arms = resolve_arms(["imagenet", f"mri={encoder_folder}"], backbones=[part])
+    assert [(arm.name, arm.backbone) for arm in arms] == [("imagenet", part), ("mri", part)]
+    arms = resolve_arms(["imagenet", f"mri={encoder_folder}", "pixels"], backbones=[whole, part])
+    names = [f"{name} ({backbone})" for name in ("imagenet", "mri") for backbone in (whole, part)]
+    assert [arm.name for arm in arms] == [*names, "pixels"]
+    refuse_the_same(arms)
 
 
 def test_an_unknown_backbone():

@@ -184,7 +184,7 @@ def resolve_arms(
                 label = f"{name} ({backbone})" if len(of_runs[name]) > 1 else name
                 arms.append(Arm(label, start, backbone, cards[name]))
         else:
-            if cards[name] and len(of_built_in) > 1:
+            if cards[name] and len({network_of(backbone) for backbone in of_built_in}) > 1:
                 raise UserError(f"--arm {name}={start}: is one network's; name one --backbone, its own")
             for backbone in of_built_in:
                 initialisation.check_backbone_of(origin_of(start), backbone, option_of(name, start))

@@ -84,7 +84,7 @@ def test_different_backbones_must_be_asked_for(encoder_folder, tmp_path):
     ]
 
 
-def test_encoders_are_read_at_the_output_stride_that_is_asked_for(encoder_folder):
+def test_encoders_are_read_at_the_output_stride_that_is_asked_for(encoder_folder, tmp_path):
     whole, part = "efficientnet_lite0", "efficientnet_lite0/16"
     arms = resolve_arms(["imagenet", f"mri={encoder_folder}"], backbones=[part])
     assert [(arm.name, arm.backbone) for arm in arms] == [("imagenet", part), ("mri", part)]
@@ -92,6 +92,9 @@ def test_encoders_are_read_at_the_output_stride_that_is_asked_for(encoder_folder
     names = [f"{name} ({backbone})" for name in ("imagenet", "mri") for backbone in (whole, part)]
     assert [arm.name for arm in arms] == [*names, "pixels"]
     refuse_the_same(arms)
+    (tmp_path / "theirs.h5").write_bytes(b"weights")
+    arms = resolve_arms([f"theirs={tmp_path / 'theirs.h5'}"], backbones=["mobilenet", "mobilenet/16"])
+    assert [arm.name for arm in arms] == ["theirs (mobilenet)", "theirs (mobilenet/16)"]
 
 
 def test_an_unknown_backbone():

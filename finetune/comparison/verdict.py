@@ -17,6 +17,7 @@ says so.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from mri_transfer.finetune.arms.wording import CONTROLS, IMAGENET, described, kind_of, subject
@@ -235,12 +236,28 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
         "arm": first,
         "baseline": baseline,
         "pair": pair,
-        "about": [text for text in (described(report, arm) for arm in (first, baseline)) if text],
+        "about": [
+            *(text for text in (described(report, arm) for arm in (first, baseline)) if text),
+            *_last_map(report, mode, (first, baseline)),
+        ],
         "floors": _floors(report, baseline if kind == "behind" else first),
         "one_class": _one_class(pair) if kind in ("ahead", "behind") else "",
         "details": details,
         "elsewhere": _elsewhere(report, first, baseline, (mode, fraction)),
     }
+
+
+def _last_map(report: dict[str, Any], mode: str, arms: Sequence[str]) -> list[str]:
+    """Advice to read ImageNet's weights at an earlier feature map too, if only their last one was compared."""
+    backbones = report.get("backbones", {})
+    networks = [backbones.get(arm) for arm in arms if kind_of(report, arm) == IMAGENET]
+    if mode == "finetune" or not any(networks) or any("/" in (name or "") for name in backbones.values()):
+        return []
+    return [
+        "Starts were read at their last feature map, which in ImageNet’s weights is the most specialised on its "
+        "classes. The map before it can matter more than the start: "
+        f"--backbone {networks[0]} --backbone {networks[0]}/16 compares both."
+    ]
 
 
 def _floors(report: dict[str, Any], winner: str) -> list[str]:

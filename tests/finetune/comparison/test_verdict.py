@@ -50,6 +50,25 @@ def test_mri_wins():
     )
 
 
+@pytest.mark.parametrize(
+    ("mode", "backbones", "advice"),
+    [
+        ("probe", {"imagenet": "mobilenet", "mri": "mobilenet"}, True),
+        ("nearest", {"imagenet": "mobilenet", "mri": "mobilenet"}, True),
+        ("finetune", {"imagenet": "mobilenet", "mri": "mobilenet"}, False),
+        ("probe", {"imagenet": "mobilenet/16", "mri": "mobilenet/16"}, False),
+        ("probe", {"imagenet": "mobilenet", "mri": "mobilenet", "x": "mobilenet/16"}, False),
+        ("probe", {}, False),
+    ],
+)
+def test_where_only_the_last_map_was_read_the_one_before_is_advised(mode, backbones, advice):
+    figures = report(
+        {"imagenet": 0.8, "mri": 0.85}, {("imagenet", "mri"): (-0.05, 0.02, 0.001, 0.001)}, mode=mode
+    )
+    (*_, last) = verdict(figures | {"backbones": backbones})["about"] or [""]
+    assert last.endswith("--backbone mobilenet --backbone mobilenet/16 compares both.") == advice
+
+
 def interval(estimate, low, high):
     return {"estimate": estimate, "low": low, "high": high}
 

@@ -1,8 +1,8 @@
 """Encoders: a backbone with its preprocessing in front and average pooling behind, as one flat Keras model.
 
 A backbone is `efficientnet_lite0` or any constructor of `keras.applications` by its snake_case name. `NAME/16` is its
-lower part, up to the last feature map of output stride 16, a sixteenth of the image's side (or `/8`, `/4`): the last
-layers of trained weights are the most specialised. Every encoder takes (batch, height, width, 1) in 0..255 of any
+lower part, up to a feature map of output stride 16, a sixteenth of the image's side (or `/8`, `/4`), as the last layers
+may be too specialised on what they were trained for. Every encoder takes (batch, height, width, 1) in 0..255 of any
 number type and returns (batch, features) in float32.
 """
 
@@ -34,6 +34,7 @@ RANDOM_KERNELS = {
     "pointwise_initializer": "pointwise_kernel",
 }
 _STRIDED = re.compile(r"(.+)/(4|8|16)")
+REFERENCE = 256  # px: an image whose maps tell output strides apart
 # Mean and standard deviation of ImageNet's red, green and blue in 0..1.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -75,8 +76,17 @@ def check_backbone(name: str) -> str:
     network = network_of(name)
     if network in backbones():
         return name
-    close = difflib.get_close_matches(snake_case(network), backbones(), n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(backbones())}"
+    stem, part = name.partition("/")[0], name[len(network) :]
+    if stem in backbones():
+        raise UserError(
+            f"--backbone {name}: no such part of {stem}; its lower parts are {stem}/16, /8 and /4"
+        )
+    close = difflib.get_close_matches(snake_case(stem), backbones(), n=3, cutoff=0.5)
+    hint = (
+        f"did you mean {' or '.join(match + part for match in close)}?"
+        if close
+        else f"known: {', '.join(backbones())}"
+    )
     raise UserError(f"--backbone {name}: no such backbone; {hint}")
 
 
@@ -154,22 +164,60 @@ def build_encoder(backbone: str = DEFAULT_BACKBONE, size: int = 160, seed: int =
 def truncated(encoder: keras.Model, backbone: str) -> keras.Model:
     """The lower part of a whole network's encoder, for a backbone `NAME/STRIDE`; the same encoder for other backbones.
 
-    It ends in the last of the widest maps of that resolution, averaged over places; in networks of inverted residuals
-    that is the next block's expansion, which SSD reads, too (Sandler et al., "MobileNetV2", CVPR 2018, section 6.2).
-
     Args:
         encoder: as of :func:`build_encoder` for the whole network; the part shares its layers.
+
+    Raises:
+        UserError: the network has no map of that stride.
     """
-    match = _STRIDED.fullmatch(backbone)
-    if match is None:
+    if network_of(backbone) == backbone:
         return encoder
-    maps = [layer.output for layer in encoder.layers if len(getattr(layer.output, "shape", ())) == 4]
-    side = encoder.input_shape[1] / int(match[2])
-    closest = min((x.shape[1] for x in maps), key=lambda length: abs(math.log(length / side)))
-    x = max(reversed([x for x in maps if x.shape[1] == closest]), key=lambda x: x.shape[-1])
+    x = encoder.operations[_end_of(backbone)].output
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     x = layers.Activation("linear", name="features", dtype="float32")(x)
     return keras.Model(encoder.input, x, name="encoder")
+
+
+@cache
+def _end_of(backbone: str) -> int:
+    """Position of the last operation of `NAME/STRIDE` in the whole network, which is the same for images of any size.
+
+    Of the maps of that stride through which every path leads, it takes the last of the widest. In networks of inverted
+    residuals that is the next block's expansion, which SSD reads, too (Sandler et al., "MobileNetV2", CVPR 2018,
+    section 6.2), in residual ones the last sum.
+    """
+    network, stride = network_of(backbone), int(backbone.rpartition("/")[2])
+    encoder = build_encoder(network, REFERENCE)
+    position = {operation.name: index for index, operation in enumerate(encoder.operations)}
+    leads_to = dict.fromkeys(position.values(), 0)
+    for entry in encoder.get_config()["layers"]:
+        for name in _inputs(entry["inbound_nodes"]):
+            leads_to[position[name]] = max(leads_to[position[name]], position[entry["name"]])
+    ends, furthest = [], 0
+    for index, operation in enumerate(encoder.operations):
+        shape: tuple[Any, ...] = getattr(operation.output, "shape", ())
+        is_map = len(shape) == 4 and not isinstance(operation, (keras.Model, layers.ZeroPadding2D))
+        # Without padding, sides are a little smaller than the stride says.
+        if is_map and furthest <= index and abs(math.log2(REFERENCE / shape[1] / stride)) < 0.5:
+            ends.append((shape[-1], index))
+        furthest = max(furthest, leads_to[index])
+    if not ends:
+        raise UserError(
+            f"--backbone {backbone}: {network} has no feature map of output stride {stride} that every path leads "
+            f"through; leave out /{stride}"
+        )
+    return max(ends)[1]
+
+
+def _inputs(node: Any) -> Iterator[str]:
+    """Names of the operations that a serialised call takes its tensors from."""
+    if isinstance(node, dict):
+        if node.get("class_name") == "__keras_tensor__":
+            yield node["config"]["keras_history"][0]
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _inputs(child)
 
 
 def set_normalization(encoder: keras.Model) -> None:

@@ -53,7 +53,7 @@ FORMS = (
 )
 BACKBONE = (
     f"network for random and ImageNet weights: {DEFAULT_BACKBONE}, or any of keras.applications by its snake_case "
-    "name; NAME/16 is its lower part, up to the last feature map of output stride 16 (or 8, 4), of an encoder as well "
+    "name; NAME/16 is its lower part, up to a feature map of output stride 16 (or 8, 4), of an encoder as well "
     f"(default: that of the given encoder, else {DEFAULT_BACKBONE})"
 )
 WEIGHTS = "file with the backbone's ImageNet weights, if they can't be downloaded"
@@ -198,9 +198,9 @@ class Initialisation:
         device.prepare()
         from mri_transfer.checkpoints.backbones import check_backbone, network_of
 
-        own_backbone = card.get("backbone", backbone or DEFAULT_BACKBONE)
+        own_backbone = card.get("backbone", DEFAULT_BACKBONE if backbone is None else backbone)
         check_backbone_of(origin, own_backbone, option)
-        wanted = check_backbone(backbone or own_backbone)
+        wanted = check_backbone(own_backbone if backbone is None else backbone)
         if own_backbone not in (wanted, network_of(wanted)):
             raise UserError(
                 f"{option}{origin}: is an encoder of {own_backbone}, not of {backbone}; leave --backbone out"

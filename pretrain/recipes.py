@@ -41,7 +41,7 @@ RECIPES = {
         "about 175,000 views and 2.4 GB; 121,600 views took 36 minutes on one core of an x86-64 server",
         "macro-F1 of a linear probe at 160 px after 121,600 views: 81.2 on MRI of 172 people without a tumour (three "
         "seeds), 83.5 on 285 people of whom 110 have gliomas (six); ImageNet's weights alone: 81.0, 80.9. But with "
-        "--backbone efficientnet_lite0/16 ImageNet's alone have 86.0, and this adds nothing (RESULTS.md)",
+        "--backbone efficientnet_lite0/16 ImageNet's alone reach 86.0, and no gain is shown (RESULTS.md)",
     ),
     "night-8gb": Recipe(
         "one night on two processor cores and 8 GB",

@@ -20,7 +20,15 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from mri_transfer.finetune.arms.wording import CONTROLS, IMAGENET, described, kind_of, subject
+from mri_transfer.finetune.arms.wording import (
+    CONTROLS,
+    IMAGENET,
+    described,
+    kind_of,
+    network_in_words,
+    network_of,
+    subject,
+)
 from mri_transfer.finetune.comparison.statistics import LEAST_P
 
 RULE = " ".join((__doc__ or "").split("The rule:")[-1].split())
@@ -168,11 +176,13 @@ def baselines(report: dict[str, Any], ranked: list[str]) -> dict[str, str]:
     if not imagenet:
         first = next((arm for arm in ranked if kinds[arm] not in CONTROLS), ranked[0])
         return {first: next(arm for arm in ranked if arm != first)}
-    by_backbone = {backbones.get(arm): arm for arm in imagenet}
+    by_network: dict[str, str] = {}  # the better of ImageNet's whole network and its lower part
+    for arm in imagenet:
+        by_network.setdefault(network_of(backbones.get(arm)), arm)
     others = [arm for arm in ranked if kinds[arm] != IMAGENET]
     contenders = [arm for arm in others if kinds[arm] not in CONTROLS] or others
     if contenders:
-        return {arm: by_backbone.get(backbones.get(arm), imagenet[0]) for arm in contenders}
+        return {arm: by_network.get(network_of(backbones.get(arm)), imagenet[0]) for arm in contenders}
     first = next(arm for arm in report.get("arm_names", imagenet) if arm in imagenet)
     return {arm: first for arm in imagenet if arm != first}
 
@@ -248,10 +258,16 @@ def verdict(report: dict[str, Any]) -> dict[str, Any]:
 
 
 def _last_map(report: dict[str, Any], mode: str, arms: Sequence[str]) -> list[str]:
-    """Advice to read ImageNet's weights at an earlier feature map too, if only their last one was compared."""
+    """Which feature map was read, if not the last; or advice to read ImageNet's weights at an earlier one, too."""
     backbones = report.get("backbones", {})
-    networks = [backbones.get(arm) for arm in arms if kind_of(report, arm) == IMAGENET]
-    if mode == "finetune" or not any(networks) or any("/" in (name or "") for name in backbones.values()):
+    read = {backbones.get(arm) for arm in arms} - {None, ""}
+    if mode == "finetune" or not read:
+        return []
+    if any("/" in backbone for backbone in read):
+        starts = "Both starts were" if len(read) == 1 else "Starts were"
+        return [f"{starts} read from {' and from '.join(network_in_words(name) for name in sorted(read))}."]
+    networks = [backbones[arm] for arm in arms if kind_of(report, arm) == IMAGENET and backbones.get(arm)]
+    if not networks or any("/" in backbone for backbone in backbones.values() if backbone):
         return []
     return [
         "Starts were read at their last feature map, which in ImageNet’s weights is the most specialised on its "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mri_transfer.finetune.arms.wording import described, kind_of
+from mri_transfer.finetune.arms.wording import described, kind_of, network_in_words
 from mri_transfer.finetune.comparison.verdict import describe_cell
 from mri_transfer.words import counted
 
@@ -70,7 +70,7 @@ def _starts(report: Mapping[str, Any]) -> list[str]:
         backbone for arm, backbone in report.get("backbones", {}).items() if kind_of(report, arm) != "network"
     }
     backbones = sorted(filter(None, values))
-    network = f" of {', '.join(backbones)}" if backbones else ""
+    network = f" of {', '.join(map(network_in_words, backbones))}" if backbones else ""
     descriptions = [text for text in (described(report, arm) for arm in names) if text]
     imagenet = [arm for arm in names if kind_of(report, arm) == "imagenet"]
     descriptions += [f"{arm}: weights trained on ImageNet." for arm in imagenet]

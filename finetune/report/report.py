@@ -120,9 +120,10 @@ def render(
         drawn=sections,
         galleries=galleries,
         suspects=_suspects(report.get("suspicious_labels"), images),
-        fields=" × ".join(str(side) for side in next(iter(insight.activation.values())).shape[1:])
-        if insight.activation
-        else "",
+        fields=" or ".join(
+            " × ".join(map(str, sides))
+            for sides in sorted({maps.shape[1:] for maps in insight.activation.values()})
+        ),
         likeness=_likeness(galleries, insight),
         cost=_cost(insight),
         audit=_audit(report.get("audit")),

@@ -109,7 +109,7 @@ def test_features_are_those_of_keras_applications(backbone):
     [
         ("efficientnet_lite0/16", "block6a_expand_relu"),
         ("mobilenet/16", "conv_pw_11_relu"),
-        pytest.param("resnet50_v2/8", "conv3_block4_preact_relu", marks=pytest.mark.slow),
+        pytest.param("resnet50_v2/8", "conv3_block3_out", marks=pytest.mark.slow),
     ],
 )
 def test_a_lower_part_is_the_network_up_to_the_map_of_that_resolution(backbone, last):
@@ -121,6 +121,31 @@ def test_a_lower_part_is_the_network_up_to_the_map_of_that_resolution(backbone, 
     expected = np.asarray(maps).mean(axis=(1, 2))
     np.testing.assert_allclose(np.asarray(part(images)), expected, rtol=1e-4, atol=1e-5)
     assert set(arrays(part)) < set(arrays(whole))
+    for size in (33, 36, 64):  # where sides are rounded, it is still the same part
+        assert arrays(build_encoder(backbone, size)).keys() == arrays(part).keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("mobilenet/32", "no such part of mobilenet; its lower parts are mobilenet/16, /8 and /4"),
+        ("mobilenet/16/16", "no such part of mobilenet"),
+        ("mobilenet/", "no such part of mobilenet"),
+        ("MobileNetV2/8", "no such backbone; did you mean mobilenet_v2/8 or"),
+        ("", "no such backbone"),
+    ],
+)
+def test_a_part_that_is_none_names_those_there_are(name, line):
+    with pytest.raises(UserError, match=f"--backbone {name}: {line}"):
+        check_backbone(name)
+
+
+@pytest.mark.slow
+def test_a_network_whose_paths_never_meet_has_no_lower_part():
+    with pytest.raises(
+        UserError, match=r"nasnet_mobile has no feature map of output stride 16 .*leave out /16"
+    ):
+        build_encoder("nasnet_mobile/16", 96)
 
 
 def test_the_default_is_flat_and_takes_every_number_type():

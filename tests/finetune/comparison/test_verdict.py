@@ -56,7 +56,6 @@ def test_mri_wins():
         ("probe", {"imagenet": "mobilenet", "mri": "mobilenet"}, True),
         ("nearest", {"imagenet": "mobilenet", "mri": "mobilenet"}, True),
         ("finetune", {"imagenet": "mobilenet", "mri": "mobilenet"}, False),
-        ("probe", {"imagenet": "mobilenet/16", "mri": "mobilenet/16"}, False),
         ("probe", {"imagenet": "mobilenet", "mri": "mobilenet", "x": "mobilenet/16"}, False),
         ("probe", {}, False),
     ],
@@ -67,6 +66,21 @@ def test_where_only_the_last_map_was_read_the_one_before_is_advised(mode, backbo
     )
     (*_, last) = verdict(figures | {"backbones": backbones})["about"] or [""]
     assert last.endswith("--backbone mobilenet --backbone mobilenet/16 compares both.") == advice
+
+
+def test_the_part_that_was_read_is_named_and_imagenet_is_taken_where_it_is_better():
+    scores = {"imagenet (m/16)": 0.86, "mri (m)": 0.84, "mri (m/16)": 0.83, "imagenet (m)": 0.81}
+    names = list(scores)
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    figures = report(scores, {(a, b): (scores[a] - scores[b], 0.01, 0.001, 0.001) for a, b in pairs})
+    figures["backbones"] = {name: name.partition("(")[2][:-1] for name in names}
+    figures["kinds"] = {name: "imagenet" if name.startswith("imagenet") else "encoder" for name in names}
+    conclusion = verdict(figures)
+    assert (conclusion["arm"], conclusion["baseline"]) == ("mri (m)", "imagenet (m/16)")
+    assert conclusion["outcome"] == "behind"
+    assert conclusion["about"][-1] == "Starts were read from m and from m up to output stride 16."
+    figures["backbones"] = dict.fromkeys(names, "m/16")
+    assert verdict(figures)["about"][-1] == "Both starts were read from m up to output stride 16."
 
 
 def interval(estimate, low, high):

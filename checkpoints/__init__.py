@@ -5,5 +5,18 @@ An encoder on disk is the only thing that passes from pretraining to fine-tuning
 starts from: `--init` and the arms of a comparison. Nothing loaded here can run code.
 """
 
+import re
+
 EFFICIENTNET_LITE0 = "efficientnet_lite0"
 DEFAULT_BACKBONE = EFFICIENTNET_LITE0
+_PART = re.compile(r"(.+)/(4|8|16)")
+
+
+def network_of(backbone: str) -> str:
+    """The whole network that a backbone is, or is the lower part of.
+
+    >>> network_of("efficientnet_lite0/16"), network_of("efficientnet_lite0")
+    ('efficientnet_lite0', 'efficientnet_lite0')
+    """
+    match = _PART.fullmatch(backbone)
+    return match[1] if match else backbone

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 from keras import initializers, layers
 
-from mri_transfer.checkpoints import DEFAULT_BACKBONE, efficientnet_lite
+from mri_transfer.checkpoints import DEFAULT_BACKBONE, efficientnet_lite, network_of
 from mri_transfer.checkpoints.normalization import fuse_batch_normalization
 from mri_transfer.errors import UserError
 
@@ -33,7 +33,6 @@ RANDOM_KERNELS = {
     "depthwise_initializer": "depthwise_kernel",
     "pointwise_initializer": "pointwise_kernel",
 }
-_STRIDED = re.compile(r"(.+)/(4|8|16)")
 REFERENCE = 256  # px: an image whose maps tell output strides apart
 # Mean and standard deviation of ImageNet's red, green and blue in 0..1.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -55,16 +54,6 @@ def _constructors() -> dict[str, Any]:
 def backbones() -> tuple[str, ...]:
     """All names that :func:`build_encoder` knows, the default first."""
     return (efficientnet_lite.NAME, *sorted(_constructors()))
-
-
-def network_of(backbone: str) -> str:
-    """The whole network that a backbone is, or is the lower part of.
-
-    >>> network_of("efficientnet_lite0/16"), network_of("efficientnet_lite0")
-    ('efficientnet_lite0', 'efficientnet_lite0')
-    """
-    match = _STRIDED.fullmatch(backbone)
-    return match[1] if match else backbone
 
 
 def check_backbone(name: str) -> str:

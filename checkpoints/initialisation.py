@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mri_transfer.checkpoints import DEFAULT_BACKBONE
+from mri_transfer.checkpoints import DEFAULT_BACKBONE, network_of
 from mri_transfer.checkpoints.own_network import architecture_of, load_network
 from mri_transfer.errors import UserError
 from mri_transfer.machine import device
@@ -118,7 +118,7 @@ def check_backbone_of(origin: str, backbone: str, option: str = "--init ") -> No
     """
     if kind_of(origin) != OWN_WEIGHTS:
         return
-    torch, default = origin.lower().endswith(".pth"), backbone.partition("/")[0] == DEFAULT_BACKBONE
+    torch, default = origin.lower().endswith(".pth"), network_of(backbone) == DEFAULT_BACKBONE
     if torch and not default:
         raise UserError(
             f"{option}{origin}: torch weights are read for {DEFAULT_BACKBONE} only, not for {backbone}"
@@ -196,7 +196,7 @@ class Initialisation:
             )
         card = card_of(origin, option)
         device.prepare()
-        from mri_transfer.checkpoints.backbones import check_backbone, network_of
+        from mri_transfer.checkpoints.backbones import check_backbone
 
         own_backbone = card.get("backbone", DEFAULT_BACKBONE if backbone is None else backbone)
         check_backbone_of(origin, own_backbone, option)
@@ -240,7 +240,7 @@ class Initialisation:
             UserError: it is gone or damaged, or its backbone has changed.
         """
         device.prepare()
-        from mri_transfer.checkpoints.backbones import build_encoder, network_of, truncated
+        from mri_transfer.checkpoints.backbones import build_encoder, truncated
         from mri_transfer.checkpoints.encoders import read_encoder
         from mri_transfer.checkpoints.imagenet import load_imagenet
         from mri_transfer.checkpoints.rescaling import rescale_at_random

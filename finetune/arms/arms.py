@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from mri_transfer.checkpoints import DEFAULT_BACKBONE, initialisation
+from mri_transfer.checkpoints import DEFAULT_BACKBONE, initialisation, network_of
 from mri_transfer.checkpoints.initialisation import (
     ENCODER,
     IMAGENET,
@@ -146,7 +146,7 @@ def resolve_arms(
 
     # Keras takes seconds to import; mistyped paths should fail before.
     device.prepare()
-    from mri_transfer.checkpoints.backbones import check_backbone, network_of
+    from mri_transfer.checkpoints.backbones import check_backbone
 
     for backbone in backbones:
         check_backbone(backbone)

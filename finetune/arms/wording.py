@@ -38,11 +38,6 @@ def kind_of(report: Mapping[str, Any], arm: str) -> str:
     return report.get("kinds", {}).get(arm) or (arm if arm in {IMAGENET, *CONTROLS} else "encoder")
 
 
-def network_of(backbone: str | None) -> str:
-    """The whole network behind a backbone's name, which may be a part, as "efficientnet_lite0/16"; "" without one."""
-    return (backbone or "").partition("/")[0]
-
-
 def network_in_words(backbone: str) -> str:
     """ "efficientnet_lite0 up to output stride 16", for "efficientnet_lite0/16"; whole networks by their name."""
     network, part, stride = backbone.partition("/")

@@ -20,13 +20,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from mri_transfer.checkpoints import network_of
 from mri_transfer.finetune.arms.wording import (
     CONTROLS,
     IMAGENET,
     described,
     kind_of,
     network_in_words,
-    network_of,
     subject,
 )
 from mri_transfer.finetune.comparison.statistics import LEAST_P
@@ -178,11 +178,11 @@ def baselines(report: dict[str, Any], ranked: list[str]) -> dict[str, str]:
         return {first: next(arm for arm in ranked if arm != first)}
     by_network: dict[str, str] = {}  # the better of ImageNet's whole network and its lower part
     for arm in imagenet:
-        by_network.setdefault(network_of(backbones.get(arm)), arm)
+        by_network.setdefault(network_of(backbones.get(arm) or ""), arm)
     others = [arm for arm in ranked if kinds[arm] != IMAGENET]
     contenders = [arm for arm in others if kinds[arm] not in CONTROLS] or others
     if contenders:
-        return {arm: by_network.get(network_of(backbones.get(arm)), imagenet[0]) for arm in contenders}
+        return {arm: by_network.get(network_of(backbones.get(arm) or ""), imagenet[0]) for arm in contenders}
     first = next(arm for arm in report.get("arm_names", imagenet) if arm in imagenet)
     return {arm: first for arm in imagenet if arm != first}
 

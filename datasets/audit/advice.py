@@ -67,7 +67,7 @@ def advice(findings: dict[str, Any]) -> list[str]:
     if wrong := findings["source_conflicts"]:
         recommendations.append(
             f"The collection that they come from gives {counted(len(wrong), 'file')} another label than the folder: "
-            "`compare` and `finetune` take the source's, unless told --labels folder."
+            "`compare` and `finetune` take the source's label, unless run with `--labels folder`."
         )
     if findings["label_conflicts"]:
         recommendations.append(

@@ -274,12 +274,13 @@ def _read_table(
             for index, row in enumerate(reader):
                 if index >= rows:
                     raise UserError(f"{path}: more rows than the {rows} slices in the shards; {REMEDY}")
-                subject, session, sequence, plane, mm, position, number, source, digest = map(restored, row)
+                subject, session, sequence, plane, mm, position, number, source, digest = row
                 volume[index], millimetres[index], fraction[index] = int(number), float(mm), float(position)
                 planes.append(plane)
                 if volume[index] == len(volumes):
                     keys = ("subject", "session", "sequence", "source", "source_sha256")
-                    volumes.append(dict(zip(keys, (subject, session, sequence, source, digest), strict=True)))
+                    texts = map(restored, (subject, session, sequence, source, digest))
+                    volumes.append(dict(zip(keys, texts, strict=True)))
                 if not 0 <= volume[index] < len(volumes):
                     raise ValueError(f"volume {number} behind volume {len(volumes) - 1}")
     except (ValueError, IndexError, OverflowError, csv.Error) as error:

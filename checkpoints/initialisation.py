@@ -35,7 +35,7 @@ WORDS = {
     IMAGENET: "ImageNet",
     SCALED: "random weights with the mean and variance of a trained encoder's layers",
     "weights": "weights from a file",
-    "network": "a network of one's own",
+    "network": "your own network",
 }
 BUILT_IN = (RANDOM, IMAGENET)
 # Encoders that come with this program (docs/encoders.md): the name that `--init` takes, and the folder in the package.

@@ -191,7 +191,7 @@ def assign_arrays(
     variables = named_variables(model, optimizer)
     differ = differences({name: tuple(variable.shape) for name, variable in variables.items()}, arrays)
     if differ:
-        raise UserError(f"the saved training state is of another model or optimizer ({differ}); {REMEDY}")
+        raise UserError(f"the saved training state is from another model or optimizer ({differ}); {REMEDY}")
     for name, variable in variables.items():
         dtype, stored_dtype = str(variable.dtype), arrays[name].dtype.name
         if stored_dtype != dtype and (dtype, stored_dtype) != ("bfloat16", "float32"):

@@ -228,7 +228,7 @@ class CompareConfig:
         (),
         help="a start to compare: random, imagenet, or NAME=RUN with a pretraining run or encoder; NAME=FILE.keras, a "
         "network of your own; NAME=FILE.h5, weights of --backbone; NAME=features:FILE (.npz, .csv), features made "
-        "elsewhere; NAME=scaled:START, random weights of the scale of imagenet's or a run's; pixels or figures, no "
+        "elsewhere; NAME=scaled:START, random weights scaled like imagenet's or a run's; pixels or figures, no "
         "network at all; with {seed} in RUN each seed has a run of its own, so that intervals cover pretraining "
         "too; with {seed} and {fold} each fold has its own (see --target-stores); repeat it (default: random and "
         "imagenet)",

@@ -14,7 +14,7 @@ _CARD: dict[str, Kind] = {
     "provenance": {
         "data": {"slices": int, "subjects": int},
         "published": {
-            **{"from": str, "method": str, "licence": str, "views": int, "core_hours": (int, float)},
+            **{"from": str, "method": str, "licence": str, "views": int, "hours": (int, float)},
             **{"data": [{"source": str, "people": int}], "scores": [str], "limits": [str]},
             "audit": {"pictures": int, "shared": int},
         },
@@ -74,7 +74,7 @@ def described(name: str, card: dict[str, Any]) -> list[str]:
     lines = [
         f"{name}: {card['backbone']}, trained at {card['size']} px from {facts['from']}",
         f"  {facts['method']}: {facts['views']:,} views, "
-        f"{facts['core_hours']:g} hours by the clock, on a core with other work",
+        f"{facts['hours']:g} hours of wall time on a busy core",
         f"  {provenance['data']['slices']:,} slices of {provenance['data']['subjects']} people: {people}",
         f"  {facts['licence']}; name its sources (docs/encoders.md has the wording)",
         *(f"  {line}" for line in facts["scores"]),

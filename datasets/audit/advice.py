@@ -58,7 +58,7 @@ def advice(findings: dict[str, Any]) -> list[str]:
             or "by figures of the file and the picture together, though by no single one"
         )
         recommendations.append(
-            f"The class can be guessed without looking at the anatomy ({names}). Bring all images to one size, crop "
+            f"The class can be guessed without looking at the anatomy ({names}). Give all images one size, crop "
             "and range before training, as this program does, and doubt a model that is tested only on images from the "
             "same collection."
         )

@@ -221,5 +221,5 @@ def find_others(measurements: Measurements, files: Sequence[ImageFile], classes:
         "images": int(readable.sum()),
         "kinds": kinds,
         "files": entries,
-        "sentences": sentences or ["No image looks like anything else than a slice of a head."],
+        "sentences": sentences or ["Every image looks like a slice of a head."],
     }

@@ -169,7 +169,7 @@ def _in_words(findings: dict) -> tuple[bool, list[str]]:
                 f": {copies['accuracy']:.1%} on the {copies['images']} images that are copies of training images, "
                 f"{rest['accuracy']:.1%} on the other {rest['images']}"
             )
-        sentences.append(f"{text}. A model's score on it means something only as far as it exceeds that.")
+        sentences.append(f"{text}. A model's score on it counts only as far as it exceeds this.")
     if grouped and ungrouped:
         loose, whole = ungrouped["accuracy"], grouped["accuracy"]
         alarm = alarm or loose - whole > GAP

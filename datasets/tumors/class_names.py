@@ -68,11 +68,11 @@ def match_classes(
             names = ", ".join(ours)
             if meant is not None:
                 raise UserError(
-                    f"--class-map '{name}={meant}': {meant} is none of {names}; name one of these"
+                    f"--class-map '{name}={meant}': {meant} is not one of {names}; name one of these"
                 )
             raise UserError(
-                f"{option}: class {name} is none of {names}; say which by --class-map '{name}=NAME', or leave it out "
-                f"by --class-map '{name}='"
+                f"{option}: class {name} is not one of {names}; say which by --class-map '{name}=NAME', or leave "
+                f"it out by --class-map '{name}='"
             )
     return matches
 

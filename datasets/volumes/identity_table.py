@@ -97,7 +97,9 @@ def _read(table: Path) -> list[dict[str, str]]:
         names = {value.lower(): value for value in values}
         for number, row in rows:
             if (cell := row.get(column, "")) and cell.lower() not in names:
-                raise UserError(f"{table}: line {number}: {column} {cell!r} is none of {', '.join(values)}")
+                raise UserError(
+                    f"{table}: line {number}: {column} {cell!r} is not one of {', '.join(values)}"
+                )
             if cell:
                 row[column] = names[cell.lower()]
     cells = (

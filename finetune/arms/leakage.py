@@ -29,7 +29,7 @@ READ = 1024  # slices read at a time
 UNKNOWN = {
     kind: f"{noun} doesn't say what it was trained on, so its training images may be among these"
     for kind, noun in (
-        ("network", "a network of one's own"),
+        ("network", "your own network"),
         ("weights", "a file of weights"),
         ("features", "a table of features"),
     )

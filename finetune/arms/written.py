@@ -4,7 +4,7 @@ random              weights drawn anew for each seed
 imagenet            the backbone's ImageNet weights
 NAME=RUN            an encoder run; with {seed} in RUN another one for each seed, as intervals can cover pretraining
                     only where it was repeated; with {seed} and {fold} another one for each split
-NAME=FILE           a network of one's own (.keras), or weights for --backbone under a name of their own (.h5)
+NAME=FILE           your own network (.keras), or weights for --backbone under a name of their own (.h5)
 NAME=features:FILE  no network here: features of every image that were made elsewhere, see feature_table.py
 NAME=scaled:START   random weights of the scale that START has, layer by layer (see checkpoints/rescaling.py)
 pixels              no network: the image itself, at 24 pixels a side

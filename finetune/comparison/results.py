@@ -82,7 +82,7 @@ class Predictions:
         for published_key, values in self.published.items():
             self._check(published_key, values, self.published_labels.size)
         if self.published and self.published_leaked.shape != self.published_labels.shape:
-            raise UserError("the published split has another number of labels than of leak marks")
+            raise UserError("the published split has unequal numbers of labels and leak marks")
 
     def _check(self, key: tuple, values: np.ndarray, images: int) -> None:
         name = " ".join(str(item) for item in key)

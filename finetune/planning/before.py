@@ -39,7 +39,7 @@ def before_the_look(
     looks = Looks(config.out, images, [runner.key(job) for job in jobs])
     if config.plan is None:
         if config.hypothesis:
-            raise UserError("--hypothesis: is written into a plan; add --plan FILE")
+            raise UserError("--hypothesis: belongs in a plan; add --plan FILE")
         return None, looks
     cells = [(job.mode, job.split.fraction) for job in jobs if job.kind_of_split == "grouped"]
     mode, fraction = headline_cell([{"mode": mode, "fraction": fraction} for mode, fraction in cells])

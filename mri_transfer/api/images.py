@@ -64,7 +64,7 @@ def _grey(image: Any, name: str) -> np.ndarray:
         array = array[..., 0]
     colour = array.ndim == 3 and array.shape[-1] in (3, 4)
     if not array.size or not (array.ndim == 2 or colour) or array.dtype.kind not in "uif":
-        raise UserError(f"{name}: is {array.dtype} {array.shape}, no picture (h, w) or (h, w, 3); {GREY}")
+        raise UserError(f"{name}: is {array.dtype} {array.shape}, not a picture (h, w) or (h, w, 3); {GREY}")
     if array.dtype == np.uint16:  # deeper than 8 bits, as when read from files: rescaled from its own range
         return _grey(Image.fromarray(array), name)
     low, high = array.min(), array.max()

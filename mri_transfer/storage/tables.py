@@ -88,7 +88,7 @@ def read_table(
         raise UserError(f"{path}: a quotation mark is not closed; close it, or save the table as CSV again")
     heading = [name.lower() for name in rows[0][1]] if rows else []
     if twice := next((name for name in columns if heading.count(name) > 1), None):
-        raise UserError(f"{path}: has two columns {twice}; leave one of them")
+        raise UserError(f"{path}: has two columns named {twice}; keep one")
     return [
         (
             number,
@@ -112,7 +112,7 @@ def by_file(path: Path, rows: Iterable[tuple[int, str, Value]]) -> dict[str, Val
     for number, file, value in rows:
         if values.setdefault(file, value) != value:
             raise UserError(
-                f"{path}: line {number} says of {file} what an earlier line contradicts; leave one of them"
+                f"{path}: line {number} contradicts an earlier line about {file}; keep one of them"
             )
     return values
 

@@ -55,9 +55,9 @@ def membership_of(config: PretrainConfig, environment: Mapping[str, str] = os.en
     if processes is None or rank is None:
         missing = "--processes" if processes is None else "--process"
         raise UserError(
-            f"{missing}: is needed beside --coordinator, unless SLURM or MPI starts the processes: how many "
+            f"{missing}: is required with --coordinator, unless SLURM or MPI starts the processes: how many "
             "there are (--processes 2), and which this one is (--process 0 or 1)"
         )
     if rank >= processes:
-        raise UserError(f"--process {rank}: they are counted from 0 to {processes - 1} of {processes}")
+        raise UserError(f"--process {rank}: give a number from 0 to {processes - 1} of {processes}")
     return Membership(config.coordinator, processes, rank) if processes > 1 else None

@@ -113,7 +113,7 @@ def verdict(
     figures = [_loss(start, now)]
     if "alignment_ratio" in now:
         figures.append(
-            f"the views of a pair lie {now['alignment_ratio']:.2f} times as far apart as any two "
+            f"a pair's views are {now['alignment_ratio']:.2f} times as far apart as random ones "
             f"({start['alignment_ratio']:.2f} at the start)"
         )
     elapsed = "" if final else f"after {now['share']:.0%} of the time "
@@ -178,7 +178,7 @@ def _collapse(now: Figures) -> str:
         return f"the embeddings that the loss compares have an effective rank of {now['embedding_rank']:.1f} only"
     return (
         f"the embeddings of all slices are nearly the same (spread {now['embedding_spread']:.2f}, ideal 1), those of "
-        f"a pair no closer than any two (their distances are as {now['alignment_ratio']:.2f} to 1)"
+        f"a pair no closer than random ones (distance ratio {now['alignment_ratio']:.2f})"
     )
 
 

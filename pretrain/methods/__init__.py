@@ -92,22 +92,30 @@ class Registered:
 METHODS = {
     "simclr": Registered(
         ".simclr:SimCLR",
-        "contrasts subjects",
+        "contrasts slices of different subjects",
         compares=SUBJECTS,
         options={"temperature": 0.1, "decoupled": False},
     ),
     "moco": Registered(
-        ".moco:MoCo", "contrasts subjects, with a queue", compares=SUBJECTS, options={"temperature": 0.2}
+        ".moco:MoCo",
+        "contrasts slices of different subjects, with a queue",
+        compares=SUBJECTS,
+        options={"temperature": 0.2},
     ),
     # At 1e-3 its embeddings had an effective rank of 2.8 within 1,700 steps; see benchmarks/README.md.
-    "byol": Registered(".byol:BYOL", "predicts what its slow average sees", compares=NOTHING, rate=3e-4),
+    "byol": Registered(".byol:BYOL", "predicts its slow average's embedding", compares=NOTHING, rate=3e-4),
     "simsiam": Registered(".simsiam:SimSiam", "predicts one view from the other", compares=NOTHING),
     "barlow_twins": Registered(
-        ".barlow_twins:BarlowTwins", "makes features agree and differ", compares=PAIRS
+        ".barlow_twins:BarlowTwins", "makes views agree, features decorrelate", compares=PAIRS
     ),
-    "vicreg": Registered(".vicreg:VICReg", "makes features agree, vary and differ", compares=PAIRS),
+    "vicreg": Registered(
+        ".vicreg:VICReg", "makes views agree, features vary and decorrelate", compares=PAIRS
+    ),
     "dino": Registered(
-        ".dino:DINO", "sorts views as its slow average does", compares=NOTHING, options={"temperature": 0.1}
+        ".dino:DINO",
+        "matches its slow average's soft clusters",
+        compares=NOTHING,
+        options={"temperature": 0.1},
     ),
     "masked": Registered(".masked:Masked", "reconstructs hidden blocks", compares=NOTHING),
     "hybrid": Registered(

@@ -36,7 +36,7 @@ def test_pictures_that_were_seen_are_told():
         **{
             "from": "random weights",
             "method": "simclr",
-            "core_hours": 1.5,
+            "hours": 1.5,
             "licence": "CC BY-SA 4.0",
             "scores": [],
         },
@@ -57,7 +57,7 @@ def test_pictures_that_were_seen_are_told():
         *(((), 3), (("size",), "112"), (("provenance",), []), (("provenance", "data"), None)),
         *((("provenance", "data", "slices"), "1"), (("provenance", "published"), {})),
         *((("provenance", "published", "data"), [3]), (("provenance", "published", "limits"), "x")),
-        *((("provenance", "published", "scores"), [["x"]]), (("provenance", "published", "core_hours"), "1")),
+        *((("provenance", "published", "scores"), [["x"]]), (("provenance", "published", "hours"), "1")),
         (("provenance", "published", "audit", "shared"), None),
     ],
 )

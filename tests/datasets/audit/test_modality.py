@@ -125,4 +125,4 @@ def test_nothing_odd_is_said(tmp_path):
     files = [ImageFile("1.png", "all", 0, "", 1)]
     others = find_others(measure(tmp_path, files), files, ("a",))
     assert others["files"] == []
-    assert others["sentences"] == ["No image looks like anything else than a slice of a head."]
+    assert others["sentences"] == ["Every image looks like a slice of a head."]

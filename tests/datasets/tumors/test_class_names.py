@@ -68,7 +68,7 @@ def test_bad_maps_are_one_line(pairs, words):
 
 
 def test_a_map_to_no_class_of_ours():
-    with pytest.raises(UserError, match=r"'yes=tumour': tumour is none of glioma_tumor"):
+    with pytest.raises(UserError, match=r"'yes=tumour': tumour is not one of glioma_tumor"):
         match_classes(["yes"], CLASSES, {"yes": "tumour"}, "x")
 
 

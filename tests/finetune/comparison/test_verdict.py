@@ -425,7 +425,7 @@ def test_a_lead_of_one_class_is_said_where_nothing_is_left_without_it(low, high,
         "difference": interval(0.01, low, high),
     }
     assert verdict(comparison)["one_class"] == (
-        "The lead is that of one class, pituitary tumor: over the other classes the difference is +1.0 points (95% "
+        "The lead comes from one class, pituitary tumor: over the others the difference is +1.0 points (95% "
         f"interval {points(low, True)} to {points(high, True)})."
         if said
         else ""

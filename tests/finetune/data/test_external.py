@@ -78,7 +78,7 @@ def test_names_of_classes_are_understood_or_said(tumors, away, tmp_path, capsys)
         tumors, classes=("glioma_tumor", "meningioma_tumor", "no_tumor", "pituitary_tumor")
     )
     folder = renamed(away, tmp_path / "names", ("Glioma", "meningioma-tumour", "notumor", "Adenoma"))
-    with pytest.raises(UserError, match=r"class Adenoma is none of .*--class-map 'Adenoma=NAME'"):
+    with pytest.raises(UserError, match=r"class Adenoma is not one of .*--class-map 'Adenoma=NAME'"):
         load_externals([folder], ours, 48, cache=tmp_path)
     class_map = {"adenoma": "pituitary_tumor"}
     (external,) = load_externals([folder], ours, 48, cache=tmp_path, class_map=class_map)
@@ -121,7 +121,7 @@ def test_bad_folders_are_one_line(tumors, home, away, tmp_path, case):
     if case == "unknown class":
         shutil.copytree(away / "a", folder / "a")
         shutil.copytree(away / "b", folder / "sarcoma")
-        message = r"--external .*bad: class sarcoma is none of a, b, c, d; say which by --class-map"
+        message = r"--external .*bad: class sarcoma is not one of a, b, c, d; say which by --class-map"
     elif case == "nothing left":
         shutil.copytree(home / "Testing", folder)
         message = "all of its images are also training images"

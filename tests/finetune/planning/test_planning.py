@@ -2,17 +2,20 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.compare import compare
 from mri_transfer.finetune.comparison import runner
+from mri_transfer.finetune.comparison.verdict import RULE
 from mri_transfer.finetune.config import CompareConfig
 from mri_transfer.finetune.data.one_source import NONE
 from mri_transfer.finetune.planning.looks import RECORD, Looks
 from mri_transfer.finetune.planning.plan import deviations, read_plan
 
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = {"size": 32, "seeds": 1, "folds": 3, "draws": 100, "workers": 1, "arm": ("pixels", "figures")}
 
 
@@ -116,7 +119,7 @@ def test_what_is_no_plan_is_refused(planned, tmp_path):
 
 def test_a_hypothesis_without_a_plan_is_refused(planned):
     settings = {key: value for key, value in planned[0].items() if key != "plan"}
-    with pytest.raises(UserError, match="--hypothesis: is written into a plan"):
+    with pytest.raises(UserError, match="--hypothesis: belongs in a plan"):
         compare(CompareConfig(hypothesis="x", **settings))
 
 
@@ -135,12 +138,23 @@ def test_deviations_name_each_start():
     done = {"arms": {"b": {"weights": ["3"]}, "c": {"weights": ["1"]}}}
     assert deviations(was, was) == []
     assert deviations(was, done) == [
-        "Start a was planned and not compared.",
-        "Start c was compared and not planned.",
+        "Start a was planned but not compared.",
+        "Start c was compared but not planned.",
         "Start b has other weights than planned.",
     ]
     more = {"arms": {**was["arms"], "a": {"weights": ["1", "4"]}}}  # another seed, which is told as such
     assert deviations(was, more) == deviations(more, was) == []
+
+
+def test_a_rule_that_counts_as_the_present_one_is_no_deviation():
+    published = sorted((ROOT / "docs/results").glob("plan-*.json"))
+    assert len(published) >= 10
+    for path in published:
+        rule = {"rule": read_plan(path)["planned"]["rule"]}
+        assert deviations(rule, {"rule": RULE}) == []
+    assert deviations({"rule": f"{RULE} Or not."}, {"rule": RULE}) == [
+        "The headline’s rule differs from the plan’s."
+    ]
 
 
 def test_looks_are_counted_once_each_whatever_happens_to_the_file(tmp_path):

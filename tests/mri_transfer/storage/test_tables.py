@@ -71,7 +71,7 @@ def test_bytes_that_are_not_utf8(tmp_path):
     ("content", "words"),
     [
         ('file,subject\na,b\nc,"d\ne,f\n', "a quotation mark is not closed"),
-        ("file,Subject,subject\na,b,\n", "has two columns subject; leave one of them"),
+        ("file,Subject,subject\na,b,\n", "has two columns named subject; keep one"),
     ],
 )
 def test_what_would_lose_a_row_is_refused(tmp_path, content, words):

@@ -373,7 +373,7 @@ def test_bounds_of_a_collapse(figures, state):
         (
             {"embedding_spread": 0.05, "alignment_ratio": 0.98},
             "the embeddings of all slices are nearly the same (spread 0.05, ideal 1), those of a pair no closer than "
-            "any two (their distances are as 0.98 to 1)",
+            "random ones (distance ratio 0.98)",
         ),
     ],
 )
@@ -407,8 +407,8 @@ def test_bounds_of_learning(figures, learns):
 def test_not_learning_in_words():
     conclusion = verdict(history(*[SAME] * 4)[:3])
     assert conclusion.sentence == (
-        "not learning: after 50% of the time the loss is 4.08 (3.85 by chance, 4.1 at the start), and the views of a "
-        "pair lie 1.00 times as far apart as any two (1.00 at the start); start again with another --out and a higher "
+        "not learning: after 50% of the time the loss is 4.08 (3.85 by chance, 4.1 at the start), and a pair's "
+        "views are 1.00 times as far apart as random ones (1.00 at the start); start again with another --out and a higher "
         "--learning-rate, larger --batch or another --method"
     )
     assert verdict(history(SAME), final=True).sentence.startswith("not learning: the loss is 4.08 (")

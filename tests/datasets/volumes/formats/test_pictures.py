@@ -214,7 +214,7 @@ def test_a_huge_file_and_a_pipe_are_not_read(tmp_path):
 def test_a_table_with_a_plane_that_is_none(folder, tmp_path):
     table = tmp_path / "t.csv"
     table.write_text("file,plane\nIMG_000.png,oblique\n")
-    with pytest.raises(UserError, match="plane 'oblique' is none of axial, coronal, sagittal, unknown"):
+    with pytest.raises(UserError, match="plane 'oblique' is not one of axial, coronal, sagittal, unknown"):
         find_volumes([folder], table, pictures=True)
 
 

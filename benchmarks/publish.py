@@ -79,8 +79,8 @@ EARLIER = {
     "73.4 (70.3 to 76.0) on all labels, ImageNet's weights 85.9.",
 }
 LIMITS = (
-    "Its method and length were chosen on development pictures. 424 of the 619 that guided the first choices are scored "
-    "here, so the scores may be slightly too high.",
+    "Its method and length were chosen on development pictures. 424 of the 619 that guided the first choices are "
+    "scored here, so the scores may be slightly too high.",
     "It has seen mainly T1 with voxels of 2 mm, no contrast agent, no tumour.",
     "Not a medical device; nothing here was tested on patients outside the public sets.",
 )

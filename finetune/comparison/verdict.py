@@ -32,8 +32,8 @@ from mri_transfer.finetune.arms.wording import (
 from mri_transfer.finetune.comparison.statistics import LEAST_P
 
 RULE = " ".join((__doc__ or "").split("The rule:")[-1].split())
-# SHA-256 of rules in earlier plans that still count as this one. Before a network's lower part could be an arm, ImageNet
-# was compared with as a whole; a second reading of its weights can only raise what others must beat.
+# SHA-256 of rules in earlier plans that still count as this one. Before a network's lower part could be an arm, its
+# ImageNet weights were read as a whole; a second reading of its weights can only raise what others must beat.
 EARLIER_RULES = ("9c74c7ed78c370f6e6593ba9a8d4ef6e49e6b30ddc1bb4d34c3c6ec9042fb0f7",)
 ALPHA = 0.05
 HARDLY = 0.9  # of the smallest detectable difference: more seeds would gain too little for the time

@@ -408,8 +408,8 @@ def test_not_learning_in_words():
     conclusion = verdict(history(*[SAME] * 4)[:3])
     assert conclusion.sentence == (
         "not learning: after 50% of the time the loss is 4.08 (3.85 by chance, 4.1 at the start), and a pair's "
-        "views are 1.00 times as far apart as random ones (1.00 at the start); start again with another --out and a higher "
-        "--learning-rate, larger --batch or another --method"
+        "views are 1.00 times as far apart as random ones (1.00 at the start); start again with another --out and a "
+        "higher --learning-rate, larger --batch or another --method"
     )
     assert verdict(history(SAME), final=True).sentence.startswith("not learning: the loss is 4.08 (")
 

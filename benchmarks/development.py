@@ -2,7 +2,7 @@
 
     python benchmarks/development.py TUMORS imagenet RUN ... [--size 160] [--cache DIR]
 
-prints it for starts and pretraining runs, as in RESULTS.md's leaderboard. Other benchmarks use the class.
+prints it for starts and pretraining runs, as in benchmarks/README.md. Other benchmarks use the class.
 
 It only looks at a fixed fifth of the groups (`mri_transfer.datasets.tumors.development`); trustworthy figures come from
 the other four fifths.

@@ -10,7 +10,7 @@ from typing import Any
 
 from mri_transfer.datasets.store.ledger import Ledger
 from mri_transfer.datasets.store.subjects import keep_people
-from mri_transfer.datasets.store.summary.store_summary import SAME_SCAN
+from mri_transfer.datasets.store.summary.store_summary import ANOTHERS, SAME_SCAN
 from mri_transfer.datasets.volumes.find import Inventory, Source, printable
 from mri_transfer.errors import UserError
 
@@ -121,7 +121,8 @@ class Collection:
                 )
             return None
         if self._place(twin) not in (None, key["path"]) and key["path"] != twin["path"]:
-            return Recognised(f"{SAME_SCAN}{twin['source']}")
+            others = ANOTHERS if twin["subject"] != source.identity.subject else ""
+            return Recognised(f"{SAME_SCAN}{twin['source']}{others}")
         self._names.setdefault(twin["path"], {})[key["path"]] = source.name
         return Recognised("", {"source": source.name, **key, "of": twin["path"]})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import importlib.util
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
@@ -29,6 +30,7 @@ from mri_transfer.datasets.volumes.people.decide import decide
 from mri_transfer.datasets.volumes.people.evidence import File
 from mri_transfer.datasets.volumes.people.pattern import Pattern, ways_to_write
 from mri_transfer.errors import UserError
+from mri_transfer.words import counted
 
 SUFFIXES = (
     *(".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mgz", ".mgh", ".mgh.gz"),
@@ -366,8 +368,10 @@ class _Search:
         folder = path.parent if is_folder else path
         top = folder.parents[len(name.parts) - 2] if len(name.parts) > 1 else folder
         fields = self.subject.match(ways_to_write(name, stem, is_folder, first)) if self.subject else ()
+        # Zip files made on a Mac spell an umlaut in two characters, others in one.
+        parts = (unicodedata.normalize("NFC", part) for part in (*name.parts[:-1], stem))
         return File(
-            parts=(*name.parts[:-1], stem),
+            parts=tuple(parts),
             top=printable(top.as_posix()),
             dataset=printable(dataset.as_posix()) if dataset else "",
             picture=self.pictures,
@@ -384,6 +388,13 @@ class _Search:
         from mri_transfer.datasets.volumes.formats.dicom.series import group_series
 
         series, rest = group_series(list(self._dicom), self.include)
+        if unused := collections.Counter(scan.unused_id for scan in series if scan.unused_id):
+            (patient, count), *others = unused.most_common()
+            more = f", and {counted(len(others), 'more such ID')}" if others else ""
+            self.inventory.remarks.append(
+                f"PatientID {printable(patient)} ({counted(count, 'scan')}) seems to be several people's, by folders, "
+                f"bodies or makers{more}: folders say who is who"
+            )
         counts: collections.Counter[str] = collections.Counter()
         for scan in series:
             first, dataset = self._dicom[scan.files[0]]

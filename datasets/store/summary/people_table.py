@@ -6,17 +6,14 @@ import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 from typing import Any
 
 from mri_transfer.datasets.store.ledger import Ledger, source_of
+from mri_transfer.datasets.store.summary.doubts import doubts
 from mri_transfer.datasets.volumes.find import Source
-from mri_transfer.datasets.volumes.naming import stem_of
-from mri_transfer.datasets.volumes.people.atoms import parse
 
 _MOST_ROWS = 40
 _MOST_EXAMPLES = 8  # data sets to give an example of
-_FEW = 4  # scans; fewer are never odd
 
 
 @dataclass(frozen=True)
@@ -88,64 +85,7 @@ def overview(scans: Sequence[Scan]) -> dict[str, Any]:
                 ],
             }
         )
-    return {"rows": rows, "odd": _odd(by_dataset)}
-
-
-def _odd(by_dataset: dict[str, list[Scan]]) -> list[str]:
-    odd = []
-    for dataset, scans in sorted(by_dataset.items()):
-        counts = Counter(scan.subject for scan in scans)
-        subject, largest = counts.most_common(1)[0]
-        nobody = [scan for scan in scans if scan.how == "the folder given"]
-        sequences = {scan.sequence for scan in scans} - {"unknown"}
-        stems = Counter(stem_of(PurePosixPath(scan.name).name) for scan in scans)
-        stem, repeated = stems.most_common(1)[0]
-        if len(scans) < _FEW:
-            continue
-        if len(nobody) >= _FEW:
-            odd.append(
-                f"{dataset}: the paths of {len(nobody)} scans don't say who was scanned; they count as one person"
-            )
-        elif len(counts) == 1:
-            odd.append(f"{dataset}: all {len(scans)} scans count as one person, {subject}")
-        elif largest > len(scans) / 2 and len(counts) > 2:
-            odd.append(f"{dataset}: {largest} of {len(scans)} scans count as one person, {subject}")
-        elif (
-            len(counts) == len(scans)
-            and (repeated > 1 or len(sequences) > 1)
-            and not _has_folders_of_one_scan(scans)
-        ):
-            why = (
-                f"{repeated} are called {stem}"
-                if repeated > 1
-                else f"they are {', '.join(sorted(sequences))}"
-            )
-            odd.append(
-                f"{dataset}: as many people as scans ({len(scans)}), though {why}; does each show a different person?"
-            )
-    homes: dict[str, set[str]] = defaultdict(set)
-    for dataset, scans in by_dataset.items():
-        for scan in scans:
-            homes[scan.subject].add(dataset)
-    shared = sorted(subject for subject, places in homes.items() if len(places) > 1)
-    if shared:
-        places = " and ".join(sorted(homes[shared[0]]))
-        many = f"{len(shared)} people are" if len(shared) > 1 else "one person is"
-        odd.append(f"{many} in more than one data set, such as {shared[0]} in {places}")
-    return odd
-
-
-def _has_folders_of_one_scan(scans: Sequence[Scan]) -> bool:
-    """Whether each scan has its own outermost differing folder, apart from sites and the like: P01/T1, P02/T1.
-
-    Then each folder is a person's, and one scan per person is normal.
-    """
-    paths = [PurePosixPath(scan.name).parts[:-1] for scan in scans]
-    for level in range(1, min(map(len, paths))):
-        different = {path[level].lower() for path in paths}
-        if len(different) > 1 and any(parse(name).atoms for name in different):
-            return len({path[: level + 1] for path in paths}) == len(scans)
-    return False
+    return {"rows": rows, "odd": doubts(by_dataset)}
 
 
 def table_lines(table: dict[str, Any]) -> list[str]:

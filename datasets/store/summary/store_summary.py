@@ -13,6 +13,7 @@ CONTACT_SHEET = "contact_sheet.png"
 PAGE = "summary.html"
 SUMMARY = "summary.json"
 SAME_SCAN = "the same scan as "
+ANOTHERS = ", which counts as another person's"
 _REASONS = 8  # to print; all are in the summary
 
 
@@ -74,7 +75,10 @@ def by_reason(entries: Sequence[dict[str, str]], key: str = "reason") -> dict[st
     for entry in entries:
         reason, file = entry[key], entry["file"]
         if reason.startswith(SAME_SCAN):
-            reason, file = f"{SAME_SCAN}another file", f"{file} ({SAME_SCAN}{reason[len(SAME_SCAN) :]})"
+            file = f"{file} ({reason})"
+            group = f"{SAME_SCAN}another file"
+            twice = f"{group}{ANOTHERS}: if they are one person, say so with --subject or --table"
+            reason = twice if reason.endswith(ANOTHERS) else group
         groups.setdefault(reason, []).append(file)
     return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 

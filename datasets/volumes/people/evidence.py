@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 Key = tuple[Hashable, ...]
 """Identifies people: equal keys are one person."""
+BY_SUBJECT, BY_PATIENT_ID = "by --subject", "DICOM patient ID"
+"""Evidence in words, of :attr:`Whose.how`."""
 
 
 @dataclass(frozen=True)

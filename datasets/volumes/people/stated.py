@@ -6,7 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 
 from mri_transfer.datasets.volumes.people.atoms import COUNTER, Parsed, parse
-from mri_transfer.datasets.volumes.people.evidence import File, Guess, collection_of
+from mri_transfer.datasets.volumes.people.evidence import (
+    BY_PATIENT_ID,
+    BY_SUBJECT,
+    File,
+    Guess,
+    collection_of,
+)
 from mri_transfer.datasets.volumes.people.known_ids import key_of_id, known_id
 
 _SUB = re.compile(r"(?:^|(?<=[^0-9A-Za-z]))sub-([0-9A-Za-z]+)")
@@ -28,12 +34,12 @@ def stated(file: File, tops: Mapping[str, str]) -> Guess | None:
         home = fields.get("dataset", "") or dataset
         session = fields.get("session") or session_of(file)
         person_key = ("told", fields.get("dataset", "") or key, fields["subject"])
-        return Guess(person_key, fields["subject"], [home], home, session, "by --subject")
+        return Guess(person_key, fields["subject"], [home], home, session, BY_SUBJECT)
     if guess := _bids(file, key, dataset):
         return guess
     if file.patient:
         person_key = ("dicom", "" if len(file.patient) >= _LONG_ID else key, file.patient)
-        return Guess(person_key, file.patient, [dataset], dataset, file.study, "DICOM patient ID")
+        return Guess(person_key, file.patient, [dataset], dataset, file.study, BY_PATIENT_ID)
     if match := known_id(file.parts):
         session = match.session or file.study or session_of(file)
         person_key = ("known", match.collection, key_of_id(match.subject))

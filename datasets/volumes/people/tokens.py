@@ -107,8 +107,8 @@ def _tokens_of_run(text: str, start: int) -> list[Token]:
             or _counts_series(word, match[2])
         ):
             kind = "generic"  # echoes, repeats, images
-        elif word == "i" and len(match[2]) >= 5:
-            kind = "generic"  # ADNI's image numbers
+        elif (word == "i" and len(match[2]) >= 5) or (word == "s" and len(match[2]) >= 6):
+            kind = "generic"  # numbers of images and series in downloads from LONI, such as ADNI and PPMI
         elif len(word) == 2 and (len(match[2]) > 2 or kind == "proc" or word in ("op", "rt", "tx", "dx")):
             kind = ""  # initials, and not a sequence, site or step spelled the same
         if not kind and (_class_of(word) or word in vocabulary.SESSION_LETTERS):

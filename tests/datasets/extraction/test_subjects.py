@@ -178,7 +178,9 @@ def test_as_many_people_as_scans_are_odd_where_folders_hold_several_of_them():
     assert odd(*((f"P0{n}", "T1", f"site{n % 2}/P0{n}/T1.nii") for n in range(5))) == []
     # Folders of several scans each, all of other people.
     assert odd(*((f"{n}", "T1", f"{'anna' if n % 2 else 'bert'}/{n}/T1.nii") for n in range(5))) == [
-        "d: as many people as scans (5), though 5 are called T1; does each show a different person?"
+        "d: as many people as scans (5), though 5 are called T1; does each show a different person?",
+        "2 folders hold scans of several people each, such as d/anna: 1 and 3; if each folder is a person's, say so "
+        "with --subject or --table",
     ]
     assert odd(*((f"x{n}", f"T{1 + n % 2}", f"x{n}.nii") for n in range(5))) == [
         "d: as many people as scans (5), though they are T1, T2; does each show a different person?"

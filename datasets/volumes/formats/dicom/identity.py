@@ -22,7 +22,9 @@ _SAYS_NOTHING = re.compile(
     r"([-_ ^]*(patient|subject|id|name|pt))*|(patient|subject)([-_ ]?(id|name))?",
     re.IGNORECASE,
 )
-_TALLER = 0.12  # m; heights of one person rarely differ by more between visits
+_TALLER = 0.12  # m; heights of one adult rarely differ by more between visits
+_GROWN = 1.5  # m; who is smaller may still grow
+_NO_HEIGHT = 3.0  # m; more is in centimetres
 _REGISTERED = 4  # first parts of a UID, which identify the organisation
 # Names of folders for sessions, series, places and body parts, as opposed to people.
 _NOT_PEOPLE = word_set(
@@ -35,6 +37,7 @@ _NOT_PEOPLE = word_set(
     """
 )
 _FEWEST_NUMBERED = 3  # numbered folders that are taken for people if all share one PatientID
+_MOST_STUDIES = 5  # of a person among others; an anonymiser's id has more, or there is no other id
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,14 @@ class _Body:
 
     def may_be(self, other: _Body) -> bool:
         """Whether both could be one person."""
-        same = all(not a or not b or a == b for a, b in ((self.born, other.born), (self.sex, other.sex)))
-        return same and (not self.height or not other.height or abs(self.height - other.height) <= _TALLER)
+        # An anonymiser may leave only the year of birth, as its first of January.
+        dates = {self.born, other.born} - {""}
+        born = len(dates) < 2 or (
+            any(date[4:] == "0101" for date in dates) and len({date[:4] for date in dates}) == 1
+        )
+        sex = not self.sex or not other.sex or self.sex == other.sex
+        grown = min(self.height, other.height) >= _GROWN
+        return born and sex and not (grown and abs(self.height - other.height) > _TALLER)
 
 
 def people(members: Sequence[tuple[Path, Header]]) -> dict[tuple[str, str], str]:
@@ -66,7 +75,7 @@ def people(members: Sequence[tuple[Path, Header]]) -> dict[tuple[str, str], str]
         of_id.setdefault(patient, {}).setdefault(study, []).append((path, header))
     patient_names: dict[tuple[str, str], str] = {}
     for patient, studies in of_id.items():
-        name, bodies = _printable(patient), _bodies(studies)
+        name, bodies = id_text(patient), _bodies(studies)
         several = len(set(bodies.values())) > 1
         if several and not _apart_by_folder(studies, bodies):
             patient_names |= {(patient, study): f"{name or 'unnamed'} ({bodies[study]})" for study in studies}
@@ -76,7 +85,7 @@ def people(members: Sequence[tuple[Path, Header]]) -> dict[tuple[str, str], str]
     return patient_names
 
 
-def _printable(patient: str) -> str:
+def id_text(patient: str) -> str:
     """A PatientID fit for a table, or "" if its text identifies nobody."""
     text = "".join(filter(str.isprintable, patient))[:_LONGEST_ID].strip()
     return "" if not re.search(r"[1-9A-Za-z]", text) or _SAYS_NOTHING.fullmatch(text) else text
@@ -90,6 +99,7 @@ def _bodies(studies: dict[str, list[tuple[Path, Header]]]) -> dict[str, int]:
         tags = files[0][1].tags
         sex = tags.get("PatientSex", "").upper()[:1]
         height = files[0][1].number("PatientSize") or 0.0
+        height = height / 100 if height > _NO_HEIGHT else height
         body = _Body(tags.get("PatientBirthDate", ""), sex if sex in ("M", "F") else "", height)
         at = next((at for at, other in enumerate(persons) if body.may_be(other)), len(persons))
         if at == len(persons):
@@ -116,8 +126,9 @@ def _is_shared(studies: dict[str, list[tuple[Path, Header]]], alone: bool) -> bo
     """
     if len(studies) < 2:
         return False
-    if len({tuple(study.split(".")[:_REGISTERED]) for study in studies if study}) > 1:
-        return True
+    personal = not alone and len(studies) <= _MOST_STUDIES
+    if len({tuple(study.split(".")[:_REGISTERED]) for study in studies if study}) > 1 and not personal:
+        return True  # else two scanners' makers
     tops = [
         PurePath(os.path.commonpath([path.parent for path, _ in files])).parts for files in studies.values()
     ]
@@ -127,6 +138,8 @@ def _is_shared(studies: dict[str, list[tuple[Path, Header]]], alone: bool) -> bo
     names = {parts[depth] for parts in tops}
     if all(name.isdigit() and len(name) < 6 for name in names):
         return alone and len(names) >= _FEWEST_NUMBERED
+    if personal and all(re.search(r"\d", name) for name in names):
+        return False  # S00001, ACC104711, MRT_Kopf_2019: a hospital's examinations
     return all(_may_name_a_person(name) for name in names)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from mri_transfer.datasets.volumes.formats.dicom.contrast import sequence_of_tags
 from mri_transfer.datasets.volumes.formats.dicom.header import DIRECTORY, read_header
-from mri_transfer.datasets.volumes.formats.dicom.identity import people
+from mri_transfer.datasets.volumes.formats.dicom.identity import id_text, people
 from mri_transfer.datasets.volumes.formats.dicom.series_kind import reason_of_kind
 from mri_transfer.datasets.volumes.formats.dicom.series_tags import Frame, Header
 from mri_transfer.datasets.volumes.formats.dicom.stack import FEWEST, by_key, by_orientation, repeats
@@ -31,6 +31,7 @@ class Series:
         files: sorted by name; the reader orders them.
         label: the series' label within its folder: number, description and echo.
         patient: patient's ID, or "" if uninformative.
+        unused_id: a patient's ID that says something but seems to be several people's, else "".
         session: date of the study, or "".
         sequence: in :data:`naming.SEQUENCES`.
     """
@@ -38,6 +39,7 @@ class Series:
     files: tuple[Path, ...]
     label: str
     patient: str
+    unused_id: str
     session: str
     sequence: str
 
@@ -206,7 +208,8 @@ def _series(
     files: tuple[Path, ...], header: Header, label: str, patient_names: dict[tuple[str, str], str]
 ) -> Series:
     patient = patient_names[header.tags.get("PatientID", ""), header.tags.get("StudyInstanceUID", "")]
-    return Series(files, label, patient, header.tags.get("StudyDate", ""), sequence_of_tags(header))
+    unused = "" if patient else id_text(header.tags.get("PatientID", ""))
+    return Series(files, label, patient, unused, header.tags.get("StudyDate", ""), sequence_of_tags(header))
 
 
 def label_of(header: Header) -> str:

@@ -77,6 +77,51 @@ def test_one_id_with_two_bodies(make, tmp_path, first, second):
     assert mixed == {"43 (1)", "43 (2)"}
 
 
+@pytest.mark.parametrize("code", ["S{:05d}", "E1{:04d}", "ACC1047{:02d}", "MRT_Kopf_20{:02d}"])
+def test_examinations_with_codes_are_of_the_people_that_the_ids_name(make, tmp_path, code):
+    people = ["84711234", "84711234", "84719999", "84719999", "84713333"]
+    folders = [f"{code.format(number)}/t1" for number in range(11, 16)]
+    for folder, patient in zip(folders, people, strict=True):
+        make(folder, PatientID=patient)
+    assert subjects(tmp_path) == dict(zip(folders, people, strict=True))
+    # One id for six of them, beside another's: an anonymiser's.
+    for number in range(20, 26):
+        make(f"{code.format(number)}/t1", PatientID="STUDY-001")
+    inventory = find_volumes([tmp_path / "d"])
+    assert len({source.identity.subject for source in inventory.sources}) == 9
+    assert any(
+        line.startswith("PatientID STUDY-001 (6 scans) seems to be several people's")
+        for line in inventory.remarks
+    )
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"PatientSize": "1.10"}, {"PatientSize": "1.42"}),  # a child grows
+        ({"PatientSize": "1.70"}, {"PatientSize": "170"}),
+        ({"PatientBirthDate": "19620714"}, {"PatientBirthDate": "19620101"}),  # only the year was left
+    ],
+)
+def test_one_body_written_in_two_ways(make, tmp_path, first, second):
+    make("dump/S00001/t1", PatientID="84711234", **first)
+    make("dump/S00002/t1", PatientID="84711234", **second)
+    make("dump/S00003/t1", PatientID="84719999")
+    assert set(subjects(tmp_path).values()) == {"84711234", "84719999"}
+
+
+def test_one_person_on_scanners_of_two_makers(make, tmp_path):
+    for number, root in enumerate(("1.2.840.113619.2", "1.3.12.2.1107.5")):
+
+        def change(dataset, index, root=root):
+            dataset.StudyInstanceUID = f"{root}.1.2.3.4"
+            return dataset
+
+        make(f"ST00000{number}/t1", PatientID="84711234", change=change)
+    make("ST000002/t1", PatientID="84719999")
+    assert set(subjects(tmp_path).values()) == {"84711234", "84719999"}
+
+
 def test_what_one_person_may_well_have(make, tmp_path):
     make("visit1/t1", PatientID="42", PatientSex="F", PatientBirthDate="19500101", PatientSize="1.70")
     make("visit2/t1", PatientID="42", PatientSex="", PatientBirthDate="19500101", PatientSize="1.68")

@@ -218,8 +218,11 @@ class Initialisation:
         return self.card.get("weights_sha256", self.origin)
 
     def digest(self, model: keras.Model) -> str:
-        """Identifies a model loaded from this start: its weights and, for a custom network, also its layers."""
-        digest = weights_digest(model)
+        """Identifies a model loaded from this start: its weights and, for a custom network, also its layers.
+
+        The moving statistics of a scaled start follow from its weights, but for rounding, which differs with threads.
+        """
+        digest = weights_digest(model, trained_only=self.scaled)
         network = self.backbone if self.kind == NETWORK else ""
         return hashlib.sha256(f"{network}/{digest}".encode()).hexdigest() if network else digest
 
@@ -280,12 +283,16 @@ class Initialisation:
         return model, description
 
 
-def weights_digest(model: keras.Model) -> str:
-    """SHA-256 over every weight of a model: the identity of an encoder, wherever it was loaded from."""
+def weights_digest(model: keras.Model, *, trained_only: bool = False) -> str:
+    """SHA-256 over every weight of a model: the identity of an encoder, wherever it was loaded from.
+
+    Args:
+        trained_only: without weights that training doesn't change by gradients, such as moving statistics.
+    """
     import keras
 
     digest = hashlib.sha256()
-    for variable in model.weights:
+    for variable in model.trainable_weights if trained_only else model.weights:
         value = np.ascontiguousarray(keras.ops.convert_to_numpy(variable))
         digest.update(f"{value.dtype.str}{value.shape}".encode())
         digest.update(value.tobytes())

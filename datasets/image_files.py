@@ -111,6 +111,10 @@ def upright(file: Image.Image, mode: str) -> Image.Image:
 
     Returns:
         An image of mode "L", "RGB" or `mode`.
+
+    Raises:
+        ValueError: all pixels are NaN or infinite; single ones, as outside a mask, are black.
+        Exception: whatever Pillow raises for files that are damaged.
     """
     # A JPEG's luma and chroma need no trip through RGB; equal for grey content, and faster.
     file.draft(mode, file.size)
@@ -118,6 +122,8 @@ def upright(file: Image.Image, mode: str) -> Image.Image:
     ImageOps.exif_transpose(file, in_place=True)
     image: Image.Image = file
     if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        if not any(np.isfinite(np.asarray(band)).any() for band in _bands(image)):
+            raise ValueError("no pixel is a number (all are NaN or infinite)")
         extremes = [(values.min(), values.max()) for values in map(_values, _bands(image))]
         low, high = min(low for low, _ in extremes), max(high for _, high in extremes)
         scale = 255 / (high - low) if high > low else 0

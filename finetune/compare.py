@@ -14,6 +14,7 @@ from mri_transfer import progress
 from mri_transfer.checkpoints.initialisation import folder_of
 from mri_transfer.datasets.tumors.class_names import class_map
 from mri_transfer.datasets.tumors.persons.recognised import sentences as source_sentences
+from mri_transfer.datasets.tumors.persons.recognised import unreadable
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms import leakage
@@ -28,7 +29,7 @@ from mri_transfer.finetune.planning.before import before_the_look
 from mri_transfer.finetune.planning.jobs import beside_of, jobs_of, published_splits, seeds_of
 from mri_transfer.finetune.reporting import report_comparison
 from mri_transfer.processes.workers import workers_for
-from mri_transfer.storage.files import claim_folder
+from mri_transfer.storage.files import check_outside, claim_folder
 from mri_transfer.storage.locks import alone_in
 from mri_transfer.storage.sums import signed
 from mri_transfer.words import duration
@@ -61,6 +62,8 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
     renamed = class_map(config.class_map)
     arms = () if config.target_stores else _arms(config)
     stores, unchecked = leakage.open_stores(config.against, arms)
+    for folder in (config.tumors, *config.external):
+        check_outside(config.out, folder)
     claim_folder(config.out, KIND)
     with (
         alone_in(config.out),
@@ -130,7 +133,7 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
             f"{len(jobs_in_all) - len(left)} done before"
         )
         progress.say(scored.about["words"])
-        for line in (*source_sentences(tumors.audit), beside.words):
+        for line in (*unreadable(tumors.audit), *source_sentences(tumors.audit), beside.words):
             progress.say(line)
         if conflicts := tumors.audit["label_conflicts"]:
             first = conflicts[0]

@@ -18,6 +18,7 @@ from mri_transfer.options import (
     positive_float,
     positive_int,
     same_as,
+    seed_number,
     share,
     side,
     whole,
@@ -97,6 +98,14 @@ def folds(text: str) -> int:
         raise ValueError(
             "must be at least 2, so that there is something to train on and something to test on"
         )
+    return value
+
+
+def draws(text: str) -> int:
+    """A whole number of at least two, as an interval needs."""
+    value = whole(text)
+    if value < 2:
+        raise ValueError("must be at least 2")
     return value
 
 
@@ -191,7 +200,9 @@ class FinetuneConfig:
     rates: tuple[float, ...] = option(Recipe.rates, help=RATES, metavar="LIST", parse=rates)
     unfreeze: float = option(Recipe.unfreeze, help=UNFREEZE, metavar="SHARE", parse=share)
     calibration: str = option(Recipe.calibration, help=CALIBRATION, choices=("temperature", "none"))
-    seed: int = option(0, help="seed of folds, augmentation and a random start", metavar="N", parse=whole)
+    seed: int = option(
+        0, help="seed of folds, augmentation and a random start", metavar="N", parse=seed_number
+    )
     groups: Path | None = option(None, help=GROUPS, metavar="FILE")
     force_groups: bool = option(False, help=FORCE_GROUPS)
     labels: str = option("source", help=LABELS, choices=("source", "folder"))
@@ -318,10 +329,10 @@ class CompareConfig:
         2000,
         help="bootstrap draws over groups; under 1,000, intervals and p-values are coarse and may disagree",
         metavar="N",
-        parse=positive_int,
+        parse=draws,
     )
     seed: int = option(
-        0, help="first seed of folds, augmentation and random starts", metavar="N", parse=whole
+        0, help="first seed of folds, augmentation and random starts", metavar="N", parse=seed_number
     )
     workers: int | None = option(
         None,

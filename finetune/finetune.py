@@ -12,7 +12,7 @@ import numpy as np
 
 from mri_transfer import progress
 from mri_transfer.checkpoints.initialisation import Initialisation, weights_digest
-from mri_transfer.datasets.tumors.persons.recognised import sentences
+from mri_transfer.datasets.tumors.persons.recognised import sentences, unreadable
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.evaluation import metrics
@@ -21,7 +21,14 @@ from mri_transfer.finetune.data.protocol import Split, grouped_splits
 from mri_transfer.finetune.heads.temperature import calibration_scores
 from mri_transfer.machine import device
 from mri_transfer.options import as_dict
-from mri_transfer.storage.files import claim_folder, read_object, to_json, write_card, write_json
+from mri_transfer.storage.files import (
+    check_outside,
+    claim_folder,
+    read_object,
+    to_json,
+    write_card,
+    write_json,
+)
 from mri_transfer.storage.locks import alone_in, require_here
 from mri_transfer.storage.sums import write_sums
 
@@ -39,6 +46,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
     """
     require_tumors(config.tumors)
     start = Initialisation.read(config.init, config.backbone, seed=config.seed)
+    check_outside(config.out, config.tumors)
     claim_folder(config.out, RUN_KIND)
     with alone_in(config.out):
         tumors = load_tumors(
@@ -50,7 +58,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             force_groups=config.force_groups,
             labels_from=config.labels,
         )
-        for line in sentences(tumors.audit):
+        for line in (*unreadable(tumors.audit), *sentences(tumors.audit)):
             progress.say(line)
         splits = grouped_splits(
             tumors.labels, tumors.groups, folds=config.folds, seeds=(config.seed,), classes=tumors.classes

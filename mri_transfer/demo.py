@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from mri_transfer import __version__, progress
-from mri_transfer.options import option, positive_int, side, time_in, whole
+from mri_transfer.options import option, positive_int, seed_number, side, time_in
 from mri_transfer.storage.files import atomic_write, claim_folder, object_or_none, read_object, write_json
 from mri_transfer.storage.locks import alone_in, require_here
 
@@ -40,7 +40,7 @@ The heads are drawn from ellipsoids and noise. What comes out says nothing about
     size: int = option(96, help="side of slices and images in pixels", metavar="PX", parse=side)
     batch: int = option(16, help="pairs of slices in a pretraining step", metavar="PAIRS", parse=positive_int)
     seed: int = option(
-        0, help="seed of the heads, and of everything made from them", metavar="N", parse=whole
+        0, help="seed of the heads, and of everything made from them", metavar="N", parse=seed_number
     )
 
 

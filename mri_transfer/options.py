@@ -21,6 +21,7 @@ from mri_transfer.errors import UserError
 Config = TypeVar("Config")
 
 SMALLEST_SIDE, LARGEST_SIDE = 16, 1024  # of an image, pixels
+LARGEST_SEED = 2**31 - 1  # further seeds, of folds or processes, count on from it
 
 
 def option(
@@ -133,6 +134,14 @@ def whole(text: str) -> int:
     value = _integer(text)
     if value < 0:
         raise ValueError("must be at least 0")
+    return value
+
+
+def seed_number(text: str) -> int:
+    """A seed that NumPy, scikit-learn and Keras all take."""
+    value = whole(text)
+    if value > LARGEST_SEED:
+        raise ValueError(f"must be at most {LARGEST_SEED}")
     return value
 
 

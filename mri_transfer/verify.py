@@ -37,8 +37,11 @@ REMEDIES = {
     "pretraining run": RESTORE + "run `mri-transfer pretrain` again into a new folder",
     "classifier": RESTORE + "run `mri-transfer finetune` again into a new folder",
     "encoder": RESTORE + "make it again with `mri-transfer pretrain`",
+    "export": RESTORE + "run the same `mri-transfer export` again",
+    "training graph": RESTORE + "run the same `mri-transfer export` again into a new folder",
+    "audit": "run the same `mri-transfer audit` again",
 }
-UNKNOWN = "name a store, a run, an encoder, a classifier or a comparison"
+UNKNOWN = "name a store, a run, an encoder, a classifier, a comparison, an audit or an export"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +58,7 @@ The exit code is 0 if everything is intact, and 2 otherwise.
 
     paths: tuple[Path, ...] = argument(
         metavar="PATH",
-        help="stores of `slices`, runs of `pretrain` and `finetune`, encoders, comparisons",
+        help="stores of `slices`, runs of `pretrain` and `finetune`, encoders, comparisons, audits, exports",
         many=True,
     )
 

@@ -16,6 +16,7 @@ from mri_transfer.options import (
     option,
     positive_float,
     positive_int,
+    seed_number,
     share,
     side,
     time_in,
@@ -253,7 +254,7 @@ augmentations of views, for --view, each with what it stands for:
     process: int | None = option(
         None, help="number of this process, from 0; only process 0 writes", metavar="I", parse=whole
     )
-    seed: int = option(0, help="seed of weights, batches and views", metavar="N", parse=whole)
+    seed: int = option(0, help="seed of weights, batches and views", metavar="N", parse=seed_number)
     preview: Path | None = option(
         None, help="draw slices and their views into this PNG, and stop", metavar="FILE"
     )

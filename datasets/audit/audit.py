@@ -17,8 +17,9 @@ from mri_transfer.datasets.tumors.persons.originals import Originals
 from mri_transfer.datasets.tumors.tumors import load_tumors
 from mri_transfer.options import argument, option
 from mri_transfer.progress import say, show
-from mri_transfer.storage.files import claim_folder, write_json
+from mri_transfer.storage.files import check_outside, claim_folder, write_json
 from mri_transfer.storage.locks import alone_in
+from mri_transfer.storage.sums import signed
 
 SIZE = 64  # pixels; thumbnails are taken from the full image, so this decides nothing
 
@@ -72,8 +73,9 @@ def audit(config: AuditConfig) -> dict[str, Any]:
         store.check_pixels()
     originals, unread = read_figshare(config.figshare) if config.figshare else (None, [])
     layout = read_layout(config.folder)  # first, so that a wrong folder leaves no trace
+    check_outside(config.out, config.folder)
     claim_folder(config.out, "audit")
-    with alone_in(config.out):
+    with alone_in(config.out), signed(config.out, "audit"):
         return _audit(config, layout, store, originals, unread)
 
 

@@ -50,8 +50,8 @@ def with_one_source(report: dict[str, Any], answer: dict[str, Any]) -> dict[str,
     else:
         text = "no difference is shown" if kind == "no difference" else "nothing is settled"
         sentence = (
-            f"{context} {text}: {lead(pair)}; only a difference of about {points(pair['smallest_detectable'])} points "
-            "or more would show."
+            f"{context} {text}: {lead(pair)}; only a difference of about "
+            f"{points(min(1.0, pair['smallest_detectable']))} points or more would show."
         )
     floors = [floor for floor in cell.get("floors", ()) if floor["macro_f1"]["estimate"] is not None]
     if floors:

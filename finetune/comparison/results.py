@@ -239,7 +239,7 @@ def _by_class(
     """
     summary: dict[str, Any] = {
         "by_class": {
-            name: statistics.estimate(differences[..., k], resampling).interval()
+            name: statistics.estimate(differences[..., k], resampling).interval(-1.0, 1.0)
             for k, name in enumerate(classes)
         }
     }
@@ -249,7 +249,7 @@ def _by_class(
         others = np.delete(differences, largest, axis=-1).mean(axis=-1)
         summary["without_largest_class"] = {
             "class": classes[largest],
-            "difference": statistics.estimate(others, resampling).interval(),
+            "difference": statistics.estimate(others, resampling).interval(-1.0, 1.0),
         }
     return summary
 

@@ -288,14 +288,14 @@ def compare(a: np.ndarray, b: np.ndarray, resampling: Resampling) -> dict[str, A
             "detectable_with_twice_the_seeds",
             "standard_error",
         )
-        return {"difference": difference.interval(), **dict.fromkeys(empty), "by_seed": []}
+        return {"difference": difference.interval(-1.0, 1.0), **dict.fromkeys(empty), "by_seed": []}
     sources = difference.sources
     now, doubled = (
         smallest_detectable(sources.half_width(number), sources.error(number))
         for number in (seeds, 2 * seeds)
     )
     return {
-        "difference": difference.interval(),
+        "difference": difference.interval(-1.0, 1.0),
         "p_a_better": probability_above_zero(difference.draws),
         "p_value": resolved_p_value(difference, seeds),
         "smallest_detectable": now,

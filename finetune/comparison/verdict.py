@@ -150,6 +150,10 @@ def _sentence(pair: dict[str, Any], report: dict[str, Any]) -> str:
         )
     if pair["difference"]["estimate"] == 0 and pair["smallest_detectable"] == 0:
         return f"No difference shown: {pair['a']} and {b} give the same predictions."
+    if pair["smallest_detectable"] >= 1:
+        return (
+            f"No difference shown: {lead(pair)}. With so little data and so few seeds, none could be shown."
+        )
     return (
         f"No difference shown: {lead(pair)}. With this data, only a difference of about "
         f"{points(pair['smallest_detectable'])} points or more would show{_more_seeds(pair)}."

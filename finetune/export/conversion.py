@@ -21,6 +21,7 @@ from mri_transfer.finetune.prediction.inputs import find_inputs, read_input
 from mri_transfer.machine import device
 from mri_transfer.storage.files import claim_folder, sha256, write_json
 from mri_transfer.storage.locks import alone_in
+from mri_transfer.storage.sums import signed
 from mri_transfer.words import size_in_words
 
 KIND = "export"
@@ -157,7 +158,7 @@ def export_run(
         compared, calibration = sample_images(images or (images_of_run(run),), model.size)
     expected = model(compared)
     claim_folder(out, KIND)
-    with alone_in(out):
+    with alone_in(out), signed(out, KIND):
         unfinished = out / "unfinished"
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir()

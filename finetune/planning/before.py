@@ -62,11 +62,15 @@ def before_the_look(
         "draws": config.draws,
         "headline": {"cell": "all images", "mode": mode, "fraction": fraction},
         "rule": RULE,
+        **({"external": sorted(folder.name for folder in config.external)} if config.external else {}),
         "settings": settings_of(config),
     }
     before = {"trials": len(jobs) - len(left), "looks": looks.before}
     against_plan = adherence(config.plan, planned, config.hypothesis, before)
-    progress.say(f"{config.plan}: {against_plan['words']}")
+    new = config.dry_run and against_plan["written_now"]
+    progress.say(
+        f"{config.plan}: {'written; SHA-256 ' + against_plan['sha256'] if new else against_plan['words']}"
+    )
     for line in against_plan["deviations"]:
         progress.say(f"not as planned: {line}")
     return against_plan, looks

@@ -35,6 +35,7 @@ WORDS = {
     "draws": "bootstrap draws",
     "headline": "headline cell",
     "rule": "rule of the headline",
+    "external": "external test sets",
     "settings": "settings of classifiers",
 }
 """Planned settings and their descriptions."""
@@ -122,8 +123,18 @@ def deviations(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]
         elif key == "rule":
             if hashlib.sha256(str(was).encode()).hexdigest() not in EARLIER_RULES:
                 sentences.append("The headline’s rule differs from the plan’s.")
-        elif key in ("data", "settings"):
-            sentences.append(f"The {name} are not those of the plan.")
+        elif key == "data":
+            if planned.get("size") == done.get("size"):  # the fingerprint is of images of that size
+                sentences.append(f"The {name} are not those of the plan.")
+        elif key == "settings":
+            # Of modes that only one of the two has, the modes are the deviation.
+            if changed := [
+                part
+                for part, value in (was or {}).items()
+                if value and (now or {}).get(part) not in (None, value)
+            ]:
+                of = " and ".join(part.replace("_", " ") for part in changed)
+                sentences.append(f"The settings of {of} are not those of the plan.")
         else:
             sentences.append(f"{name.capitalize()}: planned {_text(was)}, done {_text(now)}.")
     return sentences
@@ -132,11 +143,12 @@ def deviations(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]
 def _arms(planned: Mapping[str, Any], done: Mapping[str, Any]) -> list[str]:
     sentences = [f"Start {name} was planned but not compared." for name in planned if name not in done]
     sentences += [f"Start {name} was compared but not planned." for name in done if name not in planned]
-    sentences += [
-        f"Start {name} has other weights than planned."
-        for name in planned
-        if name in done and not _is_same_start(planned[name], done[name])
-    ]
+    for name in (name for name in planned if name in done):
+        was, now = planned[name].get("backbone"), done[name].get("backbone")
+        if was != now:
+            sentences.append(f"Start {name} is read from {now} instead of {was}.")
+        elif not _is_same_start(planned[name], done[name]):
+            sentences.append(f"Start {name} has other weights than planned.")
     return sentences
 
 

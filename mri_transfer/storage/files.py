@@ -376,6 +376,19 @@ def claim_folder(folder: Path, kind: str) -> bool:
     return False
 
 
+def check_outside(out: Path, data: Path) -> None:
+    """Check that an output folder isn't inside a folder of images, whose pictures its own would join the next time.
+
+    Raises:
+        UserError: it is.
+    """
+    if Path(out).resolve().is_relative_to(Path(data).resolve()):
+        raise UserError(
+            f"--out {out}: lies in {data}, so the pictures written there would count as its images; choose a folder "
+            "outside"
+        )
+
+
 def check_claim(folder: Path, kind: str) -> bool:
     """What :func:`claim_folder` would return or raise, without writing anything."""
     folder = Path(folder)

@@ -32,6 +32,7 @@ from mri_transfer.storage.files import (
     sha256,
     write_json,
 )
+from mri_transfer.storage.sums import write_sums
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -101,6 +102,7 @@ def export_graph(config: ExportConfig) -> dict[str, Any]:
         "files": {path.relative_to(out).as_posix(): sha256(path) for path in sorted(paths)},
     }
     write_json(out / CARD, card)
+    write_sums(out)
     progress.say(
         f"{out}: copy it to the board with the slices, and there: python3 {out.name}/runner.py STORE --hours 8"
     )

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+from mri_transfer.cli import main
+
 PIXELS = ("--arm", "pixels", "--arm", "figures")
 SMALL = (*PIXELS, "--mode", "nearest", "--size", 48, "--seeds", 1, "--draws", 50, "--workers", 1)
 
@@ -11,6 +13,41 @@ SMALL = (*PIXELS, "--mode", "nearest", "--size", 48, "--seeds", 1, "--draws", 50
 @pytest.fixture(scope="module")
 def folder(write_patients, tmp_path_factory):
     return write_patients(tmp_path_factory.mktemp("bad") / "set", patients=32, images=2, signal=0.3)
+
+
+@pytest.mark.parametrize("command", ["compare", "finetune", "audit"])
+@pytest.mark.parametrize("within", ["report", "Training/a/report"])
+def test_output_among_the_images(folder, refuses, tmp_path, command, within):
+    """Its pictures would count as images the next time."""
+    options = {"compare": SMALL, "finetune": ("--init", "random", "--size", 48), "audit": ()}[command]
+    out = folder / within
+    refuses(command, folder, *options, "--out", out, words=(f"--out {out}", "choose a folder outside"))
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [(("--seed", 2**31), "must be at most 2147483647"), (("--draws", 1), "must be at least 2")],
+)
+def test_numbers_that_no_library_takes(folder, tmp_path, capsys, options, words):
+    with pytest.raises(SystemExit) as end:
+        main(["compare", *map(str, (folder, *SMALL, *options)), "--out", str(tmp_path / "o")])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{options[0]}: '{options[1]}': {words}" in line
+
+
+def test_unreadable_pictures_are_said(folder, cli, tmp_path):
+    with_bad = tmp_path / "with bad"
+    shutil.copytree(folder, with_bad)
+    (with_bad / "Training" / "a" / "empty.png").write_bytes(b"")
+    (with_bad / "Training" / "a" / "text.png").write_text("no picture")
+    for command in (("compare", *SMALL), ("finetune", "--init", "random", "--size", 48, "--epochs", 0)):
+        done = cli(command[0], with_bad, *command[1:], "--out", tmp_path / command[0])
+        (line,) = [line for line in done.stderr.splitlines() if line.startswith("left out")]
+        assert line.startswith(
+            "left out as unreadable: Training/a/empty.png (an empty file), and 1 more picture"
+        )
 
 
 def test_one_group(write_patients, refuses, tmp_path):

@@ -19,6 +19,7 @@ from mri_transfer.finetune.export.conversion import (
     sample_images,
 )
 from mri_transfer.finetune.prediction.inputs import Picture
+from mri_transfer.verify import examine
 
 
 @pytest.fixture(scope="session")
@@ -192,6 +193,8 @@ def test_an_encoder_for_others_needs_no_images(format, encoder_folder, tmp_path)
         pytest.importorskip("safetensors")
     (entry,) = export_run(encoder_folder, tmp_path / "out", format=format)["files"]
     assert entry["agreement"]["cosine"] > 0.9999
+    before = examine(tmp_path / "out")
+    assert (before["whole"], before["notes"]) == (True, [])
     if format == "keras":  # which Keras alone reads, so nothing in it is of this package
         code = "import sys, keras; print(keras.saving.load_model(sys.argv[1]).output_shape)"
         path = str(tmp_path / "out" / entry["file"])
@@ -199,6 +202,11 @@ def test_an_encoder_for_others_needs_no_images(format, encoder_folder, tmp_path)
             [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, cwd=tmp_path
         )
         assert done.stdout.strip() == "(None, 1280)"
+    path = tmp_path / "out" / entry["file"]
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    assert [problem["file"] for problem in examine(tmp_path / "out")["problems"]] == [str(path)]
 
 
 @pytest.mark.slow

@@ -142,6 +142,10 @@ def test_deviations_name_each_start():
         "Start c was compared but not planned.",
         "Start b has other weights than planned.",
     ]
+    cut = {"arms": {"a": {"backbone": "x/16", "weights": ["1"]}}}
+    assert deviations({"arms": {"a": {"backbone": "x", "weights": ["2"]}}}, cut) == [
+        "Start a is read from x/16 instead of x."
+    ]
     more = {"arms": {**was["arms"], "a": {"weights": ["1", "4"]}}}  # another seed, which is told as such
     assert deviations(was, more) == deviations(more, was) == []
 
@@ -155,6 +159,25 @@ def test_a_rule_that_counts_as_the_present_one_is_no_deviation():
     assert deviations({"rule": f"{RULE} Or not."}, {"rule": RULE}) == [
         "The headline’s rule differs from the plan’s."
     ]
+
+
+def test_a_deviation_is_said_once():
+    """Images of another size have another fingerprint, and other modes have settings of their own."""
+    was = {
+        "modes": ["probe"],
+        "size": 48,
+        "data": "1",
+        "settings": {"linear_probe": {"c": 1}, "nearest": None},
+    }
+    assert deviations(was, {**was, "size": 64, "data": "2"}) == ["Size of the images: planned 48, done 64."]
+    assert deviations(was, {**was, "data": "2"}) == [
+        "The images, labels or groups are not those of the plan."
+    ]
+    more = {**was, "modes": ["probe", "nearest"], "settings": {"linear_probe": {"c": 1}, "nearest": {"k": 5}}}
+    assert deviations(was, more) == ["Modes: planned probe, done probe, nearest."]
+    other = {**was, "settings": {"linear_probe": {"c": 2}, "nearest": None}}
+    assert deviations(was, other) == ["The settings of linear probe are not those of the plan."]
+    assert deviations(was, {**was, "external": ["x"]}) == ["External test sets: planned None, done x."]
 
 
 def test_looks_are_counted_once_each_whatever_happens_to_the_file(tmp_path):

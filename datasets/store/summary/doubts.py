@@ -29,6 +29,21 @@ _SEVERAL = 2.5  # people in a folder on average; a site has more
 _DIGITS = 3  # of a number that may count people; shorter ones are visits, longer ones dates, channels, codes
 
 
+# Collections with some of the same people under other ids, by how their ids begin.
+_OVERLAPPING = (
+    ("BraTS", "TCGA"),
+    ("BraTS", "UPENN-GBM"),
+    ("BraTS", "UCSF-PDGM"),
+    ("BraTS2021", "BraTS-GLI"),
+    ("KKI2009", "MMRR-21"),
+    ("OAS1", "OASIS-TRT-20"),
+)
+_SCAN_NUMBERS = (
+    "KKI2009"  # of 42 scans of 21 people (Landman et al. 2011, doi:10.1016/j.neuroimage.2010.11.047)
+)
+_YEAR = re.compile(r"(19|20)\d\d")
+
+
 def doubts(by_dataset: Mapping[str, Sequence[Scan]]) -> list[str]:
     """Sentences on what looks wrong or could as well be otherwise; none if the paths leave no doubt."""
     scans = [scan for members in by_dataset.values() for scan in members]
@@ -40,6 +55,8 @@ def doubts(by_dataset: Mapping[str, Sequence[Scan]]) -> list[str]:
         *_shared_folders(open_to_doubt),
         *_two_names(open_to_doubt),
         *_numbers_as_visits(open_to_doubt),
+        *_years_above(open_to_doubt),
+        *_collections({scan.subject for scan in open_to_doubt}),
     ]
 
 
@@ -142,6 +159,37 @@ def _numbers_as_visits(scans: Sequence[Scan]) -> Iterator[str]:
             f"{' and '.join(sorted(names)[:3])} count as one person, {subject}{rest}; if the number is a person's, "
             "say so with --subject or --table"
         )
+
+
+def _years_above(scans: Sequence[Scan]) -> Iterator[str]:
+    """People below several years: 2018/001 and 2019/001, one of whom may be another."""
+    years: dict[str, set[str]] = defaultdict(set)
+    for scan in scans:
+        parts = PurePosixPath(scan.name).parts
+        name = scan.subject.rsplit("/", 1)[-1].casefold()
+        at = next((number for number, part in enumerate(parts) if name in part.casefold()), 0)
+        years[scan.subject].update(part for part in parts[1:at] if _YEAR.fullmatch(part))
+    several = {subject: places for subject, places in years.items() if len(places) > 1}
+    if several:
+        subject, places = min(several.items())
+        rest = f", and {counted(len(several) - 1, 'more such id')}" if len(several) > 1 else ""
+        yield (
+            f"{subject} in {' and '.join(sorted(places)[:3])} counts as one person{rest}; if numbers begin anew "
+            "each year, say so with --subject or --table"
+        )
+
+
+def _collections(subjects: set[str]) -> Iterator[str]:
+    """Known collections that share people, or whose ids are not people's."""
+
+    def has(start: str) -> int:
+        return sum(subject.casefold().startswith(start.casefold()) for subject in subjects)
+
+    for first, second in _OVERLAPPING:
+        if has(first) and has(second):
+            yield f"{first} and {second} have some people in common, under other ids; they count twice without --table"
+    if has(_SCAN_NUMBERS) > 1:
+        yield f"{_SCAN_NUMBERS} numbers scans, two of each person; which are a pair only --table can say"
 
 
 def _by_number(by_dataset: Mapping[str, Sequence[Scan]]) -> Iterator[str]:

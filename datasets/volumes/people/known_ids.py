@@ -43,7 +43,11 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("ADNI", re.compile(r"(?<!\d)(?P<subject>\d{3}_S_\d{4,5})(?!\d)")),
     (
         "BraTS",
-        re.compile(_START + r"(?P<subject>BraTS-[A-Z]{2,4}-\d{5})-(?P<session>\d{3})(?!\d)", re.IGNORECASE),
+        re.compile(
+            _START
+            + r"(?P<subject>BraTS-[A-Z]{2,4}(?:-[A-Z]{2,4})?-\d{4,5})-(?P<session>\d{1,3})(?![0-9A-Za-z])",
+            re.IGNORECASE,
+        ),
     ),
     (
         "BraTS",
@@ -55,7 +59,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
         ),
     ),
     ("UPENN-GBM", re.compile(_START + r"(?P<subject>UPENN-GBM-\d{5})(?:_(?P<session>\d\d))?(?!\d)")),
-    ("UCSF-PDGM", re.compile(_START + r"(?P<subject>UCSF-PDGM-\d{4})(?:_(?P<session>FU\d{3}d))?(?!\d)")),
+    ("UCSF-PDGM", re.compile(_START + r"(?P<subject>UCSF-PDGM-\d{3,4})(?:_(?P<session>FU\d{3}d))?(?!\d)")),
     ("Kirby", re.compile(_START + r"(?P<subject>KKI2009-\d\d)(?!\d)")),
     (
         "Mindboggle",

@@ -103,6 +103,37 @@ def test_a_patient_id_in_a_folder_with_another_persons_name():
     assert line.startswith("PatientID 84711234 lies in a folder called P001, which names another person")
 
 
+def test_numbers_below_years_may_begin_anew():
+    scans = [("001", f"{year}/001/T1.nii") for year in (2018, 2019)] + [("002", "2018/002/T1.nii")]
+    assert any(line.startswith("001 in 2018 and 2019 counts as one person;") for line in said(*scans))
+    assert not any(
+        "counts as" in line for line in said(("001", "001/2018/T1.nii"), ("001", "001/2019/T1.nii"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("ids", "words"),
+    [
+        (("BraTS-GLI-00005-000", "TCGA-02-0006"), "BraTS and TCGA have some people in common"),
+        (("BraTS2021_00001", "BraTS-GLI-00001"), "BraTS2021 and BraTS-GLI have some people in common"),
+        (("KKI2009-01", "KKI2009-25"), "KKI2009 numbers scans, two of each person"),
+        (("IXI002", "OAS30001"), ""),
+    ],
+)
+def test_collections_that_share_people(ids, words):
+    lines = said(*((name, f"{name}/T1.nii") for name in ids))
+    assert any(line.startswith(words) for line in lines) if words else lines == []
+
+
+def test_radiotherapy_ids_of_brats(found):
+    subjects, _ = found(
+        "BraTS-MEN-RT-0001-1/BraTS-MEN-RT-0001-1_t1c",
+        "BraTS-MEN-RT-0001-2/BraTS-MEN-RT-0001-2_t1c",
+        "BraTS-MEN-RT-0002-1/BraTS-MEN-RT-0002-1_t1c",
+    )
+    assert sorted(subjects.values()) == ["BraTS-MEN-RT-0001", "BraTS-MEN-RT-0001", "BraTS-MEN-RT-0002"]
+
+
 def test_downloads_from_loni_name_people_above_series(found):
     paths = [
         f"PPMI/{3000 + n}/MPRAGE_GRAPPA/201{visit}-02-25_10_01_33.0/S17{n:02d}{visit:02d}/"

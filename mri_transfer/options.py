@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import difflib
+import os
 import re
 import types
 import typing
@@ -223,7 +224,16 @@ def _value_text(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-_PLAIN: dict[type, Callable[[str], Any]] = {int: _integer, float: _number}
+def _path(text: Any) -> Path:
+    """A path that a file can have."""
+    if not isinstance(text, (str, os.PathLike)):
+        raise ValueError("must be a path")
+    if not (name := os.fspath(text)) or "\0" in name:
+        raise ValueError("no file has that name")
+    return Path(text)
+
+
+_PLAIN: dict[type, Callable[[str], Any]] = {int: _integer, float: _number, Path: _path}
 
 
 def add_options(parser: argparse.ArgumentParser, config: type) -> None:
@@ -244,7 +254,7 @@ def add_options(parser: argparse.ArgumentParser, config: type) -> None:
         has_default = field.default is not dataclasses.MISSING
         if metadata.get("positional"):
             arity = ("*" if has_default else "+") if metadata["many"] else ("?" if has_default else None)
-            kind = _explained(metadata["parse"]) if metadata.get("parse") else base
+            kind = _explained(metadata.get("parse") or _PLAIN.get(base, base))
             parser.add_argument(
                 field.name, type=kind, metavar=metadata["metavar"], help=metadata["help"], nargs=arity
             )
@@ -341,8 +351,10 @@ def configure(config: type[Config], arguments: Sequence[Any], options: dict[str,
 def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
     """A value as the command line would have parsed it."""
     metadata, base = field.metadata, _base_type(annotation)
-    if value is None or "help" not in metadata:
+    if "help" not in metadata:
         return value
+    if value is None:
+        return None if field.default is dataclasses.MISSING else field.default
     if field.default == () and isinstance(value, (list, tuple)) and not value:
         return ()
     choices = metadata.get("choices")
@@ -359,7 +371,7 @@ def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
             return parsed if isinstance(item, str) else item  # a number converted to text has lost digits
         if base in (int, float) and not isinstance(item, (int, float)):
             raise ValueError("must be a number")
-        return Path(item) if base is Path else item
+        return _path(item) if base is Path else item
 
     try:
         if metadata.get("repeat") or metadata.get("many"):
@@ -375,8 +387,14 @@ def _accepted(field: dataclasses.Field, annotation: Any, value: Any) -> Any:
             value = ",".join(map(str, value))
         accepted = accept(tuple(value) if isinstance(value, list) else value)
     except (ValueError, TypeError) as error:
-        raise UserError(f"{field.name}={value!r}: {error}") from None
+        raise UserError(f"{field.name}={shortened(repr(value))}: {error}") from None
     return accepted
+
+
+def shortened(text: str, most: int = 200) -> str:
+    """One line of at most so many characters, for messages."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"
 
 
 def as_dict(config: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def _write_note(folder: Path) -> None:
 
 
 def write_volumes(
-    folder: str | os.PathLike[str], subjects: int, seed: int, *, spacing: float = 2.0
+    folder: str | os.PathLike[str], subjects: int, seed: int = 0, *, spacing: float = 2.0
 ) -> list[Path]:
     """Write a BIDS-like folder of generated heads, two or three contrasts each, half of them with a lesion.
 
@@ -124,7 +124,7 @@ class Written:
 
 
 def write_tumors(
-    folder: str | os.PathLike[str], per_class: int, seed: int, one_each: bool = False
+    folder: str | os.PathLike[str], per_class: int, seed: int = 0, one_each: bool = False
 ) -> Written:
     """Write `Training` and `Testing` folders of generated slices in the four classes, with leaks planted.
 

@@ -34,6 +34,8 @@ def as_texts(arms: Any, out: Path) -> tuple[str, ...]:
         arms = list(arms.items())
     elif isinstance(arms, (str, os.PathLike)) or hasattr(arms, "save"):
         arms = [arms]
+    if not isinstance(arms, Iterable):
+        raise UserError(f"arm={arms!r}: give text, (name, start), or a dictionary of them")
     return tuple(_text(arm, out) for arm in arms)
 
 

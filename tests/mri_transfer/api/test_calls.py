@@ -45,6 +45,30 @@ def test_numbers_keep_their_digits():
     assert config.rate == third
 
 
+def test_none_stands_for_the_default():
+    config = configure(CompareConfig, ("t",), {"out": "r", "size": None, "seeds": None, "epochs": None})
+    assert config == configure(CompareConfig, ("t",), {"out": "r"})
+
+
+@pytest.mark.parametrize("path", ["", "a\0b", 3, {"a": 1}, range(400)])
+def test_what_is_no_path_is_one_line(path):
+    for options in ({"tumors": path, "out": "r"}, {"tumors": "t", "out": path}):
+        with pytest.raises(UserError, match="no file has that name|must be a path") as error:
+            configure(CompareConfig, (), options)
+        assert len(str(error.value)) < 260
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="arm=3: give text"):
+        api.compare("t", out="r", arm=3)
+
+
+def test_an_empty_path_on_the_command_line(capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main(["compare", "t", "--out", ""])
+    assert end.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--out: '': no file has that name" in line
+
+
 def test_a_recipe_sets_defaults_as_on_the_command_line():
     from mri_transfer.pretrain.config import PretrainConfig
     from mri_transfer.pretrain.recipes import RECIPES

@@ -59,5 +59,5 @@ def membership_of(config: PretrainConfig, environment: Mapping[str, str] = os.en
             "there are (--processes 2), and which this one is (--process 0 or 1)"
         )
     if rank >= processes:
-        raise UserError(f"--process {rank}: give a number from 0 to {processes - 1} of {processes}")
+        raise UserError(f"--process {rank}: give a number from 0 to {processes - 1}")
     return Membership(config.coordinator, processes, rank) if processes > 1 else None

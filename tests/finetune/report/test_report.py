@@ -198,7 +198,7 @@ def test_what_is_seen_is_shown_for_every_start(tmp_path, images):
     assert cards > 8
     assert structure.tags.count("img") == cards * (1 + len(sample.arms))
     assert len(re.findall(r'alt="Class activation map of mri for [a-z ]+: [a-z ]+"', text)) == cards
-    assert "5 × 5 fields" in text
+    assert "5 × 5 cells" in text
     for name in ("layout-0", "layout-5", "learning"):
         ElementTree.parse(tmp_path / "figures" / f"{name}.svg")
     strips = list((tmp_path / "figures").glob("gradcam-*.png"))

@@ -35,9 +35,9 @@ def test_options_win_over_launchers():
     [
         ({"processes": 2}, "--processes: give --coordinator"),
         ({"process": 0}, "--process: give --coordinator"),
-        ({"coordinator": "a:1", "process": 0}, "--processes: is needed"),
-        ({"coordinator": "a:1", "processes": 2}, "--process: is needed"),
-        ({"coordinator": "a:1", "processes": 2, "process": 2}, "counted from 0 to 1"),
+        ({"coordinator": "a:1", "process": 0}, "--processes: is required"),
+        ({"coordinator": "a:1", "processes": 2}, "--process: is required"),
+        ({"coordinator": "a:1", "processes": 2, "process": 2}, "give a number from 0 to 1"),
     ],
 )
 def test_what_is_missing_or_makes_no_sense_is_named(options, words):

@@ -243,7 +243,9 @@ def test_contradictions_within_a_table_are_told(loaded, known_set, tmp_path, loa
     load(known_set[0], groups_from=path)
     name = lines[1].split(",")[0]
     path.write_text("\n".join([*lines, f"{name},,,elsewhere,,,,,"]) + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=rf"twice\.csv: line {len(lines) + 1} says of "):
+    with pytest.raises(
+        UserError, match=rf"twice\.csv: line {len(lines) + 1} contradicts an earlier line about "
+    ):
         load(known_set[0], groups_from=path)
 
 

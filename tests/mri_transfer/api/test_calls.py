@@ -53,7 +53,7 @@ def test_none_stands_for_the_default():
 @pytest.mark.parametrize("path", ["", "a\0b", 3, {"a": 1}, range(400)])
 def test_what_is_no_path_is_one_line(path):
     for options in ({"tumors": path, "out": "r"}, {"tumors": "t", "out": path}):
-        with pytest.raises(UserError, match="no file has that name|must be a path") as error:
+        with pytest.raises(UserError, match=r"no file has that name|must be a path") as error:
             configure(CompareConfig, (), options)
         assert len(str(error.value)) < 260
         assert "\n" not in str(error.value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +105,9 @@ class Collection:
     def _check_identity(source: Source, entry: dict[str, Any]) -> None:
         before = (entry["subject"], entry["session"], entry["sequence"])
         now = (source.identity.subject, source.identity.session, source.identity.sequence)
-        if before != now:
+        if [unicodedata.normalize("NFC", text) for text in before] != list(
+            now
+        ):  # as names are compared today
             raise UserError(
                 f"{source.path}: is in the store as {' '.join(filter(None, before))} and would now be "
                 f"{' '.join(filter(None, now))}; use the same --table, or another --out"

@@ -26,9 +26,8 @@ _SAID = (BY_SUBJECT, BY_TABLE)  # evidence that isn't questioned
 _VISIT = re.compile(r"(.*\d)[-_. ]?(?:[a-z]|pre|post|bl|baseline|fu|followup|[vt][1-9])")
 _FAMILIES = 0.3  # of all people; a rare B is a spelling, a frequent one a rule
 _SEVERAL = 2.5  # people in a folder on average; a site has more
-_DIGITS = 3  # of a number that may count people; shorter ones are visits, longer ones dates, channels, codes
-
-
+# A number that may count people; shorter ones are visits, longer ones dates, channels, codes.
+_NUMBER = re.compile(r"[-_. ]?\d{3}(?!\d)")
 # Collections with some of the same people under other ids, by how their ids begin.
 _OVERLAPPING = (
     ("BraTS", "TCGA"),
@@ -38,9 +37,8 @@ _OVERLAPPING = (
     ("KKI2009", "MMRR-21"),
     ("OAS1", "OASIS-TRT-20"),
 )
-_SCAN_NUMBERS = (
-    "KKI2009"  # of 42 scans of 21 people (Landman et al. 2011, doi:10.1016/j.neuroimage.2010.11.047)
-)
+# It numbers 42 scans of 21 people (Landman et al. 2011, doi:10.1016/j.neuroimage.2010.11.047).
+_SCAN_NUMBERS = "KKI2009"
 _YEAR = re.compile(r"(19|20)\d\d")
 
 
@@ -142,15 +140,13 @@ def _numbers_as_visits(scans: Sequence[Scan]) -> Iterator[str]:
     """Padded numbers behind an id that count as visits of one person: DE01-001 and DE01-002."""
     numbers: dict[str, set[str]] = defaultdict(set)
     for scan in scans:
-        name = scan.subject.rsplit("/", 1)[-1]
-        pattern = re.compile(rf"{re.escape(name)}[-_. ]?\d{{{_DIGITS}}}(?!\d)", re.IGNORECASE)
-        path = PurePosixPath(scan.name)
+        name, path = scan.subject.rsplit("/", 1)[-1], PurePosixPath(scan.name)
         if path.suffix.lower() in PICTURES:
             continue  # whose numbers count slices
         *folders, file = path.parts[1:]
         for part in (*folders, stem_of(file)):
-            if match := pattern.match(part):
-                numbers[scan.subject].add(match[0])
+            if part[: len(name)].casefold() == name.casefold() and (match := _NUMBER.match(part, len(name))):
+                numbers[scan.subject].add(part[: match.end()])
     several = {subject: names for subject, names in numbers.items() if len(names) > 1}
     if several:
         subject, names = min(several.items())

@@ -52,7 +52,7 @@ def floor_entries(
     for name, floor in floors.items():
         arms = {}
         for arm, score in scores.items():
-            difference = statistics.estimate(score - floor, resampling).interval(-1.0, 1.0)
+            difference = statistics.estimate(score - floor, resampling).interval()
             low = difference["low"]
             arms[arm] = {"difference": difference, "above": low is not None and low > 0}
         interval = statistics.estimate(floor, resampling).interval(0.0, 1.0)

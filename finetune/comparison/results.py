@@ -204,7 +204,7 @@ def _score(
         return statistics.estimate(values, resampling).interval(0.0, 1.0)
 
     def loss(values: np.ndarray) -> dict[str, float | None]:
-        return statistics.estimate(values, resampling).interval(0.0)
+        return statistics.estimate(values, resampling).interval(0.0, np.inf)
 
     return {
         "arm": cell[0],
@@ -239,7 +239,7 @@ def _by_class(
     """
     summary: dict[str, Any] = {
         "by_class": {
-            name: statistics.estimate(differences[..., k], resampling).interval(-1.0, 1.0)
+            name: statistics.estimate(differences[..., k], resampling).interval()
             for k, name in enumerate(classes)
         }
     }
@@ -249,7 +249,7 @@ def _by_class(
         others = np.delete(differences, largest, axis=-1).mean(axis=-1)
         summary["without_largest_class"] = {
             "class": classes[largest],
-            "difference": statistics.estimate(others, resampling).interval(-1.0, 1.0),
+            "difference": statistics.estimate(others, resampling).interval(),
         }
     return summary
 

@@ -200,8 +200,11 @@ class Estimate:
     error: float
     sources: Sources | None = None
 
-    def interval(self, least: float = -np.inf, most: float = np.inf) -> dict[str, float | None]:
-        """{"estimate", "low", "high"}: the 95% percentile interval, clipped to `least` and `most`."""
+    def interval(self, least: float = -1.0, most: float = 1.0) -> dict[str, float | None]:
+        """{"estimate", "low", "high"}: the 95% percentile interval, clipped to `least` and `most`.
+
+        By default to what a difference of two scores in 0..1 can be.
+        """
         if not np.isfinite(self.value):
             return {"estimate": None, "low": None, "high": None}
         low, high = np.clip(np.nanquantile(self.draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2]), least, most)
@@ -288,14 +291,14 @@ def compare(a: np.ndarray, b: np.ndarray, resampling: Resampling) -> dict[str, A
             "detectable_with_twice_the_seeds",
             "standard_error",
         )
-        return {"difference": difference.interval(-1.0, 1.0), **dict.fromkeys(empty), "by_seed": []}
+        return {"difference": difference.interval(), **dict.fromkeys(empty), "by_seed": []}
     sources = difference.sources
     now, doubled = (
         smallest_detectable(sources.half_width(number), sources.error(number))
         for number in (seeds, 2 * seeds)
     )
     return {
-        "difference": difference.interval(-1.0, 1.0),
+        "difference": difference.interval(),
         "p_a_better": probability_above_zero(difference.draws),
         "p_value": resolved_p_value(difference, seeds),
         "smallest_detectable": now,

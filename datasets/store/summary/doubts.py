@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -40,6 +40,7 @@ _OVERLAPPING = (
 # It numbers 42 scans of 21 people (Landman et al. 2011, doi:10.1016/j.neuroimage.2010.11.047).
 _SCAN_NUMBERS = "KKI2009"
 _YEAR = re.compile(r"(19|20)\d\d")
+_SAY_SO = "say so with --subject or --table"
 
 
 def doubts(by_dataset: Mapping[str, Sequence[Scan]]) -> list[str]:
@@ -58,6 +59,21 @@ def doubts(by_dataset: Mapping[str, Sequence[Scan]]) -> list[str]:
     ]
 
 
+def _several(by_subject: Mapping[str, set[str]]) -> list[tuple[str, set[str]]]:
+    """Subjects with more than one of something, in order."""
+    return sorted((subject, found) for subject, found in by_subject.items() if len(found) > 1)
+
+
+def _listed(names: Iterable[str]) -> str:
+    """The first names: "a and b"."""
+    return " and ".join(sorted(names)[:3])
+
+
+def _more_ids(several: Sequence[object]) -> str:
+    """ ", and 2 more such ids" behind the first."""
+    return f", and {counted(len(several) - 1, 'more such id')}" if len(several) > 1 else ""
+
+
 def _same_ids(subjects: set[str]) -> Iterator[str]:
     """Ids, whatever their spelling, that stand for several people: train/10131 and test/10131."""
     people: dict[str, list[str]] = defaultdict(list)
@@ -65,9 +81,8 @@ def _same_ids(subjects: set[str]) -> Iterator[str]:
         people[_bare(subject)].append(subject)
     several = [names for names in people.values() if len(names) > 1]
     if several:
-        first = " and ".join(several[0][:3])
         many = f"{len(several)} ids name" if len(several) > 1 else "one id names"
-        yield f"{many} several people, such as {first}; if they are one, say so with --subject or --table"
+        yield f"{many} several people, such as {_listed(several[0])}; if they are one, {_SAY_SO}"
 
 
 def _bare(subject: str) -> str:
@@ -86,11 +101,8 @@ def _families(subjects: set[str]) -> Iterator[str]:
         people[place, match[1] if match else name.casefold()].append(subject)
     families = [names for names in people.values() if len(names) > 1]
     if families and sum(map(len, families)) >= _FAMILIES * len(subjects):
-        rest = f", and {counted(len(families) - 1, 'more such id')}" if len(families) > 1 else ""
-        yield (
-            f"{' and '.join(families[0][:3])} count as {len(families[0])} people{rest}; if the ending is a visit, "
-            "say so with --subject or --table"
-        )
+        first, rest = families[0], _more_ids(families)
+        yield f"{_listed(first)} count as {len(first)} people{rest}; if the ending is a visit, {_SAY_SO}"
 
 
 def _shared_folders(scans: Sequence[Scan]) -> Iterator[str]:
@@ -113,7 +125,7 @@ def _shared_folders(scans: Sequence[Scan]) -> Iterator[str]:
             folder, names = min(folders.items())
             yield (
                 f"{len(folders)} folders hold scans of several people each, such as {'/'.join(folder)}: "
-                f"{' and '.join(sorted(names)[:3])}; if each folder is a person's, say so with --subject or --table"
+                f"{_listed(names)}; if each folder is a person's, {_SAY_SO}"
             )
             return
 
@@ -132,7 +144,7 @@ def _two_names(scans: Sequence[Scan]) -> Iterator[str]:
         rest = f", and {len(named) - 1} more likewise" if len(named) > 1 else ""
         yield (
             f"PatientID {patient} lies in a folder called {other}, which names another person{rest}; if they are one, "
-            "say so with --subject or --table"
+            f"{_SAY_SO}"
         )
 
 
@@ -143,18 +155,13 @@ def _numbers_as_visits(scans: Sequence[Scan]) -> Iterator[str]:
         name, path = scan.subject.rsplit("/", 1)[-1], PurePosixPath(scan.name)
         if path.suffix.lower() in PICTURES:
             continue  # whose numbers count slices
-        *folders, file = path.parts[1:]
-        for part in (*folders, stem_of(file)):
+        for part in (*path.parts[1:-1], stem_of(path.name)):
             if part[: len(name)].casefold() == name.casefold() and (match := _NUMBER.match(part, len(name))):
                 numbers[scan.subject].add(part[: match.end()])
-    several = {subject: names for subject, names in numbers.items() if len(names) > 1}
-    if several:
-        subject, names = min(several.items())
+    if several := _several(numbers):
+        subject, names = several[0]
         rest = f", and so on for {len(several) - 1} more" if len(several) > 1 else ""
-        yield (
-            f"{' and '.join(sorted(names)[:3])} count as one person, {subject}{rest}; if the number is a person's, "
-            "say so with --subject or --table"
-        )
+        yield f"{_listed(names)} count as one person, {subject}{rest}; if the number is a person's, {_SAY_SO}"
 
 
 def _years_above(scans: Sequence[Scan]) -> Iterator[str]:
@@ -165,13 +172,11 @@ def _years_above(scans: Sequence[Scan]) -> Iterator[str]:
         name = scan.subject.rsplit("/", 1)[-1].casefold()
         at = next((number for number, part in enumerate(parts) if name in part.casefold()), 0)
         years[scan.subject].update(part for part in parts[1:at] if _YEAR.fullmatch(part))
-    several = {subject: places for subject, places in years.items() if len(places) > 1}
-    if several:
-        subject, places = min(several.items())
-        rest = f", and {counted(len(several) - 1, 'more such id')}" if len(several) > 1 else ""
+    if several := _several(years):
+        subject, places = several[0]
+        rest = _more_ids(several)
         yield (
-            f"{subject} in {' and '.join(sorted(places)[:3])} counts as one person{rest}; if numbers begin anew "
-            "each year, say so with --subject or --table"
+            f"{subject} in {_listed(places)} counts as one person{rest}; if numbers begin anew each year, {_SAY_SO}"
         )
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from mri_transfer import progress
 from mri_transfer.checkpoints.initialisation import folder_of
 from mri_transfer.datasets.tumors.class_names import class_map
+from mri_transfer.datasets.tumors.images import unreadable
 from mri_transfer.datasets.tumors.persons.recognised import sentences as source_sentences
-from mri_transfer.datasets.tumors.persons.recognised import unreadable
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.finetune.arms import leakage
@@ -133,7 +133,7 @@ def compare(config: CompareConfig, executor: Executor | None = None) -> dict[str
             f"{len(jobs_in_all) - len(left)} done before"
         )
         progress.say(scored.about["words"])
-        for line in (*unreadable(tumors.audit), *source_sentences(tumors.audit), beside.words):
+        for line in (*unreadable(tumors.audit["skipped"]), *source_sentences(tumors.audit), beside.words):
             progress.say(line)
         if conflicts := tumors.audit["label_conflicts"]:
             first = conflicts[0]

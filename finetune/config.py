@@ -11,6 +11,7 @@ from mri_transfer.checkpoints.initialisation import BACKBONE, FORMS, WEIGHTS, st
 from mri_transfer.errors import UserError
 from mri_transfer.options import (
     argument,
+    at_least,
     did_you_mean,
     fractions,
     non_negative_float,
@@ -91,22 +92,8 @@ class Recipe:
         return max(self.usual, math.ceil(self.least_steps / math.ceil(images / self.batch)))
 
 
-def folds(text: str) -> int:
-    """A whole number of at least two."""
-    value = whole(text)
-    if value < 2:
-        raise ValueError(
-            "must be at least 2, so that there is something to train on and something to test on"
-        )
-    return value
-
-
-def draws(text: str) -> int:
-    """A whole number of at least two, as an interval needs."""
-    value = whole(text)
-    if value < 2:
-        raise ValueError("must be at least 2")
-    return value
+folds = at_least(2, ", so that there is something to train on and something to test on")
+draws = at_least(2)  # an interval needs as many
 
 
 def rates(text: str) -> tuple[float, ...]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from mri_transfer import progress
 from mri_transfer.checkpoints.initialisation import Initialisation, weights_digest
-from mri_transfer.datasets.tumors.persons.recognised import sentences, unreadable
+from mri_transfer.datasets.tumors.images import unreadable
+from mri_transfer.datasets.tumors.persons.recognised import sentences
 from mri_transfer.datasets.tumors.tumors import TumorSet, load_tumors
 from mri_transfer.errors import UserError
 from mri_transfer.evaluation import metrics
@@ -58,7 +59,7 @@ def finetune(config: FinetuneConfig) -> dict[str, Any]:
             force_groups=config.force_groups,
             labels_from=config.labels,
         )
-        for line in (*unreadable(tumors.audit), *sentences(tumors.audit)):
+        for line in (*unreadable(tumors.audit["skipped"]), *sentences(tumors.audit)):
             progress.say(line)
         splits = grouped_splits(
             tumors.labels, tumors.groups, folds=config.folds, seeds=(config.seed,), classes=tumors.classes

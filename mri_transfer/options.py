@@ -138,6 +138,18 @@ def whole(text: str) -> int:
     return value
 
 
+def at_least(least: int, why: str = "") -> Callable[[str], int]:
+    """A whole number of at least so many; `why` ends the message."""
+
+    def parse(text: str) -> int:
+        value = whole(text)
+        if value < least:
+            raise ValueError(f"must be at least {least}{why}")
+        return value
+
+    return parse
+
+
 def seed_number(text: str) -> int:
     """A seed that NumPy, scikit-learn and Keras all take."""
     value = whole(text)

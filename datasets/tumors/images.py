@@ -23,7 +23,7 @@ from mri_transfer.machine.device import cores
 from mri_transfer.progress import bar
 from mri_transfer.storage.arrays import Shape, check_shapes, load_npz, save_npz
 from mri_transfer.storage.files import parse_json, wrong_fields
-from mri_transfer.words import reason_in_words
+from mri_transfer.words import counted, reason_in_words
 
 CACHE_FORMAT = 7
 CACHED = ("rows", "images", "thumbs", "fine", "pixels", "bytes")  # arrays of a `Decoded`
@@ -93,6 +93,15 @@ def images_of(layout: Layout, folder: Path) -> list[ImageFile]:
             for within, prefix, number, path in sorted(keys)
         ]
     return files
+
+
+def unreadable(skipped: Sequence[dict]) -> list[str]:
+    """A line on files that can't be read, as of :class:`Decoded`; none if all can."""
+    if not skipped:
+        return []
+    first = skipped[0]
+    rest = f", and {counted(len(skipped) - 1, 'more picture')}" if len(skipped) > 1 else ""
+    return [f"left out as unreadable: {first['file']} ({first['reason']}){rest}; summary.json lists all"]
 
 
 def _decode(path: Path, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, str, str] | str:

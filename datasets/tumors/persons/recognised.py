@@ -103,15 +103,6 @@ COLLECTIONS = {
 """Display names of the sources."""
 
 
-def unreadable(audit: dict[str, Any]) -> list[str]:
-    """A line on pictures that can't be read; none if all can."""
-    if not (skipped := audit.get("skipped")):
-        return []
-    first = skipped[0]
-    rest = f", and {counted(len(skipped) - 1, 'more picture')}" if len(skipped) > 1 else ""
-    return [f"left out as unreadable: {first['file']} ({first['reason']}){rest}; summary.json lists all"]
-
-
 def sentences(audit: dict[str, Any]) -> list[str]:
     """The account in words.
 
